@@ -1,0 +1,78 @@
+"""Every error and warning of plait.
+
+An error message says what was found and where, what was expected, and what to do. All errors
+derive from `PlaitError`; those caused by what the caller gave derive from `InputError`, which is
+also a `ValueError`. Warnings are classes, so that they can be filtered or made fatal one by one.
+"""
+
+
+class PlaitError(Exception):
+    """Base of every error that plait raises on purpose."""
+
+    def __str__(self) -> str:
+        # KeyError would show the repr of its argument; a message is a message.
+        return str(self.args[0]) if self.args else ""
+
+
+class InputError(PlaitError, ValueError):
+    """The input cannot be used as it stands."""
+
+
+class ShapeError(InputError):
+    """An array has the wrong number of dimensions or the wrong lengths."""
+
+
+class LabelError(InputError, KeyError):
+    """A label is unknown, duplicated, or two sets of labels differ."""
+
+
+class OptionError(InputError):
+    """An option is unknown, out of range, or conflicts with another one."""
+
+
+class InputTypeError(InputError, TypeError):
+    """A value has the wrong type."""
+
+
+class FileFormatError(InputError):
+    """A file cannot be read as what it claims to be."""
+
+
+class OutputError(InputError):
+    """An output cannot be written where it was asked for."""
+
+
+class NotPositiveDefiniteError(InputError):
+    """A covariance matrix is not positive (semi-)definite."""
+
+
+class NotAvailableError(InputError):
+    """A result does not hold the quantity that was asked for."""
+
+
+class ConvergenceError(PlaitError, RuntimeError):
+    """A computation ended without a usable result."""
+
+
+class CapacityError(PlaitError, MemoryError):
+    """More memory is needed than is reasonable; the message names the option that reduces it."""
+
+
+class DependencyError(PlaitError, ModuleNotFoundError):
+    """An optional library is missing; the message names the extra that installs it."""
+
+
+class PlaitWarning(UserWarning):
+    """Base of every warning of plait."""
+
+
+class DataWarning(PlaitWarning):
+    """The data are usable but something about them deserves attention."""
+
+
+class ModelWarning(PlaitWarning):
+    """A modelling choice is likely to mislead."""
+
+
+class ConvergenceWarning(PlaitWarning):
+    """An iteration stopped before its criterion was met."""

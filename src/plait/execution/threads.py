@@ -1,0 +1,63 @@
+"""How many threads there are, and keeping BLAS from using them a second time.
+
+BLAS and plait share one budget: work is cut into grains (`plait.execution.grains`), a grain is
+computed by one thread with single-threaded BLAS, and the pool hands out grains. So the number of
+threads changes the speed and never the bits.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from threadpoolctl import threadpool_limits
+
+from plait.errors import OptionError
+
+_ambient: ContextVar[int | None] = ContextVar("plait_threads", default=None)
+
+
+def resolve_threads(threads: int | None = None) -> int:
+    """Return the number of threads to use.
+
+    Parameters
+    ----------
+    threads : int, optional
+        An explicit number (at least 1; -1 means all cores). None takes the number set by
+        `use_threads`, and without that every core this process may run on.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    OptionError
+        The number is neither positive nor -1.
+    """
+    if threads is None:
+        threads = _ambient.get()
+    if threads is None or threads == -1:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (
+            os.cpu_count() or 1
+        )
+    if threads < 1:
+        raise OptionError(f"threads is {threads}; give at least 1, or -1 for all cores.")
+    return int(threads)
+
+
+@contextmanager
+def use_threads(threads: int | None) -> Iterator[None]:
+    """Set the default number of threads for everything called inside the ``with`` block."""
+    token = _ambient.set(None if threads is None else resolve_threads(threads))
+    try:
+        yield
+    finally:
+        _ambient.reset(token)
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Keep every BLAS of the process at one thread inside the ``with`` block."""
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield

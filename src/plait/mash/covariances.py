@@ -1,0 +1,282 @@
+"""Covariance matrices that describe how effects are shared: canonical, PCA, and their scaling."""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from plait.errors import (
+    DataWarning,
+    InputError,
+    NotPositiveDefiniteError,
+    OptionError,
+    ShapeError,
+)
+from plait.mash.data import MashData
+
+Array = NDArray[np.float64]
+Covariances = dict[str, Array]
+
+CANONICAL = ("identity", "singletons", "equal_effects", "simple_het")
+_METHODS = ("null", *CANONICAL)
+
+
+def cov_canonical(data: MashData, methods: Sequence[str] = CANONICAL) -> Covariances:
+    """Return the canonical covariance matrices.
+
+    Parameters
+    ----------
+    data : MashData
+    methods : sequence of str
+        Any of ``null``, ``identity`` (independent effects), ``singletons`` (one matrix per
+        condition), ``equal_effects`` and ``simple_het`` (equal variances, correlations 0.25, 0.5
+        and 0.75), or unique beginnings of these. Default all but ``null``: R + 5 matrices.
+
+    Returns
+    -------
+    dict of str to (R, R) array, in the order asked
+
+    Raises
+    ------
+    OptionError
+        A method is unknown or ambiguous.
+    """
+    width = data.n_conditions
+    result: Covariances = {}
+    wanted = [_method(name) for name in ([methods] if isinstance(methods, str) else methods)]
+    for method in wanted:
+        if method == "null":
+            result["null"] = np.zeros((width, width))
+        elif method == "identity":
+            result["identity"] = np.eye(width)
+        elif method == "equal_effects":
+            result["equal_effects"] = np.ones((width, width))
+        elif method == "simple_het":
+            result.update(cov_simple_het(data))
+        else:
+            result.update(_singletons(data, taken={*result, *_METHODS}))
+    return result
+
+
+def _method(name: str) -> str:
+    found = [method for method in _METHODS if method.startswith(name)]
+    if name in found:
+        return name
+    if len(found) != 1:
+        raise OptionError(f"{name!r} is not a canonical covariance; choose from {', '.join(_METHODS)}.")
+    return found[0]
+
+
+def _singletons(data: MashData, taken: set[str]) -> Covariances:
+    result: Covariances = {}
+    for r in range(data.n_conditions):
+        name = None if data.condition_names is None else data.condition_names[r]
+        if name is None or name in taken:
+            name = f"singleton_{r + 1}"
+        matrix = np.zeros((data.n_conditions, data.n_conditions))
+        matrix[r, r] = 1.0
+        result[name] = matrix
+    return result
+
+
+def cov_simple_het(data: MashData, corr: Sequence[float] = (0.25, 0.5, 0.75)) -> Covariances:
+    """Return matrices with unit variances and one correlation each.
+
+    Parameters
+    ----------
+    data : MashData
+    corr : sequence of float
+        Correlations in [-1, 1]. One below ``-1/(R-1)`` gives an indefinite matrix, which `mash`
+        refuses.
+    """
+    result: Covariances = {}
+    for i, c in enumerate(corr):
+        if not -1 <= c <= 1:
+            raise OptionError(f"the correlation {c:g} is not in [-1, 1].")
+        matrix = np.full((data.n_conditions, data.n_conditions), float(c))
+        np.fill_diagonal(matrix, 1.0)
+        result[f"simple_het_{i + 1}"] = matrix
+    return result
+
+
+def r1cov(x: ArrayLike) -> Array:
+    """Return the rank-1 covariance ``x x^T`` of a vector."""
+    vector = np.asarray(x, dtype=np.float64)
+    return np.outer(vector, vector)
+
+
+def cov_from_factors(F: ArrayLike, name: str) -> Covariances:
+    """Return ``{name_1: f1 f1^T, ...}`` for the rows of ``F``."""
+    factors = np.atleast_2d(np.asarray(F, dtype=np.float64))
+    return {f"{name}_{i + 1}": r1cov(row) for i, row in enumerate(factors)}
+
+
+def select_rows(data: MashData, subset: Any) -> NDArray[np.intp]:
+    """Return the row numbers named by ``subset`` (None is all); an empty subset is an error."""
+    everything = np.arange(data.n_effects)
+    rows: NDArray[np.intp] = everything if subset is None else everything[np.asarray(subset)]
+    if rows.size == 0:
+        raise InputError("the subset of effects is empty.")
+    return np.atleast_1d(rows)
+
+
+def cov_pca(data: MashData, npc: int, subset: Any = None) -> Covariances:
+    """Return covariance matrices from the principal components of (strong) effects.
+
+    Parameters
+    ----------
+    data : MashData
+    npc : int
+        Number of components: more than 1, at most R and at most the number of rows used.
+    subset : integer or bool array, optional
+        The rows to use, normally the strong effects. Default all.
+
+    Returns
+    -------
+    dict
+        ``PCA_1 .. PCA_npc`` (rank 1) and ``tPCA`` (all of them, weighted by their variance).
+
+    Notes
+    -----
+    Thin SVD of the (alpha-scaled) effects, neither centred nor divided by their errors
+    (Urbut et al. 2019, Methods). Cost O(n R^2).
+    """
+    rows = select_rows(data, subset)
+    if not 1 < npc <= data.n_conditions:
+        raise OptionError(f"npc is {npc}; it must be from 2 to the {data.n_conditions} conditions.")
+    if npc > len(rows):
+        raise OptionError(f"npc is {npc}, more than the {len(rows)} effects it is learned from.")
+    if len(rows) < 20 * data.n_conditions:
+        warnings.warn(
+            f"only {len(rows)} effects for the principal components of {data.n_conditions} "
+            f"conditions; {20 * data.n_conditions} or more are advisable.",
+            DataWarning,
+            stacklevel=2,
+        )
+    _, singular, right = np.linalg.svd(data.Bhat[rows], full_matrices=False)
+    result = cov_from_factors(right[:npc], "PCA")
+    scaled = right[:npc] * singular[:npc, None]
+    result["tPCA"] = scaled.T @ scaled / len(rows)
+    return result
+
+
+def cov_udi(data: MashData, model: Sequence[str] | str | None = None) -> Covariances:
+    """Return "unassociated / direct / indirect" covariances.
+
+    Parameters
+    ----------
+    data : MashData
+        With one V for all effects.
+    model : word or sequence of words, optional
+        One letter of U, D, I per condition, at least one D. Default all ``3^R - 2^R`` words, the
+        first condition varying fastest; above 8 conditions the words must be given.
+
+    Returns
+    -------
+    dict
+        ``cov_udi_<word>`` to (R, R) arrays.
+    """
+    if not data.common_V:
+        raise InputError("cov_udi needs one V common to all effects.")
+    width = data.n_conditions
+    if model is None:
+        if width > 8:
+            raise OptionError(f"all models of {width} conditions are too many: give a list of words.")
+        words = ["".join(reversed(letters)) for letters in product("UDI", repeat=width)]
+        words = [word for word in words if "D" in word]
+    else:
+        words = [model] if isinstance(model, str) else list(model)
+    V = data.V if data.L is None else data.LSVSLt
+    return {f"cov_udi_{word}": _udi(np.asarray(V), word) for word in words}
+
+
+def _udi(V: Array, word: str) -> Array:
+    if len(word) != len(V) or set(word) - set("UDI") or "D" not in word:
+        raise OptionError(
+            f"{word!r} is not a model: give {len(V)} letters out of U, D, I with at least one D."
+        )
+    letters = np.array(list(word))
+    u, d, i = (np.flatnonzero(letters == letter) for letter in "UDI")
+    direct = V[np.ix_(d, d)]
+    if len(u):
+        direct = direct - V[np.ix_(d, u)] @ np.linalg.solve(V[np.ix_(u, u)], V[np.ix_(u, d)])
+    result = np.zeros_like(V)
+    result[np.ix_(d, d)] = direct
+    if len(i):
+        ud = np.concatenate([u, d])
+        to_direct = np.linalg.inv(V[np.ix_(ud, ud)])[:, len(u) :]
+        through = V[np.ix_(i, ud)] @ to_direct
+        result[np.ix_(i, d)] = through @ direct
+        result[np.ix_(d, i)] = result[np.ix_(i, d)].T
+        result[np.ix_(i, i)] = through @ direct @ through.T
+    return result
+
+
+def normalize_cov(U: ArrayLike) -> Array:
+    """Return a matrix divided by its largest diagonal entry (unchanged where that is zero)."""
+    matrix = np.array(U, dtype=np.float64)
+    largest = float(np.diagonal(matrix).max())
+    return matrix if largest == 0 else matrix / largest
+
+
+def normalize_Ulist(Ulist: Mapping[str, ArrayLike] | Iterable[ArrayLike]) -> Any:
+    """Apply `normalize_cov` to every matrix of a dict or list, keeping the names."""
+    if isinstance(Ulist, Mapping):
+        return {name: normalize_cov(U) for name, U in Ulist.items()}
+    return [normalize_cov(U) for U in Ulist]
+
+
+def scale_cov(Ulist: Mapping[str, ArrayLike] | Iterable[ArrayLike], grid: ArrayLike) -> list[Array]:
+    """Return the matrices times every squared grid value, grid-major."""
+    matrices = list(Ulist.values()) if isinstance(Ulist, Mapping) else list(Ulist)
+    scales = np.asarray(grid, dtype=np.float64) ** 2
+    return [scale * np.asarray(U, dtype=np.float64) for scale in scales for U in matrices]
+
+
+def expand_cov(
+    Ulist: Mapping[str, ArrayLike] | Iterable[ArrayLike],
+    grid: ArrayLike,
+    usepointmass: bool = True,
+) -> list[Array]:
+    """Return `scale_cov` with the zero matrix in front when there is a point mass."""
+    scaled = scale_cov(Ulist, grid)
+    return [np.zeros_like(scaled[0]), *scaled] if usepointmass else scaled
+
+
+def check_Ulist(Ulist: Any, width: int) -> Covariances:
+    """Validate covariance matrices and return them as a dict of float64 arrays."""
+    if not isinstance(Ulist, Mapping):
+        if isinstance(Ulist, np.ndarray) and Ulist.ndim == 2:
+            raise ShapeError("Ulist must be a dict or a list of matrices, not one matrix.")
+        Ulist = {f"U_{i + 1}": U for i, U in enumerate(Ulist)}
+    if len(Ulist) == 0:
+        raise InputError("Ulist is empty; give at least one covariance matrix.")
+    return {str(name): _check_covariance(name, U, width) for name, U in Ulist.items()}
+
+
+def _check_covariance(name: Any, U: Any, width: int) -> Array:
+    try:
+        matrix: Array = np.array(U, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ShapeError(f"Ulist[{name!r}] is not a numeric matrix.") from None
+    if matrix.shape != (width, width):
+        raise ShapeError(
+            f"Ulist[{name!r}] has dimension {matrix.shape}; it must be of dimension "
+            f"({width}, {width})."
+        )
+    if not np.isfinite(matrix).all():
+        raise InputError(f"Ulist[{name!r}] contains values that are not finite.")
+    largest = float(np.abs(np.diagonal(matrix)).max())
+    if np.abs(matrix - matrix.T).max() > 1e-10 * max(largest, 1.0):
+        raise InputError(f"Ulist[{name!r}] must be symmetric.")
+    matrix = 0.5 * (matrix + matrix.T)
+    smallest = float(np.linalg.eigvalsh(matrix)[0])
+    if smallest < -1e-8 * largest:
+        raise NotPositiveDefiniteError(
+            f"Ulist[{name!r}] must be positive semi-definite; its smallest eigenvalue is "
+            f"{smallest:.3g}."
+        )
+    return matrix
