@@ -306,6 +306,7 @@ def _solve_on(
     share = 0.1 if np.all(warm[active] > 0) else 0.05
     x = (1 - share) * warm[active] / max(warm[active].sum(), 1e-300) + share / len(active)
     local = _Local(blocks, problem.weights, counts, problem.total)
+    x = local.em(x, settings["numiter_em"])
     value, gradient, hessian = local.expand(x)
     steps = 0
     for _ in range(max(budget, 1)):
@@ -314,9 +315,10 @@ def _solve_on(
             break
         target = nonnegative_quadratic(hessian, gradient - hessian @ x, x)
         accepted = _line_search(local, x, value, gradient, target, residual, settings)
-        if accepted is None:
+        if accepted is None and (residual <= CERTIFIED / 10 or steps + 1 >= budget):
             break
-        x = accepted
+        # A quadratic model that leads nowhere: EM steps always improve, then try again.
+        x = local.em(x, settings["numiter_em"]) if accepted is None else accepted
         value, gradient, hessian = local.expand(x)
         steps += 1
     return x / x.sum(), steps
@@ -390,6 +392,15 @@ class _Local:
         gradient += self.counts / inside
         hessian[np.diag_indices_from(hessian)] += self.counts / inside**2
         return -result / self.total + float(x.sum()), 1 - gradient / self.total, hessian / self.total
+
+    def em(self, x: Array, steps: int) -> Array:
+        """Take EM steps, which never fail: they bring the first quadratic model within reach."""
+        for _ in range(steps):
+            gradient = np.zeros(len(x))
+            for rows, block in self.blocks:
+                gradient += block @ (self.weights[rows] / np.maximum(x @ block, 1e-300))
+            x = (x * gradient + self.counts) / self.total
+        return x
 
     @staticmethod
     def residual(x: Array, gradient: Array) -> float:

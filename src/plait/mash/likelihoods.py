@@ -1,0 +1,319 @@
+"""Likelihoods of effects under every component of the mixture.
+
+With one error covariance, each base matrix costs one whitening product and one product with all its
+grid values at once (spec 18.1); otherwise one tridiagonal reduction per row and base matrix serves
+all grid values (18.5).
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from plait.errors import ConvergenceError, NotPositiveDefiniteError
+from plait.execution.grains import GRAIN, Grain, map_grains
+from plait.mash.covariances import Covariances, check_Ulist
+from plait.mash.data import MashData
+from plait.numerics.linalg import cholesky, psd_factor
+
+Array = NDArray[np.float64]
+Columns = NDArray[np.intp]
+
+_CACHE_BYTES = 1 << 30
+"""Likelihood matrices up to this size are kept; larger ones are computed again when needed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Components:
+    """The components of the mixture: a null, then grid-major ``omega_g^2 U_k``.
+
+    Attributes
+    ----------
+    covariances : dict of str to (R, R) array
+        K base matrices.
+    grid : (G,) array
+    usepointmass : bool
+        Whether component 0 is the null.
+    """
+
+    covariances: Covariances
+    grid: Array
+    usepointmass: bool
+
+    @property
+    def size(self) -> int:
+        """Number of components P."""
+        return len(self.covariances) * len(self.grid) + int(self.usepointmass)
+
+    @property
+    def names(self) -> list[str]:
+        """Labels ``null`` and ``<matrix>.<grid number from 1>``."""
+        labels = [f"{name}.{g + 1}" for g in range(len(self.grid)) for name in self.covariances]
+        return ["null", *labels] if self.usepointmass else labels
+
+    @cached_property
+    def factors(self) -> list[Array]:
+        """``F_k`` (R x rank) with ``U_k = F_k F_k^T``."""
+        return [psd_factor(matrix) for matrix in self.covariances.values()]
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        """Where each base matrix's rows start in `stacked`."""
+        return np.concatenate([[0], np.cumsum([f.shape[1] for f in self.factors])]).astype(np.int64)
+
+    @cached_property
+    def stacked(self) -> Array:
+        """All factors as rows, (total rank, R)."""
+        return np.ascontiguousarray(np.concatenate([f.T for f in self.factors]))
+
+    def base_of(self, columns: Columns) -> NDArray[np.int64]:
+        """Base matrix of each component, -1 for the null."""
+        shifted = np.asarray(columns, dtype=np.int64) - int(self.usepointmass)
+        return np.where(shifted < 0, -1, shifted % len(self.covariances))
+
+    def scale_of(self, columns: Columns) -> Array:
+        """``omega^2`` of each component, 0 for the null."""
+        shifted = np.asarray(columns, dtype=np.int64) - int(self.usepointmass)
+        values = self.grid[np.maximum(shifted, 0) // len(self.covariances)] ** 2
+        return np.where(shifted < 0, 0.0, values)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Some components sorted by base matrix, so that work on a base matrix is done once."""
+
+    bases: NDArray[np.int64]
+    pointers: NDArray[np.int64]
+    scales: Array
+    positions: NDArray[np.int64]
+    null_position: int
+    size: int
+
+    @classmethod
+    def of(cls, components: Components, columns: Columns | None) -> "Plan":
+        """Plan the given components, in this order (None is all)."""
+        wanted = np.arange(components.size) if columns is None else np.asarray(columns)
+        base = components.base_of(wanted)
+        order = np.argsort(base, kind="stable")
+        order = order[base[order] >= 0]
+        bases, starts = np.unique(base[order], return_index=True)
+        null = np.flatnonzero(base < 0)
+        return cls(
+            bases=bases.astype(np.int64),
+            pointers=np.append(starts, len(order)).astype(np.int64),
+            scales=np.ascontiguousarray(components.scale_of(wanted)[order]),
+            positions=order.astype(np.int64),
+            null_position=int(null[0]) if len(null) else -1,
+            size=len(wanted),
+        )
+
+
+class CommonErrors:
+    """Everything about one error covariance that is shared by the rows that have it.
+
+    With ``Sigma = M M^T`` and the singular value decomposition ``M^{-1} F_k = P diag(root) W^T``:
+    ``z = P^T M^{-1} bhat`` are independent, their prior variance is ``omega^2 root^2``, and
+    ``F_k W`` maps the posterior of the coefficients back to the effects.
+    """
+
+    def __init__(self, covariance: Array, components: Components) -> None:
+        self.components = components
+        self.width = len(covariance)
+        chol = cholesky(covariance, "the error covariance")
+        self.inverse_factor: Array = np.linalg.inv(chol)
+        self.constant = -0.5 * self.width * np.log(2 * np.pi) - float(
+            np.log(np.diagonal(chol)).sum()
+        )
+        projections, roots, maps = [], [], []
+        for factor in components.factors:
+            left, singular, right = np.linalg.svd(self.inverse_factor @ factor, full_matrices=False)
+            projections.append(left.T @ self.inverse_factor)
+            roots.append(singular)
+            mapped = factor @ right.T
+            mapped[~factor.any(axis=1)] = 0.0
+            maps.append(mapped.T)
+        self.projection: Array = np.ascontiguousarray(np.concatenate(projections))
+        self.roots: list[Array] = roots
+        self.maps: list[Array] = maps
+
+    def whiten(self, tile: Array) -> tuple[Array, Array]:
+        """Return ``z`` (total rank, T) of all base matrices and ``|y|^2`` (T,) of a (T, R) tile."""
+        y = self.inverse_factor @ tile.T
+        return self.projection @ tile.T, np.einsum("rt,rt->t", y, y)
+
+    def log_likelihoods(self, tile: Array, plan: Plan) -> Array:
+        """Return the (components, T) log-likelihoods of a tile."""
+        z, yy = self.whiten(tile)
+        np.multiply(z, z, out=z)
+        out = np.empty((plan.size, tile.shape[0]))
+        if plan.null_position >= 0:
+            out[plan.null_position] = self.constant - 0.5 * yy
+        offsets = self.components.offsets
+        for b, base in enumerate(plan.bases):
+            part = slice(plan.pointers[b], plan.pointers[b + 1])
+            squares = z[offsets[base] : offsets[base + 1]]
+            shrunk = 1 + plan.scales[part, None] * self.roots[base] ** 2
+            values = (-0.5 / shrunk) @ squares
+            values += self.constant - 0.5 * np.log(shrunk).sum(axis=1)[:, None]
+            if len(squares) < self.width:
+                values -= 0.5 * np.maximum(yy - squares.sum(axis=0), 0.0)
+            out[plan.positions[part]] = values
+        return out
+
+
+class ErrorModel:
+    """Log-likelihoods of the grains of a data set: common errors where they are, per row elsewhere."""
+
+    def __init__(self, data: MashData, components: Components) -> None:
+        self.data = data
+        self.components = components
+        shares_errors = data.common_V and data.reference_rows(slice(0, None)).any()
+        self.common = CommonErrors(data.reference_cov(), components) if shares_errors else None
+
+    def shared_rows(self, grain: Grain) -> NDArray[np.bool_]:
+        """Which rows of a grain have the common error covariance."""
+        return self.data.reference_rows(grain.rows)
+
+    def row_inputs(self, rows: Any) -> tuple[Array, Array, NDArray[np.bool_]]:
+        """Effects, error covariances and observed cells of some rows, for the kernels."""
+        observed = self.data.observed(rows)
+        effects = np.ascontiguousarray(self.data.Bhat[rows])
+        if observed is None:
+            observed = np.ones(effects.shape, dtype=bool)
+        return effects, self.data.error_covariances(rows), np.ascontiguousarray(observed)
+
+    def log_likelihoods(self, grain: Grain, plan: Plan) -> Array:
+        """Return the (components, GRAIN) log-likelihoods of a padded grain."""
+        shared = self.shared_rows(grain)
+        if self.common is not None and shared.any():
+            out = self.common.log_likelihoods(grain.pad(self.data.Bhat[grain.rows]), plan)
+        else:
+            out = np.zeros((plan.size, GRAIN))
+        if not shared.all():
+            alone = np.flatnonzero(~shared)
+            out[:, grain.offset + alone] = self._per_row(grain.start + alone, plan)
+        return out
+
+    def _per_row(self, rows: NDArray[np.intp], plan: Plan) -> Array:
+        from plait.mash.kernels import row_log_likelihoods
+
+        effects, sigma, observed = self.row_inputs(rows)
+        out = np.empty((plan.size, len(rows)))
+        parts = self.components
+        failed = row_log_likelihoods(
+            effects, sigma, observed, parts.stacked, parts.offsets, plan.bases, plan.pointers,
+            plan.scales, plan.positions, plan.null_position, out,
+        )
+        if failed >= 0:
+            raise NotPositiveDefiniteError(
+                f"the error covariance of effect {rows[failed]} is not positive definite in floating "
+                "point: its standard errors are too small or its V too close to singular."
+            )
+        return out
+
+
+class RelativeLikelihoods:
+    """Likelihoods relative to each row's largest, for `plait.numerics.mixture_weights`.
+
+    Held in memory up to a bound, else computed again at every pass (cheap, see `ErrorModel`).
+    """
+
+    def __init__(self, model: ErrorModel, label: str | None = "likelihoods") -> None:
+        self.n_rows = model.data.n_effects
+        self.n_components = model.components.size
+        self.row_maxima: Array = np.full(self.n_rows, np.nan)
+        self._model = model
+        self._label = label
+        self._keep = 8 * self.n_rows * self.n_components <= _CACHE_BYTES
+        self._kept: dict[int, Array] = {}
+        self._everything = Plan.of(model.components, None)
+
+    def map_blocks(
+        self, function: Callable[[slice, Array], Any], columns: Columns | None = None
+    ) -> list[Any]:
+        """Apply ``function(rows, (P, rows) likelihoods)`` to every grain, in order."""
+        plan = self._everything if columns is None else Plan.of(self._model.components, columns)
+        first_pass = bool(self.n_rows) and bool(np.isnan(self.row_maxima[0]))
+
+        def one(grain: Grain) -> Any:
+            return function(grain.rows, self._block(grain, plan, columns))
+
+        label = self._label if first_pass else None
+        return list(map_grains(one, 0, self.n_rows, label=label))
+
+    def _block(self, grain: Grain, plan: Plan, columns: Columns | None) -> Array:
+        kept = self._kept.get(grain.index)
+        if kept is not None:
+            return kept if columns is None else kept[columns]
+        values = self._model.log_likelihoods(grain, plan)[:, grain.tile_rows]
+        if columns is None:
+            maxima = values.max(axis=0)
+            if not np.isfinite(maxima).all():
+                worst = grain.start + int(np.argmin(np.isfinite(maxima)))
+                raise ConvergenceError(
+                    f"effect {worst} has no finite likelihood under any component: its effects are "
+                    "too far from what the grid covers, or its errors too small."
+                )
+            self.row_maxima[grain.rows] = maxima
+        block = np.exp(values - self.row_maxima[grain.rows])
+        if self._keep and columns is None:
+            self._kept[grain.index] = block
+        return block
+
+
+def _components_of(data: MashData, Ulist: Any) -> Components:
+    """Wrap matrices that are already expanded: one base matrix each, grid 1, no point mass."""
+    if isinstance(Ulist, Components):
+        return Ulist
+    return Components(check_Ulist(Ulist, data.n_conditions), np.ones(1), False)
+
+
+def calc_lik_matrix(
+    data: MashData, Ulist: Mapping[str, ArrayLike] | Iterable[ArrayLike], log: bool = False
+) -> Array:
+    """Return the (J, P) likelihoods of every effect under ``N(0, Sigma_j + U_p)``.
+
+    Parameters
+    ----------
+    data : MashData
+    Ulist : dict or list of (R, R) arrays
+        One prior covariance per component, for example from `expand_cov`.
+    log : bool
+        Return log-likelihoods.
+
+    Notes
+    -----
+    On the scale of the data object (after alpha scaling). Cost: see the module.
+    """
+    components = _components_of(data, Ulist)
+    model, plan = ErrorModel(data, components), Plan.of(components, None)
+    out = np.empty((data.n_effects, components.size))
+
+    def one(grain: Grain) -> None:
+        out[grain.rows] = model.log_likelihoods(grain, plan)[:, grain.tile_rows].T
+
+    for _ in map_grains(one, 0, data.n_effects, label="likelihoods"):
+        pass
+    return out if log else np.exp(out)
+
+
+def calc_relative_lik_matrix(
+    data: MashData, Ulist: Mapping[str, ArrayLike] | Iterable[ArrayLike]
+) -> dict[str, Array]:
+    """Return log-likelihoods relative to each row's largest.
+
+    Returns
+    -------
+    dict
+        ``loglik_matrix`` (J, P) with row maximum 0, and ``lfactors`` (J,), the row maxima.
+    """
+    values = calc_lik_matrix(data, Ulist, log=True)
+    largest = values.max(axis=1)
+    if not np.isfinite(values).all():
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=0))
+        warnings.warn(f"components {bad.tolist()} have infinite log-likelihoods.", stacklevel=2)
+    return {"loglik_matrix": values - largest[:, None], "lfactors": largest}

@@ -1,0 +1,335 @@
+"""Posterior summaries of effects under a fitted mixture, grain by grain."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from plait.errors import CapacityError, ShapeError
+from plait.execution.grains import Grain, map_grains
+from plait.mash.data import MashData
+from plait.mash.likelihoods import CommonErrors, Components, ErrorModel, Plan
+from plait.numerics.linalg import cov_to_cor, symmetrise
+
+Array = NDArray[np.float64]
+Columns = NDArray[np.intp]
+
+_COVARIANCE_BYTES = 2 << 30
+_CANCELLED = 1e-13
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to compute: output map, optional outputs, and how."""
+
+    A: Array | None = None
+    posterior: bool = True
+    covariance: bool = False
+    samples: int = 0
+    seed: int = 123
+    pi_thresh: float = 1e-10
+    weights: bool = False
+
+
+def output_map(data: MashData, A: ArrayLike | None) -> Array | None:
+    """Return the (Q, n_conditions) map to the output coordinates; None is the identity.
+
+    With a contrast against the mean, the output has all R deviations (spec 3).
+    """
+    expanded = data.L is not None and data.reference == "mean"
+    width = data.n_conditions + (1 if expanded else 0)
+    full = None
+    if expanded:
+        full = np.vstack([np.eye(data.n_conditions), -np.ones((1, data.n_conditions))])
+    if A is None:
+        return full
+    matrix = np.atleast_2d(np.array(A, dtype=np.float64))
+    if matrix.ndim != 2 or matrix.shape[1] != width or not np.isfinite(matrix).all():
+        raise ShapeError(
+            f"A has invalid dimensions {matrix.shape}; expected finite numbers in {width} columns, "
+            "one per condition."
+        )
+    return matrix if full is None else matrix @ full
+
+
+class _CommonPosterior:
+    """Per-component quantities shared by rows with one error covariance."""
+
+    def __init__(
+        self, common: CommonErrors, columns: Columns, A: Array | None, back: Array, covariance: bool
+    ) -> None:
+        components = common.components
+        self.bases = components.base_of(columns)
+        scales = components.scale_of(columns)
+        outward, moved = [], []
+        for factor in common.maps:
+            if A is None:
+                mapped = factor * back
+                moved.append(mapped.any(axis=0))
+            else:
+                mapped = factor @ (A * back).T
+                size = (np.abs(factor) @ np.abs(A * back).T) ** 2
+                moved.append((mapped**2).sum(axis=0) > _CANCELLED * size.sum(axis=0))
+            outward.append(np.where(moved[-1], mapped, 0.0))
+        self.maps: Array = np.ascontiguousarray(np.concatenate(outward))
+        width = self.maps.shape[1]
+        largest = max((len(root) for root in common.roots), default=0)
+        size = len(columns)
+        self.mean_scale = np.zeros((size, max(largest, 1)))
+        self.variances = np.zeros((size, width))
+        self.alive = np.zeros((size, width), dtype=bool)
+        self.covariances = np.zeros((size, width, width) if covariance else (1, 1, 1))
+        for p, (base, scale) in enumerate(zip(self.bases, scales, strict=True)):
+            if base < 0 or scale == 0:
+                self.bases[p] = -1
+                continue
+            root = common.roots[base]
+            shrunk = 1 + scale * root**2
+            self.mean_scale[p, : len(root)] = scale * root / shrunk
+            mapped = outward[base]
+            self.variances[p] = (scale / shrunk) @ mapped**2
+            self.alive[p] = moved[base]
+            if covariance:
+                self.covariances[p] = mapped.T @ (mapped * (scale / shrunk)[:, None])
+
+
+class Applier:
+    """Applies a fitted mixture to data: responsibilities, log-likelihoods, posterior summaries."""
+
+    def __init__(
+        self, data: MashData, components: Components, pi: Array, request: Request
+    ) -> None:
+        self.data, self.components, self.request = data, components, request
+        self.model = ErrorModel(data, components)
+        self.A = output_map(data, request.A)
+        self.width = data.n_conditions if self.A is None else len(self.A)
+        self.kept: Columns = np.flatnonzero(pi > request.pi_thresh)
+        if len(self.kept) == 0:
+            self.kept = np.array([int(np.argmax(pi))])
+        # Everything that has weight, and the null for the Bayes factor.
+        self.columns: Columns = np.flatnonzero(pi > 0)
+        if components.usepointmass:
+            self.columns = np.union1d(self.columns, [0])
+            if pi[0] == 1:
+                self.columns = np.arange(components.size)
+        self.plan = Plan.of(components, self.columns)
+        self.pi = pi
+        # A map that mixes coordinates must act on effects on their own scale, row by row.
+        self.rescale_after = self.A is None
+        back_is_common = data.is_common_cov_shat_alpha()
+        self.shared = self.model.common is not None and (self.rescale_after or back_is_common)
+        self.common: _CommonPosterior | None = None
+        if self.shared and self.model.common is not None and request.posterior:
+            back = np.ones(data.n_conditions) if self.rescale_after else data.Shat_alpha[0]
+            self.common = _CommonPosterior(
+                self.model.common, self.kept, self.A, back, request.covariance
+            )
+
+    def run(self, grain: Grain) -> dict[str, Array]:
+        """Return everything requested for the rows of one grain."""
+        values = self.model.log_likelihoods(grain, self.plan)
+        out = self._log_likelihoods(values[:, grain.tile_rows], grain)
+        kept = values[np.searchsorted(self.columns, self.kept)]
+        weights = kept - kept.max(axis=0)
+        np.exp(weights, out=weights)
+        weights *= self.pi[self.kept][:, None]
+        weights /= weights.sum(axis=0)
+        weights = np.ascontiguousarray(weights)
+        if self.request.weights:
+            out["posterior_weights"] = np.ascontiguousarray(weights[:, grain.tile_rows].T)
+        if self.request.posterior:
+            out |= self._posterior(grain, weights)
+        if self.request.samples:
+            out["posterior_samples"] = self._samples(grain, weights)
+        return out
+
+    def _log_likelihoods(self, values: Array, grain: Grain) -> dict[str, Array]:
+        """Log-likelihoods under the fit, the null and the alternative (spec 10)."""
+        pi = self.pi[self.columns]
+        jacobian = np.log(self.data.Shat_alpha[grain.rows]).sum(axis=1)
+        out = {"vloglik": _mixture(values, pi) - jacobian}
+        if self.components.usepointmass:
+            out["null_loglik"] = values[0] - jacobian
+            alternative = pi[1:] if pi[0] < 1 else np.ones(len(pi) - 1)
+            out["alt_loglik"] = _mixture(values[1:], alternative / alternative.sum()) - jacobian
+        return out
+
+    def _posterior(self, grain: Grain, weights: Array) -> dict[str, Array]:
+        from plait.mash.kernels import common_posterior, row_posterior
+
+        n, width = grain.stop - grain.start, self.width
+        want_cov = self.request.covariance
+        mean, sd, negative, zero, lfsr = np.empty((5, n, width))
+        cov = np.empty((n, width, width) if want_cov else (1, 1, 1))
+        outputs = (mean, sd, negative, zero, lfsr, cov)
+        shared = self.model.shared_rows(grain) if self.shared else np.zeros(n, dtype=bool)
+        if self.common is not None and self.model.common is not None and shared.any():
+            z, _ = self.model.common.whiten(grain.pad(self.data.Bhat[grain.rows]))
+            c = self.common
+            common_posterior(
+                z, weights, shared, grain.offset, c.bases, self.components.offsets, c.mean_scale,
+                c.variances, c.alive, c.maps, c.covariances, want_cov, *outputs,
+            )
+        if not shared.all():
+            effects, sigma, observed = self.model.row_inputs(grain.rows)
+            row_posterior(
+                effects, sigma, observed, self._back(grain), weights, grain.offset, ~shared,
+                self.components.base_of(self.kept), self.components.scale_of(self.kept),
+                self.components.stacked, self.components.offsets, not self.rescale_after,
+                self._map(), want_cov, *outputs,
+            )
+        out = {
+            "posterior_mean": mean,
+            "posterior_sd": sd,
+            "negative_prob": negative,
+            "zero_prob": zero,
+            "lfsr": lfsr,
+        }
+        if self.rescale_after:
+            back = self.data.Shat_alpha[grain.rows]
+            mean *= back
+            sd *= back
+            if want_cov:
+                cov *= back[:, :, None] * back[:, None, :]
+        if want_cov:
+            out["posterior_cov"] = symmetrise(cov)
+        return out
+
+    def _back(self, grain: Grain) -> Array:
+        """What takes prior coordinates to the scale on which the kernels report."""
+        back = self.data.Shat_alpha[grain.rows]
+        return np.ones(back.shape) if self.rescale_after else np.ascontiguousarray(back)
+
+    def _map(self) -> Array:
+        return np.zeros((1, 1)) if self.A is None else np.ascontiguousarray(self.A)
+
+    def _samples(self, grain: Grain, weights: Array) -> Array:
+        from plait.mash.kernels import draw_posterior
+
+        effects, sigma, observed = self.model.row_inputs(grain.rows)
+        draws = np.empty((len(effects), self.width, self.request.samples))
+        key = np.random.SeedSequence(self.request.seed).generate_state(1, np.uint64)[0]
+        draw_posterior(
+            effects, sigma, observed, self._back(grain), weights, grain.offset, grain.start,
+            self.components.base_of(self.kept), self.components.scale_of(self.kept),
+            self.components.stacked, self.components.offsets, not self.rescale_after, self._map(),
+            key, draws,
+        )
+        if self.rescale_after:
+            draws *= self.data.Shat_alpha[grain.rows][:, :, None]
+        return draws
+
+
+def _mixture(values: Array, pi: Array) -> Array:
+    """Log of the mixture density of (P, n) log-likelihoods."""
+    largest = values.max(axis=0)
+    with np.errstate(divide="ignore"):
+        result: Array = np.log(pi @ np.exp(values - largest)) + largest
+    return result
+
+
+def apply_mixture(
+    data: MashData,
+    components: Components,
+    pi: Array,
+    request: Request,
+    *,
+    rows: slice | None = None,
+    out: dict[str, Any] | None = None,
+    label: str | None = "posterior",
+    threads: int | None = None,
+) -> dict[str, Array]:
+    """Compute the requested summaries of some rows (default all) into arrays.
+
+    ``out`` may hold arrays (for example memory maps) of all J rows to be filled at ``rows``; other
+    outputs are allocated for ``rows`` alone.
+    """
+    start, stop, _ = (slice(None) if rows is None else rows).indices(data.n_effects)
+    applier = Applier(data, components, pi, request)
+    if request.covariance and 8 * (stop - start) * applier.width**2 > _COVARIANCE_BYTES:
+        raise CapacityError(
+            f"posterior covariances of {stop - start} effects x {applier.width} conditions need "
+            f"{8 * (stop - start) * applier.width**2 / 2**30:.1f} GiB. Use outputlevel=2, or ask "
+            "for the covariances of a subset of the effects."
+        )
+    results: dict[str, Array] = {}
+    work = map_grains(applier.run, start, stop, label=label, threads=threads)
+    position = start
+    for part in work:
+        count = len(part["vloglik"])
+        for name, values in part.items():
+            if out is not None and name in out:
+                out[name][position : position + count] = values
+            elif out is None:
+                if name not in results:
+                    results[name] = np.empty((stop - start, *values.shape[1:]))
+                results[name][position - start : position - start + count] = values
+        position += count
+    return results
+
+
+def error_second_moment(
+    data: MashData, components: Components, pi: Array, pi_thresh: float = 1e-10
+) -> tuple[Array, int]:
+    """Sum over effects of the posterior second moment of the standardised errors.
+
+    Returns
+    -------
+    (R, R) array
+        ``sum_j E[e_j e_j^T | data]``, ``e_j = (bhat_j - b_j) / shat_j`` (spec 14).
+    int
+        Number of effects that were counted: those with anything observed.
+
+    Notes
+    -----
+    Missing cells left out of the likelihood are completed from their distribution given the
+    observed errors: ``E_mo = W E_oo``, ``E_mm = V_mm - W V_om + W E_oo W^T``, ``W = V_mo V_oo^-1``.
+    """
+    applier = Applier(data, components, pi, Request(covariance=True, pi_thresh=pi_thresh))
+    scale = data.Shat * data.Shat_alpha
+
+    def one(grain: Grain) -> tuple[Array, int]:
+        part = applier.run(grain)
+        s = scale[grain.rows]
+        z = data.Bhat[grain.rows] / data.Shat[grain.rows]
+        error = z - part["posterior_mean"] / s
+        spread = part["posterior_cov"] / (s[:, :, None] * s[:, None, :])
+        observed = data.observed(grain.rows)
+        if observed is None:
+            return error.T @ error + spread.sum(axis=0), len(s)
+        moments = spread + error[:, :, None] * error[:, None, :]
+        total, count = np.zeros(moments.shape[1:]), 0
+        for j, seen in enumerate(observed):
+            if seen.any():
+                V = data.V if data.common_V else data.V[grain.start + j]
+                total += complete_moment(moments[j], seen, V)
+                count += 1
+        return total, count
+
+    total, count = np.zeros((data.n_conditions, data.n_conditions)), 0
+    for part, number in map_grains(one, 0, data.n_effects, label="error correlation"):
+        total += part
+        count += number
+    return symmetrise(total), count
+
+
+def complete_moment(moment: Array, seen: NDArray[np.bool_], V: Array) -> Array:
+    """Complete the second moment of a row's errors over its missing cells."""
+    if seen.all():
+        return moment
+    o, m = np.flatnonzero(seen), np.flatnonzero(~seen)
+    inside = moment[np.ix_(o, o)]
+    W = np.linalg.solve(V[np.ix_(o, o)], V[np.ix_(o, m)]).T
+    full = np.empty_like(moment)
+    full[np.ix_(o, o)] = inside
+    full[np.ix_(m, o)] = W @ inside
+    full[np.ix_(o, m)] = full[np.ix_(m, o)].T
+    full[np.ix_(m, m)] = V[np.ix_(m, m)] - W @ V[np.ix_(o, m)] + W @ inside @ W.T
+    return full
+
+
+def correlation_from_moment(total: Array, count: int, est_cor: bool) -> Array:
+    """Return the error covariance (or correlation) of a summed second moment."""
+    covariance = symmetrise(total / count)
+    return cov_to_cor(covariance) if est_cor else covariance
