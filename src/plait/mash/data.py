@@ -49,6 +49,8 @@ class MashData:
         How missing cells enter the likelihood.
     missing_chosen : bool
         Whether the caller chose ``missing``; otherwise a contrast may change it.
+    original_names : tuple of str or None
+        Condition names before a contrast.
     """
 
     Bhat: Array
@@ -66,6 +68,7 @@ class MashData:
     missing_mask: NDArray[np.bool_] | None = None
     missing: str = "large_se"
     missing_chosen: bool = False
+    original_names: tuple[str, ...] | None = None
 
     @property
     def n_effects(self) -> int:
@@ -340,6 +343,7 @@ def _apply_contrast(data: MashData, ref: int | str) -> MashData:
         L=_read_only(L),
         reference=reference,
         condition_names=names,
+        original_names=data.condition_names,
     )
     checks.warn_if_mean_contrast_mixes(data.missing_mask, reference)
     return _with_contrast_errors(data)
