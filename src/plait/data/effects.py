@@ -104,12 +104,12 @@ class Effects:
     @property
     def n_effects(self) -> int:
         """Number of effects J."""
-        return self.bhat.shape[0]
+        return len(self.bhat)
 
     @property
     def n_contexts(self) -> int:
         """Number of contexts R."""
-        return self.bhat.shape[1]
+        return int(self.bhat.shape[1])
 
     @property
     def missing_mask(self) -> NDArray[np.bool_]:
@@ -214,7 +214,9 @@ def _labels(labels: Any, count: int, what: str) -> list[str] | None:
         raise ShapeError(f"{len(names)} {what} labels were given for {count} {what}s.")
     if len(set(names)) < count:
         repeated = names[first_repeat(names)[1]]
-        raise LabelError(f"the {what} label {repeated!r} occurs more than once; labels must differ.")
+        raise LabelError(
+            f"the {what} label {repeated!r} occurs more than once; labels must differ."
+        )
     return names
 
 
@@ -278,7 +280,7 @@ def _check_stack(stack: Array, start: int, per_effect: bool) -> None:
         np.linalg.cholesky(stack)
     except np.linalg.LinAlgError:
         smallest = np.linalg.eigvalsh(stack)[:, 0]
-        worst = smallest == smallest.min()
+        worst: NDArray[np.bool_] = np.asarray(smallest == smallest.min())
         raise NotPositiveDefiniteError(
             f"{name(worst)} must be positive definite; its smallest eigenvalue is "
             f"{smallest.min():.3g}. Add a small number to the diagonal, or use a better estimate."

@@ -31,7 +31,9 @@ def describe_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
     for side, only in (("first", only_ours), ("second", only_theirs)):
         if only:
             some = ", ".join(repr(label) for label in sorted(only)[:3])
-            parts.append(f"{len(only)} only in the {side} ({some}{', ...' if len(only) > 3 else ''})")
+            parts.append(
+                f"{len(only)} only in the {side} ({some}{', ...' if len(only) > 3 else ''})"
+            )
     if len(ours) != len(theirs):
         parts.append(f"{len(ours)} and {len(theirs)} of them")
     return "; ".join(parts)

@@ -1,1 +1,36 @@
-"""TODO."""
+"""Files in, files out: matrices of numbers, stores, and the results that are saved in them."""
+
+from plait.io.atomic import check_writable, replace_file, replace_folder
+from plait.io.matrices import (
+    LabelledMatrix,
+    read_covariances,
+    read_effect_tables,
+    read_matrix,
+    read_square,
+)
+from plait.io.result import Result, freeze
+from plait.io.store import (
+    check_store_writable,
+    read_dataset,
+    read_effects,
+    write_dataset,
+    write_effects,
+)
+
+__all__ = [
+    "LabelledMatrix",
+    "Result",
+    "check_store_writable",
+    "check_writable",
+    "freeze",
+    "read_covariances",
+    "read_dataset",
+    "read_effect_tables",
+    "read_effects",
+    "read_matrix",
+    "read_square",
+    "replace_file",
+    "replace_folder",
+    "write_dataset",
+    "write_effects",
+]

@@ -38,8 +38,30 @@ MISSING = frozenset({"", "NA", "NaN", "nan", ".", "null"})
 """What may stand for a missing number."""
 
 _ID_NAMES = frozenset(
-    "id ids name names marker snp rsid variant gene transcript protein effect locus feature probe "
-    "pair row rownames phenotype guide perturbation sample".split()
+    [
+        "id",
+        "ids",
+        "name",
+        "names",
+        "marker",
+        "snp",
+        "rsid",
+        "variant",
+        "gene",
+        "transcript",
+        "protein",
+        "effect",
+        "locus",
+        "feature",
+        "probe",
+        "pair",
+        "row",
+        "rownames",
+        "phenotype",
+        "guide",
+        "perturbation",
+        "sample",
+    ]
 )
 _MISSING_ADVICE = "Missing values are written NA, NaN, nan, null, '.' or left empty."
 
@@ -112,7 +134,7 @@ def _rows(path: Path, reader: "Iterator[Cells]") -> Iterator[Row]:
     line = 0
     try:
         for cells in reader:
-            line = reader.line_num  # type: ignore[attr-defined]
+            line = reader.line_num 
             if not cells or (len(cells) == 1 and cells[0].isspace()):
                 blank = blank or line
                 continue
@@ -123,7 +145,7 @@ def _rows(path: Path, reader: "Iterator[Cells]") -> Iterator[Row]:
         raise FileFormatError(f"{path}: row {line + 1} cannot be read: {error}.") from None
     except UnicodeDecodeError as error:
         raise FileFormatError(
-            f"{path}: the text after row {line} is not UTF-8 (byte {error.object[error.start]:#04x})."
+            f"{path}: the text after row {line} is not UTF-8 (byte {error.object[error.start]:#x})."
             " Save the table as UTF-8 text."
         ) from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -153,7 +175,9 @@ def _is_missing(cell: str) -> bool:
     return cell.strip() in MISSING
 
 
-def _layout(path: Path, first: Row, second: Row | None, conditions: Sequence[str] | None) -> _Layout:
+def _layout(
+    path: Path, first: Row, second: Row | None, conditions: Sequence[str] | None
+) -> _Layout:
     if not _is_header(path, first[1], None if second is None else second[1]):
         if conditions is not None:
             raise LabelError(
@@ -174,28 +198,35 @@ def _layout(path: Path, first: Row, second: Row | None, conditions: Sequence[str
 
 def _is_header(path: Path, first: Cells, second: Cells | None) -> bool:
     text = [_is_text(cell) for cell in first]
-    others = [cell for cell in first[1:] if cell.strip()]
-    named = not first[0].strip() or first[0].strip().lstrip("#").lower() in _ID_NAMES
-    named = named or first[0].strip().lower().endswith("_id")
-    if all(text) or (text[0] and named) or (not first[0].strip() and any(text)):
+    corner = first[0].strip().lstrip("#").lower()
+    if all(text) or (any(text) and not corner):
+        return True
+    if text[0] and (corner in _ID_NAMES or corner.endswith("_id")):
         return True
     if not any(text):
-        # pandas writes unlabelled frames as ",0,1,2" above rows that begin with 0, 1, ...;
-        # numbers may also be names when a row of ids stands under an empty cell.
-        if first[0].strip() or second is None or len(second) != len(first):
-            return False
-        counted = others == [str(i) for i in range(len(first) - 1)] and second[0].strip() == "0"
-        return _is_text(second[0]) or counted
+        return not corner and second is not None and _numbers_are_names(first, second)
+    below = text if second is None else [_is_text(cell) for cell in second]
+    odd = next((i for i, (a, b) in enumerate(zip(text, below, strict=False)) if a and not b), None)
+    odd = None if odd == 0 and second is not None and _is_missing(second[0]) else odd
     leading = text.index(False)
-    if not any(text[leading:]):
-        below = None if second is None else [_is_text(cell) for cell in second]
-        if below is None or below == text:
-            return False
-    odd = next(i for i in range(len(text)) if text[i] and i >= (leading if any(text[leading:]) else 0))
+    if odd is None and any(text[leading:]):
+        odd = text.index(True, leading)
+    if odd is None:
+        return False
     raise FileFormatError(
-        f"{path}: row 1 mixes text (column {odd + 1}: {first[odd]!r}) and numbers and is neither "
-        "a header nor data. If it is a header, call its first column 'id'. " + _MISSING_ADVICE
+        f"{path}: row 1 mixes numbers and text (column {odd + 1}: {first[odd]!r}) and is neither "
+        f"a header nor data. If it is a header, call its first column 'id'. {_MISSING_ADVICE}"
     )
+
+
+def _numbers_are_names(first: Cells, second: Cells) -> bool:
+    """Tell whether a row of numbers after an empty cell is a header.
+
+    It is when ids stand below the empty cell, and in what pandas writes of an unlabelled frame:
+    ``,0,1,2`` above rows that begin with 0, 1, ...
+    """
+    counted = [cell.strip() for cell in first[1:]] == [str(i) for i in range(len(first) - 1)]
+    return _is_text(second[0]) or (counted and second[0].strip() == "0")
 
 
 def _arrange(
@@ -263,20 +294,18 @@ def _picker(columns: tuple[int, ...]) -> Callable[[Cells], Sequence[str]]:
 
 def _read_rows(path: Path, layout: _Layout, rows: Iterator[Row]) -> Table:
     values = array("d")
-    ids: list[str] = []
-    lines = array("q")
-    width, id_columns = layout.width, layout.id_columns
+    ids = _Ids(path, layout)
     pick = _picker(layout.value_columns)
     blank = 0
     for line, cells in rows:
-        if id_columns and not any(cells):  # a spreadsheet writes blank rows as ",,,"
+        if layout.id_columns and not any(cells):  # a spreadsheet writes blank rows as ",,,"
             blank = blank or line
             continue
         if blank:
             raise FileFormatError(f"{path}: row {blank} is empty but more rows follow.")
-        if len(cells) != width:
+        if len(cells) != layout.width:
             raise FileFormatError(
-                f"{path}: row {line} has {len(cells)} columns; the rows above have {width}."
+                f"{path}: row {line} has {len(cells)} columns; the rows above have {layout.width}."
             )
         picked = pick(cells)
         try:
@@ -287,19 +316,53 @@ def _read_rows(path: Path, layout: _Layout, rows: Iterator[Row]) -> Table:
             if "_" in "".join(picked):
                 numbers = _slow_numbers(path, layout, line, picked)
         values.extend(numbers)
-        if id_columns:
-            ids.append(":".join([cells[i].strip() for i in id_columns]))
-            lines.append(line)
+        if layout.id_columns:
+            ids.add(line, cells)
+    if not values:
+        raise FileFormatError(f"{path} has no rows of data.")
     matrix = np.frombuffer(values, dtype=np.float64).reshape(-1, len(layout.value_columns))
-    if not id_columns:
-        return matrix, None, layout.names
-    if len(set(ids)) < len(ids):
-        one, other = first_repeat(ids)
-        raise LabelError(
-            f"{path}: the id {ids[one]!r} occurs more than once (rows {lines[one]} and "
-            f"{lines[other]}). Ids must differ."
-        )
-    return matrix, ids, layout.names
+    return matrix, ids.checked() if layout.id_columns else None, layout.names
+
+
+class _Ids:
+    """The ids of the rows, and whether their columns really hold ids."""
+
+    def __init__(self, path: Path, layout: _Layout) -> None:
+        self.path = path
+        self.layout = layout
+        self.labels: list[str] = []
+        self.lines = array("q")
+        self.texts = 0
+
+    def add(self, line: int, cells: Cells) -> None:
+        """Take the id of a row."""
+        parts = [cells[i].strip() for i in self.layout.id_columns]
+        for column, part in zip(self.layout.id_columns[1:], parts[1:], strict=True):
+            # The first value of the column was text: either it or this number is a mistake.
+            if not _is_text(part) and part not in MISSING:
+                raise FileFormatError(
+                    f"{self.path}: row {line}, column {column + 1}: found the number {part!r} in a "
+                    f"column that begins with text and was taken for ids. {_MISSING_ADVICE}"
+                )
+        if self.texts < 2 and _is_text(parts[0]):
+            self.texts += 1
+        self.labels.append(":".join(parts))
+        self.lines.append(line)
+
+    def checked(self) -> list[str]:
+        """Return the ids, which must differ and not be numbers below one text."""
+        if self.texts == 1 and len(self.labels) > 1:
+            raise FileFormatError(
+                f"{self.path}: row {self.lines[0]}, column {self.layout.id_columns[0] + 1}: found "
+                f"{self.labels[0]!r} where the rows below have numbers. {_MISSING_ADVICE}"
+            )
+        if len(set(self.labels)) < len(self.labels):
+            one, other = first_repeat(self.labels)
+            raise LabelError(
+                f"{self.path}: the id {self.labels[one]!r} occurs more than once (rows "
+                f"{self.lines[one]} and {self.lines[other]}). Ids must differ."
+            )
+        return self.labels
 
 
 def _slow_numbers(path: Path, layout: _Layout, line: int, picked: Sequence[str]) -> list[float]:

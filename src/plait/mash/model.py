@@ -360,7 +360,7 @@ def assemble(
         condition_names=output_names(data, A),
         effect_names=data.effect_names,
         optim=optim,
-        provenance=Provenance.record(
+        provenance=Provenance(
             "mash",
             options={
                 "alpha": data.alpha, "outputlevel": outputlevel, "pi_thresh": pi_thresh,

@@ -1,0 +1,286 @@
+"""Stores: Zarr v3 groups through xarray, on disk or behind any fsspec URL.
+
+A store says what it holds (``schema = "plait/<kind>"``), in which version of the layout, and where
+the numbers came from. A newer major version of the layout is refused; minor versions only add.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.data.effects import Effects
+from plait.errors import FileFormatError, OutputError
+from plait.io.atomic import check_writable, replace_folder
+from plait.provenance import Provenance
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+_CHUNK_BYTES = 1 << 23
+_ROWS = 1024
+SCHEMA_VERSION = "1.0"
+
+
+def write_dataset(
+    dataset: "Dataset",
+    url: str | os.PathLike[str],
+    *,
+    kind: str,
+    provenance: Provenance | None = None,
+    overwrite: bool = False,
+    groups: "Mapping[str, Dataset] | None" = None,
+    schema_version: str = SCHEMA_VERSION,
+) -> None:
+    """Write a dataset as a store.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+    url : str or path
+        A path or any fsspec URL (``memory://``, ``s3://``). A local store appears whole or not at
+        all; a remote one is marked complete when everything is there, and refused before that.
+    kind : str
+        What it holds; stored as ``schema = "plait/<kind>"``.
+    provenance : Provenance, optional
+    overwrite : bool
+        Whether a store that exists is replaced.
+    groups : mapping of str to Dataset, optional
+        More datasets, written as groups inside the store.
+    schema_version : str
+        Version of the layout, ``"major.minor"``.
+
+    Raises
+    ------
+    OutputError
+        The store exists, the folder is missing or not writable, or the disk is full.
+    """
+    attributes = {"schema": f"plait/{kind}", "schema_version": schema_version}
+    if provenance is not None:
+        attributes["provenance"] = json.dumps(provenance.to_dict(), allow_nan=False)
+    datasets = {"": dataset.assign_attrs(attributes), **(groups or {})}
+    local = local_path(url)
+    if local is not None:
+        with replace_folder(local, overwrite) as folder:
+            _write_groups(datasets, str(folder))
+        return
+    from fsspec.core import url_to_fs
+
+    filesystem, place = url_to_fs(os.fspath(url))
+    if filesystem.exists(place):
+        if not overwrite:
+            raise OutputError(f"{url} exists; to replace it use --overwrite (overwrite=True).")
+        if not filesystem.exists(f"{place}/zarr.json"):
+            raise OutputError(f"{url} exists and is not a store; it will not be replaced.")
+        filesystem.rm(place, recursive=True)
+    try:
+        _write_groups(datasets, os.fspath(url))
+    except BaseException:
+        if filesystem.exists(place):
+            filesystem.rm(place, recursive=True)
+        raise
+
+
+def read_dataset(
+    url: str | os.PathLike[str],
+    *,
+    kind: str | None = None,
+    group: str | None = None,
+    load: bool = True,
+    schema_version: str = SCHEMA_VERSION,
+) -> "Dataset":
+    """Read a store.
+
+    Parameters
+    ----------
+    url : str or path
+    kind : str, optional
+        What it must hold.
+    group : str, optional
+        A group inside the store.
+    load : bool
+        Read everything now (default), or when it is used.
+    schema_version : str
+        The version of the layout the caller understands.
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    FileFormatError
+        There is no such store, it is damaged, holds another kind, or was written by a later
+        version of plait with another layout.
+    """
+    import xarray
+    from zarr.errors import BaseZarrError
+
+    place = local_path(url)
+    if place is not None and not place.exists():
+        raise FileFormatError(f"{url} does not exist.")
+    source = os.fspath(url) if place is None else str(place)
+    failures = (BaseZarrError, OSError, KeyError, ValueError, RuntimeError)
+    try:
+        root = xarray.open_dataset(source, engine="zarr", consolidated=False, chunks=None)
+        _check_schema(url, root.attrs, kind, schema_version)
+        dataset = root
+        if group is not None:
+            dataset = xarray.open_dataset(
+                source, engine="zarr", group=group, consolidated=False, chunks=None
+            )
+        return dataset.load() if load else dataset
+    except FileFormatError:
+        raise
+    except failures as error:
+        raise FileFormatError(f"{url} is not a store or is damaged: {error}") from error
+
+
+def read_provenance(dataset: "Dataset") -> Provenance | None:
+    """Return the provenance stored with a dataset."""
+    text = dataset.attrs.get("provenance")
+    return None if text is None else Provenance.from_dict(json.loads(text))
+
+
+def write_effects(effects: Effects, url: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Save effects as a store.
+
+    Parameters
+    ----------
+    effects : Effects
+    url : str or path
+        A path or any fsspec URL.
+    overwrite : bool
+        Whether a store that exists is replaced.
+
+    Raises
+    ------
+    OutputError
+        See `write_dataset`.
+    """
+    import xarray
+
+    dims = ("effects", "contexts")
+    arrays: dict[str, Any] = {"bhat": (dims, effects.bhat), "shat": (dims, effects.shat)}
+    if effects.V is not None:
+        dims_of_V = ("contexts", "contexts") if effects.V.ndim == 2 else (*dims, "contexts")
+        arrays["V"] = (distinct_dims(dims_of_V), effects.V)
+    labels = {"effects": effects.effects, "contexts": effects.contexts}
+    dataset = xarray.Dataset(arrays, coords=label_coordinates(labels))
+    write_dataset(dataset, url, kind="effects", provenance=effects.provenance, overwrite=overwrite)
+
+
+def read_effects(url: str | os.PathLike[str]) -> Effects:
+    """Load effects saved by `write_effects`.
+
+    Raises
+    ------
+    FileFormatError
+        See `read_dataset`.
+    """
+    dataset = read_dataset(url, kind="effects")
+    contexts = read_labels(dataset, "contexts")
+    try:
+        return Effects(
+            dataset["bhat"].values,
+            dataset["shat"].values,
+            dataset["V"].values if "V" in dataset else None,
+            read_labels(dataset, "effects"),
+            None if contexts is None else tuple(str(name) for name in contexts),
+            read_provenance(dataset),
+        )
+    except KeyError as error:
+        raise FileFormatError(f"{url} lacks {error}.") from None
+
+
+def distinct_dims(dims: Sequence[str]) -> tuple[str, ...]:
+    """Return dimensions that differ, as xarray wants them: ``contexts``, ``contexts_2``."""
+    return tuple(
+        name if name not in dims[:i] else f"{name}_{list(dims[: i + 1]).count(name)}"
+        for i, name in enumerate(dims)
+    )
+
+
+def label_coordinates(labels: Mapping[str, Any]) -> dict[str, Any]:
+    """Return coordinates of labelled dimensions.
+
+    Python strings become Zarr's variable-length strings; NumPy's fixed-width ones have no
+    specification in Zarr v3.
+    """
+    return {
+        name: (name, np.array([str(label) for label in values], dtype=object))
+        for name, values in labels.items()
+        if values is not None
+    }
+
+
+def read_labels(dataset: "Dataset", name: str) -> NDArray[np.str_] | None:
+    """Return the labels of a dimension, or None when it has none."""
+    return dataset[name].values.astype(np.str_) if name in dataset.coords else None
+
+
+def local_path(url: str | os.PathLike[str]) -> Path | None:
+    """Return the local path that a path or URL means, None when it is remote."""
+    text = os.fspath(url)
+    if "://" not in text:
+        return Path(text)
+    return Path(text.removeprefix("file://")) if text.startswith("file://") else None
+
+
+def check_store_writable(url: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Check that a store can be written, before the work starts (see `check_writable`)."""
+    local = local_path(url)
+    if local is not None:
+        check_writable(local, overwrite)
+        return
+    from fsspec.core import url_to_fs
+
+    filesystem, place = url_to_fs(os.fspath(url))
+    if not overwrite and filesystem.exists(place):
+        raise OutputError(f"{url} exists; to replace it use --overwrite (overwrite=True).")
+
+
+def _write_groups(datasets: "Mapping[str, Dataset]", place: str) -> None:
+    import zarr
+
+    for name, dataset in datasets.items():
+        encoding = {key: {"chunks": _chunks(item)} for key, item in dataset.variables.items()}
+        dataset.to_zarr(
+            place,
+            group=name or None,
+            mode="a",
+            zarr_format=3,
+            consolidated=False,
+            encoding={key: value for key, value in encoding.items() if value["chunks"]},
+        )
+    zarr.open_group(place, mode="r+").attrs["complete"] = True
+
+
+def _chunks(variable: Any) -> tuple[int, ...] | None:
+    """Cut along the first dimension, in whole grains, to about 8 MiB."""
+    if variable.ndim == 0 or variable.size == 0 or variable.dtype.kind not in "fiub":
+        return None
+    rows = max(1, _CHUNK_BYTES * len(variable) // max(variable.nbytes, 1))
+    rows = rows // _ROWS * _ROWS if rows >= _ROWS else rows
+    return (min(rows, len(variable)), *variable.shape[1:])
+
+
+def _check_schema(
+    url: str | os.PathLike[str], attributes: Mapping[Any, Any], kind: str | None, version: str
+) -> None:
+    schema, written = str(attributes.get("schema", "")), str(attributes.get("schema_version", ""))
+    if not schema.startswith("plait/") or not written:
+        raise FileFormatError(f"{url} is not a store of plait.")
+    if attributes.get("complete") is not True:
+        raise FileFormatError(f"{url} is not complete: its writing was interrupted.")
+    if kind is not None and schema != f"plait/{kind}":
+        raise FileFormatError(f"{url} holds {schema}; expected plait/{kind}.")
+    if int(written.split(".")[0]) > int(version.split(".")[0]):
+        raise FileFormatError(
+            f"{url} has layout version {written} and this version of plait reads up to "
+            f"{version.split('.')[0]}: install a later version of plait."
+        )
