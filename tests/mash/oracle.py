@@ -33,7 +33,11 @@ def posterior(bhat, sigma, components, pi, observed=None, A=None):
     for j in range(J):
         o = np.arange(R) if observed is None else np.flatnonzero(observed[j])
         for p, U in enumerate(components):
-            gain = U[:, o] @ np.linalg.inv((U + sigma[j])[np.ix_(o, o)]) if len(o) else np.zeros((R, 0))
+            gain = (
+                U[:, o] @ np.linalg.inv((U + sigma[j])[np.ix_(o, o)])
+                if len(o)
+                else np.zeros((R, 0))
+            )
             m = A @ (gain @ bhat[j, o])
             C = A @ (U - gain @ U[o]) @ A.T
             w = weights[j, p]

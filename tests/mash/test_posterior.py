@@ -160,7 +160,9 @@ def test_reference_real_data(name):
 def example(random, width=4, effects=30, *, common=False, correlated=True, missing=0.0):
     """Data and a mixture with matrices of every rank."""
     bhat = 3 * random.normal(size=(effects, width))
-    shat = np.ones((effects, width)) if common else np.exp(0.5 * random.normal(size=(effects, width)))
+    shat = (
+        np.ones((effects, width)) if common else np.exp(0.5 * random.normal(size=(effects, width)))
+    )
     V = random_correlation(random, width) if correlated else None
     mask = random.random((effects, width)) < missing
     bhat[mask] = np.nan
@@ -206,9 +208,7 @@ def test_brute_force(random, common, correlated, missing, use_map):
 def test_row_without_data_keeps_the_prior(random):
     bhat, shat, V, components, pi = example(random)
     bhat[0], shat[0] = np.nan, np.nan
-    found = apply_mixture(
-        mash_set_data(bhat, shat, V=V), components, pi, Request(covariance=True)
-    )
+    found = apply_mixture(mash_set_data(bhat, shat, V=V), components, pi, Request(covariance=True))
     prior = sum(p * U for p, U in zip(pi, expanded(components), strict=True))
     np.testing.assert_allclose(found["posterior_mean"][0], 0.0, atol=1e-12)
     np.testing.assert_allclose(found["posterior_cov"][0], prior, atol=1e-9)
@@ -278,7 +278,9 @@ def test_units_do_not_matter(random, scale):
     rescaled = Components(matrices, components.grid * scale, True)
     a = apply_mixture(mash_set_data(bhat, shat, V=V), components, pi, Request())
     b = apply_mixture(mash_set_data(bhat * scale, shat * scale, V=V), rescaled, pi, Request())
-    np.testing.assert_allclose(b["posterior_mean"] / scale, a["posterior_mean"], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        b["posterior_mean"] / scale, a["posterior_mean"], rtol=1e-9, atol=1e-12
+    )
     np.testing.assert_allclose(b["lfsr"], a["lfsr"], rtol=1e-9)
 
 
@@ -332,7 +334,9 @@ def test_order_of_rows_and_conditions_does_not_matter(seed):
     )
     data = mash_set_data(bhat[:, columns], shat[:, columns], V=V[np.ix_(columns, columns)])
     found = apply_mixture(data, turned, pi, Request())
-    np.testing.assert_allclose(found["posterior_mean"], base["posterior_mean"][:, columns], atol=1e-9)
+    np.testing.assert_allclose(
+        found["posterior_mean"], base["posterior_mean"][:, columns], atol=1e-9
+    )
     np.testing.assert_allclose(found["lfsr"], base["lfsr"][:, columns], atol=1e-9)
     np.testing.assert_allclose(found["vloglik"], base["vloglik"], atol=1e-9)
 
@@ -354,9 +358,7 @@ def test_completed_moment_is_the_conditional_expectation(random):
     full[:, seen], full[:, ~seen] = observed, observed @ W.T + noise
     moment = np.zeros((4, 4))
     moment[np.ix_(seen, seen)] = inside
-    np.testing.assert_allclose(
-        complete_moment(moment, seen, V), full.T @ full / 400_000, atol=0.02
-    )
+    np.testing.assert_allclose(complete_moment(moment, seen, V), full.T @ full / 400_000, atol=0.02)
 
 
 def test_second_moment_skips_rows_without_data(random):

@@ -230,7 +230,8 @@ def _check_cells(
         effect = row if effects is None else repr(effects[row])
         context = column if contexts is None else repr(contexts[column])
         raise InputError(
-            f"{found} in {int(bad.sum())} cells (first: effect {effect}, context {context}). {advice}"
+            f"{found} in {int(bad.sum())} cells (first: effect {effect}, context {context}). "
+            f"{advice}"
         )
 
     complain(np.isinf(bhat), "bhat is Inf", "Effects must be finite; NaN marks a missing cell.")
@@ -253,7 +254,7 @@ def _check_correlation(values: ArrayLike, shape: tuple[int, ...]) -> Array:
     expected = ((n_contexts, n_contexts), (n_effects, n_contexts, n_contexts))
     if V.shape not in expected:
         raise ShapeError(
-            f"V has dimension {V.shape}; expected {expected[0]}, or {expected[1]} for one per effect."
+            f"V has dimension {V.shape}; expected {expected[0]}, or {expected[1]} (one per effect)."
         )
     stack = V.reshape(-1, n_contexts, n_contexts)
     for start in range(0, len(stack), _MATRICES_PER_BLOCK):

@@ -38,8 +38,10 @@ def resolve_threads(threads: int | None = None) -> int:
     if threads is None:
         threads = _ambient.get()
     if threads is None or threads == -1:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (
-            os.cpu_count() or 1
+        return (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else (os.cpu_count() or 1)
         )
     if threads < 1:
         raise OptionError(f"threads is {threads}; give at least 1, or -1 for all cores.")

@@ -250,7 +250,10 @@ def read_square(
     width = matrix.shape[-1] if conditions is None else len(conditions)
     if matrix.shape[-2:] != (width, width):
         raise ShapeError(f"{path} has shape {matrix.shape}; expected ({width}, {width}).")
-    known: list[tuple[str, Any]] = [("conditions", conditions), ("column names", matrix.column_names)]
+    known: list[tuple[str, Any]] = [
+        ("conditions", conditions),
+        ("column names", matrix.column_names),
+    ]
     known.append(("row names", matrix.row_names))
     named = [(what, list(map(str, names))) for what, names in known if names is not None]
     for (what, ours), (other, theirs) in pairwise(named):

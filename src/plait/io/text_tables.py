@@ -134,7 +134,7 @@ def _rows(path: Path, reader: "Iterator[Cells]") -> Iterator[Row]:
     line = 0
     try:
         for cells in reader:
-            line = reader.line_num 
+            line = reader.line_num
             if not cells or (len(cells) == 1 and cells[0].isspace()):
                 blank = blank or line
                 continue
@@ -376,8 +376,8 @@ def _slow_numbers(path: Path, layout: _Layout, line: int, picked: Sequence[str])
             if len(picked) == 1:
                 hint = hint or _delimiter_hint([cell])
             raise FileFormatError(
-                f"{path}: row {line}, column {layout.column_name(position)}: found {cell!r} where a "
-                f"number is expected.{hint} {_MISSING_ADVICE} If the column is not a condition, "
+                f"{path}: row {line}, column {layout.column_name(position)}: found {cell!r} where "
+                f"a number is expected.{hint} {_MISSING_ADVICE} If the column is not a condition, "
                 "name those that are with --conditions."
             )
         numbers.append(number)

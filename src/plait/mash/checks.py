@@ -56,7 +56,12 @@ def read_matrices(
                 f"the dimensions of Bhat {effects.shape} and Shat {errors.shape} differ; "
                 "they must be equal."
             )
-    return effects, errors, _names(columns, effects.shape[1], "condition"), _row_names(rows, effects)
+    return (
+        effects,
+        errors,
+        _names(columns, effects.shape[1], "condition"),
+        _row_names(rows, effects),
+    )
 
 
 def _frame_labels(value: Any) -> tuple[list[str] | None, list[str] | None]:
@@ -85,7 +90,9 @@ def _matrix(value: Any, what: str) -> Array:
     except (TypeError, ValueError) as error:
         raise InputTypeError(f"{what} must be numeric: {error}.") from None
     if matrix.ndim != 2:
-        raise ShapeError(f"{what} must have two dimensions (effects x conditions), not {matrix.ndim}.")
+        raise ShapeError(
+            f"{what} must have two dimensions (effects x conditions), not {matrix.ndim}."
+        )
     return matrix
 
 
@@ -122,7 +129,7 @@ def place(cell: Any, rows: RowNames, columns: Names) -> str:
 def errors_from_p_values(
     effects: Array, errors: Array | None, pval: ArrayLike | None, df: ArrayLike
 ) -> tuple[Array, Array]:
-    """Steps 1-4: standard errors from p-values, or 1 where neither is given."""
+    """Derive standard errors from p-values, or take 1 where neither is given (steps 1-4)."""
     if pval is None:
         return effects, np.ones_like(effects) if errors is None else errors
     if errors is not None:
@@ -148,7 +155,7 @@ def errors_from_p_values(
 
 
 def check_infinite(effects: Array, errors: Array) -> tuple[Array, Array]:
-    """Step 5: infinite effects are an error; an infinite standard error is a missing cell."""
+    """Refuse infinite effects; take an infinite standard error for a missing cell (step 5)."""
     if np.isinf(effects).any():
         cell = np.argwhere(np.isinf(effects))[0]
         raise InputError(f"Bhat contains Inf (first: {place(cell, None, None)}).")
@@ -171,7 +178,7 @@ def check_zero_errors(
     rows: RowNames,
     columns: Names,
 ) -> Array:
-    """Steps 6 and 7: negative and (near) zero standard errors."""
+    """Refuse negative standard errors and refuse or reset zeros (steps 6 and 7)."""
     negative = errors < -tolerance
     if negative.any():
         cell = np.argwhere(negative)[0]
@@ -203,7 +210,7 @@ def check_zero_errors(
 
 
 def check_correlation(V: ArrayLike | None, n_effects: int, width: int, v_ridge: float) -> Array:
-    """Step 8: the error correlation, as (R, R) or (J, R, R)."""
+    """Return the error correlation as (R, R) or (J, R, R) (step 8)."""
     if V is None:
         matrices: Array = np.eye(width)
     else:
@@ -239,7 +246,7 @@ def check_correlation(V: ArrayLike | None, n_effects: int, width: int, v_ridge: 
 
 
 def errors_from_t(effects: Array, errors: Array, df: ArrayLike) -> Array:
-    """Step 9: inflate the errors of t statistics so that normal p-values equal the t-test's."""
+    """Inflate the errors of t statistics to give the t-test's p-values (step 9)."""
     degrees = np.asarray(df, dtype=np.float64)
     if np.isnan(degrees).any() or np.any(degrees <= 0):
         raise InputError("df must be positive.")
@@ -260,7 +267,7 @@ def errors_from_t(effects: Array, errors: Array, df: ArrayLike) -> Array:
 
 
 def missing_pattern(effects: Array, errors: Array) -> NDArray[np.bool_] | None:
-    """Step 10: both tables must be missing at the same cells."""
+    """Return the missing cells, the same in both tables (step 10)."""
     mask: NDArray[np.bool_] = np.isnan(effects)
     if not np.all(errors == 1) and not np.array_equal(mask, np.isnan(errors)):
         cell = np.argwhere(mask != np.isnan(errors))[0]
@@ -310,7 +317,7 @@ def warn_if_mean_contrast_mixes(mask: NDArray[np.bool_] | None, reference: str |
 
 
 def warn_about_data(errors: Array, alpha: float, width: int) -> None:
-    """The two warnings of spec 2.2."""
+    """Give the two warnings of spec 2.2."""
     positive = errors[errors > 0]
     if alpha == 0 and len(positive) > 1:
         spread = float(positive.std() / positive.mean())

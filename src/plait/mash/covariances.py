@@ -66,7 +66,9 @@ def _method(name: str) -> str:
     if name in found:
         return name
     if len(found) != 1:
-        raise OptionError(f"{name!r} is not a canonical covariance; choose from {', '.join(_METHODS)}.")
+        raise OptionError(
+            f"{name!r} is not a canonical covariance; choose from {', '.join(_METHODS)}."
+        )
     return found[0]
 
 
@@ -184,7 +186,9 @@ def cov_udi(data: MashData, model: Sequence[str] | str | None = None) -> Covaria
     width = data.n_conditions
     if model is None:
         if width > 8:
-            raise OptionError(f"all models of {width} conditions are too many: give a list of words.")
+            raise OptionError(
+                f"all models of {width} conditions are too many: give a list of words."
+            )
         words = ["".join(reversed(letters)) for letters in product("UDI", repeat=width)]
         words = [word for word in words if "D" in word]
     else:

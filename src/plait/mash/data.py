@@ -73,15 +73,18 @@ class MashData:
     @property
     def n_effects(self) -> int:
         """Number of effects J."""
-        return self.Bhat.shape[0]
+        return len(self.Bhat)
 
     @property
     def n_conditions(self) -> int:
         """Number of columns of ``Bhat``: R, or R - 1 with a contrast."""
-        return self.Bhat.shape[1]
+        return int(self.Bhat.shape[1])
 
     def __repr__(self) -> str:
-        parts = [f"{self.n_effects} effects x {self.n_conditions} conditions", f"alpha={self.alpha:g}"]
+        parts = [
+            f"{self.n_effects} effects x {self.n_conditions} conditions",
+            f"alpha={self.alpha:g}",
+        ]
         if self.L is not None:
             parts.append(f"contrast with {self.reference}")
         if self.missing_mask is not None:
@@ -90,7 +93,8 @@ class MashData:
 
     def get_cov(self, j: int) -> Array:
         """Return the error covariance of effect ``j``."""
-        return self.error_covariances(np.array([j]))[0]
+        first: Array = self.error_covariances(np.array([j]))[0]
+        return first
 
     def error_covariances(self, rows: Rows) -> Array:
         """Return the (n, R, R) error covariances of some effects.
@@ -122,8 +126,10 @@ class MashData:
 
     def reference_cov(self) -> Array:
         """Return the error covariance shared by the rows named by `reference_rows`."""
-        covariance = self.Shat_reference[:, None] * self.Shat_reference[None, :] * (
-            self.V if self.common_V else self.V[0]
+        covariance = (
+            self.Shat_reference[:, None]
+            * self.Shat_reference[None, :]
+            * (self.V if self.common_V else self.V[0])
         )
         if self.L is not None:
             covariance = self.L @ covariance @ self.L.T
@@ -133,9 +139,11 @@ class MashData:
     def Shat_reference(self) -> Array:
         """Standard errors of the first completely observed effect (of the first one if none is)."""
         errors = self.Shat if self.Shat_orig is None else self.Shat_orig
-        if self.missing_mask is None or len(errors) == 0:
-            return errors[0]
-        return errors[int(np.argmin(self.missing_mask.any(axis=1)))]
+        complete = 0
+        if self.missing_mask is not None:
+            complete = int(np.argmin(self.missing_mask.any(axis=1)))
+        row: Array = errors[complete]
+        return row
 
     def reference_rows(self, rows: Rows) -> NDArray[np.bool_]:
         """Tell which effects are completely observed with exactly `reference_cov` as covariance."""
@@ -334,7 +342,9 @@ def _apply_contrast(data: MashData, ref: int | str) -> MashData:
         filled = np.where(data.missing_mask, MISSING_SHAT, data.Shat)
         data = replace(data, missing="large_se", Shat=_read_only(filled))
         checks.warn_if_overconfident(data.missing, data.missing_mask, data.V)
-    L, names, reference = contrast_matrix(data.n_conditions, ref, data.condition_names, details=True)
+    L, names, reference = contrast_matrix(
+        data.n_conditions, ref, data.condition_names, details=True
+    )
     data = replace(
         data,
         Bhat=_read_only(data.Bhat @ L.T),

@@ -1,8 +1,8 @@
 """Compiled loops of mash: arrays in, arrays out.
 
-Notation: a prior matrix is ``U = F F^T`` (F is R x r), a component is ``s U`` with ``s = omega^2``, an
-error covariance is ``Sigma = M M^T`` and ``y = M^{-1} bhat``, ``N = M^{-1} F``. Factors of all base
-matrices are stacked by rows in ``factors`` (total rank x R); those of base k are
+Notation: a prior matrix is ``U = F F^T`` (F is R x r), a component is ``s U`` with ``s = omega^2``,
+an error covariance is ``Sigma = M M^T`` and ``y = M^{-1} bhat``, ``N = M^{-1} F``. Factors of all
+base matrices are stacked by rows in ``factors`` (total rank x R); those of base k are
 ``factors[offsets[k]:offsets[k+1]]``. Only the observed coordinates of a row enter.
 """
 
@@ -151,12 +151,23 @@ def row_log_likelihoods(  # type: ignore[no-untyped-def]
     """
     n, width = bhat.shape
     largest = scales.shape[0] + 1
-    chol, a, projected = np.zeros((width, width)), np.zeros((width, width)), np.zeros((width, width))
+    chol, a, projected = (
+        np.zeros((width, width)),
+        np.zeros((width, width)),
+        np.zeros((width, width)),
+    )
     y, v, w, p, off = (
-        np.zeros(width), np.zeros(width), np.zeros(width), np.zeros(width), np.zeros(width)
+        np.zeros(width),
+        np.zeros(width),
+        np.zeros(width),
+        np.zeros(width),
+        np.zeros(width),
     )
     log_det, quad, pivot, carry = (
-        np.zeros(largest), np.zeros(largest), np.zeros(largest), np.zeros(largest)
+        np.zeros(largest),
+        np.zeros(largest),
+        np.zeros(largest),
+        np.zeros(largest),
     )
     index = np.zeros(width, dtype=np.int64)
     for j in range(n):
@@ -202,12 +213,12 @@ def row_log_likelihoods(  # type: ignore[no-untyped-def]
                 size = m
                 for i in range(m):
                     v[i] = y[i]
-                    for l in range(i + 1):
-                        a[i, l] = 0.0
+                    for e in range(i + 1):
+                        a[i, e] = 0.0
                 for c in range(rank):
                     for i in range(m):
-                        for l in range(i + 1):
-                            a[i, l] += projected[c, i] * projected[c, l]
+                        for e in range(i + 1):
+                            a[i, e] += projected[c, i] * projected[c, e]
             else:
                 size = rank
                 for c in range(rank):
@@ -220,8 +231,8 @@ def row_log_likelihoods(  # type: ignore[no-untyped-def]
                             total += projected[c, i] * projected[d, i]
                         a[c, d] = total
             for i in range(size):
-                for l in range(i):
-                    a[l, i] = a[i, l]
+                for e in range(i):
+                    a[e, i] = a[i, e]
             _tridiagonalise(a, size, v, off, w, p)
             _grid_forms(a, size, v, off, scales, first, last, log_det, quad, pivot, carry)
             for c in range(first, last):
@@ -289,8 +300,24 @@ def _summarise(  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def common_posterior(  # type: ignore[no-untyped-def]
-    z, weights, select, first, bases, offsets, mean_scale, variances, alive, maps, covariances,
-    want_cov, mean, sd, negative, zeros, lfsr, cov
+    z,
+    weights,
+    select,
+    first,
+    bases,
+    offsets,
+    mean_scale,
+    variances,
+    alive,
+    maps,
+    covariances,
+    want_cov,
+    mean,
+    sd,
+    negative,
+    zeros,
+    lfsr,
+    cov,
 ):
     """Posterior summaries of the selected rows of a tile that share one error covariance.
 
@@ -417,8 +444,26 @@ def _outward(factors, start, rank, back, use_map, output_map, outward, alive):  
 
 @njit(nogil=True, cache=True)
 def row_posterior(  # type: ignore[no-untyped-def]
-    bhat, sigma, observed, back, weights, first, select, bases, scales, factors, offsets, use_map,
-    output_map, want_cov, mean, sd, negative, zeros, lfsr, cov
+    bhat,
+    sigma,
+    observed,
+    back,
+    weights,
+    first,
+    select,
+    bases,
+    scales,
+    factors,
+    offsets,
+    use_map,
+    output_map,
+    want_cov,
+    mean,
+    sd,
+    negative,
+    zeros,
+    lfsr,
+    cov,
 ):
     """Posterior summaries of the selected rows, each with its own error covariance."""
     components = weights.shape[0]
@@ -457,8 +502,18 @@ def row_posterior(  # type: ignore[no-untyped-def]
                 start, rank = offsets[k], offsets[k + 1] - offsets[k]
                 scale = scales[component]
                 _component(
-                    factors, start, rank, scale, chol, m, diagonal, index, y, projected,
-                    h, t,
+                    factors,
+                    start,
+                    rank,
+                    scale,
+                    chol,
+                    m,
+                    diagonal,
+                    index,
+                    y,
+                    projected,
+                    h,
+                    t,
                 )
                 _outward(factors, start, rank, back[j], use_map, output_map, outward, alive)
                 for q in range(width):
@@ -468,8 +523,8 @@ def row_posterior(  # type: ignore[no-untyped-def]
                 for r in range(rank):
                     for q in range(width):
                         total = outward[r, q]
-                        for l in range(r):
-                            total -= h[r, l] * outward[l, q]
+                        for e in range(r):
+                            total -= h[r, e] * outward[e, q]
                         outward[r, q] = total / h[r, r]
                         vs[used, q] += scale * outward[r, q] * outward[r, q]
             ws[used] = w
@@ -491,8 +546,21 @@ def row_posterior(  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def draw_posterior(  # type: ignore[no-untyped-def]
-    bhat, sigma, observed, back, weights, first, item, bases, scales, factors, offsets, use_map,
-    output_map, key, draws
+    bhat,
+    sigma,
+    observed,
+    back,
+    weights,
+    first,
+    item,
+    bases,
+    scales,
+    factors,
+    offsets,
+    use_map,
+    output_map,
+    key,
+    draws,
 ):
     """Fill ``draws`` (rows, Q, M) with draws from the posterior mixture of every row."""
     components = weights.shape[0]
@@ -531,8 +599,18 @@ def draw_posterior(  # type: ignore[no-untyped-def]
                 if not ready:
                     start, rank = offsets[k], offsets[k + 1] - offsets[k]
                     _component(
-                        factors, start, rank, scales[component], chol, m, diagonal, index, y,
-                        projected, h, t,
+                        factors,
+                        start,
+                        rank,
+                        scales[component],
+                        chol,
+                        m,
+                        diagonal,
+                        index,
+                        y,
+                        projected,
+                        h,
+                        t,
                     )
                     _outward(factors, start, rank, back[j], use_map, output_map, outward, alive)
                     ready = True
@@ -540,8 +618,8 @@ def draw_posterior(  # type: ignore[no-untyped-def]
                 root = math.sqrt(scales[component])
                 for r in range(rank - 1, -1, -1):
                     total = x[r]
-                    for l in range(r + 1, rank):
-                        total -= h[l, r] * x[l]
+                    for e in range(r + 1, rank):
+                        total -= h[e, r] * x[e]
                     x[r] = total / h[r, r]
                 for q in range(width):
                     total = 0.0

@@ -71,12 +71,12 @@ class Components:
         return np.ascontiguousarray(np.concatenate([f.T for f in self.factors]))
 
     def base_of(self, columns: Columns) -> NDArray[np.int64]:
-        """Base matrix of each component, -1 for the null."""
+        """Return the base matrix of each component, -1 for the null."""
         shifted = np.asarray(columns, dtype=np.int64) - int(self.usepointmass)
         return np.where(shifted < 0, -1, shifted % len(self.covariances))
 
     def scale_of(self, columns: Columns) -> Array:
-        """``omega^2`` of each component, 0 for the null."""
+        """Return ``omega^2`` of each component, 0 for the null."""
         shifted = np.asarray(columns, dtype=np.int64) - int(self.usepointmass)
         values = self.grid[np.maximum(shifted, 0) // len(self.covariances)] ** 2
         return np.where(shifted < 0, 0.0, values)
@@ -124,7 +124,7 @@ class CommonErrors:
         self.components = components
         self.width = len(covariance)
         chol = cholesky(covariance, "the error covariance")
-        self.inverse_factor: Array = np.linalg.inv(chol)
+        self.inverse_factor = np.asarray(np.linalg.inv(chol), dtype=np.float64)
         self.constant = -0.5 * self.width * np.log(2 * np.pi) - float(
             np.log(np.diagonal(chol)).sum()
         )
@@ -166,7 +166,7 @@ class CommonErrors:
 
 
 class ErrorModel:
-    """Log-likelihoods of the grains of a data set: common errors where they are, per row elsewhere."""
+    """Log-likelihoods grain by grain: shared work where errors are common, per row elsewhere."""
 
     def __init__(self, data: MashData, components: Components) -> None:
         self.data = data
@@ -205,13 +205,22 @@ class ErrorModel:
         out = np.empty((plan.size, len(rows)))
         parts = self.components
         failed = row_log_likelihoods(
-            effects, sigma, observed, parts.stacked, parts.offsets, plan.bases, plan.pointers,
-            plan.scales, plan.positions, plan.null_position, out,
+            effects,
+            sigma,
+            observed,
+            parts.stacked,
+            parts.offsets,
+            plan.bases,
+            plan.pointers,
+            plan.scales,
+            plan.positions,
+            plan.null_position,
+            out,
         )
         if failed >= 0:
             raise NotPositiveDefiniteError(
-                f"the error covariance of effect {rows[failed]} is not positive definite in floating "
-                "point: its standard errors are too small or its V too close to singular."
+                f"the error covariance of effect {rows[failed]} is not positive definite in "
+                "floating point: its standard errors are too small or its V too close to singular."
             )
         return out
 

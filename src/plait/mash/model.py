@@ -1,7 +1,7 @@
 """Multivariate adaptive shrinkage.
 
-For effect j, ``bhat_j | b_j ~ N(b_j, Sigma_j)`` and ``b_j ~ sum_p pi_p N(0, omega_g^2 U_k)`` (Urbut,
-Wang, Carbonetto and Stephens 2019, Nature Genetics 51:187, eq. 1-3). Fitting estimates ``pi`` by
+For effect j, ``bhat_j | b_j ~ N(b_j, Sigma_j)`` and ``b_j ~ sum_p pi_p N(0, omega_g^2 U_k)``
+(Urbut, Wang, Carbonetto and Stephens 2019, Nature Genetics 51:187, eq. 1-3). Fitting estimates ``pi`` by
 penalised maximum likelihood; the posterior of b_j is a mixture of normals.
 """
 
@@ -155,23 +155,49 @@ def mash(
     with use_threads(n_jobs):
         if _must_split(data, chunk_size, fixg, outputlevel, posterior_samples):
             return _fit_in_two_stages(
-                data, components, chunk_size, seed, outputlevel, A, output_lfdr, pi_thresh,
-                {"prior": _or(prior, "nullbiased"), "nullweight": nullweight, "control": control,
-                 "optmethod": _or(optmethod, "mixsqp")}, weights,
+                data,
+                components,
+                chunk_size,
+                seed,
+                outputlevel,
+                A,
+                output_lfdr,
+                pi_thresh,
+                {
+                    "prior": _or(prior, "nullbiased"),
+                    "nullweight": nullweight,
+                    "control": control,
+                    "optmethod": _or(optmethod, "mixsqp"),
+                },
+                weights,
             )
         fit = None
         if fixg and g is not None:
             pi = as_components(g, data.alpha)[0].pi
         else:
             fit = _fit_weights(
-                data, components, _or(prior, "nullbiased"), nullweight,
-                _or(optmethod, "mixsqp"), control, weights,
+                data,
+                components,
+                _or(prior, "nullbiased"),
+                nullweight,
+                _or(optmethod, "mixsqp"),
+                control,
+                weights,
             )
             pi = fit.pi
         _say(verbose, started, f"weights of {components.size} components")
         result = assemble(
-            data, components, pi, fit, started=started, A=A, posterior_samples=posterior_samples,
-            seed=seed, outputlevel=outputlevel, output_lfdr=output_lfdr, pi_thresh=pi_thresh,
+            data,
+            components,
+            pi,
+            fit,
+            started=started,
+            A=A,
+            posterior_samples=posterior_samples,
+            seed=seed,
+            outputlevel=outputlevel,
+            output_lfdr=output_lfdr,
+            pi_thresh=pi_thresh,
         )
     _say(verbose, started, "posterior")
     return result
@@ -245,7 +271,9 @@ def pseudo_counts(components: Components, prior: str | ArrayLike, nullweight: fl
     size = components.size
     if isinstance(prior, str):
         if prior not in ("nullbiased", "uniform"):
-            raise OptionError(f"prior is {prior!r}; choose 'nullbiased', 'uniform' or give numbers.")
+            raise OptionError(
+                f"prior is {prior!r}; choose 'nullbiased', 'uniform' or give numbers."
+            )
         counts = np.zeros(size)
         if prior == "nullbiased":
             if nullweight < 1:
@@ -328,15 +356,23 @@ def assemble(
         lik_matrix = calc_lik_matrix(data, components, log=True)  # type: ignore[arg-type]
         lik_matrix -= lik_matrix.max(axis=1, keepdims=True)
     prior = FittedG(
-        pi, components.covariances, components.grid, components.usepointmass, data.alpha,
+        pi,
+        components.covariances,
+        components.grid,
+        components.usepointmass,
+        data.alpha,
         data.V if data.common_V else None,
     )
     seconds = time.perf_counter() - started
     optim = {"method": "fixed", "niter": 0, "converged": True, "seconds": seconds}
     if fit is not None:
         optim = {
-            "method": fit.method, "niter": fit.iterations, "converged": fit.converged,
-            "dual_gap": fit.dual_gap, "objective": fit.objective, "seconds": fit.seconds,
+            "method": fit.method,
+            "niter": fit.iterations,
+            "converged": fit.converged,
+            "dual_gap": fit.dual_gap,
+            "objective": fit.objective,
+            "seconds": fit.seconds,
         }
     zero = parts.get("zero_prob")
     return MashResult(
@@ -363,8 +399,11 @@ def assemble(
         provenance=Provenance(
             "mash",
             options={
-                "alpha": data.alpha, "outputlevel": outputlevel, "pi_thresh": pi_thresh,
-                "missing": data.missing, "components": components.size,
+                "alpha": data.alpha,
+                "outputlevel": outputlevel,
+                "pi_thresh": pi_thresh,
+                "missing": data.missing,
+                "components": components.size,
             },
             seed=seed,
             seconds=seconds,
@@ -409,12 +448,25 @@ def _fit_in_two_stages(
     from plait.mash.data import subset_mash_data
 
     fit = _fit_weights(
-        subset_mash_data(data, rows), components, fit_options["prior"], fit_options["nullweight"],
-        fit_options["optmethod"], fit_options["control"], row_weights,
+        subset_mash_data(data, rows),
+        components,
+        fit_options["prior"],
+        fit_options["nullweight"],
+        fit_options["optmethod"],
+        fit_options["control"],
+        row_weights,
     )
     return assemble(
-        data, components, fit.pi, fit, started=started, A=A, seed=seed, outputlevel=outputlevel,
-        output_lfdr=output_lfdr, pi_thresh=pi_thresh,
+        data,
+        components,
+        fit.pi,
+        fit,
+        started=started,
+        A=A,
+        seed=seed,
+        outputlevel=outputlevel,
+        output_lfdr=output_lfdr,
+        pi_thresh=pi_thresh,
     )
 
 
@@ -470,7 +522,7 @@ def mash_compute_posterior_matrices(
 
 
 def mash_compute_vloglik(g: MashResult | FittedG, data: MashData) -> Array:
-    """Return the (J,) log-likelihood of every effect under a fitted prior, on the original scale."""
+    """Return the (J,) log-likelihoods of effects under a fitted prior, on their own scale."""
     prior, components = as_components(g, data.alpha)
     check_prior_width(prior, data.n_conditions)
     parts = apply_mixture(data, components, prior.pi, Request(posterior=False), label=None)

@@ -75,11 +75,11 @@ class _CommonPosterior:
         self.maps: Array = np.ascontiguousarray(np.concatenate(outward))
         width = self.maps.shape[1]
         largest = max((len(root) for root in common.roots), default=0)
-        size = len(columns)
-        self.mean_scale = np.zeros((size, max(largest, 1)))
-        self.variances = np.zeros((size, width))
-        self.alive = np.zeros((size, width), dtype=bool)
-        self.covariances = np.zeros((size, width, width) if covariance else (1, 1, 1))
+        count = len(columns)
+        self.mean_scale = np.zeros((count, max(largest, 1)))
+        self.variances = np.zeros((count, width))
+        self.alive = np.zeros((count, width), dtype=bool)
+        self.covariances = np.zeros((count, width, width) if covariance else (1, 1, 1))
         for p, (base, scale) in enumerate(zip(self.bases, scales, strict=True)):
             if base < 0 or scale == 0:
                 self.bases[p] = -1
@@ -97,9 +97,7 @@ class _CommonPosterior:
 class Applier:
     """Applies a fitted mixture to data: responsibilities, log-likelihoods, posterior summaries."""
 
-    def __init__(
-        self, data: MashData, components: Components, pi: Array, request: Request
-    ) -> None:
+    def __init__(self, data: MashData, components: Components, pi: Array, request: Request) -> None:
         self.data, self.components, self.request = data, components, request
         self.model = ErrorModel(data, components)
         self.A = output_map(data, request.A)
@@ -168,16 +166,38 @@ class Applier:
             z, _ = self.model.common.whiten(grain.pad(self.data.Bhat[grain.rows]))
             c = self.common
             common_posterior(
-                z, weights, shared, grain.offset, c.bases, self.components.offsets, c.mean_scale,
-                c.variances, c.alive, c.maps, c.covariances, want_cov, *outputs,
+                z,
+                weights,
+                shared,
+                grain.offset,
+                c.bases,
+                self.components.offsets,
+                c.mean_scale,
+                c.variances,
+                c.alive,
+                c.maps,
+                c.covariances,
+                want_cov,
+                *outputs,
             )
         if not shared.all():
             effects, sigma, observed = self.model.row_inputs(grain.rows)
             row_posterior(
-                effects, sigma, observed, self._back(grain), weights, grain.offset, ~shared,
-                self.components.base_of(self.kept), self.components.scale_of(self.kept),
-                self.components.stacked, self.components.offsets, not self.rescale_after,
-                self._map(), want_cov, *outputs,
+                effects,
+                sigma,
+                observed,
+                self._back(grain),
+                weights,
+                grain.offset,
+                ~shared,
+                self.components.base_of(self.kept),
+                self.components.scale_of(self.kept),
+                self.components.stacked,
+                self.components.offsets,
+                not self.rescale_after,
+                self._map(),
+                want_cov,
+                *outputs,
             )
         out = {
             "posterior_mean": mean,
@@ -197,7 +217,7 @@ class Applier:
         return out
 
     def _back(self, grain: Grain) -> Array:
-        """What takes prior coordinates to the scale on which the kernels report."""
+        """Return what takes prior coordinates to the scale on which the kernels report."""
         back = self.data.Shat_alpha[grain.rows]
         return np.ones(back.shape) if self.rescale_after else np.ascontiguousarray(back)
 
@@ -211,10 +231,21 @@ class Applier:
         draws = np.empty((len(effects), self.width, self.request.samples))
         key = np.random.SeedSequence(self.request.seed).generate_state(1, np.uint64)[0]
         draw_posterior(
-            effects, sigma, observed, self._back(grain), weights, grain.offset, grain.start,
-            self.components.base_of(self.kept), self.components.scale_of(self.kept),
-            self.components.stacked, self.components.offsets, not self.rescale_after, self._map(),
-            key, draws,
+            effects,
+            sigma,
+            observed,
+            self._back(grain),
+            weights,
+            grain.offset,
+            grain.start,
+            self.components.base_of(self.kept),
+            self.components.scale_of(self.kept),
+            self.components.stacked,
+            self.components.offsets,
+            not self.rescale_after,
+            self._map(),
+            key,
+            draws,
         )
         if self.rescale_after:
             draws *= self.data.Shat_alpha[grain.rows][:, :, None]

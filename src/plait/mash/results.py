@@ -1,15 +1,18 @@
 """What mash returns: the fitted prior, and posterior effects with their labels."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from plait.errors import FileFormatError, NotAvailableError, OptionError
+from plait.io.atomic import replace_file
 from plait.io.result import Result
 from plait.mash.likelihoods import Components
 from plait.provenance import Provenance
@@ -20,8 +23,8 @@ _PRIOR_FORMAT = "plait/mash-prior"
 _PRIOR_VERSION = 1
 
 
-@dataclass(frozen=True, eq=False)
-class FittedG:
+@dataclass(frozen=True, eq=False, repr=False)
+class FittedG(Result):
     """A fitted mash prior: mixture weights over covariances and grid.
 
     Attributes
@@ -38,6 +41,14 @@ class FittedG:
         Error correlation it was fitted with, for information.
     """
 
+    kind: ClassVar[str] = "mash_prior"
+    dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "pi": ("components",),
+        "Ulist": ("covariances", "contexts", "contexts"),
+        "grid": ("grid_values",),
+        "V_hint": ("contexts", "contexts"),
+    }
+
     pi: Array
     Ulist: dict[str, Array]
     grid: Array
@@ -46,6 +57,7 @@ class FittedG:
     V_hint: Array | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         expected = len(self.Ulist) * len(self.grid) + int(self.usepointmass)
         if self.pi.shape != (expected,):
             raise OptionError(
@@ -78,16 +90,15 @@ class FittedG:
             pi[int(np.argmax(self.pi))] = 1.0
         start = int(self.usepointmass)
         table = pi[start:].reshape(len(self.grid), len(self.Ulist))
-        used = table.any(axis=0)
-        if not used.any():
-            used[0] = True
+        used = np.asarray(table.any(axis=0), dtype=bool)
+        used[0] |= not used.any()
         names = [name for name, use in zip(self.Ulist, used, strict=True) if use]
         weights = np.concatenate([pi[:start], table[:, used].ravel()])
         return replace(
             self, pi=weights / weights.sum(), Ulist={name: self.Ulist[name] for name in names}
         )
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | os.PathLike[str], overwrite: bool = True) -> None:
         """Write the prior as an npz file with a JSON header."""
         header = {
             "format": _PRIOR_FORMAT,
@@ -104,18 +115,18 @@ class FittedG:
         }
         if self.V_hint is not None:
             arrays["V_hint"] = self.V_hint
-        with Path(path).open("wb") as stream:
+        with replace_file(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, **arrays)
 
     @classmethod
-    def load(cls, path: str | Path) -> "FittedG":
+    def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a prior written by `save`, or the npz output of ``plait mash fit``."""
         try:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
         except FileNotFoundError:
             raise FileFormatError(f"{path}: there is no such file.") from None
-        except Exception as error:
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise FileFormatError(f"{path}: not a readable npz file ({error}).") from None
         if "header" in arrays:
             return cls._from_header(arrays, path)
@@ -129,7 +140,7 @@ class FittedG:
         raise FileFormatError(f"{path}: holds no mash prior (expected pi, grid and covariances).")
 
     @classmethod
-    def _from_header(cls, arrays: Mapping[str, Any], path: str | Path) -> "FittedG":
+    def _from_header(cls, arrays: Mapping[str, Any], path: str | os.PathLike[str]) -> Self:
         header = json.loads(str(arrays["header"]))
         if header.get("format") != _PRIOR_FORMAT or header.get("version", 0) > _PRIOR_VERSION:
             raise FileFormatError(
@@ -138,7 +149,11 @@ class FittedG:
             )
         Ulist = dict(zip(header["names"], arrays["u_stack"], strict=True))
         return cls(
-            arrays["pi"], Ulist, arrays["grid"], header["usepointmass"], header["alpha"],
+            arrays["pi"],
+            Ulist,
+            arrays["grid"],
+            header["usepointmass"],
+            header["alpha"],
             arrays.get("V_hint"),
         )
 
@@ -186,7 +201,7 @@ class MashResult(Result):
     """
 
     kind: ClassVar[str] = "mash"
-    dims: ClassVar[dict[str, tuple[str, ...]]] = {
+    dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "posterior_mean": ("effects", "contexts"),
         "posterior_sd": ("effects", "contexts"),
         "lfsr": ("effects", "contexts"),
@@ -198,11 +213,14 @@ class MashResult(Result):
         "alt_loglik": ("effects",),
         "posterior_weights": ("effects", "active_components"),
         "component_index": ("active_components",),
-        "posterior_cov": ("effects", "contexts", "contexts_2"),
+        "posterior_cov": ("effects", "contexts", "contexts"),
         "posterior_samples": ("effects", "contexts", "draws"),
         "lik_matrix": ("effects", "components"),
     }
-    labels: ClassVar[dict[str, str]] = {"effects": "effect_names", "contexts": "condition_names"}
+    label_fields: ClassVar[Mapping[str, str]] = {
+        "effects": "effect_names",
+        "contexts": "condition_names",
+    }
 
     posterior_mean: Array | None
     posterior_sd: Array | None
@@ -214,7 +232,7 @@ class MashResult(Result):
     vloglik: Array
     null_loglik: Array | None
     alt_loglik: Array | None
-    fitted_g: Any
+    fitted_g: FittedG | list[Any]
     posterior_weights: Array | None
     component_index: NDArray[np.intp] | None
     alpha: float
@@ -241,7 +259,7 @@ class MashResult(Result):
         """Number of output conditions."""
         if self.posterior_mean is None:
             raise NotAvailableError("posterior_mean is not available in this result.")
-        return self.posterior_mean.shape[1]
+        return int(self.posterior_mean.shape[1])
 
     def __repr__(self) -> str:
         return f"MashResult({self.n_effects} effects; log-likelihood {self.loglik:.2f})"
@@ -285,7 +303,7 @@ class MashResult(Result):
 
 @dataclass(frozen=True, eq=False)
 class TrainApplyResult:
-    """Outcome of `mash_train_apply`: the training rows, the fit on them, and the posterior of all."""
+    """Outcome of `mash_train_apply`: training rows, the fit on them, the posterior of all."""
 
     train_indices: NDArray[np.intp]
     train_result: MashResult
@@ -320,11 +338,17 @@ class ChunkedApplyResult:
     effect_names: NDArray[np.str_] | None = None
 
 
-def as_components(g: "MashResult | FittedG", alpha: float) -> tuple[FittedG, Components]:
-    """Return the prior of a result or a prior, after checking its alpha against the data's."""
+def as_prior(g: "MashResult | FittedG") -> FittedG:
+    """Return the prior of a mash result, or the prior itself."""
     prior = g.fitted_g if isinstance(g, MashResult) else g
     if not isinstance(prior, FittedG):
         raise OptionError("g must be a MashResult of mash() or a FittedG.")
+    return prior
+
+
+def as_components(g: "MashResult | FittedG", alpha: float) -> tuple[FittedG, Components]:
+    """Return the prior of a result or a prior, after checking its alpha against the data's."""
+    prior = as_prior(g)
     if prior.alpha is not None and prior.alpha != alpha:
         raise OptionError(
             f"the prior was fitted with alpha={prior.alpha:g}, the data have alpha={alpha:g}; "
@@ -338,5 +362,3 @@ def check_prior_width(prior: FittedG, width: int) -> None:
     found = next(iter(prior.Ulist.values())).shape[0]
     if found != width:
         raise OptionError(f"the prior is for {found} conditions, the data have {width}.")
-
-

@@ -20,6 +20,7 @@ from plait.mash.results import (
     MashResult,
     TrainApplyResult,
     as_components,
+    as_prior,
     check_prior_width,
 )
 
@@ -161,11 +162,18 @@ def fit_mash_prior(
     if options.get("grid") is None and options.get("g") is None:
         options["grid"] = autoselect_grid(data, options.pop("gridmult", float(np.sqrt(2.0))))
     result = mash(subset_mash_data(data, rows), Ulist, weights=weights, **options)
-    return result.fitted_g, rows, result
+    return as_prior(result), rows, result
 
 
 _APPLY_OPTIONS = {
-    "outputlevel", "output_lfdr", "A", "pi_thresh", "posterior_samples", "seed", "n_jobs", "verbose"
+    "outputlevel",
+    "output_lfdr",
+    "A",
+    "pi_thresh",
+    "posterior_samples",
+    "seed",
+    "n_jobs",
+    "verbose",
 }
 
 
@@ -173,7 +181,9 @@ def _apply_options(mash_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     options = dict(mash_kwargs or {})
     for name in ("g", "fixg"):
         if name in options:
-            raise OptionError(f"{name} cannot be given in mash_kwargs: the fitted prior is applied.")
+            raise OptionError(
+                f"{name} cannot be given in mash_kwargs: the fitted prior is applied."
+            )
     return options
 
 
@@ -222,7 +232,9 @@ def apply_mash_prior_chunked(
         raise OptionError("applying in chunks gives outputlevel 1 or 2, without posterior samples.")
     unknown = sorted(set(options) - _APPLY_OPTIONS)
     if unknown:
-        raise OptionError(f"mash_kwargs {', '.join(unknown)} cannot be used when a prior is applied.")
+        raise OptionError(
+            f"mash_kwargs {', '.join(unknown)} cannot be used when a prior is applied."
+        )
     prior, components = as_components(fitted_g, data.alpha)
     check_prior_width(prior, data.n_conditions)
     request = Request(
@@ -237,7 +249,12 @@ def apply_mash_prior_chunked(
     for start in starts:
         rows = slice(start, min(start + chunk_size, data.n_effects))
         apply_mixture(
-            data, components, prior.pi, request, rows=rows, out=targets,
+            data,
+            components,
+            prior.pi,
+            request,
+            rows=rows,
+            out=targets,
             threads=options.get("n_jobs"),
         )
     for array in arrays.values():

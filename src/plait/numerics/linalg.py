@@ -19,7 +19,7 @@ def is_identity(matrix: Array) -> bool:
 
 
 def cov_to_cor(covariance: Array) -> Array:
-    """Return the correlation matrix of a covariance matrix or of a stack, with an exact diagonal."""
+    """Return the correlation matrix of a covariance (or of each of a stack), diagonal exactly 1."""
     scale = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
     correlation: Array = covariance / (scale[..., :, None] * scale[..., None, :])
     index = np.arange(covariance.shape[-1])
@@ -46,7 +46,7 @@ def psd_factor(covariance: Array, rank_tolerance: float = 1e-14) -> Array:
 def cholesky(stack: Array, what: str = "matrix") -> Array:
     """Cholesky factor of one matrix or of a stack; the error names the first that has none."""
     try:
-        factors: Array = np.linalg.cholesky(stack)
+        factors = np.asarray(np.linalg.cholesky(stack), dtype=np.float64)
     except np.linalg.LinAlgError:
         if stack.ndim == 2:
             raise NotPositiveDefiniteError(f"{what} is not positive definite.") from None

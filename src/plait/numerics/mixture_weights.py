@@ -17,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,10 +27,14 @@ from plait.errors import ConvergenceError, ConvergenceWarning, InputError, Optio
 Array = NDArray[np.float64]
 Columns = NDArray[np.intp]
 
+_CONVERGED = "converged to optimal solution"
+_EXCEEDED = "exceeded maximum number of iterations"
+
 CERTIFIED = 1e-8
 """Dual gap up to which a solution counts as converged."""
 
 
+@runtime_checkable
 class Likelihoods(Protocol):
     """Relative likelihoods of n rows under P components, in blocks of rows.
 
@@ -191,14 +195,16 @@ def fit_mixture_weights(
     from plait.numerics import mixture_weights_alternatives as alternatives
 
     started = time.perf_counter()
-    if not hasattr(likelihoods, "map_blocks"):
+    if isinstance(likelihoods, Likelihoods):
+        source = likelihoods
+    else:
         values = check_likelihoods(likelihoods)
-        likelihoods = DenseLikelihoods(
+        source = DenseLikelihoods(
             np.ascontiguousarray((values / values.max(axis=1, keepdims=True)).T)
         )
-    n, size = likelihoods.n_rows, likelihoods.n_components
+    n, size = source.n_rows, source.n_components
     problem = _Problem(
-        likelihoods,
+        source,
         _vector(weights, n, "weights", 1.0),
         _vector(pseudo_counts, size, "pseudo-counts", 0.0),
     )
@@ -211,7 +217,9 @@ def fit_mixture_weights(
     value, gradient = problem.evaluate(pi)
     gap = problem.dual_gap(gradient)
     converged = gap <= CERTIFIED
-    status = "converged to optimal solution" if converged else "exceeded maximum number of iterations"
+    status = (
+        "converged to optimal solution" if converged else "exceeded maximum number of iterations"
+    )
     return WeightFit(
         pi, value, gap, converged, iterations, method, status, time.perf_counter() - started
     )
@@ -391,7 +399,11 @@ class _Local:
         result += float(self.counts @ np.log(inside))
         gradient += self.counts / inside
         hessian[np.diag_indices_from(hessian)] += self.counts / inside**2
-        return -result / self.total + float(x.sum()), 1 - gradient / self.total, hessian / self.total
+        return (
+            -result / self.total + float(x.sum()),
+            1 - gradient / self.total,
+            hessian / self.total,
+        )
 
     def em(self, x: Array, steps: int) -> Array:
         """Take EM steps, which never fail: they bring the first quadratic model within reach."""

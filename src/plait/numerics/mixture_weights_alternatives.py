@@ -52,8 +52,9 @@ def _em_step(problem: "core._Problem", x: Array) -> tuple[Array, float]:
 
 
 def _em(problem: "core._Problem", start: Array, settings: dict[str, Any]) -> tuple[Array, int]:
-    x = start
-    for iteration in range(1, settings["max_iter"] + 1):
+    x, iteration = start, 0
+    while iteration < settings["max_iter"]:
+        iteration += 1
         new, _ = _em_step(problem, x)
         change = float(np.abs(new - x).max())
         x = new
@@ -103,7 +104,9 @@ def _interior_point(
     total = weights.sum()
     x = np.maximum(start, 1e-3 / len(start))
     s = np.full(len(x), 1.0)
-    for iteration in range(1, min(settings["max_iter"], 200) + 1):
+    iteration = 0
+    while iteration < min(settings["max_iter"], 200):
+        iteration += 1
         mixture = x @ likelihoods
         gradient = 1 - likelihoods @ (weights / mixture) / total
         if max(float((-gradient).max()), float(x @ s)) <= 1e-10:
@@ -131,7 +134,9 @@ def _slsqp(problem: "core._Problem", start: Array, settings: dict[str, Any]) -> 
 
     def objective(x: Array) -> tuple[float, Array]:
         mixture = np.maximum(x @ likelihoods, 1e-300)
-        return -float(weights @ np.log(mixture)) / total, -(likelihoods @ (weights / mixture)) / total
+        return -float(weights @ np.log(mixture)) / total, -(
+            likelihoods @ (weights / mixture)
+        ) / total
 
     found = minimize(
         objective,

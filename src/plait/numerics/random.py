@@ -41,8 +41,13 @@ def uniform_pair(words: NDArray[np.uint64]) -> tuple[float, float]:
 
 @njit(nogil=True, cache=True)
 def fill_normals(
-    item: int, draw: int, key: np.uint64, counter: NDArray[np.uint64], words: NDArray[np.uint64],
-    out: NDArray[np.float64], count: int,
+    item: int,
+    draw: int,
+    key: np.uint64,
+    counter: NDArray[np.uint64],
+    words: NDArray[np.uint64],
+    out: NDArray[np.float64],
+    count: int,
 ) -> None:
     """Fill ``out[:count]`` with standard normals of one draw of one item (Box-Muller)."""
     counter[1] = np.uint64(draw)
