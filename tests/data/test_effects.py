@@ -136,9 +136,8 @@ def test_nulls_of_frames_are_missing():
     bhat = pl.DataFrame({"id": ["a", "b"], "x": [1.0, None], "y": [1, 2]})
     shat = pl.DataFrame({"id": ["a", "b"], "x": [1.0, None], "y": [1, 1]})
     assert Effects.from_frames(bhat, shat).missing_mask.tolist() == [[False, False], [True, False]]
-    bhat, shat = bhat.to_pandas() if False else pd.DataFrame(
-        {"x": pd.array([1, None], dtype="Int64")}
-    ), pd.DataFrame({"x": [1.0, np.nan]})  # fmt: skip
+    bhat = pd.DataFrame({"x": pd.array([1, None], dtype="Int64")})
+    shat = pd.DataFrame({"x": [1.0, np.nan]})
     assert Effects.from_frames(bhat, shat).missing_mask.tolist() == [[False], [True]]
 
 

@@ -265,7 +265,7 @@ def _check_correlation(values: ArrayLike, shape: tuple[int, ...]) -> Array:
 def _check_stack(stack: Array, start: int, per_effect: bool) -> None:
     """Check some matrices at once; the first one that is bad is named."""
 
-    def name(bad: NDArray[np.bool_]) -> str:
+    def name(bad: Any) -> str:
         return f"V[{start + int(bad.argmax())}]" if per_effect else "V"
 
     infinite = ~np.isfinite(stack).all(axis=(1, 2))
@@ -281,7 +281,7 @@ def _check_stack(stack: Array, start: int, per_effect: bool) -> None:
         np.linalg.cholesky(stack)
     except np.linalg.LinAlgError:
         smallest = np.linalg.eigvalsh(stack)[:, 0]
-        worst: NDArray[np.bool_] = np.asarray(smallest == smallest.min())
+        worst = smallest == smallest.min()
         raise NotPositiveDefiniteError(
             f"{name(worst)} must be positive definite; its smallest eigenvalue is "
             f"{smallest.min():.3g}. Add a small number to the diagonal, or use a better estimate."

@@ -17,6 +17,7 @@ from plait.io.store import (
     distinct_dims,
     label_coordinates,
     read_dataset,
+    read_labels,
     read_provenance,
     write_dataset,
 )
@@ -82,12 +83,17 @@ class Result:
             elif name in self.dims and isinstance(value, Mapping):
                 object.__setattr__(self, name, {key: freeze(part) for key, part in value.items()})
 
+    @classmethod
+    def _label_field(cls, dimension: str) -> str | None:
+        """Return the field that holds the labels of a dimension; array fields never do."""
+        field = cls.label_fields.get(dimension, dimension)
+        return field if field in _field_names(cls) and field not in cls.dims else None
+
     def labels(self, dimension: str) -> list[str] | None:
         """Return the labels of a dimension, or None when it has none."""
-        for field in (self.label_fields.get(dimension), dimension):
-            values = getattr(self, field, None) if field in _field_names(type(self)) else None
-            if field is not None and values is not None:
-                return [str(value) for value in values]
+        field = self._label_field(dimension)
+        if field is not None and (values := getattr(self, field)) is not None:
+            return [str(value) for value in values]
         for name, dims in self.dims.items():
             if dims[0] == dimension and isinstance(value := getattr(self, name), Mapping):
                 return [str(key) for key in value]
@@ -268,8 +274,11 @@ class Result:
     def _to_datasets(self, prefix: str, groups: "dict[str, Dataset]") -> "Dataset":
         """Return this result as a dataset and put the results inside it into ``groups``."""
         others: dict[str, Any] = {}
+        coordinates = {self._label_field(name) for name in self.sizes()}
         for name in _field_names(type(self)):
             value = getattr(self, name)
+            if name in coordinates and value is not None:
+                continue
             if isinstance(value, Result):
                 groups[prefix + name] = value._to_datasets(f"{prefix}{name}/", groups)
             elif not isinstance(value, Provenance) and (name not in self.dims or value is None):
@@ -295,6 +304,11 @@ class Result:
             raise FileFormatError(
                 f"{path} is damaged: {prefix or cls.kind} has no fields."
             ) from None
+        for dimension in map(str, dataset.coords):
+            if (name := cls._label_field(dimension)) is not None:
+                labels: Any = read_labels(dataset, dimension)
+                is_list = _is_one_of(hints[name], (tuple, list))
+                values[name] = labels.tolist() if is_list else labels
         for name in _field_names(cls):
             if name in values:
                 values[name] = _restored(values[name], hints[name])
@@ -318,18 +332,17 @@ def _field_names(cls: type) -> list[str]:
 
 
 def _stacked(value: Any) -> Any:
-    """Return a dict of equally shaped arrays as one array; an array as it is."""
-    return (
-        np.stack([np.asarray(part) for part in value.values()])
-        if isinstance(value, Mapping)
-        else value
-    )
+    """Return a dict of equally shaped arrays as one array, text as Zarr wants it."""
+    if isinstance(value, Mapping):
+        value = np.stack([np.asarray(part) for part in value.values()])
+    is_text = isinstance(value, np.ndarray) and value.dtype.kind == "U"
+    return value.astype(object) if is_text else value
 
 
 def _unstacked(values: Any, dataset: "Dataset", dims: tuple[str, ...], hint: Any) -> Any:
     if values.dtype.kind in "OT":
-        values = values.astype(np.str_)
-    if not any((get_origin(part) or part) in (dict, Mapping) for part in _alternatives(hint)):
+        values = values.astype(object).astype(np.str_)
+    if not _is_one_of(hint, (dict, Mapping)):
         return values
     return dict(zip((str(key) for key in dataset[dims[0]].values), values, strict=True))
 
@@ -339,6 +352,11 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
     origin = get_origin(hint)
     is_union = origin is not None and origin.__name__ in ("Union", "UnionType")
     return get_args(hint) if is_union else (hint,)
+
+
+def _is_one_of(hint: Any, types: tuple[type, ...]) -> bool:
+    """Tell whether a type annotation allows one of some types."""
+    return any((get_origin(part) or part) in types for part in _alternatives(hint))
 
 
 def _result_type(hint: Any) -> type[Result] | None:
@@ -358,9 +376,7 @@ def _plain(value: Any) -> Any:
 def _restored(value: Any, hint: Any) -> Any:
     if isinstance(value, dict) and set(value) == {"__array__", "dtype"}:
         return np.array(value["__array__"], dtype=value["dtype"])
-    if isinstance(value, list) and any(
-        (get_origin(part) or part) is tuple for part in _alternatives(hint)
-    ):
+    if isinstance(value, list) and _is_one_of(hint, (tuple,)):
         return tuple(value)
     return value
 

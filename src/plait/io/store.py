@@ -220,7 +220,10 @@ def label_coordinates(labels: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_labels(dataset: "Dataset", name: str) -> NDArray[np.str_] | None:
     """Return the labels of a dimension, or None when it has none."""
-    return dataset[name].values.astype(np.str_) if name in dataset.coords else None
+    if name not in dataset.coords:
+        return None
+    # NumPy finds the width of fixed-width text from objects only.
+    return dataset[name].values.astype(object).astype(np.str_)
 
 
 def local_path(url: str | os.PathLike[str]) -> Path | None:

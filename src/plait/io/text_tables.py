@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,12 +123,12 @@ class _Layout:
 def _open_text(path: Path) -> Iterator[TextIO]:
     with path.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
-    opener: Callable[..., TextIO] = gzip.open if compressed else open  # type: ignore[assignment]
+    opener: Callable[..., TextIO] = gzip.open if compressed else open
     with opener(path, "rt", encoding="utf-8-sig", newline="") as lines:
         yield lines
 
 
-def _rows(path: Path, reader: "Iterator[Cells]") -> Iterator[Row]:
+def _rows(path: Path, reader: Any) -> Iterator[Row]:
     """Yield the rows with their line numbers; blank lines may only stand at the end."""
     blank = 0
     line = 0
@@ -332,7 +332,7 @@ class _Ids:
         self.layout = layout
         self.labels: list[str] = []
         self.lines = array("q")
-        self.texts = 0
+        self.texts = self.numbers = 0
 
     def add(self, line: int, cells: Cells) -> None:
         """Take the id of a row."""
@@ -344,14 +344,16 @@ class _Ids:
                     f"{self.path}: row {line}, column {column + 1}: found the number {part!r} in a "
                     f"column that begins with text and was taken for ids. {_MISSING_ADVICE}"
                 )
-        if self.texts < 2 and _is_text(parts[0]):
-            self.texts += 1
+        if self.texts < 2 and parts[0] not in MISSING:
+            is_text = _is_text(parts[0])
+            self.texts += is_text
+            self.numbers += not is_text
         self.labels.append(":".join(parts))
         self.lines.append(line)
 
     def checked(self) -> list[str]:
         """Return the ids, which must differ and not be numbers below one text."""
-        if self.texts == 1 and len(self.labels) > 1:
+        if self.texts == 1 and self.numbers:
             raise FileFormatError(
                 f"{self.path}: row {self.lines[0]}, column {self.layout.id_columns[0] + 1}: found "
                 f"{self.labels[0]!r} where the rows below have numbers. {_MISSING_ADVICE}"

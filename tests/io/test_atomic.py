@@ -1,0 +1,173 @@
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from plait.errors import OutputError
+from plait.io import check_writable, replace_file, replace_folder
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_file_appears_when_the_block_ends(tmp_path):
+    target = tmp_path / "result.npz"
+    with replace_file(target) as temporary:
+        np.savez(temporary, a=np.eye(2))
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".npz"
+        assert not target.exists()
+    assert names(tmp_path) == ["result.npz"]
+    np.testing.assert_array_equal(np.load(target)["a"], np.eye(2))
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()])
+@pytest.mark.parametrize("existing", [False, True])
+def test_nothing_is_lost_or_left_when_the_block_raises(tmp_path, error, existing):
+    target = tmp_path / "out.csv.gz"
+    if existing:
+        target.write_text("old")
+    with pytest.raises(type(error)), replace_file(target, overwrite=True) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert names(tmp_path) == (["out.csv.gz"] if existing else [])
+    assert not existing or target.read_text() == "old"
+
+
+def test_overwriting_must_be_asked_for(tmp_path):
+    target = tmp_path / "out.json"
+    target.write_text("old")
+    with pytest.raises(OutputError, match="exists; to replace it use --overwrite"):
+        check_writable(target)
+    with pytest.raises(OutputError, match="--overwrite"), replace_file(target):
+        pytest.fail("the block must not run")
+    with replace_file(target, overwrite=True) as temporary:
+        temporary.write_text("new")
+    assert target.read_text() == "new"
+    assert check_writable(target, overwrite=True) == target
+
+
+def test_a_newcomer_is_not_overwritten(tmp_path):
+    target = tmp_path / "out.json"
+    with pytest.raises(OutputError, match="appeared while"), replace_file(target) as temporary:
+        temporary.write_text("ours")
+        target.write_text("theirs")
+    assert target.read_text() == "theirs"
+    assert names(tmp_path) == ["out.json"]
+
+
+def test_a_full_disk_is_said_and_cleaned_up(tmp_path):
+    target = tmp_path / "out.bin"
+    target.write_text("old")
+    with (
+        pytest.raises(OutputError, match="out.bin was not written: no space left"),
+        replace_file(target, overwrite=True) as temporary,
+    ):
+        temporary.write_text("half")
+        raise FULL
+    assert names(tmp_path) == ["out.bin"]
+    assert target.read_text() == "old"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_really_full_device(tmp_path):
+    with pytest.raises(OutputError, match="no space left"), replace_file(tmp_path / "out") as name:
+        name.symlink_to("/dev/full")
+        with name.open("wb") as file:
+            file.write(b"x" * 100_000)
+    assert names(tmp_path) == []
+    assert Path("/dev/full").exists()
+
+
+def test_folders_that_cannot_take_an_output(tmp_path, monkeypatch):
+    with pytest.raises(OutputError, match="the folder .*absent does not exist; create it"):
+        check_writable(tmp_path / "absent" / "out.npz")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="is not a folder"):
+        check_writable(tmp_path / "file" / "out.npz")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(OutputError, match="is not writable"):
+        check_writable(tmp_path / "out.npz")
+
+
+def test_permission_refused_while_writing(tmp_path):
+    with (
+        pytest.raises(OutputError, match="Permission denied"),
+        replace_file(tmp_path / "a") as name,
+    ):
+        raise PermissionError(errno.EACCES, "Permission denied", str(name))
+    with pytest.raises(PermissionError), replace_file(tmp_path / "a"):
+        raise PermissionError(errno.EACCES, "Permission denied", "some input")
+
+
+def test_folders_are_replaced_whole(tmp_path):
+    target = tmp_path / "store.zarr"
+    for text in ("one", "two"):
+        with replace_folder(target, overwrite=True) as temporary:
+            (temporary / "zarr.json").write_text(text)
+            (temporary / text).mkdir()
+        assert (target / "zarr.json").read_text() == text
+        assert names(target) == [text, "zarr.json"]
+    with pytest.raises(OutputError, match="--overwrite"), replace_folder(target):
+        pytest.fail("the block must not run")
+    with pytest.raises(OutputError, match="no space"), replace_folder(target, True) as temporary:
+        (temporary / "zarr.json").write_text("three")
+        raise FULL
+    assert (target / "zarr.json").read_text() == "two"
+    assert names(tmp_path) == ["store.zarr"]
+
+
+def test_a_folder_that_is_no_store_is_never_replaced(tmp_path):
+    precious = tmp_path / "thesis"
+    precious.mkdir()
+    (precious / "chapter").write_text("years")
+    with (
+        pytest.raises(OutputError, match="is a folder and not a store"),
+        replace_folder(precious, overwrite=True),
+    ):
+        pytest.fail("the block must not run")
+    (tmp_path / "a.txt").write_text("")
+    with pytest.raises(OutputError, match="is a file"), replace_folder(tmp_path / "a.txt", True):
+        pytest.fail("the block must not run")
+    (tmp_path / "empty").mkdir()
+    with (
+        pytest.raises(OutputError, match="is a folder; a file"),
+        replace_file(tmp_path / "empty", overwrite=True),
+    ):
+        pytest.fail("the block must not run")
+    with replace_folder(tmp_path / "empty", overwrite=True) as temporary:
+        (temporary / "zarr.json").write_text("{}")
+    assert (tmp_path / "empty" / "zarr.json").exists()
+
+
+def test_the_old_store_comes_back_when_the_last_rename_fails(tmp_path, monkeypatch):
+    target = tmp_path / "store.zarr"
+    target.mkdir()
+    (target / "zarr.json").write_text("old")
+    rename = Path.rename
+
+    def fail_for_new(self, other):
+        if (self / "new").exists():
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, other)
+
+    monkeypatch.setattr(Path, "rename", fail_for_new)
+    with pytest.raises(OSError, match="Input/output"), replace_folder(target, True) as temporary:
+        (temporary / "new").write_text("")
+    assert (target / "zarr.json").read_text() == "old"
+    assert names(tmp_path) == ["store.zarr"]
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link.txt"
+    link.symlink_to(tmp_path / "real" / "file.txt")
+    with replace_file(link) as temporary:
+        temporary.write_text("text")
+    assert link.is_symlink()
+    assert (tmp_path / "real" / "file.txt").read_text() == "text"

@@ -1,0 +1,204 @@
+import errno
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+from plait.data import Effects
+from plait.errors import FileFormatError, OutputError
+from plait.io import (
+    check_store_writable,
+    read_dataset,
+    read_effects,
+    write_dataset,
+    write_effects,
+)
+from plait.io.store import distinct_dims, local_path, read_provenance
+from plait.provenance import Provenance
+
+DATASET = xr.Dataset(
+    {
+        "a": (("effects", "contexts"), np.array([[1.0, np.inf], [np.nan, -0.0]])),
+        "b": (("effects",), np.array([True, False])),
+        "c": (("effects",), np.array([1, 2])),
+        "scalar": 2.5,
+    },
+    coords={"effects": np.array(["rs1", "é☃"], dtype=object)},
+)
+
+
+@pytest.fixture(params=["path", "str", "file", "memory"])
+def url(request, tmp_path):
+    path = tmp_path / "a.zarr"
+    yield {
+        "path": path,
+        "str": str(path),
+        "file": f"file://{path}",
+        "memory": f"memory://{tmp_path.name}/a.zarr",
+    }[request.param]
+    if request.param == "memory":
+        import fsspec
+
+        fsspec.filesystem("memory").store.clear()
+
+
+def test_round_trip_and_overwriting(url):
+    provenance = Provenance("test", options={"alpha": 1})
+    write_dataset(DATASET, url, kind="thing", provenance=provenance)
+    back = read_dataset(url, kind="thing")
+    xr.testing.assert_equal(back.drop_vars("effects"), DATASET.drop_vars("effects"))
+    assert back["effects"].values.tolist() == ["rs1", "é☃"]
+    assert back["b"].dtype == bool
+    assert back.attrs["schema"] == "plait/thing"
+    assert back.attrs["schema_version"] == "1.0"
+    assert read_provenance(back) == provenance
+    assert read_provenance(DATASET) is None
+    with pytest.raises(OutputError, match="--overwrite"):
+        write_dataset(DATASET, url, kind="thing")
+    with pytest.raises(OutputError, match="--overwrite"):
+        check_store_writable(url)
+    check_store_writable(url, overwrite=True)
+    write_dataset(DATASET[["c"]], url, kind="other", overwrite=True)
+    assert list(read_dataset(url, kind="other").data_vars) == ["c"]
+
+
+def test_groups_and_lazy_reading(tmp_path):
+    url = tmp_path / "a.zarr"
+    write_dataset(DATASET, url, kind="thing", groups={"inner/most": DATASET[["c"]]})
+    inner = read_dataset(url, group="inner/most", load=False)
+    assert inner["c"].values.tolist() == [1, 2]
+    with pytest.raises(FileFormatError, match="damaged"):
+        read_dataset(url, group="absent")
+
+
+def test_large_arrays_are_cut_in_whole_grains(tmp_path, monkeypatch):
+    monkeypatch.setattr("plait.io.store._CHUNK_BYTES", 3000 * 8)
+    values = np.random.default_rng(0).random((5000, 2))
+    dataset = xr.Dataset({"a": (("x", "y"), values), "empty": (("z",), np.zeros(0))})
+    write_dataset(dataset, tmp_path / "a.zarr", kind="thing")
+    assert zarr.open_group(tmp_path / "a.zarr", mode="r")["a"].chunks == (1024, 2)
+    np.testing.assert_array_equal(read_dataset(tmp_path / "a.zarr")["a"], values)
+
+
+def change_attributes(path, **changes):
+    text = json.loads((path / "zarr.json").read_text())
+    text["attributes"].update(changes)
+    (path / "zarr.json").write_text(json.dumps(text))
+
+
+def test_stores_that_cannot_be_read(tmp_path):
+    path = tmp_path / "a.zarr"
+    with pytest.raises(FileFormatError, match="does not exist"):
+        read_dataset(path)
+    with pytest.raises(FileFormatError, match="is not a store or is damaged"):
+        read_dataset("memory://nowhere/at/all.zarr")
+    write_dataset(DATASET, path, kind="thing")
+    with pytest.raises(FileFormatError, match="holds plait/thing; expected plait/effects"):
+        read_effects(path)
+    change_attributes(path, schema_version="1.7")
+    read_dataset(path)
+    change_attributes(path, schema_version="2.0")
+    with pytest.raises(FileFormatError, match="layout version 2.0.*install a later version"):
+        read_dataset(path)
+    change_attributes(path, schema_version="1.0", complete=False)
+    with pytest.raises(FileFormatError, match="not complete"):
+        read_dataset(path)
+    change_attributes(path, schema="someone/else")
+    with pytest.raises(FileFormatError, match="not a store of plait"):
+        read_dataset(path)
+    (path / "zarr.json").write_text("{")
+    with pytest.raises(FileFormatError, match="damaged"):
+        read_dataset(path)
+    (tmp_path / "file.zarr").write_text("text")
+    with pytest.raises(FileFormatError, match="damaged"):
+        read_dataset(tmp_path / "file.zarr")
+
+
+def test_a_damaged_chunk(tmp_path):
+    path = tmp_path / "a.zarr"
+    write_dataset(DATASET, path, kind="thing")
+    (chunk,) = (name for name in (path / "a" / "c").rglob("*") if name.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-4])
+    with pytest.raises(FileFormatError, match="damaged"):
+        read_dataset(path)
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "a.zarr"
+    write_dataset(DATASET, path, kind="thing")
+    put = zarr.storage.LocalStore.set
+
+    async def full(self, key, value, *rest, **more):
+        if "/c/" in key:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return await put(self, key, value, *rest, **more)
+
+    monkeypatch.setattr(zarr.storage.LocalStore, "set", full)
+    with pytest.raises(OutputError, match="no space left"):
+        write_dataset(DATASET, path, kind="other", overwrite=True)
+    monkeypatch.undo()
+    assert [name.name for name in tmp_path.iterdir()] == ["a.zarr"]
+    read_dataset(path, kind="thing")
+
+
+def test_a_remote_store_is_removed_when_writing_fails(monkeypatch):
+    import fsspec
+
+    url = "memory://remote/a.zarr"
+
+    def fail(*_):
+        fsspec.filesystem("memory").pipe("/remote/a.zarr/zarr.json", b"{}")
+        raise ValueError("no")
+
+    monkeypatch.setattr("plait.io.store._write_groups", fail)
+    with pytest.raises(ValueError, match="no"):
+        write_dataset(DATASET, url, kind="thing")
+    assert not fsspec.filesystem("memory").exists("/remote/a.zarr")
+    fsspec.filesystem("memory").pipe("/remote/a.zarr/text", b"")
+    with pytest.raises(OutputError, match="not a store"):
+        write_dataset(DATASET, url, kind="thing", overwrite=True)
+    fsspec.filesystem("memory").store.clear()
+
+
+BHAT = np.array([[1.0, -2.0], [0.5, 0.0], [3.0, np.nan]])
+SHAT = np.array([[0.1, 0.2], [0.3, 0.4], [0.5, np.nan]])
+V = np.array([[1.0, 0.3], [0.3, 1.0]])
+
+
+@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("correlation", [None, V, np.stack([V, np.eye(2), V])])
+def test_effects_round_trip(tmp_path, labels, correlation):
+    rows = ["rs1", "a much longer name", "é"] if labels else None
+    columns = ["liver", "lung"] if labels else None
+    provenance = Provenance("gwas", seed=3) if labels else None
+    effects = Effects(BHAT, SHAT, correlation, rows, columns, provenance)
+    write_effects(effects, tmp_path / "e.zarr")
+    back = read_effects(tmp_path / "e.zarr")
+    np.testing.assert_array_equal(back.bhat, effects.bhat)
+    np.testing.assert_array_equal(back.shat, effects.shat)
+    assert back.missing_mask.sum() == 1
+    if correlation is None:
+        assert back.V is None
+    else:
+        np.testing.assert_array_equal(back.V, correlation)
+    assert back.contexts == effects.contexts
+    assert back.provenance == provenance
+    assert (back.effects is None) == (not labels)
+    assert not labels or list(back.effects) == rows
+    with pytest.raises(OutputError, match="--overwrite"):
+        write_effects(effects, tmp_path / "e.zarr")
+
+
+def test_effects_without_a_table(tmp_path):
+    write_dataset(DATASET, tmp_path / "e.zarr", kind="effects")
+    with pytest.raises(FileFormatError, match="lacks"):
+        read_effects(tmp_path / "e.zarr")
+
+
+def test_small_helpers(tmp_path):
+    assert distinct_dims(("a", "b", "b", "b")) == ("a", "b", "b_2", "b_3")
+    assert local_path("s3://bucket/a.zarr") is None
+    assert str(local_path("file:///a/b")) == "/a/b"
+    assert local_path(tmp_path) == tmp_path
