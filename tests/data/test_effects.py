@@ -143,11 +143,11 @@ def test_nulls_of_frames_are_missing():
 
 def test_frames_are_never_aligned():
     bhat, shat = (pd.DataFrame(values, ROWS, COLUMNS) for values in (BHAT, SHAT))
-    with pytest.raises(LabelError, match="another order .first at 1: 'rs1' and 'rs3'"):
+    with pytest.raises(LabelError, match=r"another order .first at 1: 'rs1' and 'rs3'"):
         Effects.from_frames(bhat, shat[::-1])
-    with pytest.raises(LabelError, match="contexts of bhat and shat differ.*another order"):
+    with pytest.raises(LabelError, match=r"contexts of bhat and shat differ.*another order"):
         Effects.from_frames(bhat, shat[["lung", "liver"]])
-    with pytest.raises(LabelError, match="1 only in the second .'rs9'"):
+    with pytest.raises(LabelError, match=r"1 only in the second .'rs9'"):
         Effects.from_frames(bhat, shat.rename(index={"rs2": "rs9"}))
     with pytest.raises(LabelError, match="3 and 2 of them"):
         Effects.from_frames(bhat, shat[:2])
@@ -161,7 +161,7 @@ def test_frames_are_never_aligned():
 
 def test_frames_of_the_wrong_kind():
     frame = pd.DataFrame(BHAT, ROWS, COLUMNS)
-    with pytest.raises(InputTypeError, match="Effects.bhat, shat"):
+    with pytest.raises(InputTypeError, match=r"Effects.bhat, shat"):
         Effects.from_frames(BHAT, SHAT)
     with pytest.raises(InputTypeError, match="column 'lung' of shat is not numeric"):
         Effects.from_frames(frame, frame.assign(lung=["a", "b", "c"]))

@@ -15,6 +15,27 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def write_and_fail(target, error, meanwhile=lambda: None):
+    with replace_file(target, overwrite=error is not None) as temporary:
+        temporary.write_text("half")
+        meanwhile()
+        if error is not None:
+            raise error
+
+
+def write_folder_and_fail(target):
+    with replace_folder(target, overwrite=True) as temporary:
+        (temporary / "zarr.json").write_text("half")
+        raise FULL
+
+
+def write_to_full_device(target):
+    with replace_file(target) as temporary:
+        temporary.symlink_to("/dev/full")
+        with temporary.open("wb") as file:
+            file.write(b"x" * 100_000)
+
+
 def test_the_file_appears_when_the_block_ends(tmp_path):
     target = tmp_path / "result.npz"
     with replace_file(target) as temporary:
@@ -32,9 +53,8 @@ def test_nothing_is_lost_or_left_when_the_block_raises(tmp_path, error, existing
     target = tmp_path / "out.csv.gz"
     if existing:
         target.write_text("old")
-    with pytest.raises(type(error)), replace_file(target, overwrite=True) as temporary:
-        temporary.write_text("half")
-        raise error
+    with pytest.raises(type(error)):
+        write_and_fail(target, error)
     assert names(tmp_path) == (["out.csv.gz"] if existing else [])
     assert not existing or target.read_text() == "old"
 
@@ -54,9 +74,8 @@ def test_overwriting_must_be_asked_for(tmp_path):
 
 def test_a_newcomer_is_not_overwritten(tmp_path):
     target = tmp_path / "out.json"
-    with pytest.raises(OutputError, match="appeared while"), replace_file(target) as temporary:
-        temporary.write_text("ours")
-        target.write_text("theirs")
+    with pytest.raises(OutputError, match="appeared while"):
+        write_and_fail(target, None, lambda: target.write_text("theirs"))
     assert target.read_text() == "theirs"
     assert names(tmp_path) == ["out.json"]
 
@@ -64,28 +83,22 @@ def test_a_newcomer_is_not_overwritten(tmp_path):
 def test_a_full_disk_is_said_and_cleaned_up(tmp_path):
     target = tmp_path / "out.bin"
     target.write_text("old")
-    with (
-        pytest.raises(OutputError, match="out.bin was not written: no space left"),
-        replace_file(target, overwrite=True) as temporary,
-    ):
-        temporary.write_text("half")
-        raise FULL
+    with pytest.raises(OutputError, match=r"out.bin was not written: no space left"):
+        write_and_fail(target, FULL)
     assert names(tmp_path) == ["out.bin"]
     assert target.read_text() == "old"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_really_full_device(tmp_path):
-    with pytest.raises(OutputError, match="no space left"), replace_file(tmp_path / "out") as name:
-        name.symlink_to("/dev/full")
-        with name.open("wb") as file:
-            file.write(b"x" * 100_000)
+    with pytest.raises(OutputError, match="no space left"):
+        write_to_full_device(tmp_path / "out")
     assert names(tmp_path) == []
     assert Path("/dev/full").exists()
 
 
 def test_folders_that_cannot_take_an_output(tmp_path, monkeypatch):
-    with pytest.raises(OutputError, match="the folder .*absent does not exist; create it"):
+    with pytest.raises(OutputError, match=r"the folder .*absent does not exist; create it"):
         check_writable(tmp_path / "absent" / "out.npz")
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="is not a folder"):
@@ -115,9 +128,8 @@ def test_folders_are_replaced_whole(tmp_path):
         assert names(target) == [text, "zarr.json"]
     with pytest.raises(OutputError, match="--overwrite"), replace_folder(target):
         pytest.fail("the block must not run")
-    with pytest.raises(OutputError, match="no space"), replace_folder(target, True) as temporary:
-        (temporary / "zarr.json").write_text("three")
-        raise FULL
+    with pytest.raises(OutputError, match="no space"):
+        write_folder_and_fail(target)
     assert (target / "zarr.json").read_text() == "two"
     assert names(tmp_path) == ["store.zarr"]
 

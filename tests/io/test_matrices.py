@@ -72,9 +72,8 @@ def write(tmp_path, text, name="table.csv"):
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.csv.gz", "T.TAB"])
 def test_text(tmp_path, text, values, ids, names, bom, name):
     if ".csv" not in name:
-        if '"' in text:
-            pytest.skip("quotes hold commas")
         text = text.replace(",", "\t")
+        names = names and tuple(name.replace(",", "\t") for name in names)
     matrix = read_matrix(write(tmp_path, bom + text.encode(), name))
     np.testing.assert_array_equal(matrix.values, values)
     assert (None if matrix.row_names is None else list(matrix.row_names)) == ids
@@ -91,7 +90,7 @@ def test_conditions_pick_columns_in_the_order_asked(tmp_path):
     np.testing.assert_array_equal(matrix.values, [[2, 1], [4, 3]])
     assert matrix.column_names == ("LDL", "HDL")
     assert list(matrix.row_names) == ["chr1:rs1", "chr1:rs2"]
-    with pytest.raises(LabelError, match="'TC' is not in the header. The columns are: chrom, pos"):
+    with pytest.raises(LabelError, match=r"'TC' is not in the header. The columns are: chrom, pos"):
         read_matrix(path, ["TC"])
     with pytest.raises(LabelError, match="named twice"):
         read_matrix(path, ["HDL", "HDL"])
@@ -206,7 +205,7 @@ def test_truncated_gzip(tmp_path, cut):
     text = "".join(f"r{i},{np.random.default_rng(i).random()}\n" for i in range(200))
     path = tmp_path / "t.csv.gz"
     path.write_bytes(gzip.compress(text.encode())[:cut])
-    with pytest.raises(FileFormatError, match="truncated or damaged|is damaged or truncated"):
+    with pytest.raises(FileFormatError, match=r"truncated or damaged|is damaged or truncated"):
         read_matrix(path)
     damaged = bytearray(gzip.compress(text.encode()))
     damaged[500:520] = b"\0" * 20
@@ -216,7 +215,7 @@ def test_truncated_gzip(tmp_path, cut):
 
 
 def test_files_that_are_not_there_or_not_files(tmp_path, monkeypatch):
-    with pytest.raises(FileFormatError, match="absent.csv does not exist"):
+    with pytest.raises(FileFormatError, match=r"absent.csv does not exist"):
         read_matrix(tmp_path / "absent.csv")
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(FileFormatError, match="is a folder"):
@@ -415,7 +414,7 @@ def test_a_table_of_a_spreadsheet_user(tmp_path):
 def test_the_wheat_tables():
     bhat_path = real_data("mash", "wheat_marker_env_bhat.csv.gz")
     shat_path = real_data("mash", "wheat_marker_env_shat.csv.gz")
-    with pytest.raises(FileFormatError, match="'allele_freq'.*--conditions E1,E2,E4,E5"):
+    with pytest.raises(FileFormatError, match=r"'allele_freq'.*--conditions E1,E2,E4,E5"):
         read_effect_tables(bhat_path, shat_path)
     bhat, shat = read_effect_tables(bhat_path, shat_path, ["E1", "E2", "E4", "E5"])
     assert bhat.shape == shat.shape == (1279, 4)
@@ -429,7 +428,7 @@ def test_the_wheat_tables():
 
 def test_the_other_real_tables():
     lipids = real_data("mash", "lipids_z_max_per_ld_block.csv.gz")
-    with pytest.raises(FileFormatError, match="column 'rsid'.*--conditions"):
+    with pytest.raises(FileFormatError, match=r"column 'rsid'.*--conditions"):
         read_matrix(lipids)
     matrix = read_matrix(lipids, ["HDL", "LDL", "TG", "TC"])
     assert matrix.shape == (1702, 4)
@@ -508,7 +507,7 @@ def test_square(tmp_path):
         read_square(tmp_path / "v.npy", ["a", "b", "c"])
     with pytest.raises(ShapeError, match=r"shape \(1, 2\)"):
         read_square(write(tmp_path, "1,2\n"))
-    with pytest.raises(LabelError, match="conditions and the column names differ.*another order"):
+    with pytest.raises(LabelError, match=r"conditions and the column names differ.*another order"):
         read_square(write(tmp_path, "a,b\n1,0.5\n0.5,1\n"), ["b", "a"])
     with pytest.raises(LabelError, match="column names and the row names differ"):
         read_square(write(tmp_path, ",a,b\nb,1,0.5\na,0.5,1\n"))

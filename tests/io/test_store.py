@@ -100,7 +100,7 @@ def test_stores_that_cannot_be_read(tmp_path):
     change_attributes(path, schema_version="1.7")
     read_dataset(path)
     change_attributes(path, schema_version="2.0")
-    with pytest.raises(FileFormatError, match="layout version 2.0.*install a later version"):
+    with pytest.raises(FileFormatError, match=r"layout version 2.0.*install a later version"):
         read_dataset(path)
     change_attributes(path, schema_version="1.0", complete=False)
     with pytest.raises(FileFormatError, match="not complete"):

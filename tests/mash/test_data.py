@@ -120,10 +120,10 @@ def test_reference_t_and_p_values():
 
 
 def test_df_edges():
-    data = mash_set_data([[0.0, 500.0, 1.0]], [[2.0, 1.0, 1.0]], df=[[5.0, 30.0, np.inf]])
-    assert data.Shat[0, 0] == 2.0
-    assert np.isfinite(data.Shat[0, 1])
-    assert data.Shat[0, 2] == 1.0
+    data = mash_set_data([[0.0, 5.0, 1.0]], [[0.4, 0.01, 0.4]], df=[[5.0, 30.0, np.inf]])
+    assert data.Shat[0, 0] == 0.4
+    assert 0.2 < data.Shat[0, 1] < 0.4
+    assert data.Shat[0, 2] == 0.4
 
 
 def test_warnings():
@@ -234,7 +234,7 @@ def test_subset(random):
 
 def test_diagnostics(capsys):
     found = check_mash_data(B, [[1e-9, 1, 1], [1, -1, 9]], se_cv_thresh=0.5)
-    assert set(found) == {"nonpositive_se", "high_se_variability", "near_zero_se"}
+    assert {"nonpositive_se", "high_se_variability", "near_zero_se"} <= set(found)
     assert "[check_mash_data]" in capsys.readouterr().out
     column = np.arange(9.0)
     nearly = np.column_stack([column, column * (1 + 1e-9) + 1e-9 * (-1) ** np.arange(9)])

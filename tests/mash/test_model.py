@@ -94,10 +94,12 @@ def small(random):
 
 
 @pytest.mark.parametrize("method", ["squarem", "mixip", "auto"])
+@pytest.mark.filterwarnings("ignore:the mixture weights:plait.errors.ConvergenceWarning")
 def test_other_optimisers_agree(small, method):
     Ulist = cov_canonical(small)
     best = mash(small, Ulist)
     other = mash(small, Ulist, optmethod=method)
+    assert other.converged == (other.optim["dual_gap"] <= 1e-8)
     np.testing.assert_allclose(other.lfsr, best.lfsr, atol=2e-3)
     assert other.loglik <= best.loglik + 1e-4
 

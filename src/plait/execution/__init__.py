@@ -1,1 +1,1 @@
-"""TODO."""
+"""How work is cut into grains, run on threads and reported."""

@@ -122,7 +122,10 @@ class FittedG(Result):
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a prior written by `save`, or the npz output of ``plait mash fit``."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with (
+                Path(path).open("rb") as stream,
+                np.load(stream, allow_pickle=False) as archive,
+            ):
                 arrays = {name: archive[name] for name in archive.files}
         except FileNotFoundError:
             raise FileFormatError(f"{path}: there is no such file.") from None

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Mathematics that knows no genetics."""
