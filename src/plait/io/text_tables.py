@@ -2,10 +2,11 @@
 
 How a table is understood (also said in the documentation of `plait.io.read_matrix`):
 
-- The first row is a *header* when all its cells are text, or when it begins with an empty cell or
-  a usual name of an id column (``id``, ``marker``, ``gene_id``, ...) and continues unlike the
-  second row. A first row that mixes names and numbers in any other way is an error, because
-  guessing would lose a row of data.
+- The first row is a *header* when all its cells are text, except that the first may be empty. It
+  may hold numbers as names (years) when it begins with a usual name of an id column (``id``,
+  ``marker``, ``gene_id``, ...) or with an empty cell above an id. Any other first row that mixes
+  text and numbers is data when its text is ids like those of the second row, else an error,
+  because guessing would lose a row of data.
 - *Id columns* are the leading columns whose first value is text, and a first column that the
   header leaves unnamed. Several are joined with ``":"``. When conditions are named, every text
   column in front of the first of them counts.
@@ -199,7 +200,8 @@ def _layout(
 def _is_header(path: Path, first: Cells, second: Cells | None) -> bool:
     text = [_is_text(cell) for cell in first]
     corner = first[0].strip().lstrip("#").lower()
-    if all(text) or (any(text) and not corner):
+    ids_below = second is not None and _is_text(second[0])
+    if all(text) or (any(text) and not corner and (all(text[1:]) or ids_below)):
         return True
     if text[0] and (corner in _ID_NAMES or corner.endswith("_id")):
         return True
