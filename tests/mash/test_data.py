@@ -203,6 +203,22 @@ def test_contrasts(random):
     np.testing.assert_allclose(again.get_cov(0), L @ np.diag(S[0] ** 2) @ L.T)
 
 
+def test_a_new_correlation_decides_again_about_missing_cells(random):
+    V = random_correlation(random, 3)
+    bhat, shat = changed(B, (0, 0), np.nan), changed(S, (0, 0), np.nan)
+    data = mash_set_data(bhat, shat)
+    assert data.missing == "large_se"
+    updated = mash_update_data(data, V=V)
+    assert updated.missing == "exact"
+    direct = mash_set_data(bhat, shat, V=V)
+    np.testing.assert_array_equal(updated.Shat, direct.Shat)
+    np.testing.assert_array_equal(updated.observed(slice(None)), direct.observed(slice(None)))
+    assert mash_update_data(updated, V=np.eye(3)).missing == "large_se"
+    with pytest.warns(Warning, match="smaller than they are"):
+        kept = mash_update_data(mash_set_data(bhat, shat, missing="large_se"), V=V)
+    assert kept.missing == "large_se"
+
+
 def test_contrasts_with_missing_cells(random):
     V = random_correlation(random, 3)
     bhat, shat = changed(B, (0, 0), np.nan), changed(S, (0, 0), np.nan)

@@ -126,16 +126,22 @@ def place(cell: Any, rows: RowNames, columns: Names) -> str:
     return f"row {row}, column {column}"
 
 
-def errors_from_p_values(
-    effects: Array, errors: Array | None, pval: ArrayLike | None, df: ArrayLike
-) -> tuple[Array, Array]:
-    """Derive standard errors from p-values, or take 1 where neither is given (steps 1-4)."""
+def check_sources(Shat: Any, pval: ArrayLike | None, df: ArrayLike) -> None:
+    """Refuse two sources of the standard errors (step 2)."""
     if pval is None:
-        return effects, np.ones_like(effects) if errors is None else errors
-    if errors is not None:
+        return
+    if Shat is not None:
         raise OptionError("cannot both give Shat and pval: the standard errors follow from pval.")
     if np.any(np.isfinite(np.asarray(df, dtype=np.float64))):
         raise OptionError("cannot both give pval and a finite df.")
+
+
+def errors_from_p_values(
+    effects: Array, errors: Array | None, pval: ArrayLike | None
+) -> tuple[Array, Array]:
+    """Derive standard errors from p-values, or take 1 where neither is given (steps 1, 3)."""
+    if pval is None:
+        return effects, np.ones_like(effects) if errors is None else errors
     p = _matrix(pval, "pval")
     if p.shape != effects.shape:
         raise ShapeError(f"the dimensions of Bhat {effects.shape} and pval {p.shape} differ.")

@@ -230,8 +230,9 @@ def mash_set_data(
         Bhat, Shat = source.bhat, source.shat
         V = source.V
         condition_names, effect_names = _labels_of(source)
+    checks.check_sources(Shat, pval, df)
     effects, errors, columns, rows = checks.read_matrices(Bhat, Shat, condition_names, effect_names)
-    effects, errors = checks.errors_from_p_values(effects, errors, pval, df)
+    effects, errors = checks.errors_from_p_values(effects, errors, pval)
     effects, errors = checks.check_infinite(effects, errors)
     errors = checks.check_zero_errors(
         effects, errors, zero_check_tol, zero_Bhat_Shat_reset, zero_Shat_reset, rows, columns
@@ -327,6 +328,8 @@ def mash_update_data(
         data = replace(data, V=correlation, common_V=correlation.ndim == 2)
         if data.L is not None:
             data = _with_contrast_errors(data)
+        elif not data.missing_chosen:
+            data = _with_missing(data, checks.resolve_missing("auto", data.missing_mask, data.V))
         else:
             checks.warn_if_overconfident(data.missing, data.missing_mask, data.V)
     return data if ref is None else _apply_contrast(data, ref)
@@ -339,8 +342,7 @@ def _apply_contrast(data: MashData, ref: int | str) -> MashData:
                 "a contrast cannot be combined with missing='exact': a contrast with a missing "
                 "condition is itself missing. Drop those rows, or use missing='large_se'."
             )
-        filled = np.where(data.missing_mask, MISSING_SHAT, data.Shat)
-        data = replace(data, missing="large_se", Shat=_read_only(filled))
+        data = _with_missing(data, "large_se")
         checks.warn_if_overconfident(data.missing, data.missing_mask, data.V)
     L, names, reference = contrast_matrix(
         data.n_conditions, ref, data.condition_names, details=True
@@ -357,6 +359,15 @@ def _apply_contrast(data: MashData, ref: int | str) -> MashData:
     )
     checks.warn_if_mean_contrast_mixes(data.missing_mask, reference)
     return _with_contrast_errors(data)
+
+
+def _with_missing(data: MashData, missing: str) -> MashData:
+    """Return the data with missing cells handled in another way."""
+    if data.missing_mask is None or data.missing == missing:
+        return replace(data, missing=missing)
+    fill = 1.0 if missing == "exact" else MISSING_SHAT
+    errors = np.where(data.missing_mask, fill, data.Shat)
+    return replace(data, missing=missing, Shat=_read_only(errors))
 
 
 def _with_contrast_errors(data: MashData) -> MashData:
