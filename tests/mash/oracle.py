@@ -28,7 +28,7 @@ def posterior(bhat, sigma, components, pi, observed=None, A=None):
     weights = np.exp(loglik - loglik.max(axis=1, keepdims=True)) * pi
     weights /= weights.sum(axis=1, keepdims=True)
     Q = len(A)
-    mean, second, neg, zero = (np.zeros((J, Q)) for _ in range(4))
+    mean, neg, zero = (np.zeros((J, Q)) for _ in range(3))
     cov = np.zeros((J, Q, Q))
     for j in range(J):
         o = np.arange(R) if observed is None else np.flatnonzero(observed[j])

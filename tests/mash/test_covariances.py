@@ -98,7 +98,7 @@ def test_grid_edges():
     strong = mash_set_data([[9.0, 0.0, 0.0]])
     np.testing.assert_allclose(autoselect_grid(strong, 0), [0, np.sqrt(80)])
     tiny = mash_set_data([[9.0, 1.0, 1.0]], [[1e-12, 1.0, 1.0]])
-    with pytest.raises(InputError, match="5|grid would have"):
+    with pytest.raises(InputError, match="grid would have"):
         autoselect_grid(tiny, 1.0001)
     nothing = mash_set_data(np.full((2, 3), np.nan), np.full((2, 3), np.nan), missing="exact")
     with pytest.raises(InputError, match="no grid"):

@@ -1,4 +1,5 @@
-"""Multivariate adaptive shrinkage: which effects are real, and in which contexts are they shared?
+"""Multivariate adaptive shrinkage.
 
-Start with `mash_set_data`, `cov_canonical` and `mash`.
+Which effects are real, and in which contexts are they shared? Start with `mash_set_data`,
+`cov_canonical` and `mash`.
 """

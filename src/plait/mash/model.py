@@ -1,8 +1,8 @@
 """Multivariate adaptive shrinkage.
 
 For effect j, ``bhat_j | b_j ~ N(b_j, Sigma_j)`` and ``b_j ~ sum_p pi_p N(0, omega_g^2 U_k)``
-(Urbut, Wang, Carbonetto and Stephens 2019, Nature Genetics 51:187, eq. 1-3). Fitting estimates ``pi`` by
-penalised maximum likelihood; the posterior of b_j is a mixture of normals.
+(Urbut, Wang, Carbonetto and Stephens 2019, Nature Genetics 51:187, eq. 1-3). Fitting estimates
+``pi`` by penalised maximum likelihood; the posterior of b_j is a mixture of normals.
 """
 
 import time
@@ -318,7 +318,8 @@ def _fit_weights(
     if not fit.converged:
         warnings.warn(
             f"the mixture weights ({method}) are not optimal: dual gap {fit.dual_gap:.2g} after "
-            f"{fit.iterations} iterations ({components.size} components, {data.n_effects} effects).",
+            f"{fit.iterations} iterations ({components.size} components, "
+            f"{data.n_effects} effects).",
             ConvergenceWarning,
             stacklevel=3,
         )
