@@ -1,9 +1,10 @@
 """Compiled loops of deconvolution for rows that each have their own error covariance.
 
-Rows are taken in batches of `_LANES`, and the row number is the fastest index of every scratch array,
-so that each step of the factorisations is one vector operation over the rows of the batch. A missing
-cell is decoupled from the others by a row and column of the identity and a residual of zero, which
-marginalises it exactly: it adds nothing to the determinant, the quadratic form or the sums.
+Rows are taken in batches of `_LANES`, and the row number is the fastest index of every scratch
+array, so that each step of the factorisations is one vector operation over the rows of the batch. A
+missing cell is decoupled from the others by a row and column of the identity and a residual of
+zero, which marginalises it exactly: it adds nothing to the determinant, the quadratic form or the
+sums.
 
 Notation: ``T = U + Sigma = L L^T`` on the observed cells, ``r = y - m``, ``z = L^{-1} r``.
 """
@@ -148,10 +149,9 @@ def row_log_densities(effects, sigma, observed, means, covariances, out):  # typ
             work[:] = 0.0
             for i in range(width):
                 for lane in range(_LANES):
-                    work[lane] += (
-                        0.5 * (z[i, lane] * z[i, lane] + _LOG_2PI * seen[i, lane])
-                        + math.log(chol[i, i, lane])
-                    )
+                    work[lane] += 0.5 * (
+                        z[i, lane] * z[i, lane] + _LOG_2PI * seen[i, lane]
+                    ) + math.log(chol[i, i, lane])
             for lane in range(min(_LANES, n - first)):
                 out[k, first + lane] = -work[lane]
     return -1

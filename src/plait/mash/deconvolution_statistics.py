@@ -14,7 +14,8 @@ are formed depends on what the rows share: one error covariance (`CommonErrors`)
 grain; no array has J x K x R entries.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -76,13 +77,36 @@ class Rows(Protocol):
         """Compute what the rows share under these parameters."""
 
 
-def not_positive_definite(row: int) -> NotPositiveDefiniteError:
-    """Return the error for a row whose total covariance cannot be factorised."""
-    return NotPositiveDefiniteError(
-        f"the prior covariance plus the error covariance of effect {row} is not positive definite: "
-        "its error covariance is singular or nearly so. Check the standard errors of that effect and "
-        "the correlation of the errors (mash_set_data has v_ridge)."
-    )
+class SingularRowError(NotPositiveDefiniteError):
+    """The total covariance of row ``row`` cannot be factorised."""
+
+    def __init__(self, row: int) -> None:
+        self.row = row
+        super().__init__(
+            f"the prior covariance plus the error covariance of effect {row} is not positive "
+            "definite: its error covariance is singular or nearly so. Check the standard errors of "
+            "that effect and the correlation of the errors (mash_set_data has v_ridge)."
+        )
+
+
+class ImpossibleRowError(ConvergenceError):
+    """Row ``row`` has no finite likelihood."""
+
+    def __init__(self, row: int) -> None:
+        self.row = row
+        super().__init__(
+            f"effect {row} has no finite likelihood under any component: its values are too far "
+            "from zero for its errors."
+        )
+
+
+@contextmanager
+def naming_rows(numbers: Indices) -> Iterator[None]:
+    """Let errors about a row of a subset name its number in the whole."""
+    try:
+        yield
+    except (SingularRowError, ImpossibleRowError) as error:
+        raise type(error)(int(numbers[error.row])) from None
 
 
 def factorise(total: Array, row: int) -> Array:
@@ -90,7 +114,7 @@ def factorise(total: Array, row: int) -> Array:
     try:
         factors: Array = np.linalg.cholesky(total)
     except np.linalg.LinAlgError:
-        raise not_positive_definite(row) from None
+        raise SingularRowError(row) from None
     return factors
 
 
@@ -111,14 +135,10 @@ def log_of(weights: Array) -> Array:
         return np.log(weights)
 
 
-def check_finite(log_likelihoods: Array, numbers: Indices) -> None:
+def check_finite(log_likelihoods: Array, start: int) -> None:
     """Raise where no component gives a row a finite likelihood."""
     if not np.isfinite(log_likelihoods).all():
-        worst = numbers[int(np.argmin(np.isfinite(log_likelihoods)))]
-        raise ConvergenceError(
-            f"effect {worst} has no finite likelihood under any component: its values are too far "
-            "from zero for its errors."
-        )
+        raise ImpossibleRowError(start + int(np.argmin(np.isfinite(log_likelihoods))))
 
 
 def expectation(
@@ -131,23 +151,45 @@ def expectation(
 ) -> Statistics:
     """Return the sums over rows, added up grain by grain in order."""
     step = rows.prepare(mixture.means, mixture.covariances)
-    log_weights = log_of(mixture.weights)[:, None]
+    log_likelihood, n, sums = _sum_over_rows(
+        step, rows.n_rows, mixture.weights, row_weights, likelihood_only, threads
+    )
+    if likelihood_only:
+        return Statistics(log_likelihood, n, mixture.means, mixture.covariances)
+    v, W = step.finish(n, sums)
+    return Statistics(log_likelihood, n, v, 0.5 * (W + W.transpose(0, 2, 1)))
+
+
+def scatter_expectation(
+    rows: "CommonErrors", weights: Array, covariances: Array, threads: int | None = None
+) -> tuple[float, Array, Array]:
+    """Return the log-likelihood, ``n`` (K,) and ``sum_j q_jk y_j y_j^T`` (K, R, R), means zero."""
+    step = rows.prepare(np.zeros(covariances.shape[:2]), covariances)
+    log_likelihood, n, sums = _sum_over_rows(step, rows.n_rows, weights, None, False, threads)
+    return log_likelihood, n, step.scatter(sums[1])
+
+
+def _sum_over_rows(
+    step: Step,
+    n_rows: int,
+    weights: Array,
+    row_weights: Array | None,
+    likelihood_only: bool,
+    threads: int | None,
+) -> tuple[float, Array, Sums]:
+    log_weights = log_of(weights)[:, None]
 
     def one(grain: Grain) -> tuple[float, Array, Sums]:
         values, accumulate = step.evaluate(grain)
         log_likelihoods, shares = soft_assign(values + log_weights)
-        check_finite(log_likelihoods, np.arange(grain.start, grain.stop))
+        check_finite(log_likelihoods, grain.start)
         if row_weights is not None:
             log_likelihoods = log_likelihoods * row_weights[grain.rows]
             shares *= row_weights[grain.rows]
         sums = () if likelihood_only else accumulate(shares)
         return float(log_likelihoods.sum()), shares.sum(axis=1), sums
 
-    log_likelihood, n, sums = combine(map_grains(one, 0, rows.n_rows, threads=threads))
-    if likelihood_only:
-        return Statistics(log_likelihood, n, mixture.means, mixture.covariances)
-    v, W = step.finish(n, sums)
-    return Statistics(log_likelihood, n, v, 0.5 * (W + W.transpose(0, 2, 1)))
+    return combine(map_grains(one, 0, n_rows, threads=threads))
 
 
 def combine(parts: Any) -> tuple[float, Array, Sums]:
@@ -271,7 +313,7 @@ class ProportionalStep:
             z -= self.shift[:, :, None]
         total = self.variances[:, :, None] + scales
         if not (total > 0).all():
-            raise not_positive_definite(grain.start)
+            raise SingularRowError(grain.start)
         t = z / total
         values = self.constant - 0.5 * (np.einsum("krt,krt->kt", z, t) + np.log(total).sum(axis=1))
 
@@ -332,7 +374,7 @@ class RowStep:
         values = np.empty((len(self.means), len(numbers)))
         failed = row_log_densities(*inputs, self.means, self.covariances, values)
         if failed >= 0:
-            raise not_positive_definite(int(numbers[failed]))
+            raise SingularRowError(int(numbers[failed]))
 
         def accumulate(shares: Array) -> Sums:
             first, second = np.empty(self.means.shape), np.empty(self.covariances.shape)
@@ -387,7 +429,9 @@ class MixedStep:
         def accumulate(shares: Array) -> Sums:
             ours = shares * is_shared
             return (
-                ours.sum(axis=1), *accumulate_shared(ours), *accumulate_alone(shares[:, others])
+                ours.sum(axis=1),
+                *accumulate_shared(ours),
+                *accumulate_alone(shares[:, others]),
             )
 
         return values, accumulate
@@ -471,7 +515,7 @@ def _factorise_rows(total: Array, start: int) -> Array:
             try:
                 np.linalg.cholesky(matrix)
             except np.linalg.LinAlgError:
-                raise not_positive_definite(start + j) from None
+                raise SingularRowError(start + j) from None
         raise
     return factors
 

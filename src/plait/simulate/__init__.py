@@ -1,1 +1,11 @@
-"""TODO."""
+"""Simulators with known truth, one module per kind of data."""
+
+from plait.simulate.effects import (
+    sim_contrast1,
+    sim_contrast2,
+    simple_sims,
+    simple_sims2,
+    simulate_effects,
+)
+
+__all__ = ["sim_contrast1", "sim_contrast2", "simple_sims", "simple_sims2", "simulate_effects"]

@@ -1,0 +1,131 @@
+"""What all figures share: colours, type, sizes, captions and files."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+from plait.errors import DependencyError, OutputError, ShapeError
+from plait.io.atomic import replace_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, VERMILION, GREY, INK = "#0072B2", "#D55E00", "#9A9A9A", "#222222"
+"""Colours of Okabe and Ito, which people with any colour vision tell apart."""
+
+FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
+
+_STYLE = {
+    "font.size": 9,
+    "font.family": "sans-serif",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.edgecolor": "#555555",
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "figure.dpi": 110,
+    "savefig.dpi": 220,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+}
+
+
+@contextmanager
+def styled() -> Iterator[Any]:
+    """Yield ``matplotlib.pyplot`` with the house style, which ends with the block.
+
+    Raises
+    ------
+    DependencyError
+        Matplotlib is not installed.
+    """
+    try:
+        import matplotlib.pyplot as plt
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "matplotlib":
+            raise
+        raise DependencyError(
+            "matplotlib is required for plotting; install it with: pip install 'plait[plot]'",
+            name="matplotlib",
+        ) from None
+    with plt.rc_context(_STYLE):
+        yield plt
+
+
+def axes_for(plt: Any, ax: "Axes | None", width: float, height: float) -> "Axes":
+    """Return the Axes to draw on: the given one, or a new figure of that size in inches."""
+    if ax is not None:
+        return ax
+    new: Axes = plt.subplots(figsize=(width, height), layout="constrained")[1]
+    return new
+
+
+def write_caption(figure: "Figure", text: str) -> None:
+    """Write how to read the picture below it, wrapped to the width of the figure."""
+    characters = max(30, int(figure.get_figwidth() * 16))
+    figure.supxlabel(
+        fill(text, characters), x=0.01, ha="left", fontsize=7.5, color="#555555", linespacing=1.35
+    )
+
+
+def check_labels(labels: Sequence[str] | None, count: int, what: str) -> list[str]:
+    """Return labels as text, numbered from 1 where there are none."""
+    if labels is None:
+        return [str(i + 1) for i in range(count)]
+    names = [str(label) for label in labels]
+    if len(names) != count:
+        raise ShapeError(f"{len(names)} labels were given for {count} {what}.")
+    return names
+
+
+def label_size(count: int, inches: float) -> float:
+    """Return a font size in points at which ``count`` labels fit side by side into a length."""
+    return float(min(8.0, max(4.0, 0.75 * 72 * inches / max(count, 1))))
+
+
+def save_figure(
+    figure: "Axes | Figure", path: str | os.PathLike[str], overwrite: bool = False
+) -> None:
+    """Write a figure to a file, whole or not at all, and close it.
+
+    Parameters
+    ----------
+    figure : Axes or Figure
+    path : str or path
+        Ends in ``.png`` (220 dots per inch), ``.pdf`` or ``.svg`` (text stays text).
+    overwrite : bool
+        Whether a file that exists is replaced.
+
+    Raises
+    ------
+    OutputError
+        The file exists or cannot be written, or its format is not one of the three.
+    """
+    check_figure_path(path)
+    whole: Any = figure.get_figure(root=True) if hasattr(figure, "get_title") else figure
+    with styled() as plt, replace_file(path, overwrite) as temporary:
+        # Without a date and a version the same figure is the same file.
+        metadata = {".png": {"Software": None}, ".pdf": {"CreationDate": None}}
+        whole.savefig(temporary, metadata=metadata.get(temporary.suffix, {"Date": None}))
+        plt.close(whole)
+
+
+def check_figure_path(path: str | os.PathLike[str]) -> None:
+    """Refuse a file name that is not one of a picture."""
+    if not str(os.fspath(path)).lower().endswith(FIGURE_SUFFIXES):
+        raise OutputError(f"{path}: a figure is written as one of {', '.join(FIGURE_SUFFIXES)}.")
