@@ -18,7 +18,7 @@ BLUE, VERMILION, GREY, INK = "#0072B2", "#D55E00", "#9A9A9A", "#222222"
 
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9,
     "font.family": "sans-serif",
     "axes.titlesize": 10,
