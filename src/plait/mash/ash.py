@@ -360,9 +360,7 @@ def mash_1by1(
         vloglik=_vector_loglik(data, fits, alpha) - np.log(back).sum(axis=1),
         null_loglik=None,
         alt_loglik=None,
-        fitted_g=[
-            {"pi": fit.fitted_g.pi.tolist(), "sd": fit.fitted_g.sd.tolist()} for fit in fits
-        ],
+        fitted_g=[{"pi": fit.fitted_g.pi.tolist(), "sd": fit.fitted_g.sd.tolist()} for fit in fits],
         posterior_weights=None,
         component_index=None,
         alpha=data.alpha,

@@ -112,7 +112,7 @@ def naming_rows(numbers: Indices) -> Iterator[None]:
 def factorise(total: Array, row: int) -> Array:
     """Return the Cholesky factors of a stack of total covariances, the same for all rows."""
     try:
-        factors: Array = np.linalg.cholesky(total)
+        factors = np.asarray(np.linalg.cholesky(total), dtype=np.float64)
     except np.linalg.LinAlgError:
         raise SingularRowError(row) from None
     return factors
@@ -231,7 +231,7 @@ class CommonStep:
         self.effects = rows.effects
         self.factors = factors
         count, width = means.shape
-        self.inverse: Array = np.linalg.inv(factors)
+        self.inverse = np.asarray(np.linalg.inv(factors), dtype=np.float64)
         self.stacked = np.ascontiguousarray(self.inverse.reshape(count * width, width))
         self.shift = np.einsum("krs,ks->kr", self.inverse, means) if means.any() else None
         diagonals = np.diagonal(factors, axis1=1, axis2=2)
@@ -278,7 +278,7 @@ class ProportionalErrors:
         self.scales = scales
         self.row = row
         self.factor = factorise(covariance, row)
-        self.inverse_factor: Array = np.linalg.inv(self.factor)
+        self.inverse_factor = np.asarray(np.linalg.inv(self.factor), dtype=np.float64)
 
     @property
     def n_rows(self) -> int:
@@ -509,7 +509,7 @@ class ProjectedStep:
 
 def _factorise_rows(total: Array, start: int) -> Array:
     try:
-        factors: Array = np.linalg.cholesky(total)
+        factors = np.asarray(np.linalg.cholesky(total), dtype=np.float64)
     except np.linalg.LinAlgError:
         for j, matrix in enumerate(total):
             try:

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from plait.errors import InputError, LabelError
+from plait import plot
+from plait.errors import InputError, LabelError, NotAvailableError
 from plait.mash.data import MashData
 from plait.mash.results import ChunkedApplyResult, MashResult, PosteriorMatrices, TrainApplyResult
 from plait.mash.summaries import (
@@ -16,33 +18,11 @@ from plait.mash.summaries import (
     get_pm,
     get_psd,
 )
-from plait.plot.forest import forest
-from plait.plot.patterns import pattern
-from plait.plot.sharing import sharing
-from plait.plot.shrinkage import shrinkage
-from plait.plot.weights import weights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 AnyResult = MashResult | PosteriorMatrices | TrainApplyResult | ChunkedApplyResult
-
-
-def _names(m: Any, field: str) -> Any:
-    return getattr(m.apply_result if isinstance(m, TrainApplyResult) else m, field, None)
-
-
-def _row(m: AnyResult, i: int | str) -> int:
-    count = len(get_pm(m))
-    if isinstance(i, str):
-        names = _names(m, "effect_names")
-        found = [] if names is None else np.flatnonzero(np.asarray(names) == i)
-        if len(found) != 1:
-            raise LabelError(f"there is no effect named {i!r}.")
-        return int(found[0])
-    if not -count <= i < count:
-        raise InputError(f"there is no effect {i}; give 0 to {count - 1}.")
-    return int(i)
 
 
 def mash_plot_meta(
@@ -54,30 +34,57 @@ def mash_plot_meta(
     ci: float = 1.96,
     ax: "Axes | None" = None,
     boxes: bool = False,
+    *,
+    data: MashData | None = None,
+    caption: bool = False,
 ) -> "Axes":
-    """Draw a forest plot of one effect.
+    """Draw a forest plot of one effect: posterior means and bars, the first condition on top.
 
     Parameters
     ----------
     m : result
     i : int or str
-        Row number or name of the effect.
+        Row number (from 0) or name of the effect.
     xlab, ylab : str
     labels : sequence of str, optional
         Default the condition names.
     ci : float
-        Half-width of the bars in posterior standard deviations.
+        Half length of the bars in posterior standard deviations.
     ax : matplotlib Axes, optional
     boxes : bool
-        Draw boxes with an area proportional to the precision.
+        Draw squares whose area is proportional to the precision.
+    data : MashData, optional
+        The data the result came from: draws the estimates before shrinkage too.
+    caption : bool
+        Write below the figure how to read it.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    LabelError, InputError
+        There is no such effect.
+    DependencyError
+        Matplotlib is not installed.
     """
-    row = _row(m, i)
-    names = labels if labels is not None else _names(m, "condition_names")
-    title = i if isinstance(i, str) else None
-    return forest(
-        get_pm(m)[row], get_psd(m)[row], names, ci=ci, boxes=boxes, xlab=xlab, ylab=ylab,
-        title=title, ax=ax,
-    )  # fmt: skip
+    row = find_effect(m, i)
+    names = _names(m, "effect_names")
+    return plot.forest(
+        get_pm(m)[row],
+        get_psd(m)[row],
+        _names(m, "condition_names") if labels is None else labels,
+        ci=ci,
+        boxes=boxes,
+        lfsr=get_lfsr(m)[row],
+        before=None if data is None else _estimates(data, row),
+        xlabel=xlab,
+        ylabel=ylab,
+        title=None if names is None else str(names[row]),
+        caption=caption,
+        ax=ax,
+    )
 
 
 def plot_sharing(
@@ -86,37 +93,100 @@ def plot_sharing(
     lfsr_thresh: float = 0.05,
     cluster: bool | None = None,
     ax: "Axes | None" = None,
+    *,
+    caption: bool = False,
 ) -> "Axes":
-    """Draw the pairwise sharing of conditions; by default clustered above 8 conditions."""
-    matrix = get_pairwise_sharing(m, factor, lfsr_thresh)
-    within = "" if factor == 0 else f", within a factor of {1 / factor:g}"
-    return sharing(
-        matrix,
+    """Draw the pairwise sharing of conditions as a heat map; see `get_pairwise_sharing`.
+
+    By default conditions that share much stand next to each other where there are more than 8.
+    """
+    within = "same sign" if factor == 0 else f"same sign, within a factor of {1 / factor:.3g}"
+    return plot.sharing(
+        get_pairwise_sharing(m, factor, lfsr_thresh),
         _names(m, "condition_names"),
-        cluster=len(matrix) > 8 if cluster is None else cluster,
-        legend=f"share of effects with the same sign{within}",
+        cluster=cluster,
+        legend=f"share of effects ({within})",
+        caption=caption,
         ax=ax,
     )
 
 
-def plot_weights(m: AnyResult, most: int = 20, ax: "Axes | None" = None) -> "Axes":
-    """Draw the estimated weight of every covariance pattern."""
+def plot_weights(
+    m: AnyResult, most: int = 20, ax: "Axes | None" = None, *, caption: bool = False
+) -> "Axes":
+    """Draw the estimated weight of every covariance, summed over the grid."""
     shares = get_estimated_pi(m)
-    return weights(shares.to_numpy(), [str(name) for name in shares.index], most=most, ax=ax)
+    names = [str(name) for name in shares.index]
+    return plot.weights(shares.to_numpy(), names, largest=most, caption=caption, ax=ax)
 
 
-def plot_pattern(m: AnyResult, name: str, ax: "Axes | None" = None) -> "Axes":
-    """Draw the leading pattern of one covariance matrix of the prior."""
+def plot_patterns(m: AnyResult, most: int = 5, *, caption: bool = False) -> "list[Axes]":
+    """Draw the main direction of the covariances that carry most weight, one panel each."""
+    prior = as_prior_of(m)
+    shares = get_estimated_pi(m)
+    ranked = shares[[name in prior.Ulist for name in shares.index]].sort_values(
+        ascending=False, kind="stable"
+    )
+    chosen = [str(name) for name in ranked.index[: max(most, 1)] if ranked[name] >= 0.001]
+    if not chosen:
+        raise NotAvailableError("no covariance carries weight: all effects are estimated to be 0.")
+    return plot.patterns(
+        np.stack([prior.Ulist[name] for name in chosen]),
+        _names(m, "condition_names"),
+        [f"{name}: {ranked[name]:.1%}" for name in chosen],
+        caption=caption,
+    )
+
+
+def plot_pattern(
+    m: AnyResult, name: str, ax: "Axes | None" = None, *, caption: bool = False
+) -> "Axes":
+    """Draw the main direction of one covariance of the prior over the conditions."""
     prior = as_prior_of(m)
     if name not in prior.Ulist:
         raise LabelError(f"there is no covariance {name!r}; they are {', '.join(prior.Ulist)}.")
-    return pattern(prior.Ulist[name], _names(m, "condition_names"), title=name, ax=ax)
+    axes = None if ax is None else [ax]
+    return plot.patterns(
+        prior.Ulist[name][None], _names(m, "condition_names"), [name], caption=caption, axes=axes
+    )[0]
 
 
-def plot_shrinkage(m: AnyResult, data: MashData, ax: "Axes | None" = None) -> "Axes":
+def plot_shrinkage(
+    m: AnyResult, data: MashData, ax: "Axes | None" = None, *, caption: bool = False
+) -> "Axes":
     """Draw posterior means against the estimates they came from, coloured by lfsr."""
-    estimate = data.Bhat * data.Shat_alpha
-    keep = np.ones(estimate.shape, dtype=bool)
+    return plot.shrinkage(
+        _estimates(data, slice(None))[0], get_pm(m), get_lfsr(m), caption=caption, ax=ax
+    )
+
+
+def find_effect(m: AnyResult, i: int | str) -> int:
+    """Return the row of an effect given by number or name."""
+    count = len(get_pm(m))
+    if isinstance(i, str):
+        names = _names(m, "effect_names")
+        if names is None:
+            raise LabelError(f"the effects have no names; give a row number instead of {i!r}.")
+        found = np.flatnonzero(np.asarray(names) == i)
+        if len(found) != 1:
+            raise LabelError(f"there is no effect named {i!r} among the {count}.")
+        return int(found[0])
+    if not -count <= i < count:
+        raise InputError(f"there is no effect {i}; give a row number from 0 to {count - 1}.")
+    return int(i) % count
+
+
+def _names(m: AnyResult, field: str) -> Any:
+    return getattr(m.apply_result if isinstance(m, TrainApplyResult) else m, field, None)
+
+
+def _estimates(
+    data: MashData, rows: int | slice
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return estimates and errors on their own scale, NaN where nothing was measured."""
+    scale = data.Shat_alpha[rows]
+    effect, error = data.Bhat[rows] * scale, data.Shat[rows] * scale
     if data.missing_mask is not None:
-        keep = ~data.missing_mask
-    return shrinkage(estimate[keep], get_pm(m)[keep], get_lfsr(m)[keep], ax=ax)
+        hidden = data.missing_mask[rows]
+        effect, error = np.where(hidden, np.nan, effect), np.where(hidden, np.nan, error)
+    return effect, error

@@ -370,4 +370,3 @@ def get_posterior_condition_wise_summary(
     from plait.mash.model import mash_compute_posterior_matrices
 
     return mash_compute_posterior_matrices(as_prior_of(m), data, A=A)
-

@@ -117,7 +117,7 @@ class CommonProblem:
         )
         penalty = 0.0
         if self.settings.penalty.strength > 0:
-            inverse: Array = np.linalg.inv(cholesky(state.V, "V"))
+            inverse = np.asarray(np.linalg.inv(cholesky(state.V, "V")), dtype=np.float64)
             penalty = _penalty(self.settings.penalty, state.priors, inverse)
         return Expected(value - 0.5 * penalty, value, n, scatter)
 
@@ -129,7 +129,7 @@ class CommonProblem:
             covariances = np.stack([prior.matrix for prior in state.priors])
             V = updates.residual_update(covariances, V, expected.n, expected.scatter)
         factor = cholesky(V, "the updated error covariance")
-        inverse: Array = np.linalg.inv(factor)
+        inverse = np.asarray(np.linalg.inv(factor), dtype=np.float64)
         scatters = symmetrise(inverse @ expected.scatter @ inverse.T)
         priors = tuple(
             self._update(prior, float(n), scatter, factor, inverse) if n > 0 else prior

@@ -1,9 +1,14 @@
-"""Figures: one function per picture, on arrays and labels, publication-ready as they come."""
+"""Figures: one function per picture, on arrays and labels, publication-ready as they come.
+
+Every function draws on the Axes it is given or on a new figure, and returns the Axes. Matplotlib is
+imported when the first picture is drawn.
+"""
 
 from plait.plot.forest import forest
-from plait.plot.patterns import pattern
+from plait.plot.patterns import patterns
 from plait.plot.sharing import sharing
 from plait.plot.shrinkage import shrinkage
+from plait.plot.style import save_figure
 from plait.plot.weights import weights
 
-__all__ = ["forest", "pattern", "sharing", "shrinkage", "weights"]
+__all__ = ["forest", "patterns", "save_figure", "sharing", "shrinkage", "weights"]

@@ -1,16 +1,18 @@
-"""Forest plot: one effect in every context."""
+"""Forest plot: one effect in all contexts."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from plait.errors import ShapeError
-from plait.plot.axes import BLUE, GREY, new_axes, tidy
+from plait.errors import OptionError, ShapeError
+from plait.plot.style import BLUE, GREY, axes_for, check_labels, styled, write_caption
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+Array = NDArray[np.float64]
 
 
 def forest(
@@ -20,62 +22,142 @@ def forest(
     *,
     ci: float = 1.96,
     boxes: bool = False,
-    xlab: str = "Effect size",
-    ylab: str = "Condition",
+    lfsr: ArrayLike | None = None,
+    level: float = 0.05,
+    before: tuple[ArrayLike, ArrayLike] | None = None,
+    xlabel: str = "Effect size",
+    ylabel: str = "Condition",
     title: str | None = None,
-    raw: tuple[ArrayLike, ArrayLike] | None = None,
+    caption: bool = False,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Draw estimates with intervals, the first context on top.
+    """Draw an effect and its uncertainty in every context, the first context on top.
 
     Parameters
     ----------
     mean, sd : (R,) arrays
+        Point and standard deviation. A context that is NaN is left empty.
     labels : sequence of str, optional
-        Default the numbers from 1.
+        Names of the contexts; numbered from 1 by default.
     ci : float
-        Half-width of the intervals in standard deviations.
+        Half length of the bars in standard deviations.
     boxes : bool
-        Draw boxes with an area proportional to the precision.
-    xlab, ylab, title : str
-    raw : pair of (R,) arrays, optional
-        Estimates and standard errors before shrinkage, drawn in grey for comparison.
+        Draw squares whose area is proportional to the precision ``1 / sd^2``.
+    lfsr : (R,) array, optional
+        Local false sign rates: contexts at ``level`` or above are drawn hollow.
+    level : float
+    before : (mean, sd), optional
+        The estimates before shrinkage, drawn in grey below the others.
+    xlabel, ylabel, title : str
+    caption : bool
+        Write below the figure how to read it.
     ax : matplotlib Axes, optional
+        Where to draw. Default a new figure, ``max(2, 0.4 R)`` inches high.
 
     Returns
     -------
-    matplotlib Axes
+    matplotlib.axes.Axes
     """
-    centre, spread = np.asarray(mean, dtype=np.float64), np.asarray(sd, dtype=np.float64)
-    if centre.ndim != 1 or centre.shape != spread.shape:
-        raise ShapeError(f"mean {centre.shape} and sd {spread.shape} must be equally long vectors.")
-    names = [str(i + 1) for i in range(len(centre))] if labels is None else list(labels)
-    if len(names) != len(centre):
-        raise ShapeError(f"{len(names)} labels were given for {len(centre)} contexts.")
-    ax = new_axes(ax, 5.0, max(2.0, 0.4 * len(centre)))
-    rows = np.arange(len(centre))[::-1]
-    ax.axvline(0.0, color=GREY, linestyle="--", linewidth=1, zorder=0)
-    if raw is not None:
-        estimate, error = (np.asarray(part, dtype=np.float64) for part in raw)
-        ax.errorbar(
-            estimate, rows + 0.18, xerr=ci * error, fmt="o", color=GREY, markersize=3,
-            elinewidth=1, label="estimate",
-        )  # fmt: skip
-    ax.errorbar(
-        centre, rows, xerr=ci * spread, fmt="none" if boxes else "o", color=BLUE, markersize=5,
-        elinewidth=1.6, label="posterior",
-    )  # fmt: skip
-    if boxes:
-        precision = np.where(spread > 0, 1 / np.where(spread > 0, spread, 1.0) ** 2, 0.0)
-        ax.scatter(centre, rows, s=120 * precision / max(precision.max(), 1e-300), marker="s",
-                   color=BLUE, zorder=3)  # fmt: skip
-    ax.set_yticks(rows, names)
-    ax.set_ylim(-0.7, len(centre) - 0.3)
-    ax.set_xlabel(xlab)
-    ax.set_ylabel(ylab)
-    if title:
-        ax.set_title(title, loc="left", fontsize=11)
-    if raw is not None:
-        ax.legend(frameon=False, fontsize=8, loc="best")
-    tidy(ax, grid="x")
+    centre, spread = _row(mean, "mean"), _row(sd, "sd")
+    if len(centre) != len(spread):
+        raise ShapeError(f"mean has {len(centre)} values and sd {len(spread)}.")
+    if not ci > 0:
+        raise OptionError(f"ci is {ci:g}; it must be positive.")
+    names = check_labels(labels, len(centre), "contexts")
+    earlier = None if before is None else (_row(before[0], "before"), _row(before[1], "before"))
+    rates = None if lfsr is None else _row(lfsr, "lfsr")
+    hollow = np.zeros(len(centre), dtype=bool) if rates is None else ~(rates < level)
+    places = np.arange(len(centre), dtype=np.float64)
+    with styled() as plt:
+        ax = axes_for(plt, ax, 5.2, max(2.0, 0.4 * len(centre)))
+        ax.axvline(0.0, color="#777777", linestyle="--", linewidth=0.9, zorder=0)
+        if earlier is not None:
+            places = places - 0.14
+            _bars(ax, *earlier, places + 0.3, ci, GREY, "o", 3.6, label="estimate")
+        _bars(ax, centre, spread, places, ci, BLUE, None, 0.0)
+        _points(ax, centre, spread, places, hollow, boxes, earlier is not None)
+        ax.set_yticks(np.arange(len(centre)), names)
+        ax.set_ylim(len(centre) - 0.4, -0.6)
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+        ax.set_xlabel(xlabel)
+        ax.set_ylabel(ylabel)
+        if title is not None:
+            ax.set_title(title)
+        if earlier is not None:
+            ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, handletextpad=0.3)
+        if caption:
+            write_caption(ax, _caption(ci, boxes, rates is not None, level, before))
     return ax
+
+
+def _row(values: ArrayLike, name: str) -> Array:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or array.size == 0:
+        raise ShapeError(f"{name} has shape {array.shape}; expected one value per context.")
+    return array
+
+
+def _bars(
+    ax: "Axes",
+    centre: Array,
+    spread: Array,
+    places: Array,
+    ci: float,
+    colour: str,
+    marker: str | None,
+    size: float,
+    label: str | None = None,
+) -> None:
+    ax.errorbar(
+        centre,
+        places,
+        xerr=ci * spread,
+        fmt="none" if marker is None else marker,
+        markersize=size,
+        color=colour,
+        ecolor=colour,
+        elinewidth=1.5 if marker is None else 1.0,
+        capsize=0,
+        zorder=2,
+        label=label,
+    )
+
+
+def _points(
+    ax: "Axes",
+    centre: Array,
+    spread: Array,
+    places: Array,
+    hollow: NDArray[np.bool_],
+    boxes: bool,
+    labelled: bool,
+) -> None:
+    area: Any = np.full(len(centre), 34.0)
+    if boxes:
+        with np.errstate(divide="ignore"):
+            precision = np.where(spread > 0, 1.0 / spread**2, np.nan)
+        largest = np.nanmax(precision) if np.isfinite(precision).any() else 1.0
+        area = np.maximum(np.nan_to_num(110.0 * precision / largest, nan=110.0), 4.0)
+    ax.scatter(
+        centre,
+        places,
+        s=area,
+        marker="s" if boxes else "o",
+        facecolors=["white" if empty else BLUE for empty in hollow],
+        edgecolors=BLUE,
+        linewidths=1.2,
+        zorder=3,
+        label="posterior" if labelled else None,
+    )
+
+
+def _caption(ci: float, boxes: bool, rates: bool, level: float, before: Any) -> str:
+    parts = [f"Points: posterior means; bars: ± {ci:g} posterior standard deviations."]
+    if boxes:
+        parts.append("The area of a square is proportional to the precision.")
+    if rates:
+        parts.append(f"Filled: local false sign rate below {level:g}.")
+    if before is not None:
+        parts.append(f"Grey: the estimate before shrinkage ± {ci:g} standard errors.")
+    return " ".join(parts)

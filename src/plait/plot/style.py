@@ -75,12 +75,12 @@ def axes_for(plt: Any, ax: "Axes | None", width: float, height: float) -> "Axes"
     return new
 
 
-def write_caption(figure: "Figure", text: str) -> None:
-    """Write how to read the picture below it, wrapped to the width of the figure."""
-    characters = max(30, int(figure.get_figwidth() * 16))
-    figure.supxlabel(
-        fill(text, characters), x=0.01, ha="left", fontsize=7.5, color="#555555", linespacing=1.35
-    )
+def write_caption(ax: "Axes", text: str) -> None:
+    """Write how to read the picture below it, on space added to the figure."""
+    figure: Any = ax.figure
+    wrapped = fill(text, max(30, int(figure.get_figwidth() * 16)))
+    figure.set_figheight(figure.get_figheight() + 0.15 * (wrapped.count("\n") + 2))
+    figure.supxlabel(wrapped, x=0.01, ha="left", fontsize=7.5, color="#555555", linespacing=1.35)
 
 
 def check_labels(labels: Sequence[str] | None, count: int, what: str) -> list[str]:

@@ -10,9 +10,7 @@ from plait.errors import OptionError
 Array = NDArray[np.float64]
 
 
-def _observed(
-    effects: Array, err_sd: float, random: np.random.Generator
-) -> dict[str, Array]:
+def _observed(effects: Array, err_sd: float, random: np.random.Generator) -> dict[str, Array]:
     noise = err_sd * random.standard_normal(effects.shape)
     return {"B": effects, "Bhat": effects + noise, "Shat": np.full(effects.shape, float(err_sd))}
 
