@@ -1,0 +1,270 @@
+"""The options that commands share, each with one name and one meaning, and how help is laid out."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+INPUT, MODEL, OUTPUT, RUN = "Input", "Model", "Output", "Run"
+
+
+def _option(*names: str, panel: str, help: str, **settings: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
+
+
+class Missing(StrEnum):
+    """How missing cells enter the likelihood."""
+
+    AUTO = "auto"
+    LARGE_SE = "large_se"
+    EXACT = "exact"
+
+
+class Prior(StrEnum):
+    """Prior of the mixture weights."""
+
+    NULLBIASED = "nullbiased"
+    UNIFORM = "uniform"
+
+
+class Optimiser(StrEnum):
+    """Optimiser of the mixture weights."""
+
+    MIXSQP = "mixsqp"
+    SQUAREM = "squarem"
+    SLSQP = "slsqp"
+    EM = "em"
+    MIXIP = "mixip"
+    AUTO = "auto"
+
+
+class Selection(StrEnum):
+    """Which effects the weights are fitted on when they are too many."""
+
+    TOPZ_RANDOM = "topz_random"
+    RANDOM = "random"
+
+
+class Weighting(StrEnum):
+    """Whether selected effects stand for those left out."""
+
+    INCLUSION = "inclusion"
+    NONE = "none"
+
+
+class Algorithm(StrEnum):
+    """Algorithm of extreme deconvolution."""
+
+    BOVY = "bovy"
+    TEEM = "teem"
+
+
+class TooFewNulls(StrEnum):
+    """What to do when there are fewer null effects than conditions."""
+
+    ERROR = "error"
+    IDENTITY = "identity"
+    ALL = "all"
+
+
+Bhat = Annotated[
+    Path | None,
+    _option(
+        "--bhat",
+        metavar="FILE",
+        panel=INPUT,
+        help="Effects, one row per effect, one column per condition: .csv, .tsv (also .gz), "
+        ".parquet, .npy or .npz. NA is a missing cell.",
+    ),
+]
+Shat = Annotated[
+    Path | None,
+    _option(
+        "--shat",
+        metavar="FILE",
+        panel=INPUT,
+        help="Their standard errors, same shape and order. Left out: the effects are z-scores.",
+    ),
+]
+EffectsStore = Annotated[
+    str | None,
+    _option(
+        "--effects",
+        metavar="STORE",
+        panel=INPUT,
+        help="A store of effects (.zarr, any URL) instead of --bhat, --shat and --v.",
+    ),
+]
+Conditions = Annotated[
+    str | None,
+    _option(
+        "--conditions",
+        metavar="LIST",
+        panel=INPUT,
+        help="Columns to use, separated by commas. Default: every column that is not an id.",
+    ),
+]
+V = Annotated[
+    Path | None,
+    _option(
+        "--v",
+        metavar="FILE",
+        panel=INPUT,
+        help="Correlation of the errors between conditions (R x R). Default: none.",
+    ),
+]
+Alpha = Annotated[
+    float,
+    _option(
+        "--alpha",
+        panel=MODEL,
+        help="0: effects are comparable between rows; 1: z-scores are (the usual choice for GWAS).",
+    ),
+]
+MissingCells = Annotated[
+    Missing | None,
+    _option(
+        "--missing",
+        panel=INPUT,
+        show_default="auto; exact with --effects",
+        help="Missing cells: left out (exact) or given a large standard error (large_se).",
+    ),
+]
+ZeroShat = Annotated[
+    float,
+    _option(
+        "--zero-shat-reset",
+        panel=INPUT,
+        show_default="refuse them",
+        help="Standard error for cells where it is zero.",
+    ),
+]
+ZeroBoth = Annotated[
+    float,
+    _option(
+        "--zero-bhat-shat-reset",
+        panel=INPUT,
+        show_default="refuse them",
+        help="Standard error for cells where it and the effect are zero.",
+    ),
+]
+Ulist = Annotated[
+    Path | None,
+    _option(
+        "--ulist",
+        metavar="FILE",
+        panel=MODEL,
+        help="Covariance matrices (.npz, .npy), for example from 'plait mash ed'. Replaces the "
+        "canonical ones unless --cov-methods is given as well.",
+    ),
+]
+CovMethods = Annotated[
+    str | None,
+    _option(
+        "--cov-methods",
+        metavar="LIST",
+        panel=MODEL,
+        show_default="identity,singletons,equal_effects,simple_het",
+        help="Canonical covariance matrices, separated by commas; 'all' for all four kinds.",
+    ),
+]
+Nullweight = Annotated[
+    float,
+    _option("--nullweight", panel=MODEL, help="Prior count of the null (with nullbiased)."),
+]
+OutPrefix = Annotated[
+    str,
+    _option(
+        "--out",
+        metavar="PREFIX",
+        panel=OUTPUT,
+        help="Writes PREFIX.npz and PREFIX.json; a name ending in .zarr (or a URL): a store.",
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    _option("--overwrite", panel=OUTPUT, help="Replace outputs that exist."),
+]
+Seed = Annotated[
+    int, _option("--seed", panel=RUN, help="Seed of everything random; recorded in the output.")
+]
+Threads = Annotated[
+    int | None,
+    _option(
+        "--threads",
+        panel=RUN,
+        show_default="all cores",
+        help="Threads. They change the speed, never the numbers.",
+    ),
+]
+Quiet = Annotated[
+    bool, _option("--quiet", panel=RUN, help="Print nothing but warnings and errors.")
+]
+Debug = Annotated[bool, _option("--debug", panel=RUN, help="Show the traceback of an error.")]
+Strong = Annotated[
+    Path | None,
+    _option(
+        "--strong",
+        metavar="RESULT",
+        panel=INPUT,
+        show_default="screen now",
+        help="Output of 'plait mash onebyone': its significant effects are learned from.",
+    ),
+]
+AllEffects = Annotated[
+    bool,
+    _option("--all-effects", panel=INPUT, help="Learn from all effects instead of strong ones."),
+]
+Level = Annotated[
+    float,
+    _option("--level", panel=INPUT, help="Effects with an lfsr below this are strong."),
+]
+Npc = Annotated[
+    int | None,
+    _option(
+        "--npc",
+        panel=MODEL,
+        show_default="5, or R if less",
+        help="Number of principal components.",
+    ),
+]
+ResultFile = Annotated[
+    str,
+    _option(
+        "--result",
+        metavar="RESULT",
+        panel=INPUT,
+        help="Output of 'plait mash fit' or 'apply': its .npz file or .zarr store.",
+    ),
+]
+Factor = Annotated[
+    float,
+    _option(
+        "--factor",
+        panel=MODEL,
+        help="Effects are shared when their ratio is between this and its inverse; 0: same sign.",
+    ),
+]
+LfsrThresh = Annotated[
+    float,
+    _option("--lfsr-thresh", panel=MODEL, help="Effects count when their lfsr is below this."),
+]
+
+
+def documented(
+    app: typer.Typer, name: str, example: str, docs: str = "docs/mash.md"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a command whose help is its docstring, an example that runs, and where to read on.
+
+    The examples run on the files of ``plait demo``; the tests run all of them.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        sentence = (function.__doc__ or "").strip()
+        text = f"{sentence}\n\n\b\nExample:\n  {example}"
+        app.command(name, help=text, epilog=f"Docs: {docs}")(function)
+        return function
+
+    return register
