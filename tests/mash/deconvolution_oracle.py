@@ -65,8 +65,8 @@ def one_step(
             )
             new_covs[k] = (S + w * np.eye(R)) / (q_sum[k] + 1) if w > 0 else S / q_sum[k]
     free = ~fixamp
-    if row_weights_given or fixamp.any():
+    if free.any() and (row_weights_given or fixamp.any()):
         new_weights[free] *= (1 - new_weights[fixamp].sum()) / new_weights[free].sum()
-    else:
+    elif free.any():
         new_weights /= J
     return total / J, new_weights, new_means, new_covs

@@ -61,7 +61,13 @@ def test_reference_udi():
 
 @pytest.mark.parametrize(
     ("npc", "subset", "fragment"),
-    [(1, None, "npc"), (4, None, "npc"), (3, [0, 1], "npc"), (2, [], "empty")],
+    [
+        (1, None, "npc"),
+        (4, None, "npc"),
+        (3, [0, 1], "npc"),
+        (2, [], "empty"),
+        (2, [500], "does not fit"),
+    ],
 )
 def test_pca_errors(data, npc, subset, fragment):
     with pytest.raises(InputError, match=fragment):

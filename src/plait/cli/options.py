@@ -187,6 +187,88 @@ Overwrite = Annotated[
     bool,
     _option("--overwrite", panel=OUTPUT, help="Replace outputs that exist."),
 ]
+Gridmult = Annotated[
+    float, _option("--gridmult", panel=MODEL, help="Ratio of neighbouring values of the grid.")
+]
+Grid = Annotated[
+    str | None,
+    _option(
+        "--grid",
+        metavar="G ...",
+        panel=MODEL,
+        show_default="chosen from the data",
+        help="Prior standard deviations that scale the matrices: --grid 0.5 1 2.",
+    ),
+]
+NoNormalizeU = Annotated[
+    bool,
+    _option("--no-normalize-u", panel=MODEL, help="Keep the scale of the covariance matrices."),
+]
+NoPointmass = Annotated[
+    bool, _option("--no-pointmass", panel=MODEL, help="Leave out the component without effects.")
+]
+PriorOfWeights = Annotated[
+    Prior, _option("--prior", panel=MODEL, help="Prior of the mixture weights.")
+]
+Optmethod = Annotated[
+    Optimiser, _option("--optmethod", panel=MODEL, help="Optimiser; mixsqp certifies its result.")
+]
+PiThresh = Annotated[
+    float,
+    _option("--pi-thresh", panel=MODEL, help="Components with less weight are left out."),
+]
+PosteriorSamples = Annotated[
+    int, _option("--posterior-samples", panel=OUTPUT, help="Posterior draws per effect.")
+]
+OutputLevel = Annotated[
+    int,
+    _option(
+        "--outputlevel",
+        min=1,
+        max=4,
+        panel=OUTPUT,
+        help="1: weights; 2: posterior too; 3: posterior covariances too; 4: likelihoods too.",
+    ),
+]
+OutputLfdr = Annotated[
+    bool, _option("--output-lfdr", panel=OUTPUT, help="Write local false discovery rates too.")
+]
+ChunkSize = Annotated[
+    int,
+    _option(
+        "--chunk-size",
+        min=0,
+        panel=RUN,
+        help="With more effects than this the weights are fitted on a weighted subset of this "
+        "size; 0: always on all.",
+    ),
+]
+TrainSize = Annotated[
+    int | None,
+    _option(
+        "--train-size",
+        metavar="N",
+        panel=RUN,
+        show_default="all, or the chunk size",
+        help="Fit the weights on this many effects.",
+    ),
+]
+SelectMethod = Annotated[
+    Selection,
+    _option("--select-method", panel=RUN, help="Which ones: strong and random, or random."),
+]
+BackgroundFraction = Annotated[
+    float,
+    _option("--background-fraction", panel=RUN, help="Random share of topz_random."),
+]
+Weights = Annotated[
+    Weighting,
+    _option(
+        "--weighting",
+        panel=RUN,
+        help="Whether the selected effects stand for those left out.",
+    ),
+]
 Seed = Annotated[
     int, _option("--seed", panel=RUN, help="Seed of everything random; recorded in the output.")
 ]
@@ -204,7 +286,7 @@ Quiet = Annotated[
 ]
 Debug = Annotated[bool, _option("--debug", panel=RUN, help="Show the traceback of an error.")]
 Strong = Annotated[
-    Path | None,
+    str | None,
     _option(
         "--strong",
         metavar="RESULT",
@@ -232,11 +314,10 @@ Npc = Annotated[
 ]
 ResultFile = Annotated[
     str,
-    _option(
-        "--result",
+    typer.Argument(
         metavar="RESULT",
-        panel=INPUT,
         help="Output of 'plait mash fit' or 'apply': its .npz file or .zarr store.",
+        show_default=False,
     ),
 ]
 Factor = Annotated[
@@ -254,17 +335,12 @@ LfsrThresh = Annotated[
 
 
 def documented(
-    app: typer.Typer, name: str, example: str, docs: str = "docs/mash.md"
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a command whose help is its docstring, an example that runs, and where to read on.
+    app: typer.Typer, name: str, function: Callable[..., Any], example: str, docs: str
+) -> None:
+    """Register a command; its help is its docstring, an example that runs, and where to read on.
 
     The examples run on the files of ``plait demo``; the tests run all of them.
     """
-
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        sentence = (function.__doc__ or "").strip()
-        text = f"{sentence}\n\n\b\nExample:\n  {example}"
-        app.command(name, help=text, epilog=f"Docs: {docs}")(function)
-        return function
-
-    return register
+    sentence = (function.__doc__ or "").strip()
+    text = f"{sentence}\n\n\b\nExample:\n  {example}"
+    app.command(name, help=text, epilog=f"Docs: {docs}")(function)

@@ -23,6 +23,7 @@ from plait.mash.credible_sets import (
     renumber_credible_sets_from_result,
 )
 from plait.mash.data import MashData, mash_set_data, mash_update_data, subset_mash_data
+from plait.mash.extreme_deconvolution import cov_ed, extreme_deconvolution
 from plait.mash.grid import autoselect_grid
 from plait.mash.model import (
     mash,
@@ -68,6 +69,8 @@ from plait.mash.summaries import (
     get_significant_results,
     pairwise_sharing_prob,
 )
+from plait.mash.truncated_em import teem
+from plait.mash.ultimate_deconvolution import cov_ud
 from plait.mash.workflow import (
     apply_mash_prior,
     apply_mash_prior_chunked,
@@ -97,12 +100,15 @@ __all__ = [
     "check_mash_data",
     "contrast_matrix",
     "cov_canonical",
+    "cov_ed",
     "cov_from_factors",
     "cov_pca",
     "cov_simple_het",
+    "cov_ud",
     "cov_udi",
     "covariances",
     "estimate_null_correlation_simple",
+    "extreme_deconvolution",
     "fit_mash_prior",
     "format_credible_set_report",
     "get_estimated_pi",
@@ -149,4 +155,5 @@ __all__ = [
     "simple_sims",
     "simple_sims2",
     "subset_mash_data",
+    "teem",
 ]

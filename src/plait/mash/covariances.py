@@ -118,11 +118,22 @@ def cov_from_factors(F: ArrayLike, name: str) -> Covariances:
 
 def select_rows(data: MashData, subset: Any) -> NDArray[np.intp]:
     """Return the row numbers named by ``subset`` (None is all); an empty subset is an error."""
-    everything = np.arange(data.n_effects)
-    rows: NDArray[np.intp] = everything if subset is None else everything[np.asarray(subset)]
+    everything: NDArray[np.intp] = np.arange(data.n_effects)
+    if subset is None:
+        return everything
+    if not isinstance(subset, slice):
+        subset = np.atleast_1d(np.asarray(subset))
+        if subset.size == 0:
+            raise InputError("the subset of effects is empty.")
+        if subset.ndim != 1 or subset.dtype.kind not in "iub":
+            raise ShapeError("subset must be a slice, row numbers, or one bool per effect.")
+    try:
+        rows: NDArray[np.intp] = everything[subset]
+    except IndexError as error:
+        raise InputError(f"the subset does not fit {data.n_effects} effects: {error}.") from None
     if rows.size == 0:
         raise InputError("the subset of effects is empty.")
-    return np.atleast_1d(rows)
+    return rows
 
 
 def cov_pca(data: MashData, npc: int, subset: Any = None) -> Covariances:

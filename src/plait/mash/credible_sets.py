@@ -39,7 +39,7 @@ class CredibleSetSummary:
 def renumber_credible_sets_by_logbf(
     credible_set: ArrayLike, log10bf: ArrayLike, unassigned_label: int = 0
 ) -> tuple[NDArray[np.int64], list[CredibleSetSummary]]:
-    """Number credible sets 1, 2, ... by falling lead log10 Bayes factor.
+    """Renumber credible sets from 1 by falling lead log10 Bayes factor.
 
     Parameters
     ----------

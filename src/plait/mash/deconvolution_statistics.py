@@ -35,6 +35,8 @@ Accumulate = Callable[[Array], Sums]
 _LOG_2PI = float(np.log(2 * np.pi))
 _WELL_CONDITIONED = 1e6
 _PROPORTIONAL = 1e-12
+_WORTH_SHARING = 0.05
+"""Share of rows with common errors from which products over whole grains pay for themselves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -535,7 +537,7 @@ def rows_of(data: MashData) -> CommonErrors | ProportionalErrors | RowErrors | M
         if proportional.sum() > is_shared.sum():
             shared = ProportionalErrors(effects, data.reference_cov(), scales, row)
             is_shared = proportional
-    if not is_shared.any():
+    if is_shared.mean() < _WORTH_SHARING:
         return alone
     return shared if is_shared.all() else MixedErrors(shared, alone, is_shared)
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 Array = NDArray[np.float64]
 
@@ -179,6 +178,7 @@ def scale_em(lam: Array, power: Array, p: Array, current: float) -> float:
     All stationary points are bracketed on a logarithmic grid; with several, or when the derivative
     at 0 is negative but a larger s is better still, the best one wins: no update goes downhill.
     """
+    from scipy.optimize import brentq
 
     def slope(s: float) -> float:
         shrunk = 1.0 + s * lam

@@ -132,7 +132,8 @@ def _truncated_correlation(x: Array, y: Array, bound: float) -> float:
             + (squares - 2 * rho * products) / (2 * rest)
         )
 
-    return float(minimize_scalar(negative, bounds=(-0.999, 0.999), method="bounded").x)
+    found = minimize_scalar(negative, bounds=(-0.999, 0.999), method="bounded")
+    return float(np.asarray(found.x))
 
 
 def _phi(x: float) -> float:

@@ -104,11 +104,12 @@ def _columns(m: AnyResult, values: Array, conditions: Any) -> NDArray[np.intp]:
     width = values.shape[1]
     if conditions is None:
         return np.arange(width)
-    names = getattr(m.apply_result if isinstance(m, TrainApplyResult) else m, "condition_names", 0)
+    whole = m.apply_result if isinstance(m, TrainApplyResult) else m
+    names: tuple[str, ...] = getattr(whole, "condition_names", None) or ()
     chosen = []
     for condition in [conditions] if isinstance(conditions, (str, int)) else conditions:
         if isinstance(condition, str):
-            if not names or condition not in names:
+            if condition not in names:
                 known = ", ".join(names) if names else "not named"
                 raise LabelError(f"there is no condition {condition!r}; they are {known}.")
             chosen.append(names.index(condition))
@@ -303,7 +304,7 @@ def pairwise_sharing_prob(
 
     Notes
     -----
-    Exact: the posterior of a pair is a mixture of bivariate normals, and ``factor < x/y < 1/factor``
+    Exact: the posterior of a pair is a mixture of bivariate normals; ``factor < x/y < 1/factor``
     says that ``x - factor y`` and ``y - factor x`` have the same sign.
     """
     from plait.mash.data import subset_mash_data

@@ -35,7 +35,8 @@ def bivariate_normal_cdf(h: ArrayLike, k: ArrayLike, rho: ArrayLike) -> Array:
     same = ndtr(np.minimum(h, k))
     mirrored = np.maximum(ndtr(h) + ndtr(k) - 1, 0.0)
     singular = root <= _SINGULAR
-    return np.clip(np.where(singular, np.where(rho > 0, same, mirrored), regular), 0.0, 1.0)
+    result: Array = np.where(singular, np.where(rho > 0, same, mirrored), regular)
+    return np.clip(result, 0.0, 1.0)
 
 
 def same_sign_probability(mean: Array, covariance: Array) -> Array:

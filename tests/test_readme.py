@@ -1,0 +1,54 @@
+"""Every snippet of the README and the guides runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def snippets(name, language):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.fixture
+def tables(tmp_path, monkeypatch):
+    from plait.mash import simple_sims
+
+    monkeypatch.chdir(tmp_path)
+    sim = simple_sims(100, 4, 0.8, seed=1)
+    for name in ("Bhat", "Shat"):
+        np.savetxt(f"{name.lower()}.csv", sim[name], delimiter=",", header="a,b,c,d", comments="")
+    return tmp_path
+
+
+def run(command):
+    from plait.cli.main import main
+
+    words = shlex.split(command)
+    assert words[0] == "plait"
+    return main(words[1:])
+
+
+@pytest.mark.filterwarnings("ignore:only .* effects for the principal components")
+def test_readme(tables):
+    commands = snippets("README.md", "bash")[0].strip().splitlines()
+    assert len(commands) == 4
+    for command in commands:
+        assert run(command) == 0, command
+    blocks = snippets("README.md", "python")
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+@pytest.mark.filterwarnings("ignore:only .* effects for the principal components")
+def test_guide(tables):
+    blocks = snippets("docs/mash.md", "python")
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "docs/mash.md", "exec"), {})
