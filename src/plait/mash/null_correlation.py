@@ -126,11 +126,8 @@ def _truncated_correlation(x: Array, y: Array, bound: float) -> float:
         corners = bivariate_normal_cdf([bound, bound], [bound, -bound], rho)
         # P(|X| < b, |Y| < b) by symmetry of the two pairs of opposite corners.
         inside = 2 * float(corners[0] - corners[1]) - (2 * _phi(bound) - 1)
-        return (
-            n * np.log(max(inside, 1e-300))
-            + 0.5 * n * np.log(rest)
-            + (squares - 2 * rho * products) / (2 * rest)
-        )
+        size = n * (np.log(max(inside, 1e-300)) + 0.5 * np.log(rest))
+        return float(size + (squares - 2 * rho * products) / (2 * rest))
 
     found = minimize_scalar(negative, bounds=(-0.999, 0.999), method="bounded")
     return float(np.asarray(found.x))
