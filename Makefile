@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
 
-.PHONY: demo test test-slow lint clean help
+.PHONY: demo figures test test-slow lint clean help
 
 help:
 	@echo "make demo       run mash on simulated data with known truth"
+	@echo "make figures    draw the figures of the documentation again"
 	@echo "make test       lint, types, layers and tests"
 	@echo "make test-slow  the long calibration runs"
 	@echo "make clean      remove the environment and all outputs"
@@ -27,6 +28,9 @@ $(VENV)/.test: $(VENV)/.created pyproject.toml constraints.txt
 
 demo: $(VENV)/.demo
 	$(BIN)/plait demo --out demo --overwrite
+
+figures: demo
+	cp demo/overview.png docs/figures/overview.png
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -361,6 +361,43 @@ def test_completed_moment_is_the_conditional_expectation(random):
     np.testing.assert_allclose(complete_moment(moment, seen, V), full.T @ full / 400_000, atol=0.02)
 
 
+def brute_force_error_moment(data, components, pi):
+    """Condition the joint normal of effects and standardised errors on what was observed."""
+    width = data.n_conditions
+    total, count = np.zeros((width, width)), 0
+    observed = data.observed(slice(None))
+    loglik = oracle.log_likelihoods(
+        data.Bhat, data.error_covariances(slice(None)), expanded(components), observed
+    )
+    weights = pi * np.exp(loglik - loglik.max(axis=1, keepdims=True))
+    weights /= weights.sum(axis=1, keepdims=True)
+    for j in range(data.n_effects):
+        o = np.arange(width) if observed is None else np.flatnonzero(observed[j])
+        if len(o) == 0:
+            continue
+        count += 1
+        design = np.hstack([np.eye(width), np.diag(data.Shat[j])])[o]
+        for w, U in zip(weights[j], expanded(components), strict=True):
+            prior = np.block([[U, np.zeros((width, width))], [np.zeros((width, width)), data.V]])
+            gain = prior @ design.T @ np.linalg.inv(design @ prior @ design.T)
+            mean = (gain @ data.Bhat[j, o])[width:]
+            spread = (prior - gain @ design @ prior)[width:, width:]
+            total += w * (spread + np.outer(mean, mean))
+    return total, count
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+@pytest.mark.parametrize("common", [True, False])
+def test_second_moment_of_the_errors_by_brute_force(random, missing, common):
+    bhat, shat, V, components, pi = example(random, missing=missing, common=common)
+    data = mash_set_data(bhat, shat, V=V)
+    assert data.missing == ("exact" if missing else "large_se")
+    total, count = error_second_moment(data, components, pi)
+    expected, number = brute_force_error_moment(data, components, pi)
+    assert count == number
+    np.testing.assert_allclose(total, expected, atol=1e-8)
+
+
 def test_second_moment_skips_rows_without_data(random):
     bhat, shat, V, components, pi = example(random, missing=0.2)
     bhat[5], shat[5] = np.nan, np.nan

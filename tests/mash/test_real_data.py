@@ -53,9 +53,11 @@ def test_lipids():
     """LDL and total cholesterol share nearly everything; HDL and triglycerides oppose."""
     file = load("mash", "r_lipids.npz")
     data = lipids_data()
-    names = [str(name) for name in file["fit_U_names"]]
-    Ulist = dict(zip(names, file["fit_U_stack"], strict=True))
-    result = pm.mash(data, Ulist)
+    pca = pm.cov_pca(data, 4)
+    np.testing.assert_allclose(np.stack(list(pca.values())), file["pca_stack"], atol=1e-8)
+    learned = pm.cov_ed(data, pca)
+    np.testing.assert_allclose(np.stack(list(learned.values())), file["ed_stack"], rtol=1e-3)
+    result = pm.mash(data, {**pm.cov_canonical(data), **learned})
     assert abs(result.loglik - float(file["fit_loglik"])) < 1e-2
     sharing = pm.get_pairwise_sharing(result)
     np.testing.assert_allclose(sharing, file["sharing"], atol=0.02)

@@ -63,7 +63,8 @@ def test_getters_accept_every_result(study):
         pm.get_lfdr(workflow)
     with pytest.raises(NotAvailableError, match="posterior_samples"):
         pm.get_samples(matrices)
-    assert pm.get_log10bf(matrices) is None
+    with pytest.raises(NotAvailableError, match="log10bf"):
+        pm.get_log10bf(matrices)
     with pytest.raises(NotAvailableError, match="not available"):
         pm.get_estimated_pi(pm.mash_1by1(data))
 

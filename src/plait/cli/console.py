@@ -1,121 +1,280 @@
-"""What a person sees: progress bars, warnings, errors and exit statuses."""
+"""What a person sees: progress, warnings and errors on stderr, everything else on stdout."""
 
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TextIO
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from plait.errors import PlaitWarning
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-class _Bars:
-    """Shows the stages of long work; a stage that is over leaves one line."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-
-    def begin(self, label: str, total: int) -> int:
-        return int(self._progress.add_task(label, total=total or None))
-
-    def advance(self, key: int, steps: int, note: str = "") -> None:
-        self._progress.update(key, advance=steps, note=note)  # type: ignore[arg-type]
-
-    def end(self, key: int) -> None:
-        self._progress.update(key, visible=False)  # type: ignore[arg-type]
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 @contextmanager
-def session(threads: int | None, quiet: bool) -> Iterator[None]:
-    """Run a command with its threads, its progress bars and one line per warning."""
+def session(threads: int | None, quiet: bool, debug: bool = False) -> Iterator[None]:
+    """Run the body of a command with its threads, its progress and one line per warning.
+
+    Parameters
+    ----------
+    threads : int or None
+    quiet : bool
+        Show no progress and no notes.
+    debug : bool
+        Show the warnings of other libraries too.
+    """
     from plait.execution.progress import listen
     from plait.execution.threads import use_threads
 
     with ExitStack() as stack:
         stack.enter_context(use_threads(threads))
-        stack.enter_context(warnings.catch_warnings())
-        warnings.showwarning = _show_warning
-        if not quiet and err.is_terminal:
-            progress = stack.enter_context(
-                Progress(
-                    SpinnerColumn(),
-                    TextColumn("{task.description}"),
-                    BarColumn(),
-                    MofNCompleteColumn(),
-                    TimeElapsedColumn(),
-                    TimeRemainingColumn(),
-                    console=err,
-                    transient=True,
-                )
-            )
-            stack.enter_context(listen(_Bars(progress)))
+        stack.enter_context(_warnings_as_lines(debug))
+        if not quiet:
+            stages = _StageBars() if sys.stderr.isatty() else _StageLines(sys.stderr)
+            token = _stages.set(stages)
+            stack.callback(_stages.reset, token)
+            stack.callback(stages.close)
+            stack.enter_context(listen(stages))
         yield
 
 
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    err.print(f"plait: warning: {message}", markup=False)
-
-
 def say(quiet: bool, text: str) -> None:
-    """Print a line of what was done."""
-    if not quiet:
-        out.print(text, markup=False)
+    """Write a line on what is done or what was found."""
+    if quiet:
+        return
+    stages = _stages.get()
+    if isinstance(stages, _StageBars) and stages.are_shown:
+        stages.write(text)
+    else:
+        print(text, flush=True)
 
 
 def announce_compilation(quiet: bool) -> None:
-    """Say that kernels are compiled, where they have not been compiled on this machine."""
-    from plait.mash import kernels
+    """From now on, say once when kernels are compiled: those not in Numba's cache."""
+    from numba.core import event
 
-    if not quiet and not any(_cached(kernels)):
-        err.print("compiling kernels (once)", markup=False)
+    class Notice(event.Listener):
+        said = quiet
+
+        def on_start(self, event: Any) -> None:
+            if not self.said:
+                self.said = True
+                _write_error("compiling kernels (once)")
+
+        def on_end(self, event: Any) -> None:
+            """Nothing to say."""
+
+    for listener in _listeners:
+        event.unregister("numba:compile", listener)  # type: ignore[no-untyped-call]
+    _listeners[:] = [Notice()]
+    event.register("numba:compile", _listeners[0])  # type: ignore[no-untyped-call]
 
 
-def _cached(module: object) -> Iterator[bool]:
-    from pathlib import Path
+_listeners: list[Any] = []
 
-    folder = Path(str(getattr(module, "__file__", ""))).parent / "__pycache__"
-    yield any(folder.glob("kernels.common_posterior*.nbc"))
+
+@contextmanager
+def _warnings_as_lines(debug: bool) -> Iterator[None]:
+    told: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        text = " ".join(as_options(str(message)).split())
+        if text not in told:
+            told.add(text)
+            _write_error(f"plait: warning: {text}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default" if debug else "ignore")
+        warnings.simplefilter("always", PlaitWarning)
+        warnings.showwarning = show
+        yield
+
+
+def _write_error(text: str) -> None:
+    stages = _stages.get()
+    if stages is None:
+        print(text, file=sys.stderr, flush=True)
+    else:
+        stages.write(text)
+
+
+class _StageLines:
+    """Progress where stderr is not a terminal: one line per stage, when it is over."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._label, self._total, self._seconds, self._note = "", 0, 0.0, ""
+        self._started = 0.0
+
+    def begin(self, label: str, total: int) -> int:
+        if label != self._label:
+            self._flush()
+            self._label, self._seconds = label, 0.0
+        self._total, self._note = total, ""
+        self._started = time.perf_counter()
+        return 0
+
+    def advance(self, key: int, steps: int, note: str = "") -> None:
+        self._note = note
+
+    def end(self, key: int) -> None:
+        self._seconds += time.perf_counter() - self._started
+
+    def write(self, text: str) -> None:
+        """Write a line after those of the stages that are over."""
+        self._flush()
+        print(text, file=self._stream, flush=True)
+
+    def _flush(self) -> None:
+        if self._label:
+            total = f"{self._total:,}" if self._total else ""
+            line = f"{self._label:<26} {total:>10}  {self._seconds:6.1f} s  {self._note}"
+            print(line.rstrip(), file=self._stream, flush=True)
+        self._label = ""
+
+    def close(self) -> None:
+        self._flush()
+
+
+class _StageBars:
+    """Progress on a terminal: a bar per stage, with its rate and the time left."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._tasks: dict[str, Any] = {}
+
+    def begin(self, label: str, total: int) -> Any:
+        if self._progress is None:
+            self._progress = _progress_display()
+            self._progress.start()
+        if label in self._tasks:
+            # The same stage once more: its bar starts anew, bars do not pile up.
+            self._progress.reset(self._tasks[label], total=total or None)
+        else:
+            self._tasks[label] = self._progress.add_task(label, total=total or None, note="")
+        return self._tasks[label]
+
+    def advance(self, key: Any, steps: int, note: str = "") -> None:
+        if self._progress is not None:
+            self._progress.update(key, advance=steps, note=note)
+
+    def end(self, key: Any) -> None:
+        if self._progress is not None:
+            task = next(task for task in self._progress.tasks if task.id == key)
+            steps = max(task.completed if task.total is None else task.total, 1)
+            self._progress.update(key, total=steps, completed=steps)
+
+    @property
+    def are_shown(self) -> bool:
+        """Whether bars are on the screen now."""
+        return self._progress is not None
+
+    def write(self, text: str) -> None:
+        """Write a line above the bars."""
+        if self._progress is None:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+_stages: ContextVar[_StageLines | _StageBars | None] = ContextVar("plait_stages", default=None)
+
+
+def _progress_display() -> "Progress":
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.text import Text
+
+    class Pace(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            seconds = task.finished_time if task.finished else task.elapsed
+            text = f"{seconds or 0.0:.1f} s"
+            if not task.finished and task.speed and task.time_remaining is not None:
+                text += f"  {task.speed:,.0f}/s, {task.time_remaining:.0f} s left"
+            return Text(text, style="dim")
+
+    return Progress(
+        TextColumn("{task.description:<26}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed:>10,.0f}"),
+        Pace(),
+        TextColumn("{task.fields[note]}", style="dim"),
+        console=Console(stderr=True),
+        refresh_per_second=8,
+    )
+
+
+_OPTIONS = {
+    "zero_Shat_reset": "--zero-shat-reset",
+    "zero_Bhat_Shat_reset": "--zero-bhat-shat-reset",
+    'missing="exact"': "--missing exact",
+    "missing='exact'": "--missing exact",
+    "missing='large_se'": "--missing large_se",
+    "weighting='none'": "--weighting none",
+    "outputlevel=2": "--outputlevel 2",
+    'prior="uniform"': "--prior uniform",
+    "mark them missing (NaN)": "write them as NA",
+    "n_train": "--train-size",
+    "z_thresh": "--z-thresh",
+    "npc is": "--npc is",
+    "on_insufficient_null=": "--on-insufficient-null ",
+    "A small v_ridge may help.": "A small number added to its diagonal may help.",
+}
+
+
+def as_options(message: str) -> str:
+    """Say a message of the library in the words of the command line."""
+    for argument, option in _OPTIONS.items():
+        message = message.replace(argument, option)
+    return message
+
+
+def describe(error: BaseException) -> str:
+    """Return the one line that tells what went wrong and what to do."""
+    from plait.errors import PlaitError
+
+    if isinstance(error, KeyboardInterrupt):
+        text = "interrupted; nothing was written."
+    elif isinstance(error, PlaitError):
+        text = as_options(str(error))
+    elif hasattr(error, "format_message"):  # wrong usage, as Typer tells it
+        text = f"{error.format_message()} See --help."
+    elif isinstance(error, MemoryError):
+        text = f"not enough memory. {error}"
+    elif isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        text = f"{place}{error.strerror or error}."
+    else:
+        text = (
+            f"{type(error).__name__}: {error}. This is a defect of plait: run it again with "
+            "--debug and report what it prints."
+        )
+    return " ".join(text.split())
 
 
 def exit_status(error: BaseException) -> int:
-    """Return the exit status of an error: 2 bad input or usage, 3 numerical failure, else 1."""
-    import typer.exceptions
-
-    from plait.errors import ConvergenceError, InputError
+    """Return the exit status of an error: 2 bad input or usage, 3 no usable result, else 1."""
+    from plait.errors import ConvergenceError, InputError, OutputError
 
     if isinstance(error, KeyboardInterrupt):
         return 130
-    if isinstance(error, ConvergenceError):
-        return 3
-    if isinstance(error, (InputError, typer.exceptions.TyperException)):
+    if isinstance(error, OutputError) and isinstance(error.__cause__, OSError):
+        return 1  # the disk is full: nothing is wrong with the input
+    if isinstance(error, InputError) or hasattr(error, "format_message"):
         return 2
+    if isinstance(error, ConvergenceError) or type(error).__name__ == "LinAlgError":
+        return 3
     return 1
 
 
 def report_error(error: BaseException) -> None:
     """Print one clear line for an error."""
-    from plait.errors import PlaitError
-
-    if isinstance(error, KeyboardInterrupt):
-        text = "interrupted; nothing was written."
-    elif hasattr(error, "format_message"):
-        text = str(error.format_message())
-    elif isinstance(error, (PlaitError, OSError, MemoryError)):
-        text = str(error) or type(error).__name__
-    else:
-        text = (
-            f"unexpected {type(error).__name__}: {error}. This is a defect of plait; run again "
-            "with --debug and report what it prints."
-        )
-    print(f"plait: error: {text}", file=sys.stderr)
+    print(f"plait: error: {describe(error)}", file=sys.stderr, flush=True)

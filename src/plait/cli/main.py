@@ -1,41 +1,79 @@
-"""The command line: ``plait``."""
+"""The program ``plait``: its commands, and the door through which every error leaves."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-import typer.main
+from typer.core import TyperGroup
 
 from plait.cli import check, demo, mash
-from plait.cli.console import exit_status, out, report_error
+from plait.cli.console import exit_status, report_error
+
+QUESTIONS = (
+    ("which effects are real, and where are they shared?", "plait mash"),
+    ("what does that look like where the truth is known?", "plait demo"),
+    ("is this installation in order?", "plait check"),
+)
+
+
+class Program(TyperGroup):
+    """The outermost group: one line per error, and the exit status."""
+
+    def main(  # type: ignore[override]
+        self, args: Any = None, prog_name: str | None = None, **extra: Any
+    ) -> Any:
+        """Run the program and exit: 0 done, 2 bad input, 3 no usable result, 1 anything else."""
+        given = join_numbers(sys.argv[1:] if args is None else list(args))
+        extra["standalone_mode"] = False
+        try:
+            status = super().main(args=given, prog_name=prog_name or "plait", **extra)
+        except (Exception, KeyboardInterrupt) as error:
+            if "--debug" in given:
+                import traceback
+
+                traceback.print_exception(error)
+            report_error(error)
+            status = exit_status(error)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def join_numbers(arguments: list[str]) -> list[str]:
+    """Let several numbers follow one option, ``--grid 0.5 1 2``: join them by commas."""
+    joined: list[str] = []
+    for argument in arguments:
+        if len(joined) > 1 and joined[-2] == "--grid" and _is_number(argument):
+            joined[-1] += f",{argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
 
 app = typer.Typer(
-    name="plait",
-    help="Effects across contexts: what they are, and how much of them is shared.",
-    no_args_is_help=False,
+    cls=Program,
+    help="Effects across contexts: what each effect does in every context, and what they share.",
+    epilog="Docs: docs/index.md",
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 app.add_typer(mash.app, name="mash")
-app.command("check")(check.check)
-app.command("demo")(demo.demo)
-
-_QUESTIONS = """\
-Effects across contexts: what they are, and how much of them is shared.
-
-  which effects are real, and which are shared?     plait mash
-  does the installation work?                       plait check
-  what does it look like on data with known truth?  plait demo
-
-Each command explains itself: plait mash --help, plait mash fit --help"""
+app.command("demo", epilog="Docs: README.md")(demo.demo)
+app.command("check", epilog="Docs: docs/index.md")(check.check)
 
 
-def _version(asked: bool) -> None:
+def _show_version(asked: bool) -> None:
     if asked:
         from plait import __version__
 
-        out.print(f"plait {__version__}")
+        print(f"plait {__version__}")
         raise typer.Exit
 
 
@@ -43,28 +81,27 @@ def _version(asked: bool) -> None:
 def questions(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Effects across contexts: what they are, and how much of them is shared."""
+    """Effects across contexts: what each effect does in every context, and what they share."""
     if context.invoked_subcommand is None:
-        out.print(_QUESTIONS, markup=False)
+        print("plait: effects across contexts\n")
+        for question, command in QUESTIONS:
+            print(f"  {question:<54}{command}")
+        print("\nEvery command explains itself: plait mash --help, plait mash fit --help")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
-    command = typer.main.get_command(app)
+    """Run the program and return its exit status."""
     try:
-        status = command.main(args=given, prog_name="plait", standalone_mode=False)
-    except (Exception, KeyboardInterrupt) as error:
-        if "--debug" in given:
-            raise
-        report_error(error)
-        return exit_status(error)
-    return status if isinstance(status, int) else 0
+        app(sys.argv[1:] if arguments is None else arguments)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0
 
 
 def run() -> None:
-    """Entry point of the ``plait`` program."""
+    """Entry point of the program."""
     sys.exit(main())

@@ -1,83 +1,353 @@
-"""Options that mean the same in every command."""
+"""The options that commands share, each with one name and one meaning, and how help is laid out."""
 
+from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 INPUT, MODEL, OUTPUT, RUN = "Input", "Model", "Output", "Run"
 
-Threads = Annotated[
-    int | None,
-    typer.Option(help="Threads (default: all cores). Never changes a result.", rich_help_panel=RUN),
-]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.", rich_help_panel=RUN)]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=RUN)
-]
-Debug = Annotated[
-    bool, typer.Option("--debug", help="Show a traceback on errors.", rich_help_panel=RUN)
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace existing output.", rich_help_panel=OUTPUT)
-]
+
+def _option(*names: str, panel: str, help: str, **settings: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
+
+
+class Missing(StrEnum):
+    """How missing cells enter the likelihood."""
+
+    AUTO = "auto"
+    LARGE_SE = "large_se"
+    EXACT = "exact"
+
+
+class Prior(StrEnum):
+    """Prior of the mixture weights."""
+
+    NULLBIASED = "nullbiased"
+    UNIFORM = "uniform"
+
+
+class Optimiser(StrEnum):
+    """Optimiser of the mixture weights."""
+
+    MIXSQP = "mixsqp"
+    SQUAREM = "squarem"
+    SLSQP = "slsqp"
+    EM = "em"
+    MIXIP = "mixip"
+    AUTO = "auto"
+
+
+class Selection(StrEnum):
+    """Which effects the weights are fitted on when they are too many."""
+
+    TOPZ_RANDOM = "topz_random"
+    RANDOM = "random"
+
+
+class Weighting(StrEnum):
+    """Whether selected effects stand for those left out."""
+
+    INCLUSION = "inclusion"
+    NONE = "none"
+
+
+class Algorithm(StrEnum):
+    """Algorithm of extreme deconvolution."""
+
+    BOVY = "bovy"
+    TEEM = "teem"
+
+
+class NullMethod(StrEnum):
+    """Estimator of the error correlation from null effects."""
+
+    SIMPLE = "simple"
+    TRUNCATED_ML = "truncated_ml"
+
+
+class TooFewNulls(StrEnum):
+    """What to do when there are fewer null effects than conditions."""
+
+    ERROR = "error"
+    IDENTITY = "identity"
+    ALL = "all"
+
+
 Bhat = Annotated[
     Path | None,
-    typer.Option(
-        help="Effects, one row each: npy, npz, csv, tsv (also .gz) or parquet.",
-        rich_help_panel=INPUT,
+    _option(
+        "--bhat",
+        metavar="FILE",
+        panel=INPUT,
+        help="Effects, one row per effect, one column per condition: .csv, .tsv (also .gz), "
+        ".parquet, .npy or .npz. NA is a missing cell.",
     ),
 ]
 Shat = Annotated[
     Path | None,
-    typer.Option(
-        help="Standard errors, same rows and columns. Left out: the effects are z-scores.",
-        rich_help_panel=INPUT,
+    _option(
+        "--shat",
+        metavar="FILE",
+        panel=INPUT,
+        help="Their standard errors, same shape and order. Left out: the effects are z-scores.",
     ),
 ]
 EffectsStore = Annotated[
     str | None,
-    typer.Option(
-        "--effects", help="An effects store in place of --bhat/--shat/--v.", rich_help_panel=INPUT
+    _option(
+        "--effects",
+        metavar="STORE",
+        panel=INPUT,
+        help="A store of effects (.zarr, any URL) instead of --bhat, --shat and --v.",
     ),
-]
-V = Annotated[
-    Path | None, typer.Option("--v", help="Correlation of the errors.", rich_help_panel=INPUT)
 ]
 Conditions = Annotated[
     str | None,
-    typer.Option(
-        help="Comma-separated columns to use (default: every other column).", rich_help_panel=INPUT
+    _option(
+        "--conditions",
+        metavar="LIST",
+        panel=INPUT,
+        help="Columns to use, separated by commas. Default: every column that is not an id.",
+    ),
+]
+V = Annotated[
+    Path | None,
+    _option(
+        "--v",
+        metavar="FILE",
+        panel=INPUT,
+        help="Correlation of the errors between conditions (R x R). Default: none.",
     ),
 ]
 Alpha = Annotated[
     float,
-    typer.Option(
-        help="0: effects are exchangeable; 1: z-scores are (usual for GWAS).", rich_help_panel=MODEL
+    _option(
+        "--alpha",
+        panel=MODEL,
+        help="0: effects are comparable between rows; 1: z-scores are (the usual choice for GWAS).",
     ),
 ]
-Missing = Annotated[
-    str | None,
-    typer.Option(
-        help="Missing cells: auto, exact or large_se (default: auto; exact with --effects).",
-        rich_help_panel=MODEL,
+MissingCells = Annotated[
+    Missing | None,
+    _option(
+        "--missing",
+        panel=INPUT,
+        show_default="auto; exact with --effects",
+        help="Missing cells: left out (exact) or given a large standard error (large_se).",
     ),
 ]
-ZeroShatReset = Annotated[
+ZeroShat = Annotated[
     float,
-    typer.Option(help="Value for standard errors of zero.", rich_help_panel=INPUT),
+    _option(
+        "--zero-shat-reset",
+        panel=INPUT,
+        show_default="refuse them",
+        help="Standard error for cells where it is zero.",
+    ),
 ]
-ZeroBhatShatReset = Annotated[
+ZeroBoth = Annotated[
     float,
-    typer.Option(
-        help="Value for standard errors of zero where the effect is zero too.",
-        rich_help_panel=INPUT,
+    _option(
+        "--zero-bhat-shat-reset",
+        panel=INPUT,
+        show_default="refuse them",
+        help="Standard error for cells where it and the effect are zero.",
     ),
 ]
 Ulist = Annotated[
     Path | None,
-    typer.Option(
-        help="Covariance matrices: npz (one 2-D array per name, or u_stack) or npy (K, R, R).",
-        rich_help_panel=MODEL,
+    _option(
+        "--ulist",
+        metavar="FILE",
+        panel=MODEL,
+        help="Covariance matrices (.npz, .npy), for example from 'plait mash ed'. Replaces the "
+        "canonical ones unless --cov-methods is given as well.",
     ),
 ]
+CovMethods = Annotated[
+    str | None,
+    _option(
+        "--cov-methods",
+        metavar="LIST",
+        panel=MODEL,
+        show_default="identity,singletons,equal_effects,simple_het",
+        help="Canonical covariance matrices, separated by commas; 'all' for all four kinds.",
+    ),
+]
+Nullweight = Annotated[
+    float,
+    _option("--nullweight", panel=MODEL, help="Prior count of the null (with nullbiased)."),
+]
+OutPrefix = Annotated[
+    str,
+    _option(
+        "--out",
+        metavar="PREFIX",
+        panel=OUTPUT,
+        help="Writes PREFIX.npz and PREFIX.json; a name ending in .zarr (or a URL): a store.",
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    _option("--overwrite", panel=OUTPUT, help="Replace outputs that exist."),
+]
+Gridmult = Annotated[
+    float, _option("--gridmult", panel=MODEL, help="Ratio of neighbouring values of the grid.")
+]
+Grid = Annotated[
+    str | None,
+    _option(
+        "--grid",
+        metavar="G ...",
+        panel=MODEL,
+        show_default="chosen from the data",
+        help="Prior standard deviations that scale the matrices: --grid 0.5 1 2.",
+    ),
+]
+NoNormalizeU = Annotated[
+    bool,
+    _option("--no-normalize-u", panel=MODEL, help="Keep the scale of the covariance matrices."),
+]
+NoPointmass = Annotated[
+    bool, _option("--no-pointmass", panel=MODEL, help="Leave out the component without effects.")
+]
+PriorOfWeights = Annotated[
+    Prior, _option("--prior", panel=MODEL, help="Prior of the mixture weights.")
+]
+Optmethod = Annotated[
+    Optimiser, _option("--optmethod", panel=MODEL, help="Optimiser; mixsqp certifies its result.")
+]
+PiThresh = Annotated[
+    float,
+    _option("--pi-thresh", panel=MODEL, help="Components with less weight are left out."),
+]
+PosteriorSamples = Annotated[
+    int, _option("--posterior-samples", panel=OUTPUT, help="Posterior draws per effect.")
+]
+OutputLevel = Annotated[
+    int,
+    _option(
+        "--outputlevel",
+        min=1,
+        max=4,
+        panel=OUTPUT,
+        help="1: weights; 2: posterior too; 3: posterior covariances too; 4: likelihoods too.",
+    ),
+]
+OutputLfdr = Annotated[
+    bool, _option("--output-lfdr", panel=OUTPUT, help="Write local false discovery rates too.")
+]
+ChunkSize = Annotated[
+    int,
+    _option(
+        "--chunk-size",
+        min=0,
+        panel=RUN,
+        help="With more effects than this the weights are fitted on a weighted subset of this "
+        "size; 0: always on all.",
+    ),
+]
+TrainSize = Annotated[
+    int | None,
+    _option(
+        "--train-size",
+        metavar="N",
+        panel=RUN,
+        show_default="all, or the chunk size",
+        help="Fit the weights on this many effects.",
+    ),
+]
+SelectMethod = Annotated[
+    Selection,
+    _option("--select-method", panel=RUN, help="Which ones: strong and random, or random."),
+]
+BackgroundFraction = Annotated[
+    float,
+    _option("--background-fraction", panel=RUN, help="Random share of topz_random."),
+]
+Weights = Annotated[
+    Weighting,
+    _option(
+        "--weighting",
+        panel=RUN,
+        help="Whether the selected effects stand for those left out.",
+    ),
+]
+Seed = Annotated[
+    int, _option("--seed", panel=RUN, help="Seed of everything random; recorded in the output.")
+]
+Threads = Annotated[
+    int | None,
+    _option(
+        "--threads",
+        panel=RUN,
+        show_default="all cores",
+        help="Threads. They change the speed, never the numbers.",
+    ),
+]
+Quiet = Annotated[
+    bool, _option("--quiet", panel=RUN, help="Print nothing but warnings and errors.")
+]
+Debug = Annotated[bool, _option("--debug", panel=RUN, help="Show the traceback of an error.")]
+Strong = Annotated[
+    str | None,
+    _option(
+        "--strong",
+        metavar="RESULT",
+        panel=INPUT,
+        show_default="screen now",
+        help="Output of 'plait mash onebyone': its significant effects are learned from.",
+    ),
+]
+AllEffects = Annotated[
+    bool,
+    _option("--all-effects", panel=INPUT, help="Learn from all effects instead of strong ones."),
+]
+Level = Annotated[
+    float,
+    _option("--level", panel=INPUT, help="Effects with an lfsr below this are strong."),
+]
+Npc = Annotated[
+    int | None,
+    _option(
+        "--npc",
+        panel=MODEL,
+        show_default="5, or R if less",
+        help="Number of principal components.",
+    ),
+]
+ResultFile = Annotated[
+    str,
+    typer.Argument(
+        metavar="RESULT",
+        help="Output of 'plait mash fit' or 'apply': its .npz file or .zarr store.",
+        show_default=False,
+    ),
+]
+Factor = Annotated[
+    float,
+    _option(
+        "--factor",
+        panel=MODEL,
+        help="Effects are shared when their ratio is between this and its inverse; 0: same sign.",
+    ),
+]
+LfsrThresh = Annotated[
+    float,
+    _option("--lfsr-thresh", panel=MODEL, help="Effects count when their lfsr is below this."),
+]
+
+
+def documented(
+    app: typer.Typer, name: str, function: Callable[..., Any], example: str, docs: str
+) -> None:
+    """Register a command; its help is its docstring, an example that runs, and where to read on.
+
+    The examples run on the files of ``plait demo``; the tests run all of them.
+    """
+    sentence = (function.__doc__ or "").strip()
+    text = f"{sentence}\n\n\b\nExample: {example}"
+    app.command(name, help=text, epilog=f"Docs: {docs}")(function)

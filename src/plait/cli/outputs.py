@@ -1,61 +1,19 @@
-"""Output files of the mash commands: npz and json, or a store. Never half-written."""
+"""Output files of the mash commands. Checked before the work starts; never half-written."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plait.errors import OptionError
+from plait.errors import OutputError
 
 if TYPE_CHECKING:
     from plait.mash.results import MashResult
 
+FIGURES = (".png", ".pdf", ".svg")
+TABLES = (".csv", ".tsv", ".parquet")
 
-def is_store(target: str) -> bool:
-    """Tell whether an output is a Zarr store rather than an npz prefix."""
-    return target.rstrip("/").endswith(".zarr")
-
-
-def check_target(target: str, overwrite: bool) -> None:
-    """Refuse an output that cannot be written, before any work is done."""
-    from plait.io import check_store_writable, check_writable
-
-    if is_store(target):
-        check_store_writable(target, overwrite)
-        return
-    for suffix in (".npz", ".json"):
-        check_writable(f"{target}{suffix}", overwrite)
-
-
-def write_result(
-    result: "MashResult", target: str, overwrite: bool, command: str, extra: dict[str, Any]
-) -> list[str]:
-    """Write a result to ``<target>.npz`` and ``<target>.json``, or to a store; return the names."""
-    if is_store(target):
-        result.save(target, overwrite=overwrite)
-        return [target]
-    return _write_npz_and_json(result, target, overwrite, command, extra)
-
-
-def _write_npz_and_json(
-    result: "MashResult", target: str, overwrite: bool, command: str, extra: dict[str, Any]
-) -> list[str]:
-    import numpy as np
-
-    from plait.io import replace_file
-
-    arrays, meta = result_arrays(result), result_metadata(result, command, extra)
-    npz, text = Path(f"{target}.npz"), Path(f"{target}.json")
-    with (
-        replace_file(npz, overwrite) as numbers,
-        replace_file(text, overwrite) as summary,
-    ):
-        with numbers.open("wb") as stream:
-            np.savez_compressed(stream, **arrays)
-        summary.write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
-    return [str(npz), str(text)]
-
-
-_ALWAYS = (
+RESULT_ARRAYS = (
     "posterior_mean",
     "posterior_sd",
     "lfsr",
@@ -72,13 +30,66 @@ _ALWAYS = (
 )
 
 
+def is_store(target: str) -> bool:
+    """Tell whether an output is a Zarr store rather than an npz prefix."""
+    return "://" in target or target.rstrip("/").endswith(".zarr")
+
+
+def _files(target: str) -> tuple[Path, Path]:
+    prefix = target.removesuffix(".npz")
+    if not prefix or prefix.endswith("/"):
+        raise OutputError(f"--out {target!r} is not the beginning of a file name.")
+    return Path(f"{prefix}.npz"), Path(f"{prefix}.json")
+
+
+def check_target(target: str, overwrite: bool) -> None:
+    """Refuse an output that cannot be written, before any work is done."""
+    from plait.io import check_store_writable, check_writable
+
+    if is_store(target):
+        check_store_writable(target, overwrite)
+        return
+    for path in _files(target):
+        check_writable(path, overwrite)
+
+
+def check_file(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
+    """Refuse an output file that cannot be written, or whose format its name does not tell."""
+    from plait.io import check_writable
+
+    if path.suffix.lower() not in suffixes:
+        raise OutputError(f"{path}: the output must end in {' or '.join(suffixes)}.")
+    check_writable(path, overwrite)
+
+
+def write_result(
+    result: "MashResult", target: str, overwrite: bool, command: str, extra: dict[str, Any]
+) -> list[str]:
+    """Write a result to ``<target>.npz`` and ``<target>.json``, or to a store; return the names."""
+    if is_store(target):
+        result.save(target, overwrite=overwrite)
+        return [target]
+    import numpy as np
+
+    from plait.io import replace_file
+    from plait.provenance import json_safe
+
+    arrays = result_arrays(result)
+    text = json.dumps(json_safe(result_metadata(result, command) | extra), indent=2)
+    npz, described = _files(target)
+    with replace_file(npz, overwrite) as numbers, replace_file(described, overwrite) as summary:
+        summary.write_text(text + "\n", encoding="utf-8")
+        np.savez_compressed(numbers, **arrays)
+    return [str(npz), str(described)]
+
+
 def result_arrays(result: "MashResult") -> dict[str, Any]:
     """Return the arrays of ``<out>.npz`` by name; names are fixed-width text, never objects."""
     import numpy as np
 
     from plait.mash.results import FittedG
 
-    arrays = {name: v for name in _ALWAYS if (v := getattr(result, name)) is not None}
+    arrays = {name: v for name in RESULT_ARRAYS if (v := getattr(result, name)) is not None}
     prior = result.fitted_g
     if isinstance(prior, FittedG):
         arrays |= {
@@ -86,8 +97,8 @@ def result_arrays(result: "MashResult") -> dict[str, Any]:
             "grid": prior.grid,
             "fitted_u_stack": np.stack(list(prior.Ulist.values())),
             "u_names": np.array(list(prior.Ulist), dtype=np.str_),
-            "alpha": np.float64(result.alpha),
         }
+    arrays["alpha"] = np.float64(result.alpha)
     for name in ("condition_names", "effect_names"):
         labels = getattr(result, name)
         if labels is not None:
@@ -95,53 +106,78 @@ def result_arrays(result: "MashResult") -> dict[str, Any]:
     return arrays
 
 
-def result_metadata(result: "MashResult", command: str, extra: dict[str, Any]) -> dict[str, Any]:
+def result_metadata(result: "MashResult", command: str) -> dict[str, Any]:
     """Return what goes to ``<out>.json``."""
     import numpy as np
 
     from plait import __version__
     from plait.mash.results import FittedG
 
-    prior = result.fitted_g
-    meta: dict[str, Any] = {
+    prior = result.fitted_g if isinstance(result.fitted_g, FittedG) else None
+    width = None
+    if result.posterior_mean is not None:
+        width = result.n_conditions
+    elif prior is not None:
+        width = next(iter(prior.Ulist.values())).shape[0]
+    totals = {
+        f"{name}_total": None if (values := getattr(result, name)) is None else float(values.sum())
+        for name in ("null_loglik", "alt_loglik")
+    }
+    return {
         "command": command,
         "loglik": result.loglik,
         "n_effects": result.n_effects,
+        "n_conditions": width,
+        "n_components_active": None if prior is None else int(np.sum(prior.pi > 1e-10)),
         "alpha": result.alpha,
-        "version": __version__,
-        "seconds": None if result.provenance is None else result.provenance.seconds,
+        "usepointmass": prior is None or prior.usepointmass,
+        **totals,
         "converged": result.converged,
         "dual_gap": result.optim.get("dual_gap"),
         "niter": result.optim.get("niter"),
+        "seconds": None if result.provenance is None else result.provenance.seconds,
+        "version": __version__,
     }
-    if result.posterior_mean is not None:
-        meta["n_conditions"] = result.n_conditions
-    if isinstance(prior, FittedG):
-        meta |= {
-            "n_conditions": next(iter(prior.Ulist.values())).shape[0],
-            "n_components_active": int(np.sum(prior.pi > 1e-10)),
-            "usepointmass": prior.usepointmass,
-        }
-    for name in ("null_loglik", "alt_loglik"):
-        values = getattr(result, name)
-        meta[f"{name}_total"] = None if values is None else float(values.sum())
-    return meta | extra
 
 
-def write_arrays(target: Path, arrays: dict[str, Any], overwrite: bool) -> None:
-    """Write arrays to an npz file, or a single one to npy."""
+def write_covariances(path: Path, matrices: dict[str, Any], overwrite: bool) -> None:
+    """Write covariance matrices as ``u_stack`` and ``u_names``, which --ulist reads."""
     import numpy as np
 
     from plait.io import replace_file
 
-    with replace_file(target, overwrite) as temporary, temporary.open("wb") as stream:
-        if target.suffix == ".npy":
-            np.save(stream, next(iter(arrays.values())))
+    with replace_file(path, overwrite) as temporary:
+        np.savez_compressed(
+            temporary,
+            u_stack=np.stack(list(matrices.values())),
+            u_names=np.array(list(matrices), dtype=np.str_),
+        )
+
+
+def write_matrix(path: Path, matrix: Any, names: Sequence[str] | None, overwrite: bool) -> None:
+    """Write an R x R matrix to ``.npy``, ``.csv`` or ``.tsv``, the latter with condition names."""
+    import numpy as np
+
+    from plait.io import replace_file
+
+    if path.suffix.lower() == ".npy":
+        with replace_file(path, overwrite) as temporary:
+            np.save(temporary, matrix)
+        return
+    import polars as pl
+
+    labels = [str(i + 1) for i in range(len(matrix))] if names is None else list(names)
+    columns = dict(zip(labels, np.asarray(matrix).T, strict=True))
+    write_table(path, pl.DataFrame({"": labels, **columns}), overwrite)
+
+
+def write_table(path: Path, frame: Any, overwrite: bool) -> None:
+    """Write a polars table to ``.csv``, ``.tsv`` or ``.parquet``."""
+    from plait.io import replace_file
+
+    with replace_file(path, overwrite) as temporary:
+        if path.suffix.lower() == ".parquet":
+            frame.write_parquet(temporary)
         else:
-            np.savez_compressed(stream, **arrays)
-
-
-def check_suffix(target: Path, *suffixes: str) -> None:
-    """Refuse an output file with another ending than the command writes."""
-    if target.suffix not in suffixes:
-        raise OptionError(f"{target}: the output must end in {' or '.join(suffixes)}.")
+            separator = "\t" if path.suffix.lower() == ".tsv" else ","
+            frame.write_csv(temporary, separator=separator, null_value="NA")

@@ -1,80 +1,75 @@
-"""Reading results back, and writing figures and tables made of them."""
+"""Reading results back."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plait.errors import FileFormatError
+from plait.cli.outputs import RESULT_ARRAYS, is_store
+from plait.errors import FileFormatError, LabelError, NotAvailableError
 
 if TYPE_CHECKING:
     from plait.mash.results import MashResult
 
 
-def read_result(path: str) -> "MashResult":
-    """Read the npz (or the store) written by ``plait mash fit``."""
-    from plait.cli.outputs import is_store
+def read_result(place: str) -> "MashResult":
+    """Read the npz (or the store) that a mash command wrote.
+
+    Raises
+    ------
+    FileFormatError
+        There is no such result, or it is damaged.
+    NotAvailableError
+        It holds no posterior.
+    """
     from plait.mash.results import FittedG, MashResult
 
-    if is_store(path):
-        return MashResult.load(path)
-    arrays = _read_arrays(path)
-    if "posterior_mean" not in arrays:
-        raise FileFormatError(f"{path}: holds no posterior; fit with --outputlevel 2 or more.")
-    prior: Any = FittedG.load(path) if "fitted_u_stack" in arrays else []
-    names = arrays.get("condition_names")
-    return MashResult(
-        posterior_mean=arrays["posterior_mean"],
-        posterior_sd=arrays["posterior_sd"],
-        lfsr=arrays["lfsr"],
-        lfdr=arrays.get("lfdr"),
-        negative_prob=arrays["negative_prob"],
-        zero_prob=arrays.get("lfdr"),
-        loglik=float(arrays["vloglik"].sum()),
-        vloglik=arrays["vloglik"],
-        null_loglik=arrays.get("null_loglik"),
-        alt_loglik=arrays.get("alt_loglik"),
-        fitted_g=prior,
-        posterior_weights=arrays.get("posterior_weights"),
-        component_index=arrays.get("component_index"),
-        alpha=float(arrays.get("alpha", 0.0)),
-        condition_names=None if names is None else tuple(str(name) for name in names),
-        effect_names=arrays.get("effect_names"),
-    )
+    if is_store(place):
+        result = MashResult.load(place)
+    else:
+        path = Path(place)
+        if not path.exists() and Path(f"{place}.npz").exists():
+            path = Path(f"{place}.npz")
+        arrays = _read_arrays(path)
+        if "vloglik" not in arrays:
+            raise FileFormatError(f"{path} is not a result of plait mash: it has no vloglik.")
+        prior: Any = FittedG.load(path) if "fitted_u_stack" in arrays else []
+        names = arrays.get("condition_names")
+        parts: dict[str, Any] = {name: arrays.get(name) for name in RESULT_ARRAYS}
+        result = MashResult(
+            **parts,
+            zero_prob=arrays.get("lfdr"),
+            loglik=float(arrays["vloglik"].sum()),
+            fitted_g=prior,
+            alpha=float(arrays.get("alpha", 0.0)),
+            condition_names=None if names is None else tuple(str(name) for name in names),
+            effect_names=arrays.get("effect_names"),
+        )
+    if result.posterior_mean is None:
+        raise NotAvailableError(f"{place} holds no posterior; fit with --outputlevel 2 or more.")
+    return result
 
 
-def _read_arrays(path: str) -> dict[str, Any]:
+def _read_arrays(path: Path) -> dict[str, Any]:
     from zipfile import BadZipFile
 
     import numpy as np
 
+    if not path.exists():
+        raise FileFormatError(f"{path} does not exist.")
     try:
-        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise FileFormatError(f"{path}: there is no such file.") from None
-    except (OSError, ValueError, EOFError, BadZipFile, AttributeError) as error:
-        raise FileFormatError(f"{path}: not a result of plait mash fit ({error}).") from None
+    except (OSError, ValueError, EOFError, LookupError, BadZipFile, AttributeError) as error:
+        raise FileFormatError(f"{path} is damaged or not an .npz file: {error}.") from None
 
 
-def save_figure(path: Path, axes: Any, overwrite: bool) -> None:
-    """Write the figure of an Axes; the ending of the path decides the format."""
-    from plait.io import replace_file
-
-    with replace_file(path, overwrite) as temporary:
-        axes.figure.savefig(temporary, dpi=150)
-
-
-def write_matrix_csv(path: Path, matrix: Any, names: Any, overwrite: bool) -> None:
-    """Write a square matrix with labels on both sides."""
-    import csv
-
-    from plait.io import replace_file
-
-    labels = [str(i + 1) for i in range(len(matrix))] if names is None else list(names)
-    with (
-        replace_file(path, overwrite) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as stream,
-    ):
-        writer = csv.writer(stream)
-        writer.writerow(["", *labels])
-        for label, row in zip(labels, matrix, strict=True):
-            writer.writerow([label, *(repr(float(value)) for value in row)])
+def named_row(result: "MashResult", effect: str) -> int | str:
+    """Return an effect given as text: its name where there is such a name, else a row number."""
+    names = result.effect_names
+    if names is not None and effect in names:
+        return effect
+    if effect.removeprefix("-").isdigit():
+        return int(effect)
+    known = "they have no names" if names is None else f"the first is {str(names[0])!r}"
+    raise LabelError(
+        f"--effect {effect!r} is neither the name of an effect ({known}) nor a row number."
+    )

@@ -53,6 +53,11 @@ def renumber_credible_sets_by_logbf(
     -------
     (J,) array, list of CredibleSetSummary
         Ties of the lead are ordered by the old number.
+
+    Raises
+    ------
+    InputError
+        The labels are not integers, or the two are not vectors of equal length.
     """
     labels, evidence = _checked(credible_set, log10bf)
     found = []
@@ -89,7 +94,13 @@ def _checked(credible_set: Any, log10bf: Any) -> tuple[NDArray[np.int64], Array]
 def renumber_credible_sets_from_result(
     m: AnyResult, credible_set: ArrayLike, unassigned_label: int = 0
 ) -> tuple[NDArray[np.int64], list[CredibleSetSummary]]:
-    """Apply `renumber_credible_sets_by_logbf` with the Bayes factors of a result."""
+    """Apply `renumber_credible_sets_by_logbf` with the Bayes factors of a result.
+
+    Raises
+    ------
+    NotAvailableError
+        The result has no Bayes factors.
+    """
     log10bf = get_log10bf(m)
     if log10bf is None:
         raise NotAvailableError("log10bf is not available in this result.")

@@ -1,14 +1,17 @@
 """The correlation of the errors, estimated from effects that are (nearly) null."""
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
+from scipy.special import ndtr
 
 from plait.errors import InputError, ModelWarning, OptionError
+from plait.execution.threads import single_threaded_blas, use_threads
+from plait.mash.checks import regularize_cov
 from plait.mash.data import MashData, mash_update_data
 from plait.mash.model import mash
 from plait.mash.posterior import correlation_from_moment, error_second_moment
@@ -17,6 +20,7 @@ from plait.numerics.bivariate_normal import bivariate_normal_cdf
 from plait.numerics.linalg import cov_to_cor, project_positive_definite, symmetrise
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 
 def estimate_null_correlation_simple(
@@ -39,44 +43,67 @@ def estimate_null_correlation_simple(
     on_insufficient_null : {"error", "identity", "all"}
         With fewer null effects than conditions: raise, return the identity, or use all effects.
     v_ridge : float
-        Added to the diagonal.
+        Added to the diagonal (of a correlation, which is then rescaled to a unit diagonal).
     method : {"simple", "truncated_ml"}
-        ``"simple"`` is the sample covariance, shrunk by the selection of small z-scores;
-        ``"truncated_ml"`` fits each pair's truncated bivariate normal, which is not.
+        ``"simple"`` is the sample covariance of the null effects: selecting small z-scores shrinks
+        its correlations, the more the more conditions there are. ``"truncated_ml"`` fits a
+        truncated bivariate normal to the effects that are small in both conditions of a pair,
+        which undoes the selection.
 
     Returns
     -------
     (R, R) array
 
+    Raises
+    ------
+    InputError
+        There are not enough null effects, or an option is unknown.
+
     Notes
     -----
-    Missing cells are left out pair by pair, and the result is then made positive definite.
+    Missing cells are left out pair by pair, and the result is then made positive definite. Cost
+    O(J R^2).
     """
     if method not in ("simple", "truncated_ml"):
         raise OptionError(f"method is {method!r}; choose 'simple' or 'truncated_ml'.")
-    z, missing = data.Bhat / data.Shat, data.missing_mask
-    largest = np.abs(z if missing is None else np.where(missing, 0.0, z)).max(axis=1)
-    null = largest < z_thresh
-    if missing is not None:
-        null &= ~missing.all(axis=1)
-    width = data.n_conditions
-    if null.sum() < width:
-        null = _too_few(int(null.sum()), width, z_thresh, on_insufficient_null, len(z))
-        if not null.any():
-            return np.eye(width)
-    observed = None if missing is None else ~missing[null]
-    if method == "truncated_ml":
-        V = _truncated_correlations(z[null], observed, z_thresh)
-    else:
-        V = _pairwise_covariance(z[null], observed)
-        if est_cor:
-            V = cov_to_cor(V)
-    if observed is not None:
+    if method == "truncated_ml" and not est_cor:
+        raise OptionError("method='truncated_ml' estimates a correlation; est_cor must be True.")
+    if not z_thresh > 0:
+        raise OptionError(f"z_thresh is {z_thresh:g}; it must be positive.")
+    z, observed = data.Bhat / data.Shat, _observed(data)
+    small = np.abs(z) < z_thresh
+    with single_threaded_blas():
+        if method == "truncated_ml":
+            small &= observed
+            counts = small.astype(np.float64)
+            found, null = int((counts.T @ counts).min()), None
+        else:
+            null = (small | ~observed).all(axis=1) & observed.any(axis=1)
+            found = int(null.sum())
+        if found < data.n_conditions:
+            if not _use_all(found, data.n_conditions, z_thresh, on_insufficient_null):
+                return np.eye(data.n_conditions)
+            null = np.ones(len(z), dtype=bool)
+        if null is None:
+            V = _truncated_correlations(z, small, z_thresh)
+        else:
+            V = _sample_covariance(z[null], observed[null], est_cor)
+    if method == "truncated_ml" or not observed.all():
         V = project_positive_definite(V)
-    return V + v_ridge * np.eye(width)
+    return V if v_ridge == 0 else regularize_cov(V, v_ridge, to_correlation=est_cor)
 
 
-def _too_few(found: int, width: int, z_thresh: float, choice: str, n: int) -> NDArray[np.bool_]:
+def _observed(data: MashData) -> Flags:
+    """Return which z-scores were measured; a contrast needs all conditions that it compares."""
+    if data.missing_mask is None:
+        return np.ones(data.Bhat.shape, dtype=bool)
+    if data.L is None:
+        return ~data.missing_mask
+    involved: Flags = data.missing_mask.astype(np.float64) @ np.abs(data.L).T == 0
+    return involved
+
+
+def _use_all(found: int, width: int, z_thresh: float, choice: str) -> bool:
     text = f"not enough null effects: {found} have every |z| < {z_thresh:g}, {width} are needed"
     if choice == "error":
         raise InputError(
@@ -88,34 +115,44 @@ def _too_few(found: int, width: int, z_thresh: float, choice: str, n: int) -> ND
         )
     taken = "the identity is returned" if choice == "identity" else "all effects are used"
     warnings.warn(f"{text}; {taken}.", ModelWarning, stacklevel=3)
-    return np.full(n, choice == "all")
+    return choice == "all"
 
 
-def _pairwise_covariance(z: Array, observed: NDArray[np.bool_] | None) -> Array:
-    """Return the sample covariance, of the rows in which both conditions were measured."""
-    if observed is None:
-        return np.atleast_2d(np.cov(z, rowvar=False))
-    width = z.shape[1]
-    result = np.eye(width)
-    for i in range(width):
-        for j in range(i, width):
-            both = observed[:, i] & observed[:, j]
-            if both.sum() > 1:
-                result[i, j] = result[j, i] = np.cov(z[both, i], z[both, j])[0, 1]
-    return result
+def _sample_covariance(z: Array, observed: Flags, est_cor: bool) -> Array:
+    """Return the sample covariance (or correlation); pair by pair where cells are missing."""
+    if observed.all():
+        covariance = np.atleast_2d(np.cov(z, rowvar=False))
+        return cov_to_cor(covariance) if est_cor else covariance
+    seen = observed.astype(np.float64)
+    z = np.where(observed, z, 0.0)
+    # Entry (i, j) of each is a sum over the effects that were measured in both conditions.
+    count, total, square, product = seen.T @ seen, z.T @ seen, (z**2).T @ seen, z.T @ z
+    enough = count > 1
+    count = np.where(enough, count, 2.0)
+    covariance = (product - total * total.T / count) / (count - 1)
+    variance = (square - total**2 / count) / (count - 1)
+    neutral = np.eye(len(count))
+    if not est_cor:
+        return np.where(enough, covariance, neutral)
+    scale = np.sqrt(variance * variance.T)
+    correlation = np.where(enough & (scale > 0), covariance / np.where(scale > 0, scale, 1), 0.0)
+    np.fill_diagonal(correlation, 1.0)
+    return correlation
 
 
-def _truncated_correlations(z: Array, observed: NDArray[np.bool_] | None, bound: float) -> Array:
-    """Return pairwise maximum-likelihood correlations of normals truncated to ``|z| < bound``."""
+def _truncated_correlations(z: Array, small: Flags, bound: float) -> Array:
+    """Return pairwise maximum-likelihood correlations of normals truncated to ``|z| < bound``.
+
+    A pair is selected by its own two z-scores alone: selecting by the other conditions too would
+    truncate it in a way that the bivariate likelihood does not know of.
+    """
     width = z.shape[1]
     result = np.eye(width)
     for i in range(width):
         for j in range(i + 1, width):
-            both = slice(None) if observed is None else observed[:, i] & observed[:, j]
-            x, y = z[both, i], z[both, j]
-            if len(x) > 2:
-                result[i, j] = result[j, i] = _truncated_correlation(x, y, bound)
-    return project_positive_definite(result)
+            both = small[:, i] & small[:, j]
+            result[i, j] = result[j, i] = _truncated_correlation(z[both, i], z[both, j], bound)
+    return result
 
 
 def _truncated_correlation(x: Array, y: Array, bound: float) -> float:
@@ -125,18 +162,11 @@ def _truncated_correlation(x: Array, y: Array, bound: float) -> float:
         rest = 1 - rho**2
         corners = bivariate_normal_cdf([bound, bound], [bound, -bound], rho)
         # P(|X| < b, |Y| < b) by symmetry of the two pairs of opposite corners.
-        inside = 2 * float(corners[0] - corners[1]) - (2 * _phi(bound) - 1)
-        size = n * (np.log(max(inside, 1e-300)) + 0.5 * np.log(rest))
-        return float(size + (squares - 2 * rho * products) / (2 * rest))
+        inside = 2 * float(corners[0] - corners[1]) - (2 * float(ndtr(bound)) - 1)
+        normalised = np.log(max(inside, 1e-300)) + 0.5 * np.log(rest)
+        return float(n * normalised + (squares - 2 * rho * products) / (2 * rest))
 
-    found = minimize_scalar(negative, bounds=(-0.999, 0.999), method="bounded")
-    return float(np.asarray(found.x))
-
-
-def _phi(x: float) -> float:
-    from scipy.special import ndtr
-
-    return float(ndtr(x))
+    return float(minimize_scalar(negative, bounds=(-0.999, 0.999), method="bounded").x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +209,7 @@ def mash_estimate_corr_em(
     Parameters
     ----------
     data : MashData
-        Without a contrast.
+        Without a contrast. Its own V, if it has one, is not used.
     Ulist : dict or list of (R, R) arrays
     init : (R, R) array, optional
         Default `estimate_null_correlation_simple`, or the identity if that fails.
@@ -195,26 +225,42 @@ def mash_estimate_corr_em(
     details : bool
         Return a `NullCorrelationFit`; otherwise V alone.
 
+    Returns
+    -------
+    NullCorrelationFit or (R, R) array
+
+    Raises
+    ------
+    OptionError
+        The data are contrasts, or ``max_iter`` is negative.
+
     Notes
     -----
     Yang, Carbonetto and Stephens (2022). The second moment of the errors is accumulated on the
-    fly, R x R; missing cells left out of the likelihood are completed by their expectation.
+    fly, R x R. Missing cells are left out of the likelihood and completed by their expectation,
+    unless the data were made with ``missing="large_se"``: that counts them as errors of zero, which
+    biases V towards the identity. The cost is that of a `mash` fit per iteration.
     The monitored log-likelihood is not penalised, so a small decrease is normal: it ends the
     iteration and the previous V is kept.
     """
     if data.L is not None:
         raise OptionError("the error correlation cannot be estimated from contrasts.")
+    if max_iter < 0:
+        raise OptionError(f"max_iter is {max_iter}; it cannot be negative.")
+    data = _without_filled_cells(data)
     V = _initial(data) if init is None else np.asarray(init, dtype=np.float64)
-    options = {"chunk_size": None, **mash_kwargs, "prior": prior}
+    outputs = {name: mash_kwargs.pop(name) for name in _OUTPUTS & set(mash_kwargs)}
+    options = {"chunk_size": None, **mash_kwargs, "prior": prior, "outputlevel": 1}
     data = mash_update_data(data, V=V)
-    model = mash(data, Ulist, outputlevel=1, **options)
+    model = mash(data, Ulist, **options)
     path, trace = [model.loglik], [V]
     for _ in range(max_iter):
         fitted = as_prior(model)
-        moment, count = error_second_moment(data, fitted.components, fitted.pi)
+        with use_threads(mash_kwargs.get("n_jobs")):
+            moment, count = error_second_moment(data, fitted.components, fitted.pi)
         proposal = symmetrise(correlation_from_moment(moment, count, est_cor))
         candidate = mash_update_data(data, V=proposal)
-        refit = mash(candidate, Ulist, outputlevel=1, **options)
+        refit = mash(candidate, Ulist, **options)
         gain = refit.loglik - path[-1]
         if gain < 0:
             break
@@ -225,10 +271,34 @@ def mash_estimate_corr_em(
             break
     if not details:
         return V
-    final = mash(data, g=model, fixg=True, outputlevel=2, chunk_size=None)
-    return NullCorrelationFit(
-        V, _with_optim(final, model), np.array(path), len(path), trace if track_fit else []
-    )
+    final = mash(data, g=model, fixg=True, n_jobs=mash_kwargs.get("n_jobs"), **outputs)
+    # The weights were found in the last fit: its certificate belongs to the result.
+    final = replace(final, optim=model.optim)
+    return NullCorrelationFit(V, final, np.array(path), len(path), trace if track_fit else [])
+
+
+_OUTPUTS = {"A", "outputlevel", "output_lfdr", "pi_thresh", "posterior_samples", "seed"}
+
+
+def _without_filled_cells(data: MashData) -> MashData:
+    """Leave missing cells out of the likelihood from the first fit on, unless told otherwise.
+
+    Were it left to the V of the moment, a start at the identity would compare log-likelihoods of
+    different data.
+    """
+    if data.missing_mask is None or data.missing == "exact":
+        return data
+    if data.missing_chosen:
+        warnings.warn(
+            "missing='large_se' counts missing cells as errors of zero, which biases their "
+            "correlation towards zero; missing='exact' does not.",
+            ModelWarning,
+            stacklevel=3,
+        )
+        return data
+    errors = np.where(data.missing_mask, 1.0, data.Shat)
+    errors.flags.writeable = False
+    return replace(data, Shat=errors, missing="exact", missing_chosen=True)
 
 
 def _initial(data: MashData) -> Array:
@@ -237,10 +307,3 @@ def _initial(data: MashData) -> Array:
     except InputError as error:
         warnings.warn(f"{error} EM starts from the identity.", ModelWarning, stacklevel=3)
         return np.eye(data.n_conditions)
-
-
-def _with_optim(final: MashResult, fitted: MashResult) -> MashResult:
-    """Return the posterior of the last fit with the optimiser's own report."""
-    from dataclasses import replace
-
-    return replace(final, optim=fitted.optim)

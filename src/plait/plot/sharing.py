@@ -80,10 +80,10 @@ def sharing(
         ax.tick_params(which="minor", length=0)
         if annotate if annotate is not None else count <= _ANNOTATED:
             _annotate(ax, values, min(8.5, 0.95 * size))
-        bar = ax.figure.colorbar(image, ax=ax, shrink=0.6, aspect=22, pad=0.02)
+        bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, aspect=24, pad=0.02)
         bar.outline.set_visible(False)
         bar.ax.tick_params(length=0)
-        bar.set_label(legend)
+        bar.set_label(legend, fontsize=8)
         if title is not None:
             ax.set_title(title)
         if caption:

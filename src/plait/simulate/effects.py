@@ -1,11 +1,12 @@
 """Simulated effects in several conditions, with known truth."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from plait.errors import OptionError
+from plait.errors import OptionError, ShapeError
 
 Array = NDArray[np.float64]
 
@@ -53,7 +54,13 @@ def simple_sims2(
     nsamp : int
         Effects of each kind.
     err_sd : float
+        Standard error.
     seed : int, optional
+
+    Returns
+    -------
+    dict
+        ``B`` (truth), ``Bhat`` and ``Shat``, (2 nsamp, 5) arrays; effects are N(0, 1).
     """
     random = np.random.default_rng(seed)
     effects = np.zeros((2, nsamp, 5))
@@ -68,7 +75,21 @@ def sim_contrast1(
     err_sd: float = float(np.sqrt(0.5)),
     seed: int | None = None,
 ) -> dict[str, Array]:
-    """Simulate a baseline N(10, 1) that is the same in every condition: contrasts are null."""
+    """Simulate a baseline N(10, 1) that is the same in every condition: contrasts are null.
+
+    Parameters
+    ----------
+    nsamp, ncond : int
+        Effects and conditions.
+    err_sd : float
+        Standard error. Default the square root of 1/2.
+    seed : int, optional
+
+    Returns
+    -------
+    dict
+        ``B`` (truth), ``Bhat`` and ``Shat``, (nsamp, ncond) arrays.
+    """
     random = np.random.default_rng(seed)
     baseline = 10 + random.standard_normal((nsamp, 1))
     return _observed(np.repeat(baseline, ncond, axis=1), err_sd, random)
@@ -82,7 +103,18 @@ def sim_contrast2(
 ) -> dict[str, Array]:
     """Simulate a baseline with deviations in a tenth of the effects; the last condition has none.
 
-    A third of the deviations are independent, a third identical, the rest in condition 1 alone.
+    A third of the deviations are independent, a third identical, the rest in condition 1 alone;
+    all are N(0, 1).
+
+    Parameters
+    ----------
+    nsamp, ncond, err_sd, seed
+        As in `sim_contrast1`.
+
+    Returns
+    -------
+    dict
+        ``B`` (truth), ``Bhat`` and ``Shat``, (nsamp, ncond) arrays; null effects come first.
     """
     random = np.random.default_rng(seed)
     effects = np.repeat(10 + random.standard_normal((nsamp, 1)), ncond, axis=1)
@@ -105,33 +137,40 @@ def simulate_effects(
     error_spread: float = 0.0,
     missing: float = 0.0,
     seed: int | None = None,
-) -> dict[str, Array]:
+) -> dict[str, NDArray[Any]]:
     """Simulate effects from a mixture of covariances, observed with error.
 
     Parameters
     ----------
     n_effects : int
     covariances : mapping of str to (R, R) array
+        Prior covariances of the effects, positive semi-definite.
     weights : mapping of str to float
         Share of each covariance; the rest of the effects are null.
     error_correlation : (R, R) array, optional
+        Default the identity.
     error_spread : float
-        Standard deviation of the logarithm of the standard errors.
+        Standard deviation of the logarithm of the standard errors, whose median is 1. Default 0:
+        every standard error is 1.
     missing : float
-        Share of cells that are missing (NaN in ``Bhat`` and ``Shat``).
+        Share of cells that are missing (NaN in ``Bhat`` and ``Shat``), from 0 to 1.
     seed : int, optional
 
     Returns
     -------
     dict
-        ``B``, ``Bhat``, ``Shat`` (J, R) and ``component`` (J,): the index of the covariance, -1
-        for the null.
+        ``B`` (truth), ``Bhat``, ``Shat`` (J, R), and ``component`` (J,): the index of the
+        covariance an effect was drawn from, -1 for the null.
+
+    Raises
+    ------
+    OptionError, ShapeError
+        The weights or the missing share are out of range, a weight has no covariance, or the
+        matrices have different sizes.
     """
+    matrices = _checked_mixture(covariances, weights, error_correlation, missing)
     random = np.random.default_rng(seed)
-    matrices = {name: np.asarray(U, dtype=np.float64) for name, U in covariances.items()}
     shares = np.array([weights.get(name, 0.0) for name in matrices])
-    if np.any(shares < 0) or shares.sum() > 1 + 1e-12:
-        raise OptionError("weights must not be negative and must sum to at most 1.")
     width = len(next(iter(matrices.values())))
     chosen = random.choice(
         len(shares) + 1, n_effects, p=np.append(shares, max(1 - shares.sum(), 0.0))
@@ -143,7 +182,7 @@ def simulate_effects(
         factor = vectors * np.sqrt(np.maximum(values, 0.0))
         rows = np.flatnonzero(chosen == k)
         effects[rows] = random.standard_normal((len(rows), width)) @ factor.T
-    V = np.eye(width) if error_correlation is None else np.asarray(error_correlation)
+    V = np.eye(width) if error_correlation is None else np.asarray(error_correlation, float)
     shat = np.exp(error_spread * random.standard_normal((n_effects, width)))
     noise = random.standard_normal((n_effects, width)) @ np.linalg.cholesky(V).T
     bhat = effects + shat * noise
@@ -151,4 +190,29 @@ def simulate_effects(
         holes = random.random((n_effects, width)) < missing
         bhat[holes] = np.nan
         shat[holes] = np.nan
-    return {"B": effects, "Bhat": bhat, "Shat": shat, "component": chosen.astype(np.float64)}
+    return {"B": effects, "Bhat": bhat, "Shat": shat, "component": chosen}
+
+
+def _checked_mixture(
+    covariances: Mapping[str, ArrayLike],
+    weights: Mapping[str, float],
+    error_correlation: ArrayLike | None,
+    missing: float,
+) -> dict[str, Array]:
+    """Return the covariances as arrays, or say what does not fit together."""
+    matrices = {name: np.asarray(U, dtype=np.float64) for name, U in covariances.items()}
+    if not matrices:
+        raise OptionError("covariances is empty: give at least one (its weight may be 0).")
+    width = len(next(iter(matrices.values())))
+    others = {} if error_correlation is None else {"error_correlation": error_correlation}
+    for name, U in {**matrices, **others}.items():
+        if np.shape(U) != (width, width):
+            raise ShapeError(f"{name} has shape {np.shape(U)}; expected {(width, width)}.")
+    if unknown := sorted(set(weights) - set(matrices)):
+        raise OptionError(f"weights names {', '.join(unknown)}, which is no covariance.")
+    shares = np.array(list(weights.values()), dtype=np.float64)
+    if np.any(shares < 0) or shares.sum() > 1 + 1e-12:
+        raise OptionError("weights must not be negative and must sum to at most 1.")
+    if not 0 <= missing <= 1:
+        raise OptionError(f"missing is {missing:g}; it must be from 0 to 1.")
+    return matrices

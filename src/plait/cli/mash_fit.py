@@ -1,0 +1,211 @@
+"""The commands that fit: ``plait mash fit``, ``apply`` and ``onebyone``."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from plait.cli import options
+from plait.cli.console import announce_compilation, say, session
+from plait.cli.inputs import load_covariances, load_data, split_numbers
+from plait.cli.options import MODEL
+from plait.cli.outputs import check_target, write_result
+
+if TYPE_CHECKING:
+    from plait.mash.data import MashData
+    from plait.mash.results import MashResult
+
+
+def fit(
+    out: options.OutPrefix,
+    bhat: options.Bhat = None,
+    shat: options.Shat = None,
+    effects: options.EffectsStore = None,
+    conditions: options.Conditions = None,
+    v: options.V = None,
+    missing: options.MissingCells = None,
+    zero_shat_reset: options.ZeroShat = 0.0,
+    zero_bhat_shat_reset: options.ZeroBoth = 0.0,
+    alpha: options.Alpha = 0.0,
+    ulist: options.Ulist = None,
+    cov_methods: options.CovMethods = None,
+    grid: options.Grid = None,
+    gridmult: options.Gridmult = 2**0.5,
+    no_normalize_u: options.NoNormalizeU = False,
+    no_pointmass: options.NoPointmass = False,
+    prior: options.PriorOfWeights = options.Prior.NULLBIASED,
+    nullweight: options.Nullweight = 10.0,
+    optmethod: options.Optmethod = options.Optimiser.MIXSQP,
+    pi_thresh: options.PiThresh = 1e-10,
+    posterior_samples: options.PosteriorSamples = 0,
+    outputlevel: options.OutputLevel = 2,
+    output_lfdr: options.OutputLfdr = False,
+    overwrite: options.Overwrite = False,
+    chunk_size: options.ChunkSize = 250_000,
+    train_size: options.TrainSize = None,
+    select_method: options.SelectMethod = options.Selection.TOPZ_RANDOM,
+    background_fraction: options.BackgroundFraction = 0.2,
+    weighting: options.Weights = options.Weighting.INCLUSION,
+    seed: options.Seed = 123,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Learn from all effects how they are shared, and write what that says about each of them."""
+    check_target(out, overwrite)
+    model: dict[str, Any] = {
+        "grid": split_numbers(grid, "--grid"),
+        "gridmult": gridmult,
+        "normalizeU": not no_normalize_u,
+        "usepointmass": not no_pointmass,
+        "prior": str(prior),
+        "nullweight": nullweight,
+        "optmethod": str(optmethod),
+    }
+    outputs: dict[str, Any] = {
+        "pi_thresh": pi_thresh,
+        "posterior_samples": posterior_samples,
+        "seed": seed,
+        "outputlevel": outputlevel,
+        "output_lfdr": output_lfdr,
+    }
+    selection: dict[str, Any] = {
+        "select_method": str(select_method),
+        "background_fraction": background_fraction,
+        "weighting": str(weighting),
+    }
+    with session(threads, quiet, debug):
+        data = load_data(
+            bhat, shat, effects, v, alpha=alpha, conditions=conditions, missing=missing,
+            zero_shat_reset=zero_shat_reset, zero_bhat_shat_reset=zero_bhat_shat_reset,
+            quiet=quiet,
+        )  # fmt: skip
+        matrices = load_covariances(data, ulist, cov_methods)
+        announce_compilation(quiet)
+        is_large = 0 < chunk_size < data.n_effects and outputlevel <= 2 and not posterior_samples
+        trained_on = None
+        if train_size is not None or is_large:
+            trained_on = chunk_size if train_size is None else train_size
+        result = _fit(data, matrices, trained_on, selection, model, outputs)
+        if is_large:
+            result = replace(result, posterior_weights=None, component_index=None)
+        about: dict[str, Any] = {"seed": seed, "train_size": trained_on or data.n_effects}
+        chosen = selection if trained_on is not None else dict.fromkeys(selection)
+        written = write_result(result, out, overwrite, "fit", about | chosen)
+    _tell(quiet, result, written)
+
+
+def _fit(
+    data: "MashData",
+    matrices: dict[str, Any],
+    trained_on: int | None,
+    selection: dict[str, Any],
+    model: dict[str, Any],
+    outputs: dict[str, Any],
+) -> "MashResult":
+    """Fit on all effects, or on some and apply to all."""
+    from plait.mash import mash, mash_train_apply
+
+    if trained_on is None:
+        return mash(data, matrices, chunk_size=None, **model, **outputs)
+    study = mash_train_apply(
+        data,
+        matrices,
+        n_train=trained_on,
+        select_seed=outputs["seed"],
+        **selection,
+        train_mash_kwargs=model | {"pi_thresh": outputs["pi_thresh"]},
+        apply_mash_kwargs=outputs,
+    )
+    return replace(study.apply_result, optim=study.train_result.optim)
+
+
+def _tell(quiet: bool, result: "MashResult", written: list[str]) -> None:
+    say(quiet, result.summary())
+    say(quiet, f"written: {' · '.join(written)}")
+
+
+def apply(
+    g: Annotated[
+        Path,
+        typer.Option(
+            "--g",
+            metavar="FILE",
+            help="The prior: .npz of 'plait mash fit', or of FittedG.save.",
+            rich_help_panel=MODEL,
+        ),
+    ],
+    out: options.OutPrefix,
+    bhat: options.Bhat = None,
+    shat: options.Shat = None,
+    effects: options.EffectsStore = None,
+    conditions: options.Conditions = None,
+    v: options.V = None,
+    missing: options.MissingCells = None,
+    zero_shat_reset: options.ZeroShat = 0.0,
+    zero_bhat_shat_reset: options.ZeroBoth = 0.0,
+    alpha: options.Alpha = 0.0,
+    pi_thresh: options.PiThresh = 1e-10,
+    posterior_samples: options.PosteriorSamples = 0,
+    outputlevel: options.OutputLevel = 2,
+    output_lfdr: options.OutputLfdr = False,
+    overwrite: options.Overwrite = False,
+    seed: options.Seed = 123,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Compute the posterior of effects, old or new, under a prior that was fitted before."""
+    check_target(out, overwrite)
+    with session(threads, quiet, debug):
+        from plait.mash import FittedG, apply_mash_prior
+
+        prior = FittedG.load(g)
+        data = load_data(
+            bhat, shat, effects, v, alpha=alpha, conditions=conditions, missing=missing,
+            zero_shat_reset=zero_shat_reset, zero_bhat_shat_reset=zero_bhat_shat_reset,
+            quiet=quiet,
+        )  # fmt: skip
+        announce_compilation(quiet)
+        outputs = {
+            "pi_thresh": pi_thresh,
+            "posterior_samples": posterior_samples,
+            "seed": seed,
+            "outputlevel": outputlevel,
+            "output_lfdr": output_lfdr,
+        }
+        result = apply_mash_prior(data, prior, mash_kwargs=outputs)
+        written = write_result(result, out, overwrite, "apply", {"seed": seed, "g": str(g)})
+    _tell(quiet, result, written)
+
+
+def onebyone(
+    out: options.OutPrefix,
+    bhat: options.Bhat = None,
+    shat: options.Shat = None,
+    effects: options.EffectsStore = None,
+    conditions: options.Conditions = None,
+    v: options.V = None,
+    missing: options.MissingCells = None,
+    zero_shat_reset: options.ZeroShat = 0.0,
+    zero_bhat_shat_reset: options.ZeroBoth = 0.0,
+    alpha: options.Alpha = 0.0,
+    overwrite: options.Overwrite = False,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Analyse every condition by itself: the screen that finds strong effects, not the result."""
+    check_target(out, overwrite)
+    with session(threads, quiet, debug):
+        from plait.mash import mash_1by1
+
+        data = load_data(
+            bhat, shat, effects, v, alpha=alpha, conditions=conditions, missing=missing,
+            zero_shat_reset=zero_shat_reset, zero_bhat_shat_reset=zero_bhat_shat_reset,
+            quiet=quiet,
+        )  # fmt: skip
+        result = mash_1by1(data)
+        written = write_result(result, out, overwrite, "onebyone", {})
+    _tell(quiet, result, written)

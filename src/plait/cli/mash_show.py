@@ -1,0 +1,249 @@
+"""The commands that show what was found: tables and figures of a result."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from plait.cli import check as installation
+from plait.cli import options
+from plait.cli.console import say, session
+from plait.cli.options import INPUT, MODEL, OUTPUT
+from plait.cli.outputs import FIGURES, TABLES, check_file, write_matrix, write_table
+from plait.cli.results import named_row, read_result
+from plait.errors import OutputError
+
+if TYPE_CHECKING:
+    from plait.mash.results import MashResult
+
+FigureOut = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        metavar="FILE",
+        help="The figure: .png, .pdf or .svg.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
+
+def sharing(
+    result: options.ResultFile,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="A table (.csv, .tsv, .npy) or a figure (.png, .pdf, .svg).",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    factor: options.Factor = 0.5,
+    lfsr_thresh: options.LfsrThresh = 0.05,
+    from_samples: Annotated[
+        bool,
+        typer.Option(
+            "--from-samples",
+            help="Average over posterior draws (fit with --posterior-samples).",
+            rich_help_panel=MODEL,
+        ),
+    ] = False,
+    cluster: Annotated[
+        bool | None,
+        typer.Option(
+            show_default="above 8 conditions",
+            help="In the figure: put conditions that share much next to each other.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show how much of their effects each pair of conditions shares."""
+    if out is not None:
+        check_file(out, (".csv", ".tsv", ".npy", *FIGURES), overwrite)
+    with session(None, quiet, debug):
+        from plait.mash import get_pairwise_sharing, get_pairwise_sharing_from_samples
+
+        loaded = read_result(result)
+        measure = get_pairwise_sharing_from_samples if from_samples else get_pairwise_sharing
+        matrix = measure(loaded, factor, lfsr_thresh)
+        if out is not None and out.suffix.lower() in FIGURES:
+            from plait import plot
+
+            use_no_window()
+            axes = plot.sharing(matrix, loaded.condition_names, cluster=cluster, caption=True)
+            plot.save_figure(axes, out, overwrite)
+        elif out is not None:
+            write_matrix(out, matrix, loaded.condition_names, overwrite)
+    show_matrix(quiet, matrix, loaded.condition_names)
+    if out is not None:
+        say(quiet, f"written: {out}")
+
+
+def significant(
+    result: options.ResultFile,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="The table: .csv, .tsv or .parquet.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    lfsr_thresh: options.LfsrThresh = 0.05,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """List the significant effects, the surest first: one row per effect and condition."""
+    if out is not None:
+        check_file(out, TABLES, overwrite)
+    with session(None, quiet, debug):
+        loaded = read_result(result)
+        frame = significant_frame(loaded, lfsr_thresh)
+        if out is not None:
+            write_table(out, frame, overwrite)
+    n_rows = frame["effect"].n_unique()
+    say(quiet, f"{n_rows:,} of {loaded.n_effects:,} effects have lfsr < {lfsr_thresh:g} somewhere")
+    for row in frame.head(10).iter_rows():
+        say(quiet, "  " + "  ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row))
+    if out is not None:
+        say(quiet, f"written: {out}")
+
+
+def significant_frame(result: "MashResult", level: float) -> Any:
+    """Return the cells with a small lfsr as a polars table, sorted by it."""
+    import polars as pl
+
+    columns = ("posterior_mean", "posterior_sd", "lfsr")
+    frame = result.to_frame()
+    labels = [name for name in frame.columns[:2]]
+    return (
+        frame.select(*labels, *columns)
+        .rename({labels[1]: "condition"})
+        .filter(pl.col("lfsr") < level)
+        .sort("lfsr", maintain_order=True)
+    )
+
+
+def plot_meta(
+    result: options.ResultFile,
+    effect: Annotated[
+        str,
+        typer.Option(
+            "--effect",
+            metavar="NAME",
+            help="The effect: its name, or its row number from 0.",
+            rich_help_panel=INPUT,
+        ),
+    ],
+    out: FigureOut,
+    ci: Annotated[
+        float,
+        typer.Option(help="Half length of the bars in posterior sd.", rich_help_panel=OUTPUT),
+    ] = 1.96,
+    boxes: Annotated[
+        bool,
+        typer.Option("--boxes", help="Squares with an area by precision.", rich_help_panel=OUTPUT),
+    ] = False,
+    xlab: Annotated[str, typer.Option(rich_help_panel=OUTPUT, help="Axis.")] = "Effect size",
+    ylab: Annotated[str, typer.Option(rich_help_panel=OUTPUT, help="Axis.")] = "Condition",
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Draw a forest plot of one effect: what it is in every condition, and how sure that is."""
+    check_file(out, FIGURES, overwrite)
+    with session(None, quiet, debug):
+        from plait import plot
+        from plait.mash import mash_plot_meta
+
+        loaded = read_result(result)
+        row = named_row(loaded, effect)
+        use_no_window()
+        axes = mash_plot_meta(loaded, row, xlab, ylab, ci=ci, boxes=boxes, caption=True)
+        plot.save_figure(axes, out, overwrite)
+        say(quiet, f"written: {out}")
+
+
+def plots(
+    result: options.ResultFile,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="FOLDER", help="Folder for the figures.", rich_help_panel=OUTPUT
+        ),
+    ],
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Draw sharing, mixture weights, patterns and the surest effect, each to a .png file."""
+    names = ("sharing.png", "weights.png", "patterns.png", "forest.png")
+    check_folder(out, names, overwrite)
+    with session(None, quiet, debug):
+        from plait import plot
+        from plait.mash import plots as figures
+        from plait.mash.results import FittedG
+
+        loaded = read_result(result)
+        use_no_window()
+        drawn = {
+            "sharing.png": figures.plot_sharing(loaded, caption=True),
+            "forest.png": figures.mash_plot_meta(loaded, surest(loaded), caption=True),
+        }
+        if isinstance(loaded.fitted_g, FittedG):
+            drawn["weights.png"] = figures.plot_weights(loaded, caption=True)
+            drawn["patterns.png"] = figures.plot_patterns(loaded, caption=True)[0]
+        out.mkdir(exist_ok=True)
+        for name, axes in drawn.items():
+            plot.save_figure(axes, out / name, overwrite)
+        say(quiet, f"written: {' · '.join(str(out / name) for name in drawn)}")
+
+
+def check(debug: options.Debug = False) -> None:
+    """Check the installation: versions, compiled kernels, threads, and a small fit."""
+    installation.check(debug)
+
+
+def surest(result: "MashResult") -> int:
+    """Return the effect with the smallest lfsr in all conditions together."""
+    import numpy as np
+
+    return int(np.argmin(np.asarray(result.lfsr).mean(axis=1)))
+
+
+def check_folder(folder: Path, names: tuple[str, ...], overwrite: bool) -> None:
+    """Refuse a folder in which the files cannot be written."""
+    from plait.io import check_writable
+
+    if folder.is_dir():
+        for name in names:
+            check_writable(folder / name, overwrite)
+    elif folder.exists():
+        raise OutputError(f"{folder} is a file; give a folder.")
+    else:
+        check_writable(folder)
+
+
+def use_no_window() -> None:
+    """Draw into files: a command must not need a display."""
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        return  # the figure itself says what to install
+    matplotlib.use("Agg")
+
+
+def show_matrix(quiet: bool, matrix: Any, names: Any) -> None:
+    """Print an R x R matrix with labels, where it fits a screen."""
+    labels = [str(i + 1) for i in range(len(matrix))] if names is None else [str(n) for n in names]
+    if len(labels) > 12:
+        return
+    width = max(6, *(len(label) for label in labels)) + 2
+    say(quiet, " " * width + "".join(f"{label:>{width}}" for label in labels))
+    for label, row in zip(labels, matrix, strict=True):
+        say(quiet, f"{label:<{width}}" + "".join(f"{value:>{width}.2f}" for value in row))
