@@ -1,7 +1,9 @@
+"""Simulators plant what they say."""
+
 import numpy as np
 import pytest
 
-from plait.errors import OptionError
+from plait.errors import InputError
 from plait.simulate import (
     sim_contrast1,
     sim_contrast2,
@@ -42,5 +44,43 @@ def test_planted_mixture():
     holes = np.isnan(sim["Bhat"])
     assert abs(holes.mean() - 0.1) < 0.01
     np.testing.assert_array_equal(holes, np.isnan(sim["Shat"]))
-    with pytest.raises(OptionError, match="at most 1"):
-        simulate_effects(5, {"a": np.eye(2)}, {"a": 1.5})
+
+
+def test_planted_moments():
+    U = np.array([[2.0, 1.0], [1.0, 1.0]])
+    V = np.array([[1.0, 0.6], [0.6, 1.0]])
+    sim = simulate_effects(
+        100_000, {"only": U}, {"only": 1.0}, error_correlation=V, error_spread=0.3, seed=4
+    )
+    np.testing.assert_allclose(np.cov(sim["B"], rowvar=False), U, atol=0.05)
+    z = (sim["Bhat"] - sim["B"]) / sim["Shat"]
+    np.testing.assert_allclose(np.cov(z, rowvar=False), V, atol=0.03)
+    assert np.log(sim["Shat"]).std() == pytest.approx(0.3, abs=0.01)
+
+
+def test_contrast_deviations_are_of_three_kinds():
+    sim = sim_contrast2(1000, 5, seed=1)
+    deviation = sim["B"] - sim["B"][:, [4]]
+    assert not deviation[:900].any()
+    assert np.all(np.ptp(deviation[900:933, :4], axis=1) > 0)
+    np.testing.assert_allclose(np.ptp(deviation[933:966, :4], axis=1), 0, atol=1e-12)
+    np.testing.assert_allclose(deviation[966:, 1:], 0, atol=1e-12)
+    assert np.all(deviation[966:, 0] != 0)
+    assert np.all(sim["Shat"] == np.sqrt(0.5))
+
+
+@pytest.mark.parametrize(
+    ("covariances", "weights", "options", "fragment"),
+    [
+        ({"a": np.eye(2)}, {"a": 1.5}, {}, "at most 1"),
+        ({"a": np.eye(2)}, {"a": -0.1}, {}, "negative"),
+        ({"a": np.eye(2)}, {"b": 0.1}, {}, "no covariance"),
+        ({}, {}, {}, "empty"),
+        ({"a": np.eye(2), "b": np.eye(3)}, {}, {}, "b has shape"),
+        ({"a": np.eye(2)}, {}, {"error_correlation": np.eye(3)}, "error_correlation has shape"),
+        ({"a": np.eye(2)}, {}, {"missing": 2}, "missing is 2"),
+    ],
+)
+def test_bad_mixtures(covariances, weights, options, fragment):
+    with pytest.raises(InputError, match=fragment):
+        simulate_effects(5, covariances, weights, **options)

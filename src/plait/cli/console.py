@@ -102,12 +102,13 @@ def _write_error(text: str) -> None:
 
 
 class _StageLines:
-    """Progress where stderr is not a terminal: one line per stage, when it is over."""
+    """Progress where stderr is not a terminal: one line per stage, when it is first over."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._label, self._total, self._seconds, self._note = "", 0, 0.0, ""
         self._started = 0.0
+        self._told: set[str] = set()
 
     def begin(self, label: str, total: int) -> int:
         if label != self._label:
@@ -129,7 +130,8 @@ class _StageLines:
         print(text, file=self._stream, flush=True)
 
     def _flush(self) -> None:
-        if self._label:
+        if self._label and self._label not in self._told:
+            self._told.add(self._label)
             total = f"{self._total:,}" if self._total else ""
             line = f"{self._label:<26} {total:>10}  {self._seconds:6.1f} s  {self._note}"
             print(line.rstrip(), file=self._stream, flush=True)
@@ -260,12 +262,15 @@ def describe(error: BaseException) -> str:
     return " ".join(text.split())
 
 
+INTERRUPTED = 130
+
+
 def exit_status(error: BaseException) -> int:
     """Return the exit status of an error: 2 bad input or usage, 3 no usable result, else 1."""
     from plait.errors import ConvergenceError, InputError, OutputError
 
     if isinstance(error, KeyboardInterrupt):
-        return 130
+        return INTERRUPTED
     if isinstance(error, OutputError) and isinstance(error.__cause__, OSError):
         return 1  # the disk is full: nothing is wrong with the input
     if isinstance(error, InputError) or hasattr(error, "format_message"):

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from plait.cli import check, demo, mash
-from plait.cli.console import exit_status, report_error
+from plait.cli.console import INTERRUPTED, exit_status, report_error
 
 QUESTIONS = (
     ("which effects are real, and where are they shared?", "plait mash"),
@@ -27,6 +27,8 @@ class Program(TyperGroup):
         extra["standalone_mode"] = False
         try:
             status = super().main(args=given, prog_name=prog_name or "plait", **extra)
+            if status == INTERRUPTED:  # Typer has turned Ctrl-C into a status
+                report_error(KeyboardInterrupt())
         except (Exception, KeyboardInterrupt) as error:
             if "--debug" in given:
                 import traceback

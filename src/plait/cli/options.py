@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 INPUT, MODEL, OUTPUT, RUN = "Input", "Model", "Output", "Run"
 
@@ -173,8 +174,9 @@ CovMethods = Annotated[
         "--cov-methods",
         metavar="LIST",
         panel=MODEL,
-        show_default="identity,singletons,equal_effects,simple_het",
-        help="Canonical covariance matrices, separated by commas; 'all' for all four kinds.",
+        show_default="all, or none with --ulist",
+        help="Canonical covariance matrices, separated by commas: identity, singletons, "
+        "equal_effects, simple_het; all or none of them.",
     ),
 ]
 Nullweight = Annotated[
@@ -341,6 +343,18 @@ LfsrThresh = Annotated[
 ]
 
 
+class PanelledCommand(TyperCommand):
+    """A command whose help shows its panels in the order in which one thinks of them."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the options, Input first; those without a panel come last."""
+        order = {panel: place for place, panel in enumerate((INPUT, MODEL, OUTPUT, RUN))}
+        return sorted(
+            super().get_params(ctx),
+            key=lambda option: order.get(getattr(option, "rich_help_panel", None) or "", 9),
+        )
+
+
 def documented(
     app: typer.Typer, name: str, function: Callable[..., Any], example: str, docs: str
 ) -> None:
@@ -350,4 +364,4 @@ def documented(
     """
     sentence = (function.__doc__ or "").strip()
     text = f"{sentence}\n\n\b\nExample: {example}"
-    app.command(name, help=text, epilog=f"Docs: {docs}")(function)
+    app.command(name, cls=PanelledCommand, help=text, epilog=f"Docs: {docs}")(function)

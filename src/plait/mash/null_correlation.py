@@ -1,8 +1,10 @@
 """The correlation of the errors, estimated from effects that are (nearly) null."""
 
+import time
 import warnings
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +13,7 @@ from scipy.special import ndtr
 
 from plait.errors import InputError, ModelWarning, OptionError
 from plait.execution.threads import single_threaded_blas, use_threads
+from plait.io.result import Result
 from plait.mash.checks import regularize_cov
 from plait.mash.data import MashData, mash_update_data
 from plait.mash.model import mash
@@ -18,6 +21,7 @@ from plait.mash.posterior import correlation_from_moment, error_second_moment
 from plait.mash.results import MashResult, as_prior
 from plait.numerics.bivariate_normal import bivariate_normal_cdf
 from plait.numerics.linalg import cov_to_cor, project_positive_definite, symmetrise
+from plait.provenance import Provenance
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -169,8 +173,8 @@ def _truncated_correlation(x: Array, y: Array, bound: float) -> float:
     return float(minimize_scalar(negative, bounds=(-0.999, 0.999), method="bounded").x)
 
 
-@dataclass(frozen=True, eq=False)
-class NullCorrelationFit:
+@dataclass(frozen=True, eq=False, repr=False)
+class NullCorrelationFit(Result):
     """Outcome of `mash_estimate_corr_em`.
 
     Attributes
@@ -181,15 +185,26 @@ class NullCorrelationFit:
     loglik : (niter,) array
         Log-likelihoods of the initial and every accepted V.
     niter : int
-    trace : list of (R, R) arrays
-        With ``track_fit``, the accepted V.
+    trace : (niter, R, R) array or None
+        With ``track_fit``, the initial and every accepted V.
+    condition_names : tuple of str or None
     """
+
+    dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "V": ("contexts", "contexts"),
+        "loglik": ("iterations",),
+        "trace": ("iterations", "contexts", "contexts"),
+    }
+    label_fields: ClassVar[Mapping[str, str]] = {"contexts": "condition_names"}
+    frame_dims: ClassVar[tuple[str, ...]] = ("iterations",)
 
     V: Array
     mash_model: MashResult
     loglik: Array
     niter: int
-    trace: list[Array] = field(default_factory=list)
+    trace: Array | None = None
+    condition_names: tuple[str, ...] | None = None
+    provenance: Provenance | None = None
 
 
 def mash_estimate_corr_em(
@@ -245,6 +260,7 @@ def mash_estimate_corr_em(
     """
     if data.L is not None:
         raise OptionError("the error correlation cannot be estimated from contrasts.")
+    started = time.perf_counter()
     if max_iter < 0:
         raise OptionError(f"max_iter is {max_iter}; it cannot be negative.")
     data = _without_filled_cells(data)
@@ -252,29 +268,41 @@ def mash_estimate_corr_em(
     outputs = {name: mash_kwargs.pop(name) for name in _OUTPUTS & set(mash_kwargs)}
     options = {"chunk_size": None, **mash_kwargs, "prior": prior, "outputlevel": 1}
     data = mash_update_data(data, V=V)
-    model = mash(data, Ulist, **options)
-    path, trace = [model.loglik], [V]
-    for _ in range(max_iter):
-        fitted = as_prior(model)
-        with use_threads(mash_kwargs.get("n_jobs")):
+    with use_threads(mash_kwargs.get("n_jobs")), single_threaded_blas():
+        model = mash(data, Ulist, **options)
+        path, trace = [model.loglik], [V]
+        for _ in range(max_iter):
+            fitted = as_prior(model)
             moment, count = error_second_moment(data, fitted.components, fitted.pi)
-        proposal = symmetrise(correlation_from_moment(moment, count, est_cor))
-        candidate = mash_update_data(data, V=proposal)
-        refit = mash(candidate, Ulist, **options)
-        gain = refit.loglik - path[-1]
-        if gain < 0:
-            break
-        V, data, model = proposal, candidate, refit
-        path.append(model.loglik)
-        trace.append(V)
-        if gain <= tol:
-            break
+            proposal = symmetrise(correlation_from_moment(moment, count, est_cor))
+            candidate = mash_update_data(data, V=proposal)
+            refit = mash(candidate, Ulist, **options)
+            gain = refit.loglik - path[-1]
+            if gain < 0:
+                break
+            V, data, model = proposal, candidate, refit
+            path.append(model.loglik)
+            trace.append(V)
+            if gain <= tol:
+                break
     if not details:
         return V
     final = mash(data, g=model, fixg=True, n_jobs=mash_kwargs.get("n_jobs"), **outputs)
     # The weights were found in the last fit: its certificate belongs to the result.
     final = replace(final, optim=model.optim)
-    return NullCorrelationFit(V, final, np.array(path), len(path), trace if track_fit else [])
+    return NullCorrelationFit(
+        V,
+        final,
+        np.array(path),
+        len(path),
+        np.stack(trace) if track_fit else None,
+        data.condition_names,
+        Provenance(
+            "mash_estimate_corr_em",
+            options={"max_iter": max_iter, "tol": tol, "est_cor": est_cor},
+            seconds=time.perf_counter() - started,
+        ),
+    )
 
 
 _OUTPUTS = {"A", "outputlevel", "output_lfdr", "pi_thresh", "posterior_samples", "seed"}
