@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plait.errors import ConvergenceWarning, InputError, OptionError, ShapeError
-from plait.numerics.mixture_weights import fit_mixture_weights, mixsqp, optimize_pi
+from plait.numerics.mixsqp import mixsqp, optimize_pi
+from plait.numerics.mixture_weights import fit_mixture_weights
 from tests.reference_files import load
 
 

@@ -78,7 +78,7 @@ from plait.mash.workflow import (
     mash_train_apply,
     select_training_effects,
 )
-from plait.numerics.mixture_weights import MixsqpResult, mixsqp, optimize_pi
+from plait.numerics.mixsqp import MixsqpResult, mixsqp, optimize_pi
 from plait.simulate.effects import sim_contrast1, sim_contrast2, simple_sims, simple_sims2
 
 __all__ = [

@@ -10,13 +10,6 @@ import math
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
-
-from plait.numerics.random import fill_normals, uniform
-
-Array = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 _LOG_2PI = math.log(2.0 * math.pi)
 _SQRT_HALF = math.sqrt(0.5)
@@ -25,7 +18,7 @@ _ROUNDING = 1e-13
 
 
 @njit(nogil=True, cache=True)
-def _factor_errors(sigma, observed, index, chol):  # type: ignore[no-untyped-def]
+def factor_errors(sigma, observed, index, chol):  # type: ignore[no-untyped-def]
     """Cholesky factor of the observed block; returns its size, whether diagonal, and PD."""
     m = 0
     for r in range(observed.shape[0]):
@@ -53,7 +46,7 @@ def _factor_errors(sigma, observed, index, chol):  # type: ignore[no-untyped-def
 
 
 @njit(nogil=True, cache=True)
-def _whiten(chol, m, diagonal, vector, index, out):  # type: ignore[no-untyped-def]
+def whiten(chol, m, diagonal, vector, index, out):  # type: ignore[no-untyped-def]
     """Solve ``M out = vector[index]``."""
     for i in range(m):
         total = vector[index[i]]
@@ -136,7 +129,7 @@ def _grid_forms(a, size, v, off, scales, first, last, log_det, quad, pivot, carr
 def _project(factors, start, rank, chol, m, diagonal, index, out):  # type: ignore[no-untyped-def]
     """Fill ``out[:rank, :m]`` with the rows of ``N^T``."""
     for c in range(rank):
-        _whiten(chol, m, diagonal, factors[start + c], index, out[c])
+        whiten(chol, m, diagonal, factors[start + c], index, out[c])
 
 
 @njit(nogil=True, cache=True)
@@ -171,10 +164,10 @@ def row_log_likelihoods(  # type: ignore[no-untyped-def]
     )
     index = np.zeros(width, dtype=np.int64)
     for j in range(n):
-        m, diagonal, positive = _factor_errors(sigma[j], observed[j], index, chol)
+        m, diagonal, positive = factor_errors(sigma[j], observed[j], index, chol)
         if not positive:
             return j
-        _whiten(chol, m, diagonal, bhat[j], index, y)
+        whiten(chol, m, diagonal, bhat[j], index, y)
         base = -0.5 * m * _LOG_2PI
         yy = 0.0
         for i in range(m):
@@ -374,7 +367,7 @@ def common_posterior(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _component(  # type: ignore[no-untyped-def]
+def component_posterior(  # type: ignore[no-untyped-def]
     factors, start, rank, scale, chol, m, diagonal, index, y, projected, h, t
 ):
     """Posterior of the coefficients of one component: ``t`` their mean, ``h`` the factor C.
@@ -415,7 +408,7 @@ def _component(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _outward(factors, start, rank, back, use_map, output_map, outward, alive):  # type: ignore[no-untyped-def]
+def outward_factor(factors, start, rank, back, use_map, output_map, outward, alive):  # type: ignore[no-untyped-def]
     """Factor rows of the output coordinates, and which of them the component can move.
 
     ``outward[c, q] = sum_i A_qi back_i F_ic``. With a map, a row that cancels to rounding is zero.
@@ -478,8 +471,8 @@ def row_posterior(  # type: ignore[no-untyped-def]
     for j in range(bhat.shape[0]):
         if not select[j]:
             continue
-        m, diagonal, _ = _factor_errors(sigma[j], observed[j], index, chol)
-        _whiten(chol, m, diagonal, bhat[j], index, y)
+        m, diagonal, _ = factor_errors(sigma[j], observed[j], index, chol)
+        whiten(chol, m, diagonal, bhat[j], index, y)
         count = _sort_components(weights, first + j, order)
         neg[:] = 0.0
         pos[:] = 0.0
@@ -501,7 +494,7 @@ def row_posterior(  # type: ignore[no-untyped-def]
             if k >= 0 and scales[component] > 0.0:
                 start, rank = offsets[k], offsets[k + 1] - offsets[k]
                 scale = scales[component]
-                _component(
+                component_posterior(
                     factors,
                     start,
                     rank,
@@ -515,7 +508,7 @@ def row_posterior(  # type: ignore[no-untyped-def]
                     h,
                     t,
                 )
-                _outward(factors, start, rank, back[j], use_map, output_map, outward, alive)
+                outward_factor(factors, start, rank, back[j], use_map, output_map, outward, alive)
                 for q in range(width):
                     for r in range(rank):
                         ms[used, q] += outward[r, q] * t[r]
@@ -542,87 +535,3 @@ def row_posterior(  # type: ignore[no-untyped-def]
             for q in range(width):
                 for s in range(width):
                     cov[j, q, s] -= mean[j, q] * mean[j, s]
-
-
-@njit(nogil=True, cache=True)
-def draw_posterior(  # type: ignore[no-untyped-def]
-    bhat,
-    sigma,
-    observed,
-    back,
-    weights,
-    first,
-    item,
-    bases,
-    scales,
-    factors,
-    offsets,
-    use_map,
-    output_map,
-    key,
-    draws,
-):
-    """Fill ``draws`` (rows, Q, M) with draws from the posterior mixture of every row."""
-    components = weights.shape[0]
-    n, width, count = draws.shape
-    size = bhat.shape[1]
-    chol, projected, h = np.zeros((size, size)), np.zeros((size, size)), np.zeros((size, size))
-    y, t, x = np.zeros(size), np.zeros(size), np.zeros(size + 1)
-    outward, alive = np.zeros((size, width)), np.zeros(width, dtype=np.bool_)
-    index = np.zeros(size, dtype=np.int64)
-    chosen = np.zeros(count, dtype=np.int64)
-    counter, words = np.zeros(4, dtype=np.uint64), np.zeros(4, dtype=np.uint64)
-    for j in range(n):
-        m, diagonal, _ = _factor_errors(sigma[j], observed[j], index, chol)
-        _whiten(chol, m, diagonal, bhat[j], index, y)
-        total_weight = 0.0
-        for component in range(components):
-            total_weight += weights[component, first + j]
-        for d in range(count):
-            target = uniform(item + j, d, key, counter, words) * total_weight
-            component = 0
-            reached = weights[0, first + j]
-            while reached < target and component < components - 1:
-                component += 1
-                reached += weights[component, first + j]
-            chosen[d] = component
-        for component in range(components):
-            ready = False
-            k = bases[component]
-            start, rank = 0, 0
-            for d in range(count):
-                if chosen[d] != component:
-                    continue
-                if k < 0 or scales[component] == 0.0:
-                    draws[j, :, d] = 0.0
-                    continue
-                if not ready:
-                    start, rank = offsets[k], offsets[k + 1] - offsets[k]
-                    _component(
-                        factors,
-                        start,
-                        rank,
-                        scales[component],
-                        chol,
-                        m,
-                        diagonal,
-                        index,
-                        y,
-                        projected,
-                        h,
-                        t,
-                    )
-                    _outward(factors, start, rank, back[j], use_map, output_map, outward, alive)
-                    ready = True
-                fill_normals(item + j, d, key, counter, words, x, rank)
-                root = math.sqrt(scales[component])
-                for r in range(rank - 1, -1, -1):
-                    total = x[r]
-                    for e in range(r + 1, rank):
-                        total -= h[e, r] * x[e]
-                    x[r] = total / h[r, r]
-                for q in range(width):
-                    total = 0.0
-                    for r in range(rank):
-                        total += outward[r, q] * (t[r] + root * x[r])
-                    draws[j, q, d] = total

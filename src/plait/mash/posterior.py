@@ -225,7 +225,7 @@ class Applier:
         return np.zeros((1, 1)) if self.A is None else np.ascontiguousarray(self.A)
 
     def _samples(self, grain: Grain, weights: Array) -> Array:
-        from plait.mash.kernels import draw_posterior
+        from plait.mash.sampling_kernels import draw_posterior
 
         effects, sigma, observed = self.model.row_inputs(grain.rows)
         draws = np.empty((len(effects), self.width, self.request.samples))
