@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from plait.errors import ConvergenceWarning, InputError, ModelWarning, OptionError, ShapeError
 from plait.execution.grains import sum_in_order
-from plait.execution.threads import use_threads
+from plait.execution.threads import single_threaded_blas, use_threads
 from plait.mash.covariances import check_Ulist, normalize_cov
 from plait.mash.data import MashData
 from plait.mash.grid import autoselect_grid
@@ -314,7 +314,8 @@ def _fit_weights(
         if not np.isfinite(row_weights).all() or np.any(row_weights <= 0):
             raise OptionError("weights must be positive and finite.")
     likelihoods = RelativeLikelihoods(ErrorModel(data, components))
-    fit = fit_mixture_weights(likelihoods, weights, counts, method=method, control=control)
+    with single_threaded_blas():
+        fit = fit_mixture_weights(likelihoods, weights, counts, method=method, control=control)
     if not fit.converged:
         warnings.warn(
             f"the mixture weights ({method}) are not optimal: dual gap {fit.dual_gap:.2g} after "
