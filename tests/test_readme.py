@@ -37,11 +37,11 @@ def run(command):
 @pytest.mark.filterwarnings("ignore:only .* effects for the principal components")
 def test_readme(tables):
     commands = snippets("README.md", "bash")[0].strip().splitlines()
-    assert len(commands) == 4
+    assert len(commands) == 5
     for command in commands:
         assert run(command) == 0, command
     blocks = snippets("README.md", "python")
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
 
@@ -52,3 +52,25 @@ def test_guide(tables):
     assert len(blocks) == 2
     for block in blocks:
         exec(compile(block, "docs/mash.md", "exec"), {})
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/index.md", "docs/mash.md"])
+def test_links_lead_somewhere(name):
+    page = ROOT / name
+    text = page.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (page.parent / link).exists(), link
+
+
+def test_the_guide_names_every_output(tables):
+    """Nothing is written that the guide does not explain."""
+    import json
+
+    guide = (ROOT / "docs/mash.md").read_text(encoding="utf-8")
+    options = "--outputlevel 4 --output-lfdr --posterior-samples 2 --quiet"
+    assert run(f"plait mash fit --bhat bhat.csv --shat shat.csv --out r {options}") == 0
+    with np.load("r.npz") as archive:
+        names = set(archive.files)
+    names |= set(json.loads(Path("r.json").read_text(encoding="utf-8")))
+    for name in names:
+        assert f"`{name}`" in guide, name

@@ -68,8 +68,10 @@ def sharing(
         colours = plt.get_cmap("YlGnBu").with_extremes(bad="#D9D9D9")
         image = ax.imshow(values, vmin=0, vmax=1, cmap=colours, aspect="equal")
         size = label_size(count, 0.75 * side)
-        ax.set_xticks(range(count), names, fontsize=size, rotation=90 if count > 8 else 45)
-        if count <= 8:
+        is_short = max(map(len, names)) <= 4
+        turn = 90 if count > 8 else 0 if is_short else 45
+        ax.set_xticks(range(count), names, fontsize=size, rotation=turn)
+        if turn == 45:
             plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
         ax.set_yticks(range(count), names, fontsize=size)
         ax.tick_params(length=0)
