@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import Lock
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
@@ -60,6 +62,31 @@ def use_threads(threads: int | None) -> Iterator[None]:
 
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Keep every BLAS of the process at one thread inside the ``with`` block."""
-    with threadpool_limits(limits=1, user_api="blas"):
+    """Keep every BLAS of the process at one thread inside the ``with`` block.
+
+    The limit is the process's, not the thread's: it is set when the first thread enters and lifted
+    when the last one leaves, or a thread that leaves early would lift it for the others.
+    """
+    with _limit.lock:
+        _limit.depth += 1
+        if _limit.depth == 1:
+            _limit.limits = threadpool_limits(limits=1, user_api="blas")
+    try:
         yield
+    finally:
+        with _limit.lock:
+            _limit.depth -= 1
+            if _limit.depth == 0:
+                _limit.limits.restore_original_limits()
+
+
+class _Limit:
+    """Who is inside `single_threaded_blas`."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.depth = 0
+        self.limits: Any = None
+
+
+_limit = _Limit()

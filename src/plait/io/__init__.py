@@ -1,6 +1,7 @@
 """Files in, files out: matrices of numbers, stores, and the results that are saved in them."""
 
 from plait.io.atomic import check_writable, replace_file, replace_folder
+from plait.io.effects_store import read_effects, write_effects
 from plait.io.matrices import (
     LabelledMatrix,
     read_covariances,
@@ -12,9 +13,7 @@ from plait.io.result import Result, freeze
 from plait.io.store import (
     check_store_writable,
     read_dataset,
-    read_effects,
     write_dataset,
-    write_effects,
 )
 
 __all__ = [

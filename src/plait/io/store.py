@@ -6,14 +6,14 @@ the numbers came from. A newer major version of the layout is refused; minor ver
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.data.effects import Effects
 from plait.errors import FileFormatError, OutputError
 from plait.io.atomic import check_writable, replace_folder
 from plait.provenance import Provenance
@@ -63,22 +63,35 @@ def write_dataset(
     if provenance is not None:
         attributes["provenance"] = json.dumps(provenance.to_dict(), allow_nan=False)
     datasets = {"": dataset.assign_attrs(attributes), **(groups or {})}
+    with replacing_store(url, overwrite) as place:
+        _write_groups(datasets, place)
+
+
+@contextmanager
+def replacing_store(url: str | os.PathLike[str], overwrite: bool) -> Iterator[str]:
+    """Yield where to write a store; it stands at ``url`` when the block ends well.
+
+    A local store is written beside and renamed. A remote one is written in its place, and removed
+    when the block raises.
+
+    Raises
+    ------
+    OutputError
+        The store exists, the folder is missing or not writable, or the disk is full.
+    """
     local = local_path(url)
     if local is not None:
         with replace_folder(local, overwrite) as folder:
-            _write_groups(datasets, str(folder))
+            yield str(folder)
         return
     from fsspec.core import url_to_fs
 
     filesystem, place = url_to_fs(os.fspath(url))
     if filesystem.exists(place):
-        if not overwrite:
-            raise OutputError(f"{url} exists; to replace it use --overwrite (overwrite=True).")
-        if not filesystem.exists(f"{place}/zarr.json"):
-            raise OutputError(f"{url} exists and is not a store; it will not be replaced.")
+        check_store_writable(url, overwrite)
         filesystem.rm(place, recursive=True)
     try:
-        _write_groups(datasets, os.fspath(url))
+        yield os.fspath(url)
     except BaseException:
         if filesystem.exists(place):
             filesystem.rm(place, recursive=True)
@@ -146,57 +159,6 @@ def read_provenance(dataset: "Dataset") -> Provenance | None:
     return None if text is None else Provenance.from_dict(json.loads(text))
 
 
-def write_effects(effects: Effects, url: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Save effects as a store.
-
-    Parameters
-    ----------
-    effects : Effects
-    url : str or path
-        A path or any fsspec URL.
-    overwrite : bool
-        Whether a store that exists is replaced.
-
-    Raises
-    ------
-    OutputError
-        See `write_dataset`.
-    """
-    import xarray
-
-    dims = ("effects", "contexts")
-    arrays: dict[str, Any] = {"bhat": (dims, effects.bhat), "shat": (dims, effects.shat)}
-    if effects.V is not None:
-        dims_of_V = ("contexts", "contexts") if effects.V.ndim == 2 else (*dims, "contexts")
-        arrays["V"] = (distinct_dims(dims_of_V), effects.V)
-    labels = {"effects": effects.effects, "contexts": effects.contexts}
-    dataset = xarray.Dataset(arrays, coords=label_coordinates(labels))
-    write_dataset(dataset, url, kind="effects", provenance=effects.provenance, overwrite=overwrite)
-
-
-def read_effects(url: str | os.PathLike[str]) -> Effects:
-    """Load effects saved by `write_effects`.
-
-    Raises
-    ------
-    FileFormatError
-        See `read_dataset`.
-    """
-    dataset = read_dataset(url, kind="effects")
-    contexts = read_labels(dataset, "contexts")
-    try:
-        return Effects(
-            dataset["bhat"].values,
-            dataset["shat"].values,
-            dataset["V"].values if "V" in dataset else None,
-            read_labels(dataset, "effects"),
-            None if contexts is None else tuple(str(name) for name in contexts),
-            read_provenance(dataset),
-        )
-    except KeyError as error:
-        raise FileFormatError(f"{url} lacks {error}.") from None
-
-
 def distinct_dims(dims: Sequence[str]) -> tuple[str, ...]:
     """Return dimensions that differ, as xarray wants them: ``contexts``, ``contexts_2``."""
     return tuple(
@@ -243,8 +205,12 @@ def check_store_writable(url: str | os.PathLike[str], overwrite: bool = False) -
     from fsspec.core import url_to_fs
 
     filesystem, place = url_to_fs(os.fspath(url))
-    if not overwrite and filesystem.exists(place):
+    if not filesystem.exists(place):
+        return
+    if not overwrite:
         raise OutputError(f"{url} exists; to replace it use --overwrite (overwrite=True).")
+    if not filesystem.exists(f"{place}/zarr.json"):
+        raise OutputError(f"{url} exists and is not a store; it will not be replaced.")
 
 
 def _write_groups(datasets: "Mapping[str, Dataset]", place: str) -> None:

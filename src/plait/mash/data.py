@@ -21,6 +21,22 @@ MISSING_SHAT = 1e6
 
 
 @dataclass(frozen=True, eq=False)
+class Whole:
+    """What the parts of a data set must know of the whole, to be computed with the same bits.
+
+    Attributes
+    ----------
+    reference_errors : (R,) array
+        Standard errors of the first completely observed effect.
+    is_common_scale : bool
+        Whether all rows of ``Shat_alpha`` are equal.
+    """
+
+    reference_errors: Array
+    is_common_scale: bool
+
+
+@dataclass(frozen=True, eq=False)
 class MashData:
     """Effects and standard errors of J effects in R conditions, ready to be fitted.
 
@@ -51,6 +67,8 @@ class MashData:
         Whether the caller chose ``missing``; otherwise a contrast may change it.
     original_names : tuple of str or None
         Condition names before a contrast.
+    whole : Whole or None
+        For a part of a larger data set that is worked on part by part.
     """
 
     Bhat: Array
@@ -69,6 +87,7 @@ class MashData:
     missing: str = "large_se"
     missing_chosen: bool = False
     original_names: tuple[str, ...] | None = None
+    whole: Whole | None = None
 
     @property
     def n_effects(self) -> int:
@@ -122,6 +141,8 @@ class MashData:
 
     def is_common_cov_shat_alpha(self) -> bool:
         """Tell whether all rows of ``Shat_alpha`` are exactly equal."""
+        if self.whole is not None:
+            return self.whole.is_common_scale
         return _all_rows_equal(self.Shat_alpha)
 
     def reference_cov(self) -> Array:
@@ -138,6 +159,8 @@ class MashData:
     @property
     def Shat_reference(self) -> Array:
         """Standard errors of the first completely observed effect (of the first one if none is)."""
+        if self.whole is not None:
+            return self.whole.reference_errors
         errors = self.Shat if self.Shat_orig is None else self.Shat_orig
         complete = 0
         if self.missing_mask is not None:
@@ -382,6 +405,12 @@ def _with_contrast_errors(data: MashData) -> MashData:
         shat = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)).copy()
         correlation = cov_to_cor(covariance)
     return replace(data, Shat=_read_only(shat), LSVSLt=_read_only(correlation))
+
+
+def part_of(data: MashData, rows: Rows) -> MashData:
+    """Return some effects of a data set, to be computed with the bits they have in the whole."""
+    whole = data.whole or Whole(data.Shat_reference, data.is_common_cov_shat_alpha())
+    return replace(subset_mash_data(data, rows), whole=whole)
 
 
 def subset_mash_data(data: MashData, rows: slice | Sequence[int] | NDArray[np.intp]) -> MashData:
