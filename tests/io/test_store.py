@@ -64,11 +64,12 @@ def test_round_trip_and_overwriting(url):
     assert list(read_dataset(url, kind="other").data_vars) == ["c"]
 
 
-def test_groups_and_lazy_reading(tmp_path):
+def test_groups_and_what_is_left_out(tmp_path):
     url = tmp_path / "a.zarr"
     write_dataset(DATASET, url, kind="thing", groups={"inner/most": DATASET[["c"]]})
-    inner = read_dataset(url, group="inner/most", load=False)
+    inner = read_dataset(url, group="inner/most")
     assert inner["c"].values.tolist() == [1, 2]
+    assert "a" not in read_dataset(url, leave_out=["a"])
     with pytest.raises(FileFormatError, match="damaged"):
         read_dataset(url, group="absent")
 

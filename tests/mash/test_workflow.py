@@ -7,13 +7,12 @@ from plait.errors import OptionError
 from plait.mash.covariances import cov_canonical
 from plait.mash.data import mash_set_data
 from plait.mash.model import mash
+from plait.mash.selection import select_effects, select_training_effects
 from plait.mash.workflow import (
     apply_mash_prior,
     apply_mash_prior_chunked,
     fit_mash_prior,
-    inclusion_weights,
     mash_train_apply,
-    select_training_effects,
 )
 
 
@@ -37,8 +36,7 @@ def test_selection(data):
 
 
 def test_inclusion_weights_stand_for_everything(data):
-    rows = select_training_effects(data, 500, "topz_random")
-    weights = inclusion_weights(data, rows, 500, 0.2)
+    weights = select_effects(data, 500, "topz_random").inclusion_weights()
     assert weights.sum() == pytest.approx(6000)
     assert np.sum(weights == 1) == 400
 

@@ -109,7 +109,7 @@ def dask_client(address: str | None) -> Iterator[Any]:
     from plait.errors import DependencyError
 
     try:
-        from distributed import Client, LocalCluster
+        import distributed
     except ModuleNotFoundError as error:
         raise DependencyError(
             "a Dask cluster needs dask.distributed: pip install 'plait[distributed]'."
@@ -119,18 +119,19 @@ def dask_client(address: str | None) -> Iterator[Any]:
         if not count.isdigit() or int(count) < 1:
             raise OptionError(f"--dask {address}: give the number of workers, as in local:4.")
         with (
-            LocalCluster(
+            distributed.LocalCluster(
                 n_workers=int(count), threads_per_worker=1, dashboard_address=None
             ) as cluster,
-            Client(cluster) as client,
+            distributed.Client(cluster) as client,
         ):
             yield client
         return
     try:
-        client = Client(address, timeout=10)
+        client = distributed.Client(address, timeout=10)
     except (OSError, TimeoutError, ValueError) as error:
         raise OptionError(
-            f"--dask {address}: no scheduler answers there ({error}). Give tcp://host:port or local:N."
+            f"--dask {address}: no scheduler answers there ({error}); give tcp://host:port or "
+            "local:N."
         ) from error
     with client:
         yield client

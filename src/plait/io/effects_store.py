@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from plait.data.effects import Effects
 from plait.errors import FileFormatError, LabelError, ShapeError
-from plait.io.store import SCHEMA_VERSION, read_dataset, read_labels, read_provenance, replacing_store
+from plait.io.store import (
+    SCHEMA_VERSION,
+    read_dataset,
+    read_labels,
+    read_provenance,
+    replacing_store,
+)
 from plait.io.stored_arrays import Layout, chunk_rows, complete, lay_out
 
 KIND = "effects"
@@ -129,9 +135,7 @@ def _require_alike(first: Effects, part: Effects) -> None:
         raise LabelError("the contexts of a part differ from those of the first one.")
     if (part.effects is None) != (first.effects is None):
         raise LabelError("some parts have labels of effects and others have none.")
-    if part.common_V != first.common_V or (
-        first.common_V and not _equal(part.V, first.V)
-    ):
+    if part.common_V != first.common_V or (first.common_V and not _equal(part.V, first.V)):
         raise ShapeError("the error correlations V of the parts differ.")
 
 

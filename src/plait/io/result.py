@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from html import escape
 from re import sub
@@ -15,12 +15,14 @@ from plait.errors import FileFormatError, NotAvailableError, OptionError
 from plait.io.store import (
     SCHEMA_VERSION,
     distinct_dims,
+    extend_dataset,
     label_coordinates,
     read_dataset,
     read_labels,
     read_provenance,
     write_dataset,
 )
+from plait.io.stored_arrays import StoredArray, has_array
 from plait.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -109,8 +111,7 @@ class Result:
 
     def summary(self) -> str:
         """Say in a few lines what is in the result."""
-        held = [name for name in self.dims if getattr(self, name) is not None]
-        lines = [repr(self), f"  holds {', '.join(held)}"]
+        lines = [repr(self), f"  holds {', '.join(self._held())}"]
         origin: Provenance | None = getattr(self, "provenance", None)
         if origin is not None:
             seconds = "" if origin.seconds is None else f", {origin.seconds:.3g} s"
@@ -124,16 +125,26 @@ class Result:
 
         A dimension that occurs twice in an array is numbered (``contexts_2``).
         """
+        return self._to_dataset(frozenset())
+
+    def _held(self) -> list[str]:
+        """Return the names of the arrays that there are."""
+        return [name for name in self.dims if getattr(self, name) is not None]
+
+    def _to_dataset(self, left_out: frozenset[str]) -> "Dataset":
+        """Return the arrays and labels, but for some that are not wanted, as a dataset."""
         import xarray
 
-        arrays: dict[str, Any] = {}
-        used: set[str] = set()
-        for name, dims in self.dims.items():
-            if (value := getattr(self, name)) is not None:
-                arrays[name] = (distinct_dims(dims), _stacked(value))
-                used.update(dims)
-        taken = {name: self.labels(name) for name in sorted(used) if name not in arrays}
-        return xarray.Dataset(arrays, coords=label_coordinates(taken))
+        held = self._held()
+        arrays: dict[str, Any] = {
+            name: (distinct_dims(self.dims[name]), _stacked(getattr(self, name)))
+            for name in held
+            if name not in left_out
+        }
+        used = {dimension for name in held for dimension in self.dims[name]}
+        wanted = sorted(used - left_out - set(arrays))
+        coordinates = label_coordinates({name: self.labels(name) for name in wanted})
+        return xarray.Dataset(arrays, coords=coordinates)
 
     def to_frame(self, kind: str = "long") -> "DataFrame":
         """Return a table.
@@ -212,6 +223,40 @@ class Result:
             schema_version=self.schema_version,
         )
 
+    def save_around(self, path: str | os.PathLike[str], written: Collection[str]) -> None:
+        """Complete a store whose large arrays were written block by block.
+
+        Parameters
+        ----------
+        path : str or path
+        written : collection of str
+            The fields, and the dimensions whose labels, are in the store already.
+        """
+        groups: dict[str, Dataset] = {}
+        root = self._to_datasets("", groups, frozenset(written))
+        extend_dataset(
+            root,
+            path,
+            kind=self.kind,
+            provenance=getattr(self, "provenance", None),
+            groups=groups,
+            schema_version=self.schema_version,
+        )
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Open what `save` wrote, leaving the arrays and labels of the rows in the store.
+
+        They are read when they are indexed (see `plait.io.stored_arrays.StoredArray`); everything
+        else is loaded.
+
+        Raises
+        ------
+        FileFormatError
+            See `load`.
+        """
+        return cls._from_store(path, "", lazy=True)
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Load what `save` wrote.
@@ -271,30 +316,41 @@ class Result:
         values = np.arange(length) if labels is None else labels
         return pl.Series(dimension.removesuffix("s"), values)
 
-    def _to_datasets(self, prefix: str, groups: "dict[str, Dataset]") -> "Dataset":
-        """Return this result as a dataset and put the results inside it into ``groups``."""
+    def _to_datasets(
+        self, prefix: str, groups: "dict[str, Dataset]", written: frozenset[str] = frozenset()
+    ) -> "Dataset":
+        """Return this result as a dataset and put the results inside it into ``groups``.
+
+        Fields in ``written``, and labels of dimensions in it, stand in the store already.
+        """
         others: dict[str, Any] = {}
-        coordinates = {self._label_field(name) for name in self.sizes()}
+        used = {dimension for name in self._held() for dimension in self.dims[name]}
+        coordinates = {self._label_field(name) for name in used}
         for name in _field_names(type(self)):
             value = getattr(self, name)
-            if name in coordinates and value is not None:
+            if name in written or (name in coordinates and value is not None):
                 continue
             if isinstance(value, Result):
                 groups[prefix + name] = value._to_datasets(f"{prefix}{name}/", groups)
             elif not isinstance(value, Provenance) and (name not in self.dims or value is None):
                 others[name] = _plain(value)
         text = json.dumps(others, default=_json_default)
-        dataset = self.to_xarray().assign_attrs({_FIELDS: text})
+        dataset = self._to_dataset(written).assign_attrs({_FIELDS: text})
         if prefix and isinstance(origin := getattr(self, "provenance", None), Provenance):
             dataset = dataset.assign_attrs(provenance=json.dumps(origin.to_dict()))
         return dataset
 
     @classmethod
-    def _from_store(cls, path: str | os.PathLike[str], prefix: str, root: str = "") -> Self:
+    def _from_store(
+        cls, path: str | os.PathLike[str], prefix: str, root: str = "", lazy: bool = False
+    ) -> Self:
+        rows = cls.frame_dims[0]
+        left = {name for name, dims in cls.dims.items() if dims[0] == rows} if lazy else set()
         dataset = read_dataset(
             path,
             kind=root or cls.kind,
             group=prefix.rstrip("/") or None,
+            leave_out=[*left, rows] if lazy else (),
             schema_version=cls.schema_version,
         )
         hints = get_type_hints(cls)
@@ -318,8 +374,12 @@ class Result:
                 )
             elif name == "provenance":
                 values[name] = read_provenance(dataset)
+            elif name in left and has_array(path, prefix + name):
+                values[name] = StoredArray(path, prefix + name)
             elif (inner := _result_type(hints[name])) is not None:
                 values[name] = inner._from_store(path, f"{prefix}{name}/", root or cls.kind)
+        if lazy and (name := cls._label_field(rows)) and has_array(path, prefix + rows):
+            values[name] = StoredArray(path, prefix + rows)
         known = set(_field_names(cls))
         return cls(**{name: value for name, value in values.items() if name in known})
 

@@ -59,12 +59,38 @@ def write_dataset(
     OutputError
         The store exists, the folder is missing or not writable, or the disk is full.
     """
+    with replacing_store(url, overwrite) as place:
+        extend_dataset(
+            dataset,
+            place,
+            kind=kind,
+            provenance=provenance,
+            groups=groups,
+            schema_version=schema_version,
+        )
+
+
+def extend_dataset(
+    dataset: "Dataset",
+    url: str | os.PathLike[str],
+    *,
+    kind: str,
+    provenance: Provenance | None = None,
+    groups: "Mapping[str, Dataset] | None" = None,
+    schema_version: str = SCHEMA_VERSION,
+) -> None:
+    """Write a dataset beside what stands in a store already, and mark it complete.
+
+    Parameters
+    ----------
+    dataset, url, kind, provenance, groups, schema_version
+        As in `write_dataset`.
+    """
     attributes = {"schema": f"plait/{kind}", "schema_version": schema_version}
     if provenance is not None:
         attributes["provenance"] = json.dumps(provenance.to_dict(), allow_nan=False)
     datasets = {"": dataset.assign_attrs(attributes), **(groups or {})}
-    with replacing_store(url, overwrite) as place:
-        _write_groups(datasets, place)
+    _write_groups(datasets, os.fspath(url))
 
 
 @contextmanager
@@ -103,7 +129,7 @@ def read_dataset(
     *,
     kind: str | None = None,
     group: str | None = None,
-    load: bool = True,
+    leave_out: Sequence[str] = (),
     schema_version: str = SCHEMA_VERSION,
 ) -> "Dataset":
     """Read a store.
@@ -115,8 +141,8 @@ def read_dataset(
         What it must hold.
     group : str, optional
         A group inside the store.
-    load : bool
-        Read everything now (default), or when it is used.
+    leave_out : sequence of str
+        Arrays that are not read.
     schema_version : str
         The version of the layout the caller understands.
 
@@ -131,6 +157,7 @@ def read_dataset(
         version of plait with another layout.
     """
     import xarray
+    import zarr
     from zarr.errors import BaseZarrError
 
     place = local_path(url)
@@ -139,18 +166,44 @@ def read_dataset(
     source = os.fspath(url) if place is None else str(place)
     failures = (BaseZarrError, OSError, KeyError, ValueError, RuntimeError)
     try:
-        root = xarray.open_dataset(source, engine="zarr", consolidated=False, chunks=None)
-        _check_schema(url, root.attrs, kind, schema_version)
-        dataset = root
-        if group is not None:
-            dataset = xarray.open_dataset(
-                source, engine="zarr", group=group, consolidated=False, chunks=None
-            )
-        return dataset.load() if load else dataset
+        _check_schema(url, zarr.open_group(source, mode="r").attrs, kind, schema_version)
+        dataset = xarray.open_dataset(
+            source,
+            engine="zarr",
+            group=group,
+            consolidated=False,
+            chunks=None,
+            drop_variables=list(leave_out),
+        )
+        return dataset.load()
     except FileFormatError:
         raise
     except failures as error:
         raise FileFormatError(f"{url} is not a store or is damaged: {error}") from error
+
+
+def check_schema_of(
+    url: str | os.PathLike[str], kind: str, schema_version: str = SCHEMA_VERSION
+) -> dict[str, Any]:
+    """Check that a store is there, complete and of a kind, and return its attributes.
+
+    Raises
+    ------
+    FileFormatError
+        See `read_dataset`.
+    """
+    import zarr
+    from zarr.errors import BaseZarrError
+
+    place = local_path(url)
+    if place is not None and not place.exists():
+        raise FileFormatError(f"{url} does not exist.")
+    try:
+        attributes = dict(zarr.open_group(os.fspath(url), mode="r").attrs)
+    except (BaseZarrError, OSError, KeyError, ValueError) as error:
+        raise FileFormatError(f"{url} is not a store or is damaged: {error}") from error
+    _check_schema(url, attributes, kind, schema_version)
+    return attributes
 
 
 def read_provenance(dataset: "Dataset") -> Provenance | None:

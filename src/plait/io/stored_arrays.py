@@ -57,7 +57,8 @@ class StoredArray:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of its elements."""
-        return np.dtype(self._array.dtype)
+        kind: np.dtype[Any] = self._array.dtype
+        return kind
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -72,12 +73,19 @@ class StoredArray:
             return values
         return str(values) if is_single else np.asarray(values).astype(object).astype(np.str_)
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[:], dtype=dtype)
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.shape))
         return f"StoredArray({self.name}: {shape} {self.dtype}, in {self.url})"
+
+
+def has_array(url: str | os.PathLike[str], name: str) -> bool:
+    """Tell whether a store has an array of this name."""
+    import zarr
+
+    return name in zarr.open_group(os.fspath(url), mode="r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +135,14 @@ def lay_out(url: str | os.PathLike[str], arrays: Mapping[str, Layout], rows: int
     group = zarr.open_group(os.fspath(url), mode="w", zarr_format=3)
     for name, layout in arrays.items():
         is_text = layout.dtype == "str"
+        fast = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
         group.create_array(
             name,
             shape=layout.shape,
             chunks=(min(rows, layout.shape[0] or rows), *layout.shape[1:]),
             dtype="str" if is_text else layout.dtype,
             dimension_names=layout.dims,
-            compressors="auto" if is_text else BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),
+            compressors="auto" if is_text else fast,
             fill_value="" if is_text else np.nan if layout.dtype.startswith("f") else 0,
         )
 
@@ -158,13 +167,13 @@ def complete(url: str | os.PathLike[str], attributes: Mapping[str, Any]) -> None
 
 
 def parts_of(array: Any) -> Iterator[slice]:
-    """Yield the rows of an array in parts of about 32 MiB, in order.
+    """Yield the rows of an array in parts of about 32 MiB and of whole grains, in order.
 
     For arrays in memory and stored ones alike: what goes over them part by part needs memory for a
     part only.
     """
     shape = np.shape(array)
     width = int(np.prod(shape[1:], dtype=np.int64)) * max(array.dtype.itemsize, 8)
-    step = max(1, _READ_BYTES // max(width, 1))
+    step = max(_ROWS, _READ_BYTES // max(width, 1) // _ROWS * _ROWS)
     for start in range(0, shape[0], step):
         yield slice(start, min(start + step, shape[0]))

@@ -50,6 +50,8 @@ from plait.mash.results import (
     PosteriorMatrices,
     TrainApplyResult,
 )
+from plait.mash.selection import select_training_effects, strong_effects
+from plait.mash.stored import StoredData, mash_open_data
 from plait.mash.summaries import (
     get_estimated_pi,
     get_fitted_g,
@@ -74,9 +76,9 @@ from plait.mash.ultimate_deconvolution import cov_ud
 from plait.mash.workflow import (
     apply_mash_prior,
     apply_mash_prior_chunked,
+    apply_mash_prior_to_store,
     fit_mash_prior,
     mash_train_apply,
-    select_training_effects,
 )
 from plait.numerics.mixsqp import MixsqpResult, mixsqp, optimize_pi
 from plait.simulate.effects import sim_contrast1, sim_contrast2, simple_sims, simple_sims2
@@ -92,9 +94,11 @@ __all__ = [
     "NormalMixture",
     "NullCorrelationFit",
     "PosteriorMatrices",
+    "StoredData",
     "TrainApplyResult",
     "apply_mash_prior",
     "apply_mash_prior_chunked",
+    "apply_mash_prior_to_store",
     "ash",
     "autoselect_grid",
     "check_mash_data",
@@ -134,6 +138,7 @@ __all__ = [
     "mash_compute_posterior_matrices",
     "mash_compute_vloglik",
     "mash_estimate_corr_em",
+    "mash_open_data",
     "mash_plot_meta",
     "mash_set_data",
     "mash_train_apply",
@@ -154,6 +159,7 @@ __all__ = [
     "sim_contrast2",
     "simple_sims",
     "simple_sims2",
+    "strong_effects",
     "subset_mash_data",
     "teem",
 ]

@@ -327,19 +327,29 @@ def warn_about_data(errors: Array, alpha: float, width: int) -> None:
     positive = errors[errors > 0]
     if alpha == 0 and len(positive) > 1:
         spread = float(positive.std() / positive.mean())
-        if spread > 1.0:
-            warnings.warn(
-                f"standard errors vary a lot (coefficient of variation {spread:.2f}, largest / "
-                f"smallest {positive.max() / positive.min():.3g}); consider alpha=1.",
-                ModelWarning,
-                stacklevel=3,
-            )
+        warn_about_spread(spread, float(positive.max() / positive.min()))
+    warn_about_width(width)
+
+
+def warn_about_spread(spread: float, ratio: float) -> None:
+    """Warn where standard errors vary so much that effects are hardly exchangeable."""
+    if spread > 1.0:
+        warnings.warn(
+            f"standard errors vary a lot (coefficient of variation {spread:.2f}, largest / "
+            f"smallest {ratio:.3g}); consider alpha=1.",
+            ModelWarning,
+            stacklevel=4,
+        )
+
+
+def warn_about_width(width: int) -> None:
+    """Warn where there are too few conditions to share anything."""
     if width < 3:
         warnings.warn(
             f"there {'is' if width == 1 else 'are'} only {width} condition"
             f"{'' if width == 1 else 's'}: mash has little to share.",
             DataWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -264,14 +264,16 @@ def mash_set_data(
     errors = checks.errors_from_t(effects, errors, df)
     mask = checks.missing_pattern(effects, errors)
     checks.warn_about_data(errors, alpha, effects.shape[1])
-    return _assemble(effects, errors, float(alpha), correlation, mask, missing, columns, rows)
+    resolved = checks.resolve_missing(missing, mask, correlation)
+    data = assemble(effects, errors, float(alpha), correlation, mask, resolved, columns, rows)
+    return replace(data, missing_chosen=missing != "auto")
 
 
 def _labels_of(source: Effects) -> tuple[Any, Any]:
     return source.contexts, source.effects
 
 
-def _assemble(
+def assemble(
     effects: Array,
     errors: Array,
     alpha: float,
@@ -281,9 +283,7 @@ def _assemble(
     columns: tuple[str, ...] | None,
     rows: NDArray[np.str_] | None,
 ) -> MashData:
-    """Scale by alpha, fill the missing cells and freeze (spec 2.3 and 2.4)."""
-    chosen = missing != "auto"
-    missing = checks.resolve_missing(missing, mask, V)
+    """Scale by alpha, fill the missing cells (NaN) and freeze (spec 2.3 and 2.4)."""
     ones = np.broadcast_to(np.float64(1.0), effects.shape)
     shat_alpha = ones
     if alpha != 0 and not np.all(errors == 1):
@@ -310,7 +310,6 @@ def _assemble(
         effect_names=rows,
         missing_mask=mask,
         missing=missing,
-        missing_chosen=chosen,
     )
 
 

@@ -17,7 +17,7 @@ from plait.errors import ConvergenceWarning, InputError, ModelWarning, OptionErr
 from plait.execution.grains import sum_in_order
 from plait.execution.threads import single_threaded_blas, use_threads
 from plait.mash.covariances import check_Ulist, normalize_cov
-from plait.mash.data import MashData
+from plait.mash.data import MashData, part_of
 from plait.mash.grid import autoselect_grid
 from plait.mash.likelihoods import Components, ErrorModel, RelativeLikelihoods, calc_lik_matrix
 from plait.mash.posterior import Request, apply_mixture
@@ -439,18 +439,16 @@ def _fit_in_two_stages(
     weights: ArrayLike | None,
 ) -> MashResult:
     """Fit the weights on a subset weighted by inverse inclusion, then apply them to everything."""
-    from plait.mash.workflow import inclusion_weights, select_training_effects
+    from plait.mash.selection import select_effects
 
     started = time.perf_counter()
     n_train = int(chunk_size or data.n_effects)
-    rows = select_training_effects(data, n_train, method="topz_random", seed=seed)
-    row_weights = inclusion_weights(data, rows, n_train, 0.2)
+    chosen = select_effects(data, n_train, method="topz_random", seed=seed)
+    row_weights = chosen.inclusion_weights()
     if weights is not None:
-        row_weights = row_weights * np.asarray(weights, dtype=np.float64)[rows]
-    from plait.mash.data import subset_mash_data
-
+        row_weights = row_weights * np.asarray(weights, dtype=np.float64)[chosen.rows]
     fit = _fit_weights(
-        subset_mash_data(data, rows),
+        part_of(data, chosen.rows),
         components,
         fit_options["prior"],
         fit_options["nullweight"],

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from plait.errors import FileFormatError, NotAvailableError, OptionError
 from plait.io.atomic import replace_file
 from plait.io.result import Result
+from plait.io.stored_arrays import parts_of
 from plait.mash.likelihoods import Components
 from plait.provenance import Provenance
 
@@ -293,15 +294,15 @@ class MashResult(Result):
     def _finding_lines(self) -> list[str]:
         if self.lfsr is None:
             return []
-        significant = self.lfsr < 0.05
-        counts = significant.sum(axis=0)
+        counts, total = np.zeros(self.n_conditions, dtype=np.int64), 0
+        for rows in parts_of(self.lfsr):
+            significant = self.lfsr[rows] < 0.05
+            counts += significant.sum(axis=0)
+            total += int(significant.any(axis=1).sum())
         names = self.condition_names or tuple(str(r + 1) for r in range(len(counts)))
         shown = ", ".join(f"{n} {c:,}" for n, c in list(zip(names, counts, strict=True))[:12])
         more = ", ..." if len(counts) > 12 else ""
-        return [
-            f"lfsr < 0.05: {int(significant.any(axis=1).sum()):,} effects in at least one "
-            f"condition ({shown}{more})"
-        ]
+        return [f"lfsr < 0.05: {total:,} effects in at least one condition  ({shown}{more})"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """Large studies: fit the prior on a subset, apply it to everything, in chunks if need be."""
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,8 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.errors import ModelWarning, OptionError
-from plait.execution.grains import sum_in_order
-from plait.mash.data import MashData, subset_mash_data
+from plait.execution.executors import Workforce, workforce
+from plait.execution.grains import GRAIN, sum_in_order
+from plait.execution.threads import use_threads
+from plait.io.store import check_store_writable
+from plait.mash.data import MashData, part_of
 from plait.mash.grid import autoselect_grid
 from plait.mash.model import mash
 from plait.mash.posterior import Request, apply_mixture, output_map
@@ -23,85 +27,16 @@ from plait.mash.results import (
     as_prior,
     check_prior_width,
 )
+from plait.mash.selection import select_effects
+from plait.mash.stored import StoredData
+from plait.mash.stored_apply import apply_to_store
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 
-def _strengths(data: MashData) -> Array:
-    z = np.abs(data.Bhat) / np.maximum(data.Shat, np.finfo(np.float64).tiny)
-    score: Array = np.where(np.isfinite(z), z, 0.0).max(axis=1)
-    return score
-
-
-def _strata(n_train: int, background_fraction: float) -> tuple[int, int]:
-    background = round(background_fraction * n_train)
-    return n_train - background, background
-
-
-def select_training_effects(
-    data: MashData,
-    n_train: int,
-    method: str = "random",
-    seed: int = 123,
-    background_fraction: float = 0.2,
-) -> Rows:
-    """Choose the effects on which the mixture weights are fitted.
-
-    Parameters
-    ----------
-    data : MashData
-    n_train : int
-        1 to J.
-    method : {"random", "topz_random"}
-        All at random, or the largest ``max |z|`` and a random background.
-    seed : int
-    background_fraction : float
-        Share of the background in ``"topz_random"``.
-
-    Returns
-    -------
-    (n_train,) sorted array of row numbers
-    """
-    size = data.n_effects
-    if not 0 < n_train <= size:
-        raise OptionError(f"n_train is {n_train}; it must be from 1 to the {size} effects.")
-    if not 0 <= background_fraction <= 1:
-        raise OptionError(f"background_fraction is {background_fraction:g}; it must be in [0, 1].")
-    random = np.random.default_rng(seed)
-    if method == "random":
-        return np.sort(random.choice(size, n_train, replace=False)).astype(np.intp)
-    if method != "topz_random":
-        raise OptionError(f"select_method {method!r} is unknown; choose 'random' or 'topz_random'.")
-    n_top, n_background = _strata(n_train, background_fraction)
-    order = np.argsort(-_strengths(data), kind="stable")
-    background = random.choice(order[n_top:], n_background, replace=False)
-    return np.sort(np.concatenate([order[:n_top], background])).astype(np.intp)
-
-
-def inclusion_weights(
-    data: MashData, rows: Rows, n_train: int, background_fraction: float
-) -> Array:
-    """Return inverse inclusion probabilities of a ``topz_random`` selection (spec 15.3).
-
-    The strong stratum is complete (weight 1); a background effect stands for
-    ``(J - n_top) / n_background`` effects.
-    """
-    n_top, n_background = _strata(n_train, background_fraction)
-    if n_train >= data.n_effects:
-        return np.ones(len(rows))
-    if n_background == 0:
-        raise OptionError(
-            "background_fraction 0 leaves no background effects that could be weighted up: raise "
-            "it, or use weighting='none' (biased towards effects that are not null)."
-        )
-    strong = np.zeros(data.n_effects, dtype=bool)
-    strong[np.argsort(-_strengths(data), kind="stable")[:n_top]] = True
-    return np.where(strong[rows], 1.0, (data.n_effects - n_top) / n_background)
-
-
 def fit_mash_prior(
-    data: MashData,
+    data: MashData | StoredData,
     Ulist: Any,
     *,
     train_indices: Sequence[int] | Rows | None = None,
@@ -112,12 +47,13 @@ def fit_mash_prior(
     weighting: str = "inclusion",
     train_weights: ArrayLike | None = None,
     mash_kwargs: Mapping[str, Any] | None = None,
+    force: Workforce | None = None,
 ) -> tuple[FittedG, Rows, MashResult]:
     """Fit the mash prior on a subset of the effects.
 
     Parameters
     ----------
-    data : MashData
+    data : MashData or StoredData
         All effects; the grid is chosen on all of them.
     Ulist : dict or list of (R, R) arrays
     train_indices : sequence of int, optional
@@ -131,6 +67,8 @@ def fit_mash_prior(
         Weights of ``train_indices``.
     mash_kwargs : mapping, optional
         Further arguments of `mash`.
+    force : Workforce, optional
+        Who looks through data in a store.
 
     Returns
     -------
@@ -144,11 +82,12 @@ def fit_mash_prior(
         rows: Rows = np.asarray(train_indices, dtype=np.intp)
         weights = None if train_weights is None else np.asarray(train_weights, dtype=np.float64)
     elif n_train is not None:
-        rows = select_training_effects(
-            data, n_train, select_method, select_seed, background_fraction
+        chosen = select_effects(
+            data, n_train, select_method, select_seed, background_fraction, force
         )
+        rows = chosen.rows
         if select_method == "topz_random" and weighting == "inclusion":
-            weights = inclusion_weights(data, rows, n_train, background_fraction)
+            weights = chosen.inclusion_weights()
         elif select_method == "topz_random" and n_train < data.n_effects:
             warnings.warn(
                 "strong effects were selected and not weighted: the weight of the null will be too "
@@ -161,7 +100,8 @@ def fit_mash_prior(
     options = {"outputlevel": 1, **dict(mash_kwargs or {})} | {"outputlevel": 1, "chunk_size": None}
     if options.get("grid") is None and options.get("g") is None:
         options["grid"] = autoselect_grid(data, options.pop("gridmult", float(np.sqrt(2.0))))
-    result = mash(subset_mash_data(data, rows), Ulist, weights=weights, **options)
+    subset = data.read(rows) if isinstance(data, StoredData) else part_of(data, rows)
+    result = mash(subset, Ulist, weights=weights, **options)
     return as_prior(result), rows, result
 
 
@@ -200,7 +140,7 @@ def apply_mash_prior(
 
 
 def apply_mash_prior_chunked(
-    data: MashData,
+    data: MashData | StoredData,
     fitted_g: FittedG | MashResult,
     *,
     chunk_size: int = 250_000,
@@ -209,12 +149,15 @@ def apply_mash_prior_chunked(
 ) -> ChunkedApplyResult:
     """Apply a fitted prior chunk by chunk, optionally straight into ``.npy`` files.
 
+    `apply_mash_prior_to_store` does this into a store, with workers, and resumes.
+
     Parameters
     ----------
-    data : MashData
+    data : MashData or StoredData
     fitted_g : FittedG or MashResult
     chunk_size : int
-        Effects per chunk. Does not change the results.
+        Effects per chunk. Does not change the results; of data in a store, which are read chunk
+        by chunk, it is rounded up to whole grains of 1024.
     mash_kwargs : mapping, optional
         ``outputlevel`` (1 or 2), ``output_lfdr``, ``A``, ``pi_thresh``.
     out_prefix : path, optional
@@ -227,20 +170,17 @@ def apply_mash_prior_chunked(
     if chunk_size <= 0:
         raise OptionError(f"chunk_size is {chunk_size}; it must be positive.")
     options = _apply_options(mash_kwargs)
-    level = options.get("outputlevel", 2)
-    if level not in (1, 2) or options.get("posterior_samples", 0):
-        raise OptionError("applying in chunks gives outputlevel 1 or 2, without posterior samples.")
-    unknown = sorted(set(options) - _APPLY_OPTIONS)
-    if unknown:
-        raise OptionError(
-            f"mash_kwargs {', '.join(unknown)} cannot be used when a prior is applied."
-        )
+    level = _level_of(options)
     prior, components = as_components(fitted_g, data.alpha)
     check_prior_width(prior, data.n_conditions)
     request = Request(
         A=options.get("A"), posterior=level == 2, pi_thresh=options.get("pi_thresh", 1e-10)
     )
-    mapping = output_map(data, request.A)
+    first: Any = data
+    if isinstance(data, StoredData):
+        chunk_size = -(-chunk_size // GRAIN) * GRAIN
+        first = data.read(slice(0, 1))
+    mapping = output_map(first, request.A)
     width = data.n_conditions if mapping is None else len(mapping)
     shapes = _chunk_outputs(data.n_effects, width, level, prior.usepointmass)
     arrays, paths = _allocate(shapes, out_prefix, bool(options.get("output_lfdr")))
@@ -248,15 +188,14 @@ def apply_mash_prior_chunked(
     starts = range(0, data.n_effects, chunk_size)
     for start in starts:
         rows = slice(start, min(start + chunk_size, data.n_effects))
-        apply_mixture(
-            data,
-            components,
-            prior.pi,
-            request,
-            rows=rows,
-            out=targets,
-            threads=options.get("n_jobs"),
-        )
+        threads = options.get("n_jobs")
+        if isinstance(data, StoredData):
+            part, places = data.read(rows), {name: a[rows] for name, a in targets.items()}
+            apply_mixture(part, components, prior.pi, request, out=places, threads=threads)
+        else:
+            apply_mixture(
+                data, components, prior.pi, request, rows=rows, out=targets, threads=threads
+            )
     for array in arrays.values():
         if isinstance(array, np.memmap):
             array.flush()
@@ -271,8 +210,77 @@ def apply_mash_prior_chunked(
         alpha=data.alpha,
         fitted_g=prior,
         condition_names=data.condition_names,
-        effect_names=data.effect_names,
+        effect_names=data.labels(slice(None))
+        if isinstance(data, StoredData)
+        else data.effect_names,
     )
+
+
+def apply_mash_prior_to_store(
+    data: StoredData,
+    fitted_g: FittedG | MashResult,
+    out: str | os.PathLike[str],
+    *,
+    mash_kwargs: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    executor: Any = None,
+    memory: int | str | None = None,
+    threads: int | None = None,
+) -> MashResult:
+    """Apply a fitted prior to all effects of a store, block by block, into another store.
+
+    A run that was killed is taken up again by the same call: finished blocks are kept.
+
+    Parameters
+    ----------
+    data : StoredData
+        From `mash_open_data`.
+    fitted_g : FittedG or MashResult
+    out : str or path
+        The store to make: a path or any fsspec URL that the workers can reach.
+    mash_kwargs : mapping, optional
+        ``outputlevel`` (1 or 2), ``output_lfdr``, ``A``, ``pi_thresh``.
+    overwrite, executor, memory, threads
+        As in `mash_train_apply`.
+
+    Returns
+    -------
+    MashResult
+        Its arrays stay in the store.
+
+    Raises
+    ------
+    OutputError
+        ``out`` exists or cannot be written.
+    CapacityError
+        The budget is too small for even the smallest blocks.
+
+    Notes
+    -----
+    Memory follows the budget. The same bits for any budget, threads and workers, killed or not.
+    """
+    check_store_writable(out, overwrite)
+    return apply_to_store(
+        data,
+        fitted_g,
+        out,
+        force=workforce(executor, memory, threads),
+        overwrite=overwrite,
+        **_stored_options(mash_kwargs),
+    )
+
+
+def _level_of(options: Mapping[str, Any]) -> int:
+    """Return the output level of work in blocks, refusing what it cannot give."""
+    level = options.get("outputlevel", 2)
+    if level not in (1, 2) or options.get("posterior_samples", 0):
+        raise OptionError("applying in chunks gives outputlevel 1 or 2, without posterior samples.")
+    unknown = sorted(set(options) - _APPLY_OPTIONS)
+    if unknown:
+        raise OptionError(
+            f"mash_kwargs {', '.join(unknown)} cannot be used when a prior is applied."
+        )
+    return int(level)
 
 
 def _chunk_outputs(
@@ -304,7 +312,7 @@ def _allocate(
 
 
 def mash_train_apply(
-    data: MashData,
+    data: MashData | StoredData,
     Ulist: Any,
     *,
     train_indices: Sequence[int] | Rows | None = None,
@@ -316,26 +324,101 @@ def mash_train_apply(
     train_mash_kwargs: Mapping[str, Any] | None = None,
     apply_chunk_size: int = 250_000,
     apply_mash_kwargs: Mapping[str, Any] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    executor: Any = None,
+    memory: int | str | None = None,
+    threads: int | None = None,
 ) -> TrainApplyResult:
     """Fit the prior on a subset and apply it to all effects; see `fit_mash_prior`.
+
+    Parameters
+    ----------
+    data : MashData or StoredData
+        Data in a store (`mash_open_data`) are never loaded whole, and so need ``out``.
+    Ulist, train_indices, n_train, select_method, select_seed, background_fraction, weighting
+        As in `fit_mash_prior`.
+    train_mash_kwargs, apply_mash_kwargs : mapping, optional
+        Further arguments of `mash` in the two stages.
+    apply_chunk_size : int
+        Of data in memory. Does not change the results.
+    out : str or path, optional
+        The store to make of data in a store. A run that was killed is taken up again.
+    overwrite : bool
+        Whether a store that exists is replaced.
+    executor : concurrent.futures.Executor or dask.distributed.Client, optional
+        Who works on the blocks of a store. Default threads of this process.
+    memory : int or str, optional
+        Bytes, or text such as ``"2GB"``, for the blocks under way on one machine. Default half of
+        what is free.
+    threads : int, optional
+        Default all cores.
 
     Returns
     -------
     TrainApplyResult
-        ``train_indices``, ``train_result`` and ``apply_result``.
+        ``train_indices``, ``train_result`` and ``apply_result``, whose arrays stay in the store
+        when the data do.
+
+    Raises
+    ------
+    OptionError
+        Options conflict, or ``out`` is missing or not wanted.
     """
-    fitted_g, rows, trained = fit_mash_prior(
+    stored = isinstance(data, StoredData)
+    if stored is (out is None):
+        raise OptionError(
+            "data in a store need out, the store to make; data in memory take none "
+            "(save the result with its save())."
+        )
+    target = out or ""
+    force = workforce(executor, memory, threads)
+    options = _stored_options(apply_mash_kwargs) if stored else {}
+    if stored:
+        check_store_writable(target, overwrite)
+    with use_threads(threads):
+        fitted_g, rows, trained = fit_mash_prior(
+            data,
+            Ulist,
+            train_indices=train_indices,
+            n_train=n_train,
+            select_method=select_method,
+            select_seed=select_seed,
+            background_fraction=background_fraction,
+            weighting=weighting,
+            mash_kwargs=train_mash_kwargs,
+            force=force,
+        )
+        if not isinstance(data, StoredData):
+            applied = apply_mash_prior(
+                data, fitted_g, chunk_size=apply_chunk_size, mash_kwargs=apply_mash_kwargs
+            )
+            return TrainApplyResult(rows, trained, applied)
+    applied = apply_to_store(
         data,
-        Ulist,
-        train_indices=train_indices,
-        n_train=n_train,
-        select_method=select_method,
-        select_seed=select_seed,
-        background_fraction=background_fraction,
-        weighting=weighting,
-        mash_kwargs=train_mash_kwargs,
-    )
-    applied = apply_mash_prior(
-        data, fitted_g, chunk_size=apply_chunk_size, mash_kwargs=apply_mash_kwargs
+        fitted_g,
+        target,
+        force=force,
+        overwrite=overwrite,
+        optim=trained.optim,
+        about={
+            "train_size": len(rows),
+            "select_method": None if train_indices is not None else select_method,
+            "weighting": weighting,
+            "select_seed": select_seed,
+        },
+        **options,
     )
     return TrainApplyResult(rows, trained, applied)
+
+
+def _stored_options(mash_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the arguments of `mash` that shape the posterior, as `apply_to_store` takes them."""
+    options = _apply_options(mash_kwargs)
+    level = _level_of(options)
+    return {
+        "request": Request(
+            A=options.get("A"), posterior=level == 2, pi_thresh=options.get("pi_thresh", 1e-10)
+        ),
+        "output_lfdr": bool(options.get("output_lfdr")),
+    }

@@ -1,0 +1,421 @@
+"""Data that stay in their store: looked over once, then read block by block."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from plait.data.effects import Effects
+from plait.errors import FileFormatError, InputError, LabelError, OptionError
+from plait.execution.blocks import Block, block_rows, plan_blocks
+from plait.execution.executors import Workforce, run_blocks, workforce
+from plait.execution.progress import stage
+from plait.io.store import check_schema_of
+from plait.io.stored_arrays import StoredArray, chunk_rows, has_array
+from plait.mash import checks
+from plait.mash.data import MashData, Whole, assemble
+from plait.mash.grid import counted_cells, grid_extremes
+
+Array = NDArray[np.float64]
+Output = TypeVar("Output")
+
+_COPIES = 18
+"""Arrays of the size of a block's effects that are alive while it is worked on (measured)."""
+
+_SCORE_BITS = 16
+
+Values = tuple[Array, Array, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """What one pass over all effects found out.
+
+    Attributes
+    ----------
+    whole : Whole
+        What parts must know to be computed with the same bits.
+    smallest_error, largest_excess : float
+        What the grid is chosen from.
+    scores : (65536,) integer array
+        How many effects have a ``max |z|`` whose leading 16 bits are these.
+    n_missing : int
+        Cells that were not measured.
+    fingerprint : str
+        Digest of all numbers.
+    """
+
+    whole: Whole
+    smallest_error: float
+    largest_excess: float
+    scores: NDArray[np.int64]
+    n_missing: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, eq=False)
+class StoredData:
+    """Effects in a store, ready for mash; made by `mash_open_data`.
+
+    Attributes
+    ----------
+    url : str
+    alpha : float
+    missing : {"exact", "large_se"}
+    V : (R, R) array or None
+        Correlation of the errors; None when the store has one per effect.
+    n_effects, n_conditions : int
+    condition_names : tuple of str or None
+    columns : tuple of int
+        The columns of the store that are analysed.
+    has_effect_names : bool
+    facts : Facts or None
+    """
+
+    url: str
+    alpha: float
+    missing: str
+    V: Array | None
+    n_effects: int
+    n_conditions: int
+    condition_names: tuple[str, ...] | None
+    columns: tuple[int, ...]
+    has_effect_names: bool
+    facts: Facts | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"StoredData({self.n_effects} effects x {self.n_conditions} conditions in {self.url}, "
+            f"alpha={self.alpha:g})"
+        )
+
+    @property
+    def unit(self) -> int:
+        """Rows of a unit: sums over effects are made unit by unit."""
+        return chunk_rows(8 * self.n_conditions)
+
+    @property
+    def known(self) -> Facts:
+        """The facts, once they are known."""
+        if self.facts is None:
+            raise InputError("the data were not looked over; make them with mash_open_data().")
+        return self.facts
+
+    def read(self, rows: slice | NDArray[np.intp]) -> MashData:
+        """Read some effects; they are computed with the bits they have among all."""
+        return self.prepare(self.values(rows), rows)
+
+    def prepare(self, values: Values, rows: slice | NDArray[np.intp]) -> MashData:
+        """Make data of the values of some effects."""
+        effects, errors, V = values
+        missing = np.isnan(errors) | np.isposinf(errors) | np.isnan(effects)
+        mask = missing if missing.any() else None
+        if mask is not None:
+            effects, errors = np.where(mask, np.nan, effects), np.where(mask, np.nan, errors)
+        data = assemble(
+            effects, errors, self.alpha, V, mask, self.missing, self.condition_names,
+            self.labels(rows),
+        )  # fmt: skip
+        whole = None if self.facts is None else self.facts.whole
+        return replace(data, missing_chosen=True, whole=whole)
+
+    def labels(self, rows: slice | NDArray[np.intp]) -> NDArray[np.str_] | None:
+        """Return the labels of some effects."""
+        if not self.has_effect_names:
+            return None
+        names: NDArray[np.str_] = StoredArray(self.url, "effects")[rows]
+        return names
+
+    def check(self, values: Values, rows: slice) -> None:
+        """Refuse bad numbers, naming the row by its label or its number in the store."""
+        effects, errors, V = values
+        names = self.labels(rows)
+        if names is None:
+            names = np.arange(*rows.indices(self.n_effects)).astype(np.str_)
+        elif len(names) > len(set(names)):
+            names = None  # the labels of effects need not differ: a fit does not use them
+        Effects(effects, errors, V if V.ndim == 3 else None, names, self.condition_names)
+
+    def with_correlation(self, V: ArrayLike, v_ridge: float = 0.0) -> "StoredData":
+        """Return the data with another (R, R) correlation of the errors."""
+        if np.ndim(V) != 2:
+            raise OptionError("data in a store take one (R, R) correlation V from outside.")
+        correlation = checks.check_correlation(V, self.n_effects, self.n_conditions, v_ridge)
+        correlation.flags.writeable = False
+        return replace(self, V=correlation)
+
+    def map_blocks(
+        self,
+        function: Callable[[Block], Output],
+        force: Workforce,
+        label: str,
+        finished: Sequence[Block] = (),
+    ) -> Iterator[tuple[Block, Output]]:
+        """Yield ``(block, function(block))`` of the blocks that are not finished, in order."""
+        matrices = 0 if self.V is not None else 3 * self.n_conditions
+        per_effect = 8 * self.n_conditions * (_COPIES + matrices)
+        rows = block_rows(self.unit, per_effect, force.memory, force.workers)
+        blocks = plan_blocks(self.n_effects, rows, finished)
+        with stage(label, self.n_effects) as advance:
+            if done := sum(len(block) for block in finished):
+                advance(done, note=f"resumed after {done:,}")
+            for block, output in run_blocks(function, blocks, force):
+                yield block, output
+                advance(len(block))
+
+    def units(self, block: Block) -> list[slice]:
+        """Return the rows of the units of a block."""
+        starts = range(block.start, block.stop, self.unit)
+        return [slice(start, min(start + self.unit, block.stop)) for start in starts]
+
+    def values(self, rows: slice | NDArray[np.intp]) -> Values:
+        """Read effects, standard errors and error correlation as they are stored."""
+
+        def read(name: str) -> Array:
+            values = np.asarray(StoredArray(self.url, name)[rows], dtype=np.float64)
+            is_all = self.columns == tuple(range(values.shape[1]))
+            return values if is_all else np.ascontiguousarray(values[:, list(self.columns)])
+
+        V = self.V
+        if V is None:
+            stack = np.asarray(StoredArray(self.url, "V")[rows], dtype=np.float64)
+            chosen = np.ix_(range(len(stack)), self.columns, self.columns)
+            V = np.ascontiguousarray(stack[chosen])
+        return read("bhat"), read("shat"), V
+
+
+def mash_open_data(
+    url: str | os.PathLike[str],
+    alpha: float = 0.0,
+    *,
+    V: ArrayLike | None = None,
+    v_ridge: float = 0.0,
+    conditions: Sequence[str] | None = None,
+    missing: str = "exact",
+    executor: Any = None,
+    memory: int | str | None = None,
+    threads: int | None = None,
+) -> StoredData:
+    """Open effects in a store for mash, without loading them.
+
+    Parameters
+    ----------
+    url : str or path
+        A store of `plait.data.Effects`, as `plait.io.write_effects` makes it: a path or any fsspec
+        URL that the workers can reach.
+    alpha : float
+        As in `mash_set_data`.
+    V : (R, R) array, optional
+        Correlation of the errors, instead of the store's own. Default the store's, or the identity.
+    v_ridge : float
+        Added to the diagonal of V.
+    conditions : sequence of str, optional
+        The contexts to analyse. Default all.
+    missing : {"exact", "large_se"}
+        As in `mash_set_data`.
+    executor : concurrent.futures.Executor or dask.distributed.Client, optional
+        Who looks over the data. Default threads of this process.
+    memory : int or str, optional
+        Bytes, or text such as ``"2GB"``, that this may take. Default half of what is free.
+    threads : int, optional
+        Default all cores.
+
+    Returns
+    -------
+    StoredData
+        For `select_training_effects`, `fit_mash_prior`, `mash_train_apply`,
+        `apply_mash_prior_chunked`, `estimate_null_correlation_simple`, `strong_effects`,
+        `cov_canonical`, `cov_pca` and `cov_ed`.
+
+    Raises
+    ------
+    FileFormatError
+        There is no such store, or it holds something else.
+    InputError
+        The numbers cannot be used; the message says where.
+
+    Notes
+    -----
+    Reads every number once, to check it and to learn what parts must know of the whole. Memory
+    follows the budget, not the number of effects.
+    """
+    place = os.fspath(url)
+    if missing not in ("exact", "large_se"):
+        raise OptionError(f"missing is {missing!r}; choose 'exact' or 'large_se'.")
+    data = _described(place, float(alpha), missing, conditions)
+    if V is not None or v_ridge > 0:
+        own = data.V
+        if V is None and own is None:
+            raise OptionError("v_ridge needs one V for all effects, and the store has one each.")
+        data = data.with_correlation(own if V is None else V, v_ridge)  # type: ignore[arg-type]
+    return replace(data, facts=_look_over(data, workforce(executor, memory, threads)))
+
+
+def _described(
+    url: str, alpha: float, missing: str, conditions: Sequence[str] | None
+) -> StoredData:
+    check_schema_of(url, "effects")
+    if lacking := [name for name in ("bhat", "shat") if not has_array(url, name)]:
+        raise FileFormatError(f"{url} lacks {lacking[0]!r}.")
+    shape, other = StoredArray(url, "bhat").shape, StoredArray(url, "shat").shape
+    if shape != other or len(shape) != 2 or 0 in shape:
+        raise FileFormatError(f"{url}: bhat has shape {shape} and shat {other}.")
+    names = _optional(url, "contexts")
+    labels = None if names is None else tuple(str(name) for name in names[:])
+    columns = _columns(url, labels, shape[1], conditions)
+    V: Array | None = np.eye(len(columns))
+    correlation = _optional(url, "V")
+    if correlation is not None:
+        V = None
+        if correlation.ndim == 2:
+            V = checks.check_correlation(
+                correlation[:][np.ix_(columns, columns)], shape[0], len(columns), 0.0
+            )
+    return StoredData(
+        url=url,
+        alpha=alpha,
+        missing=missing,
+        V=V,
+        n_effects=shape[0],
+        n_conditions=len(columns),
+        condition_names=None if labels is None else tuple(labels[i] for i in columns),
+        columns=columns,
+        has_effect_names=_optional(url, "effects") is not None,
+    )
+
+
+def _optional(url: str, name: str) -> StoredArray | None:
+    return StoredArray(url, name) if has_array(url, name) else None
+
+
+def _columns(
+    url: str, labels: tuple[str, ...] | None, width: int, conditions: Sequence[str] | None
+) -> tuple[int, ...]:
+    if conditions is None:
+        return tuple(range(width))
+    if labels is None:
+        raise LabelError(f"{url}: the contexts have no names to choose by.")
+    if unknown := [name for name in conditions if name not in labels]:
+        raise LabelError(f"{url} has no context {unknown[0]!r}; it has {', '.join(labels)}.")
+    if len(set(conditions)) < len(conditions) or not conditions:
+        raise LabelError("name every condition once, and at least one.")
+    return tuple(labels.index(name) for name in conditions)
+
+
+@dataclass(frozen=True, eq=False)
+class _Glance:
+    """What is found in some rows; later rows are added with `then`."""
+
+    reference: Array | None
+    first_scale: Array
+    is_common_scale: bool
+    smallest_error: float
+    largest_excess: float
+    scores: NDArray[np.int64]
+    n_missing: int
+    sums: Array
+    digests: list[bytes]
+
+    def then(self, later: "_Glance") -> "_Glance":
+        same = np.array_equal(self.first_scale, later.first_scale)
+        return _Glance(
+            later.reference if self.reference is None else self.reference,
+            self.first_scale,
+            self.is_common_scale and later.is_common_scale and same,
+            min(self.smallest_error, later.smallest_error),
+            max(self.largest_excess, later.largest_excess),
+            self.scores + later.scores,
+            self.n_missing + later.n_missing,
+            self.sums + later.sums,
+            self.digests + later.digests,
+        )
+
+
+@dataclass(frozen=True)
+class _LookOver:
+    """Checks a block and says what was found."""
+
+    data: StoredData
+
+    def __call__(self, block: Block) -> _Glance:
+        parts = [self._unit(rows) for rows in self.data.units(block)]
+        found = parts[0]
+        for part in parts[1:]:
+            found = found.then(part)
+        return found
+
+    def _unit(self, rows: slice) -> _Glance:
+        values = self.data.values(rows)
+        self.data.check(values, rows)
+        part = self.data.prepare(values, rows)
+        reference = None
+        if part.missing_mask is None or not part.missing_mask.any(axis=1).all():
+            reference = part.Shat_reference.copy()
+        smallest, excess = grid_extremes(*counted_cells(part))
+        counted = part.Shat if part.missing_mask is None else part.Shat[~part.missing_mask]
+        digest = hashlib.blake2b(digest_size=16)
+        for array in values[:2] if part.common_V else values:
+            digest.update(np.ascontiguousarray(array).data)
+        return _Glance(
+            reference,
+            np.array(part.Shat_alpha[0]),
+            part.is_common_cov_shat_alpha(),
+            smallest,
+            excess,
+            np.bincount(score_bins(strengths(part)), minlength=1 << _SCORE_BITS),
+            0 if part.missing_mask is None else int(part.missing_mask.sum()),
+            np.array([counted.size, counted.sum(), (counted**2).sum(), counted.max(initial=0.0)]),
+            [digest.digest()],
+        )
+
+
+def _look_over(data: StoredData, force: Workforce) -> Facts:
+    found: _Glance | None = None
+    for _, part in data.map_blocks(_LookOver(data), force, "checking"):
+        found = part if found is None else found.then(part)
+    if found is None:
+        raise InputError(f"{data.url} has no effects.")
+    _warn(data, found)
+    reference = found.reference
+    if reference is None:
+        reference = data.read(slice(0, 1)).Shat[0]
+    digest = hashlib.blake2b(b"".join(found.digests), digest_size=16)
+    digest.update(f"{data.n_effects} {data.unit}".encode())
+    if data.V is not None:
+        digest.update(np.ascontiguousarray(data.V).data)
+    return Facts(
+        Whole(np.array(reference), found.is_common_scale),
+        found.smallest_error,
+        found.largest_excess,
+        found.scores,
+        found.n_missing,
+        f"blake2b:{digest.hexdigest()}",
+    )
+
+
+def _warn(data: StoredData, found: _Glance) -> None:
+    count, total, squares, largest = found.sums
+    if data.alpha == 0 and count > 1:
+        mean = total / count
+        spread = np.sqrt(max(squares / count - mean**2, 0.0)) / mean
+        checks.warn_about_spread(float(spread), float(largest / found.smallest_error))
+    checks.warn_about_width(data.n_conditions)
+    if data.missing == "large_se" and data.V is not None and found.n_missing:
+        checks.warn_if_overconfident(data.missing, np.ones((1, 1), bool), data.V)
+
+
+def strengths(data: MashData) -> Array:
+    """Return the largest ``|z|`` of every effect; cells without one count as 0."""
+    z = np.abs(data.Bhat) / np.maximum(data.Shat, np.finfo(np.float64).tiny)
+    score: Array = np.where(np.isfinite(z), z, 0.0).max(axis=1)
+    return score
+
+
+def score_bins(scores: Array) -> NDArray[np.int64]:
+    """Return the leading 16 bits of numbers that are not negative: they are ordered like them."""
+    bits = np.ascontiguousarray(scores).view(np.uint64) >> np.uint64(64 - _SCORE_BITS)
+    return bits.astype(np.int64)

@@ -1,0 +1,266 @@
+"""Posterior effects from one store into another, block by block; killed runs are taken up again."""
+
+import os
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.errors import DataWarning, OptionError
+from plait.execution.blocks import Block
+from plait.execution.checkpoint import Run, digest_of
+from plait.execution.executors import Workforce, run_blocks
+from plait.execution.grains import grains
+from plait.io.atomic import replace_folder
+from plait.io.store import check_store_writable, local_path
+from plait.io.stored_arrays import Layout, StoredArray, lay_out, parts_of, write_rows
+from plait.mash.posterior import Request, apply_mixture, output_map
+from plait.mash.results import FittedG, MashResult, as_components, check_prior_width
+from plait.mash.stored import StoredData
+from plait.provenance import Provenance, fingerprint
+
+Array = NDArray[np.float64]
+
+_BOTH = ("effects", "contexts")
+
+
+@dataclass(frozen=True, eq=False)
+class ApplyBlock:
+    """Computes the posterior of a block of effects and writes it to its region of the output.
+
+    Attributes
+    ----------
+    data : StoredData
+    prior : FittedG
+    request : Request
+    arrays : tuple of str
+        What is written.
+    target : str
+        The store that is filled.
+    """
+
+    data: StoredData
+    prior: FittedG
+    request: Request
+    arrays: tuple[str, ...]
+    target: str
+
+    def __call__(self, block: Block) -> str:
+        """Return a digest of what was written."""
+        part = self.data.read(block.rows)
+        found: dict[str, Any] = apply_mixture(
+            part, self.prior.components, self.prior.pi, self.request, label=None
+        )
+        found["lfdr"] = found.pop("zero_prob", None)
+        written = {name: found[name] for name in self.arrays if name != "effects"}
+        if "effects" in self.arrays:
+            written["effects"] = part.effect_names
+        write_rows(self.target, block.rows, written)
+        return _digest(written)
+
+
+@dataclass(frozen=True)
+class _ReadBack:
+    """Digests what stands in a finished region."""
+
+    target: str
+    arrays: tuple[str, ...]
+
+    def __call__(self, block: Block) -> str:
+        return _digest({name: StoredArray(self.target, name)[block.rows] for name in self.arrays})
+
+
+def _digest(arrays: dict[str, Any]) -> str:
+    # The width of fixed-width text depends on the block; the text itself is digested.
+    plain = [
+        np.frombuffer("\0".join(values).encode(), np.uint8) if values.dtype.kind == "U" else values
+        for values in (arrays[name] for name in sorted(arrays))
+    ]
+    return digest_of(plain)
+
+
+def apply_to_store(
+    data: StoredData,
+    fitted_g: FittedG | MashResult,
+    out: str | os.PathLike[str],
+    *,
+    force: Workforce,
+    request: Request,
+    output_lfdr: bool = False,
+    overwrite: bool = False,
+    optim: dict[str, Any] | None = None,
+    about: dict[str, Any] | None = None,
+) -> MashResult:
+    """Compute the posterior of all effects in a store under a fitted prior, into a store.
+
+    Parameters
+    ----------
+    data : StoredData
+    fitted_g : FittedG or MashResult
+    out : str or path
+        The store to make, a path or any fsspec URL that the workers can reach.
+    force : Workforce
+    request : Request
+        Without covariances and samples.
+    output_lfdr : bool
+    overwrite : bool
+        Whether a store that exists is replaced.
+    optim, about : dict, optional
+        How the prior was fitted, for the record.
+
+    Returns
+    -------
+    MashResult
+        Its arrays stay in the store.
+
+    Notes
+    -----
+    While it is made, the output and a record of its finished blocks are kept beside it. The same
+    call after a crash finishes what is missing; other inputs or options start anew.
+    """
+    started = time.perf_counter()
+    prior, _ = as_components(fitted_g, data.alpha)
+    check_prior_width(prior, data.n_conditions)
+    check_store_writable(out, overwrite)
+    layouts = _layouts(data, prior, request, output_lfdr)
+    run, target = _places(out)
+    identity = _identity(data, prior, request, layouts)
+    if reason := run.begin(identity):
+        warnings.warn(
+            f"{out}: the interrupted run cannot be continued, because {reason}; starting anew.",
+            DataWarning,
+            stacklevel=3,
+        )
+    arrays = tuple(layouts)
+    work = ApplyBlock(data, prior, request, arrays, target)
+    finished = _still_good(run, _ReadBack(target, arrays), force)
+    if not finished:
+        lay_out(target, layouts, data.unit)
+    for block, digest in data.map_blocks(work, force, "posterior", finished):
+        run.record(block, digest)
+    result = _described(data, prior, target, layouts, started, force, optim or {}, about or {})
+    result.save_around(target, arrays)
+    _put_in_place(run, target, out, overwrite)
+    return MashResult.open(out)
+
+
+def _layouts(
+    data: StoredData, prior: FittedG, request: Request, output_lfdr: bool
+) -> dict[str, Layout]:
+    if request.covariance or request.samples:
+        raise OptionError("applying in blocks gives outputlevel 1 or 2, without posterior samples.")
+    mapping = output_map(data.read(slice(0, 1)), request.A)
+    width = data.n_conditions if mapping is None else len(mapping)
+    names = {}
+    if request.posterior:
+        wanted = ["posterior_mean", "posterior_sd", "lfsr", "negative_prob"]
+        for name in [*wanted, "lfdr"] if output_lfdr else wanted:
+            names[name] = Layout(_BOTH, (data.n_effects, width))
+    likelihoods = ["vloglik", "null_loglik", "alt_loglik"] if prior.usepointmass else ["vloglik"]
+    for name in likelihoods:
+        names[name] = Layout(("effects",), (data.n_effects,))
+    if data.has_effect_names:
+        names["effects"] = Layout(("effects",), (data.n_effects,), "str")
+    return names
+
+
+def _places(out: str | os.PathLike[str]) -> tuple[Run, str]:
+    """Return the record of a run and the store that is filled.
+
+    On disk it is filled inside the folder of the run and renamed; an object store cannot rename,
+    and there it is filled in its place and refused by readers until it is complete.
+    """
+    local = local_path(out)
+    if local is None:
+        url = os.fspath(out).rstrip("/")
+        return Run(f"{url}.run"), url
+    path = Path(os.path.realpath(local))
+    folder = path.with_name(f".{path.name}.run")
+    return Run(str(folder)), str(folder / "store")
+
+
+def _identity(
+    data: StoredData, prior: FittedG, request: Request, layouts: dict[str, Layout]
+) -> dict[str, Any]:
+    """Return everything that the numbers depend on."""
+    here = Provenance("mash")
+    libraries = {name: here.libraries.get(name) for name in ("numpy", "scipy", "numba")}
+    return {
+        "what": "mash posterior",
+        "inputs": {
+            "the effects": data.known.fingerprint,
+            "the prior": fingerprint(
+                np.concatenate([prior.pi, prior.grid, *(U.ravel() for U in prior.Ulist.values())])
+            ),
+        },
+        "options": {
+            "alpha": data.alpha,
+            "missing": data.missing,
+            "conditions": list(data.columns),
+            "pi_thresh": request.pi_thresh,
+            "A": None if request.A is None else fingerprint(request.A),
+            "outputs": sorted(layouts),
+        },
+        "size": [data.n_effects, data.n_conditions, data.unit],
+        "versions": {"plait": here.version, **libraries},
+    }
+
+
+def _still_good(run: Run, read_back: _ReadBack, force: Workforce) -> list[Block]:
+    """Return the finished blocks that stand in the output as they were written."""
+    finished = run.finished()
+    found = run_blocks(read_back, finished, force)
+    return [block for block, digest in found if digest == finished[block]]
+
+
+def _described(
+    data: StoredData,
+    prior: FittedG,
+    target: str,
+    layouts: dict[str, Layout],
+    started: float,
+    force: Workforce,
+    optim: dict[str, Any],
+    about: dict[str, Any],
+) -> MashResult:
+    """Return the result whose arrays are in the store."""
+    stored = {name: StoredArray(target, name) for name in layouts if name != "effects"}
+    fields: dict[str, Any] = {name: None for name in MashResult.dims} | stored
+    return MashResult(
+        **fields,
+        loglik=_sum_stored(stored["vloglik"]),
+        fitted_g=prior,
+        alpha=data.alpha,
+        condition_names=data.condition_names,
+        effect_names=None,
+        optim=optim or {"method": "fixed", "niter": 0, "converged": True},
+        provenance=Provenance(
+            "mash",
+            options={"alpha": data.alpha, "missing": data.missing, **about},
+            inputs={"effects": data.known.fingerprint},
+            seconds=time.perf_counter() - started,
+            threads=force.workers * force.threads,
+        ),
+    )
+
+
+def _sum_stored(values: StoredArray) -> float:
+    """Sum a vector grain by grain, as `sum_in_order` does in memory."""
+    sums: list[float] = []
+    for rows in parts_of(values):
+        part = values[rows]
+        sums += [float(np.sum(part[g.rows])) for g in grains(0, len(part))]
+    return float(sum(sums))
+
+
+def _put_in_place(run: Run, target: str, out: str | os.PathLike[str], overwrite: bool) -> None:
+    local = local_path(out)
+    if local is not None:
+        with replace_folder(local, overwrite) as folder:
+            folder.rmdir()
+            Path(target).rename(folder)
+    run.discard()
