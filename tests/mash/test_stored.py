@@ -49,9 +49,7 @@ def test_the_store_gives_the_bits_of_memory(case, tmp_path):
     np.testing.assert_array_equal(mash.autoselect_grid(stored), mash.autoselect_grid(data))
     found = mash.mash_train_apply(stored, Ulist, **options, out=tmp_path / "r.zarr")
     np.testing.assert_array_equal(found.train_indices, expected.train_indices)
-    np.testing.assert_array_equal(
-        found.train_result.fitted_g.pi, expected.train_result.fitted_g.pi
-    )
+    np.testing.assert_array_equal(found.train_result.fitted_g.pi, expected.train_result.fitted_g.pi)
     whole = expected.apply_result
     for name in ("posterior_mean", "posterior_sd", "lfsr", "negative_prob", "vloglik"):
         np.testing.assert_array_equal(
@@ -67,3 +65,107 @@ def test_the_store_gives_the_bits_of_memory(case, tmp_path):
         np.testing.assert_array_equal(loaded.effect_names, data.effect_names)
         assert found.apply_result.effect_names[3] == "rs3"
     assert loaded.fitted_g.allclose(found.train_result.fitted_g)
+
+
+def test_what_is_learned_from_a_store(case):
+    url, data, alpha = case
+    stored = mash.mash_open_data(url, alpha)
+    for method in ("simple", "truncated_ml"):
+        np.testing.assert_array_equal(
+            mash.estimate_null_correlation_simple(stored, method=method),
+            mash.estimate_null_correlation_simple(data, method=method),
+        )
+    for name, U in mash.cov_pca(data, 2).items():
+        np.testing.assert_allclose(mash.cov_pca(stored, 2)[name], U, rtol=1e-8, atol=1e-8)
+    for method in ("random", "topz_random"):
+        rows = mash.select_training_effects(data, 3000, method)
+        np.testing.assert_array_equal(mash.select_training_effects(stored, 3000, method), rows)
+    start = mash.cov_pca(data, 2, rows)
+    np.testing.assert_allclose(mash.cov_pca(stored, 2, rows)["tPCA"], start["tPCA"], rtol=1e-12)
+    learned = mash.cov_ed(stored, start, subset=rows, maxiter=3, tol=0)
+    for name, U in mash.cov_ed(data, start, subset=rows, maxiter=3, tol=0).items():
+        np.testing.assert_allclose(learned[name], U, rtol=1e-10)
+    with pytest.raises(OptionError, match="strong_effects"):
+        mash.cov_ed(stored, start)
+
+
+def test_strong_effects_are_those_of_the_screen(case):
+    url, data, alpha = case
+    found = mash.strong_effects(mash.mash_open_data(url, alpha), level=0.01)
+    screened = mash.get_significant_results(mash.mash_1by1(data), thresh=0.01)
+    # The priors come from a sample of 100,000 of the 150,000: those near the level may differ.
+    assert len(np.setxor1d(found, screened)) < 0.02 * len(screened)
+    few = mash.strong_effects(mash.mash_open_data(url, alpha), level=0.01, most=100)
+    assert len(few) == 100
+    assert set(few) <= set(found)
+
+
+def test_chunks_of_a_store_into_npy_files(case, tmp_path):
+    url, data, alpha = case
+    fitted, _, _ = mash.fit_mash_prior(data, mash.cov_canonical(data), n_train=2000)
+    expected = mash.apply_mash_prior(data, fitted)
+    found = mash.apply_mash_prior_chunked(
+        mash.mash_open_data(url, alpha), fitted, chunk_size=50_001, out_prefix=tmp_path / "out"
+    )
+    np.testing.assert_array_equal(np.load(tmp_path / "out.lfsr.npy"), expected.lfsr)
+    assert found.n_chunks == 3
+
+
+def test_conditions_and_correlation_can_be_chosen(tmp_path):
+    effects = study(3000, True)
+    write_effects(effects, tmp_path / "e.zarr")
+    stored = mash.mash_open_data(tmp_path / "e.zarr", conditions=["brain", "liver"])
+    part = effects.select(contexts=["brain", "liver"])
+    np.testing.assert_array_equal(stored.read(slice(None)).Bhat, part.bhat)
+    np.testing.assert_array_equal(stored.V, part.V)
+    other = mash.mash_open_data(tmp_path / "e.zarr", V=np.eye(3), v_ridge=0.1)
+    np.testing.assert_allclose(other.V, 1.1 * np.eye(3))
+    with pytest.raises(LabelError, match="liver, lung, brain"):
+        mash.mash_open_data(tmp_path / "e.zarr", conditions=["heart"])
+
+
+def test_one_correlation_per_effect(tmp_path):
+    random = np.random.default_rng(0)
+    base = study(4000, True)
+    rho = random.uniform(-0.3, 0.3, 4000)
+    V = np.eye(3) + rho[:, None, None] * (1 - np.eye(3))
+    effects = Effects(base.bhat, base.shat, V)
+    write_effects(
+        (effects.select(slice(s, s + 1000)) for s in range(0, 4000, 1000)), tmp_path / "e"
+    )
+    data = mash.mash_set_data(effects)
+    stored = mash.mash_open_data(tmp_path / "e")
+    Ulist = mash.cov_canonical(data)
+    expected = mash.mash_train_apply(data, Ulist, n_train=1000)
+    found = mash.mash_train_apply(stored, Ulist, n_train=1000, out=tmp_path / "r.zarr")
+    np.testing.assert_array_equal(np.asarray(found.apply_result.lfsr), expected.apply_result.lfsr)
+
+
+def test_bad_numbers_are_named_by_row(tmp_path):
+    import zarr
+
+    write_effects(study(70_000, False), tmp_path / "e.zarr")
+    group = zarr.open_group(tmp_path / "e.zarr", mode="r+")
+    group["shat"][66_666, 1] = -1.0
+    with pytest.raises(InputError, match=r"66666.*lung|lung.*66666"):
+        mash.mash_open_data(tmp_path / "e.zarr")
+    group["shat"][66_666, 1] = 1.0
+    group["bhat"][3, 0] = np.inf
+    with pytest.raises(InputError, match="bhat is Inf"):
+        mash.mash_open_data(tmp_path / "e.zarr")
+
+
+def test_what_cannot_be_opened(tmp_path):
+    with pytest.raises(FileFormatError, match="does not exist"):
+        mash.mash_open_data(tmp_path / "none.zarr")
+    write_effects(study(100, False), tmp_path / "e.zarr")
+    with pytest.raises(OptionError, match="missing"):
+        mash.mash_open_data(tmp_path / "e.zarr", missing="auto")
+    stored = mash.mash_open_data(tmp_path / "e.zarr")
+    with pytest.raises(OptionError, match="need out"):
+        mash.mash_train_apply(stored, mash.cov_canonical(stored), n_train=50)
+    prior, _, _ = mash.fit_mash_prior(stored, mash.cov_canonical(stored), n_train=50)
+    other = mash.mash_open_data(tmp_path / "e.zarr", alpha=1)
+    with pytest.raises(OptionError, match="alpha"):
+        mash.apply_mash_prior_to_store(other, prior, tmp_path / "r.zarr")
+    assert not list(tmp_path.glob(".*run"))

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def session(threads: int | None, quiet: bool, debug: bool = False) -> Iterator[None]:
+def session(
+    threads: int | None, quiet: bool, debug: bool = False, log_json: bool = False
+) -> Iterator[None]:
     """Run the body of a command with its threads, its progress and one line per warning.
 
     Parameters
@@ -25,6 +27,8 @@ def session(threads: int | None, quiet: bool, debug: bool = False) -> Iterator[N
         Show no progress and no notes.
     debug : bool
         Show the warnings of other libraries too.
+    log_json : bool
+        Write a line of JSON per finished block to stderr.
     """
     from plait.execution.progress import listen
     from plait.execution.threads import use_threads
@@ -32,6 +36,8 @@ def session(threads: int | None, quiet: bool, debug: bool = False) -> Iterator[N
     with ExitStack() as stack:
         stack.enter_context(use_threads(threads))
         stack.enter_context(_warnings_as_lines(debug))
+        if log_json:
+            stack.enter_context(_blocks_as_json())
         if not quiet:
             stages = _StageBars() if sys.stderr.isatty() else _StageLines(sys.stderr)
             token = _stages.set(stages)
@@ -39,6 +45,41 @@ def session(threads: int | None, quiet: bool, debug: bool = False) -> Iterator[N
             stack.callback(stages.close)
             stack.enter_context(listen(stages))
         yield
+
+
+@contextmanager
+def workers_of(
+    dask: str | None, memory: str | None, threads: int | None
+) -> Iterator[dict[str, Any]]:
+    """Yield who works on a store: the ``executor``, ``memory`` and ``threads`` of the library."""
+    from plait.execution.executors import dask_client
+
+    with dask_client(dask) as client:
+        yield {"executor": client, "memory": memory, "threads": threads}
+
+
+@contextmanager
+def _blocks_as_json() -> Iterator[None]:
+    import json
+    import logging
+    from datetime import UTC, datetime
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            block = getattr(record, "block", None)
+            if block is not None:
+                now = datetime.fromtimestamp(record.created, UTC).isoformat()
+                _write_error(json.dumps({"time": now, "event": "block", **block}))
+
+    logger, handler = logging.getLogger("plait.execution"), Lines()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def say(quiet: bool, text: str) -> None:
@@ -225,6 +266,7 @@ _OPTIONS = {
     'prior="uniform"': "--prior uniform",
     "mark them missing (NaN)": "write them as NA",
     "n_train": "--train-size",
+    "raise memory, or lower threads": "raise --memory, or lower --threads",
     "z_thresh": "--z-thresh",
     "npc is": "--npc is",
     "on_insufficient_null=": "--on-insufficient-null ",
@@ -244,7 +286,8 @@ def describe(error: BaseException) -> str:
     from plait.errors import PlaitError
 
     if isinstance(error, KeyboardInterrupt):
-        text = "interrupted; nothing was written."
+        notes = getattr(error, "__notes__", ["nothing was written."])
+        text = f"interrupted; {' '.join(notes)}"
     elif isinstance(error, PlaitError):
         text = as_options(str(error))
     elif hasattr(error, "format_message"):  # wrong usage, as Typer tells it

@@ -1,6 +1,6 @@
 """From files named on the command line to data."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from plait.mash.data import MashData
+    from plait.mash.stored import StoredData
 
 ALL_CANONICAL = "all"
+_COPIES = 8
+"""Arrays of the size of the effects that a command makes of data in memory."""
 
 
 def split_list(text: str | None) -> list[str] | None:
@@ -46,8 +49,12 @@ def load_data(
     zero_shat_reset: float = 0.0,
     zero_bhat_shat_reset: float = 0.0,
     quiet: bool = False,
-) -> "MashData":
-    """Read the tables (or the effects store) of a command and check them."""
+    workers: Mapping[str, Any] | None = None,
+) -> "MashData | StoredData":
+    """Read the tables of a command, or open its effects store, and check them.
+
+    ``workers`` are the ``executor``, ``memory`` and ``threads`` that look over a store.
+    """
     resets: dict[str, Any] = {
         "alpha": alpha,
         "zero_Shat_reset": zero_shat_reset,
@@ -55,29 +62,58 @@ def load_data(
     }
     chosen = split_list(conditions)
     if effects is not None:
-        if bhat is not None or shat is not None or v is not None:
-            raise OptionError("--effects replaces --bhat, --shat and --v: give one or the other.")
-        data = _load_store(effects, chosen, missing, resets)
-    elif bhat is not None:
-        data = _load_tables(bhat, shat, v, chosen, missing, resets, quiet)
-    else:
+        if bhat is not None or shat is not None:
+            raise OptionError("--effects replaces --bhat and --shat: give one or the other.")
+        stored = _open_store(effects, v, chosen, missing, alpha, workers or {})
+        _say_size(stored, stored.known.n_missing, quiet)
+        return stored
+    if bhat is None:
         raise OptionError("give the effects: --bhat FILE (and --shat FILE), or --effects STORE.")
-    holes = "" if data.missing_mask is None else f", {int(data.missing_mask.sum()):,} cells missing"
-    say(quiet, f"{data.n_effects:,} effects x {data.n_conditions} conditions{holes}")
+    data = _load_tables(bhat, shat, v, chosen, missing, resets, quiet)
+    _say_size(data, 0 if data.missing_mask is None else int(data.missing_mask.sum()), quiet)
     return data
 
 
-def _load_store(
-    effects: str, chosen: list[str] | None, missing: str | None, settings: dict[str, Any]
-) -> "MashData":
-    from plait.io import read_effects
-    from plait.mash import mash_set_data
+def _say_size(data: "MashData | StoredData", n_missing: int, quiet: bool) -> None:
+    holes = f", {n_missing:,} cells missing" if n_missing else ""
+    say(quiet, f"{data.n_effects:,} effects x {data.n_conditions} conditions{holes}")
 
-    source = read_effects(effects)
+
+def _open_store(
+    effects: str,
+    v: Path | None,
+    chosen: list[str] | None,
+    missing: str | None,
+    alpha: float,
+    workers: Mapping[str, Any],
+) -> "StoredData":
+    from plait.io import read_square
+    from plait.mash import mash_open_data
+
+    way = "exact" if missing in (None, "auto") else str(missing)
     with errors_naming(effects):
-        if chosen is not None:
-            source = source.select(contexts=chosen)
-        return mash_set_data(source, missing=missing or "exact", **settings)
+        data = mash_open_data(effects, alpha, conditions=chosen, missing=way, **workers)
+    if v is None:
+        return data
+    return data.with_correlation(read_square(v, data.condition_names).values)
+
+
+def in_memory(data: "MashData | StoredData", memory: str | None = None) -> "MashData":
+    """Return data that a command needs whole, if there is room for them."""
+    from plait.errors import CapacityError
+    from plait.execution.memory import memory_budget
+    from plait.mash import StoredData
+
+    if not isinstance(data, StoredData):
+        return data
+    needed, budget = _COPIES * 8 * data.n_effects * data.n_conditions, memory_budget(memory)
+    if needed > budget:
+        raise CapacityError(
+            f"this needs all {data.n_effects:,} effects in memory, about {needed / 2**30:.1f} GiB, "
+            f"and there are {budget / 2**30:.1f} GiB: raise --memory; 'fit' and 'apply' with "
+            "--out NAME.zarr and --outputlevel 2 work block by block."
+        )
+    return data.read(slice(None))
 
 
 def _load_tables(
@@ -121,7 +157,9 @@ def errors_naming(*places: str) -> Iterator[None]:
         raise type(error)(f"{', '.join(places)}: {error}") from None
 
 
-def load_covariances(data: "MashData", ulist: Path | None, methods: str | None) -> dict[str, Any]:
+def load_covariances(
+    data: "MashData | StoredData", ulist: Path | None, methods: str | None
+) -> dict[str, Any]:
     """Return the covariances that --ulist and --cov-methods ask for.
 
     Without a file: the canonical ones. With a file: those in it, and the canonical ones that are
@@ -151,32 +189,46 @@ def load_covariances(data: "MashData", ulist: Path | None, methods: str | None) 
     return found
 
 
-def strong_rows(
-    data: "MashData", strong: str | None, all_effects: bool, level: float, quiet: bool
-) -> Any:
-    """Return the rows that covariances are learned from; None is all."""
-    from plait.mash import get_significant_results, mash_1by1
+def strong_data(
+    data: "MashData | StoredData",
+    strong: str | None,
+    all_effects: bool,
+    level: float,
+    quiet: bool,
+    workers: Mapping[str, Any],
+) -> "MashData":
+    """Return the data of the effects that covariances are learned from."""
+    from plait.mash import StoredData, subset_mash_data
 
     if all_effects:
         if strong is not None:
             raise OptionError("--strong and --all-effects cannot be combined.")
-        return None
-    if strong is None:
-        screen = mash_1by1(data)
-    else:
-        from plait.cli.results import read_result
-
-        screen = read_result(strong)
-        if screen.n_effects != data.n_effects:
-            raise InputError(
-                f"{strong} is for {screen.n_effects:,} effects and the tables have "
-                f"{data.n_effects:,}; screen these tables."
-            )
-    rows = get_significant_results(screen, thresh=level)
+        return in_memory(data, workers.get("memory"))
+    rows = _strong_rows(data, strong, level, workers)
     if len(rows) == 0:
         raise InputError(
             f"no effect has an lfsr below {level:g} in the screen, so there is nothing to learn "
             "from: raise --level, or use --all-effects."
         )
     say(quiet, f"learning from {len(rows):,} strong effects (lfsr < {level:g} in one condition)")
-    return rows
+    return data.read(rows) if isinstance(data, StoredData) else subset_mash_data(data, rows)
+
+
+def _strong_rows(
+    data: "MashData | StoredData", strong: str | None, level: float, workers: Mapping[str, Any]
+) -> Any:
+    from plait.mash import StoredData, get_significant_results, mash_1by1, strong_effects
+
+    if strong is None:
+        if isinstance(data, StoredData):
+            return strong_effects(data, level, **workers)
+        return get_significant_results(mash_1by1(data), thresh=level)
+    from plait.cli.results import read_result
+
+    screen = read_result(strong)
+    if screen.n_effects != data.n_effects:
+        raise InputError(
+            f"{strong} is for {screen.n_effects:,} effects and the data have "
+            f"{data.n_effects:,}; screen these data."
+        )
+    return get_significant_results(screen, thresh=level)

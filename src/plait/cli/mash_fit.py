@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from plait.cli import options
-from plait.cli.console import announce_compilation, say, session
-from plait.cli.inputs import load_covariances, load_data, split_numbers
+from plait.cli.console import announce_compilation, say, session, workers_of
+from plait.cli.inputs import in_memory, load_covariances, load_data, split_numbers
 from plait.cli.options import MODEL
-from plait.cli.outputs import check_target, write_result
+from plait.cli.outputs import check_target, is_store, write_result
 
 if TYPE_CHECKING:
     from plait.mash.data import MashData
     from plait.mash.results import MashResult
+    from plait.mash.stored import StoredData
 
 
 def fit(
@@ -49,6 +50,9 @@ def fit(
     weighting: options.Weights = options.Weighting.INCLUSION,
     seed: options.Seed = 123,
     threads: options.Threads = None,
+    memory: options.Memory = None,
+    dask: options.Dask = None,
+    log_json: options.LogJson = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
@@ -75,11 +79,14 @@ def fit(
         "background_fraction": background_fraction,
         "weighting": str(weighting),
     }
-    with session(threads, quiet, debug):
+    with (
+        session(threads, quiet, debug, log_json),
+        workers_of(dask, memory, threads) as workers,
+    ):
         data = load_data(
             bhat, shat, effects, v, alpha=alpha, conditions=conditions, missing=missing,
             zero_shat_reset=zero_shat_reset, zero_bhat_shat_reset=zero_bhat_shat_reset,
-            quiet=quiet,
+            quiet=quiet, workers=workers,
         )  # fmt: skip
         matrices = load_covariances(data, ulist, cov_methods)
         announce_compilation(quiet)
@@ -87,28 +94,45 @@ def fit(
         trained_on = None
         if train_size is not None or is_large:
             trained_on = chunk_size if train_size is None else train_size
-        result = _fit(data, matrices, trained_on, selection, model, outputs)
-        if is_large:
-            result = replace(result, posterior_weights=None, component_index=None)
-        about: dict[str, Any] = {"seed": seed, "train_size": trained_on or data.n_effects}
-        chosen = selection if trained_on is not None else dict.fromkeys(selection)
-        written = write_result(result, out, overwrite, "fit", about | chosen)
+        if trained_on is not None and _by_blocks(data, out, outputs):
+            place = {"out": out, "overwrite": overwrite, **workers}
+            result, written = (
+                _fit(data, matrices, trained_on, selection, model, outputs, place),
+                [out],
+            )
+        else:
+            whole = in_memory(data, memory)
+            result = _fit(whole, matrices, trained_on, selection, model, outputs, {})
+            if is_large:
+                result = replace(result, posterior_weights=None, component_index=None)
+            about: dict[str, Any] = {"seed": seed, "train_size": trained_on or data.n_effects}
+            chosen = selection if trained_on is not None else dict.fromkeys(selection)
+            written = write_result(result, out, overwrite, "fit", about | chosen)
     _tell(quiet, result, written)
 
 
+def _by_blocks(data: "MashData | StoredData", out: str, outputs: dict[str, Any]) -> bool:
+    """Tell whether a posterior can go from store to store, never being in memory whole."""
+    from plait.mash import StoredData
+
+    small = outputs["outputlevel"] <= 2 and not outputs["posterior_samples"]
+    return isinstance(data, StoredData) and is_store(out) and small
+
+
 def _fit(
-    data: "MashData",
+    data: "MashData | StoredData",
     matrices: dict[str, Any],
     trained_on: int | None,
     selection: dict[str, Any],
     model: dict[str, Any],
     outputs: dict[str, Any],
+    place: dict[str, Any],
 ) -> "MashResult":
-    """Fit on all effects, or on some and apply to all."""
+    """Fit on all effects, or on some and apply to all, with ``place`` from store to store."""
     from plait.mash import mash, mash_train_apply
 
     if trained_on is None:
-        return mash(data, matrices, chunk_size=None, **model, **outputs)
+        return mash(in_memory(data), matrices, chunk_size=None, **model, **outputs)
     study = mash_train_apply(
         data,
         matrices,
@@ -117,6 +141,7 @@ def _fit(
         **selection,
         train_mash_kwargs=model | {"pi_thresh": outputs["pi_thresh"]},
         apply_mash_kwargs=outputs,
+        **place,
     )
     return replace(study.apply_result, optim=study.train_result.optim)
 
@@ -153,19 +178,30 @@ def apply(
     overwrite: options.Overwrite = False,
     seed: options.Seed = 123,
     threads: options.Threads = None,
+    memory: options.Memory = None,
+    dask: options.Dask = None,
+    log_json: options.LogJson = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Compute the posterior of effects, old or new, under a prior that was fitted before."""
     check_target(out, overwrite)
-    with session(threads, quiet, debug):
-        from plait.mash import FittedG, apply_mash_prior
+    with (
+        session(threads, quiet, debug, log_json),
+        workers_of(dask, memory, threads) as workers,
+    ):
+        from plait.mash import (
+            FittedG,
+            StoredData,
+            apply_mash_prior,
+            apply_mash_prior_to_store,
+        )
 
         prior = FittedG.load(g)
         data = load_data(
             bhat, shat, effects, v, alpha=alpha, conditions=conditions, missing=missing,
             zero_shat_reset=zero_shat_reset, zero_bhat_shat_reset=zero_bhat_shat_reset,
-            quiet=quiet,
+            quiet=quiet, workers=workers,
         )  # fmt: skip
         announce_compilation(quiet)
         outputs = {
@@ -175,8 +211,14 @@ def apply(
             "outputlevel": outputlevel,
             "output_lfdr": output_lfdr,
         }
-        result = apply_mash_prior(data, prior, mash_kwargs=outputs)
-        written = write_result(result, out, overwrite, "apply", {"seed": seed, "g": str(g)})
+        if isinstance(data, StoredData) and _by_blocks(data, out, outputs):
+            result = apply_mash_prior_to_store(
+                data, prior, out, mash_kwargs=outputs, overwrite=overwrite, **workers
+            )
+            written = [out]
+        else:
+            result = apply_mash_prior(in_memory(data, memory), prior, mash_kwargs=outputs)
+            written = write_result(result, out, overwrite, "apply", {"seed": seed, "g": str(g)})
     _tell(quiet, result, written)
 
 
@@ -193,19 +235,25 @@ def onebyone(
     alpha: options.Alpha = 0.0,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
+    memory: options.Memory = None,
+    dask: options.Dask = None,
+    log_json: options.LogJson = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Analyse every condition by itself: the screen that finds strong effects, not the result."""
     check_target(out, overwrite)
-    with session(threads, quiet, debug):
+    with (
+        session(threads, quiet, debug, log_json),
+        workers_of(dask, memory, threads) as workers,
+    ):
         from plait.mash import mash_1by1
 
         data = load_data(
             bhat, shat, effects, v, alpha=alpha, conditions=conditions, missing=missing,
             zero_shat_reset=zero_shat_reset, zero_bhat_shat_reset=zero_bhat_shat_reset,
-            quiet=quiet,
+            quiet=quiet, workers=workers,
         )  # fmt: skip
-        result = mash_1by1(data)
+        result = mash_1by1(in_memory(data, memory))
         written = write_result(result, out, overwrite, "onebyone", {})
     _tell(quiet, result, written)

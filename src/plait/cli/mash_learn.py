@@ -1,18 +1,23 @@
 """The commands that learn matrices: covariances of effects, and the correlation of errors."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from plait.cli import options
-from plait.cli.console import announce_compilation, say, session
-from plait.cli.inputs import load_covariances, load_data, strong_rows
+from plait.cli.console import announce_compilation, say, session, workers_of
+from plait.cli.inputs import in_memory, load_covariances, load_data, strong_data
 from plait.cli.mash_show import show_matrix
 from plait.cli.options import INPUT, MODEL, OUTPUT
 from plait.cli.outputs import check_file, write_covariances, write_matrix
 
+if TYPE_CHECKING:
+    from plait.mash.data import MashData
+    from plait.mash.stored import StoredData
+
 MATRICES = (".npy", ".csv", ".tsv")
+_EM_EFFECTS = 100_000
 
 UlistOut = Annotated[
     Path,
@@ -49,18 +54,20 @@ def pca(
     npc: options.Npc = None,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
+    memory: options.Memory = None,
+    dask: options.Dask = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Learn covariance matrices from the principal components of the strong effects."""
     check_file(out, (".npz",), overwrite)
-    with session(threads, quiet, debug):
+    with session(threads, quiet, debug), workers_of(dask, memory, threads) as workers:
         data = load_data(
             bhat, shat, effects, v, alpha=alpha, conditions=conditions, missing=missing,
-            quiet=quiet,
+            quiet=quiet, workers=workers,
         )  # fmt: skip
-        rows = strong_rows(data, strong, all_effects, level, quiet)
-        write_covariances(out, _components(data, rows, npc), overwrite)
+        chosen = strong_data(data, strong, all_effects, level, quiet, workers)
+        write_covariances(out, _components(chosen, npc), overwrite)
         say(quiet, f"written: {out}")
 
 
@@ -109,29 +116,29 @@ def ed(
     ] = None,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
+    memory: options.Memory = None,
+    dask: options.Dask = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Refine covariance matrices by extreme deconvolution of the strong effects."""
     check_file(out, (".npz",), overwrite)
-    with session(threads, quiet, debug):
+    with session(threads, quiet, debug), workers_of(dask, memory, threads) as workers:
         from plait.io import read_covariances
         from plait.mash import cov_ed
 
         data = load_data(
             bhat, shat, effects, v, alpha=alpha, conditions=conditions, missing=missing,
-            quiet=quiet,
+            quiet=quiet, workers=workers,
         )  # fmt: skip
-        rows = strong_rows(data, strong, all_effects, level, quiet)
+        chosen = strong_data(data, strong, all_effects, level, quiet, workers)
         if ulist is None:
-            start = _components(data, rows, npc)
+            start = _components(chosen, npc)
         else:
             start = read_covariances(ulist, data.n_conditions)
         announce_compilation(quiet)
         limit: dict[str, Any] = {} if max_iterations is None else {"maxiter": max_iterations}
-        fit = cov_ed(
-            data, start, subset=rows, algorithm=str(algorithm), tol=tolerance, details=True, **limit
-        )
+        fit = cov_ed(chosen, start, algorithm=str(algorithm), tol=tolerance, details=True, **limit)
         write_covariances(out, fit["Ulist"], overwrite)
         state = "converged" if fit["converged"] else "stopped before it converged"
         say(quiet, f"extreme deconvolution {state} after {fit['niter']} iterations")
@@ -164,36 +171,37 @@ def ud(
     overwrite: options.Overwrite = False,
     seed: options.Seed = 123,
     threads: options.Threads = None,
+    memory: options.Memory = None,
+    dask: options.Dask = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Learn scaled, rank-1 and free covariance matrices of the strong effects together."""
     check_file(out, (".npz",), overwrite)
-    with session(threads, quiet, debug):
+    with session(threads, quiet, debug), workers_of(dask, memory, threads) as workers:
         from plait.mash import cov_ud
 
         data = load_data(
             bhat, shat, effects, v, alpha=alpha, conditions=conditions, missing=missing,
-            quiet=quiet,
+            quiet=quiet, workers=workers,
         )  # fmt: skip
-        rows = strong_rows(data, strong, all_effects, level, quiet)
+        chosen = strong_data(data, strong, all_effects, level, quiet, workers)
         announce_compilation(quiet)
         found = cov_ud(
-            data,
+            chosen,
             n_rank1=n_rank1,
             n_unconstrained=n_unconstrained,
             maxiter=max_iterations,
             seed=seed,
-            subset=rows,
         )
         write_covariances(out, found, overwrite)
         say(quiet, f"written: {out}")
 
 
-def _components(data: Any, rows: Any, npc: int | None) -> dict[str, Any]:
+def _components(data: "MashData", npc: int | None) -> dict[str, Any]:
     from plait.mash import cov_pca
 
-    return cov_pca(data, min(5, data.n_conditions) if npc is None else npc, rows)
+    return cov_pca(data, min(5, data.n_conditions) if npc is None else npc)
 
 
 def estimate_null_corr_simple(
@@ -230,17 +238,19 @@ def estimate_null_corr_simple(
     ] = False,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
+    memory: options.Memory = None,
+    dask: options.Dask = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Estimate the correlation of the errors from the effects without a large z-score."""
     check_file(out, MATRICES, overwrite)
-    with session(threads, quiet, debug):
+    with session(threads, quiet, debug), workers_of(dask, memory, threads) as workers:
         from plait.mash import estimate_null_correlation_simple
 
         data = load_data(
             bhat, shat, effects, None, alpha=alpha, conditions=conditions, missing=missing,
-            quiet=quiet,
+            quiet=quiet, workers=workers,
         )  # fmt: skip
         V = estimate_null_correlation_simple(
             data,
@@ -252,6 +262,16 @@ def estimate_null_corr_simple(
         write_matrix(out, V, data.condition_names, overwrite)
     show_matrix(quiet, V, data.condition_names)
     say(quiet, f"written: {out}")
+
+
+def _for_em(data: "MashData | StoredData", quiet: bool) -> "MashData":
+    """Return the data that EM runs on: those of a large store are represented by a sample."""
+    from plait.mash import StoredData, select_training_effects
+
+    if not isinstance(data, StoredData) or data.n_effects <= _EM_EFFECTS:
+        return in_memory(data)
+    say(quiet, f"learning from {_EM_EFFECTS:,} random effects")
+    return data.read(select_training_effects(data, _EM_EFFECTS))
 
 
 def estimate_null_corr_em(
@@ -277,22 +297,28 @@ def estimate_null_corr_em(
     ] = False,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
+    memory: options.Memory = None,
+    dask: options.Dask = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Estimate the correlation of the errors by EM, together with how effects are shared."""
     check_file(out, MATRICES, overwrite)
-    with session(threads, quiet, debug):
+    with session(threads, quiet, debug), workers_of(dask, memory, threads) as workers:
         from plait.mash import mash_estimate_corr_em
 
         data = load_data(
             bhat, shat, effects, None, alpha=alpha, conditions=conditions, missing=missing,
-            quiet=quiet,
+            quiet=quiet, workers=workers,
         )  # fmt: skip
         matrices = load_covariances(data, ulist, cov_methods)
         announce_compilation(quiet)
         fit: Any = mash_estimate_corr_em(
-            data, matrices, max_iter=max_iterations, tol=tolerance, est_cor=not est_cov
+            _for_em(data, quiet),
+            matrices,
+            max_iter=max_iterations,
+            tol=tolerance,
+            est_cor=not est_cov,
         )
         write_matrix(out, fit.V, data.condition_names, overwrite)
     show_matrix(quiet, fit.V, data.condition_names)

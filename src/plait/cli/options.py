@@ -290,6 +290,30 @@ Threads = Annotated[
         help="Threads. They change the speed, never the numbers.",
     ),
 ]
+Memory = Annotated[
+    str | None,
+    _option(
+        "--memory",
+        metavar="SIZE",
+        panel=RUN,
+        show_default="half of what is free",
+        help="Memory for the blocks of a store under way on one machine, as in 2GB.",
+    ),
+]
+Dask = Annotated[
+    str | None,
+    _option(
+        "--dask",
+        metavar="ADDRESS",
+        panel=RUN,
+        show_default="this process",
+        help="Let a Dask cluster work on a store: tcp://host:port, or local:N for N processes.",
+    ),
+]
+LogJson = Annotated[
+    bool,
+    _option("--log-json", panel=RUN, help="Log every finished block to stderr, as a line of JSON."),
+]
 Quiet = Annotated[
     bool, _option("--quiet", panel=RUN, help="Print nothing but warnings and errors.")
 ]

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,10 @@ from plait.errors import (
     OptionError,
     ShapeError,
 )
-from plait.mash.data import MashData
+from plait.mash.data import MashData, subset_mash_data
+
+if TYPE_CHECKING:
+    from plait.mash.stored import StoredData
 
 Array = NDArray[np.float64]
 Covariances = dict[str, Array]
@@ -24,12 +27,12 @@ CANONICAL = ("identity", "singletons", "equal_effects", "simple_het")
 _METHODS = ("null", *CANONICAL)
 
 
-def cov_canonical(data: MashData, methods: Sequence[str] = CANONICAL) -> Covariances:
+def cov_canonical(data: "MashData | StoredData", methods: Sequence[str] = CANONICAL) -> Covariances:
     """Return the canonical covariance matrices.
 
     Parameters
     ----------
-    data : MashData
+    data : MashData or StoredData
     methods : sequence of str
         Any of ``null``, ``identity`` (independent effects), ``singletons`` (one matrix per
         condition), ``equal_effects`` and ``simple_het`` (equal variances, correlations 0.25, 0.5
@@ -72,7 +75,7 @@ def _method(name: str) -> str:
     return found[0]
 
 
-def _singletons(data: MashData, taken: set[str]) -> Covariances:
+def _singletons(data: "MashData | StoredData", taken: set[str]) -> Covariances:
     result: Covariances = {}
     for r in range(data.n_conditions):
         name = None if data.condition_names is None else data.condition_names[r]
@@ -84,7 +87,9 @@ def _singletons(data: MashData, taken: set[str]) -> Covariances:
     return result
 
 
-def cov_simple_het(data: MashData, corr: Sequence[float] = (0.25, 0.5, 0.75)) -> Covariances:
+def cov_simple_het(
+    data: "MashData | StoredData", corr: Sequence[float] = (0.25, 0.5, 0.75)
+) -> Covariances:
     """Return matrices with unit variances and one correlation each.
 
     Parameters
@@ -116,7 +121,7 @@ def cov_from_factors(F: ArrayLike, name: str) -> Covariances:
     return {f"{name}_{i + 1}": r1cov(row) for i, row in enumerate(factors)}
 
 
-def select_rows(data: MashData, subset: Any) -> NDArray[np.intp]:
+def select_rows(data: "MashData | StoredData", subset: Any) -> NDArray[np.intp]:
     """Return the row numbers named by ``subset`` (None is all); an empty subset is an error."""
     everything: NDArray[np.intp] = np.arange(data.n_effects)
     if subset is None:
@@ -136,12 +141,13 @@ def select_rows(data: MashData, subset: Any) -> NDArray[np.intp]:
     return rows
 
 
-def cov_pca(data: MashData, npc: int, subset: Any = None) -> Covariances:
+def cov_pca(data: "MashData | StoredData", npc: int, subset: Any = None) -> Covariances:
     """Return covariance matrices from the principal components of (strong) effects.
 
     Parameters
     ----------
-    data : MashData
+    data : MashData or StoredData
+        Of data in a store, only sums of products are kept.
     npc : int
         Number of components: more than 1, at most R and at most the number of rows used.
     subset : integer or bool array, optional
@@ -157,23 +163,45 @@ def cov_pca(data: MashData, npc: int, subset: Any = None) -> Covariances:
     Thin SVD of the (alpha-scaled) effects, neither centred nor divided by their errors
     (Urbut et al. 2019, Methods). Cost O(n R^2).
     """
-    rows = select_rows(data, subset)
     if not 1 < npc <= data.n_conditions:
         raise OptionError(f"npc is {npc}; it must be from 2 to the {data.n_conditions} conditions.")
-    if npc > len(rows):
-        raise OptionError(f"npc is {npc}, more than the {len(rows)} effects it is learned from.")
-    if len(rows) < 20 * data.n_conditions:
+    n_effects, singular, right = _principal_axes(data, subset)
+    if npc > n_effects:
+        raise OptionError(f"npc is {npc}, more than the {n_effects} effects it is learned from.")
+    if n_effects < 20 * data.n_conditions:
         warnings.warn(
-            f"only {len(rows)} effects for the principal components of {data.n_conditions} "
+            f"only {n_effects} effects for the principal components of {data.n_conditions} "
             f"conditions; {20 * data.n_conditions} or more are advisable.",
             DataWarning,
             stacklevel=2,
         )
-    _, singular, right = np.linalg.svd(data.Bhat[rows], full_matrices=False)
     result = cov_from_factors(right[:npc], "PCA")
     scaled = right[:npc] * singular[:npc, None]
-    result["tPCA"] = scaled.T @ scaled / len(rows)
+    result["tPCA"] = scaled.T @ scaled / n_effects
     return result
+
+
+def _principal_axes(data: "MashData | StoredData", subset: Any) -> tuple[int, Array, Array]:
+    """Return the number of effects, singular values, and right singular vectors as rows."""
+    if subset is None and not isinstance(data, MashData):
+        values, vectors = np.linalg.eigh(data.cross_product())
+        return data.n_effects, np.sqrt(np.maximum(values[::-1], 0.0)), vectors[:, ::-1].T
+    _, chosen = take_effects(data, subset)
+    _, singular, right = np.linalg.svd(chosen.Bhat, full_matrices=False)
+    return chosen.n_effects, singular, right
+
+
+def take_effects(data: "MashData | StoredData", subset: Any) -> tuple[NDArray[np.intp], MashData]:
+    """Return the rows named by ``subset`` and their data, read into memory if need be."""
+    if not isinstance(data, MashData) and subset is None:
+        raise OptionError(
+            "data in a store are not loaded whole: give the subset of effects to learn from, for "
+            "example strong_effects(data)."
+        )
+    rows = select_rows(data, subset)
+    if not isinstance(data, MashData):
+        return rows, data.read(rows)
+    return rows, data if subset is None else subset_mash_data(data, rows)
 
 
 def cov_udi(data: MashData, model: Sequence[str] | str | None = None) -> Covariances:

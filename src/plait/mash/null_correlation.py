@@ -2,8 +2,9 @@
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial, reduce
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,15 +13,18 @@ from scipy.optimize import minimize_scalar
 from scipy.special import ndtr
 
 from plait.errors import InputError, ModelWarning, OptionError
+from plait.execution.blocks import Block
+from plait.execution.executors import Workforce, workforce
 from plait.execution.threads import single_threaded_blas, use_threads
 from plait.io.result import Result
 from plait.mash.checks import regularize_cov
-from plait.mash.data import MashData, mash_update_data
+from plait.mash.data import MashData, mash_update_data, subset_mash_data
 from plait.mash.model import mash
 from plait.mash.posterior import correlation_from_moment, error_second_moment
 from plait.mash.results import MashResult, as_prior
+from plait.mash.stored import StoredData, units_of
 from plait.numerics.bivariate_normal import bivariate_normal_cdf
-from plait.numerics.linalg import cov_to_cor, project_positive_definite, symmetrise
+from plait.numerics.linalg import project_positive_definite, symmetrise
 from plait.provenance import Provenance
 
 Array = NDArray[np.float64]
@@ -28,18 +32,22 @@ Flags = NDArray[np.bool_]
 
 
 def estimate_null_correlation_simple(
-    data: MashData,
+    data: MashData | StoredData,
     z_thresh: float = 2.0,
     est_cor: bool = True,
     on_insufficient_null: str = "error",
     v_ridge: float = 0.0,
     method: str = "simple",
+    *,
+    executor: Any = None,
+    memory: int | str | None = None,
+    threads: int | None = None,
 ) -> Array:
     """Estimate the correlation of the errors from effects without a large z-score.
 
     Parameters
     ----------
-    data : MashData
+    data : MashData or StoredData
     z_thresh : float
         Effects with ``max |z|`` below this count as null.
     est_cor : bool
@@ -53,6 +61,8 @@ def estimate_null_correlation_simple(
         its correlations, the more the more conditions there are. ``"truncated_ml"`` fits a
         truncated bivariate normal to the effects that are small in both conditions of a pair,
         which undoes the selection.
+    executor, memory, threads
+        Who looks through data in a store, as in `mash_open_data`.
 
     Returns
     -------
@@ -66,7 +76,7 @@ def estimate_null_correlation_simple(
     Notes
     -----
     Missing cells are left out pair by pair, and the result is then made positive definite. Cost
-    O(J R^2).
+    O(J R^2); memory O(R^2) beyond the data.
     """
     if method not in ("simple", "truncated_ml"):
         raise OptionError(f"method is {method!r}; choose 'simple' or 'truncated_ml'.")
@@ -74,27 +84,101 @@ def estimate_null_correlation_simple(
         raise OptionError("method='truncated_ml' estimates a correlation; est_cor must be True.")
     if not z_thresh > 0:
         raise OptionError(f"z_thresh is {z_thresh:g}; it must be positive.")
-    z, observed = data.Bhat / data.Shat, _observed(data)
-    small = np.abs(z) < z_thresh
-    with single_threaded_blas():
-        if method == "truncated_ml":
-            small &= observed
-            counts = small.astype(np.float64)
-            found, null = int((counts.T @ counts).min()), None
-        else:
-            null = (small | ~observed).all(axis=1) & observed.any(axis=1)
-            found = int(null.sum())
-        if found < data.n_conditions:
-            if not _use_all(found, data.n_conditions, z_thresh, on_insufficient_null):
-                return np.eye(data.n_conditions)
-            null = np.ones(len(z), dtype=bool)
-        if null is None:
-            V = _truncated_correlations(z, small, z_thresh)
-        else:
-            V = _sample_covariance(z[null], observed[null], est_cor)
-    if method == "truncated_ml" or not observed.all():
+    force = workforce(executor, memory, threads)
+    sums = _moments(data, partial(_choose, method, z_thresh), force)
+    found = int(sums.count.min()) if method == "truncated_ml" else sums.n_effects
+    if found < data.n_conditions:
+        if not _use_all(found, data.n_conditions, z_thresh, on_insufficient_null):
+            return np.eye(data.n_conditions)
+        method, sums = "simple", _moments(data, _everything, force)
+    if method == "truncated_ml":
+        V = _truncated_correlations(sums, z_thresh)
+    else:
+        V = _sample_covariance(sums, est_cor)
+    if method == "truncated_ml" or sums.is_pairwise:
         V = project_positive_definite(V)
     return V if v_ridge == 0 else regularize_cov(V, v_ridge, to_correlation=est_cor)
+
+
+@dataclass(frozen=True, eq=False)
+class _Moments:
+    """Sums over the effects that count in both conditions of each pair.
+
+    Attributes
+    ----------
+    n_effects : int
+        Effects that count in at least one condition.
+    is_pairwise : bool
+        Whether some of them do not count in every condition.
+    count, total, square, product : (R, R) arrays
+        Of 1, z_i, z_i^2 and z_i z_j.
+    """
+
+    n_effects: int
+    is_pairwise: bool
+    count: Array
+    total: Array
+    square: Array
+    product: Array
+
+    @classmethod
+    def of(cls, z: Array, seen: Flags) -> "_Moments":
+        use, values = seen.astype(np.float64), np.where(seen, z, 0.0)
+        some = seen.any(axis=1)
+        return cls(
+            int(some.sum()),
+            bool((some & ~seen.all(axis=1)).any()),
+            use.T @ use,
+            values.T @ use,
+            (values**2).T @ use,
+            values.T @ values,
+        )
+
+    def plus(self, other: "_Moments") -> "_Moments":
+        return _Moments(
+            self.n_effects + other.n_effects,
+            self.is_pairwise or other.is_pairwise,
+            self.count + other.count,
+            self.total + other.total,
+            self.square + other.square,
+            self.product + other.product,
+        )
+
+
+Choice = Callable[[Array, Flags], Flags]
+
+
+def _choose(method: str, z_thresh: float, z: Array, observed: Flags) -> Flags:
+    """Return which cells count: pair by pair, or of effects that are small throughout."""
+    small = np.abs(z) < z_thresh
+    if method == "truncated_ml":
+        return small & observed
+    null: Flags = np.all(small | ~observed, axis=1, keepdims=True)
+    return observed & null
+
+
+def _everything(z: Array, observed: Flags) -> Flags:
+    return observed
+
+
+def _moments(data: MashData | StoredData, choose: Choice, force: Workforce) -> _Moments:
+    """Sum over all effects, unit by unit and in order."""
+    if isinstance(data, StoredData):
+        blocks = data.map_blocks(partial(_block_moments, data, choose), force, "error correlation")
+        parts = [part for _, found in blocks for part in found]
+    else:
+        with single_threaded_blas():
+            parts = [_part_moments(subset_mash_data(data, rows), choose) for rows in units_of(data)]
+    return reduce(_Moments.plus, parts)
+
+
+def _block_moments(data: StoredData, choose: Choice, block: Block) -> list[_Moments]:
+    return [_part_moments(data.read(rows), choose) for rows in data.units(block)]
+
+
+def _part_moments(part: MashData, choose: Choice) -> _Moments:
+    z = part.Bhat / part.Shat
+    return _Moments.of(z, choose(z, _observed(part)))
 
 
 def _observed(data: MashData) -> Flags:
@@ -122,46 +206,38 @@ def _use_all(found: int, width: int, z_thresh: float, choice: str) -> bool:
     return choice == "all"
 
 
-def _sample_covariance(z: Array, observed: Flags, est_cor: bool) -> Array:
+def _sample_covariance(sums: _Moments, est_cor: bool) -> Array:
     """Return the sample covariance (or correlation); pair by pair where cells are missing."""
-    if observed.all():
-        covariance = np.atleast_2d(np.cov(z, rowvar=False))
-        return cov_to_cor(covariance) if est_cor else covariance
-    seen = observed.astype(np.float64)
-    z = np.where(observed, z, 0.0)
-    # Entry (i, j) of each is a sum over the effects that were measured in both conditions.
-    count, total, square, product = seen.T @ seen, z.T @ seen, (z**2).T @ seen, z.T @ z
-    enough = count > 1
-    count = np.where(enough, count, 2.0)
-    covariance = (product - total * total.T / count) / (count - 1)
-    variance = (square - total**2 / count) / (count - 1)
-    neutral = np.eye(len(count))
+    enough = sums.count > 1
+    count = np.where(enough, sums.count, 2.0)
+    covariance = (sums.product - sums.total * sums.total.T / count) / (count - 1)
+    variance = (sums.square - sums.total**2 / count) / (count - 1)
     if not est_cor:
-        return np.where(enough, covariance, neutral)
+        return np.where(enough, covariance, np.eye(len(count)))
     scale = np.sqrt(variance * variance.T)
     correlation = np.where(enough & (scale > 0), covariance / np.where(scale > 0, scale, 1), 0.0)
     np.fill_diagonal(correlation, 1.0)
     return correlation
 
 
-def _truncated_correlations(z: Array, small: Flags, bound: float) -> Array:
+def _truncated_correlations(sums: _Moments, bound: float) -> Array:
     """Return pairwise maximum-likelihood correlations of normals truncated to ``|z| < bound``.
 
     A pair is selected by its own two z-scores alone: selecting by the other conditions too would
     truncate it in a way that the bivariate likelihood does not know of.
     """
-    width = z.shape[1]
+    width = len(sums.count)
+    squares = sums.square + sums.square.T
     result = np.eye(width)
     for i in range(width):
         for j in range(i + 1, width):
-            both = small[:, i] & small[:, j]
-            result[i, j] = result[j, i] = _truncated_correlation(z[both, i], z[both, j], bound)
+            result[i, j] = result[j, i] = _truncated_correlation(
+                float(sums.count[i, j]), float(squares[i, j]), float(sums.product[i, j]), bound
+            )
     return result
 
 
-def _truncated_correlation(x: Array, y: Array, bound: float) -> float:
-    n, squares, products = len(x), float(x @ x + y @ y), float(x @ y)
-
+def _truncated_correlation(n: float, squares: float, products: float, bound: float) -> float:
     def negative(rho: float) -> float:
         rest = 1 - rho**2
         corners = bivariate_normal_cdf([bound, bound], [bound, -bound], rho)

@@ -167,10 +167,18 @@ class StoredData:
                 yield block, output
                 advance(len(block))
 
+    def cross_product(self, force: Workforce | None = None) -> Array:
+        """Return ``Bhat^T Bhat`` (R x R) of the effects as they enter the model."""
+        blocks = self.map_blocks(_CrossProduct(self), force or workforce(), "principal components")
+        total = np.zeros((self.n_conditions, self.n_conditions))
+        for _, parts in blocks:
+            for part in parts:
+                total += part
+        return total
+
     def units(self, block: Block) -> list[slice]:
         """Return the rows of the units of a block."""
-        starts = range(block.start, block.stop, self.unit)
-        return [slice(start, min(start + self.unit, block.stop)) for start in starts]
+        return _cut(block.start, block.stop, self.unit)
 
     def values(self, rows: slice | NDArray[np.intp]) -> Values:
         """Read effects, standard errors and error correlation as they are stored."""
@@ -336,6 +344,17 @@ class _Glance:
 
 
 @dataclass(frozen=True)
+class _CrossProduct:
+    """Sums the products of effects, unit by unit."""
+
+    data: StoredData
+
+    def __call__(self, block: Block) -> list[Array]:
+        units = (self.data.read(rows).Bhat for rows in self.data.units(block))
+        return [effects.T @ effects for effects in units]
+
+
+@dataclass(frozen=True)
 class _LookOver:
     """Checks a block and says what was found."""
 
@@ -406,6 +425,15 @@ def _warn(data: StoredData, found: _Glance) -> None:
     checks.warn_about_width(data.n_conditions)
     if data.missing == "large_se" and data.V is not None and found.n_missing:
         checks.warn_if_overconfident(data.missing, np.ones((1, 1), bool), data.V)
+
+
+def units_of(data: MashData) -> list[slice]:
+    """Return the rows of the units of data in memory, the same as those of data in a store."""
+    return _cut(0, data.n_effects, chunk_rows(8 * data.n_conditions))
+
+
+def _cut(start: int, stop: int, step: int) -> list[slice]:
+    return [slice(first, min(first + step, stop)) for first in range(start, stop, step)]
 
 
 def strengths(data: MashData) -> Array:

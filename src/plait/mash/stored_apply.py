@@ -140,8 +140,12 @@ def apply_to_store(
     finished = _still_good(run, _ReadBack(target, arrays), force)
     if not finished:
         lay_out(target, layouts, data.unit)
-    for block, digest in data.map_blocks(work, force, "posterior", finished):
-        run.record(block, digest)
+    try:
+        for block, digest in data.map_blocks(work, force, "posterior", finished):
+            run.record(block, digest)
+    except KeyboardInterrupt as interruption:
+        interruption.add_note("finished blocks are kept, and the same command goes on from there.")
+        raise
     result = _described(data, prior, target, layouts, started, force, optim or {}, about or {})
     result.save_around(target, arrays)
     _put_in_place(run, target, out, overwrite)
