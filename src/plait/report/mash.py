@@ -1,0 +1,462 @@
+"""What is said about a mash result: the answer, the verdicts, the figures, the table."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.mash.results import FittedG, MashResult
+from plait.plot.sharing import clustered_order
+from plait.report import figures as draw
+from plait.report.mash_findings import MOST_ROWS, Findings, collect, labels_of
+from plait.report.mash_verdicts import settings_of, verdicts
+from plait.report.page import Citation, EffectTable, Figure, Numbers, Page, Section, write_page
+
+Array = NDArray[np.float64]
+
+QUESTION = "Which effects are real, and in which contexts are they shared?"
+_SHOWN_PATTERNS = 6
+_SHOWN_WEIGHTS = 16
+_UNCERTAIN_SHOWN = 50
+_CLUSTERED = 8
+
+CITATIONS = (
+    Citation(
+        "Urbut SM, Wang G, Carbonetto P, Stephens M (2019). Flexible statistical methods for "
+        "estimating and testing effects in genomic studies with multiple conditions. "
+        "Nature Genetics 51, 187–195.",
+        "https://doi.org/10.1038/s41588-018-0268-8",
+        "@article{urbut2019mash,\n"
+        "  title   = {Flexible statistical methods for estimating and testing effects in genomic "
+        "studies with multiple conditions},\n"
+        "  author  = {Urbut, Sarah M. and Wang, Gao and Carbonetto, Peter and Stephens, Matthew},\n"
+        "  journal = {Nature Genetics},\n  volume  = {51},\n  pages   = {187--195},\n"
+        "  year    = {2019},\n  doi     = {10.1038/s41588-018-0268-8}\n}",
+    ),
+)
+
+
+def mash_page(
+    result: MashResult,
+    *,
+    title: str | None = None,
+    level: float = 0.05,
+    described: Mapping[str, Any] | None = None,
+    most: int = MOST_ROWS,
+) -> Page:
+    """Say everything there is to say about a mash result.
+
+    Parameters
+    ----------
+    result : MashResult
+        With a posterior. Its arrays may be lazy: they are read block by block, once.
+    title : str, optional
+    level : float
+        Effects count as significant where their lfsr is below this.
+    described : mapping, optional
+        What ``plait mash fit`` wrote beside the arrays (``<out>.json``), used where the result
+        itself does not know.
+    most : int
+        Effects in the table.
+
+    Returns
+    -------
+    Page
+
+    Raises
+    ------
+    NotAvailableError
+        The result holds no posterior.
+    OptionError
+        ``level`` is not between 0 and 1.
+    """
+    found = collect(result, level, most)
+    contexts = _contexts(result, found.n_contexts)
+    names = labels_of(result.effect_names, found.surest.rows)
+    about = dict(described or {})
+    return Page(
+        title=title or "Effects across contexts",
+        question=QUESTION,
+        answer=answer(found, contexts, names),
+        lead=_lead(found, contexts),
+        verdicts=verdicts(result, found, about),
+        sections=_sections(result, found, contexts),
+        table=_table(found, contexts, names),
+        settings=settings_of(result, found, about),
+        citations=(_own_citation(), *CITATIONS),
+        origin=_origin(result, found, about),
+    )
+
+
+def write_mash_report(
+    result: MashResult,
+    path: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+    level: float = 0.05,
+    described: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Page:
+    """Write a mash result as one self-contained HTML page.
+
+    Parameters
+    ----------
+    result, title, level, described
+        As in `mash_page`.
+    path : str or path
+        The page: one file that needs no network.
+    overwrite : bool
+        Whether a file that exists is replaced.
+
+    Returns
+    -------
+    Page
+        What was written.
+
+    Raises
+    ------
+    NotAvailableError, OptionError
+        As in `mash_page`.
+    OutputError
+        The file exists or cannot be written.
+    DependencyError
+        jinja2 or plotly is not installed.
+    """
+    from plait.io import check_writable
+    from plait.report.page import check_libraries
+
+    check_writable(path, overwrite)
+    check_libraries()
+    page = mash_page(result, title=title or Path(path).stem, level=level, described=described)
+    write_page(page, path, overwrite)
+    return page
+
+
+def _contexts(result: MashResult, count: int) -> list[str]:
+    names = result.condition_names
+    if names is None or len(names) != count:
+        return [f"context {i + 1}" for i in range(count)]
+    return [str(name) for name in names]
+
+
+def answer(found: Findings, contexts: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the answer in two sentences."""
+    where = f"{found.n_contexts} contexts" if found.n_contexts > 1 else "the one context"
+    if found.n_anywhere == 0:
+        return _no_answer(found, contexts, names, where)
+    share = found.n_anywhere / found.n_effects
+    first = (
+        f"{found.n_anywhere:,} of {counted(found.n_effects, 'effect')} ({share:.1%}) "
+        f"{'is' if found.n_anywhere == 1 else 'are'} significant (lfsr < {found.level:g}) in at "
+        f"least one of {where}, and {_wrong(found.expected_wrong)}."
+    )
+    return [first, _sharing_sentence(found, contexts)]
+
+
+def _no_answer(
+    found: Findings, contexts: Sequence[str], names: Sequence[str], where: str
+) -> list[str]:
+    second = "Nothing can therefore be said about sharing among real effects"
+    best = found.surest.lfsr[0]
+    if np.isfinite(best).any():
+        r = int(np.nanargmin(best))
+        second += (
+            f"; the surest effect is {names[0]} in {contexts[r]}, with an lfsr of {best[r]:.2g}"
+        )
+    if found.n_effects == 1:
+        return [
+            f"The effect is not significant (lfsr < {found.level:g}) in any of {where}.",
+            second + ".",
+        ]
+    return [
+        f"None of {found.n_effects:,} effects is significant (lfsr < {found.level:g}) in any of "
+        f"{where}.",
+        second + ".",
+    ]  # fmt: skip
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _wrong(rate: float) -> str:
+    """Say what share of the signs is expected to be wrong."""
+    if rate < 1e-4:
+        return "fewer than 1 in 10,000 of these calls are expected to have the wrong sign"
+    return f"about 1 in {round(1 / rate):,} of these calls is expected to have the wrong sign"
+
+
+def _sharing_sentence(found: Findings, contexts: Sequence[str]) -> str:
+    how = "same sign, within a factor of 2"
+    upper = np.triu_indices(found.n_contexts, 1)
+    pairs = found.sharing[upper]
+    known = np.flatnonzero(np.isfinite(pairs))
+    if len(known) == 0:
+        return "With one context there is no sharing to speak of."
+
+    def pair(k: int) -> str:
+        i, j = upper[0][known[k]], upper[1][known[k]]
+        return f"{contexts[i]} and {contexts[j]} ({pairs[known[k]]:.0%})"
+
+    if found.n_contexts == 2:
+        return f"The two contexts share {pairs[0]:.0%} of their effects ({how})."
+    values = pairs[known]
+    return (
+        f"Two contexts typically share {np.median(values):.0%} of their effects ({how}): "
+        f"most {pair(int(np.argmax(values)))}, least {pair(int(np.argmin(values)))}."
+    )
+
+
+def _lead(found: Findings, contexts: Sequence[str]) -> Figure:
+    everywhere = np.full(found.n_contexts, found.n_everywhere)
+    alone = found.alone
+    if found.n_contexts == 1:
+        alone = np.zeros_like(alone)
+    several = found.significant - alone - everywhere
+    spec = draw.found_by_context(contexts, alone, several, everywhere)
+    head = ["context", "significant", "in all contexts", "in this one alone"]
+    rows = [
+        [name, f"{total:,}", f"{found.n_everywhere:,}", f"{only:,}"]
+        for name, total, only in zip(contexts, found.significant, found.alone, strict=True)
+    ]
+    return Figure(
+        name="found",
+        title="Significant effects in each context",
+        caption=(
+            f"The length of a bar is the number of effects with lfsr < {found.level:g} in that "
+            "context; its colours say in how many others the same effects are significant. "
+            "Significant in one context alone does not mean absent from the others: whether the "
+            "sizes agree is shown under sharing."
+        ),
+        description=f"Bars: significant effects in each of {found.n_contexts} contexts.",
+        key=draw.key_of(spec),
+        spec=spec,
+        numbers=Numbers(head, rows),
+    )
+
+
+def _sections(result: MashResult, found: Findings, contexts: Sequence[str]) -> list[Section]:
+    sections = []
+    if found.n_contexts > 1 and found.n_anywhere:
+        sections.append(_sharing_section(found, contexts))
+    if isinstance(result.fitted_g, FittedG):
+        sections.append(_prior_section(result.fitted_g, contexts))
+    sections.append(_certainty_section(result, found, contexts))
+    return sections
+
+
+def _sharing_section(found: Findings, contexts: Sequence[str]) -> Section:
+    order = list(range(len(contexts)))
+    if len(contexts) > _CLUSTERED:
+        order = clustered_order(found.sharing)
+    names = [contexts[i] for i in order]
+    sharing = found.sharing[np.ix_(order, order)]
+    cells = [
+        [name, *("" if np.isnan(v) else f"{v:.2f}" for v in row)]
+        for name, row in zip(names, sharing, strict=True)
+    ]
+    arranged = (
+        " Contexts that share much stand next to each other." if order != sorted(order) else ""
+    )
+    heat = Figure(
+        name="sharing",
+        title="How much pairs of contexts share",
+        caption=(
+            "Each cell: of the effects significant in one or both contexts, the percentage with "
+            "the same sign and a size within a factor of 2 in both. Blocks of dark cells are groups of "
+            f"contexts in which effects are much the same.{arranged}"
+        ),
+        description=f"Heat map: pairwise sharing of {len(names)} contexts.",
+        spec=draw.sharing_map(sharing, names),
+        numbers=Numbers(["", *names], cells),
+        is_wide=len(names) > 14,
+        least_width=150 + 11 * len(names) if len(names) > 20 else 0,
+        most_width=max(560, 230 + 36 * len(names)),
+    )
+    total = max(int(found.similar.sum()), 1)
+    similar = Figure(
+        name="similar",
+        title="In how many contexts an effect is alike",
+        caption=(
+            "Each significant effect is compared with itself in the context where it is strongest: "
+            "in how many contexts (that one included) does it have the same sign and a size within "
+            "a factor of 2? A peak at the right: effects shared by all; at the left: effects of "
+            "one context; both: two kinds of effects."
+        ),
+        description="Bars: significant effects by the number of contexts in which they are alike.",
+        spec=draw.similar_counts(found.similar),
+        numbers=Numbers(
+            ["contexts", "effects", "share"],
+            [[str(k + 1), f"{n:,}", f"{n / total:.1%}"] for k, n in enumerate(found.similar)],
+        ),
+    )
+    return Section(
+        "sharing-section",
+        "Sharing",
+        "How similar effects are between contexts, among effects that are significant somewhere.",
+        [heat, similar],
+    )
+
+
+def _prior_section(prior: FittedG, contexts: Sequence[str]) -> Section:
+    names, weights, null = covariance_weights(prior)
+    order = np.argsort(-weights, kind="stable")
+    ranked = [(names[i], float(weights[i])) for i in order]
+    shown = [(name, w, draw.BLUE) for name, w in ranked if w >= 0.001][:_SHOWN_WEIGHTS]
+    rest = float(weights.sum()) - sum(w for _, w, _ in shown)
+    bars = ([] if null is None else [("null", null, draw.GREY)]) + shown
+    if rest >= 0.001:
+        bars.append((f"{len(names) - len(shown)} others", rest, draw.SKY))
+    bars = bars or [("all", 1.0, draw.BLUE)]
+    table = [[name, f"{weight:.4f}"] for name, weight in ranked]
+    figure = Figure(
+        name="weights",
+        title="Estimated weights of the patterns",
+        caption=(
+            "The estimated fraction of all effects that follows each pattern of sharing, added up "
+            "over effect sizes; grey: no effect in any context. Similar patterns trade weight with "
+            "one another, so read groups of bars, not the third digit."
+        ),
+        description="Bars: mixture weights by covariance pattern.",
+        spec=draw.weight_bars(*(list(part) for part in zip(*bars, strict=True))),
+        numbers=Numbers(
+            ["pattern", "weight"], ([] if null is None else [["null", f"{null:.4f}"]]) + table
+        ),
+        is_wide=True,
+        most_width=820,
+    )
+    heavy = [i for i in order if weights[i] >= 0.001][:_SHOWN_PATTERNS]
+    patterns = [
+        _pattern(prior, names[i], float(weights[i]), contexts, k) for k, i in enumerate(heavy)
+    ]
+    return Section(
+        "prior-section",
+        "The patterns that were learned",
+        "The prior that the data support: which patterns of effects across contexts exist, and how "
+        "common each is.",
+        [figure, *patterns],
+    )  # fmt: skip
+
+
+def covariance_weights(prior: FittedG) -> tuple[list[str], Array, float | None]:
+    """Return the covariances' names, their weights over all sizes, and the weight of the null."""
+    start = int(prior.usepointmass)
+    table = np.asarray(prior.pi)[start:].reshape(len(prior.grid), len(prior.Ulist))
+    null = float(prior.pi[0]) if prior.usepointmass else None
+    return [str(name) for name in prior.Ulist], table.sum(axis=0), null
+
+
+def _pattern(prior: FittedG, name: str, weight: float, contexts: Sequence[str], k: int) -> Figure:
+    matrix = np.asarray(prior.Ulist[name])
+    width = len(matrix)
+    # A result for contrasts of the contexts has other columns than its prior.
+    labels = list(contexts) if len(contexts) == width else [f"{i + 1}" for i in range(width)]
+    return Figure(
+        name=f"pattern-{k}",
+        title=f"Pattern {name}: {weight:.1%} of effects",
+        caption=(
+            "Left: correlation of effects between contexts under this pattern (blue: same "
+            "direction, orange: opposite, empty: no effect there). Right: its main direction, "
+            "the top eigenvector scaled to 1."
+        )
+        if k == 0
+        else "",
+        description=f"Correlations and main direction of the pattern {name}.",
+        spec=draw.pattern(matrix, labels),
+    )
+
+
+def _certainty_section(result: MashResult, found: Findings, contexts: Sequence[str]) -> Section:
+    points = found.points
+    effects = labels_of(result.effect_names, points.rows)
+    cells = found.n_effects * found.n_contexts - found.n_empty
+    few = "" if len(points.rows) == cells else (
+        f" {len(points.rows):,} of {cells:,} points are drawn: where points crowd, a random "
+        "selection of them, so do not read densities."
+    )  # fmt: skip
+    spec = draw.lfsr_against_effect(
+        points.mean, points.lfsr, effects, [contexts[r] for r in points.contexts], found.level
+    )
+    figure = Figure(
+        name="certainty",
+        title="How sure, against how large",
+        caption=(
+            "Each point is one effect in one context; height: −log₁₀ of its local false sign rate. "
+            f"Above the dashed line (lfsr = {found.level:g}) the sign is called. Points should "
+            "rise on both sides of zero like a V; a cloud of points high up near zero would deserve "
+            f"distrust. Values beyond 30 stand at the upper edge.{few}"
+        ),
+        description="Scatter plot: minus log10 lfsr against posterior mean.",
+        key=draw.key_of(spec),
+        spec=spec,
+        is_wide=True,
+    )
+    return Section(
+        "certainty-section",
+        "Certainty",
+        "The local false sign rate (lfsr) is the probability that the sign of an effect is wrong "
+        "or that there is no effect, given all contexts together.",
+        [figure],
+    )
+
+
+def _table(found: Findings, contexts: Sequence[str], names: Sequence[str]) -> EffectTable:
+    surest = found.surest
+    kept = min(found.n_anywhere, len(surest.rows))
+    if kept == 0:
+        kept = min(_UNCERTAIN_SHOWN, len(surest.rows))
+        title = "The surest effects"
+        note = f"No effect is significant; these are the {kept:,} surest of {found.n_effects:,}."
+    elif kept < found.n_anywhere:
+        title = "Significant effects"
+        note = (
+            f"The {kept:,} surest of {found.n_anywhere:,} significant effects are in this page; "
+            "for all of them: plait mash significant RESULT --out significant.csv"
+        )
+    else:
+        title = "Significant effects"
+        note = f"All {found.n_anywhere:,} significant effects." if kept > 1 else "The only one."
+    return EffectTable(
+        title=title,
+        intro=(
+            "One row per effect, with its numbers in the context where it is surest. The strip "
+            "shows every context: blue raises, orange lowers, faint is not significant. Choose a "
+            "row to see the effect everywhere."
+        ),
+        note=note,
+        effects=names[:kept],
+        contexts=contexts,
+        estimate=surest.mean[:kept],
+        error=surest.sd[:kept],
+        rate=surest.lfsr[:kept],
+        level=found.level,
+        file_name="surest_effects.csv",
+    )
+
+
+def _own_citation() -> Citation:
+    from plait import __version__
+
+    return Citation(
+        f"The plait developers. plait: effects across contexts, version {__version__}.",
+        "",
+        "@software{plait,\n  title   = {plait: effects across contexts},\n"
+        f"  author  = {{{{The plait developers}}}},\n  version = {{{__version__}}}\n}}",
+    )
+
+
+def _origin(result: MashResult, found: Findings, about: Mapping[str, Any]) -> str:
+    origin = result.provenance
+    version = about.get("version") if origin is None else origin.version
+    parts = [
+        f"mash · {counted(found.n_effects, 'effect')} × {counted(found.n_contexts, 'context')}"
+    ]
+    if version:
+        parts.append(f"plait {version}")
+    if origin is not None:
+        parts.append(origin.created.replace("T", " ").replace("+00:00", " UTC"))
+    return " · ".join(parts)

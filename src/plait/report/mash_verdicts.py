@@ -1,0 +1,248 @@
+"""Whether to believe a mash result: the traffic light and the settings behind it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from plait.mash.results import FittedG, MashResult
+from plait.numerics.mixture_weights import CERTIFIED
+from plait.provenance import json_safe
+from plait.report.mash_findings import Findings
+from plait.report.page import Verdict
+
+_ENOUGH, _FEW = 1000, 100
+_STRONG = 100
+_HARDLY_NULL = 0.1
+_AT_THE_EDGE = 0.01
+
+
+def verdicts(result: MashResult, found: Findings, about: Mapping[str, Any]) -> list[Verdict]:
+    """Return what was checked about a result, in the order in which one wants to know.
+
+    Parameters
+    ----------
+    result : MashResult
+    found : Findings
+    about : mapping
+        What is known from elsewhere: ``converged``, ``dual_gap``, ``train_size``.
+    """
+    lamps: list[Verdict | None] = [_converged(result, about), _enough(found, about)]
+    if isinstance(result.fitted_g, FittedG):
+        lamps += [_null_weight(result.fitted_g, found), _grid(result.fitted_g)]
+        lamps.append(_error_correlation(result.fitted_g))
+    else:
+        lamps.append(
+            Verdict(
+                "caution",
+                "One context at a time",
+                "Every context was analysed by itself (no patterns were learned): this is the "
+                "screen that finds strong effects. For sharing, fit mash to all contexts.",
+            )
+        )
+    lamps.append(_complete(found))
+    lamps += [Verdict("caution", "Warning", str(text)) for text in _warnings(result, about)]
+    return [lamp for lamp in lamps if lamp is not None]
+
+
+def _converged(result: MashResult, about: Mapping[str, Any]) -> Verdict:
+    known = dict(about) | dict(result.optim)
+    if known.get("method") == "fixed" or about.get("command") == "apply":
+        return Verdict(
+            "good",
+            "Weights given",
+            "The weights come from an earlier fit and were not fitted here.",
+        )
+    gap, converged = known.get("dual_gap"), known.get("converged")
+    if gap is None and converged is None:
+        return Verdict(
+            "unknown",
+            "Convergence not recorded",
+            "The file does not say whether the weights converged. Keep the .json file that plait "
+            "mash fit writes next to the .npz, or save a store.",
+        )
+    proof = "" if gap is None else (
+        f" Dual gap {float(gap):.1e}: the mean log-likelihood per effect is provably within this "
+        f"of the best possible (certified below {CERTIFIED:.0e})."
+    )  # fmt: skip
+    if converged:
+        return Verdict("good", "Converged", f"The mixture weights are at their optimum.{proof}")
+    return Verdict(
+        "bad",
+        "Not converged",
+        f"The mixture weights are not certified to be the best ones.{proof} Fit again with "
+        "--optmethod mixsqp or more iterations before using any number of this page.",
+    )
+
+
+def _enough(found: Findings, about: Mapping[str, Any]) -> Verdict:
+    n, strong = found.n_effects, found.n_anywhere
+    trained = about.get("train_size")
+    how = f"{n:,} effects, {strong:,} of them significant"
+    if isinstance(trained, int) and trained < n:
+        how += f"; the weights were fitted on {trained:,}, weighted to stand for all"
+    if n < _FEW:
+        return Verdict(
+            "bad",
+            "Too few effects",
+            f"{how}. mash learns the prior from the effects; with fewer than {_FEW} the prior is "
+            "hardly known, and with it every lfsr.",
+        )
+    if n < _ENOUGH or strong < _STRONG:
+        what = f"fewer than {_ENOUGH:,} effects" if n < _ENOUGH else "few significant ones"
+        return Verdict(
+            "caution",
+            "Little data",
+            f"{how}. With {what} the patterns and their weights are roughly known only.",
+        )
+    return Verdict("good", "Enough data", f"{how}.")
+
+
+def _null_weight(prior: FittedG, found: Findings) -> Verdict:
+    if not prior.usepointmass:
+        return Verdict(
+            "caution",
+            "No null component",
+            "The prior holds no effects of exactly zero, so lfsr only speaks of the sign.",
+        )
+    null = float(prior.pi[0])
+    if null < _HARDLY_NULL:
+        return Verdict(
+            "caution",
+            "Few null effects",
+            f"Only {null:.1%} of effects are estimated to be null. Were they selected for being "
+            "significant, or is something shared by all of them (relatedness, population "
+            "structure)? Then every lfsr is too small: fit on all effects or a random subset.",
+        )
+    if found.n_anywhere == 0 or null > 0.999:
+        return Verdict(
+            "caution",
+            "Nearly all effects null",
+            f"{null:.1%} of effects are estimated to be null: there is little to learn from.",
+        )
+    return Verdict(
+        "good",
+        "Plausible share of null effects",
+        f"{null:.1%} of effects are estimated to be null in every context, so there is a "
+        "background that the significant ones stand out from.",
+    )
+
+
+def _grid(prior: FittedG) -> Verdict | None:
+    """Say when the largest prior size carries weight: then larger ones may be missing."""
+    start = int(prior.usepointmass)
+    table = np.asarray(prior.pi)[start:].reshape(len(prior.grid), len(prior.Ulist))
+    last = float(table[int(np.argmax(prior.grid))].sum())
+    if last <= _AT_THE_EDGE or len(prior.grid) < 2:
+        return None
+    return Verdict(
+        "caution",
+        "Effects at the end of the grid",
+        f"The largest prior standard deviation ({float(np.max(prior.grid)):.3g}) carries "
+        f"{last:.1%} of the weight: larger effects may be shrunken too much. Give a wider --grid.",
+    )
+
+
+def _error_correlation(prior: FittedG) -> Verdict | None:
+    V = prior.V_hint
+    if V is None:
+        return None
+    if np.array_equal(V, np.eye(len(V))):
+        return Verdict(
+            "unknown",
+            "Errors taken as independent",
+            "No correlation of the errors between contexts was given. Right where contexts share "
+            "no samples; where they do, noise is taken for sharing (estimate it with plait mash "
+            "estimate-null-corr-simple).",
+        )
+    largest = float(np.max(np.abs(V - np.diag(np.diag(V)))))
+    return Verdict(
+        "good",
+        "Error correlation accounted for",
+        f"The fit knows how errors correlate between contexts (up to {largest:.2f}).",
+    )
+
+
+def _complete(found: Findings) -> Verdict | None:
+    if not found.n_empty:
+        return None
+    cells = found.n_effects * found.n_contexts
+    return Verdict(
+        "caution",
+        "Empty cells",
+        f"{found.n_empty:,} of {cells:,} posterior cells hold no number and are left out.",
+    )
+
+
+def _warnings(result: MashResult, about: Mapping[str, Any]) -> list[Any]:
+    found: list[Any] = []
+    options: Mapping[str, Any] = {} if result.provenance is None else result.provenance.options
+    for place in (result.optim, options, about):
+        told = place.get("warnings")
+        if told:
+            found += [told] if isinstance(told, str) else list(told)
+    return found
+
+
+def settings_of(
+    result: MashResult, found: Findings, about: Mapping[str, Any]
+) -> dict[str, dict[str, str]]:
+    """Return every setting, version and input as text, by heading."""
+    from plait import __version__
+
+    groups: dict[str, dict[str, Any]] = {
+        "This page": {"plait": __version__, "level": found.level},
+        "Model": _model(result, found),
+        "Mixture weights": dict(result.optim),
+    }
+    origin = result.provenance
+    if origin is not None:
+        groups["Run"] = {
+            "method": origin.method,
+            "created": origin.created,
+            "seconds": origin.seconds,
+            "threads": origin.threads,
+            "seed": origin.seed,
+            **origin.options,
+        }
+        groups["Inputs"] = dict(origin.inputs)
+        groups["Versions"] = {
+            "plait": origin.version, "Python": origin.python, **origin.libraries
+        }  # fmt: skip
+    groups["Recorded by the command"] = dict(about)
+    return {
+        heading: {str(name): _text(value) for name, value in group.items() if value is not None}
+        for heading, group in groups.items()
+        if any(value is not None for value in group.values())
+    }
+
+
+def _model(result: MashResult, found: Findings) -> dict[str, Any]:
+    model: dict[str, Any] = {
+        "effects": f"{found.n_effects:,}",
+        "contexts": found.n_contexts,
+        "alpha": result.alpha,
+        "log-likelihood": f"{result.loglik:,.3f}",
+    }
+    prior = result.fitted_g
+    if isinstance(prior, FittedG):
+        model |= {
+            "covariances": list(prior.Ulist),
+            "grid": [float(f"{g:.4g}") for g in prior.grid],
+            "null component": "yes" if prior.usepointmass else "no",
+            "components with weight": f"{int(np.sum(prior.pi > 1e-10))} of {len(prior.pi)}",
+        }
+    return model
+
+
+def _text(value: Any) -> str:
+    """Return a value as a person reads it."""
+    value = json_safe(value)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Sequence) and all(isinstance(part, str | int | float) for part in value):
+        return ", ".join(_text(part) for part in value)
+    return json.dumps(value)
