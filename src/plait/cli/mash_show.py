@@ -116,10 +116,16 @@ def significant(
 
 def significant_frame(result: "MashResult", level: float) -> Any:
     """Return the cells with a small lfsr as a polars table, sorted by it."""
+    import numpy as np
     import polars as pl
 
+    from plait.mash import get_significant_results
+
     columns = ("posterior_mean", "posterior_sd", "lfsr")
-    frame = result.to_frame()
+    rows = np.sort(get_significant_results(result, level))
+    frame = result.take(rows).to_frame()
+    if result.effect_names is None:
+        frame = frame.with_columns(effect=pl.Series(np.repeat(rows, result.n_conditions)))
     labels = [name for name in frame.columns[:2]]
     return (
         frame.select(*labels, *columns)
@@ -213,7 +219,10 @@ def surest(result: "MashResult") -> int:
     """Return the effect with the smallest lfsr in all conditions together."""
     import numpy as np
 
-    return int(np.argmin(np.asarray(result.lfsr).mean(axis=1)))
+    from plait.io.stored_arrays import parts_of
+
+    means = [result.lfsr[rows].mean(axis=1) for rows in parts_of(result.lfsr)]  # type: ignore[index]
+    return int(np.argmin(np.concatenate(means)))
 
 
 def check_folder(folder: Path, names: tuple[str, ...], overwrite: bool) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def read_result(place: str) -> "MashResult":
-    """Read the npz (or the store) that a mash command wrote.
+    """Read the npz that a mash command wrote, or open the store.
 
     Raises
     ------
@@ -23,7 +23,7 @@ def read_result(place: str) -> "MashResult":
     from plait.mash.results import FittedG, MashResult
 
     if is_store(place):
-        result = MashResult.load(place)
+        result = MashResult.open(place)
     else:
         path = Path(place)
         if not path.exists() and Path(f"{place}.npz").exists():
@@ -64,8 +64,10 @@ def _read_arrays(path: Path) -> dict[str, Any]:
 
 def named_row(result: "MashResult", effect: str) -> int | str:
     """Return an effect given as text: its name where there is such a name, else a row number."""
+    from plait.io.stored_arrays import find_label
+
     names = result.effect_names
-    if names is not None and effect in names:
+    if names is not None and find_label(names, effect):
         return effect
     if effect.removeprefix("-").isdigit():
         return int(effect)

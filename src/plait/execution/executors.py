@@ -141,6 +141,7 @@ def run_blocks(
     function: Callable[[Block], Output],
     blocks: Iterable[Block],
     force: Workforce,
+    label: str = "",
 ) -> Iterator[tuple[Block, Output]]:
     """Yield ``(block, function(block))`` in the order of the blocks.
 
@@ -150,6 +151,8 @@ def run_blocks(
         Picklable where the executor is another process. What it returns should be small.
     blocks : iterable of Block
     force : Workforce
+    label : str
+        What is done, for the log.
 
     Notes
     -----
@@ -157,7 +160,7 @@ def run_blocks(
     pool of processes breaks for good, by this process. An exception of ``function`` itself is
     raised here, and blocks not begun are dropped.
     """
-    task = _Task(function, force.threads)
+    task = _Task(function, force.threads, label)
     if force.executor is None:
         with single_threaded_blas(), ThreadPoolExecutor(force.workers) as pool:
 
@@ -185,14 +188,15 @@ def _call(task: "_Task[Output]", block: Block) -> "tuple[Output, dict[str, Any]]
 class _Task(Generic[Output]):
     """Runs a function on a block with the threads it may use, and takes the time."""
 
-    def __init__(self, function: Callable[[Block], Output], threads: int) -> None:
-        self.function, self.threads = function, threads
+    def __init__(self, function: Callable[[Block], Output], threads: int, label: str) -> None:
+        self.function, self.threads, self.label = function, threads, label
 
     def __call__(self, block: Block) -> tuple[Output, dict[str, Any]]:
         started = time.perf_counter()
         with use_threads(self.threads), single_threaded_blas():
             output = self.function(block)
         return output, {
+            "what": self.label,
             "seconds": time.perf_counter() - started,
             "host": socket.gethostname(),
         }
@@ -240,7 +244,8 @@ def _on_executor(
             ModelWarning,
             stacklevel=2,
         )
-        yield from run_blocks(task.function, remaining, Workforce(None, 1, force.memory))
+        alone = Workforce(None, 1, force.memory)
+        yield from run_blocks(task.function, remaining, alone, task.label)
 
 
 def log_block(block: Block, **about: Any) -> None:

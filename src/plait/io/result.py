@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from html import escape
 from re import sub
 from types import MappingProxyType
@@ -195,6 +195,17 @@ class Result:
         )
         return pl.DataFrame([names[0], *(pl.Series(k, v) for k, v in single.items()), *wide])
 
+    def take(self, rows: Any) -> Self:
+        """Return the result of some rows (slice or row numbers), in memory."""
+        first = self.frame_dims[0]
+        parts = {
+            name: getattr(self, name)[rows] for name in self._held() if self.dims[name][0] == first
+        }
+        field = self._label_field(first)
+        if field is not None and (labels := getattr(self, field)) is not None:
+            parts[field] = labels[rows]
+        return replace(self, **parts)  # type: ignore[type-var]
+
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Save as a store (Zarr v3).
 
@@ -297,7 +308,7 @@ class Result:
 
     def _repr_html_(self) -> str:
         try:
-            table = self.to_frame().head(8)._repr_html_()
+            table = self.take(slice(0, 8)).to_frame().head(8)._repr_html_()
         except NotAvailableError:
             table = ""
         return f"<pre>{escape(self.summary())}</pre>{table}"

@@ -172,8 +172,16 @@ def parts_of(array: Any) -> Iterator[slice]:
     For arrays in memory and stored ones alike: what goes over them part by part needs memory for a
     part only.
     """
-    shape = np.shape(array)
+    shape = array.shape
     width = int(np.prod(shape[1:], dtype=np.int64)) * max(array.dtype.itemsize, 8)
     step = max(_ROWS, _READ_BYTES // max(width, 1) // _ROWS * _ROWS)
     for start in range(0, shape[0], step):
         yield slice(start, min(start + step, shape[0]))
+
+
+def find_label(labels: Any, label: str) -> list[int]:
+    """Return the places of a label among labels in memory or in a store."""
+    found: list[int] = []
+    for rows in parts_of(labels):
+        found += (rows.start + np.flatnonzero(np.asarray(labels[rows]) == label)).tolist()
+    return found

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from plait import plot
 from plait.errors import InputError, LabelError, NotAvailableError
+from plait.io.stored_arrays import find_label
 from plait.mash.data import MashData
 from plait.mash.results import ChunkedApplyResult, MashResult, PosteriorMatrices, TrainApplyResult
 from plait.mash.summaries import (
@@ -16,7 +17,7 @@ from plait.mash.summaries import (
     get_lfsr,
     get_pairwise_sharing,
     get_pm,
-    get_psd,
+    quantity,
 )
 
 if TYPE_CHECKING:
@@ -72,12 +73,12 @@ def mash_plot_meta(
     row = find_effect(m, i)
     names = _names(m, "effect_names")
     return plot.forest(
-        get_pm(m)[row],
-        get_psd(m)[row],
+        quantity(m, "posterior_mean")[row],
+        quantity(m, "posterior_sd")[row],
         _names(m, "condition_names") if labels is None else labels,
         ci=ci,
         boxes=boxes,
-        lfsr=get_lfsr(m)[row],
+        lfsr=quantity(m, "lfsr")[row],
         before=None if data is None else _estimates(data, row),
         xlabel=xlab,
         ylabel=ylab,
@@ -162,15 +163,15 @@ def plot_shrinkage(
 
 def find_effect(m: AnyResult, i: int | str) -> int:
     """Return the row of an effect given by number or name."""
-    count = len(get_pm(m))
+    count = len(quantity(m, "posterior_mean"))
     if isinstance(i, str):
         names = _names(m, "effect_names")
         if names is None:
             raise LabelError(f"the effects have no names; give a row number instead of {i!r}.")
-        found = np.flatnonzero(np.asarray(names) == i)
+        found = find_label(names, i)
         if len(found) != 1:
             raise LabelError(f"there is no effect named {i!r} among the {count}.")
-        return int(found[0])
+        return found[0]
     if not -count <= i < count:
         raise InputError(f"there is no effect {i}; give a row number from 0 to {count - 1}.")
     return int(i) % count

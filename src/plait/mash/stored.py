@@ -163,7 +163,7 @@ class StoredData:
         with stage(label, self.n_effects) as advance:
             if done := sum(len(block) for block in finished):
                 advance(done, note=f"resumed after {done:,}")
-            for block, output in run_blocks(function, blocks, force):
+            for block, output in run_blocks(function, blocks, force, label):
                 yield block, output
                 advance(len(block))
 

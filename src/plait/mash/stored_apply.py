@@ -26,6 +26,7 @@ from plait.provenance import Provenance, fingerprint
 Array = NDArray[np.float64]
 
 _BOTH = ("effects", "contexts")
+_UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,11 @@ class _ReadBack:
     arrays: tuple[str, ...]
 
     def __call__(self, block: Block) -> str:
-        return _digest({name: StoredArray(self.target, name)[block.rows] for name in self.arrays})
+        try:
+            found = {name: StoredArray(self.target, name)[block.rows] for name in self.arrays}
+        except (OSError, ValueError, RuntimeError):
+            return _UNREADABLE  # a file that a crash cut short cannot be decoded
+        return _digest(found)
 
 
 def _digest(arrays: dict[str, Any]) -> str:
@@ -217,7 +222,7 @@ def _identity(
 def _still_good(run: Run, read_back: _ReadBack, force: Workforce) -> list[Block]:
     """Return the finished blocks that stand in the output as they were written."""
     finished = run.finished()
-    found = run_blocks(read_back, finished, force)
+    found = run_blocks(read_back, finished, force, "checking what is finished")
     return [block for block, digest in found if digest == finished[block]]
 
 

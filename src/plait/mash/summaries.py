@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.errors import InputError, LabelError, NotAvailableError, OptionError, ShapeError
+from plait.io.stored_arrays import parts_of
 from plait.mash.data import MashData
 from plait.mash.results import (
     ChunkedApplyResult,
@@ -38,8 +39,11 @@ def _whole(m: AnyResult) -> MashResult | PosteriorMatrices | ChunkedApplyResult:
     return m.apply_result if isinstance(m, TrainApplyResult) else m
 
 
-def _part(m: AnyResult, name: str) -> Any:
-    """Return a quantity of any kind of result, or say that it is not there."""
+def quantity(m: AnyResult, name: str) -> Any:
+    """Return a quantity of any kind of result, or say that it is not there.
+
+    That of a stored result stays in its store until it is indexed.
+    """
     m = _whole(m)
     value = m.arrays.get(name) if isinstance(m, ChunkedApplyResult) else None
     if value is None:
@@ -51,48 +55,48 @@ def _part(m: AnyResult, name: str) -> Any:
 
 def get_pm(m: AnyResult) -> Array:
     """Return the (J, R) posterior means."""
-    return np.asarray(_part(m, "posterior_mean"))
+    return np.asarray(quantity(m, "posterior_mean"))
 
 
 def get_psd(m: AnyResult) -> Array:
     """Return the (J, R) posterior standard deviations."""
-    return np.asarray(_part(m, "posterior_sd"))
+    return np.asarray(quantity(m, "posterior_sd"))
 
 
 def get_lfsr(m: AnyResult) -> Array:
     """Return the (J, R) local false sign rates."""
-    return np.asarray(_part(m, "lfsr"))
+    return np.asarray(quantity(m, "lfsr"))
 
 
 def get_lfdr(m: AnyResult) -> Array:
     """Return the (J, R) local false discovery rates."""
-    return np.asarray(_part(m, "lfdr"))
+    return np.asarray(quantity(m, "lfdr"))
 
 
 def get_np(m: AnyResult) -> Array:
     """Return the (J, R) posterior probabilities of a negative effect."""
-    return np.asarray(_part(m, "negative_prob"))
+    return np.asarray(quantity(m, "negative_prob"))
 
 
 def get_samples(m: AnyResult) -> Array:
     """Return the (J, R, M) posterior samples."""
-    samples: Array = _part(m, "posterior_samples")
+    samples: Array = quantity(m, "posterior_samples")
     return samples
 
 
 def get_ncond(m: AnyResult) -> int:
     """Return the number of conditions."""
-    return int(get_pm(m).shape[1])
+    return int(quantity(m, "posterior_mean").shape[1])
 
 
 def get_fitted_g(m: AnyResult) -> Any:
     """Return the fitted prior."""
-    return _part(m, "fitted_g")
+    return quantity(m, "fitted_g")
 
 
 def get_loglik(m: AnyResult) -> float:
     """Return the log-likelihood."""
-    return float(_part(m, "loglik"))
+    return float(quantity(m, "loglik"))
 
 
 def get_log10bf(m: AnyResult) -> Array | None:
@@ -113,8 +117,8 @@ def get_log10bf(m: AnyResult) -> Array | None:
     The alternative is the fitted mixture without its null component (spec section 10).
     """
     try:
-        null = np.asarray(_part(m, "null_loglik"))
-        alternative = np.asarray(_part(m, "alt_loglik"))
+        null = np.asarray(quantity(m, "null_loglik"))
+        alternative = np.asarray(quantity(m, "alt_loglik"))
     except NotAvailableError:
         prior = getattr(_whole(m), "fitted_g", None)
         if isinstance(prior, FittedG) and not prior.usepointmass:
@@ -124,9 +128,8 @@ def get_log10bf(m: AnyResult) -> Array | None:
     return result
 
 
-def _columns(m: AnyResult, values: Array, conditions: Any) -> NDArray[np.intp]:
+def _columns(m: AnyResult, width: int, conditions: Any) -> NDArray[np.intp]:
     """Return column numbers of conditions given by number or name."""
-    width = values.shape[1]
     if conditions is None:
         return np.arange(width)
     names: tuple[str, ...] = getattr(_whole(m), "condition_names", None) or ()
@@ -175,10 +178,21 @@ def get_significant_results(
     InputError
         A condition is unknown.
     """
-    values = sig_fn(m)
-    smallest = values[:, _columns(m, values, conditions)].min(axis=1)
-    rows = np.flatnonzero(smallest < thresh)
-    return rows[np.argsort(smallest[rows], kind="stable")]
+    values = _rates(m, sig_fn)
+    columns = _columns(m, values.shape[1], conditions)
+    rows, rates = [np.zeros(0, dtype=np.intp)], [np.zeros(0)]
+    for part in parts_of(values):
+        smallest = values[part][:, columns].min(axis=1)
+        found = np.flatnonzero(smallest < thresh)
+        rows.append(part.start + found)
+        rates.append(smallest[found])
+    return np.concatenate(rows)[np.argsort(np.concatenate(rates), kind="stable")]
+
+
+def _rates(m: AnyResult, sig_fn: Callable[[Any], Array]) -> Any:
+    """Return rates to be read part by part: those of a stored result stay in their store."""
+    names = {get_lfsr: "lfsr", get_lfdr: "lfdr"}
+    return quantity(m, names[sig_fn]) if sig_fn in names else sig_fn(m)
 
 
 def get_n_significant_conditions(
@@ -188,9 +202,10 @@ def get_n_significant_conditions(
     sig_fn: Callable[[Any], Array] = get_lfsr,
 ) -> NDArray[np.intp]:
     """Return the (J,) numbers of conditions in which each effect is significant."""
-    values = sig_fn(m)
-    counts: NDArray[np.intp] = np.sum(values[:, _columns(m, values, conditions)] < thresh, axis=1)
-    return counts
+    values = _rates(m, sig_fn)
+    columns = _columns(m, values.shape[1], conditions)
+    counts = [np.sum(values[part][:, columns] < thresh, axis=1) for part in parts_of(values)]
+    return np.concatenate([np.zeros(0, dtype=np.intp), *counts])
 
 
 def get_estimated_pi(m: AnyResult | FittedG, dimension: str = "cov") -> "Series[float]":
@@ -269,10 +284,8 @@ def get_pairwise_sharing(
     -----
     Urbut et al. (2019), online methods. Cost O(n R^2) for n significant effects.
     """
-    significant = get_lfsr(m) < lfsr_thresh
-    rows = np.flatnonzero(significant.any(axis=1))
-    means = get_pm(m)
-    return _sharing(lambda part: FUN(means[part])[:, :, None], significant, rows, factor, draws=1)
+    means = quantity(m, "posterior_mean")
+    return _sharing(m, lambda part: FUN(means[part])[:, :, None], factor, lfsr_thresh, draws=1)
 
 
 def get_pairwise_sharing_from_samples(
@@ -298,32 +311,35 @@ def get_pairwise_sharing_from_samples(
         The result holds no posterior samples.
     """
     samples = get_samples(m)
-    significant = get_lfsr(m) < lfsr_thresh
-    rows = np.flatnonzero(significant.any(axis=1))
-    draws = samples.shape[2]
-    return _sharing(lambda part: FUN(samples[part]), significant, rows, factor, draws)
+    return _sharing(m, lambda part: FUN(samples[part]), factor, lfsr_thresh, samples.shape[2])
 
 
 def _sharing(
-    values_of: Callable[[NDArray[np.intp]], Array],
-    significant: NDArray[np.bool_],
-    rows: NDArray[np.intp],
+    m: AnyResult,
+    values_of: Callable[[slice], Array],
     factor: float,
+    lfsr_thresh: float,
     draws: int,
 ) -> Array:
     """Return the share of similar values; ``values_of(rows)`` is an (n, R, draws) array."""
     if not 0 <= factor <= 1:
         raise OptionError(f"factor is {factor:g}; it must be from 0 to 1.")
-    width = significant.shape[1]
+    rates = quantity(m, "lfsr")
+    width = rates.shape[1]
     upper = np.inf if factor == 0 else 1 / factor
     shared = np.zeros((width, width), dtype=np.int64)
     counted = np.zeros((width, width), dtype=np.int64)
     step = max(1, _BLOCK_BYTES // (8 * width * draws))
-    for start in range(0, len(rows), step):
-        part = rows[start : start + step]
-        values = np.asarray(values_of(part), dtype=np.float64)
+    for start in range(0, len(rates), step):
+        part = slice(start, start + step)
+        significant = rates[part] < lfsr_thresh
+        rows = significant.any(axis=1)
+        if not rows.any():
+            continue
+        significant = significant[rows]
+        values = np.asarray(values_of(part)[rows], dtype=np.float64)
         for i in range(width):
-            either = significant[part, i, None] | significant[part, i:]
+            either = significant[:, i, None] | significant[:, i:]
             # 0/0 is not a similarity: the comparison with NaN is false, as it should be.
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = values[:, i, None] / values[:, i:]

@@ -1,0 +1,5 @@
+"""``python -m plait``: the program."""
+
+from plait.cli.main import run
+
+run()
