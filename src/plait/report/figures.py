@@ -22,6 +22,7 @@ GREY, LINE, INK = "var(--grey)", "var(--line)", "var(--ink)"
 _HEAT = [[i / 4, f"var(--heat-{i})"] for i in range(5)]
 _DIVERGING = [[0.0, "var(--vermilion)"], [0.5, "var(--middle)"], [1.0, "var(--blue)"]]
 _ANNOTATED = 14
+_ALONE = 0.95
 _TOP = 30.0
 """Values of -log10 lfsr above this are drawn at the edge."""
 
@@ -161,7 +162,7 @@ def sharing_map(sharing: Array, contexts: Sequence[str]) -> Spec:
         "xgap": 1.5 if count <= 24 else 0,
         "ygap": 1.5 if count <= 24 else 0,
         "hoverongaps": False,
-        "customdata": [[[a, b] for b in names] for a in names],
+        "meta": names,  # the page makes the pairs of them that are shown under the mouse
         "hovertemplate": "%{customdata[0]} and %{customdata[1]}: %{z:.0f}%<extra></extra>",
         "colorbar": {
             "thickness": 10,
@@ -203,7 +204,7 @@ def similar_counts(counts: NDArray[np.int64]) -> Spec:
             "tickmode": "array" if len(counts) <= 12 else "auto",
             "tickvals": places,
         },
-        "yaxis": {"title": {"text": "significant effects"}, "tickformat": ".0%"},
+        "yaxis": {"title": {"text": "significant effects"}, "tickformat": ".1~%"},
     }
     return {"data": [bars], "layout": layout}
 
@@ -226,10 +227,10 @@ def pattern(covariance: Array, contexts: Sequence[str]) -> Spec:
         "ygap": 1 if count <= 24 else 0,
         "showscale": False,
         "hoverongaps": False,
-        "customdata": [[[a, b] for b in names] for a in names],
+        "meta": names,  # the page makes the pairs of them that are shown under the mouse
         "hovertemplate": "%{customdata[0]} and %{customdata[1]}: %{z:.2f}<extra></extra>",
     }
-    vector = np.zeros(count) if not sd.any() else top_pattern(covariance)[0]
+    vector, title = main_direction(covariance)
     bars = {
         "type": "bar",
         "orientation": "h",
@@ -242,20 +243,32 @@ def pattern(covariance: Array, contexts: Sequence[str]) -> Spec:
     }
     bottom = -1.05 if vector.min() < -0.02 else -0.03
     layout = {
-        "height": max(150, 66 + (24 if count <= 12 else 18 if count <= 24 else 11) * count),
+        "height": max(160, 82 + (24 if count <= 12 else 18 if count <= 24 else 11) * count),
         "bargap": 0.3,
-        "margin": {"t": 4, "b": 46},
+        "margin": {"t": 4, "b": 62},
         "xaxis": {
             "domain": [0, 0.54], "showticklabels": False, "showgrid": False, "zeroline": False,
             "title": {"text": "correlation", "standoff": 6}, "ticks": "",
         },
         "xaxis2": {
             "domain": [0.6, 1], "range": [bottom, 1.05], "zeroline": True, "nticks": 4,
-            "title": {"text": "main direction", "standoff": 6},
+            "title": {"text": title, "standoff": 6},
         },
         "yaxis": _places(contexts, range=[count - 0.5, -0.5]),
     }  # fmt: skip
     return {"data": [cells, bars], "layout": layout}
+
+
+def main_direction(covariance: Array) -> tuple[Array, str]:
+    """Return the top eigenvector scaled to 1, and what to call it; zeros where there is none.
+
+    Where the two largest eigenvalues are nearly equal the direction is an accident of rounding.
+    """
+    values = np.linalg.eigvalsh(0.5 * (covariance + covariance.T))
+    if values[-1] <= 0 or (len(values) > 1 and values[-2] > _ALONE * values[-1]):
+        return np.zeros(len(covariance)), "no main<br>direction"
+    vector, share = top_pattern(covariance)
+    return vector, f"main direction<br>({share:.0%})"
 
 
 def lfsr_against_effect(
@@ -273,7 +286,7 @@ def lfsr_against_effect(
     groups = (
         (f"lfsr {level:g} or more", ~significant, GREY, "circle", 4),
         (f"lfsr below {level:g}", significant & ~beyond, BLUE, "circle", 5),
-        (f"beyond 1e-{_TOP:.0f}", significant & beyond, BLUE, "triangle-up", 7),
+        (f"triangles: below 1e-{_TOP:.0f}", significant & beyond, BLUE, "triangle-up", 7),
     )
     data = []
     for name, chosen, colour, symbol, size in groups:

@@ -267,8 +267,8 @@ def _sharing_section(found: Findings, contexts: Sequence[str]) -> Section:
         title="How much pairs of contexts share",
         caption=(
             "Each cell: of the effects significant in one or both contexts, the percentage with "
-            "the same sign and a size within a factor of 2 in both. Blocks of dark cells are groups of "
-            f"contexts in which effects are much the same.{arranged}"
+            "the same sign and a size within a factor of 2 in both. Blocks of strongly coloured "
+            f"cells are groups of contexts in which effects are much the same.{arranged}"
         ),
         description=f"Heat map: pairwise sharing of {len(names)} contexts.",
         spec=draw.sharing_map(sharing, names),
@@ -293,6 +293,8 @@ def _sharing_section(found: Findings, contexts: Sequence[str]) -> Section:
             ["contexts", "effects", "share"],
             [[str(k + 1), f"{n:,}", f"{n / total:.1%}"] for k, n in enumerate(found.similar)],
         ),
+        is_wide=len(names) > 14,
+        most_width=820,
     )
     return Section(
         "sharing-section",
@@ -361,7 +363,7 @@ def _pattern(prior: FittedG, name: str, weight: float, contexts: Sequence[str], 
         caption=(
             "Left: correlation of effects between contexts under this pattern (blue: same "
             "direction, orange: opposite, empty: no effect there). Right: its main direction, "
-            "the top eigenvector scaled to 1."
+            "the top eigenvector scaled to 1; per cent: how much of the matrix it makes up."
         )
         if k == 0
         else "",
@@ -387,8 +389,8 @@ def _certainty_section(result: MashResult, found: Findings, contexts: Sequence[s
         caption=(
             "Each point is one effect in one context; height: −log₁₀ of its local false sign rate. "
             f"Above the dashed line (lfsr = {found.level:g}) the sign is called. Points should "
-            "rise on both sides of zero like a V; a cloud of points high up near zero would deserve "
-            f"distrust. Values beyond 30 stand at the upper edge.{few}"
+            "rise on both sides of zero like a V; a cloud of points high up near zero would "
+            f"deserve distrust. Values beyond 30 stand at the upper edge.{few}"
         ),
         description="Scatter plot: minus log10 lfsr against posterior mean.",
         key=draw.key_of(spec),

@@ -22,7 +22,7 @@ Rows = NDArray[np.intp]
 MOST_ROWS = 2000
 """Effects in the table of a page, at most."""
 
-_MOST_CELLS = 240_000
+_MOST_CELLS = 150_000
 _BLOCK_CELLS = 1 << 20
 _SHARING_ROWS = 4096
 _FACTOR = 0.5

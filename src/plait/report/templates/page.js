@@ -56,6 +56,10 @@
     const figure = resolved(styles, spec);
     const layout = figure.layout;
     layout.template = house(styles);
+    for (const trace of figure.data) {
+      const names = trace.meta;
+      if (trace.type === "heatmap" && names) trace.customdata = names.map((a) => names.map((b) => [a, b]));
+    }
     layout.margin = Object.assign({ l: 6, r: 14, t: 8, b: 44 }, layout.margin);
     layout.autosize = true;
     if (root.dataset.printing) layout.width = place.clientWidth;
@@ -150,7 +154,7 @@
     return td;
   }
   function strip(i) {
-    const each = width <= 12 ? 10 : width <= 30 ? 6 : 3;
+    const each = Math.min(10, 72 / width);
     const ns = "http://www.w3.org/2000/svg";
     const svg = document.createElementNS(ns, "svg");
     svg.setAttribute("width", String(each * width));
@@ -190,13 +194,13 @@
       pick.textContent = table.effects[i];
       pick.title = table.effects[i];
       pick.setAttribute("aria-expanded", "false");
-      row.insertCell().append(pick);
+      cell(row, "", "every").append(pick);
       cell(row, value.context(i)).title = value.context(i);
       cell(row, figures(value.estimate(i), 3), "number");
       cell(row, figures(value.error(i), 2), "number");
       cell(row, figures(value.rate(i), 2), "number");
-      cell(row, `${counts[i]} of ${width}`, "number");
-      row.insertCell().append(strip(i));
+      cell(row, String(counts[i]), "number");
+      cell(row, "", "every").append(strip(i));
     }
     const all = table.effects.length;
     byId("count").textContent = order.length === all

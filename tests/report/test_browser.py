@@ -1,0 +1,271 @@
+"""The page in a real browser: it works, it fetches nothing, it fits a phone."""
+
+import csv
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from plait.report import mash_page, write_mash_report
+from tests.report.results import make_result
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+NASTY = "<script>document.title='broken'</script>"
+N, WIDTH = 1500, 6
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = os.environ.get("PLAIT_BROWSER") or next(
+        filter(None, map(shutil.which, BROWSERS)), None
+    )
+    if program is None:
+        pytest.skip("no Chromium is installed (looked for " + ", ".join(BROWSERS) + ")")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """A page, and the result it is about; one context and one effect have nasty names."""
+    path = tmp_path_factory.mktemp("report") / "page.html"
+    names = [f"rs{j}" for j in range(N)]
+    surest = mash_page(make_result(N, WIDTH)).table.effects[0]
+    names[names.index(surest)] = NASTY
+    long = "a very long name of a context that no phone can show"
+    contexts = ("liver", "lung", NASTY, long, "<b>x</b>", "%{x}")
+    result = make_result(N, WIDTH, condition_names=contexts, effect_names=np.array(names))
+    made = write_mash_report(result, path, title="A study")
+    return path, made, result
+
+
+class Visit:
+    """A page that is open, with everything it complained about or asked for."""
+
+    def __init__(self, browser, path, width=1280, height=900, **settings):
+        self.context = browser.new_context(
+            viewport={"width": width, "height": height}, accept_downloads=True, **settings
+        )
+        self.page = self.context.new_page()
+        self.complaints, self.requests = [], []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.address = path.as_uri()
+        self.page.goto(self.address)
+        self.page.wait_for_selector("html[data-drawn=all]", state="attached")
+
+    def rows(self):
+        return self.page.locator("#rows .pick").all_inner_texts()
+
+    def column(self, place):
+        texts = self.page.locator(f"#rows tr.effect td:nth-child({place})").all_inner_texts()
+        return [float(text.replace("−", "-")) for text in texts]
+
+    def fits(self):
+        return self.page.evaluate(
+            "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        )
+
+
+@pytest.fixture
+def visit(browser, report):
+    opened = []
+
+    def start(**settings):
+        opened.append(Visit(browser, report[0], **settings))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.context.close()
+
+
+def test_loads_without_complaint_and_without_network(visit, report):
+    here = visit()
+    assert here.complaints == []
+    asked = [url for url in here.requests if not url.startswith(("data:", "blob:"))]
+    assert asked == [here.address]
+    assert here.page.title() == "A study"
+    drawn = here.page.locator(".plot .main-svg").count()
+    assert drawn >= len(report[1].figures)
+    assert here.page.locator("h1").inner_text() == "A study"
+    assert here.fits()
+
+
+def test_labels_are_shown_as_they_are(visit):
+    here = visit()
+    assert here.rows()[0] == NASTY
+    ticks = here.page.locator("#found .ytick").all_text_contents()
+    assert "<b>x</b>" in ticks
+    assert "%{x}" in ticks
+    assert any(tick.startswith("<script>docum") for tick in ticks)
+    assert here.page.locator("#one-name").inner_text() == NASTY
+    assert here.page.title() == "A study"
+
+
+def test_sort(visit, report):
+    here = visit()
+    table = report[1].table
+    assert here.page.locator("#rows tr.effect").count() == 50
+    assert here.rows() == list(table.effects[:50])
+    here.page.locator("#rows th[data-key=estimate] button").click()
+    rising = here.column(3)
+    assert rising == sorted(rising)
+    assert here.page.locator("th[data-key=estimate]").get_attribute("aria-sort") == "ascending"
+    here.page.locator("#rows th[data-key=estimate] button").press("Enter")
+    falling = here.column(3)
+    assert falling == sorted(falling, reverse=True)
+    assert falling[0] > rising[-1]
+    here.page.locator("#rows th[data-key=effect] button").click()
+    numbers = [int(name[2:]) for name in here.rows() if name.startswith("rs")]
+    assert numbers == sorted(numbers)
+
+
+def test_search_and_filter(visit, report):
+    here = visit()
+    table = report[1].table
+    here.page.fill("#search", "RS11")
+    expected = [name for name in table.effects if "rs11" in name]
+    assert here.rows() == expected[:50]
+    assert f"{len(expected)} of {len(table.effects)}" in here.page.inner_text("#count")
+    here.page.fill("#search", "no such effect")
+    assert here.rows() == []
+    here.page.fill("#search", "")
+    here.page.select_option("#where", "5")
+    expected = [n for n, rate in zip(table.effects, table.rate, strict=True) if rate[5] < 0.05]
+    assert f"{len(expected)} of" in here.page.inner_text("#count")
+    assert here.rows() == expected[:50]
+
+
+def test_pages(visit, report):
+    here = visit()
+    table = report[1].table
+    here.page.click("#after")
+    assert here.rows() == list(table.effects[50:100])
+    assert here.page.inner_text("#page").startswith("page 2 of ")
+    here.page.click("#before")
+    assert here.page.is_disabled("#before")
+
+
+def test_a_row_shows_its_forest(visit, report):
+    here = visit()
+    table = report[1].table
+    here.page.locator("#rows .pick").nth(4).click()
+    here.page.wait_for_selector(f"#forest[data-effect='{table.effects[4]}']")
+    assert here.page.inner_text("#one-name") == table.effects[4]
+    assert here.page.locator("#forest .ytick").count() == WIDTH
+    shown = here.page.evaluate("document.getElementById('forest').data.map(t => [t.y, t.x])")
+    places = {int(r): x for ys, xs in shown for r, x in zip(ys, xs, strict=True)}
+    np.testing.assert_allclose(
+        [places[r] for r in range(WIDTH)], table.estimate[4], rtol=1e-4, atol=1e-12
+    )
+    sure = (table.rate[4] < 0.05).sum()
+    assert len(shown[0][0]) == sure
+    assert f"significant in {sure} of {WIDTH}" in here.page.get_attribute("#forest", "aria-label")
+    assert here.complaints == []
+
+
+def test_keyboard(visit, report):
+    here = visit()
+    table = report[1].table
+    here.page.locator("#rows .pick").first.focus()
+    here.page.keyboard.press("ArrowDown")
+    here.page.keyboard.press("ArrowDown")
+    here.page.wait_for_selector(f"#forest[data-effect='{table.effects[2]}']")
+    here.page.keyboard.press("Tab")
+    here.page.keyboard.press("Enter")
+    here.page.wait_for_selector(f"#forest[data-effect='{table.effects[3]}']")
+
+
+def test_download(visit, report, tmp_path):
+    here = visit()
+    table = report[1].table
+    with here.page.expect_download() as waiting:
+        here.page.click("#download")
+    waiting.value.save_as(tmp_path / "t.csv")
+    assert waiting.value.suggested_filename == "surest_effects.csv"
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))
+    assert [row[0] for row in rows[1:]] == list(table.effects)
+    head = rows[0]
+    assert head[:6] == [
+        "effect", "surest_in", "posterior_mean", "posterior_sd", "lfsr", "n_significant",
+    ]  # fmt: skip
+    assert len(head) == 6 + 3 * WIDTH
+    lfsr = np.array([row[-WIDTH:] for row in rows[1:]], dtype=float)
+    np.testing.assert_allclose(lfsr, table.rate, rtol=1e-4)
+    best = np.array([row[4] for row in rows[1:]], dtype=float)
+    np.testing.assert_array_equal(best, lfsr.min(axis=1))
+    assert here.complaints == []
+
+
+def test_phone(visit, report):
+    here = visit(width=390, height=844, is_mobile=True, has_touch=True, device_scale_factor=2)
+    assert here.fits()
+    assert here.complaints == []
+    table = report[1].table
+    here.page.locator("#rows .pick").nth(1).tap()
+    here.page.wait_for_selector(f"#rows tr.inline #forest[data-effect='{table.effects[1]}']")
+    assert here.fits()
+    box = here.page.locator("#forest .main-svg").first.bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 391
+    here.page.locator("#rows .pick").nth(1).tap()
+    assert here.page.is_hidden("#one")
+    here.page.locator("#rows .pick").nth(1).tap()
+    here.page.fill("#search", "rs1")
+    assert here.complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_light_and_dark(visit, scheme):
+    here = visit(color_scheme=scheme)
+
+    def brightness():
+        colour = here.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return sum(int(v) for v in colour[4:-1].split(","))
+
+    def ink():
+        return here.page.evaluate("document.querySelector('#found .ytick text').style.fill")
+
+    is_light = scheme == "light"
+    assert (brightness() > 600) == is_light
+    before = ink()
+    here.page.emulate_media(color_scheme="dark" if is_light else "light")
+    assert (brightness() > 600) != is_light
+    here.page.wait_for_timeout(200)
+    assert ink() != before
+
+
+def test_paper(visit):
+    here = visit(color_scheme="dark")
+    here.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    here.page.emulate_media(media="print")
+    assert here.page.is_hidden(".tools")
+    widest = here.page.evaluate(
+        "Math.max(...Array.from(document.querySelectorAll('.main-svg'), s => s.clientWidth))"
+    )
+    assert widest <= 700
+    assert here.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("n", "width", "strength"), [(1, 1, 1), (1, 2, 0), (40, 2, 1), (300, 60, 1), (200, 9, 0)]
+)
+def test_every_shape_is_drawn(browser, tmp_path, n, width, strength):
+    made = write_mash_report(
+        make_result(n, width, strength=strength, names=n > 1), tmp_path / "p.html"
+    )
+    for size in (1280, 390):
+        here = Visit(browser, tmp_path / "p.html", width=size)
+        assert here.complaints == []
+        assert here.fits()
+        assert here.page.locator(".plot .main-svg").count() >= len(made.figures)
+        here.page.locator("#rows .pick").first.click()
+        assert here.complaints == []
+        here.context.close()
