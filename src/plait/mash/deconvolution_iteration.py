@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from plait.errors import ConvergenceWarning, OptionError
 from plait.execution.progress import stage
+from plait.execution.threads import single_threaded_blas
 from plait.mash.deconvolution_statistics import Mixture, Rows, Statistics, expectation
 
 Array = NDArray[np.float64]
@@ -189,7 +190,7 @@ def iterate(
     """
     run = _Run(rows, restrictions, control, row_weights)
     total = control.maxiter if control.maxiter < UNBOUNDED else 0
-    with stage("extreme deconvolution", total) as advance:
+    with single_threaded_blas(), stage("extreme deconvolution", total) as advance:
         return (_accelerated if control.accelerate else _plain)(run, start, advance)
 
 

@@ -14,16 +14,18 @@ are formed depends on what the rows share: one error covariance (`CommonErrors`)
 grain; no array has J x K x R entries.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from plait.errors import ConvergenceError, NotPositiveDefiniteError
 from plait.execution.grains import GRAIN, Grain, map_grains
+from plait.execution.threads import resolve_threads
 from plait.mash.data import MashData
 
 Array = NDArray[np.float64]
@@ -31,10 +33,15 @@ Bools = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 Sums = tuple[Array, ...]
 Accumulate = Callable[[Array], Sums]
+Output = TypeVar("Output")
 
 _LOG_2PI = float(np.log(2 * np.pi))
 _WELL_CONDITIONED = 1e6
 _PROPORTIONAL = 1e-12
+_PART = 128
+_TILE = 4
+_WORTH_HELPERS = 3e7
+"""Rows x K x R^3 of a grain from which more threads pay for their start."""
 _WORTH_SHARING = 0.05
 """Share of rows with common errors from which products over whole grains pay for themselves."""
 
@@ -75,8 +82,11 @@ class Rows(Protocol):
     def n_rows(self) -> int:
         """Number of rows J."""
 
-    def prepare(self, means: Array, covariances: Array) -> Step:
-        """Compute what the rows share under these parameters."""
+    def prepare(self, means: Array, covariances: Array, threads: int = 1) -> Step:
+        """Compute what the rows share under these parameters.
+
+        With fewer grains than ``threads`` the step may share a grain out.
+        """
 
 
 class SingularRowError(NotPositiveDefiniteError):
@@ -152,7 +162,7 @@ def expectation(
     threads: int | None = None,
 ) -> Statistics:
     """Return the sums over rows, added up grain by grain in order."""
-    step = rows.prepare(mixture.means, mixture.covariances)
+    step = rows.prepare(mixture.means, mixture.covariances, resolve_threads(threads))
     log_likelihood, n, sums = _sum_over_rows(
         step, rows.n_rows, mixture.weights, row_weights, likelihood_only, threads
     )
@@ -201,8 +211,16 @@ def combine(parts: Any) -> tuple[float, Array, Sums]:
     for more, n_more, sums_more in iterator:
         log_likelihood += more
         n = n + n_more
-        sums = tuple(a + b for a, b in zip(sums, sums_more, strict=True))
+        sums = _add((sums, sums_more))
     return log_likelihood, n, sums
+
+
+def _add(parts: Iterable[Sums]) -> Sums:
+    """Add sums in order."""
+    totals, *others = parts
+    for more in others:
+        totals = tuple(a + b for a, b in zip(totals, more, strict=True))
+    return totals
 
 
 class CommonErrors:
@@ -221,7 +239,7 @@ class CommonErrors:
         """Number of rows J."""
         return len(self.effects)
 
-    def prepare(self, means: Array, covariances: Array) -> "CommonStep":
+    def prepare(self, means: Array, covariances: Array, threads: int = 1) -> "CommonStep":
         """Factorise ``T_k``."""
         return CommonStep(self, means, factorise(covariances + self.covariance, self.row))
 
@@ -287,7 +305,7 @@ class ProportionalErrors:
         """Number of rows J."""
         return len(self.effects)
 
-    def prepare(self, means: Array, covariances: Array) -> "ProportionalStep":
+    def prepare(self, means: Array, covariances: Array, threads: int = 1) -> "ProportionalStep":
         """Diagonalise every prior covariance in whitened coordinates."""
         return ProportionalStep(self, means, covariances)
 
@@ -337,32 +355,64 @@ class ProportionalStep:
         return np.einsum("krs,ks->kr", back, first), back @ second @ self.projection
 
 
-Fetch = Callable[[Any], tuple[Array, Array, Bools]]
+@dataclass(frozen=True, eq=False)
+class RowInputs:
+    """Some rows: effects, observed cells, and errors ``scale_i correlation_ij scale_j``.
+
+    ``correlations`` is (1, R, R), common to the rows, or (n, R, R).
+    """
+
+    effects: Array
+    scales: Array
+    correlations: Array
+    observed: Bools
+
+    def padded(self) -> tuple[Array, Array, Array, Bools]:
+        """Return what the kernels take."""
+        correlations = self.correlations
+        if len(correlations) == 1:
+            correlations = pad_to_tiles(correlations)
+        return self.effects, self.scales, correlations, self.observed
+
+
+def pad_to_tiles(matrices: Array) -> Array:
+    """Return square matrices with rows and columns of zeros added, as the kernels take them."""
+    count, width, _ = matrices.shape
+    wide = -(-width // _TILE) * _TILE
+    padded = np.zeros((count, wide, wide))
+    padded[:, :width, :width] = matrices
+    return padded
+
+
+Fetch = Callable[[Any], RowInputs]
 
 
 class RowErrors:
     """Rows of any error covariance, each factorised on its observed cells by compiled loops.
 
-    ``fetch(rows)`` gives effects (n, R), error covariances (n, R, R) and observed cells (n, R).
-    Cost: about 2 R^3 / 3 multiply-adds per row, component and iteration.
+    ``fetch(rows)`` gives the inputs of some rows. Cost: R^3 / 6 multiply-adds per row, component
+    and iteration, and R^3 / 2 more where the row has a share in the component.
     """
 
     def __init__(self, n_rows: int, fetch: Fetch) -> None:
         self.n_rows = n_rows
         self.fetch = fetch
 
-    def prepare(self, means: Array, covariances: Array) -> "RowStep":
+    def prepare(self, means: Array, covariances: Array, threads: int = 1) -> "RowStep":
         """Nothing is shared by rows."""
-        return RowStep(self, np.ascontiguousarray(means), np.ascontiguousarray(covariances))
+        busy = min(self.n_rows, GRAIN) * covariances.size * means.shape[1] > _WORTH_HELPERS
+        helpers = threads // max(1, -(-self.n_rows // GRAIN)) if busy else 1
+        return RowStep(self, np.ascontiguousarray(means), covariances, helpers)
 
 
 class RowStep:
-    """See `RowErrors`."""
+    """See `RowErrors`. Sums are formed part by part of a grain, and the parts added in order."""
 
-    def __init__(self, rows: RowErrors, means: Array, covariances: Array) -> None:
+    def __init__(self, rows: RowErrors, means: Array, covariances: Array, helpers: int) -> None:
         self.rows = rows
         self.means = means
-        self.covariances = covariances
+        self.covariances = pad_to_tiles(covariances)
+        self.helpers = helpers
 
     def evaluate(self, grain: Grain) -> tuple[Array, Accumulate]:
         """Evaluate all rows of a grain."""
@@ -372,23 +422,45 @@ class RowStep:
         """Evaluate some rows."""
         from plait.mash.deconvolution_kernels import row_log_densities, row_statistics
 
-        inputs = self.rows.fetch(numbers)
+        inputs = self.rows.fetch(numbers).padded()
+        parameters = (self.means, self.covariances)
         values = np.empty((len(self.means), len(numbers)))
-        failed = row_log_densities(*inputs, self.means, self.covariances, values)
-        if failed >= 0:
-            raise SingularRowError(int(numbers[failed]))
+        parts = [(i, min(i + _PART, len(numbers))) for i in range(0, len(numbers), _PART)]
+
+        def evaluate(part: tuple[int, int]) -> int:
+            return int(row_log_densities(*inputs, *parameters, *part, values))
+
+        failed = [row for row in _run_parts(evaluate, parts, self.helpers) if row >= 0]
+        if failed:
+            raise SingularRowError(int(numbers[failed[0]]))
 
         def accumulate(shares: Array) -> Sums:
-            first, second = np.empty(self.means.shape), np.empty(self.covariances.shape)
-            weights = np.ascontiguousarray(shares)
-            row_statistics(*inputs, self.means, self.covariances, weights, first, second)
-            return first, second
+            shares = np.ascontiguousarray(shares)
+
+            def add_up(part: tuple[int, int]) -> Sums:
+                first = np.empty(self.means.shape)
+                second = np.empty((*self.means.shape, self.means.shape[1]))
+                row_statistics(*inputs, *parameters, shares, *part, first, second)
+                return first, second
+
+            return _add(_run_parts(add_up, parts, self.helpers))
 
         return values, accumulate
 
     def finish(self, n: Array, sums: Sums) -> tuple[Array, Array]:
         """Return the sums, which are ``v`` and ``W`` already."""
         return sums[0], sums[1]
+
+
+def _run_parts(
+    function: Callable[[tuple[int, int]], Output], parts: list[tuple[int, int]], helpers: int
+) -> list[Output]:
+    """Return the results for all parts of a grain, in order, computed by some threads."""
+    helpers = min(helpers, len(parts))
+    if helpers <= 1:
+        return [function(part) for part in parts]
+    with ThreadPoolExecutor(helpers) as pool:
+        return list(pool.map(function, parts))
 
 
 class MixedErrors:
@@ -406,10 +478,12 @@ class MixedErrors:
         """Number of rows J."""
         return self.shared.n_rows
 
-    def prepare(self, means: Array, covariances: Array) -> "MixedStep":
+    def prepare(self, means: Array, covariances: Array, threads: int = 1) -> "MixedStep":
         """Prepare both kinds."""
         return MixedStep(
-            self, self.shared.prepare(means, covariances), self.alone.prepare(means, covariances)
+            self,
+            self.shared.prepare(means, covariances),
+            self.alone.prepare(means, covariances, threads),
         )
 
 
@@ -463,7 +537,7 @@ class ProjectedRows:
         """Number of rows J."""
         return len(self.effects)
 
-    def prepare(self, means: Array, covariances: Array) -> "ProjectedStep":
+    def prepare(self, means: Array, covariances: Array, threads: int = 1) -> "ProjectedStep":
         """Nothing is shared by rows."""
         return ProjectedStep(self, means, covariances)
 
@@ -525,7 +599,7 @@ def _factorise_rows(total: Array, start: int) -> Array:
 def rows_of(data: MashData) -> CommonErrors | ProportionalErrors | RowErrors | MixedErrors:
     """Choose how the sums over the effects of a data set are formed."""
     effects = data.Bhat
-    alone = RowErrors(data.n_effects, fetch_from(data))
+    alone = RowErrors(data.n_effects, row_inputs_of(data))
     if not data.common_V:
         return alone
     is_shared = data.reference_rows(slice(None))
@@ -542,7 +616,7 @@ def rows_of(data: MashData) -> CommonErrors | ProportionalErrors | RowErrors | M
     return shared if is_shared.all() else MixedErrors(shared, alone, is_shared)
 
 
-def fetch_from(data: MashData) -> Fetch:
+def fetch_from(data: MashData) -> Callable[[Any], tuple[Array, Array, Bools]]:
     """Return what gives the effects, error covariances and observed cells of some rows."""
 
     def fetch(rows: Any) -> tuple[Array, Array, Bools]:
@@ -550,6 +624,22 @@ def fetch_from(data: MashData) -> Fetch:
         observed = data.observed(rows)
         seen = np.ones(effects.shape, bool) if observed is None else np.ascontiguousarray(observed)
         return effects, data.error_covariances(rows), seen
+
+    return fetch
+
+
+def row_inputs_of(data: MashData) -> Fetch:
+    """Return what gives the inputs of some rows."""
+
+    def fetch(rows: Any) -> RowInputs:
+        effects = np.ascontiguousarray(data.Bhat[rows])
+        observed = data.observed(rows)
+        seen = np.ones(effects.shape, bool) if observed is None else np.ascontiguousarray(observed)
+        if data.L is not None:
+            return RowInputs(effects, np.ones(effects.shape), data.error_covariances(rows), seen)
+        errors = data.Shat if data.Shat_orig is None else data.Shat_orig
+        correlations = data.V[None] if data.common_V else data.V[rows]
+        return RowInputs(effects, np.ascontiguousarray(errors[rows]), correlations, seen)
 
     return fetch
 

@@ -26,6 +26,7 @@ from plait.mash.deconvolution_statistics import (
     Mixture,
     ProjectedRows,
     RowErrors,
+    RowInputs,
     Rows,
     expectation,
     naming_rows,
@@ -113,7 +114,7 @@ def cov_ed(
     Notes
     -----
     Cost per iteration: 4 J K R^2 flops when the effects share their error covariance up to a
-    factor, else about 4 J K R^3 / 3. Memory: a few K x R x 1024 arrays per thread.
+    factor, else up to 4 J K R^3 / 3. Memory: a few K x R x 1024 arrays per thread.
     """
     rows = select_rows(data, subset)
     starts = _named_starts(Ulist_init, data.n_conditions)
@@ -377,11 +378,14 @@ def _rows(effects: Array, ycovar: Any, projection: Any, width: int) -> Rows:
         )
     if np.all(errors == errors[0]):
         return CommonErrors(effects, covariances(slice(0, 1))[0])
+    return RowErrors(len(effects), lambda rows: _row_inputs(effects[rows], errors[rows]))
+
+
+def _row_inputs(effects: Array, errors: Array) -> RowInputs:
     everything = np.ones(effects.shape, dtype=bool)
-    return RowErrors(
-        len(effects),
-        lambda rows: (effects[rows], np.ascontiguousarray(covariances(rows)), everything[rows]),
-    )
+    if errors.ndim == 3:
+        return RowInputs(effects, np.ones(effects.shape), errors, everything)
+    return RowInputs(effects, np.sqrt(errors), np.eye(errors.shape[1])[None], everything)
 
 
 def _errors(ycovar: Any, shape: tuple[int, ...]) -> Array:
