@@ -53,6 +53,7 @@ def fit(
     memory: options.Memory = None,
     dask: options.Dask = None,
     log_json: options.LogJson = False,
+    device: options.Device = options.Devices.CPU,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
@@ -73,6 +74,7 @@ def fit(
         "seed": seed,
         "outputlevel": outputlevel,
         "output_lfdr": output_lfdr,
+        "device": str(device),
     }
     selection: dict[str, Any] = {
         "select_method": str(select_method),
@@ -139,7 +141,7 @@ def _fit(
         n_train=trained_on,
         select_seed=outputs["seed"],
         **selection,
-        train_mash_kwargs=model | {"pi_thresh": outputs["pi_thresh"]},
+        train_mash_kwargs=model | {name: outputs[name] for name in ("pi_thresh", "device")},
         apply_mash_kwargs=outputs,
         **place,
     )
@@ -181,6 +183,7 @@ def apply(
     memory: options.Memory = None,
     dask: options.Dask = None,
     log_json: options.LogJson = False,
+    device: options.Device = options.Devices.CPU,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
@@ -210,6 +213,7 @@ def apply(
             "seed": seed,
             "outputlevel": outputlevel,
             "output_lfdr": output_lfdr,
+            "device": str(device),
         }
         if isinstance(data, StoredData) and _by_blocks(data, out, outputs):
             result = apply_mash_prior_to_store(

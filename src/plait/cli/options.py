@@ -77,6 +77,14 @@ class TooFewNulls(StrEnum):
     ALL = "all"
 
 
+class Devices(StrEnum):
+    """Where likelihoods and posteriors are computed."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    AUTO = "auto"
+
+
 Bhat = Annotated[
     Path | None,
     _option(
@@ -313,6 +321,14 @@ Dask = Annotated[
 LogJson = Annotated[
     bool,
     _option("--log-json", panel=RUN, help="Log every finished block to stderr, as a line of JSON."),
+]
+Device = Annotated[
+    Devices,
+    _option(
+        "--device",
+        panel=RUN,
+        help="Where to compute: cuda is a GPU (through PyTorch) for effects with common errors.",
+    ),
 ]
 Quiet = Annotated[
     bool, _option("--quiet", panel=RUN, help="Print nothing but warnings and errors.")

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.errors import InputError, OptionError, ShapeError
-from plait.mash.covariances import Covariances, check_Ulist, select_rows
-from plait.mash.data import MashData, subset_mash_data
+from plait.mash.covariances import Covariances, check_Ulist, take_effects
+from plait.mash.data import MashData
 from plait.mash.deconvolution_iteration import (
     UNBOUNDED,
     Control,
@@ -32,6 +32,7 @@ from plait.mash.deconvolution_statistics import (
     naming_rows,
     rows_of,
 )
+from plait.mash.stored import StoredData
 from plait.mash.truncated_em import teem
 
 Array = NDArray[np.float64]
@@ -41,7 +42,7 @@ _TEEM_MAXITER = 5000
 
 
 def cov_ed(
-    data: MashData,
+    data: MashData | StoredData,
     Ulist_init: Mapping[str, ArrayLike] | Iterable[ArrayLike],
     subset: Any = None,
     algorithm: str = "bovy",
@@ -63,7 +64,8 @@ def cov_ed(
 
     Parameters
     ----------
-    data : MashData
+    data : MashData or StoredData
+        Of data in a store, the subset is read into memory.
         Effects on the scale of the data object (alpha-scaled, with its contrast if it has one).
         Missing cells under ``missing="exact"`` are marginalised.
     Ulist_init : dict or list of (R, R) arrays
@@ -116,9 +118,8 @@ def cov_ed(
     Cost per iteration: 4 J K R^2 flops when the effects share their error covariance up to a
     factor, else up to 4 J K R^3 / 3. Memory: a few K x R x 1024 arrays per thread.
     """
-    rows = select_rows(data, subset)
+    rows, chosen = take_effects(data, subset)
     starts = _named_starts(Ulist_init, data.n_conditions)
-    chosen = data if subset is None else subset_mash_data(data, rows)
     lift = _ridge(ridge, algorithm, len(rows))
     if algorithm == "teem":
         _check_teem_options(teem_options, tol, w, accelerate)

@@ -6,7 +6,7 @@ all grid values (18.5).
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from plait.errors import ConvergenceError, NotPositiveDefiniteError
+from plait.errors import ConvergenceError, NotPositiveDefiniteError, OptionError
 from plait.execution.grains import GRAIN, Grain, map_grains
 from plait.mash.covariances import Covariances, check_Ulist
 from plait.mash.data import MashData
+from plait.mash.device import ROWS, DeviceMixture, torch_device
 from plait.numerics.linalg import cholesky, psd_factor
 
 Array = NDArray[np.float64]
@@ -166,13 +167,26 @@ class CommonErrors:
 
 
 class ErrorModel:
-    """Log-likelihoods grain by grain: shared work where errors are common, per row elsewhere."""
+    """Log-likelihoods grain by grain: shared work where errors are common, per row elsewhere.
 
-    def __init__(self, data: MashData, components: Components) -> None:
+    With a device, that of all rows together, which must have common errors.
+    """
+
+    def __init__(self, data: MashData, components: Components, device: str = "cpu") -> None:
         self.data = data
         self.components = components
-        shares_errors = data.common_V and data.reference_rows(slice(0, None)).any()
+        shared = data.reference_rows(slice(0, None))
+        shares_errors = data.common_V and shared.any()
         self.common = CommonErrors(data.reference_cov(), components) if shares_errors else None
+        self.on_device: DeviceMixture | None = None
+        wanted = torch_device(device)
+        if wanted is not None and self.common is not None and shared.all():
+            self.on_device = DeviceMixture(self.common, wanted)
+        elif device == "cuda":
+            raise OptionError(
+                "device='cuda' needs effects that share one error covariance, without missing "
+                "cells, as z-scores (alpha=1) do; choose 'cpu' or 'auto'."
+            )
 
     def shared_rows(self, grain: Grain) -> NDArray[np.bool_]:
         """Which rows of a grain have the common error covariance."""
@@ -247,6 +261,9 @@ class RelativeLikelihoods:
         """Apply ``function(rows, (P, rows) likelihoods)`` to every grain, in order."""
         plan = self._everything if columns is None else Plan.of(self._model.components, columns)
         first_pass = bool(self.n_rows) and bool(np.isnan(self.row_maxima[0]))
+        if self._model.on_device is not None:
+            blocks = self._from_device(self._model.on_device, plan, columns)
+            return [function(rows, block) for rows, block in blocks]
 
         def one(grain: Grain) -> Any:
             return function(grain.rows, self._block(grain, plan, columns))
@@ -254,24 +271,44 @@ class RelativeLikelihoods:
         label = self._label if first_pass else None
         return list(map_grains(one, 0, self.n_rows, label=label))
 
+    def _from_device(
+        self, device: DeviceMixture, plan: Plan, columns: Columns | None
+    ) -> Iterator[tuple[slice, Array]]:
+        for start in range(0, self.n_rows, ROWS):
+            rows = slice(start, min(start + ROWS, self.n_rows))
+            kept = self._kept.get(start)
+            if kept is not None:
+                yield rows, kept if columns is None else kept[columns]
+                continue
+            effects = self._model.data.Bhat[rows]
+            maxima = None if columns is None else self.row_maxima[rows]
+            values, maxima = device.relative(effects, plan, maxima)
+            if columns is None:
+                self._keep_maxima(rows, maxima)
+                if self._keep:
+                    self._kept[start] = values
+            yield rows, values
+
     def _block(self, grain: Grain, plan: Plan, columns: Columns | None) -> Array:
         kept = self._kept.get(grain.index)
         if kept is not None:
             return kept if columns is None else kept[columns]
         values = self._model.log_likelihoods(grain, plan)[:, grain.tile_rows]
         if columns is None:
-            maxima = values.max(axis=0)
-            if not np.isfinite(maxima).all():
-                worst = grain.start + int(np.argmin(np.isfinite(maxima)))
-                raise ConvergenceError(
-                    f"effect {worst} has no finite likelihood under any component: its effects are "
-                    "too far from what the grid covers, or its errors too small."
-                )
-            self.row_maxima[grain.rows] = maxima
+            self._keep_maxima(grain.rows, values.max(axis=0))
         block = np.exp(values - self.row_maxima[grain.rows])
         if self._keep and columns is None:
             self._kept[grain.index] = block
         return block
+
+    def _keep_maxima(self, rows: slice, maxima: Array) -> None:
+        if not np.isfinite(maxima).all():
+            worst = rows.start + int(np.argmin(np.isfinite(maxima)))
+            raise ConvergenceError(
+                f"effect {worst} has no finite likelihood under any component: its effects are "
+                "too far from what the grid covers, or its errors too small."
+            )
+        self.row_maxima[rows] = maxima
 
 
 def _components_of(data: MashData, Ulist: Any) -> Components:

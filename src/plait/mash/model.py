@@ -73,6 +73,7 @@ def mash(
     n_jobs: int | None = None,
     verbose: bool = False,
     weights: ArrayLike | None = None,
+    device: str = "cpu",
 ) -> MashResult:
     """Fit mash and compute the posterior of every effect.
 
@@ -125,6 +126,10 @@ def mash(
         Print a line per stage.
     weights : (J,) array, optional
         Positive weights of the effects in the fit.
+    device : {"cpu", "cuda", "auto"}
+        Where likelihoods and posteriors are computed. A GPU (through PyTorch) serves effects that
+        share one error covariance, up to outputlevel 2, and agrees to rounding; "auto" takes it
+        where there is one and it can.
 
     Returns
     -------
@@ -168,6 +173,7 @@ def mash(
                     "nullweight": nullweight,
                     "control": control,
                     "optmethod": _or(optmethod, "mixsqp"),
+                    "device": device,
                 },
                 weights,
             )
@@ -183,6 +189,7 @@ def mash(
                 _or(optmethod, "mixsqp"),
                 control,
                 weights,
+                device,
             )
             pi = fit.pi
         _say(verbose, started, f"weights of {components.size} components")
@@ -198,6 +205,7 @@ def mash(
             outputlevel=outputlevel,
             output_lfdr=output_lfdr,
             pi_thresh=pi_thresh,
+            device=device,
         )
     _say(verbose, started, "posterior")
     return result
@@ -303,6 +311,7 @@ def _fit_weights(
     method: str,
     control: Mapping[str, Any] | None,
     weights: ArrayLike | None,
+    device: str,
 ) -> WeightFit:
     counts = pseudo_counts(components, prior, nullweight)
     if weights is not None:
@@ -313,7 +322,7 @@ def _fit_weights(
             )
         if not np.isfinite(row_weights).all() or np.any(row_weights <= 0):
             raise OptionError("weights must be positive and finite.")
-    likelihoods = RelativeLikelihoods(ErrorModel(data, components))
+    likelihoods = RelativeLikelihoods(ErrorModel(data, components, device))
     with single_threaded_blas():
         fit = fit_mixture_weights(likelihoods, weights, counts, method=method, control=control)
     if not fit.converged:
@@ -340,6 +349,7 @@ def assemble(
     outputlevel: int,
     output_lfdr: bool,
     pi_thresh: float,
+    device: str = "cpu",
 ) -> MashResult:
     """Compute the outputs of a fitted (or fixed) mixture and wrap them."""
     request = Request(
@@ -350,6 +360,7 @@ def assemble(
         seed=seed,
         pi_thresh=pi_thresh,
         weights=True,
+        device=device,
     )
     parts = apply_mixture(data, components, pi, request)
     kept = np.flatnonzero(pi > pi_thresh)
@@ -455,6 +466,7 @@ def _fit_in_two_stages(
         fit_options["optmethod"],
         fit_options["control"],
         row_weights,
+        fit_options["device"],
     )
     return assemble(
         data,
@@ -467,6 +479,7 @@ def _fit_in_two_stages(
         outputlevel=outputlevel,
         output_lfdr=output_lfdr,
         pi_thresh=pi_thresh,
+        device=fit_options["device"],
     )
 
 

@@ -1,14 +1,16 @@
 """Posterior summaries of effects under a fitted mixture, grain by grain."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from plait.errors import CapacityError, ShapeError
+from plait.errors import CapacityError, OptionError, ShapeError
 from plait.execution.grains import Grain, map_grains
 from plait.mash.data import MashData
+from plait.mash.device import ROWS, DeviceMixture
 from plait.mash.likelihoods import CommonErrors, Components, ErrorModel, Plan
 from plait.numerics.linalg import cov_to_cor, symmetrise
 
@@ -30,6 +32,7 @@ class Request:
     seed: int = 123
     pi_thresh: float = 1e-10
     weights: bool = False
+    device: str = "cpu"
 
 
 def output_map(data: MashData, A: ArrayLike | None) -> Array | None:
@@ -53,7 +56,7 @@ def output_map(data: MashData, A: ArrayLike | None) -> Array | None:
     return matrix if full is None else matrix @ full
 
 
-class _CommonPosterior:
+class CommonPosterior:
     """Per-component quantities shared by rows with one error covariance."""
 
     def __init__(
@@ -99,7 +102,7 @@ class Applier:
 
     def __init__(self, data: MashData, components: Components, pi: Array, request: Request) -> None:
         self.data, self.components, self.request = data, components, request
-        self.model = ErrorModel(data, components)
+        self.model = ErrorModel(data, components, request.device)
         self.A = output_map(data, request.A)
         self.width = data.n_conditions if self.A is None else len(self.A)
         self.kept: Columns = np.flatnonzero(pi > request.pi_thresh)
@@ -117,10 +120,10 @@ class Applier:
         self.rescale_after = self.A is None
         back_is_common = data.is_common_cov_shat_alpha()
         self.shared = self.model.common is not None and (self.rescale_after or back_is_common)
-        self.common: _CommonPosterior | None = None
+        self.common: CommonPosterior | None = None
         if self.shared and self.model.common is not None and request.posterior:
             back = np.ones(data.n_conditions) if self.rescale_after else data.Shat_alpha[0]
-            self.common = _CommonPosterior(
+            self.common = CommonPosterior(
                 self.model.common, self.kept, self.A, back, request.covariance
             )
 
@@ -142,6 +145,27 @@ class Applier:
             out["posterior_samples"] = self._samples(grain, weights)
         return out
 
+    def run_on_device(self, device: DeviceMixture, rows: slice) -> dict[str, Array]:
+        """Return everything requested for some rows, computed by a device."""
+        effects, back = self.data.Bhat[rows], self.data.Shat_alpha[rows]
+        values = device.log_likelihoods(effects, self.plan)
+        jacobian = np.log(back).sum(axis=1)
+        pi = self.pi[self.columns]
+        out = {"vloglik": device.mixture(values, pi) - jacobian}
+        if self.components.usepointmass:
+            out["null_loglik"] = values[0].cpu().numpy() - jacobian
+            out["alt_loglik"] = device.mixture(values[1:], _alternative(pi)) - jacobian
+        kept = np.searchsorted(self.columns, self.kept)
+        weights = device.responsibilities(values[kept], self.pi[self.kept])
+        if self.request.weights:
+            out["posterior_weights"] = weights.T.cpu().numpy()
+        if self.common is not None:
+            out |= device.posterior(effects, weights, self.common)
+            if self.rescale_after:
+                out["posterior_mean"] *= back
+                out["posterior_sd"] *= back
+        return out
+
     def _log_likelihoods(self, values: Array, grain: Grain) -> dict[str, Array]:
         """Log-likelihoods under the fit, the null and the alternative (spec 10)."""
         pi = self.pi[self.columns]
@@ -149,8 +173,7 @@ class Applier:
         out = {"vloglik": _mixture(values, pi) - jacobian}
         if self.components.usepointmass:
             out["null_loglik"] = values[0] - jacobian
-            alternative = pi[1:] if pi[0] < 1 else np.ones(len(pi) - 1)
-            out["alt_loglik"] = _mixture(values[1:], alternative / alternative.sum()) - jacobian
+            out["alt_loglik"] = _mixture(values[1:], _alternative(pi)) - jacobian
         return out
 
     def _posterior(self, grain: Grain, weights: Array) -> dict[str, Array]:
@@ -252,6 +275,12 @@ class Applier:
         return draws
 
 
+def _alternative(pi: Array) -> Array:
+    """Return the weights of the components that are not the null, among themselves."""
+    weights: Array = pi[1:] if pi[0] < 1 else np.ones(len(pi) - 1)
+    return np.asarray(weights / weights.sum())
+
+
 def _mixture(values: Array, pi: Array) -> Array:
     """Log of the mixture density of (P, n) log-likelihoods."""
     largest = values.max(axis=0)
@@ -285,7 +314,14 @@ def apply_mixture(
             "for the covariances of a subset of the effects."
         )
     results: dict[str, Array] = {}
-    work = map_grains(applier.run, start, stop, label=label, threads=threads)
+    work: Iterator[dict[str, Array]] = map_grains(
+        applier.run, start, stop, label=label, threads=threads
+    )
+    if (device := _device_for(applier)) is not None:
+        work = (
+            applier.run_on_device(device, slice(first, min(first + ROWS, stop)))
+            for first in range(start, stop, ROWS)
+        )
     position = start
     for part in work:
         count = len(part["vloglik"])
@@ -298,6 +334,22 @@ def apply_mixture(
                 results[name][position - start : position - start + count] = values
         position += count
     return results
+
+
+def _device_for(applier: Applier) -> DeviceMixture | None:
+    """Return the device, where it can compute all that is requested."""
+    device, request = applier.model.on_device, applier.request
+    if device is None:
+        return None
+    unusual = request.covariance or request.samples
+    if not unusual and (applier.common is not None or not request.posterior):
+        return device
+    if request.device == "cuda":
+        raise OptionError(
+            "device='cuda' computes outputlevel 1 or 2 without posterior samples, and an output "
+            "map A only of effects on one scale; choose 'cpu' or 'auto'."
+        )
+    return None
 
 
 def error_second_moment(
@@ -329,14 +381,11 @@ def error_second_moment(
         observed = data.observed(grain.rows)
         if observed is None:
             return error.T @ error + spread.sum(axis=0), len(s)
-        moments = spread + error[:, :, None] * error[:, None, :]
-        total, count = np.zeros(moments.shape[1:]), 0
-        for j, seen in enumerate(observed):
-            if seen.any():
-                V = data.V if data.common_V else data.V[grain.start + j]
-                total += complete_moment(moments[j], seen, V)
-                count += 1
-        return total, count
+        kept = np.flatnonzero(observed.any(axis=1))
+        moments = spread[kept] + error[kept, :, None] * error[kept, None, :]
+        V = data.V if data.common_V else data.V[grain.start + kept]
+        completed = completed_moments(moments, observed[kept], V)
+        return completed.sum(axis=0), len(kept)
 
     total, count = np.zeros((data.n_conditions, data.n_conditions)), 0
     for part, number in map_grains(one, 0, data.n_effects, label="error correlation"):
@@ -345,19 +394,40 @@ def error_second_moment(
     return symmetrise(total), count
 
 
-def complete_moment(moment: Array, seen: NDArray[np.bool_], V: Array) -> Array:
-    """Complete the second moment of a row's errors over its missing cells."""
-    if seen.all():
-        return moment
-    o, m = np.flatnonzero(seen), np.flatnonzero(~seen)
-    inside = moment[np.ix_(o, o)]
-    W = np.linalg.solve(V[np.ix_(o, o)], V[np.ix_(o, m)]).T
-    full = np.empty_like(moment)
-    full[np.ix_(o, o)] = inside
-    full[np.ix_(m, o)] = W @ inside
-    full[np.ix_(o, m)] = full[np.ix_(m, o)].T
-    full[np.ix_(m, m)] = V[np.ix_(m, m)] - W @ V[np.ix_(o, m)] + W @ inside @ W.T
-    return full
+def completed_moments(moments: Array, observed: NDArray[np.bool_], V: Array) -> Array:
+    """Complete second moments of errors over missing cells; rows that miss the same are summed.
+
+    ``V`` is (R, R), or (n, R, R) and then nothing is summed.
+    """
+    if V.ndim == 3:
+        return _complete(moments, observed, V, np.ones(len(moments)))
+    packed = np.packbits(observed, axis=1)
+    order = np.lexsort(packed.T)
+    changes = (packed[order[1:]] != packed[order[:-1]]).any(axis=1)
+    starts = np.concatenate([[0], 1 + np.flatnonzero(changes)])[: len(order)]
+    counts = np.diff(np.append(starts, len(order)))
+    sums = np.add.reduceat(moments[order], starts, axis=0)
+    return _complete(sums, observed[order[starts]], V, counts)
+
+
+def _complete(moments: Array, observed: NDArray[np.bool_], V: Array, counts: Array) -> Array:
+    """Complete sums of ``counts`` second moments.
+
+    With the map T from observed to all cells, ``T E T^T + counts (V - T V T^T)``; the latter is
+    zero but for the missing block.
+    """
+    both = observed[:, :, None] & observed[:, None, :]
+    across = ~observed[:, :, None] & observed[:, None, :]
+    identity = np.eye(observed.shape[1])
+    inside = np.where(both, V, identity)
+    weights = np.linalg.solve(inside, np.where(across, V, 0.0).transpose(0, 2, 1))
+    filled = weights.transpose(0, 2, 1) + identity * observed[:, None, :]
+    transposed = filled.transpose(0, 2, 1)
+    rest = np.where(observed[:, :, None] | observed[:, None, :], 0.0, V)
+    rest -= weights.transpose(0, 2, 1) @ np.where(across, V, 0.0).transpose(0, 2, 1)
+    seen = np.where(both, moments, 0.0)
+    result: Array = filled @ seen @ transposed + counts[:, None, None] * rest
+    return result
 
 
 def correlation_from_moment(total: Array, count: int, est_cor: bool) -> Array:

@@ -213,6 +213,7 @@ def _identity(
             "pi_thresh": request.pi_thresh,
             "A": None if request.A is None else fingerprint(request.A),
             "outputs": sorted(layouts),
+            "device": request.device,
         },
         "size": [data.n_effects, data.n_conditions, data.unit],
         "versions": {"plait": here.version, **libraries},

@@ -16,8 +16,8 @@ from plait.errors import InputError, OptionError, ShapeError
 from plait.execution.grains import Grain, map_grains
 from plait.execution.progress import stage
 from plait.mash import deconvolution_updates as updates
-from plait.mash.covariances import check_Ulist, select_rows
-from plait.mash.data import MashData, subset_mash_data
+from plait.mash.covariances import check_Ulist, take_effects
+from plait.mash.data import MashData
 from plait.mash.deconvolution_statistics import (
     CommonErrors,
     Sums,
@@ -31,6 +31,7 @@ from plait.mash.deconvolution_statistics import (
     soft_assign,
 )
 from plait.mash.deconvolution_updates import Penalty
+from plait.mash.stored import StoredData
 from plait.numerics.linalg import cholesky, symmetrise
 
 Array = NDArray[np.float64]
@@ -292,7 +293,7 @@ def _penalty(penalty: Penalty, priors: tuple[PriorMatrix, ...], inverse: Array |
 
 
 def cov_ud(
-    data: MashData,
+    data: MashData | StoredData,
     n_rank1: int = 0,
     n_unconstrained: int = 8,
     U_scaled: Any = "default",
@@ -318,7 +319,8 @@ def cov_ud(
 
     Parameters
     ----------
-    data : MashData
+    data : MashData or StoredData
+        Of data in a store, the subset is read into memory.
         With ``alpha`` 0 or 1. Missing cells under ``missing="exact"`` are marginalised.
     n_rank1, n_unconstrained : int
         How many random starts of each kind (ignored where matrices are given).
@@ -375,8 +377,7 @@ def cov_ud(
     """
     if data.alpha not in (0, 1):
         raise OptionError(f"cov_ud needs alpha 0 or 1; the data have alpha={data.alpha:g}.")
-    rows = select_rows(data, subset)
-    chosen = data if subset is None else subset_mash_data(data, rows)
+    rows, chosen = take_effects(data, subset)
     is_common = bool(chosen.reference_rows(slice(None)).all())
     defaults = ("em", "ted", "ted") if is_common else ("em", "fa", "ed")
     settings = Settings(

@@ -114,6 +114,7 @@ _APPLY_OPTIONS = {
     "seed",
     "n_jobs",
     "verbose",
+    "device",
 }
 
 
@@ -159,7 +160,7 @@ def apply_mash_prior_chunked(
         Effects per chunk. Does not change the results; of data in a store, which are read chunk
         by chunk, it is rounded up to whole grains of 1024.
     mash_kwargs : mapping, optional
-        ``outputlevel`` (1 or 2), ``output_lfdr``, ``A``, ``pi_thresh``.
+        ``outputlevel`` (1 or 2), ``output_lfdr``, ``A``, ``pi_thresh``, ``device``.
     out_prefix : path, optional
         Write ``<out_prefix>.<name>.npy`` and return memory maps.
 
@@ -174,7 +175,10 @@ def apply_mash_prior_chunked(
     prior, components = as_components(fitted_g, data.alpha)
     check_prior_width(prior, data.n_conditions)
     request = Request(
-        A=options.get("A"), posterior=level == 2, pi_thresh=options.get("pi_thresh", 1e-10)
+        A=options.get("A"),
+        posterior=level == 2,
+        pi_thresh=options.get("pi_thresh", 1e-10),
+        device=options.get("device", "cpu"),
     )
     first: Any = data
     if isinstance(data, StoredData):
@@ -239,7 +243,7 @@ def apply_mash_prior_to_store(
     out : str or path
         The store to make: a path or any fsspec URL that the workers can reach.
     mash_kwargs : mapping, optional
-        ``outputlevel`` (1 or 2), ``output_lfdr``, ``A``, ``pi_thresh``.
+        ``outputlevel`` (1 or 2), ``output_lfdr``, ``A``, ``pi_thresh``, ``device``.
     overwrite, executor, memory, threads
         As in `mash_train_apply`.
 
@@ -418,7 +422,10 @@ def _stored_options(mash_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     level = _level_of(options)
     return {
         "request": Request(
-            A=options.get("A"), posterior=level == 2, pi_thresh=options.get("pi_thresh", 1e-10)
+            A=options.get("A"),
+            posterior=level == 2,
+            pi_thresh=options.get("pi_thresh", 1e-10),
+            device=options.get("device", "cpu"),
         ),
         "output_lfdr": bool(options.get("output_lfdr")),
     }
