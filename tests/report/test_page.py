@@ -179,6 +179,10 @@ def test_traffic_light_on_the_prior():
     independent = make_result(fitted_g=prior([0.7, 0.3, 0.0], V_hint=np.eye(4)))
     assert lamp(independent, "Errors taken as independent") == "unknown"
     assert lamp(make_result(), "Error correlation accounted for") == "good"
+    unrecorded = make_result(fitted_g=prior([0.7, 0.3, 0.0]))
+    assert lamp(unrecorded, "Error correlation not recorded") == "unknown"
+    many = make_result(2000, fitted_g=prior([0.7, 0.3, 0.0]))
+    assert mash_page(many).verdict == "Sound as far as the file tells"
 
 
 def test_contexts_of_the_output_may_differ_from_those_of_the_prior():

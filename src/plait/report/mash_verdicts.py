@@ -144,10 +144,16 @@ def _grid(prior: FittedG) -> Verdict | None:
     )
 
 
-def _error_correlation(prior: FittedG) -> Verdict | None:
+def _error_correlation(prior: FittedG) -> Verdict:
     V = prior.V_hint
     if V is None:
-        return None
+        return Verdict(
+            "unknown",
+            "Error correlation not recorded",
+            "The file does not say whether the fit knew how errors correlate between contexts "
+            "(--v; a store records it). Where contexts share samples and it did not, noise is "
+            "taken for sharing.",
+        )
     if np.array_equal(V, np.eye(len(V))):
         return Verdict(
             "unknown",

@@ -26,7 +26,7 @@ State = Literal["good", "caution", "bad", "unknown"]
 _RANK: dict[State, int] = {"good": 0, "unknown": 1, "caution": 2, "bad": 3}
 _OVERALL: dict[State, str] = {
     "good": "Sound",
-    "unknown": "Not everything could be checked",
+    "unknown": "Sound as far as the file tells",
     "caution": "Read with care",
     "bad": "Do not rely on this",
 }
