@@ -9,7 +9,7 @@ from plait.execution.threads import use_threads
 from plait.mash.covariances import cov_canonical
 from plait.mash.data import mash_set_data, mash_update_data, subset_mash_data
 from plait.mash.likelihoods import Components, calc_lik_matrix, calc_relative_lik_matrix
-from plait.mash.posterior import Request, apply_mixture, complete_moment, error_second_moment
+from plait.mash.posterior import Request, apply_mixture, completed_moments, error_second_moment
 from tests.mash import oracle
 from tests.mash.conftest import random_correlation
 from tests.reference_files import load
@@ -358,7 +358,29 @@ def test_completed_moment_is_the_conditional_expectation(random):
     full[:, seen], full[:, ~seen] = observed, observed @ W.T + noise
     moment = np.zeros((4, 4))
     moment[np.ix_(seen, seen)] = inside
-    np.testing.assert_allclose(complete_moment(moment, seen, V), full.T @ full / 400_000, atol=0.02)
+    np.testing.assert_allclose(
+        completed_moments(moment[None], seen[None], V)[0], full.T @ full / 400_000, atol=0.02
+    )
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_rows_that_miss_the_same_are_completed_together(random, own):
+    n, R = 200, 3
+    roots = random.normal(size=(n, R, R))
+    moments, observed = roots @ roots.transpose(0, 2, 1), random.random((n, R)) < 0.7
+    V = np.stack([random_correlation(random, R) for _ in range(n if own else 1)])
+    total = np.zeros((R, R))
+    for j, seen in enumerate(observed):
+        W = np.zeros((R, R))
+        W[seen, seen] = 1.0
+        known = V[j if own else 0]
+        W[np.ix_(~seen, seen)] = np.linalg.solve(known[np.ix_(seen, seen)], known[seen][:, ~seen]).T
+        total += W @ moments[j] @ W.T + known - W @ known @ W.T
+    completed = completed_moments(moments, observed, V if own else V[0])
+    assert len(completed) == (n if own else 2**R)
+    np.testing.assert_allclose(completed.sum(axis=0), total, rtol=1e-12)
+    nothing = completed_moments(moments[:0], observed[:0], V[:0] if own else V[0])
+    assert nothing.shape == (0, R, R)
 
 
 def brute_force_error_moment(data, components, pi):

@@ -416,17 +416,16 @@ def _complete(moments: Array, observed: NDArray[np.bool_], V: Array, counts: Arr
     With the map T from observed to all cells, ``T E T^T + counts (V - T V T^T)``; the latter is
     zero but for the missing block.
     """
-    both = observed[:, :, None] & observed[:, None, :]
-    across = ~observed[:, :, None] & observed[:, None, :]
+    seen, missing = observed[:, :, None], ~observed[:, :, None]
+    both = seen & observed[:, None, :]
     identity = np.eye(observed.shape[1])
-    inside = np.where(both, V, identity)
-    weights = np.linalg.solve(inside, np.where(across, V, 0.0).transpose(0, 2, 1))
-    filled = weights.transpose(0, 2, 1) + identity * observed[:, None, :]
-    transposed = filled.transpose(0, 2, 1)
-    rest = np.where(observed[:, :, None] | observed[:, None, :], 0.0, V)
-    rest -= weights.transpose(0, 2, 1) @ np.where(across, V, 0.0).transpose(0, 2, 1)
-    seen = np.where(both, moments, 0.0)
-    result: Array = filled @ seen @ transposed + counts[:, None, None] * rest
+    across = np.where(seen & ~observed[:, None, :], V, 0.0)
+    weights = np.linalg.solve(np.where(both, V, identity), across).transpose(0, 2, 1)
+    inside = np.where(both, moments, 0.0)
+    filled = weights + identity * seen
+    result: Array = filled @ inside @ filled.transpose(0, 2, 1)
+    rest = np.where(missing & ~observed[:, None, :], V, 0.0) - weights @ across
+    result += counts[:, None, None] * rest
     return result
 
 
