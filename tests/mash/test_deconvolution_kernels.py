@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from plait.mash import deconvolution_statistics
+from plait.mash import deconvolution_rows
 from plait.mash.data import mash_set_data
 from plait.mash.deconvolution_kernels import row_log_densities, row_statistics
-from plait.mash.deconvolution_statistics import RowInputs, pad_to_tiles
+from plait.mash.deconvolution_rows import RowInputs, pad_to_tiles
 from plait.mash.extreme_deconvolution import cov_ed, extreme_deconvolution
 from tests.mash.conftest import random_correlation
 
@@ -87,7 +87,7 @@ def test_the_first_singular_row_is_named(random):
 
 @pytest.mark.parametrize("kind", ["per row", "mixed"])
 def test_sharing_a_grain_among_threads_does_not_change_bits(random, kind, monkeypatch):
-    monkeypatch.setattr(deconvolution_statistics, "_WORTH_HELPERS", 0)
+    monkeypatch.setattr(deconvolution_rows, "_WORTH_HELPERS", 0)
     errors = random.uniform(0.5, 1.5, (700, 5))
     if kind == "mixed":
         errors[:300] = 1.0

@@ -13,7 +13,7 @@ from plait.errors import (
 )
 from plait.execution.progress import listen
 from plait.mash.data import mash_set_data, mash_update_data, subset_mash_data
-from plait.mash.deconvolution_statistics import (
+from plait.mash.deconvolution_rows import (
     CommonErrors,
     MixedErrors,
     ProportionalErrors,

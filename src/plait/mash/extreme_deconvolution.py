@@ -21,17 +21,14 @@ from plait.mash.deconvolution_iteration import (
     Restrictions,
     iterate,
 )
-from plait.mash.deconvolution_statistics import (
+from plait.mash.deconvolution_rows import (
     CommonErrors,
-    Mixture,
     ProjectedRows,
     RowErrors,
     RowInputs,
-    Rows,
-    expectation,
-    naming_rows,
     rows_of,
 )
+from plait.mash.deconvolution_statistics import Mixture, Rows, expectation, naming_rows
 from plait.mash.stored import StoredData
 from plait.mash.truncated_em import teem
 

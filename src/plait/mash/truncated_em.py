@@ -18,7 +18,7 @@ from plait.execution.progress import stage
 from plait.mash.covariances import check_Ulist
 from plait.mash.data import MashData
 from plait.mash.deconvolution_iteration import Progress
-from plait.mash.deconvolution_statistics import CommonErrors, scatter_expectation
+from plait.mash.deconvolution_rows import CommonErrors, scatter_expectation
 from plait.numerics.linalg import cholesky, is_identity
 
 Array = NDArray[np.float64]

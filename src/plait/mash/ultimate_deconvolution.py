@@ -18,16 +18,18 @@ from plait.execution.progress import stage
 from plait.mash import deconvolution_updates as updates
 from plait.mash.covariances import check_Ulist, take_effects
 from plait.mash.data import MashData
-from plait.mash.deconvolution_statistics import (
+from plait.mash.deconvolution_rows import (
     CommonErrors,
+    fetch_from,
+    rows_of,
+    scatter_expectation,
+)
+from plait.mash.deconvolution_statistics import (
     Sums,
     check_finite,
     combine,
-    fetch_from,
     log_of,
     naming_rows,
-    rows_of,
-    scatter_expectation,
     soft_assign,
 )
 from plait.mash.deconvolution_updates import Penalty
