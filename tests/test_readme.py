@@ -36,20 +36,21 @@ def run(command):
 
 @pytest.mark.filterwarnings("ignore:only .* effects for the principal components")
 def test_readme(tables):
-    commands = snippets("README.md", "bash")[0].strip().splitlines()
-    assert len(commands) == 5
-    for command in commands:
-        assert run(command) == 0, command
+    tables_road, store_road, *_ = snippets("README.md", "bash")
     blocks = snippets("README.md", "python")
     assert len(blocks) == 3
+    for command in tables_road.strip().splitlines():
+        assert run(command) == 0, command
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
+    for command in store_road.strip().splitlines():
+        assert run(command) == 0, command
 
 
 @pytest.mark.filterwarnings("ignore:only .* effects for the principal components")
 def test_guide(tables):
     blocks = snippets("docs/mash.md", "python")
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(compile(block, "docs/mash.md", "exec"), {})
 

@@ -282,7 +282,7 @@ def test_demo(tmp_path, monkeypatch, capsys):
     assert plait("demo --effects 3000") == 0
     said = capsys.readouterr().out
     assert "realised false-sign rate" in said
-    for name in ("bhat.csv", "truth.csv", "results.npz", "sharing.png", "overview.png"):
+    for name in ("bhat.csv", "truth.csv", "results.npz", "sharing.png", "report.html"):
         assert (tmp_path / "demo" / name).exists()
 
 

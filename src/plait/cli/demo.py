@@ -27,6 +27,7 @@ FILES = (
 FIGURES = (
     "overview.png", "sharing.png", "weights.png", "patterns.png", "forest.png", "shrinkage.png"
 )  # fmt: skip
+PAGE = "report.html"
 
 
 def demo(
@@ -39,7 +40,7 @@ def demo(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
     """Simulate a study of six tissues, run mash on it, and compare what it finds with the truth."""
-    check_folder(out, FILES + FIGURES, overwrite)
+    check_folder(out, FILES + FIGURES + (PAGE,), overwrite)
     with session(threads, True, debug):
         from plait import __version__
         from plait.simulate.tissues import tissue_study
@@ -56,11 +57,14 @@ def demo(
         write_study(study, out)
         data, screen, result = analyse(study, out, quiet)
         drawn = draw(study, data, screen, result, out, quiet)
+        page = write_page(result, out)
         for line in findings(study, screen, result):
             say(quiet, line)
     say(quiet, f"Results  {out}/results.npz · {out}/results.json · {out}/significant.csv")
     if drawn:
         say(quiet, f"Figures  {out}/overview.png · " + " · ".join(FIGURES[1:]))
+    if page:
+        say(quiet, f"Page     {out}/{PAGE}: open it in a browser")
     say(
         quiet,
         f"By hand  plait mash fit --bhat {out}/bhat.csv --shat {out}/shat.csv --alpha 1 --v "
@@ -204,6 +208,19 @@ def draw(
     }
     for name, figure in drawn.items():
         plot.save_figure(figure, out / name, overwrite=True)
+    return True
+
+
+def write_page(result: "MashResult", out: Path) -> bool:
+    """Write the page of `plait report`; without its libraries return False."""
+    from importlib.util import find_spec
+
+    if find_spec("plotly") is None or find_spec("jinja2") is None:
+        return False
+    from plait.report import write_mash_report
+
+    title = "Effects in six simulated tissues"
+    write_mash_report(result, out / PAGE, title=title, overwrite=True)
     return True
 
 

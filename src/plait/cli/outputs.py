@@ -98,6 +98,8 @@ def result_arrays(result: "MashResult") -> dict[str, Any]:
             "fitted_u_stack": np.stack(list(prior.Ulist.values())),
             "u_names": np.array(list(prior.Ulist), dtype=np.str_),
         }
+        if prior.V_hint is not None:
+            arrays["V_hint"] = prior.V_hint
     arrays["alpha"] = np.float64(result.alpha)
     for name in ("condition_names", "effect_names"):
         labels = getattr(result, name)

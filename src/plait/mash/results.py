@@ -140,7 +140,8 @@ class FittedG(Result):
             pointmass = len(arrays["pi"]) == len(stack) * len(arrays["grid"]) + 1
             alpha = float(arrays["alpha"]) if "alpha" in arrays else None
             Ulist = {str(n): U for n, U in zip(names, stack, strict=True)}
-            return cls(arrays["pi"], Ulist, arrays["grid"], pointmass, alpha)
+            V = arrays.get("V_hint")
+            return cls(arrays["pi"], Ulist, arrays["grid"], pointmass, alpha, V)
         raise FileFormatError(f"{path}: holds no mash prior (expected pi, grid and covariances).")
 
     @classmethod

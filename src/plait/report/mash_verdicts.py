@@ -151,8 +151,7 @@ def _error_correlation(prior: FittedG) -> Verdict:
             "unknown",
             "Error correlation not recorded",
             "The file does not say whether the fit knew how errors correlate between contexts "
-            "(--v; a store records it). Where contexts share samples and it did not, noise is "
-            "taken for sharing.",
+            "(--v). Where contexts share samples and it did not, noise is taken for sharing.",
         )
     if np.array_equal(V, np.eye(len(V))):
         return Verdict(
