@@ -451,3 +451,22 @@ def subset_mash_data(data: MashData, rows: slice | Sequence[int] | NDArray[np.in
         effect_names=part(data.effect_names),
         missing_mask=part(data.missing_mask),
     )
+
+
+def counted_cells(data: MashData) -> tuple[Array, Array]:
+    """Return effects and errors of the cells that enter the likelihood."""
+    if data.missing != "exact" or data.missing_mask is None:
+        return data.Bhat, data.Shat
+    keep = ~data.missing_mask
+    return data.Bhat[keep], data.Shat[keep]
+
+
+def grid_extremes(effects: Array, errors: Array) -> tuple[float, float]:
+    """Return the smallest standard error and the largest ``effect^2 - error^2``.
+
+    They are infinite where no cell counts; those of parts combine by minimum and maximum.
+    """
+    use = np.isfinite(errors) & (errors != 0) & ~np.isnan(effects)
+    if not use.any():
+        return np.inf, -np.inf
+    return float(errors[use].min()), float((effects[use] ** 2 - errors[use] ** 2).max())

@@ -1,22 +1,18 @@
 """The grid of effect sizes."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from plait.errors import InputError, OptionError
-from plait.mash.data import MashData
-
-if TYPE_CHECKING:
-    from plait.mash.stored import StoredData
+from plait.mash.data import MashData, counted_cells, grid_extremes
+from plait.mash.stored import StoredData
 
 Array = NDArray[np.float64]
 
 _LONGEST = 5000
 
 
-def autoselect_grid(data: "MashData | StoredData", mult: float = np.sqrt(2.0)) -> Array:
+def autoselect_grid(data: MashData | StoredData, mult: float = np.sqrt(2.0)) -> Array:
     """Choose the grid of prior standard deviations that the data can tell apart.
 
     Parameters
@@ -40,19 +36,9 @@ def autoselect_grid(data: "MashData | StoredData", mult: float = np.sqrt(2.0)) -
     From a tenth of the smallest standard error to twice the largest excess of an effect over its
     error (Stephens 2017; spec section 6). Missing cells left out of the likelihood do not count.
     """
-    from plait.mash.stored import StoredData
-
     if isinstance(data, StoredData):
         return grid_between(data.known.smallest_error, data.known.largest_excess, mult)
     return grid_of(*counted_cells(data), mult)
-
-
-def counted_cells(data: MashData) -> tuple[Array, Array]:
-    """Return effects and errors of the cells that enter the likelihood."""
-    if data.missing != "exact" or data.missing_mask is None:
-        return data.Bhat, data.Shat
-    keep = ~data.missing_mask
-    return data.Bhat[keep], data.Shat[keep]
 
 
 def grid_of(effects: Array, errors: Array, mult: float) -> Array:
@@ -60,19 +46,8 @@ def grid_of(effects: Array, errors: Array, mult: float) -> Array:
     return grid_between(*grid_extremes(effects, errors), mult)
 
 
-def grid_extremes(effects: Array, errors: Array) -> tuple[float, float]:
-    """Return the smallest standard error and the largest ``effect^2 - error^2``.
-
-    They are infinite where no cell counts; those of parts combine by minimum and maximum.
-    """
-    use = np.isfinite(errors) & (errors != 0) & ~np.isnan(effects)
-    if not use.any():
-        return np.inf, -np.inf
-    return float(errors[use].min()), float((effects[use] ** 2 - errors[use] ** 2).max())
-
-
 def grid_between(smallest: float, excess: float, mult: float) -> Array:
-    """Return the grid for given `grid_extremes`."""
+    """Return the grid for given `plait.mash.data.grid_extremes`."""
     if mult != 0 and not mult > 1:
         raise OptionError(f"gridmult is {mult:g}; give 0 or a ratio above 1.")
     if smallest == np.inf:

@@ -27,11 +27,11 @@ def _lanes() -> int:
 LANES = _lanes()
 _LINE = 8
 _DOUBLE = ir.DoubleType()
-_VECTOR = ir.VectorType(_DOUBLE, LANES)
-_INDEX = ir.IntType(64)
-_ZERO = ir.Constant(_INDEX, 0)
-_ONES = ir.Constant(_VECTOR, [1.0] * LANES)
-_ZEROS = ir.Constant(_VECTOR, [0.0] * LANES)
+VECTOR = ir.VectorType(_DOUBLE, LANES)
+INDEX = ir.IntType(64)
+ZERO = ir.Constant(INDEX, 0)
+ONES = ir.Constant(VECTOR, [1.0] * LANES)
+ZEROS = ir.Constant(VECTOR, [0.0] * LANES)
 
 Tile = dict[tuple[int, int], Any]
 
@@ -50,7 +50,7 @@ def vectors(count):  # type: ignore[no-untyped-def]
     return raw[skip : skip + count * LANES]
 
 
-class _Emitter:
+class Emitter:
     """Emits vector instructions. Places in buffers are counted in vectors."""
 
     def __init__(self, context: Any, builder: Any, signature: Any, args: Any) -> None:
@@ -64,7 +64,7 @@ class _Emitter:
 
     def at(self, *terms: Any) -> Any:
         """Return the sum of indices, which may be constants."""
-        total = ir.Constant(_INDEX, sum(term for term in terms if isinstance(term, int)))
+        total = ir.Constant(INDEX, sum(term for term in terms if isinstance(term, int)))
         for term in terms:
             total = total if isinstance(term, int) else self.builder.add(total, term)
         return total
@@ -81,7 +81,7 @@ class _Emitter:
         return self.builder.bitcast(address, kind.as_pointer())
 
     def _vector(self, buffer: Any, place: Any) -> Any:
-        return self._address(buffer, self.builder.mul(place, ir.Constant(_INDEX, LANES)), _VECTOR)
+        return self._address(buffer, self.builder.mul(place, ir.Constant(INDEX, LANES)), VECTOR)
 
     def load(self, buffer: Any, place: Any) -> Any:
         """Load a vector."""
@@ -94,13 +94,13 @@ class _Emitter:
     def splat(self, array: Any, element: Any) -> Any:
         """Load one number into all lanes."""
         number = self.builder.load(self._address(array, element, _DOUBLE))
-        nothing, lane = ir.Constant(_VECTOR, ir.Undefined), ir.IntType(32)
+        nothing, lane = ir.Constant(VECTOR, ir.Undefined), ir.IntType(32)
         single = self.builder.insert_element(nothing, number, ir.Constant(lane, 0))
         zeros = ir.Constant(ir.VectorType(lane, LANES), [0] * LANES)
         return self.builder.shuffle_vector(single, nothing, zeros)
 
     def _call(self, name: str, *operands: Any) -> Any:
-        kind = ir.FunctionType(_VECTOR, [_VECTOR] * len(operands))
+        kind = ir.FunctionType(VECTOR, [VECTOR] * len(operands))
         name = f"llvm.{name}.v{LANES}f64"
         function: Any = cgutils.get_or_insert_function(self.builder.module, kind, name)  # type: ignore[no-untyped-call]
         return self.builder.call(function, operands)
@@ -117,19 +117,24 @@ class _Emitter:
         """Return the square root."""
         return self._call("sqrt", a)
 
-    def _variable(self) -> Any:
-        return cgutils.alloca_once(self.builder, _VECTOR)  # type: ignore[no-untyped-call]
+    def variables(self, initial: list[Any]) -> list[Any]:
+        """Return places for vectors that change in a loop; they become registers."""
+        places = [cgutils.alloca_once(self.builder, value.type) for value in initial]  # type: ignore[no-untyped-call]
+        for value, place in zip(initial, places, strict=True):
+            self.builder.store(value, place)
+        return places
+
+    def loop(self, first: Any, last: Any) -> Any:
+        """Emit what follows for every index ``first <= k < last``: ``with ... as (k, _)``."""
+        return cgutils.for_range_slice(self.builder, first, last, ir.Constant(INDEX, 1), INDEX)
 
     def products(
         self, left: Any, lefts: list[Any], right: Any, rights: list[Any], first: Any, last: Any
     ) -> Tile:
         """Return ``sum_k left[r, k] right[s, k]`` over ``first <= k < last``."""
         pairs = [(r, s) for r in range(len(lefts)) for s in range(len(rights))]
-        sums = {pair: self._variable() for pair in pairs}
-        for place in sums.values():
-            self.builder.store(_ZEROS, place)
-        step = ir.Constant(_INDEX, 1)
-        with cgutils.for_range_slice(self.builder, first, last, step, _INDEX) as (k, _):
+        sums = dict(zip(pairs, self.variables([ZEROS] * len(pairs)), strict=True))
+        with self.loop(first, last) as (k, _):
             a = [self.load(left, self.builder.add(row, k)) for row in lefts]
             b = [self.load(right, self.builder.add(row, k)) for row in rights]
             for (r, s), place in sums.items():
@@ -137,13 +142,13 @@ class _Emitter:
         return {pair: self.builder.load(place) for pair, place in sums.items()}
 
 
-def _instruction(emit: Callable[[_Emitter], None], buffers: str, indices: str) -> Any:
+def instruction(emit: Callable[[Emitter], None], buffers: str, indices: str) -> Any:
     """Make a function for compiled code with these arguments, from what emits its instructions."""
     names, whole = buffers.split(), indices.split()
     kinds = [types.Array(types.float64, 1, "C")] * len(names) + [types.intp] * len(whole)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        emit(_Emitter(context, builder, signature, args))
+        emit(Emitter(context, builder, signature, args))
         return context.get_dummy_value()
 
     def typed(*_: Any) -> Any:
@@ -157,7 +162,7 @@ def _instruction(emit: Callable[[_Emitter], None], buffers: str, indices: str) -
     return intrinsic(typed)
 
 
-def _solve(emit: _Emitter, count: int) -> None:
+def _solve(emit: Emitter, count: int) -> None:
     x, factor, inverse, i, j, first, stride = emit.values
     rows, below = emit.rows(i, stride, count), emit.rows(j, stride)
     found = emit.products(x, rows, factor, below, first, j)
@@ -173,7 +178,7 @@ def _solve(emit: _Emitter, count: int) -> None:
             emit.store(found[r, s], x, place)
 
 
-def _solve_tile(emit: _Emitter) -> None:
+def _solve_tile(emit: Emitter) -> None:
     """Solve ``x factor^T = b`` in place, columns ``j .. j + 3`` of the rows ``i .. i + 3``.
 
     ``inverse`` holds the inverse diagonal of the factor; x is zero before column ``first``.
@@ -181,12 +186,12 @@ def _solve_tile(emit: _Emitter) -> None:
     _solve(emit, TILE)
 
 
-def _solve_row(emit: _Emitter) -> None:
+def _solve_row(emit: Emitter) -> None:
     """Do what `solve_tile` does for row ``i`` alone."""
     _solve(emit, 1)
 
 
-def _factor_tile(emit: _Emitter) -> None:
+def _factor_tile(emit: Emitter) -> None:
     """Factorise the tile on the diagonal at ``i`` in place, those before it being done.
 
     Also fills the diagonal of the factor and its inverse, and sets ``failed`` to 1 in lanes that
@@ -194,8 +199,8 @@ def _factor_tile(emit: _Emitter) -> None:
     """
     factor, diagonal, inverse, failed, i, stride = emit.values
     builder, rows = emit.builder, emit.rows(i, stride)
-    found = emit.products(factor, rows, factor, rows, _ZERO, i)
-    bad = emit.load(failed, _ZERO)
+    found = emit.products(factor, rows, factor, rows, ZERO, i)
+    bad = emit.load(failed, ZERO)
     scales: list[Any] = []
     for r in range(TILE):
         for s in range(r + 1):
@@ -206,17 +211,17 @@ def _factor_tile(emit: _Emitter) -> None:
             if s < r:
                 found[r, s] = builder.fmul(value, scales[s])
             else:
-                good = builder.fcmp_ordered(">", value, _ZEROS)
-                bad = builder.select(good, bad, _ONES)
+                good = builder.fcmp_ordered(">", value, ZEROS)
+                bad = builder.select(good, bad, ONES)
                 found[r, s] = emit.sqrt(value)
-                scales.append(builder.fdiv(_ONES, found[r, s]))
+                scales.append(builder.fdiv(ONES, found[r, s]))
                 emit.store(found[r, s], diagonal, emit.at(i, s))
                 emit.store(scales[s], inverse, emit.at(i, s))
             emit.store(found[r, s], factor, place)
-    emit.store(bad, failed, _ZERO)
+    emit.store(bad, failed, ZERO)
 
 
-def _add_moments(emit: _Emitter) -> None:
+def _add_moments(emit: Emitter) -> None:
     """Add tile (i, j) of ``weight (t t^T - x x^T)`` to the vectors of ``sums`` from ``place``.
 
     x is zero before its diagonal and ends at column ``last``.
@@ -224,7 +229,7 @@ def _add_moments(emit: _Emitter) -> None:
     x, t, weight, sums, place, i, j, last, stride = emit.values
     builder = emit.builder
     products = emit.products(x, emit.rows(i, stride), x, emit.rows(j, stride), i, last)
-    share = emit.load(weight, _ZERO)
+    share = emit.load(weight, ZERO)
     left = [emit.load(t, emit.at(i, r)) for r in range(TILE)]
     right = [emit.load(t, emit.at(j, s)) for s in range(TILE)]
     for number, (r, s) in enumerate(products):
@@ -233,30 +238,29 @@ def _add_moments(emit: _Emitter) -> None:
         emit.store(emit.mul_add(share, value, emit.load(sums, at)), sums, at)
 
 
-def _multiply_row(emit: _Emitter) -> None:
+def _multiply_row(emit: Emitter) -> None:
     """Fill ``out[i .. i + 3]`` with ``sum_k x[., k] z[k]`` over ``first <= k < last``."""
     x, z, out, i, first, last, stride = emit.values
-    found = emit.products(z, [_ZERO], x, emit.rows(i, stride), first, last)
+    found = emit.products(z, [ZERO], x, emit.rows(i, stride), first, last)
     for s in range(TILE):
         emit.store(found[0, s], out, emit.at(i, s))
 
 
-def _add_prior(emit: _Emitter, errors: Callable[[Any, Any, Any], Any], rest: list[Any]) -> None:
+def _add_prior(emit: Emitter, errors: Callable[[Any, Any, Any], Any], rest: list[Any]) -> None:
     prior, seen, out, i, width, stride = rest
     row, numbers = emit.builder.mul(i, stride), emit.builder.mul(i, width)
     present = emit.load(seen, i)
-    stop, step = emit.at(i, 1), ir.Constant(_INDEX, 1)
-    with cgutils.for_range_slice(emit.builder, _ZERO, stop, step, _INDEX) as (j, _):
+    with emit.loop(ZERO, emit.at(i, 1)) as (j, _):
         both = emit.builder.fmul(present, emit.load(seen, j))
         u = emit.splat(prior, emit.builder.add(numbers, j))
         value = emit.mul_add(u, both, errors(row, numbers, j))
         emit.store(value, out, emit.builder.add(row, j))
     place = emit.builder.add(row, i)
-    missing = emit.builder.fsub(_ONES, present)
+    missing = emit.builder.fsub(ONES, present)
     emit.store(emit.builder.fadd(emit.load(out, place), missing), out, place)
 
 
-def _total_row(emit: _Emitter) -> None:
+def _total_row(emit: Emitter) -> None:
     """Fill row ``i`` of ``out``, up to the diagonal, with ``errors + prior``.
 
     ``prior`` (width, width) holds numbers common to the lanes that count where both cells are
@@ -270,7 +274,7 @@ def _total_row(emit: _Emitter) -> None:
     _add_prior(emit, given, rest)
 
 
-def _scaled_total_row(emit: _Emitter) -> None:
+def _scaled_total_row(emit: Emitter) -> None:
     """Do what `total_row` does for errors ``scale_i correlation_ij scale_j``."""
     scale, correlation, *rest = emit.values
     own = emit.load(scale, rest[3])
@@ -283,12 +287,12 @@ def _scaled_total_row(emit: _Emitter) -> None:
     _add_prior(emit, scaled, rest)
 
 
-solve_tile = _instruction(_solve_tile, "x factor inverse", "i j first stride")
-solve_row = _instruction(_solve_row, "x factor inverse", "i j first stride")
-factor_tile = _instruction(_factor_tile, "factor diagonal inverse failed", "i stride")
-add_moments = _instruction(_add_moments, "x t weight sums", "place i j last stride")
-multiply_row = _instruction(_multiply_row, "x z out", "i first last stride")
-total_row = _instruction(_total_row, "errors prior seen out", "i width stride")
-scaled_total_row = _instruction(
+solve_tile = instruction(_solve_tile, "x factor inverse", "i j first stride")
+solve_row = instruction(_solve_row, "x factor inverse", "i j first stride")
+factor_tile = instruction(_factor_tile, "factor diagonal inverse failed", "i stride")
+add_moments = instruction(_add_moments, "x t weight sums", "place i j last stride")
+multiply_row = instruction(_multiply_row, "x z out", "i first last stride")
+total_row = instruction(_total_row, "errors prior seen out", "i width stride")
+scaled_total_row = instruction(
     _scaled_total_row, "scale correlation prior seen out", "i width stride"
 )

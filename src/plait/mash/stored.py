@@ -17,8 +17,7 @@ from plait.execution.progress import stage
 from plait.io.store import check_schema_of
 from plait.io.stored_arrays import StoredArray, chunk_rows, has_array
 from plait.mash import checks
-from plait.mash.data import MashData, Whole, assemble
-from plait.mash.grid import counted_cells, grid_extremes
+from plait.mash.data import MashData, Whole, assemble, counted_cells, grid_extremes
 
 Array = NDArray[np.float64]
 Output = TypeVar("Output")
