@@ -20,8 +20,9 @@ from plait.errors import (
     OptionError,
     ShapeError,
 )
-from plait.numerics.gaussian import student_log_tail, z_from_log_tail, z_from_two_sided_p
+from plait.numerics.gaussian import z_from_log_tail, z_from_two_sided_p
 from plait.numerics.linalg import cholesky, cov_to_cor, is_identity, symmetrise
+from plait.numerics.student import student_log_tail
 
 Array = NDArray[np.float64]
 Names = tuple[str, ...] | None
