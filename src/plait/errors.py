@@ -26,6 +26,18 @@ class LabelError(InputError, KeyError):
     """A label is unknown, duplicated, or two sets of labels differ."""
 
 
+class MissingCovariateError(InputError):
+    """A covariate has missing values."""
+
+
+class TooFewSamplesError(InputError):
+    """Too few samples are left for the model."""
+
+
+class ConstantTraitError(InputError):
+    """A trait does not vary, or only with the covariates."""
+
+
 class OptionError(InputError):
     """An option is unknown, out of range, or conflicts with another one."""
 
@@ -36,6 +48,26 @@ class InputTypeError(InputError, TypeError):
 
 class FileFormatError(InputError):
     """A file cannot be read as what it claims to be."""
+
+
+class UnknownGenotypeFormatError(FileFormatError):
+    """A file is none of the genotype formats that plait reads."""
+
+
+class MissingSidecarError(FileFormatError):
+    """A file that belongs to another one is not there."""
+
+
+class TruncatedFileError(FileFormatError):
+    """A file is shorter or longer than its own description says."""
+
+
+class UnsupportedLayoutError(FileFormatError):
+    """A file is of a known format, in a layout that plait does not read."""
+
+
+class DuplicateSampleError(LabelError):
+    """A sample occurs twice."""
 
 
 class OutputError(InputError):

@@ -1,0 +1,133 @@
+"""Compiled loops over genotypes packed into two bits each (see `plait.data.genotypes.pack`)."""
+
+import numpy as np
+from numba import njit
+
+_MISSING = 1
+_LOW_BITS = np.uint64(0x5555555555555555)
+_PAIRS = np.uint64(0x3333333333333333)
+_NIBBLES = np.uint64(0x0F0F0F0F0F0F0F0F)
+_BYTES = np.uint64(0x0101010101010101)
+
+
+@njit(nogil=True, cache=True)
+def _set_bits(word):  # type: ignore[no-untyped-def]
+    """Count the set bits of a 64-bit word."""
+    word = word - ((word >> np.uint64(1)) & _LOW_BITS)
+    word = (word & _PAIRS) + ((word >> np.uint64(2)) & _PAIRS)
+    word = (word + (word >> np.uint64(4))) & _NIBBLES
+    return (word * _BYTES) >> np.uint64(56)
+
+
+@njit(nogil=True, cache=True)
+def count_genotypes(packed, n_samples):  # type: ignore[no-untyped-def]
+    """Count the codes 0, 1, 2 and 3 of every variant: (variants, 4)."""
+    n_variants, n_bytes = packed.shape
+    counts = np.zeros((n_variants, 4), dtype=np.int64)
+    whole = n_bytes // 8
+    for j in range(n_variants):
+        words = packed[j, : whole * 8].view(np.uint64)
+        low = np.uint64(0)
+        high = np.uint64(0)
+        both = np.uint64(0)
+        for i in range(whole):
+            word = words[i]
+            upper = (word >> np.uint64(1)) & _LOW_BITS
+            lower = word & _LOW_BITS
+            low += _set_bits(lower)
+            high += _set_bits(upper)
+            both += _set_bits(lower & upper)
+        for i in range(whole * 8, n_bytes):
+            for shift in range(0, 8, 2):
+                code = (packed[j, i] >> shift) & 3
+                low += np.uint64(code & 1)
+                high += np.uint64(code >> 1)
+                both += np.uint64(code == 3)
+        counts[j, 3] = both
+        counts[j, 2] = high - both
+        counts[j, 1] = np.int64(low - both) - (4 * n_bytes - n_samples)
+        counts[j, 0] = n_samples - counts[j, 1] - counts[j, 2] - counts[j, 3]
+    return counts
+
+
+@njit(nogil=True, cache=True)
+def pack_calls(calls):  # type: ignore[no-untyped-def]
+    """Pack int8 dosages (variants, samples) of 0, 1 or 2; anything else is missing."""
+    n_variants, n_samples = calls.shape
+    packed = np.full((n_variants, (n_samples + 3) // 4), 0x55, dtype=np.uint8)
+    for j in range(n_variants):
+        for i in range(n_samples):
+            call = calls[j, i]
+            code = 1
+            if call == 0:
+                code = 3
+            elif call == 1:
+                code = 2
+            elif call == 2:
+                code = 0
+            shift = 2 * (i % 4)
+            packed[j, i // 4] = (packed[j, i // 4] & ~(3 << shift)) | (code << shift)
+    return packed
+
+
+@njit(nogil=True, cache=True)
+def select_samples(packed, samples):  # type: ignore[no-untyped-def]
+    """Return the packed genotypes of some samples, in this order."""
+    n_variants = packed.shape[0]
+    count = samples.shape[0]
+    chosen = np.full((n_variants, (count + 3) // 4), 0x55, dtype=np.uint8)
+    for j in range(n_variants):
+        for byte in range(count // 4):
+            value = 0
+            for part in range(4):
+                sample = samples[4 * byte + part]
+                value |= ((packed[j, sample >> 2] >> (2 * (sample & 3))) & 3) << (2 * part)
+            chosen[j, byte] = value
+        for i in range(count // 4 * 4, count):
+            sample = samples[i]
+            code = (packed[j, sample >> 2] >> (2 * (sample & 3))) & 3
+            shift = 2 * (i % 4)
+            chosen[j, i // 4] = (chosen[j, i // 4] & ~(3 << shift)) | (code << shift)
+    return chosen
+
+
+@njit(nogil=True, cache=True)
+def unpack_calls(packed, n_samples):  # type: ignore[no-untyped-def]
+    """Return int8 dosages (variants, samples), -1 where missing."""
+    values = np.array([2, -1, 1, 0], dtype=np.int8)
+    n_variants = packed.shape[0]
+    calls = np.empty((n_variants, n_samples), dtype=np.int8)
+    for j in range(n_variants):
+        for i in range(n_samples):
+            calls[j, i] = values[(packed[j, i >> 2] >> (2 * (i & 3))) & 3]
+    return calls
+
+
+@njit(nogil=True, cache=True)
+def decode(packed, values, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` (variants, 4 x bytes) with ``values[j, code]``, two genotypes at a time.
+
+    Those beyond the last sample get ``values[j, 1]``, as missing ones do.
+    """
+    n_variants, n_bytes = packed.shape
+    table = np.empty((16, 2), dtype=values.dtype)
+    for j in range(n_variants):
+        for code in range(16):
+            table[code, 0] = values[j, code & 3]
+            table[code, 1] = values[j, code >> 2]
+        for i in range(n_bytes):
+            low, high = packed[j, i] & 15, packed[j, i] >> 4
+            out[j, 4 * i] = table[low, 0]
+            out[j, 4 * i + 1] = table[low, 1]
+            out[j, 4 * i + 2] = table[high, 0]
+            out[j, 4 * i + 3] = table[high, 1]
+
+
+@njit(nogil=True, cache=True)
+def decode_exactly(packed, values, n_samples):  # type: ignore[no-untyped-def]
+    """Return ``values[j, code]`` of every genotype, (variants, samples) in double precision."""
+    out = np.empty((packed.shape[0], n_samples))
+    for j in range(packed.shape[0]):
+        for i in range(n_samples):
+            out[j, i] = values[j, (packed[j, i >> 2] >> (2 * (i & 3))) & 3]
+    return out

@@ -1,0 +1,309 @@
+"""Phenotypes and covariates of samples, and bringing them together with genotypes by name."""
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from plait.data.labels import first_repeat
+from plait.errors import (
+    DataWarning,
+    DuplicateSampleError,
+    InputError,
+    LabelError,
+    MissingCovariateError,
+    OptionError,
+    ShapeError,
+)
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class SampleTable:
+    """Numbers measured on samples: one row per sample, one column per thing measured.
+
+    Parameters
+    ----------
+    samples : sequence of str
+        Names (N,), each of them once.
+    names : sequence of str
+        Names of the columns, each of them once.
+    values : (N, columns) array
+        NaN where missing.
+
+    Raises
+    ------
+    DuplicateSampleError, LabelError
+        A sample or a column occurs twice.
+    ShapeError
+        The lengths differ.
+    InputError
+        A value is infinite.
+    """
+
+    samples: NDArray[np.str_]
+    names: tuple[str, ...]
+    values: Array
+
+    def __post_init__(self) -> None:
+        samples = np.array(self.samples, dtype=np.str_)
+        names = tuple(str(name) for name in self.names)
+        values = np.array(self.values, dtype=np.float64, ndmin=2)
+        if values.shape != (len(samples), len(names)):
+            raise ShapeError(
+                f"values have shape {values.shape}; there are {len(samples)} samples and "
+                f"{len(names)} columns."
+            )
+        _require_distinct(samples.tolist())
+        if len(set(names)) < len(names):
+            first, second = first_repeat(names)
+            raise LabelError(f"columns {first + 1} and {second + 1} are both {names[first]!r}.")
+        if np.isinf(values).any():
+            row, column = np.argwhere(np.isinf(values))[0]
+            raise InputError(
+                f"{names[column]!r} of sample {samples[row]!r} is infinite; write NA if it is "
+                "missing."
+            )
+        values.flags.writeable = samples.flags.writeable = False
+        for name, value in (("samples", samples), ("names", names), ("values", values)):
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.samples):,} samples x {len(self.names)})"
+
+    def select(self, names: Sequence[str]) -> "SampleTable":
+        """Return some columns, in the order asked.
+
+        Raises
+        ------
+        LabelError
+            There is no such column.
+        """
+        unknown = [name for name in names if name not in self.names]
+        if unknown:
+            raise LabelError(
+                f"there is no column {unknown[0]!r}; there are {', '.join(self.names[:10])}"
+                f"{', ...' if len(self.names) > 10 else ''}."
+            )
+        columns = [self.names.index(name) for name in names]
+        return SampleTable(self.samples, tuple(names), self.values[:, columns])
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedSamples:
+    """Phenotypes and covariates of the samples that all tables have, in the genotypes' order.
+
+    Attributes
+    ----------
+    samples : (N,) array of str
+    rows : (N,) array of int
+        Their numbers among the genotyped samples, ascending.
+    traits : SampleTable
+    covariates : SampleTable or None
+        Complete.
+    counts : dict of str to int
+        ``n_genotyped``, ``n_phenotyped``, ``n_with_covariates`` and ``n_used``.
+    dropped : dict of str to list of str
+        The samples that one table has and another lacks, by what they lack.
+    """
+
+    samples: NDArray[np.str_]
+    rows: NDArray[np.intp]
+    traits: SampleTable
+    covariates: SampleTable | None
+    counts: dict[str, int]
+    dropped: dict[str, list[str]] = field(repr=False)
+
+
+def align(
+    genotyped: ArrayLike,
+    traits: SampleTable,
+    covariates: SampleTable | None = None,
+    *,
+    covariate_missing: str = "error",
+) -> AlignedSamples:
+    """Bring tables together by the names of samples.
+
+    Parameters
+    ----------
+    genotyped : (N,) array of str
+        Names of the genotyped samples.
+    traits : SampleTable
+        A sample without any measured trait is left out.
+    covariates : SampleTable, optional
+    covariate_missing : {"error", "drop"}
+        What happens to samples with a missing covariate.
+
+    Returns
+    -------
+    AlignedSamples
+
+    Raises
+    ------
+    LabelError
+        The tables have no sample in common; the message says whether they would with prefixes,
+        separators or case ignored, which is never done silently.
+    MissingCovariateError
+        A covariate is missing and samples are not to be dropped for that.
+    """
+    if covariate_missing not in ("error", "drop"):
+        raise OptionError(f"covariate_missing is {covariate_missing!r}; give 'error' or 'drop'.")
+    names = [str(name) for name in np.asarray(genotyped).tolist()]
+    _require_distinct(names)
+    measured: NDArray[np.bool_] = np.asarray(~np.isnan(traits.values).all(axis=1))
+    rows_of_traits = _rows_by_name(traits, measured)
+    if not set(names) & set(rows_of_traits):
+        _explain_no_overlap("genotypes", names, "phenotypes", traits.samples.tolist())
+    rows_of_covariates = None
+    if covariates is not None:
+        complete = _complete_rows(covariates, rows_of_traits, names, covariate_missing)
+        rows_of_covariates = _rows_by_name(covariates, complete)
+        if not set(rows_of_traits) & set(rows_of_covariates):
+            _explain_no_overlap(
+                "phenotypes", list(rows_of_traits), "covariates", covariates.samples.tolist()
+            )
+    used = [
+        number
+        for number, name in enumerate(names)
+        if name in rows_of_traits and (rows_of_covariates is None or name in rows_of_covariates)
+    ]
+    if not used:
+        raise LabelError("no sample has genotypes, a trait and all covariates.")
+    kept = [names[number] for number in used]
+    table = None
+    if covariates is not None and rows_of_covariates is not None:
+        order = [rows_of_covariates[name] for name in kept]
+        table = SampleTable(np.array(kept), covariates.names, covariates.values[order])
+    order = [rows_of_traits[name] for name in kept]
+    known = set(names)
+    dropped = {
+        "genotypes": [name for name in rows_of_traits if name not in known],
+        "phenotypes": [name for name in names if name not in rows_of_traits],
+    }
+    if rows_of_covariates is not None:
+        dropped["covariates"] = [
+            name for name in names if name in rows_of_traits and name not in rows_of_covariates
+        ]
+    return AlignedSamples(
+        np.array(kept, dtype=np.str_),
+        np.array(used, dtype=np.intp),
+        SampleTable(np.array(kept), traits.names, traits.values[order]),
+        table,
+        {
+            "n_genotyped": len(names),
+            "n_phenotyped": len(rows_of_traits),
+            "n_with_covariates": len(rows_of_covariates or ()),
+            "n_used": len(kept),
+        },
+        dropped,
+    )
+
+
+def independent_covariates(covariates: SampleTable) -> SampleTable:
+    """Leave out constant and collinear covariates, with a warning that names them.
+
+    Collinear by a QR decomposition with pivoting of the centred columns and the intercept, with a
+    tolerance of ``max(N, p) eps |R_11|``.
+    """
+    from scipy.linalg import qr
+
+    values = covariates.values - covariates.values.mean(axis=0)
+    size = np.abs(covariates.values).max(axis=0, initial=0.0)
+    spread = np.sqrt((values**2).mean(axis=0))
+    constant = spread <= 1e-12 * np.maximum(size, 1e-300)
+    _warn_left_out("constant", [covariates.names[i] for i in np.flatnonzero(constant)])
+    varying = np.flatnonzero(~constant)
+    scaled = values[:, varying] / spread[varying]
+    _, triangle, order = qr(scaled, mode="economic", pivoting=True)
+    diagonal = np.abs(np.diagonal(triangle))
+    limit = max(values.shape) * np.finfo(float).eps * diagonal.max(initial=0.0)
+    rank = int((diagonal > limit).sum())
+    collinear = sorted(varying[order[rank:]].tolist())
+    _warn_left_out("a combination of the others", [covariates.names[i] for i in collinear])
+    kept = sorted(varying[order[:rank]].tolist())
+    return covariates.select([covariates.names[i] for i in kept])
+
+
+def rank_normal(values: ArrayLike) -> Array:
+    """Return the normal scores of ranks, column by column (Blom: ``(r - 3/8) / (n + 1/4)``).
+
+    Ties share their average rank; missing values stay missing.
+    """
+    from scipy.special import ndtri
+    from scipy.stats import rankdata
+
+    columns = np.array(values, dtype=np.float64)
+    for column in columns.reshape(len(columns), -1).T:
+        seen = ~np.isnan(column)
+        ranks = rankdata(column[seen])
+        column[seen] = ndtri((ranks - 0.375) / (seen.sum() + 0.25))
+    return columns
+
+
+def _warn_left_out(why: str, names: list[str]) -> None:
+    if names:
+        shown = ", ".join(map(repr, names))
+        warnings.warn(f"covariates left out, {why}: {shown}.", DataWarning, stacklevel=3)
+
+
+def _require_distinct(names: list[str]) -> None:
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        some = ", ".join(map(repr, twice[:10])) + (", ..." if len(twice) > 10 else "")
+        raise DuplicateSampleError(f"{len(twice)} samples occur more than once: {some}.")
+
+
+def _rows_by_name(table: SampleTable, use: NDArray[np.bool_]) -> dict[str, int]:
+    return {str(table.samples[row]): int(row) for row in np.flatnonzero(use)}
+
+
+def _complete_rows(
+    covariates: SampleTable, wanted: dict[str, int], genotyped: list[str], missing: str
+) -> NDArray[np.bool_]:
+    """Return which samples have all covariates; raise where one that is needed has not."""
+    holes = np.isnan(covariates.values)
+    complete: NDArray[np.bool_] = np.asarray(~holes.any(axis=1))
+    known = set(genotyped)
+    needed = np.array([name in wanted and name in known for name in covariates.samples.tolist()])
+    lacking = holes[needed].sum(axis=0)
+    if missing == "error" and lacking.any():
+        worst = int(np.argmax(lacking))
+        raise MissingCovariateError(
+            f"covariate {covariates.names[worst]!r} is missing for {lacking[worst]} of "
+            f"{needed.sum()} samples. Fill it in, leave it out, or drop those samples "
+            "(covariate_missing='drop')."
+        )
+    return complete
+
+
+def _explain_no_overlap(ours: str, first: list[str], theirs: str, second: list[str]) -> None:
+    message = (
+        f"{ours} and {theirs} have no sample in common: {ours} begin "
+        f"{', '.join(map(repr, first[:3]))}, {theirs} begin {', '.join(map(repr, second[:3]))}."
+    )
+    for what, change in _CHANGES.items():
+        if {change(name) for name in first} & {change(name) for name in second}:
+            message += f" They would with {what}: rename the samples of one of them."
+            break
+    raise LabelError(message)
+
+
+def _without_family(name: str) -> str:
+    return name.replace(":", "_").split("_", 1)[-1]
+
+
+def _without_separators(name: str) -> str:
+    return "".join(character for character in name if character.isalnum())
+
+
+_CHANGES: dict[str, Any] = {
+    "a prefix such as 'FID_' taken off": _without_family,
+    "capital and small letters the same": str.casefold,
+    "'-', '.' and '_' taken out": _without_separators,
+    "all of this": lambda name: _without_separators(_without_family(name)).casefold(),
+}

@@ -1,0 +1,96 @@
+"""Variants: where each one is, and which of its alleles is counted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.errors import ShapeError
+
+if TYPE_CHECKING:
+    from polars import DataFrame, Series
+
+COLUMNS = ("chrom", "pos", "id", "oa", "ea", "cm")
+
+
+@dataclass(frozen=True, eq=False)
+class VariantTable:
+    """Variants in the order of their file.
+
+    Attributes
+    ----------
+    frame : polars.DataFrame
+        ``chrom`` (text), ``pos`` (from 1), ``id`` (a label; may repeat), ``oa`` and ``ea`` (the
+        other allele and the effect allele, whose copies are counted) and ``cm`` (centimorgans, NaN
+        where unknown).
+    """
+
+    frame: "DataFrame"
+
+    def __post_init__(self) -> None:
+        if tuple(self.frame.columns) != COLUMNS:
+            raise ShapeError(f"variants have the columns {COLUMNS}, not {self.frame.columns}.")
+
+    @classmethod
+    def of(
+        cls,
+        chrom: Sequence[str] | NDArray[Any],
+        pos: Sequence[int] | NDArray[Any],
+        oa: Sequence[str] | NDArray[Any],
+        ea: Sequence[str] | NDArray[Any],
+        id: Sequence[str] | NDArray[Any] | None = None,
+        cm: Sequence[float] | NDArray[Any] | None = None,
+    ) -> "VariantTable":
+        """Make a table from columns of equal length."""
+        import polars as pl
+
+        columns = {
+            "chrom": pl.Series(list(chrom), dtype=pl.String),
+            "pos": pl.Series(np.asarray(pos, dtype=np.int64)),
+            "id": pl.Series(["."] * len(chrom) if id is None else list(id), dtype=pl.String),
+            "oa": pl.Series(list(oa), dtype=pl.String),
+            "ea": pl.Series(list(ea), dtype=pl.String),
+            "cm": pl.Series(np.full(len(chrom), np.nan) if cm is None else np.asarray(cm, float)),
+        }
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise ShapeError(f"the columns of the variants differ in length: {lengths}.")
+        return cls(pl.DataFrame(columns))
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    def __repr__(self) -> str:
+        names = [name for name, _ in self.chromosomes]
+        on = names[0] if len(names) == 1 else f"{len(names)} chromosomes"
+        return f"VariantTable({len(self):,} variants on {on})"
+
+    def __getitem__(self, rows: "slice | NDArray[Any]") -> "VariantTable":
+        return VariantTable(self.frame[rows])
+
+    @property
+    def pos(self) -> NDArray[np.int64]:
+        """Positions (M,)."""
+        return self.frame["pos"].to_numpy()
+
+    @cached_property
+    def keys(self) -> "Series":
+        """``chrom:pos:oa:ea``, what identifies a variant."""
+        import polars as pl
+
+        joined = pl.concat_str("chrom", "pos", "oa", "ea", separator=":")
+        return self.frame.select(joined.alias("key"))["key"]
+
+    @cached_property
+    def chromosomes(self) -> list[tuple[str, slice]]:
+        """Runs of consecutive variants on one chromosome, in the order of the file."""
+        if not len(self):
+            return []
+        runs = self.frame["chrom"].rle().struct.unnest()
+        stops = np.cumsum(runs["len"].to_numpy())
+        starts = np.concatenate([[0], stops[:-1]])
+        names = runs["value"].to_list()
+        return [(n, slice(int(a), int(b))) for n, a, b in zip(names, starts, stops, strict=True)]

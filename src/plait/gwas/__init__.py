@@ -1,0 +1,1 @@
+"""Association scan: from genotypes and phenotypes to effects."""

@@ -1,0 +1,162 @@
+"""The regression behind the scan: covariates and traits made ready, once for all variants."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.data.phenotypes import SampleTable, independent_covariates, rank_normal
+from plait.errors import ConstantTraitError, OptionError, TooFewSamplesError
+from plait.numerics.linalg import project_positive_definite
+
+Array = NDArray[np.float64]
+
+_NOTHING_LEFT = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """Traits that were measured on the same samples.
+
+    Attributes
+    ----------
+    rows : (N,) array of int
+        The samples, as numbers among those of the genotypes.
+    columns : (T,) array of int
+        The traits, as numbers among all traits.
+    basis : (N, p) array
+        Orthonormal; the first column is constant, the others span the covariates.
+    traits : (N, T) array
+        Residuals of the traits, scaled to length 1.
+    lengths : (T,) array
+        Their lengths before: effects on the scale of the trait are in units of these.
+    """
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.intp]
+    basis: Array
+    traits: Array
+    lengths: Array
+
+    @property
+    def df(self) -> int:
+        """Residual degrees of freedom of a variant's regression, N - p - 1."""
+        return int(self.basis.shape[0] - self.basis.shape[1] - 1)
+
+    @property
+    def regressors(self) -> Array:
+        """The covariates without the constant, and the traits: (N, p - 1 + T)."""
+        return np.concatenate([self.basis[:, 1:], self.traits], axis=1)
+
+
+def make_designs(
+    traits: SampleTable,
+    covariates: SampleTable | None,
+    rows: NDArray[np.intp],
+    transform: str = "none",
+) -> list[Design]:
+    """Group traits by the samples they were measured on, and project the covariates out.
+
+    Parameters
+    ----------
+    traits, covariates : SampleTable
+        Of the same samples; covariates are complete.
+    rows : (N,) array of int
+        Numbers of the samples among those of the genotypes.
+    transform : {"none", "rank"}
+        "rank": traits are replaced by the normal scores of their ranks.
+
+    Returns
+    -------
+    list of Design
+        One for each pattern of missing traits, in the order in which they occur.
+
+    Raises
+    ------
+    TooFewSamplesError
+        Fewer samples than covariates and 2 are left for a trait.
+    ConstantTraitError
+        A trait does not vary once the covariates are projected out.
+    """
+    if transform not in ("none", "rank"):
+        raise OptionError(f"transform is {transform!r}; give 'none' or 'rank'.")
+    values = rank_normal(traits.values) if transform == "rank" else traits.values
+    seen = ~np.isnan(values)
+    patterns: dict[bytes, list[int]] = {}
+    for column in range(values.shape[1]):
+        patterns.setdefault(np.packbits(seen[:, column]).tobytes(), []).append(column)
+    designs = []
+    for group in patterns.values():
+        columns = np.array(group)
+        used = np.flatnonzero(seen[:, columns[0]])
+        names = [traits.names[column] for column in columns]
+        basis = _basis(covariates, used, names)
+        residuals, lengths = _residuals(values[np.ix_(used, columns)], basis, names)
+        designs.append(Design(rows[used], columns, basis, residuals, lengths))
+    return designs
+
+
+def residual_correlation(designs: Sequence[Design], n_traits: int) -> Array:
+    """Return the correlation of the errors of the effects of any two traits, (T, T).
+
+    Of traits on the same samples it is that of their residuals; with samples of their own it
+    shrinks by ``n_both / sqrt(n_1 n_2)``. It is the exact correlation of the z-scores of a variant
+    without effects (spec 5.5), made positive definite where patterns of missing values spoil that.
+    """
+    matrix = np.eye(n_traits)
+    for i, first in enumerate(designs):
+        for second in designs[: i + 1]:
+            _, ours, theirs = np.intersect1d(
+                first.rows, second.rows, assume_unique=True, return_indices=True
+            )
+            block = first.traits[ours].T @ second.traits[theirs]
+            matrix[np.ix_(first.columns, second.columns)] = block
+            matrix[np.ix_(second.columns, first.columns)] = block.T
+    np.fill_diagonal(matrix, 1.0)
+    return project_positive_definite(matrix)
+
+
+def _basis(covariates: SampleTable | None, used: NDArray[np.intp], traits: list[str]) -> Array:
+    constant = np.full((len(used), 1), len(used) ** -0.5)
+    if covariates is None or not covariates.names:
+        columns = constant
+    else:
+        part = SampleTable(covariates.samples[used], covariates.names, covariates.values[used])
+        values = independent_covariates(part).values
+        columns = np.concatenate([constant, _standardised(values)], axis=1)
+    if len(used) < columns.shape[1] + 2:
+        raise TooFewSamplesError(
+            f"trait {traits[0]!r} is measured on {len(used)} genotyped samples; with "
+            f"{columns.shape[1]} covariates (and the constant) at least {columns.shape[1] + 2} are "
+            "needed."
+        )
+    basis = np.linalg.qr(columns)[0]
+    basis[:, 0] = constant[:, 0]
+    return np.asarray(basis, dtype=np.float64)
+
+
+def _standardised(values: Array) -> Array:
+    centred = values - values.mean(axis=0)
+    result: Array = centred / np.linalg.norm(centred, axis=0)
+    return result
+
+
+def _residuals(values: Array, basis: Array, names: list[str]) -> tuple[Array, Array]:
+    # Centred and scaled first, so that a large mean cannot cancel.
+    size = np.abs(values).max(axis=0)
+    centred = values - values.mean(axis=0)
+    spread = np.linalg.norm(centred, axis=0)
+    constant = spread <= _NOTHING_LEFT * np.maximum(size * len(values) ** 0.5, 1e-300)
+    scaled = centred / np.where(constant, 1.0, spread)
+    for _ in range(2):  # twice is enough for orthogonality to rounding
+        scaled -= basis @ (basis.T @ scaled)
+    left = np.linalg.norm(scaled, axis=0)
+    constant |= left <= 1e-7
+    if constant.any():
+        name = names[int(np.argmax(constant))]
+        raise ConstantTraitError(
+            f"trait {name!r} does not vary, or not beyond what the covariates explain, in the "
+            f"{len(values)} samples that have it. Leave it out."
+        )
+    return scaled / left, spread * left

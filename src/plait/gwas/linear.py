@@ -1,0 +1,188 @@
+"""The linear scan: every variant against every trait in one pass over the genotypes (spec 5.1).
+
+Genotypes are decoded into tiles of `TILE` variants, centred, and multiplied once by the covariates
+and the residual traits of a design; slopes, errors and p-values follow from those products and from
+counts. Products are in single precision, sums over more than `_SPAN` samples in double; where the
+covariates explain nearly all of a variant, or a variant nearly all of a trait, they are done again
+in double precision.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.data.genotypes import GenotypeSource, Packed
+from plait.errors import OptionError
+from plait.gwas.design import Design
+
+Array = NDArray[np.float64]
+
+TILE = 256
+"""Variants that are decoded and multiplied together; tiles begin at multiples of it."""
+_SPAN = 8192
+
+
+@dataclass(frozen=True, eq=False)
+class Associations:
+    """Statistics of consecutive variants: (n, T) unless said otherwise.
+
+    Attributes
+    ----------
+    beta, se, log10p : arrays
+        NaN where a variant was not tested.
+    n : (n, T) int array
+        Samples behind each test.
+    frequency : (n,) array
+        Of the effect allele among all scanned samples with a call.
+    """
+
+    beta: Array
+    se: Array
+    log10p: Array
+    n: NDArray[np.int64]
+    frequency: Array
+
+
+class LinearScan:
+    """The linear scan of some designs.
+
+    Parameters
+    ----------
+    source : GenotypeSource
+    designs : list of Design
+    n_traits : int
+    missing_genotypes : {"mean", "drop"}
+        Impute the mean of the variant, or leave the samples out of that variant's regression.
+    precision : {"single", "double"}
+        Of the products with the genotypes; t-statistics differ by less than 1e-4 max(1, |t|).
+    """
+
+    def __init__(
+        self,
+        source: GenotypeSource,
+        designs: list[Design],
+        n_traits: int,
+        missing_genotypes: str = "mean",
+        precision: str = "single",
+    ) -> None:
+        if missing_genotypes not in ("mean", "drop"):
+            raise OptionError(f"missing_genotypes is {missing_genotypes!r}; give 'mean' or 'drop'.")
+        if precision not in ("single", "double"):
+            raise OptionError(f"precision is {precision!r}; give 'single' or 'double'.")
+        self.source, self.n_traits = source, n_traits
+        self.groups = [_Group(design, source, missing_genotypes, precision) for design in designs]
+
+    def run(self, rows: slice) -> Associations:
+        """Return the statistics of some variants, whatever the cut the same bits."""
+        n = rows.stop - rows.start
+        packed = self.source.read_packed(rows)
+        beta, se, log10p = np.full((3, n, self.n_traits), np.nan)
+        counts = np.zeros((n, self.n_traits), dtype=np.int64)
+        frequency = np.full(n, np.nan)
+        for number, group in enumerate(self.groups):
+            found = group.run(packed, rows.start)
+            columns = group.design.columns
+            beta[:, columns], se[:, columns], log10p[:, columns] = (
+                found.beta,
+                found.se,
+                found.log10p,
+            )
+            counts[:, columns] = found.n
+            if number == 0:
+                frequency = found.frequency
+        return Associations(beta, se, log10p, counts, frequency)
+
+
+class _Group:
+    """The traits of one design."""
+
+    def __init__(
+        self, design: Design, source: GenotypeSource, missing_genotypes: str, precision: str
+    ) -> None:
+        self.design = design
+        self.drops = missing_genotypes == "drop"
+        self.dtype = np.dtype(np.float32 if precision == "single" else np.float64)
+        self.n_samples = len(design.rows)
+        everyone = np.arange(source.n_samples)
+        self.rows = None if np.array_equal(design.rows, everyone) else design.rows
+        self.exact = design.regressors
+        padded = np.zeros((4 * -(-self.n_samples // 4), self.exact.shape[1]))
+        padded[: self.n_samples] = self.exact
+        self.regressors = padded.astype(self.dtype)
+
+    def run(self, packed: Packed, start: int) -> Associations:
+        from plait.data.genotype_kernels import count_genotypes, select_samples
+        from plait.gwas.kernels import (
+            centred_values,
+            complete_case_statistics,
+            linear_statistics,
+        )
+
+        design, n = self.design, len(packed)
+        if self.rows is not None:
+            packed = select_samples(packed, self.rows)
+        counts = count_genotypes(packed, self.n_samples)
+        values, frequency, squares = np.empty((n, 4)), np.empty(n), np.empty(n)
+        centred_values(counts, values, frequency, squares)
+        products = self._products(packed, values, start)
+        beta, se, log10p = np.empty((3, n, design.traits.shape[1]))
+        inexact = np.zeros(n, dtype=np.bool_)
+        covariates = design.basis.shape[1] - 1
+        outputs = (beta, se, log10p)
+        df = float(design.df)
+        linear_statistics(products, squares, covariates, df, beta, se, log10p, inexact)
+        again = np.flatnonzero(inexact)
+        if len(again) and self.dtype == np.float32:
+            products[again] = self._exact_products(packed[again], values[again])
+            part = np.empty((3, len(again), beta.shape[1]))
+            taken = products[again], squares[again], covariates, df
+            linear_statistics(*taken, part[0], part[1], part[2], inexact[again])
+            for whole, exact in zip(outputs, part, strict=True):
+                whole[again] = exact
+        used = np.full(n, self.n_samples)
+        if self.drops:
+            rows = np.flatnonzero(counts[:, 1])
+            complete_case_statistics(
+                packed, rows, products, squares, design.basis, design.traits, *outputs, used
+            )
+        beta *= design.lengths
+        se *= design.lengths
+        return Associations(beta, se, log10p, np.repeat(used[:, None], beta.shape[1], 1), frequency)
+
+    def _products(self, packed: Packed, values: Array, start: int) -> Array:
+        """Return (n, p - 1 + T) products of the centred genotypes with the regressors."""
+        from plait.data.genotype_kernels import decode
+
+        n, width = packed.shape
+        offset = start % TILE
+        n_tiles = -(-(offset + n) // TILE)
+        out = np.empty((n, self.regressors.shape[1]))
+        table = values.astype(self.dtype)
+        tile = np.zeros((TILE, 4 * width), dtype=self.dtype)
+        for number in range(n_tiles):
+            first = max(number * TILE - offset, 0)
+            last = min((number + 1) * TILE - offset, n)
+            place = first + offset - number * TILE
+            used = slice(place, place + last - first)
+            if last - first < TILE:
+                tile[:] = 0.0
+            decode(packed[first:last], table[first:last], tile[used])
+            out[first:last] = self._multiply(tile)[used]
+        return out
+
+    def _multiply(self, tile: NDArray[Any]) -> Array:
+        """Multiply a tile by the regressors, spans of samples added in double precision."""
+        total = np.zeros((TILE, self.regressors.shape[1]))
+        for begin in range(0, tile.shape[1], _SPAN):
+            span = slice(begin, begin + _SPAN)
+            total += tile[:, span] @ self.regressors[span]
+        return total
+
+    def _exact_products(self, packed: Packed, values: Array) -> Array:
+        from plait.data.genotype_kernels import decode_exactly
+
+        genotypes = decode_exactly(packed, values, self.n_samples)
+        # Row by row: the same bits whichever variants need it together.
+        return np.array([self.exact.T @ row for row in genotypes])

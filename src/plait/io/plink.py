@@ -1,0 +1,320 @@
+"""PLINK 1 binary genotypes: .bed with its .bim and .fam."""
+
+import gzip
+import os
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from plait.data.genotypes import GenotypeSource, Packed, Rows, as_floats, pack
+from plait.data.labels import first_repeat
+from plait.data.variants import VariantTable
+from plait.errors import (
+    DuplicateSampleError,
+    FileFormatError,
+    MissingSidecarError,
+    OptionError,
+    ShapeError,
+    TruncatedFileError,
+    UnsupportedLayoutError,
+)
+from plait.io.atomic import replace_file
+
+MAGIC = b"\x6c\x1b"
+_VARIANT_MAJOR = b"\x01"
+_HEADER = 3
+_BIM_COLUMNS = ("chrom", "id", "cm", "pos", "ea", "oa")
+_FAM_COLUMNS = ("family", "sample", "father", "mother", "sex", "phenotype")
+
+
+class BedSource(GenotypeSource):
+    """Hard calls of a .bed file, read as they are packed.
+
+    Parameters
+    ----------
+    path : path
+        The .bed file, with .bim (or .bim.gz) and .fam (or .fam.gz) beside it.
+    count : {"ea", "oa"}
+        Which allele is counted: the first of the .bim (its fifth column), or the second.
+
+    Attributes
+    ----------
+    families : (N,) array of str
+    sexes : (N,) array of int
+        1 male, 2 female, 0 unknown.
+
+    Notes
+    -----
+    Samples are called by their own names where those differ, else ``family:name``. Phenotypes of
+    the .fam are not read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], count: str = "ea") -> None:
+        if count not in ("ea", "oa"):
+            raise OptionError(f"count is 'ea' or 'oa', not {count!r}.")
+        self.path, self.count = Path(path), count
+        fam = _read_columns(self.path, ".fam", _FAM_COLUMNS)
+        self.families: NDArray[np.str_] = np.array(fam["family"].to_list(), dtype=np.str_)
+        self.sexes: NDArray[np.int64] = (
+            fam["sex"].str.to_integer(strict=False).fill_null(0).to_numpy()
+        )
+        self.samples = _sample_names(self.path, self.families, fam["sample"].to_list())
+        self._row_bytes = -(-len(self.samples) // 4)
+        self._descriptor = -1
+        self._n_variants = self._check()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.count)
+
+    @property
+    def n_variants(self) -> int:
+        """Number of variants M."""
+        return self._n_variants
+
+    @cached_property
+    def variants(self) -> VariantTable:
+        """All variants, in the order of the file."""
+        import polars as pl
+
+        bim = _read_columns(self.path, ".bim", _BIM_COLUMNS)
+        numbers = {"pos": pl.Int64, "cm": pl.Float64}
+        for name, kind in numbers.items():
+            cast = bim[name].cast(kind, strict=False)
+            if cast.null_count():
+                row = int(cast.is_null().arg_max() or 0)
+                raise FileFormatError(
+                    f"{_sidecar(self.path, '.bim')}: row {row + 1} has {bim[name][row]!r} as "
+                    f"{'position' if name == 'pos' else 'genetic position'}; expected a number."
+                )
+            bim = bim.with_columns(cast)
+        ea, oa = ("ea", "oa") if self.count == "ea" else ("oa", "ea")
+        return VariantTable(bim.select("chrom", "pos", "id", oa=oa, ea=ea, cm="cm"))
+
+    def read(
+        self,
+        variants: Rows = slice(None),
+        samples: NDArray[np.integer[Any]] | None = None,
+        dtype: DTypeLike = np.float32,
+    ) -> NDArray[Any]:
+        """Return dosages; see `GenotypeSource.read`."""
+        from plait.data.genotype_kernels import unpack_calls
+
+        packed = self._rows(variants)
+        if samples is not None:
+            packed = _select(packed, samples)
+        calls = unpack_calls(packed, self.n_samples if samples is None else len(samples))
+        return as_floats(calls, dtype)
+
+    def read_packed(
+        self, variants: slice, samples: NDArray[np.integer[Any]] | None = None
+    ) -> Packed:
+        """Return the calls as they lie in the file; see `GenotypeSource.read_packed`."""
+        packed = self._rows(variants)
+        return packed if samples is None else _select(packed, samples)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _rows(self, variants: Rows) -> Packed:
+        if isinstance(variants, slice):
+            start, stop, step = variants.indices(self.n_variants)
+            if step == 1:
+                return self._clean(self._read_rows(start, max(stop - start, 0)))
+            variants = np.arange(start, stop, step)
+        numbers = np.asarray(variants)
+        if len(numbers) and not (numbers.min() >= 0 and numbers.max() < self.n_variants):
+            raise ShapeError(
+                f"variants are numbered 0 to {self.n_variants - 1}, not {numbers.min()} to "
+                f"{numbers.max()}."
+            )
+        rows = [self._read_rows(int(number), 1) for number in numbers]
+        packed = np.concatenate(rows) if rows else self._read_rows(0, 0)
+        return self._clean(packed)
+
+    def _read_rows(self, start: int, count: int) -> Packed:
+        if self._descriptor < 0:
+            self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        size = count * self._row_bytes
+        data = os.pread(self._descriptor, size, _HEADER + start * self._row_bytes)
+        if len(data) < size:
+            raise TruncatedFileError(f"{self.path} ended while it was read: was it replaced?")
+        return np.frombuffer(data, dtype=np.uint8).reshape(count, self._row_bytes)
+
+    def _clean(self, packed: Packed) -> Packed:
+        """Mark what is beyond the last sample missing, and swap the alleles if asked."""
+        left_over = -self.n_samples % 4
+        if not left_over and self.count == "ea":
+            return packed
+        packed = packed.copy()
+        if self.count == "oa":  # 00 and 11 change places: both bits flip where they are equal
+            same = ~(packed ^ (packed >> 1)) & 0x55
+            packed ^= same | (same << 1)
+        if left_over and len(packed):
+            used = (1 << 2 * (4 - left_over)) - 1
+            packed[:, -1] = (packed[:, -1] & used) | (0x55 & ~used & 0xFF)
+        return packed
+
+    def _check(self) -> int:
+        """Return the number of variants, after checking the size of the file."""
+        try:
+            with self.path.open("rb") as stream:
+                magic = stream.read(_HEADER)
+        except FileNotFoundError:
+            raise FileFormatError(f"{self.path}: there is no such file.") from None
+        if magic[:2] != MAGIC:
+            raise FileFormatError(f"{self.path} is not a PLINK .bed file: it begins {magic!r}.")
+        if magic[2:] != _VARIANT_MAJOR:
+            raise UnsupportedLayoutError(
+                f"{self.path} is stored sample by sample. Convert it: plink2 --bfile "
+                f"{self.path.with_suffix('')} --make-bed --out NEW."
+            )
+        n_variants = _count_lines(_sidecar(self.path, ".bim"))
+        size, expected = self.path.stat().st_size, _HEADER + n_variants * self._row_bytes
+        if size != expected:
+            raise TruncatedFileError(
+                f"{self.path} has {size:,} bytes; {n_variants:,} variants (.bim) of "
+                f"{len(self.samples):,} samples (.fam) take {expected:,}. Either it is cut off, or "
+                "these files do not belong together."
+            )
+        return n_variants
+
+
+def write_bed(
+    path: str | os.PathLike[str],
+    calls: Iterable[NDArray[np.int8]],
+    variants: VariantTable,
+    samples: Any,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write .bed, .bim and .fam.
+
+    Parameters
+    ----------
+    path : path
+        The .bed file.
+    calls : iterable of (variants, N) int8 arrays
+        Copies of the effect allele, -1 where missing, block by block.
+    variants : VariantTable
+    samples : sequence of str
+        Names (N,), also used as families.
+    overwrite : bool
+        Whether files that exist are replaced.
+
+    Raises
+    ------
+    ShapeError
+        Blocks do not add up to the variants and samples.
+    OutputError
+        A file exists or cannot be written.
+    """
+    path = Path(path)
+    names = [str(name) for name in samples]
+    with (
+        replace_file(path, overwrite) as bed,
+        replace_file(path.with_suffix(".bim"), overwrite) as bim,
+        replace_file(path.with_suffix(".fam"), overwrite) as fam,
+    ):
+        written = 0
+        with bed.open("wb") as stream:
+            stream.write(MAGIC + _VARIANT_MAJOR)
+            for block in calls:
+                if block.shape[1] != len(names):
+                    raise ShapeError(f"a block has {block.shape[1]} samples, not {len(names)}.")
+                stream.write(_padded_with_zeros(pack(block), len(names)).tobytes())
+                written += len(block)
+        if written != len(variants):
+            raise ShapeError(f"{written:,} rows of calls, but {len(variants):,} variants.")
+        frame = variants.frame.select("chrom", "id", "cm", "pos", "ea", "oa")
+        frame.fill_nan(0.0).write_csv(bim, separator="\t", include_header=False)
+        lines = (f"{name}\t{name}\t0\t0\t0\t-9\n" for name in names)
+        fam.write_text("".join(lines), encoding="utf-8")
+
+
+def _padded_with_zeros(packed: Packed, n_samples: int) -> Packed:
+    """Return packed calls with zeros beyond the last sample, as PLINK writes them."""
+    left_over = -n_samples % 4
+    if left_over:
+        packed[:, -1] &= (1 << 2 * (4 - left_over)) - 1
+    return packed
+
+
+def _select(packed: Packed, samples: NDArray[np.integer[Any]]) -> Packed:
+    from plait.data.genotype_kernels import select_samples
+
+    chosen: Packed = select_samples(packed, np.asarray(samples, dtype=np.int64))
+    return chosen
+
+
+def _sample_names(path: Path, families: NDArray[np.str_], names: list[str]) -> NDArray[np.str_]:
+    if len(set(names)) < len(names):
+        names = [f"{family}:{name}" for family, name in zip(families, names, strict=True)]
+    if len(set(names)) < len(names):
+        first, second = first_repeat(names)
+        raise DuplicateSampleError(
+            f"{_sidecar(path, '.fam')}: rows {first + 1} and {second + 1} are the same sample, "
+            f"{names[first]!r} (family and name)."
+        )
+    return np.array(names, dtype=np.str_)
+
+
+def _sidecar(path: Path, suffix: str) -> Path:
+    """Return the file beside a .bed, compressed or not."""
+    for candidate in (path.with_suffix(suffix), path.with_suffix(f"{suffix}.gz")):
+        if candidate.exists():
+            return candidate
+    raise MissingSidecarError(
+        f"{path} needs {path.with_suffix(suffix).name} (or .gz) beside it; it is not there."
+    )
+
+
+def _read_bytes(path: Path) -> bytes:
+    if path.suffix != ".gz":
+        return path.read_bytes()
+    try:
+        with gzip.open(path) as stream:
+            return stream.read()
+    except (OSError, EOFError) as error:
+        raise FileFormatError(f"{path} is damaged ({error}).") from None
+
+
+def _count_lines(path: Path) -> int:
+    data = _read_bytes(path).rstrip()
+    return data.count(b"\n") + 1 if data else 0
+
+
+def _read_columns(path: Path, suffix: str, columns: tuple[str, ...]) -> Any:
+    """Return the columns of a table without header, separated by blanks, as text."""
+    import polars as pl
+
+    place = _sidecar(path, suffix)
+    data = _read_bytes(place)
+    first = data.split(b"\n", 1)[0].strip()
+    if len(first.split()) != len(columns):
+        raise FileFormatError(
+            f"{place}: row 1 has {len(first.split())} columns; expected {len(columns)}: "
+            f"{', '.join(columns)}."
+        )
+    if first.count(b"\t") != len(columns) - 1 or b" " in first:
+        data = re.sub(rb"[ \t\r]*\n[ \t]*", b"\n", re.sub(rb"[ \t]+", b"\t", data.strip()))
+    try:
+        return pl.read_csv(
+            data,
+            separator="\t",
+            has_header=False,
+            new_columns=list(columns),
+            schema_overrides=[pl.String] * len(columns),
+            quote_char=None,
+        )
+    except pl.exceptions.PolarsError as error:
+        raise FileFormatError(
+            f"{place} is not a table of {len(columns)} columns ({error})."
+        ) from None
