@@ -31,6 +31,19 @@ class GenotypeCounts:
     n2: NDArray[np.int64]
     n_missing: NDArray[np.int64]
 
+    @classmethod
+    def of_codes(cls, counts: NDArray[np.int64]) -> "GenotypeCounts":
+        """Take the counts (M, 4) of the codes 0, 1, 2 and 3."""
+        n2, n_missing, n1, n0 = counts.T
+        return cls(n0, n1, n2, n_missing)
+
+    @classmethod
+    def of_packed(cls, packed: "Packed", n_samples: int) -> "GenotypeCounts":
+        """Count packed genotypes."""
+        from plait.data.genotype_kernels import count_genotypes
+
+        return cls.of_codes(count_genotypes(packed, n_samples))
+
     @property
     def n_called(self) -> NDArray[np.int64]:
         """Samples with a call."""

@@ -7,15 +7,16 @@ covariates explain nearly all of a variant, or a variant nearly all of a trait, 
 in double precision.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.data.genotypes import GenotypeSource, Packed
+from plait.data.genotypes import GenotypeCounts, GenotypeSource, Packed
 from plait.errors import OptionError
 from plait.gwas.design import Design
+from plait.gwas.quality import VariantFilter
 
 Array = NDArray[np.float64]
 
@@ -35,7 +36,9 @@ class Associations:
     n : (n, T) int array
         Samples behind each test.
     frequency : (n,) array
-        Of the effect allele among all scanned samples with a call.
+        Of the effect allele among all genotyped samples with a call.
+    filtered : dict of str to int
+        How many tests each rule left out.
     """
 
     beta: Array
@@ -43,6 +46,7 @@ class Associations:
     log10p: Array
     n: NDArray[np.int64]
     frequency: Array
+    filtered: dict[str, int] = field(default_factory=dict)
 
 
 class LinearScan:
@@ -57,6 +61,8 @@ class LinearScan:
         Impute the mean of the variant, or leave the samples out of that variant's regression.
     precision : {"single", "double"}
         Of the products with the genotypes; t-statistics differ by less than 1e-4 max(1, |t|).
+    rules : VariantFilter
+        Which variants are tested.
     """
 
     def __init__(
@@ -66,13 +72,17 @@ class LinearScan:
         n_traits: int,
         missing_genotypes: str = "mean",
         precision: str = "single",
+        rules: VariantFilter | None = None,
     ) -> None:
         if missing_genotypes not in ("mean", "drop"):
             raise OptionError(f"missing_genotypes is {missing_genotypes!r}; give 'mean' or 'drop'.")
         if precision not in ("single", "double"):
             raise OptionError(f"precision is {precision!r}; give 'single' or 'double'.")
         self.source, self.n_traits = source, n_traits
-        self.groups = [_Group(design, source, missing_genotypes, precision) for design in designs]
+        rules = VariantFilter() if rules is None else rules
+        self.groups = [
+            _Group(design, source, missing_genotypes, precision, rules) for design in designs
+        ]
 
     def run(self, rows: slice) -> Associations:
         """Return the statistics of some variants, whatever the cut the same bits."""
@@ -80,8 +90,8 @@ class LinearScan:
         packed = self.source.read_packed(rows)
         beta, se, log10p = np.full((3, n, self.n_traits), np.nan)
         counts = np.zeros((n, self.n_traits), dtype=np.int64)
-        frequency = np.full(n, np.nan)
-        for number, group in enumerate(self.groups):
+        filtered: dict[str, int] = {}
+        for group in self.groups:
             found = group.run(packed, rows.start)
             columns = group.design.columns
             beta[:, columns], se[:, columns], log10p[:, columns] = (
@@ -90,18 +100,24 @@ class LinearScan:
                 found.log10p,
             )
             counts[:, columns] = found.n
-            if number == 0:
-                frequency = found.frequency
-        return Associations(beta, se, log10p, counts, frequency)
+            for name, count in found.filtered.items():
+                filtered[name] = filtered.get(name, 0) + count * len(columns)
+        everyone = GenotypeCounts.of_packed(packed, self.source.n_samples)
+        return Associations(beta, se, log10p, counts, everyone.frequency, filtered)
 
 
 class _Group:
     """The traits of one design."""
 
     def __init__(
-        self, design: Design, source: GenotypeSource, missing_genotypes: str, precision: str
+        self,
+        design: Design,
+        source: GenotypeSource,
+        missing_genotypes: str,
+        precision: str,
+        rules: VariantFilter,
     ) -> None:
-        self.design = design
+        self.design, self.rules = design, rules
         self.drops = missing_genotypes == "drop"
         self.dtype = np.dtype(np.float32 if precision == "single" else np.float64)
         self.n_samples = len(design.rows)
@@ -147,9 +163,17 @@ class _Group:
             complete_case_statistics(
                 packed, rows, products, squares, design.basis, design.traits, *outputs, used
             )
+        removed = self.rules.removed(GenotypeCounts.of_codes(counts))
+        gone = np.logical_or.reduce(list(removed.values()))
+        untested = ~gone & np.isnan(beta[:, 0])
+        for values in outputs:
+            values[gone] = np.nan
         beta *= design.lengths
         se *= design.lengths
-        return Associations(beta, se, log10p, np.repeat(used[:, None], beta.shape[1], 1), frequency)
+        filtered = {name: int(flags.sum()) for name, flags in removed.items()}
+        filtered["explained by the covariates"] = int(untested.sum())
+        samples = np.repeat(used[:, None], beta.shape[1], axis=1)
+        return Associations(beta, se, log10p, samples, frequency, filtered)
 
     def _products(self, packed: Packed, values: Array, start: int) -> Array:
         """Return (n, p - 1 + T) products of the centred genotypes with the regressors."""

@@ -1,0 +1,160 @@
+"""What a scan returns: the effect of every variant on every trait, with its error."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.data.effects import Effects
+from plait.errors import NotAvailableError
+from plait.io.result import Result
+from plait.provenance import Provenance
+
+if TYPE_CHECKING:
+    from polars import DataFrame
+
+Array = NDArray[np.float64]
+
+GENOME_WIDE = 5e-8
+_MEDIAN_CHI2 = 0.4549364231195724
+"""Median of chi-square with 1 degree of freedom."""
+VARIANT_COLUMNS = ("chrom", "pos", "id", "oa", "ea")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AssociationResult(Result):
+    """Effects of M variants on T traits, one at a time.
+
+    Attributes
+    ----------
+    beta, se : (M, T) arrays
+        Effect of one copy of the effect allele, in the unit of the trait, and its standard error.
+        NaN where a variant was not tested (see ``filtered``).
+    log10p : (M, T) array
+        log10 of the two-sided p-value.
+    n : (M, T) int array
+        Samples behind each test.
+    frequency : (M,) array
+        Frequency of the effect allele.
+    chrom, pos, id, oa, ea : (M,) arrays
+        The variants, as in `plait.data.variants.VariantTable`.
+    traits : tuple of str
+    V0 : (T, T) array
+        Correlation of the errors between traits.
+    filtered : dict of str to int
+        How many tests (of one variant and trait) each rule left out.
+    provenance : Provenance or None
+    """
+
+    kind: ClassVar[str] = "association"
+    dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **dict.fromkeys(("beta", "se", "log10p", "n"), ("variants", "traits")),
+        **dict.fromkeys(("frequency", *VARIANT_COLUMNS), ("variants",)),
+        "V0": ("traits", "traits"),
+    }
+    frame_dims: ClassVar[tuple[str, ...]] = ("variants", "traits")
+
+    beta: Array
+    se: Array
+    log10p: Array
+    n: NDArray[np.int64]
+    frequency: Array
+    chrom: NDArray[np.str_]
+    pos: NDArray[np.int64]
+    id: NDArray[np.str_]
+    oa: NDArray[np.str_]
+    ea: NDArray[np.str_]
+    traits: tuple[str, ...]
+    V0: Array
+    filtered: dict[str, int] = field(default_factory=dict)
+    provenance: Provenance | None = None
+
+    def __repr__(self) -> str:
+        tested = int(np.isfinite(self.se).any(axis=1).sum())
+        return (
+            f"AssociationResult({len(self.beta):,} variants x {len(self.traits)} traits; "
+            f"{tested:,} variants tested)"
+        )
+
+    @cached_property
+    def variants(self) -> NDArray[np.str_]:
+        """Keys ``chrom:pos:oa:ea`` of the variants."""
+        parts = zip(
+            self.chrom.tolist(), self.pos.tolist(), self.oa.tolist(), self.ea.tolist(), strict=True
+        )
+        return np.array([":".join(map(str, part)) for part in parts], dtype=np.str_)
+
+    @property
+    def t(self) -> Array:
+        """Test statistics (M, T)."""
+        ratio: Array = self.beta / self.se
+        return ratio
+
+    @property
+    def lambda_gc(self) -> Array:
+        """Median of the squared statistics over that without any effect, (T,)."""
+        return np.asarray(np.nanmedian(self.t**2, axis=0) / _MEDIAN_CHI2)
+
+    def summary(self) -> str:
+        """Say in a few lines what was tested and found."""
+        lines = [repr(self)]
+        if self.filtered:
+            left_out = ", ".join(f"{name} {count:,}" for name, count in self.filtered.items())
+            lines.append(f"  tests left out: {left_out}")
+        for number, trait in enumerate(self.traits):
+            column = self.log10p[:, number]
+            found = int((column < np.log10(GENOME_WIDE)).sum())
+            line = f"  {trait}: {found:,} variants at p < 5e-8, lambda {self.lambda_gc[number]:.3f}"
+            if np.isfinite(column).any():
+                best = int(np.nanargmin(column))
+                line += f", surest {self.id[best]} ({self.chrom[best]}:{self.pos[best]})"
+                line += f" log10 p {column[best]:.1f}"
+            lines.append(line)
+        return "\n".join(lines)
+
+    def to_effects(self) -> Effects:
+        """Return the effects, errors and error correlation, as `plait.mash` takes them.
+
+        A variant that was not tested for a trait is a missing cell, never an effect of zero.
+        Variants without any test are left out.
+
+        Raises
+        ------
+        NotAvailableError
+            No variant was tested.
+        """
+        tested = np.isfinite(self.se).any(axis=1)
+        if not tested.any():
+            why = ", ".join(f"{name} {count:,}" for name, count in self.filtered.items())
+            raise NotAvailableError(f"no variant was tested; tests left out: {why}.")
+        beta, se = self.beta[tested], self.se[tested]
+        return Effects(
+            np.where(np.isfinite(se), beta, np.nan),
+            np.where(np.isfinite(se), se, np.nan),
+            self.V0,
+            self.variants[tested],
+            self.traits,
+            self.provenance,
+        )
+
+    def to_table(self) -> "DataFrame":
+        """Return one row per variant, with ``beta.<trait>``, ``se.``, ``log10p.`` and ``n.``."""
+        import polars as pl
+
+        columns: dict[str, Any] = {name: getattr(self, name) for name in VARIANT_COLUMNS}
+        columns["eaf"] = self.frequency
+        for number, trait in enumerate(self.traits):
+            for name in ("beta", "se", "log10p", "n"):
+                columns[f"{name}.{trait}"] = getattr(self, name)[:, number]
+        return pl.DataFrame(columns)
+
+    def write_parquet(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write `to_table` as a parquet file."""
+        from plait.io import replace_file
+
+        with replace_file(path, overwrite) as temporary:
+            self.to_table().write_parquet(temporary, compression="zstd")

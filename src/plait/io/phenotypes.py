@@ -1,0 +1,207 @@
+"""Tables of phenotypes and covariates: one row per sample, a column with its name.
+
+The column of names is the first of `ID_COLUMNS` that occurs, else the first column; a family column
+``FID`` in front of it is left out unless names repeat without it. Missing values are written as in
+`MISSING`; -9 is missing too, but only in columns without any other negative value. Nothing of this
+is silent: what was decided is logged.
+"""
+
+import gzip
+import logging
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.data.phenotypes import SampleTable
+from plait.errors import FileFormatError, LabelError
+
+if TYPE_CHECKING:
+    from polars import DataFrame, Series
+
+ID_COLUMNS = (
+    "IID", "#IID", "ID", "id", "sample", "sample_id", "taxa", "Taxa", "genotype", "Genotype",
+    "accession",
+)  # fmt: skip
+FAMILY_COLUMNS = ("#FID", "FID")
+MISSING = ("", "NA", "NaN", "nan", ".", "null")
+
+_log = logging.getLogger("plait.io")
+
+
+def read_phenotypes(
+    path: str | os.PathLike[str], traits: Sequence[str] | None = None
+) -> SampleTable:
+    """Read traits of samples.
+
+    Parameters
+    ----------
+    path : path
+        A table with a header, delimited by tabs, commas or blanks (also .gz), or parquet.
+    traits : sequence of str, optional
+        Columns to read, in this order. Default every column but those that name samples.
+
+    Returns
+    -------
+    SampleTable
+
+    Raises
+    ------
+    FileFormatError
+        A trait has text that is not a number; the message names the sample and the text.
+    LabelError
+        There is no such column.
+    DuplicateSampleError
+        A sample occurs twice.
+    """
+    samples, frame = _read(Path(path), traits)
+    columns = [_numbers(Path(path), frame[name], samples) for name in frame.columns]
+    return SampleTable(np.array(samples), tuple(frame.columns), _table(columns, len(samples)))
+
+
+def read_covariates(
+    path: str | os.PathLike[str],
+    names: Sequence[str] | None = None,
+    categorical: Sequence[str] = (),
+) -> SampleTable:
+    """Read covariates of samples; text becomes indicators of its values.
+
+    Parameters
+    ----------
+    path : path
+        As in `read_phenotypes`.
+    names : sequence of str, optional
+        Columns to read. Default every column but those that name samples.
+    categorical : sequence of str
+        Columns whose numbers are names of groups (batches, say).
+
+    Returns
+    -------
+    SampleTable
+        Of a text column one indicator ``column=value`` for every value but the most frequent one.
+
+    Raises
+    ------
+    LabelError, DuplicateSampleError
+        As in `read_phenotypes`.
+    """
+    samples, frame = _read(Path(path), names)
+    unknown = sorted(set(categorical) - set(frame.columns))
+    if unknown:
+        raise LabelError(f"{path}: there is no column {unknown[0]!r} to take as categorical.")
+    labels: list[str] = []
+    columns: list[NDArray[np.float64]] = []
+    for name in frame.columns:
+        text = frame[name]
+        if name in categorical or _first_text(text) is not None:
+            made, values = _indicators(text)
+            labels += made
+            columns += values
+        else:
+            labels.append(name)
+            columns.append(_numbers(Path(path), text, samples))
+    return SampleTable(np.array(samples), tuple(labels), _table(columns, len(samples)))
+
+
+def is_binary(values: NDArray[np.float64]) -> bool:
+    """Tell whether a trait is of cases and controls: 0 and 1, or 1 (control) and 2 (case)."""
+    found = np.unique(values[~np.isnan(values)])
+    return len(found) == 2 and tuple(found.tolist()) in ((0.0, 1.0), (1.0, 2.0))
+
+
+def _read(path: Path, wanted: Sequence[str] | None) -> tuple[list[str], "DataFrame"]:
+    """Return the names of the samples, and the wanted columns as text."""
+    frame = _read_text(path)
+    header = frame.columns
+    sample = next((name for name in ID_COLUMNS if name in header), header[0])
+    family = next((name for name in FAMILY_COLUMNS if name in header and name != sample), None)
+    others = [name for name in header if name not in (sample, family)]
+    if wanted is not None:
+        unknown = [name for name in wanted if name not in others]
+        if unknown:
+            raise LabelError(
+                f"{path}: there is no column {unknown[0]!r}; there are {', '.join(others[:10])}"
+                f"{', ...' if len(others) > 10 else ''}."
+            )
+        others = list(wanted)
+    names = frame[sample].fill_null("").to_list()
+    if family is not None and len(set(names)) < len(names):
+        families = frame[family].fill_null("").to_list()
+        names = [f"{first}:{second}" for first, second in zip(families, names, strict=True)]
+    _log.info("%s: %d samples named by column %r", path, len(names), sample)
+    return names, frame.select(others)
+
+
+def _read_text(path: Path) -> "DataFrame":
+    import polars as pl
+
+    try:
+        if path.suffix == ".parquet":
+            return pl.read_parquet(path).cast(pl.String)
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        first = data.split(b"\n", 1)[0]
+        delimiter = next((mark for mark in (b"\t", b",", b";") if mark in first), b" ")
+        if delimiter == b" ":
+            data = re.sub(rb"[ \t\r]+(?=\n|$)|^[ \t]+", b"", data, flags=re.MULTILINE)
+            data = re.sub(rb"[ \t]+", b" ", data)
+        return pl.read_csv(
+            data, separator=delimiter.decode(), infer_schema=False, null_values=list(MISSING)
+        )
+    except FileNotFoundError:
+        raise FileFormatError(f"{path}: there is no such file.") from None
+    except (OSError, EOFError, pl.exceptions.PolarsError) as error:
+        raise FileFormatError(f"{path} is not a readable table ({error}).") from None
+
+
+def _first_text(column: "Series") -> int | None:
+    """Return the first row with text that is not a number."""
+    import polars as pl
+
+    bad = (column.cast(pl.Float64, strict=False).is_null() & column.is_not_null()).arg_true()
+    return int(bad[0]) if len(bad) else None
+
+
+def _numbers(path: Path, column: "Series", samples: list[str]) -> NDArray[np.float64]:
+    import polars as pl
+
+    row = _first_text(column)
+    if row is not None:
+        raise FileFormatError(
+            f"{path}: column {column.name!r} has {column[row]!r} for sample {samples[row]!r}; "
+            f"expected a number. Missing values are written {', '.join(MISSING[1:])} or left empty."
+        )
+    values: NDArray[np.float64] = column.cast(pl.Float64).fill_null(np.nan).to_numpy().copy()
+    negative = values[values < 0]
+    if len(negative) and (negative == -9).all():
+        values[values == -9] = np.nan
+        _log.info("%s: %d values -9 of %r are missing", path, len(negative), column.name)
+    if missing := int(np.isnan(values).sum()):
+        _log.info("%s: %r is missing for %d samples", path, column.name, missing)
+    return values
+
+
+def _indicators(column: "Series") -> tuple[list[str], list[NDArray[np.float64]]]:
+    text = column.to_list()
+    seen = [value for value in text if value is not None]
+    values = sorted(set(seen))
+    if not values:
+        return [], []
+    common = max(values, key=seen.count)
+    missing = np.array([value is None for value in text])
+    labels, columns = [], []
+    for value in values:
+        if value != common:
+            indicator = np.array([float(other == value) for other in text])
+            indicator[missing] = np.nan
+            labels.append(f"{column.name}={value}")
+            columns.append(indicator)
+    _log.info("%r has %d groups; %r is the base", column.name, len(values), common)
+    return labels, columns
+
+
+def _table(columns: list[NDArray[np.float64]], n_samples: int) -> NDArray[np.float64]:
+    return np.column_stack(columns) if columns else np.empty((n_samples, 0))

@@ -1,0 +1,56 @@
+"""Genotypes in memory, and the regressions that the scan must reproduce."""
+
+import numpy as np
+from scipy import stats
+
+from plait.data.genotype_kernels import select_samples
+from plait.data.genotypes import GenotypeSource, as_floats, pack
+from plait.data.variants import VariantTable
+
+
+class InMemory(GenotypeSource):
+    """Hard calls (variants, samples) in an array."""
+
+    def __init__(self, calls, samples=None, chromosomes=None):
+        self.calls = np.asarray(calls, dtype=np.int8)
+        count, width = self.calls.shape
+        names = [f"s{i}" for i in range(width)] if samples is None else samples
+        self.samples = np.array(names, dtype=np.str_)
+        chromosomes = ["1"] * count if chromosomes is None else chromosomes
+        self._variants = VariantTable.of(
+            chromosomes, np.arange(1, count + 1), ["A"] * count, ["G"] * count
+        )
+
+    @property
+    def n_variants(self):
+        return len(self.calls)
+
+    @property
+    def variants(self):
+        return self._variants
+
+    def read(self, variants=slice(None), samples=None, dtype=np.float32):
+        calls = self.calls[variants]
+        return as_floats(calls if samples is None else calls[:, samples], dtype)
+
+    def read_packed(self, variants, samples=None):
+        packed = pack(self.calls[variants])
+        return packed if samples is None else select_samples(packed, samples)
+
+
+def draw_calls(random, n_variants, n_samples, missing=0.0):
+    frequency = random.uniform(0.1, 0.9, (n_variants, 1))
+    calls = random.binomial(2, frequency, (n_variants, n_samples)).astype(np.int8)
+    calls[random.random(calls.shape) < missing] = -1
+    return calls
+
+
+def least_squares(genotype, y, covariates):
+    """Slope, error and log10 p of one variant by an ordinary regression."""
+    X = np.column_stack([np.ones(len(y)), covariates, genotype])
+    inverse = np.linalg.inv(X.T @ X)
+    slope = inverse @ X.T @ y
+    df = len(y) - X.shape[1]
+    error = np.sqrt(np.sum((y - X @ slope) ** 2) / df * inverse[-1, -1])
+    log_p = np.log(2) + stats.t.logsf(abs(slope[-1] / error), df)
+    return slope[-1], error, log_p / np.log(10)
