@@ -1,7 +1,21 @@
 """Association scan: from genotypes and phenotypes to effects."""
 
+from plait.gwas.linkage import Clumps, clump, ld_prune
 from plait.gwas.model import scan
+from plait.gwas.plots import plot_manhattan, plot_qq
 from plait.gwas.quality import VariantFilter
+from plait.gwas.relationship import Relationships, relationship_matrix
 from plait.gwas.results import AssociationResult
 
-__all__ = ["AssociationResult", "VariantFilter", "scan"]
+__all__ = [
+    "AssociationResult",
+    "Clumps",
+    "Relationships",
+    "VariantFilter",
+    "clump",
+    "ld_prune",
+    "plot_manhattan",
+    "plot_qq",
+    "relationship_matrix",
+    "scan",
+]

@@ -163,3 +163,25 @@ def _solve(factor, b, out):  # type: ignore[no-untyped-def]
         for k in range(i):
             total -= factor[i, k] * out[k]
         out[i] = total / factor[i, i]
+
+
+@njit(nogil=True, cache=True)
+def prune_block(squares, numbers, first, frequencies, alive, n_old, limit):  # type: ignore[no-untyped-def]
+    """Clear ``alive`` of variants that correlate with a commoner one of their window.
+
+    ``numbers`` are the kept variants before the block (``n_old``) and those of the block, whose
+    squared correlations with all of them are ``squares`` (block, all). The window of variant b of
+    the block begins at the variant number ``first[b]``.
+    """
+    for b in range(squares.shape[0]):
+        own = n_old + b
+        if not alive[own]:
+            continue
+        for other in range(own):
+            if not alive[other] or numbers[other] < first[b] or squares[b, other] <= limit:
+                continue
+            if frequencies[own] > frequencies[other]:
+                alive[other] = False
+            else:
+                alive[own] = False
+                break

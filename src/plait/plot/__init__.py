@@ -5,10 +5,21 @@ imported when the first picture is drawn.
 """
 
 from plait.plot.forest import forest
+from plait.plot.manhattan import manhattan
 from plait.plot.patterns import patterns
+from plait.plot.qq import qq
 from plait.plot.sharing import sharing
 from plait.plot.shrinkage import shrinkage
 from plait.plot.style import save_figure
 from plait.plot.weights import weights
 
-__all__ = ["forest", "patterns", "save_figure", "sharing", "shrinkage", "weights"]
+__all__ = [
+    "forest",
+    "manhattan",
+    "patterns",
+    "qq",
+    "save_figure",
+    "sharing",
+    "shrinkage",
+    "weights",
+]

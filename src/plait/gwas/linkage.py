@@ -1,0 +1,196 @@
+"""Linkage disequilibrium: thinning variants, and one variant for each signal."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from plait.data.genotypes import GenotypeSource
+from plait.errors import OptionError, ShapeError
+from plait.execution.progress import stage
+from plait.execution.threads import single_threaded_blas
+
+Indices = NDArray[np.intp]
+Single = NDArray[np.float32]
+
+_BLOCK = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Clumps:
+    """Groups of variants that share a signal.
+
+    Attributes
+    ----------
+    index : (C,) int array
+        The surest variant of each group, the surest first.
+    members : list of int arrays
+        The other variants of each group, ascending.
+    """
+
+    index: Indices
+    members: list[Indices]
+
+
+def ld_prune(
+    genotypes: GenotypeSource,
+    *,
+    r2: float = 0.2,
+    window_kb: float = 1000.0,
+    window_variants: int | None = None,
+    min_frequency: float = 0.0,
+    samples: NDArray[np.integer] | None = None,
+) -> Indices:
+    """Choose variants of which no two nearby ones are correlated.
+
+    Parameters
+    ----------
+    genotypes : GenotypeSource
+        Positions ascend inside every chromosome.
+    r2 : float
+        Largest squared correlation of two variants that are both kept.
+    window_kb : float
+        Distance up to which variants are compared, in thousands of bases.
+    window_variants : int, optional
+        Compare with this many preceding variants instead.
+    min_frequency : float
+        Variants whose rarer allele is rarer are left out; monomorphic ones always are.
+    samples : integers, optional
+        Numbers of the samples to use. Default all.
+
+    Returns
+    -------
+    (kept,) int array
+        Numbers of variants, ascending.
+
+    Notes
+    -----
+    Greedy along the chromosome: of two variants with a larger r2 the one with the rarer allele
+    goes (the later one of a tie), as in PLINK's ``--indep-pairwise``. Missing genotypes count as
+    the mean. Cost: 2 N flops for every variant and kept variant of its window.
+    """
+    if not 0 < r2 <= 1:
+        raise OptionError(f"r2 is {r2}; give a number above 0, at most 1.")
+    from plait.gwas.kernels import prune_block
+
+    kept: list[Indices] = []
+    pos = genotypes.variants.pos
+    with single_threaded_blas(), stage("pruning", genotypes.n_variants) as advance:
+        for _, run in genotypes.variants.chromosomes:
+            numbers: Indices = np.empty(0, dtype=np.intp)
+            rows: Single = np.empty((0, 0), dtype=np.float32)
+            minor: NDArray[np.float64] = np.empty(0)
+            for start in range(run.start, run.stop, _BLOCK):
+                block = np.arange(start, min(start + _BLOCK, run.stop))
+                new, frequency = standardised(genotypes, slice(start, int(block[-1]) + 1), samples)
+                usable = (frequency > 0) & (frequency >= min_frequency)
+                if window_variants is None:
+                    first = np.searchsorted(pos[run], pos[block] - 1000 * window_kb) + run.start
+                else:
+                    first = np.maximum(block - window_variants, run.start)
+                near = numbers >= first[0]
+                kept.append(numbers[~near])
+                numbers, minor = numbers[near], minor[near]
+                rows = rows[near] if len(numbers) else new[:0]
+                everyone = np.concatenate([numbers, block])
+                stacked = np.concatenate([rows, new])
+                squares = (new @ stacked.T) ** 2
+                alive = np.concatenate([np.ones(len(numbers), dtype=np.bool_), usable])
+                frequencies = np.concatenate([minor, frequency])
+                prune_block(squares, everyone, first, frequencies, alive, len(numbers), r2)
+                numbers, rows, minor = everyone[alive], stacked[alive], frequencies[alive]
+                advance(len(block))
+            kept.append(numbers)
+    return np.concatenate(kept) if kept else np.empty(0, dtype=np.intp)
+
+
+def clump(
+    genotypes: GenotypeSource,
+    log10p: ArrayLike,
+    *,
+    r2: float = 0.1,
+    window_kb: float = 250.0,
+    p_index: float = 1e-4,
+    p_member: float = 1e-2,
+    samples: NDArray[np.integer] | None = None,
+) -> Clumps:
+    """Find one variant for each signal: the surest, with the variants correlated with it.
+
+    Parameters
+    ----------
+    genotypes : GenotypeSource
+    log10p : (M,) array
+        log10 of p-values; NaN where a variant was not tested.
+    r2 : float
+        Squared correlation from which a variant belongs to a surer one.
+    window_kb : float
+        Distance up to which it does.
+    p_index, p_member : float
+        Largest p-value of the surest variant of a group, and of its other members.
+    samples : integers, optional
+
+    Returns
+    -------
+    Clumps
+
+    Notes
+    -----
+    Greedy by p-value, ties in the order of the file. A variant belongs to one group.
+    """
+    values = np.asarray(log10p, dtype=np.float64)
+    if values.shape != (genotypes.n_variants,):
+        raise ShapeError(
+            f"log10p has shape {values.shape}; expected one value for each of "
+            f"{genotypes.n_variants} variants."
+        )
+    if not 0 < p_index <= p_member <= 1:
+        raise OptionError(
+            f"p_index is {p_index} and p_member {p_member}; give 0 < p_index <= p_member."
+        )
+    variants = genotypes.variants
+    chromosome = np.zeros(len(variants), dtype=np.intp)
+    for number, (_, run) in enumerate(variants.chromosomes):
+        chromosome[run] = number
+    candidates = np.flatnonzero(values <= np.log10(p_member))
+    free = np.zeros(len(values), dtype=bool)
+    free[candidates] = True
+    index, members = [], []
+    order = candidates[np.argsort(values[candidates], kind="stable")]
+    for variant in order[values[order] <= np.log10(p_index)]:
+        if not free[variant]:
+            continue
+        near = np.flatnonzero(free & (chromosome == chromosome[variant]))
+        near = near[np.abs(variants.pos[near] - variants.pos[variant]) <= 1000 * window_kb]
+        rows, _ = standardised(genotypes, near, samples)
+        own = int(np.searchsorted(near, variant))
+        together = near[(rows @ rows[own]) ** 2 >= r2]
+        together = together[together != variant]
+        free[variant] = False
+        free[together] = False
+        index.append(int(variant))
+        members.append(together)
+    return Clumps(np.array(index, dtype=np.intp), members)
+
+
+def standardised(
+    genotypes: GenotypeSource,
+    variants: "slice | Indices",
+    samples: NDArray[np.integer] | None = None,
+) -> tuple[Single, NDArray[np.float64]]:
+    """Return genotypes as rows of mean 0 and length 1, and the frequency of the rarer allele.
+
+    Monomorphic variants are rows of zeros with a frequency of 0.
+    """
+    rows = genotypes.read(variants, samples, np.float32)
+    missing = np.isnan(rows)
+    called = np.maximum((~missing).sum(axis=1), 1)
+    mean = np.where(missing, 0, rows).sum(axis=1, dtype=np.float64) / called
+    rows -= mean[:, None].astype(np.float32)
+    rows[missing] = 0
+    length = np.sqrt((rows**2).sum(axis=1, dtype=np.float64))
+    constant = length <= 1e-6 * np.sqrt(rows.shape[1])
+    rows /= np.where(constant, 1, length)[:, None].astype(np.float32)
+    rows[constant] = 0
+    frequency = mean / genotypes.ploidy
+    minor = np.where(constant, 0.0, np.minimum(frequency, 1 - frequency))
+    return rows, minor

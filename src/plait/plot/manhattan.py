@@ -1,0 +1,176 @@
+"""Manhattan plot: how sure each association is, along the genome."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from plait.errors import OptionError, ShapeError
+from plait.plot.style import BLUE, VERMILION, axes_for, styled, write_caption
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CAPTION = (
+    "Each point is a variant: its place in the genome and -log10 of its p-value; higher is surer. "
+    "Points above the dashed line pass genome-wide significance (p < 5e-8). A true signal is a "
+    "column of points (neighbours inherited together); a single high point deserves distrust."
+)
+GENOME_WIDE = -np.log10(5e-8)
+_SHADES = ("#33658A", "#86BBD8")
+_ALWAYS = 3.0
+_MOST = 20_000
+_BINS = (600, 60)
+
+
+def manhattan(
+    chrom: Sequence[str] | NDArray[np.str_],
+    pos: ArrayLike,
+    log10p: ArrayLike,
+    *,
+    labels: Sequence[str] | None = None,
+    line: float | None = GENOME_WIDE,
+    name_peaks: int = 5,
+    title: str | None = None,
+    caption: bool = False,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw ``-log10 p`` along the genome, chromosomes side by side.
+
+    Parameters
+    ----------
+    chrom : (M,) sequence of str
+        Chromosomes, drawn in the order in which they occur.
+    pos : (M,) array
+        Positions; variants without one (all 0) are drawn in their order.
+    log10p : (M,) array
+        log10 of p-values; NaN is left out.
+    labels : (M,) sequence of str, optional
+        Names of variants, for the peaks.
+    line : float, optional
+        Height of the dashed line; None draws none.
+    name_peaks : int
+        How many peaks above the line get their name.
+    title : str, optional
+    caption : bool
+        Write below the figure how to read it.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Notes
+    -----
+    All points above 3 are drawn, and of the others at most 20,000, evenly over the picture.
+    """
+    names = np.asarray(chrom, dtype=np.str_)
+    heights = -np.asarray(log10p, dtype=np.float64)
+    places = np.asarray(pos, dtype=np.float64)
+    if not len(names) == len(heights) == len(places):
+        raise ShapeError(
+            f"chrom, pos and log10p have {len(names)}, {len(places)} and {len(heights)} entries."
+        )
+    if name_peaks < 0:
+        raise OptionError(f"name_peaks is {name_peaks}; it cannot be negative.")
+    across, ticks, number = _along_genome(names, places)
+    shown = thinned(across, heights)
+    with styled() as plt:
+        ax = axes_for(plt, ax, 8.0, 2.8)
+        for parity, shade in enumerate(_SHADES):
+            part = shown[number[shown] % 2 == parity]
+            ax.scatter(across[part], heights[part], s=5, color=shade, linewidths=0, rasterized=True)
+        top = max(float(np.nanmax(heights, initial=1.0)), 1.0) * 1.12
+        if line is not None:
+            ax.axhline(line, color=VERMILION, linewidth=0.8, linestyle="--")
+            top = max(top, 1.1 * line)
+            for peak in _peaks(across, heights, line, name_peaks if labels is not None else 0):
+                ax.annotate(
+                    str(labels[peak]) if labels is not None else "",
+                    (across[peak], heights[peak]), (0, 4), textcoords="offset points",
+                    ha="center", fontsize=7, color=BLUE,
+                )  # fmt: skip
+        ax.set_ylim(0, top)
+        ax.margins(x=0.01)
+        ax.set_xticks([place for _, place in ticks], [name for name, _ in ticks])
+        ax.tick_params(axis="x", length=0, labelsize=7 if len(ticks) > 12 else 8)
+        ax.set_xlabel("chromosome")
+        ax.set_ylabel("$-\\log_{10} p$")
+        if title is not None:
+            ax.set_title(title)
+        if caption:
+            write_caption(ax, CAPTION)
+    return ax
+
+
+def thinned(
+    x: NDArray[np.float64], heights: NDArray[np.float64], most: int = _MOST
+) -> NDArray[np.intp]:
+    """Return the points to draw: all above 3, and of the others at most ``most``.
+
+    The others are thinned where they crowd: the same number from every cell of a grid.
+    """
+    known = np.flatnonzero(np.isfinite(heights))
+    low = known[heights[known] <= _ALWAYS]
+    high = known[heights[known] > _ALWAYS]
+    if len(low) > most:
+        columns = np.floor(_BINS[0] * _share(x[low]))
+        rows = np.floor(_BINS[1] * heights[low] / _ALWAYS)
+        cell = columns * (_BINS[1] + 1) + rows
+        order = np.argsort(cell, kind="stable")
+        starts = np.flatnonzero(np.diff(cell[order], prepend=-1.0))
+        rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+        # The largest number per cell that fits.
+        depths = np.bincount(rank.astype(np.intp))
+        depth = max(int((np.cumsum(depths) <= most).sum()), 1)
+        low = low[np.sort(order[rank < depth])][:most]
+    return np.sort(np.concatenate([low, high]))
+
+
+def _share(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    low, high = float(x.min()), float(x.max())
+    result: NDArray[np.float64] = (x - low) / (high - low) if high > low else np.zeros(len(x))
+    return np.minimum(result, 1 - 1e-9)
+
+
+def _along_genome(
+    names: NDArray[np.str_], places: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], list[tuple[str, float]], NDArray[np.intp]]:
+    """Return places with chromosomes one after another, where to name them, and their numbers."""
+    found, first, number = np.unique(names, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(order), dtype=np.intp)
+    rank[order] = np.arange(len(order))
+    number = rank[number]
+    across, ticks, start = np.empty(len(places)), [], 0.0
+    gap = 0.0
+    lengths = []
+    for k in range(len(order)):
+        here = np.flatnonzero(number == k)
+        local = places[here] - places[here].min()
+        if local.max() == 0:
+            local = np.arange(len(here), dtype=np.float64)
+        across[here] = local
+        lengths.append(float(local.max()))
+    gap = 0.01 * sum(lengths)
+    for k, length in enumerate(lengths):
+        across[number == k] += start
+        ticks.append((str(found[order[k]]), start + length / 2))
+        start += length + gap
+    return across, ticks, number
+
+
+def _peaks(
+    across: NDArray[np.float64], heights: NDArray[np.float64], line: float, count: int
+) -> list[int]:
+    """Return the highest points above the line that are apart from one another."""
+    above = np.flatnonzero(np.nan_to_num(heights, nan=-1.0) > line)
+    span = 0.03 * (float(across.max()) - float(across.min()))
+    peaks: list[int] = []
+    for point in above[np.argsort(-heights[above], kind="stable")]:
+        if len(peaks) == count:
+            break
+        if all(abs(across[point] - across[other]) > span for other in peaks):
+            peaks.append(int(point))
+    return peaks

@@ -1,0 +1,100 @@
+"""Quantile-quantile plot: whether small p-values are more frequent than chance makes them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from plait.errors import ShapeError
+from plait.plot.manhattan import thinned
+from plait.plot.style import BLUE, GREY, VERMILION, axes_for, check_labels, styled, write_caption
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CAPTION = (
+    "Observed p-values against those that chance alone would give, both as -log10. Grey: where 95% "
+    "of them lie without any effect. Points that leave the band only at the right are signals; "
+    "points above it from the start mean that something inflates all of them (relatedness, "
+    "population structure). lambda is the ratio of the medians, 1 when nothing does."
+)
+_COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
+_BAND_POINTS = 300
+
+
+def qq(
+    log10p: ArrayLike,
+    labels: Sequence[str] | None = None,
+    *,
+    title: str | None = None,
+    caption: bool = False,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw observed against expected ``-log10 p``, one colour per trait.
+
+    Parameters
+    ----------
+    log10p : (M,) or (M, T) array
+        log10 of p-values; NaN is left out.
+    labels : (T,) sequence of str, optional
+        Names of the traits.
+    title : str, optional
+    caption : bool
+        Write below the figure how to read it.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    columns = np.asarray(log10p, dtype=np.float64)
+    columns = columns[:, None] if columns.ndim == 1 else columns
+    if columns.ndim != 2 or not np.isfinite(columns).any():
+        raise ShapeError(f"log10p has shape {columns.shape} and must hold some p-values.")
+    names = check_labels(labels, columns.shape[1], "traits") if labels is not None else None
+    with styled() as plt:
+        ax = axes_for(plt, ax, 3.6, 3.6)
+        counts = np.isfinite(columns).sum(axis=0)
+        _draw_band(ax, int(counts.max()))
+        for t in range(columns.shape[1]):
+            observed = np.sort(-columns[np.isfinite(columns[:, t]), t])[::-1]
+            if not len(observed):
+                continue
+            expected = -np.log10((np.arange(len(observed)) + 0.5) / len(observed))
+            shown = thinned(expected, observed, 2000)
+            text = f"lambda {genomic_inflation(-observed):.2f}"
+            ax.scatter(
+                expected[shown], observed[shown], s=6, linewidths=0, rasterized=True,
+                color=_COLOURS[t % len(_COLOURS)],
+                label=text if names is None else f"{names[t]}, {text}",
+            )  # fmt: skip
+        ax.set_xlim(0)
+        ax.set_ylim(0)
+        ax.set_xlabel("expected $-\\log_{10} p$")
+        ax.set_ylabel("observed $-\\log_{10} p$")
+        ax.legend(loc="upper left", handletextpad=0.2, markerscale=2)
+        if title is not None:
+            ax.set_title(title)
+        if caption:
+            write_caption(ax, CAPTION)
+    return ax
+
+
+def genomic_inflation(log10p: NDArray[np.float64]) -> float:
+    """Return the median chi-square of p-values over that without any effect."""
+    from scipy.special import ndtri_exp
+
+    middle = float(np.median(log10p)) * np.log(10) - np.log(2)
+    return float(ndtri_exp(middle) ** 2 / ndtri_exp(np.log(0.25)) ** 2)
+
+
+def _draw_band(ax: "Axes", count: int) -> None:
+    """Draw the diagonal, and the 2.5 and 97.5 % points of the order statistics of uniforms."""
+    from scipy.stats import beta
+
+    ranks = np.unique(np.round(np.geomspace(1, count, _BAND_POINTS)))
+    expected = -np.log10((ranks - 0.5) / count)
+    low, high = (-np.log10(beta.ppf(q, ranks, count - ranks + 1)) for q in (0.975, 0.025))
+    ax.fill_between(expected, low, high, color=GREY, alpha=0.3, linewidth=0)
+    ax.plot([0, expected[0]], [0, expected[0]], color=GREY, linewidth=0.8)
