@@ -11,7 +11,16 @@ import math
 import numpy as np
 from numba import njit
 
-_LOG_2PI = math.log(2.0 * math.pi)
+from plait.mash.lane_kernels import LANES
+from plait.mash.row_batch_kernels import load_rows, new_batch
+from plait.mash.row_likelihood_kernels import fill_base, fill_levels, fill_line, new_likelihood_work
+from plait.mash.row_posterior_kernels import (
+    add_base,
+    finish,
+    new_posterior_work,
+    new_totals,
+)
+
 _SQRT_HALF = math.sqrt(0.5)
 _NEGLIGIBLE = 1e-14
 _ROUNDING = 1e-13
@@ -57,75 +66,6 @@ def whiten(chol, m, diagonal, vector, index, out):  # type: ignore[no-untyped-de
 
 
 @njit(nogil=True, cache=True)
-def _tridiagonalise(a, size, v, off, w, p):  # type: ignore[no-untyped-def]
-    """Reduce a symmetric matrix to tridiagonal form by reflections, rotating ``v`` along.
-
-    The diagonal stays in ``a``, the off-diagonal goes to ``off`` (Golub and Van Loan, 8.3.1).
-    """
-    for k in range(size - 2):
-        norm2 = 0.0
-        for i in range(k + 2, size):
-            norm2 += a[i, k] * a[i, k]
-        head = a[k + 1, k]
-        if norm2 == 0.0:
-            off[k] = head
-            continue
-        length = math.sqrt(norm2 + head * head)
-        alpha = -length if head > 0 else length
-        w[k + 1] = head - alpha
-        for i in range(k + 2, size):
-            w[i] = a[i, k]
-        beta = 2.0 / (norm2 + w[k + 1] * w[k + 1])
-        dot_v = 0.0
-        dot_p = 0.0
-        for i in range(k + 1, size):
-            total = 0.0
-            for j in range(k + 1, size):
-                total += a[i, j] * w[j]
-            p[i] = beta * total
-            dot_p += w[i] * p[i]
-            dot_v += w[i] * v[i]
-        half = 0.5 * beta * dot_p
-        for i in range(k + 1, size):
-            p[i] -= half * w[i]
-            v[i] -= beta * dot_v * w[i]
-        for i in range(k + 1, size):
-            wi = w[i]
-            pi = p[i]
-            for j in range(k + 1, size):
-                a[i, j] -= wi * p[j] + pi * w[j]
-        off[k] = alpha
-    if size > 1:
-        off[size - 2] = a[size - 1, size - 2]
-
-
-@njit(nogil=True, cache=True)
-def _grid_forms(a, size, v, off, scales, first, last, log_det, quad, pivot, carry):  # type: ignore[no-untyped-def]
-    """For every scale s: ``log det(I + s A)`` and ``v^T (I + s A)^{-1} v`` of a tridiagonal A.
-
-    Every pivot is at least 1 because A is positive semi-definite.
-    """
-    count = last - first
-    for g in range(count):
-        s = scales[first + g]
-        pivot[g] = 1.0 + s * a[0, 0]
-        carry[g] = v[0]
-        log_det[g] = 0.0
-        quad[g] = v[0] * v[0] / pivot[g]
-    for i in range(1, size):
-        for g in range(count):
-            s = scales[first + g]
-            previous = pivot[g]
-            ratio = s * off[i - 1] / previous
-            log_det[g] += math.log(previous)
-            pivot[g] = max(1.0 + s * a[i, i] - ratio * s * off[i - 1], 1.0)
-            carry[g] = v[i] - ratio * carry[g]
-            quad[g] += carry[g] * carry[g] / pivot[g]
-    for g in range(count):
-        log_det[g] += math.log(pivot[g])
-
-
-@njit(nogil=True, cache=True)
 def _project(factors, start, rank, chol, m, diagonal, index, out):  # type: ignore[no-untyped-def]
     """Fill ``out[:rank, :m]`` with the rows of ``N^T``."""
     for c in range(rank):
@@ -133,105 +73,37 @@ def _project(factors, start, rank, chol, m, diagonal, index, out):  # type: igno
 
 
 @njit(nogil=True, cache=True)
-def row_log_likelihoods(  # type: ignore[no-untyped-def]
-    bhat, sigma, observed, factors, offsets, bases, pointers, scales, positions, null_position, out
-):
-    """Log-likelihood of every row under the planned components, per-row error covariances.
+def row_log_likelihoods(errors, rows, diagonal, factors, products, offsets, plan, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` (components, all rows) at some rows, each with its own error covariance.
 
-    ``out`` (components, rows). Components ``pointers[b]:pointers[b+1]`` belong to ``bases[b]``; one
-    tridiagonal reduction (or one inner product at rank 1) serves all of them. Returns the first row
-    whose error covariance is not positive definite, or -1.
+    ``errors`` are effects, error covariances, which have to be all ``diagonal`` or none, and
+    observed cells. With ``plan = (bases, pointers, scales, positions, null_position)``, the
+    components ``pointers[b]:pointers[b+1]`` belong to ``bases[b]``. ``products`` are the base
+    matrices ``F F^T``; widths of factors and products are padded to whole tiles. Returns the first
+    row whose error covariance is not positive definite, or -1.
     """
-    n, width = bhat.shape
-    largest = scales.shape[0] + 1
-    chol, a, projected = (
-        np.zeros((width, width)),
-        np.zeros((width, width)),
-        np.zeros((width, width)),
-    )
-    y, v, w, p, off = (
-        np.zeros(width),
-        np.zeros(width),
-        np.zeros(width),
-        np.zeros(width),
-        np.zeros(width),
-    )
-    log_det, quad, pivot, carry = (
-        np.zeros(largest),
-        np.zeros(largest),
-        np.zeros(largest),
-        np.zeros(largest),
-    )
-    index = np.zeros(width, dtype=np.int64)
-    for j in range(n):
-        m, diagonal, positive = factor_errors(sigma[j], observed[j], index, chol)
-        if not positive:
-            return j
-        whiten(chol, m, diagonal, bhat[j], index, y)
-        base = -0.5 * m * _LOG_2PI
-        yy = 0.0
-        for i in range(m):
-            base -= math.log(chol[i, i])
-            yy += y[i] * y[i]
+    bhat, sigma, observed = errors
+    bases, pointers, scales, positions, null_position = plan
+    width = bhat.shape[1]
+    batch, work = new_batch(width), new_likelihood_work(width, scales.shape[0])
+    for start in range(0, rows.shape[0], LANES):
+        chosen = rows[start : start + LANES]
+        failed = load_rows(batch, bhat, sigma, observed, chosen, diagonal)
+        if failed >= 0:
+            return failed
+        fill_levels(batch, work)
         if null_position >= 0:
-            out[null_position, j] = base - 0.5 * yy
+            for lane in range(chosen.shape[0]):
+                out[null_position, chosen[lane]] = work.level[lane] - 0.5 * work.square[lane]
         for b in range(bases.shape[0]):
             k = bases[b]
-            start, rank = offsets[k], offsets[k + 1] - offsets[k]
-            first, last = pointers[b], pointers[b + 1]
-            _project(factors, start, rank, chol, m, diagonal, index, projected)
-            if rank == 1 or m == 1:
-                length2, inner = 0.0, 0.0
-                for c in range(rank):
-                    for i in range(m):
-                        length2 += projected[c, i] * projected[c, i]
-                if rank == 1:
-                    for i in range(m):
-                        inner += projected[0, i] * y[i]
-                    along = inner * inner / length2 if length2 > 0.0 else 0.0
-                else:
-                    along = yy
-                across = max(yy - along, 0.0)
-                for c in range(first, last):
-                    denominator = 1.0 + scales[c] * length2
-                    out[positions[c], j] = base - 0.5 * (
-                        across + along / denominator + math.log(denominator)
-                    )
-                continue
-            if m == 0 or rank == 0:
-                for c in range(first, last):
-                    out[positions[c], j] = base - 0.5 * yy
-                continue
-            if rank >= m:
-                size = m
-                for i in range(m):
-                    v[i] = y[i]
-                    for e in range(i + 1):
-                        a[i, e] = 0.0
-                for c in range(rank):
-                    for i in range(m):
-                        for e in range(i + 1):
-                            a[i, e] += projected[c, i] * projected[c, e]
+            factor = factors[offsets[k] : offsets[k + 1]]
+            grid = scales[pointers[b] : pointers[b + 1]]
+            places = positions[pointers[b] : pointers[b + 1]]
+            if factor.shape[0] == 1:
+                fill_line(batch, work, factor, diagonal, grid, places, chosen, out)
             else:
-                size = rank
-                for c in range(rank):
-                    v[c] = 0.0
-                    for i in range(m):
-                        v[c] += projected[c, i] * y[i]
-                    for d in range(c + 1):
-                        total = 0.0
-                        for i in range(m):
-                            total += projected[c, i] * projected[d, i]
-                        a[c, d] = total
-            for i in range(size):
-                for e in range(i):
-                    a[e, i] = a[i, e]
-            _tridiagonalise(a, size, v, off, w, p)
-            _grid_forms(a, size, v, off, scales, first, last, log_det, quad, pivot, carry)
-            for c in range(first, last):
-                g = c - first
-                form = quad[g] if rank >= m else max(yy - scales[c] * quad[g], 0.0)
-                out[positions[c], j] = base - 0.5 * (form + log_det[g])
+                fill_base(batch, work, factor, products[k], diagonal, grid, places, chosen, out)
     return -1
 
 
@@ -437,101 +309,45 @@ def outward_factor(factors, start, rank, back, use_map, output_map, outward, ali
 
 @njit(nogil=True, cache=True)
 def row_posterior(  # type: ignore[no-untyped-def]
-    bhat,
-    sigma,
-    observed,
-    back,
-    weights,
-    first,
-    select,
-    bases,
-    scales,
-    factors,
-    offsets,
-    use_map,
-    output_map,
-    want_cov,
-    mean,
-    sd,
-    negative,
-    zeros,
-    lfsr,
-    cov,
+    errors, rows, diagonal, weights, first, groups, factors, mapped, want_cov, outputs
 ):
-    """Posterior summaries of the selected rows, each with its own error covariance."""
-    components = weights.shape[0]
-    width, size = mean.shape[1], bhat.shape[1]
-    order = np.zeros(components, dtype=np.int64)
-    ws, ms, vs = np.zeros(components), np.zeros((components, width)), np.zeros((components, width))
-    neg, pos, zero = np.zeros(width), np.zeros(width), np.zeros(width)
-    chol, projected, h = np.zeros((size, size)), np.zeros((size, size)), np.zeros((size, size))
-    y, t = np.zeros(size), np.zeros(size)
-    outward, alive = np.zeros((size, width)), np.zeros(width, dtype=np.bool_)
-    index = np.zeros(size, dtype=np.int64)
-    for j in range(bhat.shape[0]):
-        if not select[j]:
-            continue
-        m, diagonal, _ = factor_errors(sigma[j], observed[j], index, chol)
-        whiten(chol, m, diagonal, bhat[j], index, y)
-        count = _sort_components(weights, first + j, order)
-        neg[:] = 0.0
-        pos[:] = 0.0
-        zero[:] = 0.0
-        used = 0
-        smallest = 0.0
+    """Posterior summaries of some rows, each with its own error covariance.
+
+    ``errors``, ``rows`` and ``diagonal`` are as for `row_log_likelihoods`; ``weights[:, first:]``
+    belong to the rows. ``groups`` are components by base matrix (`posterior.groups_of`),
+    ``factors`` are `Components.triangular`; ``mapped`` tells whether an output map is used, the
+    map, and what takes rows of effects to its scale.
+    """
+    bhat, sigma, observed = errors
+    begins, ends, bases, pointers, scales, places = groups
+    rotated, triangular, orders = factors
+    mean, sd, negative, zeros, lfsr, cov = outputs
+    size, width = bhat.shape[1], mean.shape[1]
+    batch, totals = new_batch(size), new_totals(width)
+    work = new_posterior_work(size, width, want_cov)
+    for start in range(0, rows.shape[0], LANES):
+        chosen = rows[start : start + LANES]
+        load_rows(batch, bhat, sigma, observed, chosen, diagonal)
+        for buffer in totals:
+            buffer[:] = 0.0
         if want_cov:
-            cov[j] = 0.0
-        for c in range(count):
-            component = order[c]
-            w = weights[component, first + j]
-            k = bases[component]
-            if k >= 0 and w < _NEGLIGIBLE * smallest:
-                continue
-            ms[used] = 0.0
-            vs[used] = 0.0
-            rank = 0
-            alive[:] = False
-            if k >= 0 and scales[component] > 0.0:
-                start, rank = offsets[k], offsets[k + 1] - offsets[k]
-                scale = scales[component]
-                component_posterior(
-                    factors,
-                    start,
-                    rank,
-                    scale,
-                    chol,
-                    m,
-                    diagonal,
-                    index,
-                    y,
-                    projected,
-                    h,
-                    t,
-                )
-                outward_factor(factors, start, rank, back[j], use_map, output_map, outward, alive)
-                for q in range(width):
-                    for r in range(rank):
-                        ms[used, q] += outward[r, q] * t[r]
-                # outward <- C^{-1} outward, so that the covariance is s outward^T outward.
-                for r in range(rank):
-                    for q in range(width):
-                        total = outward[r, q]
-                        for e in range(r):
-                            total -= h[r, e] * outward[e, q]
-                        outward[r, q] = total / h[r, r]
-                        vs[used, q] += scale * outward[r, q] * outward[r, q]
-            ws[used] = w
-            smallest = _add_tails(w, ms[used], vs[used], alive, neg, pos, zero)
-            if want_cov:
-                for q in range(width):
-                    for s in range(width):
-                        total = ms[used, q] * ms[used, s]
-                        for r in range(rank):
-                            total += scales[component] * outward[r, q] * outward[r, s]
-                        cov[j, q, s] += w * total
-            used += 1
-        _summarise(j, used, ws, ms, vs, neg, pos, zero, mean, sd, negative, zeros, lfsr)
-        if want_cov:
-            for q in range(width):
-                for s in range(width):
-                    cov[j, q, s] -= mean[j, q] * mean[j, s]
+            for lane in range(chosen.shape[0]):
+                cov[chosen[lane]] = 0.0
+        for b in range(bases.shape[0]):
+            own, part = slice(begins[b], ends[b]), slice(pointers[b], pointers[b + 1])
+            order = orders[bases[b]]
+            prior = (rotated[own], triangular[own], order, scales[part], places[part])
+            add_base(
+                work,
+                batch,
+                totals,
+                prior,
+                mapped,
+                weights,
+                first,
+                chosen,
+                diagonal,
+                want_cov,
+                cov,
+            )
+        finish(totals, chosen, want_cov, mean, sd, negative, zeros, lfsr, cov)

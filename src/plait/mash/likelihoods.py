@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import qr
 
 from plait.errors import ConvergenceError, NotPositiveDefiniteError, OptionError
 from plait.execution.grains import GRAIN, Grain, map_grains
@@ -71,6 +72,52 @@ class Components:
         """All factors as rows, (total rank, R)."""
         return np.ascontiguousarray(np.concatenate([f.T for f in self.factors]))
 
+    @cached_property
+    def padded(self) -> Array:
+        """`stacked` with columns of zeros up to whole tiles of the compiled loops."""
+        return _to_tiles(self.stacked)
+
+    @cached_property
+    def products(self) -> Array:
+        """``F_k F_k^T``, with zeros up to whole tiles."""
+        matrices = [_to_tiles(factor @ factor.T) for factor in self.factors]
+        size = matrices[0].shape[1]
+        out = np.zeros((len(matrices), size, size))
+        for k, matrix in enumerate(matrices):
+            out[k, : len(matrix)] = matrix
+        return out
+
+    @cached_property
+    def triangular(self) -> tuple[Array, Array, NDArray[np.int64]]:
+        """Factors rotated so that they are upper triangular in an order of the conditions.
+
+        Returns
+        -------
+        (total rank, padded R) array
+            The rotated factors as rows.
+        (total rank, padded R) array
+            The same with the conditions in the order of each: row c ends at ``c + R - rank``.
+        (K, R) array
+            The orders.
+
+        Notes
+        -----
+        By a QR decomposition of ``F^T`` with pivoting, turned about both axes. The columns of the
+        rotated factor are graded by pivots, and apart from that well conditioned.
+        """
+        width = self.factors[0].shape[0]
+        rotated, turned, orders = [], [], []
+        for factor in self.factors:
+            root, pivots = qr(factor.T, mode="r", pivoting=True)
+            order = pivots[::-1]
+            root = root[: factor.shape[1]][::-1, ::-1]
+            turned.append(root)
+            rotated.append(np.empty_like(root))
+            rotated[-1][:, order] = root
+            orders.append(order)
+        rows, ordered = (np.concatenate(parts).reshape(-1, width) for parts in (rotated, turned))
+        return _to_tiles(rows), _to_tiles(ordered), np.array(orders, dtype=np.int64)
+
     def base_of(self, columns: Columns) -> NDArray[np.int64]:
         """Return the base matrix of each component, -1 for the null."""
         shifted = np.asarray(columns, dtype=np.int64) - int(self.usepointmass)
@@ -83,6 +130,12 @@ class Components:
         return np.where(shifted < 0, 0.0, values)
 
 
+def _to_tiles(rows: Array) -> Array:
+    from plait.mash.lane_kernels import TILE
+
+    return np.ascontiguousarray(np.pad(rows, ((0, 0), (0, -rows.shape[1] % TILE))))
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """Some components sorted by base matrix, so that work on a base matrix is done once."""
@@ -93,6 +146,11 @@ class Plan:
     positions: NDArray[np.int64]
     null_position: int
     size: int
+
+    @property
+    def arrays(self) -> tuple[Any, ...]:
+        """What the compiled loops take."""
+        return self.bases, self.pointers, self.scales, self.positions, self.null_position
 
     @classmethod
     def of(cls, components: Components, columns: Columns | None) -> "Plan":
@@ -195,7 +253,7 @@ class ErrorModel:
     def row_inputs(self, rows: Any) -> tuple[Array, Array, NDArray[np.bool_]]:
         """Effects, error covariances and observed cells of some rows, for the kernels."""
         observed = self.data.observed(rows)
-        effects = np.ascontiguousarray(self.data.Bhat[rows])
+        effects = np.array(self.data.Bhat[rows], order="C")
         if observed is None:
             observed = np.ones(effects.shape, dtype=bool)
         return effects, self.data.error_covariances(rows), np.ascontiguousarray(observed)
@@ -215,28 +273,43 @@ class ErrorModel:
     def _per_row(self, rows: NDArray[np.intp], plan: Plan) -> Array:
         from plait.mash.kernels import row_log_likelihoods
 
-        effects, sigma, observed = self.row_inputs(rows)
+        errors = self.row_inputs(rows)
         out = np.empty((plan.size, len(rows)))
         parts = self.components
-        failed = row_log_likelihoods(
-            effects,
-            sigma,
-            observed,
-            parts.stacked,
-            parts.offsets,
-            plan.bases,
-            plan.pointers,
-            plan.scales,
-            plan.positions,
-            plan.null_position,
-            out,
-        )
+        failures = [
+            row_log_likelihoods(
+                errors,
+                alike,
+                diagonal,
+                parts.padded,
+                parts.products,
+                parts.offsets,
+                plan.arrays,
+                out,
+            )
+            for alike, diagonal in alike_rows(errors, np.ones(len(rows), dtype=bool))
+        ]
+        failed = min((row for row in failures if row >= 0), default=-1)
         if failed >= 0:
             raise NotPositiveDefiniteError(
                 f"the error covariance of effect {rows[failed]} is not positive definite in "
                 "floating point: its standard errors are too small or its V too close to singular."
             )
         return out
+
+
+def alike_rows(
+    errors: tuple[Array, Array, NDArray[np.bool_]], select: NDArray[np.bool_]
+) -> Iterator[tuple[NDArray[np.intp], bool]]:
+    """Yield the selected rows with diagonal error covariances (True), and the others (False)."""
+    from plait.mash.row_batch_kernels import find_diagonal
+
+    diagonal = np.empty(len(select), dtype=bool)
+    find_diagonal(errors[1], errors[2], diagonal)
+    for kind in (True, False):
+        rows = np.flatnonzero(select & (diagonal == kind))
+        if len(rows):
+            yield rows, kind
 
 
 class RelativeLikelihoods:

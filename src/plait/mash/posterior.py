@@ -11,7 +11,7 @@ from plait.errors import CapacityError, OptionError, ShapeError
 from plait.execution.grains import Grain, map_grains
 from plait.mash.data import MashData
 from plait.mash.device import ROWS, DeviceMixture
-from plait.mash.likelihoods import CommonErrors, Components, ErrorModel, Plan
+from plait.mash.likelihoods import CommonErrors, Components, ErrorModel, Plan, alike_rows
 from plait.numerics.linalg import cov_to_cor, symmetrise
 
 Array = NDArray[np.float64]
@@ -97,6 +97,30 @@ class CommonPosterior:
                 self.covariances[p] = mapped.T @ (mapped * (scale / shrunk)[:, None])
 
 
+def groups_of(components: Components, columns: Columns) -> tuple[NDArray[Any], ...]:
+    """Group components by base matrix for `kernels.row_posterior`, by rising rank: null first.
+
+    What is cheap comes first because the others are needed only where they matter beside it.
+
+    Returns
+    -------
+    tuple of arrays
+        By group: first and last row of the base matrix in the stacked factors (the null has none),
+        number of the base matrix, where its components start; by component in that order:
+        ``omega^2``, and place in ``columns``.
+    """
+    base = components.base_of(columns)
+    null, offsets = base < 0, components.offsets
+    rank = np.where(null, 0, np.diff(offsets)[base])
+    order = np.lexsort((base, rank))
+    starts = np.flatnonzero(np.diff(base[order], prepend=-2))
+    bases = np.maximum(base[order[starts]], 0)
+    begins = offsets[bases]
+    ends = begins + rank[order[starts]]
+    pointers = np.append(starts, len(order))
+    return begins, ends, bases, pointers, components.scale_of(columns)[order], order
+
+
 class Applier:
     """Applies a fitted mixture to data: responsibilities, log-likelihoods, posterior summaries."""
 
@@ -115,6 +139,7 @@ class Applier:
             if pi[0] == 1:
                 self.columns = np.arange(components.size)
         self.plan = Plan.of(components, self.columns)
+        self.groups = groups_of(components, self.kept)
         self.pi = pi
         # A map that mixes coordinates must act on effects on their own scale, row by row.
         self.rescale_after = self.A is None
@@ -204,24 +229,20 @@ class Applier:
                 *outputs,
             )
         if not shared.all():
-            effects, sigma, observed = self.model.row_inputs(grain.rows)
-            row_posterior(
-                effects,
-                sigma,
-                observed,
-                self._back(grain),
-                weights,
-                grain.offset,
-                ~shared,
-                self.components.base_of(self.kept),
-                self.components.scale_of(self.kept),
-                self.components.stacked,
-                self.components.offsets,
-                not self.rescale_after,
-                self._map(),
-                want_cov,
-                *outputs,
-            )
+            errors = self.model.row_inputs(grain.rows)
+            for rows, diagonal in alike_rows(errors, ~shared):
+                row_posterior(
+                    errors,
+                    rows,
+                    diagonal,
+                    weights,
+                    grain.offset,
+                    self.groups,
+                    self.components.triangular,
+                    (not self.rescale_after, self._map(), self._back(grain)),
+                    want_cov,
+                    outputs,
+                )
         out = {
             "posterior_mean": mean,
             "posterior_sd": sd,

@@ -22,6 +22,7 @@ from plait.mash.lane_kernels import (
 
 _WHOLE = ir.VectorType(ir.IntType(64), LANES)
 _MANTISSA = 52
+_CLEAR = 1e-280
 
 
 def _constants(value: float) -> Any:
@@ -32,10 +33,18 @@ def _integers(value: int) -> Any:
     return ir.Constant(_WHOLE, [value] * LANES)
 
 
+def _copy_vectors(emit: Emitter) -> None:
+    """Copy ``count`` vectors from ``begin`` to ``place``."""
+    source, target, begin, place, count = emit.values
+    with emit.loop(ZERO, count) as (k, _):
+        value = emit.load(source, emit.builder.add(begin, k))
+        emit.store(value, target, emit.builder.add(place, k))
+
+
 def _scaled_row(emit: Emitter) -> None:
-    """Fill ``out`` from ``place`` with ``numbers[at + k] scale[k] own``, ``k < count``."""
-    numbers, scale, own, out, at, place, count = emit.values
-    factor = emit.load(own, ZERO)
+    """Fill ``out`` from ``place`` with ``numbers[at + k] scale[k] other[i]``, ``k < count``."""
+    numbers, scale, other, out, at, i, place, count = emit.values
+    factor = emit.load(other, i)
     with emit.loop(ZERO, count) as (k, _):
         number = emit.splat(numbers, emit.builder.add(at, k))
         value = emit.builder.fmul(emit.builder.fmul(number, factor), emit.load(scale, k))
@@ -43,10 +52,13 @@ def _scaled_row(emit: Emitter) -> None:
 
 
 def _gram_tile(emit: Emitter) -> None:
-    """Fill tile (i, j) of ``out`` with ``x x^T``, summing over columns ``first <= k < last``."""
-    x, out, i, j, first, last, stride = emit.values
-    rows = emit.rows(i, stride)
-    found = emit.products(x, rows, x, emit.rows(j, stride), first, last)
+    """Fill tile (i, j) of ``out`` with ``x x^T``, summing over columns ``first <= k < last``.
+
+    The rows of ``out`` are ``across`` vectors apart.
+    """
+    x, out, i, j, first, last, stride, across = emit.values
+    found = emit.products(x, emit.rows(i, stride), x, emit.rows(j, stride), first, last)
+    rows = emit.rows(i, across)
     for (r, s), value in found.items():
         emit.store(value, out, emit.at(rows[r], j, s))
 
@@ -63,7 +75,7 @@ def _shifted_row(emit: Emitter) -> None:
 
 
 def _row_moments(emit: Emitter) -> None:
-    """Fill ``inner`` and ``squares`` at ``i .. i + 3`` with ``x t`` and the row sums of ``x^2``.
+    """Fill ``inner`` and ``squares`` with ``x t`` and the sums of ``x^2`` of rows ``i .. i + 3``.
 
     Sums run over the columns ``first <= k < last``.
     """
@@ -77,35 +89,38 @@ def _row_moments(emit: Emitter) -> None:
             for place, factor in ((sums[r], other), (sums[TILE + r], value)):
                 emit.builder.store(emit.mul_add(value, factor, emit.builder.load(place)), place)
     for r in range(TILE):
-        emit.store(emit.builder.load(sums[r]), inner, emit.at(i, r))
-        emit.store(emit.builder.load(sums[TILE + r]), squares, emit.at(i, r))
+        emit.store(emit.builder.load(sums[r]), inner, emit.at(r))
+        emit.store(emit.builder.load(sums[TILE + r]), squares, emit.at(r))
 
 
 def _reflector(emit: Emitter) -> None:
-    """Householder vector ``w`` and its ``beta`` that clear column ``k`` below ``k + 1``.
+    """Fill ``w``, of length sqrt(2), so that ``I - w w^T`` clears column ``k`` below ``k + 1``.
 
-    A lane where it is clear already gets no reflection. Fills ``off[k]``.
+    A lane where it is clear already gets no reflection: where a row misses cells, what is left of
+    its matrix falls towards the smallest numbers. The entry above goes to ``off[k + 1]``.
     """
-    a, w, off, beta, k, size, stride = emit.values
+    a, w, off, k, size, stride = emit.values
     builder = emit.builder
     (total,) = emit.variables([ZEROS])
     with emit.loop(emit.at(k, 2), size) as (i, _):
         value = emit.load(a, builder.add(builder.mul(i, stride), k))
         builder.store(emit.mul_add(value, value, builder.load(total)), total)
-        emit.store(value, w, i)
     norm2 = builder.load(total)
-    clear = builder.fcmp_ordered("==", norm2, ZEROS)
+    clear = builder.fcmp_ordered("<", norm2, _constants(_CLEAR))
     below = emit.at(k, 1)
     head = emit.load(a, builder.add(builder.mul(below, stride), k))
     length = emit.sqrt(emit.mul_add(head, head, norm2))
     positive = builder.fcmp_ordered(">", head, ZEROS)
     turned = builder.select(positive, builder.fneg(length), length)
     own = builder.fsub(head, turned)
-    inverse = builder.fdiv(_constants(2.0), emit.mul_add(own, own, norm2))
-    emit.store(builder.select(clear, head, turned), off, k)
-    emit.store(builder.select(clear, ZEROS, inverse), beta, ZERO)
+    scale = emit.sqrt(builder.fdiv(_constants(2.0), emit.mul_add(own, own, norm2)))
+    scale = builder.select(clear, ZEROS, scale)
+    emit.store(builder.select(clear, head, turned), off, below)
     emit.store(ZEROS, w, k)
-    emit.store(builder.select(clear, ZEROS, own), w, below)
+    emit.store(builder.select(clear, ZEROS, builder.fmul(own, scale)), w, below)
+    with emit.loop(emit.at(k, 2), size) as (i, _):
+        value = emit.load(a, builder.add(builder.mul(i, stride), k))
+        emit.store(builder.fmul(value, scale), w, i)
 
 
 def _multiply_symmetric(emit: Emitter) -> None:
@@ -137,21 +152,18 @@ def _multiply_symmetric(emit: Emitter) -> None:
 
 def _reflect(emit: Emitter) -> None:
     """Apply the reflection to ``v``, and make of ``p = a w`` what `update_symmetric` needs."""
-    w, p, v, beta, first, size = emit.values
+    w, p, v, first, size = emit.values
     builder = emit.builder
     sums = emit.variables([ZEROS, ZEROS])
     with emit.loop(first, size) as (i, _):
         own = emit.load(w, i)
         for place, vector in zip(sums, (p, v), strict=True):
             builder.store(emit.mul_add(own, emit.load(vector, i), builder.load(place)), place)
-    factor = emit.load(beta, ZERO)
-    half = builder.fmul(builder.fmul(factor, factor), builder.load(sums[0]))
-    half = builder.fmul(half, _constants(0.5))
-    along = builder.fmul(factor, builder.load(sums[1]))
+    half = builder.fmul(builder.load(sums[0]), _constants(0.5))
+    along = builder.load(sums[1])
     with emit.loop(first, size) as (i, _):
         own = emit.load(w, i)
-        value = builder.fmul(factor, emit.load(p, i))
-        emit.store(emit.mul_sub(half, own, value), p, i)
+        emit.store(emit.mul_sub(half, own, emit.load(p, i)), p, i)
         emit.store(emit.mul_sub(along, own, emit.load(v, i)), v, i)
 
 
@@ -179,9 +191,7 @@ def _grid_tile(emit: Emitter) -> None:
     builder = emit.builder
     scale = [emit.splat(scales, emit.at(first, g)) for g in range(TILE)]
     # Per scale: inverse pivot before, carried residual, fraction, form; then its exponent.
-    state = [
-        emit.variables([ZEROS, ZEROS, ONES, ZEROS, _integers(0)]) for _ in range(TILE)
-    ]
+    state = [emit.variables([ZEROS, ZEROS, ONES, ZEROS, _integers(0)]) for _ in range(TILE)]
     with emit.loop(ZERO, size) as (i, _):
         here = emit.load(a, builder.add(builder.mul(i, stride), i))
         before, own = emit.load(off, i), emit.load(v, i)
@@ -212,14 +222,13 @@ def _grid_tile(emit: Emitter) -> None:
         emit.store(builder.sitofp(power, VECTOR), exponent, at)
 
 
-scaled_row = instruction(_scaled_row, "numbers scale own out", "at place count")
-gram_tile = instruction(_gram_tile, "x out", "i j first last stride")
+copy_vectors = instruction(_copy_vectors, "source target", "begin place count")
+scaled_row = instruction(_scaled_row, "numbers scale other out", "at i place count")
+gram_tile = instruction(_gram_tile, "x out", "i j first last stride across")
 shifted_row = instruction(_shifted_row, "gram scales out", "number i stride")
 row_moments = instruction(_row_moments, "x t inner squares", "i first last stride")
-reflector = instruction(_reflector, "a w off beta", "k size stride")
+reflector = instruction(_reflector, "a w off", "k size stride")
 multiply_symmetric = instruction(_multiply_symmetric, "a w p", "i first stride")
-reflect = instruction(_reflect, "w p v beta", "first size")
+reflect = instruction(_reflect, "w p v", "first size")
 update_symmetric = instruction(_update_symmetric, "a w p", "i first stride")
-grid_tile = instruction(
-    _grid_tile, "a off v scales fraction exponent form", "first size stride"
-)
+grid_tile = instruction(_grid_tile, "a off v scales fraction exponent form", "first size stride")
