@@ -25,7 +25,9 @@ class Batch(NamedTuple):
     """Errors of the rows in the lanes: ``Sigma = M M^T`` and ``y = M^{-1} bhat``.
 
     ``inverse`` is the inverse diagonal of ``M``, 0 in cells that are not ``seen``; ``pivots`` is
-    the same with 1 there. ``chol`` is only used where ``Sigma`` is not diagonal.
+    the same with 1 there. ``chol`` is only used where ``Sigma`` is not diagonal; ``root`` is the
+    diagonal of ``M``, ``failed`` marks lanes where ``Sigma`` is not positive definite, and ``one``
+    is a vector of ones.
     """
 
     y: Array

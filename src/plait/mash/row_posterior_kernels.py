@@ -57,7 +57,14 @@ class Totals(NamedTuple):
 
 
 class PosteriorWork(NamedTuple):
-    """Matrices and vectors of one component."""
+    """Matrices and vectors of one component, in the notation of this module.
+
+    ``h`` holds H and then C, with its diagonal in ``root`` and the inverse of that in ``pivots``;
+    ``g`` is ``N^T y`` and ``t`` is ``C^{-1} g``. ``inverse`` and ``y`` are those of the batch in
+    the order of the base matrix. ``moves`` is 1 where the component moves an output, and ``w``
+    are its weights; ``natural`` is the order 0, 1, ... of the outputs. At rank 1, ``tail`` is the
+    tail of all outputs, and ``t`` and ``g`` are mean and variance of the one coefficient.
+    """
 
     x: Array
     gram: Array
@@ -186,6 +193,7 @@ def _add_line_tails(totals, w, tail, mean, moves, width):  # type: ignore[no-unt
 
 @njit(inline="always")
 def _update_smallest(totals, width):  # type: ignore[no-untyped-def]
+    """Smallest tail of any output so far, of every row: 0 until all outputs have one."""
     for lane in range(LANES):
         totals.smallest[lane] = 1.0
     for q in range(width):
@@ -314,7 +322,8 @@ def _fill_gram(work, batch, rotated, triangular, order, diagonal):  # type: igno
 def _solve(work, scales, number, rank, slack, order, stride):  # type: ignore[no-untyped-def]
     """Fill ``x``, and the mean and variance of the outputs, of one component.
 
-    Row i of the outward factor, and so of x, is zero before column ``i - slack``.
+    Row i of the outward factor, and so of x, is zero before column ``i - slack``. H cannot fail to
+    be positive definite: it is the identity and more.
     """
     size, outputs = padded(rank), order.shape[0]
     for i in range(size):
@@ -402,7 +411,7 @@ def _solve_line(work, scale, outputs, stride):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _line_covariance(work, outputs, stride):  # type: ignore[no-untyped-def]
-    """Covariance of a component of rank 1."""
+    """Fill ``covariance`` with that of a component of rank 1."""
     across = padded(outputs) + 1
     for q in range(outputs):
         for s in range(q + 1):
