@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
 from plait.errors import CapacityError, ModelWarning, OptionError
-from plait.execution.blocks import Block, block_rows, plan_blocks
+from plait.execution.blocks import Block, block_rows, plan_blocks, workers_that_fit
 from plait.execution.executors import Workforce, dask_client, run_blocks, workforce
 from plait.execution.grains import GRAIN
-from plait.execution.memory import free_memory, memory_budget, parse_bytes
+from plait.execution.memory import free_memory, group_headrooms, memory_budget, parse_bytes
 from plait.execution.threads import resolve_threads, single_threaded_blas
 from plait.io.stored_arrays import chunk_rows
 
@@ -45,11 +45,26 @@ def test_a_unit_is_whole_grains_and_grows_with_width(bytes_per_row):
 
 
 def test_blocks_follow_the_budget():
-    assert block_rows(1024, 1000, 5 * 1024 * 1000, 1) == 5 * 1024
-    assert block_rows(1024, 1000, 5 * 1024 * 1000, 2) == 2 * 1024
-    assert block_rows(1024, 1000, 10**12, 2) == 8 * 1024
-    with pytest.raises(CapacityError, match="raise memory"):
-        block_rows(1024, 1000, 1024 * 1000, 2)
+    many = 100 * 1024
+    assert block_rows(1024, 1000, 5 * 1024 * 1000, 1, many) == 5 * 1024
+    assert block_rows(1024, 1000, 5 * 1024 * 1000, 2, many) == 2 * 1024
+    assert block_rows(1024, 1000, 10**12, 2, many) == 8 * 1024
+    with pytest.raises(CapacityError, match=r"2 workers.*raise --memory.*fewer workers"):
+        block_rows(1024, 1000, 1024 * 1000, 2, many)
+    with pytest.raises(CapacityError, match=r"1 worker take.*raise --memory \(memory=\)\.$"):
+        block_rows(1024, 1000, 1000 * 1000, 1, many)
+
+
+def test_a_small_job_needs_little():
+    assert block_rows(1024, 1000, 100 * 1000, 8, 100) == 1024
+    assert block_rows(1024, 1000, 2 * 1024 * 1000, 8, 1025) == 1024
+
+
+def test_as_many_work_as_have_room():
+    assert workers_that_fit(1024, 1000, 5 * 1024 * 1000, 16, 10**6) == 5
+    assert workers_that_fit(1024, 1000, 5 * 1024 * 1000, 2, 10**6) == 2
+    assert workers_that_fit(1024, 1000, 1000, 16, 10**6) == 1
+    assert workers_that_fit(1024, 1000, 10**6, 16, 100) == 10
 
 
 @pytest.mark.parametrize(
@@ -68,6 +83,51 @@ def test_what_is_not_an_amount_of_memory(text):
 
 def test_the_default_budget_is_half_of_what_is_free():
     assert 0.3 * free_memory() < memory_budget(None) < 0.7 * free_memory()
+
+
+def control_groups(root, told, groups):
+    """Write what the kernel shows of control groups; sizes are in MiB."""
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text(told)
+    for place, files in groups.items():
+        folder = root / "sys/fs/cgroup" / place
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, value in files.items():
+            text = value if isinstance(value, str) else str(value * 2**20)
+            (folder / name).write_text(text + "\n")
+
+
+def test_the_limit_of_a_group_above_counts_and_cached_files_do_not(tmp_path):
+    control_groups(
+        tmp_path,
+        "0::/job/step\n",
+        {
+            "job/step": {"memory.max": "max", "memory.current": 900},
+            "job": {
+                "memory.max": 1000,
+                "memory.current": 950,
+                "memory.stat": f"anon 7\ninactive_file {600 * 2**20}\nactive_file 9",
+            },
+            "": {"memory.max": 5000, "memory.current": 1000},
+        },
+    )
+    assert [room // 2**20 for room in group_headrooms(tmp_path)] == [650, 4000]
+
+
+def test_groups_of_the_first_version(tmp_path):
+    control_groups(
+        tmp_path,
+        "5:cpu,cpuacct:/else\n4:memory:/seen/from/outside\n0::/\n",
+        {
+            "memory": {
+                "memory.limit_in_bytes": 100,
+                "memory.usage_in_bytes": 90,
+                "memory.stat": f"inactive_file 1\ntotal_inactive_file {50 * 2**20}",
+            }
+        },
+    )
+    assert [room // 2**20 for room in group_headrooms(tmp_path)] == [60]
+    assert group_headrooms(tmp_path / "nothing") == []
 
 
 def test_blas_stays_limited_until_the_last_thread_leaves():
@@ -111,7 +171,7 @@ def client():
     distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -124,6 +184,8 @@ def executors(client):
         yield threads
     with ProcessPoolExecutor(2) as processes:
         yield processes
+    with client.get_executor() as futures:
+        yield futures
     yield client
 
 
@@ -158,13 +220,34 @@ def test_a_lost_process_is_made_up_for(tmp_path):
     assert found == [(block, total_of(block)) for block in BLOCKS]
 
 
-def test_a_lost_dask_worker_is_made_up_for(client, tmp_path):
+def test_the_loss_of_every_dask_worker_is_made_up_for(tmp_path):
     from functools import partial
 
+    distributed = pytest.importorskip("distributed")
     marker = str(tmp_path / "died")
-    found = list(run_blocks(partial(die_once, marker), BLOCKS, workforce(client, "1GB")))
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        force = workforce(client, "1GB")
+        found = list(run_blocks(partial(die_once, marker), BLOCKS, force))
     assert os.path.exists(marker)  # noqa: PTH110
     assert found == [(block, total_of(block)) for block in BLOCKS]
+
+
+def test_a_cluster_without_workers(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("plait.execution.executors._PATIENCE", 0.2)
+    with (
+        distributed.LocalCluster(
+            n_workers=0, processes=False, dashboard_address=":0", silence_logs=logging.CRITICAL
+        ) as cluster,
+        distributed.Client(cluster) as client,
+        pytest.raises(OptionError, match="has no workers"),
+    ):
+        workforce(client)
 
 
 def test_every_block_is_logged(caplog):

@@ -154,8 +154,12 @@ def test_1by1_says_which_condition_fails(random):
     assert not found.converged
     bhat[:, 1] = np.nan
     empty = pm.mash_set_data(bhat, condition_names=["liver", "lung", "skin"], missing="exact")
-    with pytest.raises(InputError, match="no effect of condition 'lung'"):
-        mash_1by1(empty)
+    without = mash_1by1(empty)  # nothing was measured there, and nothing is said about it
+    assert (without.lfsr[:, 1] == 1).all() and (without.lfdr[:, 1] == 1).all()
+    np.testing.assert_array_equal(without.lfsr[:, ::2], mash_1by1(data).lfsr[:, ::2])
+    nothing = pm.mash_set_data(bhat * np.nan, missing="exact")
+    with pytest.raises(InputError, match="in any condition"):
+        mash_1by1(nothing)
 
 
 def test_1by1_with_shared_mixture_and_few_effects(random):

@@ -1,11 +1,22 @@
 """Effects that stay in their store: the same bits as in memory, however the work is cut."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from plait import mash
 from plait.data import Effects
-from plait.errors import FileFormatError, InputError, LabelError, OptionError
+from plait.errors import (
+    FileFormatError,
+    InputError,
+    LabelError,
+    ModelWarning,
+    OptionError,
+    OutputError,
+)
 from plait.io import write_effects
 
 NAMES = ("liver", "lung", "brain")
@@ -169,3 +180,223 @@ def test_what_cannot_be_opened(tmp_path):
     with pytest.raises(OptionError, match="alpha"):
         mash.apply_mash_prior_to_store(other, prior, tmp_path / "r.zarr")
     assert not list(tmp_path.glob(".*run"))
+
+
+def labelled(labels, n_effects=3000):
+    effects = study(n_effects, True)
+    return Effects(effects.bhat, effects.shat, effects.V, labels, NAMES)
+
+
+def test_the_fingerprint_knows_numbers_labels_and_correlation(tmp_path):
+    labels = [f"rs{i}" for i in range(3000)]
+    write_effects(labelled(labels), tmp_path / "a.zarr")
+    first = mash.mash_open_data(tmp_path / "a.zarr").known.fingerprint
+    assert mash.mash_open_data(tmp_path / "a.zarr", memory="3MB").known.fingerprint == first
+    labels[2999] = "another"
+    write_effects(labelled(labels), tmp_path / "b.zarr")
+    assert mash.mash_open_data(tmp_path / "b.zarr").known.fingerprint != first
+    assert mash.mash_open_data(tmp_path / "a.zarr", V=np.eye(3)).known.fingerprint != first
+
+
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_workers_may_have_another_working_directory(tmp_path, monkeypatch, prefix):
+    write_effects(study(2000, True, 0.1), tmp_path / "e.zarr")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    stored = mash.mash_open_data(f"{prefix}{tmp_path}/e.zarr" if prefix else "e.zarr")
+    names = stored.effect_names
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert stored.read(slice(0, 3)).effect_names.tolist() == ["rs0", "rs1", "rs2"]
+    assert names[5] == "rs5"
+
+
+ONE_LONG_LABEL = """
+import resource, sys
+from plait import mash
+stored = mash.mash_open_data(sys.argv[1], memory="50MB", threads=1)
+prior, _, _ = mash.fit_mash_prior(stored, mash.cov_canonical(stored), n_train=500)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+mash.apply_mash_prior_to_store(stored, prior, sys.argv[2], memory="50MB", threads=1)
+print(before // 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_one_long_label_does_not_break_the_budget(tmp_path):
+    import zarr
+
+    base = study(65_536, True)
+    labels = [f"rs{i}" for i in range(65_536)]
+    write_effects(Effects(base.bhat, base.shat, None, labels, NAMES), tmp_path / "e.zarr")
+    zarr.open_group(tmp_path / "e.zarr", mode="r+")["effects"][777] = "x" * 5000
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_LONG_LABEL, tmp_path / "e.zarr", tmp_path / "r.zarr"],
+        capture_output=True, text=True, check=True, env=os.environ | {"PYTHONWARNINGS": "ignore"},
+    )  # fmt: skip
+    assert max(map(int, done.stdout.split())) < 700
+    result = mash.MashResult.open(tmp_path / "r.zarr")
+    assert len(result.effect_names[777]) == 5000
+    assert result.effect_names[778] == "rs778"
+
+
+def test_filled_cells_and_correlated_errors_are_warned_of(tmp_path):
+    effects = study(2000, True, 0.1)
+    write_effects(effects, tmp_path / "e.zarr")
+    with pytest.warns(ModelWarning, match="smaller than they are"):
+        mash.mash_open_data(tmp_path / "e.zarr", V=effects.V, missing="large_se")
+
+
+def test_fewer_work_where_there_is_room_for_few(tmp_path):
+    write_effects(study(70_000, True), tmp_path / "e.zarr")
+    stored = mash.mash_open_data(tmp_path / "e.zarr", memory="40MB", threads=64)
+    assert stored.known.n_missing == 0
+    write_effects(study(100, True), tmp_path / "small.zarr")
+    assert mash.mash_open_data(tmp_path / "small.zarr", memory="2MB", threads=64).n_effects == 100
+
+
+def test_the_unit_knows_of_one_correlation_per_effect(tmp_path):
+    random = np.random.default_rng(0)
+    bhat = random.normal(size=(50, 40))
+    effects = Effects(bhat, np.ones_like(bhat), np.broadcast_to(np.eye(40), (50, 40, 40)))
+    write_effects(effects, tmp_path / "e.zarr")
+    stored = mash.mash_open_data(tmp_path / "e.zarr", memory="3MB")
+    assert stored.unit == 1024
+    assert mash.mash_open_data(tmp_path / "e.zarr", V=np.eye(40)).unit > 1024
+
+
+def test_strong_effects_and_selection_do_not_depend_on_blocks(tmp_path):
+    """Scores that tie in masses are chosen by row, however the rows are cut."""
+    random = np.random.default_rng(3)
+    bhat = random.integers(0, 5, size=(140_000, 2)).astype(float)
+    write_effects(Effects(bhat, np.ones_like(bhat)), tmp_path / "e.zarr")
+    data = mash.mash_set_data(bhat)
+    stored = mash.mash_open_data(tmp_path / "e.zarr")
+    options = {"n_train": 1000, "method": "topz_random", "seed": 2}
+    expected = mash.select_training_effects(data, **options)
+    for memory, threads in (("40MB", 1), ("1GB", 3)):
+        found = mash.select_training_effects(stored, **options, memory=memory, threads=threads)
+        np.testing.assert_array_equal(found, expected)
+    few = [
+        mash.strong_effects(stored, level=0.2, most=50, memory=memory, threads=1)
+        for memory in ("40MB", "1GB")
+    ]
+    np.testing.assert_array_equal(*few)
+    assert len(few[0]) == 50
+
+
+def test_blocks_send_no_more_than_is_wanted(tmp_path):
+    from plait.execution.blocks import Block
+    from plait.mash import selection
+
+    write_effects(study(5000, True), tmp_path / "e.zarr")
+    stored = mash.mash_open_data(tmp_path / "e.zarr")
+    scores, rows = selection._at_least(stored, 0, 7, Block(0, 5000))
+    assert len(scores) == len(rows) == 7
+    priors = [selection.NormalMixture(np.array([0.5, 0.5]), np.array([0.0, 3.0]))] * 3
+    assert len(selection._surely_signed(stored, priors, 0.5, 9, Block(0, 5000))[1]) == 9
+
+
+def test_a_condition_that_was_never_measured(tmp_path):
+    effects = study(3000, True, 0.05)
+    errors = effects.shat.copy()
+    errors[:, 1] = np.inf
+    write_effects(Effects(effects.bhat, errors, None, None, NAMES), tmp_path / "e.zarr")
+    stored = mash.mash_open_data(tmp_path / "e.zarr")
+    screened = mash.mash_1by1(stored.read(slice(None)))
+    assert (screened.lfsr[:, 1] == 1).all()
+    assert (screened.posterior_mean[:, 1] == 0).all()
+    strong = mash.strong_effects(stored)
+    assert len(strong) > 20
+    np.testing.assert_array_equal(strong, np.sort(mash.get_significant_results(screened)))
+
+
+def test_rows_that_are_not_there(tmp_path):
+    write_effects(study(100, True), tmp_path / "e.zarr")
+    stored = mash.mash_open_data(tmp_path / "e.zarr")
+    with pytest.raises(InputError, match="there is no row 100"):
+        stored.read(np.array([3, 100]))
+    np.testing.assert_array_equal(
+        stored.read(np.array([-1])).Bhat, stored.read(np.array([99])).Bhat
+    )
+
+
+def test_principal_components_take_an_executor(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    write_effects(study(3000, True), tmp_path / "e.zarr")
+    stored = mash.mash_open_data(tmp_path / "e.zarr")
+    used = []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *arguments):
+            used.append(1)
+            return super().submit(*arguments)
+
+    with Pool(2) as pool:
+        found = mash.cov_pca(stored, 2, executor=pool, memory="100MB")
+    assert used
+    for name, U in mash.cov_pca(stored, 2, threads=1).items():
+        np.testing.assert_array_equal(found[name], U)
+
+
+def test_files_of_chunks_are_whole_or_not_there(tmp_path, monkeypatch):
+    from plait.mash import workflow
+
+    data = mash.mash_set_data(study(3000, True))
+    prior, _, _ = mash.fit_mash_prior(data, mash.cov_canonical(data), n_train=300)
+    prefix = tmp_path / "out"
+    mash.apply_mash_prior_chunked(data, prior, out_prefix=prefix)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert "out.lfsr.npy" in before
+    with pytest.raises(OutputError, match="overwrite"):
+        mash.apply_mash_prior_chunked(data, prior, out_prefix=prefix)
+
+    def fail(*_, **__):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workflow, "apply_mixture", fail)
+        with pytest.raises(MemoryError):
+            mash.apply_mash_prior_chunked(data, prior, out_prefix=prefix, overwrite=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    mash.apply_mash_prior_chunked(data, prior, out_prefix=prefix, overwrite=True)
+    assert {path.name for path in tmp_path.iterdir()} == set(before)
+
+
+def test_labels_of_a_chunked_result_stay_in_the_store(tmp_path):
+    from plait.io.stored_arrays import StoredArray
+
+    write_effects(study(2000, True, 0.1), tmp_path / "e.zarr")
+    stored = mash.mash_open_data(tmp_path / "e.zarr")
+    prior, _, _ = mash.fit_mash_prior(stored, mash.cov_canonical(stored), n_train=300)
+    found = mash.apply_mash_prior_chunked(stored, prior)
+    assert isinstance(found.effect_names, StoredArray)
+    assert found.effect_names[7] == "rs7"
+
+
+def test_the_spread_of_errors_is_summed_by_unit(tmp_path):
+    from plait.execution.executors import Workforce
+    from plait.mash import stored as module
+
+    write_effects(study(140_000, True, 0.1), tmp_path / "e.zarr")
+    data = mash.mash_open_data(tmp_path / "e.zarr")
+    seen = []
+    for memory in (2**26, 2**30):
+        tally = module._Tally()
+        blocks = data.map_blocks(module._LookOver(data), Workforce(None, 1, memory), "checking")
+        for _, units in blocks:
+            for unit in units:
+                tally.add(unit)
+        seen.append(tally.sums)
+    np.testing.assert_array_equal(*seen)
+
+
+def test_duplicate_labels_are_no_obstacle(tmp_path):
+    import zarr
+
+    write_effects(labelled([f"rs{i}" for i in range(3000)]), tmp_path / "e.zarr")
+    group = zarr.open_group(tmp_path / "e.zarr", mode="r+")
+    group["effects"][1] = "rs0"
+    assert mash.mash_open_data(tmp_path / "e.zarr").n_effects == 3000
+    group["shat"][1, 1] = -1.0
+    with pytest.raises(InputError, match="shat is not positive"):
+        mash.mash_open_data(tmp_path / "e.zarr")

@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 
-from plait.errors import OptionError
+from plait.errors import InputError, OptionError
 from plait.mash.covariances import cov_canonical
 from plait.mash.data import mash_set_data
 from plait.mash.model import mash
-from plait.mash.selection import select_effects, select_training_effects
+from plait.mash.selection import (
+    _first_distinct,
+    draw_rows,
+    select_effects,
+    select_training_effects,
+)
 from plait.mash.workflow import (
     apply_mash_prior,
     apply_mash_prior_chunked,
@@ -133,3 +138,65 @@ def test_bad_chunks(data):
             apply_mash_prior_chunked(data, fitted, mash_kwargs=options)
     with pytest.raises(OptionError, match="fixg"):
         apply_mash_prior(data, fitted, mash_kwargs={"fixg": True})
+
+
+def test_a_mask_of_training_effects_is_a_mask(data):
+    Ulist = cov_canonical(data)
+    mask = np.zeros(6000, dtype=bool)
+    mask[100:1100] = True
+    by_mask, rows, _ = fit_mash_prior(data, Ulist, train_indices=mask)
+    np.testing.assert_array_equal(rows, np.arange(100, 1100))
+    by_number, _, _ = fit_mash_prior(data, Ulist, train_indices=rows)
+    np.testing.assert_array_equal(by_mask.pi, by_number.pi)
+
+
+@pytest.mark.parametrize(
+    ("options", "fragment"),
+    [
+        ({"train_indices": [True, False]}, "2 bools"),
+        ({"train_indices": []}, "empty"),
+        ({"train_indices": [0, 6000]}, "no row 6000"),
+        ({"train_indices": [0.5, 1.0]}, "row numbers"),
+        ({"train_indices": [[0, 1], [2, 3]]}, "row numbers"),
+        ({"train_indices": [0, 1], "n_train": 10}, "not both"),
+        ({"n_train": 10, "train_weights": np.ones(10)}, "train_weights"),
+        ({"train_indices": [0, 1], "train_weights": np.ones(3)}, "train_weights"),
+    ],
+)
+def test_bad_training_effects(data, tmp_path, options, fragment):
+    from plait.data import Effects
+    from plait.io import write_effects
+    from plait.mash import mash_open_data
+
+    write_effects(Effects(data.Bhat, np.ones_like(data.Bhat)), tmp_path / "e.zarr")
+    for source in (data, mash_open_data(tmp_path / "e.zarr")):
+        with pytest.raises(InputError, match=fragment):
+            fit_mash_prior(source, cov_canonical(data), **options)
+
+
+def test_a_background_that_rounds_to_nothing(data):
+    with pytest.raises(OptionError, match="n_train 2 effects rounds to no"):
+        fit_mash_prior(data, cov_canonical(data), n_train=2, select_method="topz_random")
+
+
+@pytest.mark.parametrize(
+    "options", [{"memory": "1GB"}, {"overwrite": True}, {"executor": object()}, {"out": "r.zarr"}]
+)
+def test_options_of_stores_are_refused_in_memory(data, options):
+    with pytest.raises(OptionError, match=f"no {next(iter(options))}.*mash_open_data"):
+        mash_train_apply(data, cov_canonical(data), n_train=100, **options)
+
+
+@pytest.mark.parametrize("total", [50_000, 3_000_000, 2_000_000_000])
+def test_rows_are_drawn_from_any_number(total):
+    rows = draw_rows(total, 2000, seed=1)
+    np.testing.assert_array_equal(rows, draw_rows(total, 2000, seed=1))
+    assert len(np.unique(rows)) == 2000
+    assert np.all(np.diff(rows) > 0)
+    assert rows[0] >= 0 and rows[-1] < total
+    assert abs(rows.mean() / total - 0.5) < 0.04
+
+
+def test_draws_with_replacement_are_made_distinct():
+    rows = _first_distinct(np.random.default_rng(0), 1000, 990)
+    assert len(np.unique(rows)) == 990

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ALL_CANONICAL = "all"
 _COPIES = 8
 """Arrays of the size of the effects that a command makes of data in memory."""
+_COPIES_OF_V = 3
+"""The same, of the size of the error correlations where every effect has its own."""
 
 
 def split_list(text: str | None) -> list[str] | None:
@@ -89,13 +91,12 @@ def _open_store(
 ) -> "StoredData":
     from plait.io import read_square
     from plait.mash import mash_open_data
+    from plait.mash.stored import stored_conditions
 
     way = "exact" if missing in (None, "auto") else str(missing)
-    with errors_naming(effects):
-        data = mash_open_data(effects, alpha, conditions=chosen, missing=way, **workers)
-    if v is None:
-        return data
-    return data.with_correlation(read_square(v, data.condition_names).values)
+    V = None if v is None else read_square(v, stored_conditions(effects, chosen)).values
+    with errors_naming(*(str(place) for place in (effects, v) if place is not None)):
+        return mash_open_data(effects, alpha, V=V, conditions=chosen, missing=way, **workers)
 
 
 def in_memory(data: "MashData | StoredData", memory: str | None = None) -> "MashData":
@@ -106,7 +107,9 @@ def in_memory(data: "MashData | StoredData", memory: str | None = None) -> "Mash
 
     if not isinstance(data, StoredData):
         return data
-    needed, budget = _COPIES * 8 * data.n_effects * data.n_conditions, memory_budget(memory)
+    matrices = 0 if data.V is not None else _COPIES_OF_V * data.n_conditions
+    needed = 8 * data.n_effects * data.n_conditions * (_COPIES + matrices)
+    budget = memory_budget(memory)
     if needed > budget:
         raise CapacityError(
             f"this needs all {data.n_effects:,} effects in memory, about {needed / 2**30:.1f} GiB, "

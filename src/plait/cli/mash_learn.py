@@ -258,18 +258,19 @@ def estimate_null_corr_simple(
             est_cor=not est_cov,
             on_insufficient_null=str(on_insufficient_null),
             method=str(method),
+            **workers,
         )
         write_matrix(out, V, data.condition_names, overwrite)
     show_matrix(quiet, V, data.condition_names)
     say(quiet, f"written: {out}")
 
 
-def _for_em(data: "MashData | StoredData", quiet: bool) -> "MashData":
+def _for_em(data: "MashData | StoredData", memory: str | None, quiet: bool) -> "MashData":
     """Return the data that EM runs on: those of a large store are represented by a sample."""
     from plait.mash import StoredData, select_training_effects
 
     if not isinstance(data, StoredData) or data.n_effects <= _EM_EFFECTS:
-        return in_memory(data)
+        return in_memory(data, memory)
     say(quiet, f"learning from {_EM_EFFECTS:,} random effects")
     return data.read(select_training_effects(data, _EM_EFFECTS))
 
@@ -314,7 +315,7 @@ def estimate_null_corr_em(
         matrices = load_covariances(data, ulist, cov_methods)
         announce_compilation(quiet)
         fit: Any = mash_estimate_corr_em(
-            _for_em(data, quiet),
+            _for_em(data, memory, quiet),
             matrices,
             max_iter=max_iterations,
             tol=tolerance,

@@ -305,7 +305,9 @@ Memory = Annotated[
         metavar="SIZE",
         panel=RUN,
         show_default="half of what is free",
-        help="Memory for the blocks of a store under way on one machine, as in 2GB.",
+        help="Memory for the blocks of a store under way on one machine, as in 2GB. The effects "
+        "that the weights are fitted on (--train-size) come on top: of N of them in R conditions "
+        "about 150 N R bytes, and up to 1 GiB of likelihoods.",
     ),
 ]
 Dask = Annotated[

@@ -31,7 +31,7 @@ class Block:
         return self.stop - self.start
 
 
-def block_rows(unit: int, bytes_per_item: int, budget: int, workers: int) -> int:
+def block_rows(unit: int, bytes_per_item: int, budget: int, workers: int, n_items: int) -> int:
     """Return how many items a block may have, in whole units.
 
     Parameters
@@ -44,20 +44,38 @@ def block_rows(unit: int, bytes_per_item: int, budget: int, workers: int) -> int
         Bytes that all blocks under way may take together.
     workers : int
         Blocks under way at the same time.
+    n_items : int
+        How many there are; a job smaller than a unit takes less.
 
     Raises
     ------
     CapacityError
         Not even one unit for each worker fits.
     """
-    units = budget // (workers * unit * bytes_per_item)
-    if units < 1:
-        needed = workers * unit * bytes_per_item
+    at_once = min(workers, -(-n_items // unit))
+    needed = at_once * min(unit, n_items) * bytes_per_item
+    if needed > budget:
+        advice = "" if at_once == 1 else ", or let fewer workers work"
         raise CapacityError(
-            f"the smallest blocks for {workers} workers take {needed / 2**20:,.0f} MiB and "
-            f"memory is {budget / 2**20:,.0f} MiB: raise memory, or lower threads."
+            f"the smallest blocks for {at_once} worker{'s' if at_once > 1 else ''} take "
+            f"{needed / 2**20:,.0f} MiB and memory is {budget / 2**20:,.0f} MiB: "
+            f"raise --memory (memory=){advice}."
         )
-    return unit * min(int(units), _MOST_UNITS)
+    units = budget // (at_once * unit * bytes_per_item)
+    return unit * min(max(int(units), 1), _MOST_UNITS)
+
+
+def workers_that_fit(
+    unit: int, bytes_per_item: int, budget: int, workers: int, n_items: int
+) -> int:
+    """Return how many of the workers can have a block of one unit at the same time, at least 1.
+
+    Parameters
+    ----------
+    unit, bytes_per_item, budget, workers, n_items
+        As in `block_rows`.
+    """
+    return max(1, min(workers, budget // (min(unit, n_items) * bytes_per_item)))
 
 
 def plan_blocks(n_items: int, rows: int, finished: Iterable[Block] = ()) -> list[Block]:

@@ -8,6 +8,7 @@ after its worker was lost.
 import json
 import logging
 import socket
+import sys
 import time
 import warnings
 from collections import deque
@@ -26,6 +27,8 @@ from plait.execution.threads import resolve_threads, single_threaded_blas, use_t
 Output = TypeVar("Output")
 
 _RETRIES = 3
+_PATIENCE = 10.0
+"""Seconds to wait for the first worker of a cluster."""
 _log = logging.getLogger("plait.execution")
 
 
@@ -68,14 +71,14 @@ def workforce(
     Raises
     ------
     OptionError
-        The executor is neither.
+        The executor is neither, or a cluster without workers.
     """
     budget = memory_budget(memory)
     if executor is None:
         return Workforce(None, resolve_threads(threads), budget)
     if is_dask(executor):
         per_host: dict[str, int] = {}
-        for address, threads_there in executor.nthreads().items():
+        for address, threads_there in _threads_of_workers(executor).items():
             host = address.rsplit(":", 1)[0]
             per_host[host] = per_host.get(host, 0) + int(threads_there)
         return Workforce(executor, max(per_host.values(), default=1), budget)
@@ -89,7 +92,21 @@ def workforce(
 
 def is_dask(executor: Any) -> bool:
     """Tell whether an executor is a client of a Dask cluster."""
-    return type(executor).__module__.partition(".")[0] == "distributed"
+    distributed = sys.modules.get("distributed")  # whoever has a client has imported it
+    return distributed is not None and isinstance(executor, distributed.Client)
+
+
+def _threads_of_workers(client: Any) -> dict[str, int]:
+    """Return the threads of every worker by its address, after waiting a while for the first."""
+    if not client.nthreads():
+        try:
+            client.wait_for_workers(1, timeout=_PATIENCE)
+        except TimeoutError:
+            raise OptionError(
+                "the Dask cluster has no workers: start some (or, where they come as they are "
+                "needed, ask for at least one)."
+            ) from None
+    return {str(address): int(count) for address, count in client.nthreads().items()}
 
 
 @contextmanager
@@ -120,7 +137,7 @@ def dask_client(address: str | None) -> Iterator[Any]:
             raise OptionError(f"--dask {address}: give the number of workers, as in local:4.")
         with (
             distributed.LocalCluster(
-                n_workers=int(count), threads_per_worker=1, dashboard_address=None
+                n_workers=int(count), threads_per_worker=1, dashboard_address=":0"
             ) as cluster,
             distributed.Client(cluster) as client,
         ):
@@ -169,16 +186,28 @@ def run_blocks(
 
             yield from _in_order(submit, blocks, 2 * force.workers)
     elif is_dask(force.executor):
-        client = force.executor
-        shared = client.scatter(task, broadcast=True, hash=False)
-
-        def send(block: Block) -> Any:
-            return client.submit(_call, shared, block, retries=_RETRIES, pure=False)
-
-        everyone = max(1, sum(int(n) for n in client.nthreads().values()))
-        yield from _in_order(send, blocks, 2 * everyone)
+        yield from _on_cluster(task, blocks, force.executor)
     else:
         yield from _on_executor(task, blocks, force)
+
+
+def _on_cluster(
+    task: "_Task[Output]", blocks: Iterable[Block], client: Any
+) -> Iterator[tuple[Block, Output]]:
+    # The task, which may hold a prior of some MB, goes to the cluster once and from worker to
+    # worker. It is itself the result of a task: unlike scattered data it is made again when all
+    # workers that had it are lost.
+    shared = client.submit(_itself, task, retries=_RETRIES, pure=False)
+
+    def send(block: Block) -> Any:
+        return client.submit(_call, shared, block, retries=_RETRIES, pure=False)
+
+    at_once = 2 * max(1, sum(_threads_of_workers(client).values()))
+    yield from _in_order(send, blocks, at_once)
+
+
+def _itself(task: "_Task[Output]") -> "_Task[Output]":
+    return task
 
 
 def _call(task: "_Task[Output]", block: Block) -> "tuple[Output, dict[str, Any]]":

@@ -2,13 +2,26 @@
 
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from plait.errors import OptionError
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _SMALLEST = 2**20
+
+
+class _Files(NamedTuple):
+    """Where a version of control groups tells what is allowed, used, and can be had back."""
+
+    limit: str
+    used: str
+    pages: str
+
+
+_V1 = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_V2 = _Files("memory.max", "memory.current", "inactive_file")
 
 
 def parse_bytes(amount: int | str) -> int:
@@ -36,16 +49,56 @@ def parse_bytes(amount: int | str) -> int:
 
 def free_memory() -> int:
     """Return the memory in bytes that this process could still take, swap not counted."""
-    limits = [_machine_free()]
-    group = Path("/sys/fs/cgroup")
-    for limit, used in (
-        (group / "memory.max", group / "memory.current"),
-        (group / "memory/memory.limit_in_bytes", group / "memory/memory.usage_in_bytes"),
-    ):
-        allowed = _read_number(limit)
-        if allowed is not None:
-            limits.append(max(allowed - (_read_number(used) or 0), 0))
-    return min(limits)
+    return min([_machine_free(), *group_headrooms()])
+
+
+def group_headrooms(root: Path = Path("/")) -> list[int]:
+    """Return what the process's control groups, its own and those above it, leave it in bytes.
+
+    Parameters
+    ----------
+    root : path
+        Where ``proc`` and ``sys`` are.
+
+    Notes
+    -----
+    Pages of files that were read once (``inactive_file``) count as used until something needs the
+    room; a group full of them is not full. A container may see its own group at the mount point
+    under another path than the one it is told: what does not exist there is passed over.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            version, mounts = _V2, [root / "sys/fs/cgroup", root / "sys/fs/cgroup/unified"]
+        elif "memory" in controllers.split(","):
+            version, mounts = _V1, [root / "sys/fs/cgroup/memory"]
+        else:
+            continue
+        for group in [PurePosixPath(path), *PurePosixPath(path).parents]:
+            for mount in mounts:
+                room = _headroom(mount / group.relative_to("/"), version)
+                found += [] if room is None else [room]
+    return found
+
+
+def _headroom(group: Path, version: _Files) -> int | None:
+    limit, used = _read_number(group / version.limit), _read_number(group / version.used)
+    if limit is None or used is None:
+        return None
+    return max(limit - max(used - _read_statistic(group / "memory.stat", version.pages), 0), 0)
+
+
+def _read_statistic(path: Path, name: str) -> int:
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name} ")), 0)
 
 
 def memory_budget(memory: int | str | None) -> int:

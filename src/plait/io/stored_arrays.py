@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from plait.io.store import local_path
+
 _READ_BYTES = 1 << 25
 _CHUNK_BYTES = 1 << 23
 _ROWS = 1024
@@ -32,13 +34,14 @@ class StoredArray:
     Notes
     -----
     ``array[rows]`` with a slice or row numbers reads these rows; ``np.asarray(array)`` reads all of
-    them. It can be sent to other processes.
+    them. Text comes as Python strings (an array of objects): in fixed-width text a single long
+    label would make all others as long. It can be sent to other processes, wherever they run.
     """
 
     def __init__(self, url: str | os.PathLike[str], name: str) -> None:
         import zarr
 
-        self.url, self.name = os.fspath(url), name
+        self.url, self.name = place_of(url), name
         self._array: Any = zarr.open_array(self.url, path=name, mode="r")
 
     def __reduce__(self) -> tuple[type["StoredArray"], tuple[str, str]]:
@@ -71,7 +74,7 @@ class StoredArray:
             values = self._array[index]
         if np.asarray(values).dtype.kind not in "OT":
             return values
-        return str(values) if is_single else np.asarray(values).astype(object).astype(np.str_)
+        return str(values) if is_single else np.asarray(values).astype(object)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[:], dtype=dtype)
@@ -79,6 +82,12 @@ class StoredArray:
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.shape))
         return f"StoredArray({self.name}: {shape} {self.dtype}, in {self.url})"
+
+
+def place_of(url: str | os.PathLike[str]) -> str:
+    """Return where a store is, for processes with another working directory too."""
+    local = local_path(url)
+    return os.fspath(url) if local is None else os.path.realpath(local)
 
 
 def has_array(url: str | os.PathLike[str], name: str) -> bool:
@@ -155,7 +164,7 @@ def write_rows(
 
     group = zarr.open_group(os.fspath(url), mode="r+")
     for name, values in arrays.items():
-        is_text = values.dtype.kind == "U"
+        is_text = values.dtype.kind in "OTU"
         group[name][rows] = values.astype(object) if is_text else values  # type: ignore[index]
 
 

@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -409,6 +409,10 @@ def running_mean(rates: ArrayLike) -> Array:
     return result
 
 
+_NOTHING = NormalMixture(np.ones(1), np.zeros(1))
+"""The prior of a condition in which nothing was measured."""
+
+
 def mash_1by1(
     data: MashData,
     alpha: float = 0,
@@ -439,24 +443,30 @@ def mash_1by1(
         ``pi`` and standard deviations ``sd`` of each condition's mixture; ``vloglik`` sums the
         conditions. Missing cells have the prior as their posterior; with ``missing="exact"`` they
         are left out of the fit, else they take part with the standard error that stands for them.
+        A condition in which no effect was measured has effects of zero and an lfsr of 1.
 
     Raises
     ------
     InputError
-        A condition has no measured effect.
+        No condition has a measured effect.
     """
     started = time.perf_counter()
     settings = _Settings(
         alpha, prior, nullweight, pointmass, mixsd, gridmult, None, False, 1e-10, optmethod, control
     )
     observed = data.observed(slice(None))
+    if observed is not None and not observed.any():
+        raise InputError("no effect was measured in any condition: there is nothing to screen.")
     names = data.condition_names or tuple(str(r + 1) for r in range(data.n_conditions))
     fits, vloglik = [], -np.log(data.Shat_alpha).sum(axis=1)
     for r, name in enumerate(names):
         errors = data.Shat[:, r]
         if observed is not None:
             errors = np.where(observed[:, r], errors, np.inf)
-        fit, part = _shrink(data.Bhat[:, r], errors, settings, where=f" of condition {name!r}")
+        chosen = settings
+        if observed is not None and not observed[:, r].any():
+            chosen = replace(settings, mixture=_NOTHING, fixg=True)
+        fit, part = _shrink(data.Bhat[:, r], errors, chosen, where=f" of condition {name!r}")
         fits.append(fit)
         vloglik += part
 
@@ -486,8 +496,8 @@ def mash_1by1(
             "method": optmethod,
             "niter": max(fit.optim["niter"] for fit in fits),
             "converged": all(fit.optim["converged"] for fit in fits),
-            "dual_gap": max(fit.optim["dual_gap"] for fit in fits),
-            "objective": sum(fit.optim["objective"] for fit in fits),
+            "dual_gap": max(fit.optim.get("dual_gap", 0.0) for fit in fits),
+            "objective": sum(fit.optim.get("objective", 0.0) for fit in fits),
             "seconds": seconds,
         },
         provenance=Provenance("mash_1by1", options={"alpha": alpha}, seconds=seconds),

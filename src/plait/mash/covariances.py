@@ -15,6 +15,7 @@ from plait.errors import (
     OptionError,
     ShapeError,
 )
+from plait.execution.executors import workforce
 from plait.mash.data import MashData, subset_mash_data
 
 if TYPE_CHECKING:
@@ -123,25 +124,45 @@ def cov_from_factors(F: ArrayLike, name: str) -> Covariances:
 
 def select_rows(data: "MashData | StoredData", subset: Any) -> NDArray[np.intp]:
     """Return the row numbers named by ``subset`` (None is all); an empty subset is an error."""
-    everything: NDArray[np.intp] = np.arange(data.n_effects)
+    size = data.n_effects
     if subset is None:
-        return everything
-    if not isinstance(subset, slice):
-        subset = np.atleast_1d(np.asarray(subset))
-        if subset.size == 0:
+        return np.arange(size)
+    if isinstance(subset, slice):
+        rows: NDArray[np.intp] = np.arange(*subset.indices(size))
+    else:
+        given = np.atleast_1d(np.asarray(subset))
+        if given.size == 0:
             raise InputError("the subset of effects is empty.")
-        if subset.ndim != 1 or subset.dtype.kind not in "iub":
-            raise ShapeError("subset must be a slice, row numbers, or one bool per effect.")
-    try:
-        rows: NDArray[np.intp] = everything[subset]
-    except IndexError as error:
-        raise InputError(f"the subset does not fit {data.n_effects} effects: {error}.") from None
+        if given.ndim != 1 or given.dtype.kind not in "iub":
+            raise ShapeError("a subset is a slice, row numbers, or one bool per effect.")
+        if given.dtype.kind == "b":
+            if len(given) != size:
+                raise InputError(
+                    f"the subset does not fit {size} effects: it has {len(given)} bools."
+                )
+            rows = np.flatnonzero(given)
+        else:
+            rows = given.astype(np.intp)
+            outside = (rows < -size) | (rows >= size)
+            if outside.any():
+                raise InputError(
+                    f"the subset does not fit {size} effects: there is no row {rows[outside][0]}."
+                )
+            rows = np.where(rows < 0, rows + size, rows)
     if rows.size == 0:
         raise InputError("the subset of effects is empty.")
     return rows
 
 
-def cov_pca(data: "MashData | StoredData", npc: int, subset: Any = None) -> Covariances:
+def cov_pca(
+    data: "MashData | StoredData",
+    npc: int,
+    subset: Any = None,
+    *,
+    executor: Any = None,
+    memory: int | str | None = None,
+    threads: int | None = None,
+) -> Covariances:
     """Return covariance matrices from the principal components of (strong) effects.
 
     Parameters
@@ -152,6 +173,8 @@ def cov_pca(data: "MashData | StoredData", npc: int, subset: Any = None) -> Cova
         Number of components: more than 1, at most R and at most the number of rows used.
     subset : integer or bool array, optional
         The rows to use, normally the strong effects. Default all.
+    executor, memory, threads
+        Who looks through all data in a store, as in `mash_open_data`.
 
     Returns
     -------
@@ -165,7 +188,15 @@ def cov_pca(data: "MashData | StoredData", npc: int, subset: Any = None) -> Cova
     """
     if not 1 < npc <= data.n_conditions:
         raise OptionError(f"npc is {npc}; it must be from 2 to the {data.n_conditions} conditions.")
-    n_effects, singular, right = _principal_axes(data, subset)
+    if subset is None and not isinstance(data, MashData):
+        product = data.cross_product(workforce(executor, memory, threads))
+        values, vectors = np.linalg.eigh(product)
+        n_effects = data.n_effects
+        singular, right = np.sqrt(np.maximum(values[::-1], 0.0)), vectors[:, ::-1].T
+    else:
+        _, chosen = take_effects(data, subset)
+        n_effects = chosen.n_effects
+        _, singular, right = np.linalg.svd(chosen.Bhat, full_matrices=False)
     if npc > n_effects:
         raise OptionError(f"npc is {npc}, more than the {n_effects} effects it is learned from.")
     if n_effects < 20 * data.n_conditions:
@@ -179,16 +210,6 @@ def cov_pca(data: "MashData | StoredData", npc: int, subset: Any = None) -> Cova
     scaled = right[:npc] * singular[:npc, None]
     result["tPCA"] = scaled.T @ scaled / n_effects
     return result
-
-
-def _principal_axes(data: "MashData | StoredData", subset: Any) -> tuple[int, Array, Array]:
-    """Return the number of effects, singular values, and right singular vectors as rows."""
-    if subset is None and not isinstance(data, MashData):
-        values, vectors = np.linalg.eigh(data.cross_product())
-        return data.n_effects, np.sqrt(np.maximum(values[::-1], 0.0)), vectors[:, ::-1].T
-    _, chosen = take_effects(data, subset)
-    _, singular, right = np.linalg.svd(chosen.Bhat, full_matrices=False)
-    return chosen.n_effects, singular, right
 
 
 def take_effects(data: "MashData | StoredData", subset: Any) -> tuple[NDArray[np.intp], MashData]:

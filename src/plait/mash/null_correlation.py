@@ -165,11 +165,10 @@ def _moments(data: MashData | StoredData, choose: Choice, force: Workforce) -> _
     """Sum over all effects, unit by unit and in order."""
     if isinstance(data, StoredData):
         blocks = data.map_blocks(partial(_block_moments, data, choose), force, "error correlation")
-        parts = [part for _, found in blocks for part in found]
-    else:
-        with single_threaded_blas():
-            parts = [_part_moments(subset_mash_data(data, rows), choose) for rows in units_of(data)]
-    return reduce(_Moments.plus, parts)
+        return reduce(_Moments.plus, (part for _, found in blocks for part in found))
+    units = (subset_mash_data(data, rows) for rows in units_of(data))
+    with single_threaded_blas():
+        return reduce(_Moments.plus, (_part_moments(unit, choose) for unit in units))
 
 
 def _block_moments(data: StoredData, choose: Choice, block: Block) -> list[_Moments]:

@@ -1,5 +1,6 @@
 """Which effects the weights are fitted on, and which ones patterns are learned from."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +21,9 @@ Rows = NDArray[np.intp]
 Flags = NDArray[np.bool_]
 
 _DRAWN_TOGETHER = 1 << 20
+_MOST_IN_AN_URN = 10**9
+"""From here on NumPy's urns (hypergeometric draws) do not hold all rows."""
+
 _SCREENED = 100_000
 
 
@@ -52,8 +56,9 @@ class Selection:
             return np.ones(len(self.rows))
         if n_background == 0:
             raise OptionError(
-                "background_fraction 0 leaves no background effects that could be weighted up: "
-                "raise it, or use weighting='none' (biased towards effects that are not null)."
+                f"background_fraction of the n_train {n_top} effects rounds to no effects drawn at "
+                "random, which alone could be weighted up: raise either, or use weighting='none' "
+                "(biased towards effects that are not null)."
             )
         stands_for = (self.n_effects - n_top) / n_background
         return np.where(self.is_background, stands_for, 1.0)
@@ -65,6 +70,10 @@ def select_training_effects(
     method: str = "random",
     seed: int = 123,
     background_fraction: float = 0.2,
+    *,
+    executor: Any = None,
+    memory: int | str | None = None,
+    threads: int | None = None,
 ) -> Rows:
     """Choose the effects on which the mixture weights are fitted.
 
@@ -78,6 +87,8 @@ def select_training_effects(
     seed : int
     background_fraction : float
         Share of the background in ``"topz_random"``.
+    executor, memory, threads
+        Who looks through data in a store, as in `mash_open_data`.
 
     Returns
     -------
@@ -92,7 +103,8 @@ def select_training_effects(
     -----
     Memory O(n_train) for data in a store, which are read once for ``"topz_random"``.
     """
-    return select_effects(data, n_train, method, seed, background_fraction).rows
+    force = workforce(executor, memory, threads) if isinstance(data, StoredData) else None
+    return select_effects(data, n_train, method, seed, background_fraction, force).rows
 
 
 def select_effects(
@@ -116,10 +128,12 @@ def select_effects(
         raise OptionError(f"select_method {method!r} is unknown; choose 'random' or 'topz_random'.")
     n_background = round(background_fraction * n_train)
     n_top = n_train - n_background
-    if isinstance(data, StoredData):
+    if n_top == 0:
+        top: Rows = np.empty(0, dtype=np.intp)
+    elif isinstance(data, StoredData):
         top = _strongest_stored(data, n_top, force or workforce())
     else:
-        top = _strongest(strengths(data), np.arange(size), n_top)
+        top = _strongest(strengths(data), np.arange(size), n_top)[1]
     # The background is drawn among the rows that are left, counted in their order.
     background = draw_rows(size - n_top, n_background, seed)
     background += np.searchsorted(top - np.arange(n_top), background, side="right")
@@ -133,6 +147,8 @@ def draw_rows(total: int, count: int, seed: int) -> Rows:
     random = np.random.default_rng(seed)
     if total <= _DRAWN_TOGETHER:
         return np.sort(random.choice(total, count, replace=False)).astype(np.intp)
+    if total >= _MOST_IN_AN_URN:
+        return _first_distinct(random, total, count)
     starts = np.arange(0, total, _DRAWN_TOGETHER)
     sizes = np.minimum(total - starts, _DRAWN_TOGETHER)
     counts = random.multivariate_hypergeometric(sizes, count, method="marginals")
@@ -143,28 +159,54 @@ def draw_rows(total: int, count: int, seed: int) -> Rows:
     return np.concatenate(drawn).astype(np.intp)
 
 
-def _strongest(scores: Array, rows: Rows, count: int) -> Rows:
-    """Return the rows with the largest scores, ties by row, sorted."""
-    return np.sort(rows[np.lexsort((rows, -scores))[:count]]).astype(np.intp)
+def _first_distinct(random: np.random.Generator, total: int, count: int) -> Rows:
+    """Draw with replacement, and keep the first ``count`` that differ, sorted."""
+    drawn = np.empty(0, dtype=np.int64)
+    while len(drawn) < count:
+        more = random.integers(total, size=max(count - len(drawn), _SCREENED))
+        drawn = np.concatenate([drawn, more])
+        _, first = np.unique(drawn, return_index=True)
+        drawn = drawn[np.sort(first)]
+    return np.sort(drawn[:count]).astype(np.intp)
+
+
+def _strongest(scores: Array, rows: Rows, count: int) -> tuple[Array, Rows]:
+    """Return the largest scores and their rows, ties by row, in the order of the rows."""
+    if len(rows) > count:
+        best = np.lexsort((rows, -scores))[:count]
+        scores, rows = scores[best], rows[best]
+    order = np.argsort(rows)
+    return scores[order], rows[order].astype(np.intp)
+
+
+def _strongest_of(found: Iterable[tuple[Array, Rows]], count: int) -> Rows:
+    """Return the strongest rows of several parts, holding little more than ``count`` of them."""
+    scores, rows = np.empty(0), np.empty(0, dtype=np.intp)
+    for more_scores, more_rows in found:
+        scores = np.concatenate([scores, more_scores])
+        rows = np.concatenate([rows, more_rows])
+        if len(rows) > 2 * count:
+            scores, rows = _strongest(scores, rows, count)
+    return _strongest(scores, rows, count)[1]
 
 
 def _strongest_stored(data: StoredData, count: int, force: Workforce) -> Rows:
     """Find the strongest effects in a store.
 
-    The counts of leading bits of the scores tell how large a score must be; what is at least that
-    large is collected.
+    The counts of leading bits of the scores tell how large a score must be; of what is at least
+    that large no block sends more than could be among the strongest.
     """
-    at_least = np.cumsum(data.known.scores[::-1])[::-1]
-    bound = int(np.flatnonzero(at_least >= count)[-1])
-    found = data.map_blocks(partial(_at_least, data, bound), force, "strongest effects")
-    scores, rows = zip(*(part for _, part in found), strict=True)
-    return _strongest(np.concatenate(scores), np.concatenate(rows), count)
+    at_least = np.cumsum(data.known.score_counts[::-1])[::-1]
+    bound = int(data.known.score_bins[np.flatnonzero(at_least >= count)[-1]])
+    work = partial(_at_least, data, bound, count)
+    blocks = data.map_blocks(work, force, "strongest effects")
+    return _strongest_of((part for _, part in blocks), count)
 
 
-def _at_least(data: StoredData, bound: int, block: Block) -> tuple[Array, Rows]:
+def _at_least(data: StoredData, bound: int, most: int, block: Block) -> tuple[Array, Rows]:
     scores = strengths(data.read(block.rows))
     found = np.flatnonzero(score_bins(scores) >= bound)
-    return scores[found], block.start + found
+    return _strongest(scores[found], block.start + found, most)
 
 
 def strong_effects(
@@ -206,15 +248,15 @@ def strong_effects(
     sample = data.read(draw_rows(data.n_effects, min(_SCREENED, data.n_effects), seed))
     fits: Any = mash_1by1(sample).fitted_g
     priors = [NormalMixture(np.array(fit["pi"]), np.array(fit["sd"])) for fit in fits]
-    work = partial(_surely_signed, data, priors, level)
-    force = workforce(executor, memory, threads)
-    rates, rows = zip(*(part for _, part in data.map_blocks(work, force, "screening")), strict=True)
-    return _strongest(-np.concatenate(rates), np.concatenate(rows), most)
+    work = partial(_surely_signed, data, priors, level, most)
+    blocks = data.map_blocks(work, workforce(executor, memory, threads), "screening")
+    return _strongest_of((part for _, part in blocks), most)
 
 
 def _surely_signed(
-    data: StoredData, priors: list[NormalMixture], level: float, block: Block
+    data: StoredData, priors: list[NormalMixture], level: float, most: int, block: Block
 ) -> tuple[Array, Rows]:
+    """Return minus the smallest lfsr, and the rows, of the effects of a block that are strong."""
     part = data.read(block.rows)
     observed = part.observed(slice(None))
     smallest = np.ones(len(part.Bhat))
@@ -228,4 +270,4 @@ def _surely_signed(
             rates = ash(effects[cells], errors[cells], g=prior, fixg=True).lfsr
             smallest[cells] = np.minimum(smallest[cells], rates)
     found = np.flatnonzero(smallest < level)
-    return smallest[found], block.start + found
+    return _strongest(-smallest[found], block.start + found, most)

@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from plait.data.effects import Effects
 from plait.errors import FileFormatError, InputError, LabelError, OptionError
-from plait.execution.blocks import Block, block_rows, plan_blocks
+from plait.execution.blocks import Block, block_rows, plan_blocks, workers_that_fit
 from plait.execution.executors import Workforce, run_blocks, workforce
 from plait.execution.progress import stage
 from plait.io.store import check_schema_of
-from plait.io.stored_arrays import StoredArray, chunk_rows, has_array
+from plait.io.stored_arrays import StoredArray, chunk_rows, has_array, place_of
 from plait.mash import checks
+from plait.mash.covariances import select_rows
 from plait.mash.data import MashData, Whole, assemble, counted_cells, grid_extremes
 
 Array = NDArray[np.float64]
@@ -24,6 +25,9 @@ Output = TypeVar("Output")
 
 _COPIES = 18
 """Arrays of the size of a block's effects that are alive while it is worked on (measured)."""
+
+_LABEL_BYTES = 160
+"""Of a label of an effect while its block is worked on: two copies of about 30 characters."""
 
 _SCORE_BITS = 16
 
@@ -40,18 +44,19 @@ class Facts:
         What parts must know to be computed with the same bits.
     smallest_error, largest_excess : float
         What the grid is chosen from.
-    scores : (65536,) integer array
-        How many effects have a ``max |z|`` whose leading 16 bits are these.
+    score_bins, score_counts : integer arrays
+        The leading 16 bits of ``max |z|`` that occur, ascending, and in how many effects.
     n_missing : int
         Cells that were not measured.
     fingerprint : str
-        Digest of all numbers.
+        Digest of all numbers and of the labels of the effects.
     """
 
     whole: Whole
     smallest_error: float
     largest_excess: float
-    scores: NDArray[np.int64]
+    score_bins: NDArray[np.int64]
+    score_counts: NDArray[np.int64]
     n_missing: int
     fingerprint: str
 
@@ -95,7 +100,7 @@ class StoredData:
     @property
     def unit(self) -> int:
         """Rows of a unit: sums over effects are made unit by unit."""
-        return chunk_rows(8 * self.n_conditions)
+        return _unit_rows(self.n_conditions, self.V is not None)
 
     @property
     def known(self) -> Facts:
@@ -106,6 +111,8 @@ class StoredData:
 
     def read(self, rows: slice | NDArray[np.intp]) -> MashData:
         """Read some effects; they are computed with the bits they have among all."""
+        if not isinstance(rows, slice):
+            rows = select_rows(self, rows)
         return self.prepare(self.values(rows), rows)
 
     def prepare(self, values: Values, rows: slice | NDArray[np.intp]) -> MashData:
@@ -122,30 +129,35 @@ class StoredData:
         whole = None if self.facts is None else self.facts.whole
         return replace(data, missing_chosen=True, whole=whole)
 
-    def labels(self, rows: slice | NDArray[np.intp]) -> NDArray[np.str_] | None:
-        """Return the labels of some effects."""
-        if not self.has_effect_names:
+    @property
+    def effect_names(self) -> Any:
+        """The labels of all effects, in the store; None when they have none."""
+        return StoredArray(self.url, "effects") if self.has_effect_names else None
+
+    def labels(self, rows: slice | NDArray[np.intp]) -> NDArray[Any] | None:
+        """Return the labels of some effects, as Python strings."""
+        names = self.effect_names
+        if names is None:
             return None
-        names: NDArray[np.str_] = StoredArray(self.url, "effects")[rows]
-        return names
+        labels: NDArray[Any] = names[rows]
+        return labels
 
     def check(self, values: Values, rows: slice) -> None:
         """Refuse bad numbers, naming the row by its label or its number in the store."""
         effects, errors, V = values
-        names = self.labels(rows)
-        if names is None:
-            names = np.arange(*rows.indices(self.n_effects)).astype(np.str_)
-        elif len(names) > len(set(names)):
-            names = None  # the labels of effects need not differ: a fit does not use them
-        Effects(effects, errors, V if V.ndim == 3 else None, names, self.condition_names)
-
-    def with_correlation(self, V: ArrayLike, v_ridge: float = 0.0) -> "StoredData":
-        """Return the data with another (R, R) correlation of the errors."""
-        if np.ndim(V) != 2:
-            raise OptionError("data in a store take one (R, R) correlation V from outside.")
-        correlation = checks.check_correlation(V, self.n_effects, self.n_conditions, v_ridge)
-        correlation.flags.writeable = False
-        return replace(self, V=correlation)
+        if not _are_usable(effects, errors):
+            names = self.labels(rows)
+            if names is None:
+                names = np.arange(*rows.indices(self.n_effects)).astype(np.str_)
+            elif len(names) > len(set(names)):
+                names = None  # the labels of effects need not differ: a fit does not use them
+            Effects(effects, errors, None, names, self.condition_names)
+        if V.ndim == 3:
+            try:
+                Effects(effects, errors, V)
+            except InputError as error:
+                text = f"in the effects from row {rows.start} on: {error}"
+                raise type(error)(text) from None
 
     def map_blocks(
         self,
@@ -153,12 +165,21 @@ class StoredData:
         force: Workforce,
         label: str,
         finished: Sequence[Block] = (),
+        width: int = 0,
     ) -> Iterator[tuple[Block, Output]]:
-        """Yield ``(block, function(block))`` of the blocks that are not finished, in order."""
-        matrices = 0 if self.V is not None else 3 * self.n_conditions
-        per_effect = 8 * self.n_conditions * (_COPIES + matrices)
-        rows = block_rows(self.unit, per_effect, force.memory, force.workers)
-        blocks = plan_blocks(self.n_effects, rows, finished)
+        """Yield ``(block, function(block))`` of the blocks that are not finished, in order.
+
+        ``width`` is the number of columns that a block makes, where these are more than the data
+        have.
+        """
+        matrices = 0 if self.V is not None else 3 * self.n_conditions**2
+        labels = _LABEL_BYTES if self.has_effect_names else 0
+        per_effect = 8 * (_COPIES * max(self.n_conditions, width) + matrices) + labels
+        size = (self.unit, per_effect, force.memory, force.workers, self.n_effects)
+        if force.executor is None:
+            fewer = workers_that_fit(*size)
+            force, size = replace(force, workers=fewer), (*size[:3], fewer, size[4])
+        blocks = plan_blocks(self.n_effects, block_rows(*size), finished)
         with stage(label, self.n_effects) as advance:
             if done := sum(len(block) for block in finished):
                 advance(done, note=f"resumed after {done:,}")
@@ -166,9 +187,9 @@ class StoredData:
                 yield block, output
                 advance(len(block))
 
-    def cross_product(self, force: Workforce | None = None) -> Array:
+    def cross_product(self, force: Workforce) -> Array:
         """Return ``Bhat^T Bhat`` (R x R) of the effects as they enter the model."""
-        blocks = self.map_blocks(_CrossProduct(self), force or workforce(), "principal components")
+        blocks = self.map_blocks(_CrossProduct(self), force, "principal components")
         total = np.zeros((self.n_conditions, self.n_conditions))
         for _, parts in blocks:
             for part in parts:
@@ -250,16 +271,37 @@ def mash_open_data(
     Reads every number once, to check it and to learn what parts must know of the whole. Memory
     follows the budget, not the number of effects.
     """
-    place = os.fspath(url)
     if missing not in ("exact", "large_se"):
         raise OptionError(f"missing is {missing!r}; choose 'exact' or 'large_se'.")
-    data = _described(place, float(alpha), missing, conditions)
+    data = _described(place_of(url), float(alpha), missing, conditions)
     if V is not None or v_ridge > 0:
-        own = data.V
-        if V is None and own is None:
-            raise OptionError("v_ridge needs one V for all effects, and the store has one each.")
-        data = data.with_correlation(own if V is None else V, v_ridge)  # type: ignore[arg-type]
+        data = _with_correlation(data, V, v_ridge)
     return replace(data, facts=_look_over(data, workforce(executor, memory, threads)))
+
+
+def stored_conditions(
+    url: str | os.PathLike[str], conditions: Sequence[str] | None = None
+) -> tuple[str, ...] | None:
+    """Return the names of the conditions that `mash_open_data` would analyse.
+
+    Raises
+    ------
+    FileFormatError, LabelError
+        As `mash_open_data`.
+    """
+    return _described(place_of(url), 0.0, "exact", conditions).condition_names
+
+
+def _with_correlation(data: StoredData, V: ArrayLike | None, v_ridge: float) -> StoredData:
+    """Return data, not yet looked over, with another (R, R) correlation of the errors."""
+    given = data.V if V is None else V
+    if given is None:
+        raise OptionError("v_ridge needs one V for all effects, and the store has one each.")
+    if np.ndim(given) != 2:
+        raise OptionError("data in a store take one (R, R) correlation V from outside.")
+    correlation = checks.check_correlation(given, data.n_effects, data.n_conditions, v_ridge)
+    correlation.flags.writeable = False
+    return replace(data, V=correlation)
 
 
 def _described(
@@ -315,31 +357,48 @@ def _columns(
 
 @dataclass(frozen=True, eq=False)
 class _Glance:
-    """What is found in some rows; later rows are added with `then`."""
+    """What is found in the rows of a unit."""
 
     reference: Array | None
     first_scale: Array
     is_common_scale: bool
     smallest_error: float
     largest_excess: float
-    scores: NDArray[np.int64]
+    score_bins: NDArray[np.int64]
+    score_counts: NDArray[np.int64]
     n_missing: int
     sums: Array
-    digests: list[bytes]
+    digest: bytes
 
-    def then(self, later: "_Glance") -> "_Glance":
-        same = np.array_equal(self.first_scale, later.first_scale)
-        return _Glance(
-            later.reference if self.reference is None else self.reference,
-            self.first_scale,
-            self.is_common_scale and later.is_common_scale and same,
-            min(self.smallest_error, later.smallest_error),
-            max(self.largest_excess, later.largest_excess),
-            self.scores + later.scores,
-            self.n_missing + later.n_missing,
-            self.sums + later.sums,
-            self.digests + later.digests,
-        )
+
+class _Tally:
+    """What is found in the units so far, which are added in order."""
+
+    def __init__(self) -> None:
+        self.reference: Array | None = None
+        self.first_scale: Array | None = None
+        self.is_common_scale = True
+        self.smallest_error, self.largest_excess = np.inf, -np.inf
+        self.scores = np.zeros(1 << _SCORE_BITS, dtype=np.int64)
+        self.n_missing = 0
+        self.sums, self.largest_counted = np.zeros(3), 0.0
+        self.digest = hashlib.blake2b(digest_size=16)
+
+    def add(self, unit: _Glance) -> None:
+        """Add what is found in the next unit."""
+        if self.reference is None:
+            self.reference = unit.reference
+        if self.first_scale is None:
+            self.first_scale = unit.first_scale
+        same = np.array_equal(self.first_scale, unit.first_scale)
+        self.is_common_scale &= unit.is_common_scale and same
+        self.smallest_error = min(self.smallest_error, unit.smallest_error)
+        self.largest_excess = max(self.largest_excess, unit.largest_excess)
+        self.scores[unit.score_bins] += unit.score_counts
+        self.n_missing += unit.n_missing
+        self.sums += unit.sums[:3]
+        self.largest_counted = max(self.largest_counted, float(unit.sums[3]))
+        self.digest.update(unit.digest)
 
 
 @dataclass(frozen=True)
@@ -359,12 +418,8 @@ class _LookOver:
 
     data: StoredData
 
-    def __call__(self, block: Block) -> _Glance:
-        parts = [self._unit(rows) for rows in self.data.units(block)]
-        found = parts[0]
-        for part in parts[1:]:
-            found = found.then(part)
-        return found
+    def __call__(self, block: Block) -> list[_Glance]:
+        return [self._unit(rows) for rows in self.data.units(block)]
 
     def _unit(self, rows: slice) -> _Glance:
         values = self.data.values(rows)
@@ -378,57 +433,80 @@ class _LookOver:
         digest = hashlib.blake2b(digest_size=16)
         for array in values[:2] if part.common_V else values:
             digest.update(np.ascontiguousarray(array).data)
+        if part.effect_names is not None:
+            digest.update("\0".join(part.effect_names).encode())
+        counts = np.bincount(score_bins(strengths(part)), minlength=1 << _SCORE_BITS)
+        bins = np.flatnonzero(counts)
         return _Glance(
             reference,
             np.array(part.Shat_alpha[0]),
             part.is_common_cov_shat_alpha(),
             smallest,
             excess,
-            np.bincount(score_bins(strengths(part)), minlength=1 << _SCORE_BITS),
+            bins,
+            counts[bins],
             0 if part.missing_mask is None else int(part.missing_mask.sum()),
             np.array([counted.size, counted.sum(), (counted**2).sum(), counted.max(initial=0.0)]),
-            [digest.digest()],
+            digest.digest(),
         )
 
 
 def _look_over(data: StoredData, force: Workforce) -> Facts:
-    found: _Glance | None = None
-    for _, part in data.map_blocks(_LookOver(data), force, "checking"):
-        found = part if found is None else found.then(part)
-    if found is None:
-        raise InputError(f"{data.url} has no effects.")
+    found = _Tally()
+    for _, units in data.map_blocks(_LookOver(data), force, "checking"):
+        for unit in units:
+            found.add(unit)
     _warn(data, found)
     reference = found.reference
     if reference is None:
         reference = data.read(slice(0, 1)).Shat[0]
-    digest = hashlib.blake2b(b"".join(found.digests), digest_size=16)
+    digest = found.digest
     digest.update(f"{data.n_effects} {data.unit}".encode())
     if data.V is not None:
         digest.update(np.ascontiguousarray(data.V).data)
+    bins = np.flatnonzero(found.scores)
     return Facts(
         Whole(np.array(reference), found.is_common_scale),
         found.smallest_error,
         found.largest_excess,
-        found.scores,
+        bins,
+        found.scores[bins],
         found.n_missing,
         f"blake2b:{digest.hexdigest()}",
     )
 
 
-def _warn(data: StoredData, found: _Glance) -> None:
-    count, total, squares, largest = found.sums
+def _warn(data: StoredData, found: _Tally) -> None:
+    count, total, squares = found.sums
     if data.alpha == 0 and count > 1:
         mean = total / count
         spread = np.sqrt(max(squares / count - mean**2, 0.0)) / mean
-        checks.warn_about_spread(float(spread), float(largest / found.smallest_error))
+        checks.warn_about_spread(float(spread), found.largest_counted / found.smallest_error)
     checks.warn_about_width(data.n_conditions)
     if data.missing == "large_se" and data.V is not None and found.n_missing:
         checks.warn_if_overconfident(data.missing, np.ones((1, 1), bool), data.V)
 
 
+def _are_usable(effects: Array, errors: Array) -> bool:
+    """Tell whether `Effects` takes these numbers, without the copies that it makes."""
+    if np.isfinite(effects).all() and np.all(errors > 0):
+        return True
+    missing = np.isnan(effects) & np.isnan(errors)
+    return bool(
+        np.all(
+            missing | (errors == np.inf) & ~np.isinf(effects) | (errors > 0) & np.isfinite(effects)
+        )
+    )
+
+
+def _unit_rows(n_conditions: int, is_common_V: bool) -> int:
+    """Return the rows of a unit, which are those of a chunk of the widest array."""
+    return chunk_rows(8 * n_conditions * (1 if is_common_V else n_conditions))
+
+
 def units_of(data: MashData) -> list[slice]:
     """Return the rows of the units of data in memory, the same as those of data in a store."""
-    return _cut(0, data.n_effects, chunk_rows(8 * data.n_conditions))
+    return _cut(0, data.n_effects, _unit_rows(data.n_conditions, data.common_V))
 
 
 def _cut(start: int, stop: int, step: int) -> list[slice]:

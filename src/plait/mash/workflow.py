@@ -2,7 +2,9 @@
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from plait.errors import ModelWarning, OptionError
 from plait.execution.executors import Workforce, workforce
 from plait.execution.grains import GRAIN, sum_in_order
-from plait.execution.threads import use_threads
+from plait.execution.threads import resolve_threads, use_threads
+from plait.io.atomic import check_writable, replace_file
 from plait.io.store import check_store_writable
+from plait.mash.covariances import select_rows
 from plait.mash.data import MashData, part_of
 from plait.mash.grid import autoselect_grid
+from plait.mash.likelihoods import Components
 from plait.mash.model import mash
 from plait.mash.posterior import Request, apply_mixture, output_map
 from plait.mash.results import (
@@ -47,7 +52,9 @@ def fit_mash_prior(
     weighting: str = "inclusion",
     train_weights: ArrayLike | None = None,
     mash_kwargs: Mapping[str, Any] | None = None,
-    force: Workforce | None = None,
+    executor: Any = None,
+    memory: int | str | None = None,
+    threads: int | None = None,
 ) -> tuple[FittedG, Rows, MashResult]:
     """Fit the mash prior on a subset of the effects.
 
@@ -56,7 +63,7 @@ def fit_mash_prior(
     data : MashData or StoredData
         All effects; the grid is chosen on all of them.
     Ulist : dict or list of (R, R) arrays
-    train_indices : sequence of int, optional
+    train_indices : sequence of int, or one bool per effect, optional
         The effects to fit on; otherwise ``n_train`` are selected, see `select_training_effects`.
     n_train, select_method, select_seed, background_fraction
         The selection.
@@ -67,36 +74,101 @@ def fit_mash_prior(
         Weights of ``train_indices``.
     mash_kwargs : mapping, optional
         Further arguments of `mash`.
-    force : Workforce, optional
-        Who looks through data in a store.
+    executor, memory, threads
+        Who looks through data in a store, as in `mash_open_data`; ``threads`` are those of the fit
+        too.
 
     Returns
     -------
     FittedG, row numbers, MashResult
         The result has outputlevel 1.
+
+    Raises
+    ------
+    OptionError
+        Options are out of range or conflict: the effects are given or selected, not both.
+    InputError
+        ``train_indices`` do not fit the data.
+
+    Notes
+    -----
+    The effects that are fitted on are in memory, whatever ``memory`` says, as are their
+    likelihoods under all components where these take at most 1 GiB.
     """
-    if weighting not in ("inclusion", "none"):
-        raise OptionError(f"weighting is {weighting!r}; choose 'inclusion' or 'none'.")
-    weights = None
-    if train_indices is not None:
-        rows: Rows = np.asarray(train_indices, dtype=np.intp)
-        weights = None if train_weights is None else np.asarray(train_weights, dtype=np.float64)
-    elif n_train is not None:
+    force = workforce(executor, memory, threads) if isinstance(data, StoredData) else None
+    choice = _Choice(
+        train_indices, n_train, select_method, select_seed, background_fraction, weighting,
+        train_weights,
+    )  # fmt: skip
+    with use_threads(resolve_threads(threads)):
+        return _fit_prior(data, Ulist, choice, mash_kwargs, force)
+
+
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """How the effects that the prior is fitted on are chosen; see `fit_mash_prior`."""
+
+    train_indices: Any
+    n_train: int | None
+    select_method: str
+    select_seed: int
+    background_fraction: float
+    weighting: str
+    train_weights: ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        if self.weighting not in ("inclusion", "none"):
+            raise OptionError(f"weighting is {self.weighting!r}; choose 'inclusion' or 'none'.")
+        if (self.train_indices is None) == (self.n_train is None):
+            raise OptionError("give either n_train or train_indices, and not both.")
+        if self.train_weights is not None and self.train_indices is None:
+            raise OptionError("train_weights are those of train_indices, which were not given.")
+
+    def rows_of(
+        self, data: MashData | StoredData, force: Workforce | None
+    ) -> tuple[Rows, Array | None]:
+        """Return the rows to fit on, and their weights."""
+        if self.n_train is None:
+            rows = select_rows(data, self.train_indices)
+            if self.train_weights is None:
+                return rows, None
+            weights = np.asarray(self.train_weights, dtype=np.float64)
+            if weights.shape != rows.shape:
+                raise OptionError(
+                    f"train_weights has shape {weights.shape}; {len(rows)} effects are fitted on."
+                )
+            return rows, weights
         chosen = select_effects(
-            data, n_train, select_method, select_seed, background_fraction, force
+            data,
+            self.n_train,
+            self.select_method,
+            self.select_seed,
+            self.background_fraction,
+            force,
         )
-        rows = chosen.rows
-        if select_method == "topz_random" and weighting == "inclusion":
-            weights = chosen.inclusion_weights()
-        elif select_method == "topz_random" and n_train < data.n_effects:
+        if self.select_method != "topz_random":
+            return chosen.rows, None
+        if self.weighting == "inclusion":
+            return chosen.rows, chosen.inclusion_weights()
+        if self.n_train < data.n_effects:
             warnings.warn(
                 "strong effects were selected and not weighted: the weight of the null will be too "
                 "small and lfsr too optimistic.",
                 ModelWarning,
-                stacklevel=2,
+                stacklevel=4,
             )
-    else:
-        raise OptionError("give n_train, or train_indices.")
+        return chosen.rows, None
+
+
+def _fit_prior(
+    data: MashData | StoredData,
+    Ulist: Any,
+    choice: _Choice,
+    mash_kwargs: Mapping[str, Any] | None,
+    force: Workforce | None,
+) -> tuple[FittedG, Rows, MashResult]:
+    """Choose effects and fit the prior on them."""
+    rows, weights = choice.rows_of(data, force)
     options = {"outputlevel": 1, **dict(mash_kwargs or {})} | {"outputlevel": 1, "chunk_size": None}
     if options.get("grid") is None and options.get("g") is None:
         options["grid"] = autoselect_grid(data, options.pop("gridmult", float(np.sqrt(2.0))))
@@ -147,6 +219,7 @@ def apply_mash_prior_chunked(
     chunk_size: int = 250_000,
     mash_kwargs: Mapping[str, Any] | None = None,
     out_prefix: str | Path | None = None,
+    overwrite: bool = False,
 ) -> ChunkedApplyResult:
     """Apply a fitted prior chunk by chunk, optionally straight into ``.npy`` files.
 
@@ -162,11 +235,19 @@ def apply_mash_prior_chunked(
     mash_kwargs : mapping, optional
         ``outputlevel`` (1 or 2), ``output_lfdr``, ``A``, ``pi_thresh``, ``device``.
     out_prefix : path, optional
-        Write ``<out_prefix>.<name>.npy`` and return memory maps.
+        Write ``<out_prefix>.<name>.npy`` and return memory maps. The files appear when all of
+        them are whole.
+    overwrite : bool
+        Whether such files that exist are replaced.
 
     Returns
     -------
     ChunkedApplyResult
+
+    Raises
+    ------
+    OutputError
+        A file exists or cannot be written.
     """
     if chunk_size <= 0:
         raise OptionError(f"chunk_size is {chunk_size}; it must be positive.")
@@ -187,37 +268,49 @@ def apply_mash_prior_chunked(
     mapping = output_map(first, request.A)
     width = data.n_conditions if mapping is None else len(mapping)
     shapes = _chunk_outputs(data.n_effects, width, level, prior.usepointmass)
-    arrays, paths = _allocate(shapes, out_prefix, bool(options.get("output_lfdr")))
+    if not options.get("output_lfdr"):
+        shapes.pop("lfdr", None)
+    with _allocated(shapes, out_prefix, overwrite) as arrays:
+        n_chunks = _fill_chunks(
+            data, components, prior.pi, request, chunk_size, options.get("n_jobs"), arrays
+        )
+        loglik = sum_in_order(arrays["vloglik"])
+    paths = _files_of(shapes, out_prefix)
+    return ChunkedApplyResult(
+        arrays=arrays if paths is None else {k: np.load(p, "r") for k, p in paths.items()},
+        output_paths=paths,
+        loglik=loglik,
+        n_effects=data.n_effects,
+        n_conditions=width,
+        chunk_size=chunk_size,
+        n_chunks=n_chunks,
+        alpha=data.alpha,
+        fitted_g=prior,
+        condition_names=data.condition_names,
+        effect_names=data.effect_names,
+    )
+
+
+def _fill_chunks(
+    data: MashData | StoredData,
+    components: Components,
+    pi: Array,
+    request: Request,
+    chunk_size: int,
+    threads: int | None,
+    arrays: Mapping[str, Any],
+) -> int:
+    """Compute the posterior chunk by chunk into arrays, and return the number of chunks."""
     targets = {("zero_prob" if name == "lfdr" else name): a for name, a in arrays.items()}
     starts = range(0, data.n_effects, chunk_size)
     for start in starts:
         rows = slice(start, min(start + chunk_size, data.n_effects))
-        threads = options.get("n_jobs")
         if isinstance(data, StoredData):
             part, places = data.read(rows), {name: a[rows] for name, a in targets.items()}
-            apply_mixture(part, components, prior.pi, request, out=places, threads=threads)
+            apply_mixture(part, components, pi, request, out=places, threads=threads)
         else:
-            apply_mixture(
-                data, components, prior.pi, request, rows=rows, out=targets, threads=threads
-            )
-    for array in arrays.values():
-        if isinstance(array, np.memmap):
-            array.flush()
-    return ChunkedApplyResult(
-        arrays=arrays,
-        output_paths=paths,
-        loglik=sum_in_order(arrays["vloglik"]),
-        n_effects=data.n_effects,
-        n_conditions=width,
-        chunk_size=chunk_size,
-        n_chunks=len(starts),
-        alpha=data.alpha,
-        fitted_g=prior,
-        condition_names=data.condition_names,
-        effect_names=data.labels(slice(None))
-        if isinstance(data, StoredData)
-        else data.effect_names,
-    )
+            apply_mixture(data, components, pi, request, rows=rows, out=targets, threads=threads)
+    return len(starts)
 
 
 def apply_mash_prior_to_store(
@@ -299,20 +392,32 @@ def _chunk_outputs(
     return shapes
 
 
-def _allocate(
-    shapes: dict[str, tuple[int, ...]], out_prefix: str | Path | None, with_lfdr: bool
-) -> tuple[dict[str, Any], dict[str, Path] | None]:
-    if not with_lfdr:
-        shapes.pop("lfdr", None)
-    if out_prefix is None:
-        return {name: np.empty(shape) for name, shape in shapes.items()}, None
-    paths = {name: Path(f"{out_prefix}.{name}.npy") for name in shapes}
+def _files_of(names: Iterable[str], out_prefix: str | Path | None) -> dict[str, Path] | None:
+    return (
+        None if out_prefix is None else {name: Path(f"{out_prefix}.{name}.npy") for name in names}
+    )
+
+
+@contextmanager
+def _allocated(
+    shapes: Mapping[str, tuple[int, ...]], out_prefix: str | Path | None, overwrite: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield arrays to fill: in memory, or in files that get their names when the block ends."""
+    paths = _files_of(shapes, out_prefix)
+    if paths is None:
+        yield {name: np.empty(shape) for name, shape in shapes.items()}
+        return
     next(iter(paths.values())).parent.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = {
-        name: np.lib.format.open_memmap(paths[name], "w+", np.float64, shape)
-        for name, shape in shapes.items()
-    }
-    return arrays, paths
+    for path in paths.values():  # all of them, before one is written
+        check_writable(path, overwrite)
+    with ExitStack() as stack:
+        arrays: dict[str, Any] = {}
+        for name, path in paths.items():
+            temporary = stack.enter_context(replace_file(path, overwrite))
+            arrays[name] = np.lib.format.open_memmap(temporary, "w+", np.float64, shapes[name])
+        yield arrays
+        for array in arrays.values():
+            array.flush()
 
 
 def mash_train_apply(
@@ -367,41 +472,30 @@ def mash_train_apply(
     Raises
     ------
     OptionError
-        Options conflict, or ``out`` is missing or not wanted.
+        Options conflict, or ``out`` is missing. Data in memory take no ``out``, ``overwrite``,
+        ``executor`` or ``memory``.
     """
-    stored = isinstance(data, StoredData)
-    if stored is (out is None):
-        raise OptionError(
-            "data in a store need out, the store to make; data in memory take none "
-            "(save the result with its save())."
-        )
-    target = out or ""
-    force = workforce(executor, memory, threads)
-    options = _stored_options(apply_mash_kwargs) if stored else {}
-    if stored:
-        check_store_writable(target, overwrite)
-    with use_threads(threads):
-        fitted_g, rows, trained = fit_mash_prior(
-            data,
-            Ulist,
-            train_indices=train_indices,
-            n_train=n_train,
-            select_method=select_method,
-            select_seed=select_seed,
-            background_fraction=background_fraction,
-            weighting=weighting,
-            mash_kwargs=train_mash_kwargs,
-            force=force,
-        )
+    choice = _Choice(
+        train_indices, n_train, select_method, select_seed, background_fraction, weighting
+    )
+    with use_threads(resolve_threads(threads)):
         if not isinstance(data, StoredData):
+            _refuse_work_on_stores(out, overwrite, executor, memory)
+            fitted_g, rows, trained = _fit_prior(data, Ulist, choice, train_mash_kwargs, None)
             applied = apply_mash_prior(
                 data, fitted_g, chunk_size=apply_chunk_size, mash_kwargs=apply_mash_kwargs
             )
             return TrainApplyResult(rows, trained, applied)
+        if out is None:
+            raise OptionError("data in a store need out, the store to make.")
+        options = _stored_options(apply_mash_kwargs)
+        check_store_writable(out, overwrite)
+        force = workforce(executor, memory, threads)
+        fitted_g, rows, trained = _fit_prior(data, Ulist, choice, train_mash_kwargs, force)
     applied = apply_to_store(
         data,
         fitted_g,
-        target,
+        out,
         force=force,
         overwrite=overwrite,
         optim=trained.optim,
@@ -414,6 +508,16 @@ def mash_train_apply(
         **options,
     )
     return TrainApplyResult(rows, trained, applied)
+
+
+def _refuse_work_on_stores(out: Any, overwrite: bool, executor: Any, memory: Any) -> None:
+    """Refuse the options of data in a store, which data in memory would ignore."""
+    given = {"out": out, "overwrite": overwrite or None, "executor": executor, "memory": memory}
+    if found := [name for name, value in given.items() if value is not None]:
+        raise OptionError(
+            f"data in memory take no {' and no '.join(found)}: save the result with its save(), or "
+            "write the effects to a store and open it with mash_open_data()."
+        )
 
 
 def _stored_options(mash_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
