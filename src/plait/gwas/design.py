@@ -97,20 +97,23 @@ def make_designs(
     return designs
 
 
-def residual_correlation(designs: Sequence[Design], n_traits: int) -> Array:
+def residual_correlation(
+    designs: Sequence[Design], residuals: Sequence[Array], n_traits: int
+) -> Array:
     """Return the correlation of the errors of the effects of any two traits, (T, T).
 
-    Of traits on the same samples it is that of their residuals; with samples of their own it
+    ``residuals`` are, for each design, those of its traits, each of length 1. Of traits on the same
+    samples it is that of their residuals; with samples of their own it
     shrinks by ``n_both / sqrt(n_1 n_2)``. It is the exact correlation of the z-scores of a variant
     without effects (spec 5.5), made positive definite where patterns of missing values spoil that.
     """
     matrix = np.eye(n_traits)
     for i, first in enumerate(designs):
-        for second in designs[: i + 1]:
+        for k, second in enumerate(designs[: i + 1]):
             _, ours, theirs = np.intersect1d(
                 first.rows, second.rows, assume_unique=True, return_indices=True
             )
-            block = first.traits[ours].T @ second.traits[theirs]
+            block = residuals[i][ours].T @ residuals[k][theirs]
             matrix[np.ix_(first.columns, second.columns)] = block
             matrix[np.ix_(second.columns, first.columns)] = block.T
     np.fill_diagonal(matrix, 1.0)

@@ -1,29 +1,40 @@
-"""The association scan: one regression per variant and trait, all in one pass over the genotypes.
+"""The association scan: one regression for each variant and trait.
 
     trait = covariates + beta * copies of the effect allele + error
 
-See `plait.gwas.linear` for how it is computed and `plait.gwas.design` for covariates and traits.
+with independent errors (`plait.gwas.linear`), or errors of related samples (`plait.gwas.mixed`).
+See `plait.gwas.design` for how covariates and traits are made ready.
 """
 
 import logging
 import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import SampleTable, align
-from plait.errors import OptionError
+from plait.errors import ModelWarning, OptionError
 from plait.execution.blocks import Block, plan_blocks
-from plait.execution.executors import run_blocks, workforce
+from plait.execution.executors import Workforce, run_blocks, workforce
 from plait.execution.progress import stage
-from plait.gwas.design import make_designs, residual_correlation
+from plait.gwas.design import Design, make_designs, residual_correlation
 from plait.gwas.linear import TILE, Associations, LinearScan
+from plait.gwas.mixed import EXACT_BELOW, MixedScan, NullModel
 from plait.gwas.quality import VariantFilter
+from plait.gwas.relationship import relationship_matrix
 from plait.gwas.results import VARIANT_COLUMNS, AssociationResult
 from plait.provenance import Provenance
 
 _log = logging.getLogger("plait.gwas")
+
+
+_MODELS = ("linear", "mixed")
+_VALUES = ("beta", "se", "log10p", "n")
 
 
 def scan(
@@ -32,11 +43,13 @@ def scan(
     covariates: SampleTable | None = None,
     *,
     model: str = "linear",
+    loco: bool | None = None,
     missing_genotypes: str = "mean",
     transform: str = "none",
     variant_filter: VariantFilter | None = None,
     covariate_missing: str = "error",
     precision: str = "single",
+    exact_below: float = EXACT_BELOW,
     executor: Any = None,
     memory: int | str | None = None,
     threads: int | None = None,
@@ -48,18 +61,24 @@ def scan(
     genotypes : GenotypeSource
     traits, covariates : SampleTable
         Matched to the genotypes by the names of samples. Covariates do not include the constant.
-    model : {"linear"}
+    model : {"linear", "mixed"}
+        "mixed" allows for the relationships of the samples, which it takes from the genotypes.
+    loco : bool, optional
+        Mixed: leave the chromosome of a variant out of the relationships, so that they do not take
+        the variant's own effect away. Default yes, where there are two chromosomes or more.
     missing_genotypes : {"mean", "drop"}
-        A missing genotype is the mean of its variant, or its sample is left out of the regression
-        of that variant (exactly, without fitting anew).
+        A missing genotype is the mean of its variant, or (linear) its sample is left out of the
+        regression of that variant, exactly, without fitting anew.
     transform : {"none", "rank"}
         "rank": traits are replaced by the normal scores of their ranks.
     variant_filter : VariantFilter, optional
         Which variants are tested; counted among the samples of each trait.
     covariate_missing : {"error", "drop"}
     precision : {"single", "double"}
-        Of the products with genotypes. Single: t within 1e-4 max(1, |t|), redone in double where
-        that would not hold.
+        Linear: of the products with genotypes. Single: t within 1e-4 max(1, |t|), redone in double
+        where that would not hold.
+    exact_below : float
+        Mixed: p-value from which the variance share is estimated again beside the variant.
     executor, memory, threads
         As everywhere in plait; they never change the numbers.
 
@@ -73,44 +92,42 @@ def scan(
         No sample has genotypes, traits and covariates.
     MissingCovariateError, TooFewSamplesError, ConstantTraitError
         See `plait.data.phenotypes.align` and `plait.gwas.design.make_designs`.
+    CapacityError
+        Mixed: the relationships do not fit in memory.
 
     Notes
     -----
-    Cost: 2 N M (p + T) flops and N M / 4 bytes read, for each pattern of missing traits. Traits
-    measured on the same samples share everything.
+    Cost, for each pattern of missing traits: linear 2 N M (p + T) flops and N M / 4 bytes read;
+    mixed N^2 M for the relationships, about 10 N^3 for each chromosome, and 2 N^2 M for rotating
+    the genotypes. Traits measured on the same samples share everything.
     """
     started = time.perf_counter()
-    if model != "linear":
-        raise OptionError(f"model is {model!r}; give 'linear'.")
+    if model not in _MODELS:
+        raise OptionError(f"model is {model!r}; give 'linear' or 'mixed'.")
+    if model == "mixed" and missing_genotypes != "mean":
+        raise OptionError("the mixed model takes missing_genotypes='mean' only.")
     samples = align(genotypes.samples, traits, covariates, covariate_missing=covariate_missing)
     _log.info("samples: %s", ", ".join(f"{name} {n:,}" for name, n in samples.counts.items()))
     designs = make_designs(samples.traits, samples.covariates, samples.rows, transform)
     rules = VariantFilter() if variant_filter is None else variant_filter
-    names = samples.traits.names
-    work = LinearScan(genotypes, designs, len(names), missing_genotypes, precision, rules)
     force = workforce(executor, memory, threads)
-    unit = max(genotypes.block_size() // TILE, 1) * TILE
-    blocks = plan_blocks(genotypes.n_variants, unit)
-    parts: list[Associations] = []
-    with stage("scan", genotypes.n_variants) as advance:
-        for block, part in run_blocks(_ScanBlock(work), blocks, force, "scan"):
-            parts.append(part)
-            advance(len(block))
+    if model == "linear":
+        count = len(samples.traits.names)
+        work = LinearScan(genotypes, designs, count, missing_genotypes, precision, rules)
+        found = _linear(work, genotypes, designs, force)
+    else:
+        found = _mixed(genotypes, designs, rules, loco, exact_below, force, memory)
     table = genotypes.variants.frame
-    joined = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("beta", "se", "log10p", "n", "frequency")
-    }
     return AssociationResult(
-        **joined,
+        **found.values,
         **{name: _column(table[name]) for name in VARIANT_COLUMNS},
-        traits=names,
-        V0=residual_correlation(designs, len(names)),
-        filtered=_added(parts),
+        traits=samples.traits.names,
+        filtered={name: count for name, count in found.filtered.items() if count},
         provenance=Provenance(
             "gwas scan",
             options={
                 "model": model,
+                "loco": loco,
                 "missing_genotypes": missing_genotypes,
                 "transform": transform,
                 "covariates": [] if samples.covariates is None else samples.covariates.names,
@@ -118,6 +135,7 @@ def scan(
                 "min_minor_count": rules.min_minor_count,
                 "min_frequency": rules.min_frequency,
                 "precision": precision,
+                "exact_below": exact_below,
                 **samples.counts,
             },
             seconds=time.perf_counter() - started,
@@ -126,10 +144,106 @@ def scan(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Arrays of all variants, filled block by block."""
+
+    values: dict[str, NDArray[Any]]
+    filtered: dict[str, int]
+
+    @classmethod
+    def empty(cls, n_variants: int, n_traits: int) -> "_Found":
+        values: dict[str, NDArray[Any]] = {
+            name: np.full((n_variants, n_traits), np.nan) for name in _VALUES[:3]
+        }
+        values["n"] = np.zeros((n_variants, n_traits), dtype=np.int64)
+        values["frequency"] = np.full(n_variants, np.nan)
+        return cls(values, {})
+
+    def put(self, rows: slice, columns: Any, part: Associations) -> None:
+        for name in _VALUES:
+            self.values[name][rows, columns] = getattr(part, name)
+        for name, count in part.filtered.items():
+            self.filtered[name] = self.filtered.get(name, 0) + count
+
+
+def _linear(
+    work: LinearScan, genotypes: GenotypeSource, designs: list[Design], force: Workforce
+) -> _Found:
+    found = _Found.empty(genotypes.n_variants, work.n_traits)
+    with stage("scan", genotypes.n_variants) as advance:
+        for block, part in _run(work, genotypes, slice(0, genotypes.n_variants), force):
+            found.put(block.rows, slice(None), part)
+            found.values["frequency"][block.rows] = part.frequency
+            advance(len(block))
+    residuals = [design.traits for design in designs]
+    found.values["V0"] = residual_correlation(designs, residuals, work.n_traits)
+    return found
+
+
+def _mixed(
+    genotypes: GenotypeSource,
+    designs: list[Design],
+    rules: VariantFilter,
+    loco: bool | None,
+    exact_below: float,
+    force: Workforce,
+    memory: int | str | None,
+) -> _Found:
+    """Scan design by design, and there chromosome by chromosome when it is left out."""
+    n_traits = sum(len(design.columns) for design in designs)
+    found = _Found.empty(genotypes.n_variants, n_traits)
+    h2, h2_se, residuals = np.empty(n_traits), np.empty(n_traits), []
+    runs = genotypes.variants.chromosomes
+    names = {name for name, _ in runs}
+    loco = len(names) > 1 if loco is None else loco
+    if loco and len(names) < 2:
+        warnings.warn(
+            "there is one chromosome only, and without it there are no relationships: all variants "
+            "count towards them.",
+            ModelWarning,
+            stacklevel=3,
+        )
+        loco = False
+    for design in designs:
+        relationships = relationship_matrix(
+            genotypes, samples=design.rows, by_chromosome=loco, memory=memory, threads=force.workers
+        )
+        everything = NullModel.of(design, relationships.matrix())
+        h2[design.columns], h2_se[design.columns] = everything.fit.h2, everything.fit.se
+        residuals.append(everything.whitened_residuals())
+        nulls: dict[str, NullModel] = {}
+        with stage("scan", genotypes.n_variants) as advance:
+            for name, run in runs if loco else [("", slice(0, genotypes.n_variants))]:
+                if loco and name not in nulls:
+                    nulls = {name: NullModel.of(design, relationships.matrix(without=name))}
+                null = nulls[name] if loco else everything
+                work = MixedScan(genotypes, design, null, rules, exact_below)
+                for block, part in _run(work, genotypes, run, force):
+                    found.put(block.rows, design.columns, part)
+                    advance(len(block))
+    found.values["frequency"][:] = genotypes.counts().frequency
+    found.values.update(h2=h2, h2_se=h2_se)
+    found.values["V0"] = residual_correlation(designs, residuals, n_traits)
+    return found
+
+
+def _run(
+    work: LinearScan | MixedScan, genotypes: GenotypeSource, run: slice, force: Workforce
+) -> Iterator[tuple[Block, Associations]]:
+    """Scan consecutive variants, block by block."""
+    unit = max(genotypes.block_size() // TILE, 1) * TILE
+    blocks = [
+        Block(run.start + block.start, run.start + block.stop)
+        for block in plan_blocks(run.stop - run.start, unit)
+    ]
+    yield from run_blocks(_ScanBlock(work), blocks, force, "scan")
+
+
 class _ScanBlock:
     """Scans one block of variants."""
 
-    def __init__(self, work: LinearScan) -> None:
+    def __init__(self, work: LinearScan | MixedScan) -> None:
         self.work = work
 
     def __call__(self, block: Block) -> Associations:
@@ -140,11 +254,3 @@ def _column(series: Any) -> Any:
     if series.dtype.is_numeric():
         return series.to_numpy()
     return np.array(series.to_list(), dtype=np.str_)
-
-
-def _added(parts: list[Associations]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for part in parts:
-        for name, count in part.filtered.items():
-            total[name] = total.get(name, 0) + count
-    return {name: count for name, count in total.items() if count}

@@ -45,6 +45,9 @@ class AssociationResult(Result):
     traits : tuple of str
     V0 : (T, T) array
         Correlation of the errors between traits.
+    h2, h2_se : (T,) array or None
+        Of a mixed model: the share of each trait's variance that follows the relationships of all
+        chromosomes, given the covariates, and its standard error.
     filtered : dict of str to int
         How many tests (of one variant and trait) each rule left out.
     provenance : Provenance or None
@@ -55,6 +58,7 @@ class AssociationResult(Result):
         **dict.fromkeys(("beta", "se", "log10p", "n"), ("variants", "traits")),
         **dict.fromkeys(("frequency", *VARIANT_COLUMNS), ("variants",)),
         "V0": ("traits", "traits"),
+        **dict.fromkeys(("h2", "h2_se"), ("traits",)),
     }
     frame_dims: ClassVar[tuple[str, ...]] = ("variants", "traits")
 
@@ -70,6 +74,8 @@ class AssociationResult(Result):
     ea: NDArray[np.str_]
     traits: tuple[str, ...]
     V0: Array
+    h2: Array | None = None
+    h2_se: Array | None = None
     filtered: dict[str, int] = field(default_factory=dict)
     provenance: Provenance | None = None
 
@@ -109,6 +115,8 @@ class AssociationResult(Result):
             column = self.log10p[:, number]
             found = int((column < np.log10(GENOME_WIDE)).sum())
             line = f"  {trait}: {found:,} variants at p < 5e-8, lambda {self.lambda_gc[number]:.3f}"
+            if self.h2 is not None and self.h2_se is not None:
+                line += f", h2 {self.h2[number]:.2f} ({self.h2_se[number]:.2f})"
             if np.isfinite(column).any():
                 best = int(np.nanargmin(column))
                 line += f", surest {self.id[best]} ({self.chrom[best]}:{self.pos[best]})"

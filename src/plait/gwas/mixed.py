@@ -1,0 +1,203 @@
+"""The mixed-model scan: a linear scan that knows how the samples are related (spec 5.2).
+
+    trait = covariates + beta * copies of the effect allele + u + error,  u ~ N(0, s2 h2 K)
+
+The share h2 is estimated once per trait (and chromosome, when that is left out of K), without any
+variant (Kang et al. 2010, Nature Genetics 42). In the eigenbasis of K the regression of a variant
+is a weighted one, so that genotypes are rotated once for all traits; variants with small p-values
+are done again in double precision with h2 estimated beside the variant.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.data.genotypes import GenotypeCounts, GenotypeSource
+from plait.errors import OptionError
+from plait.execution.threads import single_threaded_blas
+from plait.gwas.design import Design
+from plait.gwas.linear import TILE, Associations
+from plait.gwas.quality import VariantFilter
+from plait.numerics.reml import SpectralModel, VarianceFit
+
+Array = NDArray[np.float64]
+
+EXACT_BELOW = 1e-4
+"""p-value from which the variance share is estimated again beside the variant."""
+
+
+@dataclass(frozen=True, eq=False)
+class NullModel:
+    """The model of a design without variants, for one relationship matrix.
+
+    Attributes
+    ----------
+    rotation : (N, N) array
+        Eigenvectors of K as columns.
+    model : SpectralModel
+    fit : VarianceFit
+    """
+
+    rotation: Array
+    model: SpectralModel
+    fit: VarianceFit
+
+    @classmethod
+    def of(cls, design: Design, relationships: Array) -> "NullModel":
+        """Estimate the variance shares of all traits of a design.
+
+        Relationships (N, N) are scaled to a mean of 1 on the diagonal.
+        """
+        scaled = relationships / np.mean(np.diagonal(relationships))
+        # A threaded eigendecomposition is many times slower where other work shares the cores.
+        with single_threaded_blas():
+            values, vectors = np.linalg.eigh(scaled)
+            model = SpectralModel(values, vectors.T @ design.traits, vectors.T @ design.basis)
+            return cls(vectors, model, model.fit())
+
+    def whitened_residuals(self) -> Array:
+        """Return ``V^-1/2 (y - X a)`` (N, T), each of length 1, one row per sample."""
+        model, columns = self.model, []
+        for t, value in enumerate(self.fit.h2.tolist()):
+            root = model.variances(value) ** -0.5
+            basis = np.linalg.qr(model.covariates * root[:, None])[0]
+            y = model.traits[:, t] * root
+            y = self.rotation @ (y - basis @ (basis.T @ y))
+            columns.append(y / np.linalg.norm(y))
+        return np.column_stack(columns)
+
+
+class MixedScan:
+    """Scans variants of one design under one null model.
+
+    Parameters
+    ----------
+    source : GenotypeSource
+    design : Design
+    null : NullModel
+    rules : VariantFilter
+    exact_below : float
+        See `EXACT_BELOW`; 0 keeps the variance shares of the null model, 1 estimates all again.
+    """
+
+    def __init__(
+        self,
+        source: GenotypeSource,
+        design: Design,
+        null: NullModel,
+        rules: VariantFilter,
+        exact_below: float = EXACT_BELOW,
+    ) -> None:
+        if not 0 <= exact_below <= 1:
+            raise OptionError(f"exact_below is {exact_below}; give a p-value between 0 and 1.")
+        self.source, self.design, self.null, self.rules = source, design, null, rules
+        self.exact_below = exact_below
+        everyone = np.arange(source.n_samples)
+        self.rows = None if np.array_equal(design.rows, everyone) else design.rows
+        self.rotation = null.rotation.astype(np.float32)
+        self.weights, self.regressors, self.squares = self._weighted()
+
+    def _weighted(self) -> tuple[NDArray[np.float32], NDArray[np.float32], Array]:
+        """Return weights (N, T), what genotypes are multiplied by, and ``y^T P y`` (T,).
+
+        For each trait the regressors are an orthonormal basis of the weighted covariates (p
+        columns), then the weighted residual trait.
+        """
+        model, h2 = self.null.model, self.null.fit.h2
+        weights, columns = np.empty((len(model.values), len(h2))), []
+        squares = np.empty(len(h2))
+        for t, value in enumerate(h2.tolist()):
+            root = model.variances(value) ** -0.5
+            basis = np.linalg.qr(model.covariates * root[:, None])[0]
+            y = model.traits[:, t] * root
+            y = y - basis @ (basis.T @ y)
+            weights[:, t] = root**2
+            squares[t] = y @ y
+            columns.append(np.column_stack([basis, y]) * root[:, None])
+        return weights.astype(np.float32), np.hstack(columns).astype(np.float32), squares
+
+    def run(self, rows: slice) -> Associations:
+        """Return the statistics of some variants, whatever the cut the same bits."""
+        from plait.data.genotype_kernels import count_genotypes
+        from plait.gwas.kernels import centred_values, mixed_statistics
+
+        packed = self.source.read_packed(rows, self.rows)
+        n, n_samples = len(packed), len(self.design.rows)
+        counts = count_genotypes(packed, n_samples)
+        values, frequency, variation = np.zeros((n, 4)), np.empty(n), np.empty(n)
+        centred_values(counts, values, frequency, variation)
+        n_traits, p = self.weights.shape[1], self.design.basis.shape[1]
+        beta, se, log10p = np.full((3, n, n_traits), np.nan)
+        for first, last, tile, used in self._tiles(packed, values, rows.start):
+            products = (tile @ self.regressors).astype(np.float64)[used]
+            squares = (tile**2 @ self.weights).astype(np.float64)[used]
+            part = slice(first, last)
+            outputs = beta[part], se[part], log10p[part]
+            mixed_statistics(products, squares, self.squares, p, float(self.design.df), *outputs)
+        removed = self.rules.removed(GenotypeCounts.of_codes(counts))
+        gone = np.logical_or.reduce(list(removed.values()))
+        untested = ~gone & np.isnan(beta[:, 0])
+        for array in (beta, se, log10p):
+            array[gone] = np.nan
+        self._estimate_again(packed, values, beta, se, log10p)
+        beta *= self.design.lengths
+        se *= self.design.lengths
+        filtered = {name: int(flags.sum()) for name, flags in removed.items()}
+        filtered["explained by the covariates"] = int(untested.sum())
+        used_samples = np.full((n, n_traits), n_samples)
+        return Associations(beta, se, log10p, used_samples, frequency, filtered)
+
+    def _tiles(
+        self, packed: NDArray[np.uint8], values: Array, start: int
+    ) -> Iterator[tuple[int, int, NDArray[np.float32], slice]]:
+        """Yield rotated genotypes in tiles of `TILE` variants aligned to their numbers."""
+        from plait.data.genotype_kernels import decode
+
+        n, width = packed.shape
+        n_samples = len(self.rotation)
+        offset = start % TILE
+        table = values.astype(np.float32)
+        tile = np.zeros((TILE, 4 * width), dtype=np.float32)
+        for number in range(-(-(offset + n) // TILE)):
+            first = max(number * TILE - offset, 0)
+            last = min((number + 1) * TILE - offset, n)
+            place = first + offset - number * TILE
+            used = slice(place, place + last - first)
+            if last - first < TILE:
+                tile[:] = 0.0
+            decode(packed[first:last], table[first:last], tile[used])
+            yield first, last, tile[:, :n_samples] @ self.rotation, used
+
+    def _estimate_again(
+        self, packed: NDArray[np.uint8], values: Array, beta: Array, se: Array, log10p: Array
+    ) -> None:
+        """Do variants with small p-values again, with the variance share beside each of them."""
+        from plait.data.genotype_kernels import decode_exactly
+
+        if self.exact_below == 0:
+            return
+        with np.errstate(invalid="ignore"):
+            small = log10p <= np.log10(self.exact_below)
+        for j in np.flatnonzero(small.any(axis=1)):
+            genotype = decode_exactly(packed[j : j + 1], values[j : j + 1], len(self.rotation))[0]
+            rotated = self.null.rotation.T @ genotype
+            for t in np.flatnonzero(small[j]):
+                beta[j, t], se[j, t], log10p[j, t] = self._one(rotated, int(t))
+
+    def _one(self, genotype: Array, t: int) -> tuple[float, float, float]:
+        """Return slope, error and log10 p of one rotated variant, by its own variance share."""
+        from plait.numerics.student import log10_p_value
+
+        null = self.null.model
+        X = np.column_stack([null.covariates, genotype])
+        model = SpectralModel(null.values, null.traits[:, [t]], X)
+        root = model.variances(model.near(float(self.null.fit.h2[t]))) ** -0.5
+        basis, triangle = np.linalg.qr(X * root[:, None])
+        y = null.traits[:, t] * root
+        coordinates = basis.T @ y
+        residual = y - basis @ coordinates
+        beta = coordinates[-1] / triangle[-1, -1]
+        se = np.sqrt(residual @ residual / self.design.df) / abs(triangle[-1, -1])
+        return float(beta), float(se), float(log10_p_value(beta / se, self.design.df))

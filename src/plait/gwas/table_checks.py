@@ -1,0 +1,202 @@
+"""What a table of summary statistics looks like when something about it is wrong."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.data.p_values import log10_p_of_z
+from plait.data.summary_derivations import lambda_gc
+from plait.data.summary_statistics import SummaryStatistics
+from plait.errors import GenomeBuildError
+
+if TYPE_CHECKING:
+    from polars import DataFrame
+
+Array = NDArray[np.float64]
+
+_LENGTHS = {
+    "GRCh37": (
+        249250621, 243199373, 198022430, 191154276, 180915260, 171115067, 159138663, 146364022,
+        141213431, 135534747, 135006516, 133851895, 115169878, 107349540, 102531392, 90354753,
+        81195210, 78077248, 59128983, 63025520, 48129895, 51304566, 155270560,
+    ),
+    "GRCh38": (
+        248956422, 242193529, 198295559, 190214555, 181538259, 170805979, 159345973, 145138636,
+        138394717, 133797422, 135086622, 133275309, 114364328, 107043718, 101991189, 90338345,
+        83257441, 80373285, 58617616, 64444167, 46709983, 50818468, 156040895,
+    ),
+}  # fmt: skip
+"""Lengths of chromosomes 1 to 22 and X."""
+_CHROMOSOMES = (*map(str, range(1, 23)), "X")
+_SHARED_NAMES = 10
+
+
+@dataclass(frozen=True)
+class TableChecks:
+    """Checks of one table; NaN where it lacks what a check needs.
+
+    Attributes
+    ----------
+    n_variants : int
+    chromosomes : dict of str to int
+        Rows on each chromosome.
+    lambda_gc : float
+        Median of z squared over its value under the null.
+    sign_agreement : float
+        Share of rows in which z and beta have the same sign.
+    p_disagreements : int
+        Rows with p in 1e-6 to 1 in which -log10 p and that of z differ by more than 0.1.
+    trait_sd : float
+        Median of ``se sqrt(2 f (1 - f) n)``, which estimates the standard deviation of the trait.
+    trait_sd_cv : float
+        Its coefficient of variation over variants; above 0.2 frequencies, sample sizes or
+        standard errors do not belong together.
+    frequency_differences : int
+        Rows whose frequency differs from the reference's by more than 0.2; 0 without reference.
+    """
+
+    n_variants: int
+    chromosomes: dict[str, int]
+    lambda_gc: float
+    sign_agreement: float
+    p_disagreements: int
+    trait_sd: float
+    trait_sd_cv: float
+    frequency_differences: int = 0
+
+    @property
+    def flags(self) -> list[str]:
+        """What deserves attention, in words."""
+        found = []
+        if self.trait_sd_cv > 0.2:
+            found.append(
+                f"standard errors, frequencies and sample sizes disagree (the implied standard "
+                f"deviation of the trait varies by {self.trait_sd_cv:.0%})"
+            )
+        if self.sign_agreement < 1:
+            found.append(f"z and beta differ in sign in {1 - self.sign_agreement:.2%} of rows")
+        if self.p_disagreements:
+            found.append(f"p and z disagree in {self.p_disagreements:,} rows")
+        if self.frequency_differences:
+            found.append(
+                f"{self.frequency_differences:,} frequencies differ from the reference's by "
+                "more than 0.2"
+            )
+        return found
+
+
+def check_table(table: SummaryStatistics, reference_frequency: Array | None = None) -> TableChecks:
+    """Check a table against itself, and its frequencies against those of a reference.
+
+    Parameters
+    ----------
+    table : SummaryStatistics
+    reference_frequency : (M,) array, optional
+        Frequency of each row's effect allele in the reference; NaN where unknown.
+    """
+    beta, se, z, log10p = (table.column(name) for name in ("beta", "se", "z", "log10p"))
+    eaf, n = table.column("eaf"), table.column("n")
+    signed = (beta != 0) & (z != 0) & np.isfinite(beta) & np.isfinite(z)
+    agree = np.sign(beta[signed]) == np.sign(z[signed])
+    compared = (log10p > -6) & np.isfinite(z)
+    apart = np.abs(log10p[compared] - log10_p_of_z(z[compared])) > 0.1
+    with np.errstate(invalid="ignore"):
+        deviation = se * np.sqrt(2 * eaf * (1 - eaf) * n)
+    deviation = deviation[np.isfinite(deviation) & (deviation > 0)]
+    differs = 0
+    if reference_frequency is not None:
+        with np.errstate(invalid="ignore"):
+            differs = int((np.abs(eaf - reference_frequency) > 0.2).sum())
+    counts = table.frame["chrom"].drop_nulls().value_counts(sort=True)
+    return TableChecks(
+        n_variants=len(table),
+        chromosomes=dict(counts.iter_rows()),
+        lambda_gc=lambda_gc(z),
+        sign_agreement=float(agree.mean()) if agree.size else float("nan"),
+        p_disagreements=int(apart.sum()),
+        trait_sd=float(np.median(deviation)) if deviation.size else float("nan"),
+        trait_sd_cv=float(deviation.std() / deviation.mean()) if deviation.size else float("nan"),
+        frequency_differences=differs,
+    )
+
+
+def require_same_build(
+    name: str,
+    frame: "DataFrame",
+    build: str | None,
+    other_name: str,
+    other: "DataFrame",
+    other_build: str | None,
+) -> None:
+    """Raise where two tables' positions are of different genome builds.
+
+    Parameters
+    ----------
+    name, frame, build
+        A table with the columns ``chrom``, ``pos`` and, if it has them, ``rsid`` and ``id``.
+    other_name, other, other_build
+        The other table.
+
+    Raises
+    ------
+    GenomeBuildError
+        The builds that were declared differ, positions lie beyond the chromosomes of the declared
+        build, or most of the variants that have the same rs number have other positions.
+    """
+    advice = "Lift one of them over first; plait never does so by itself."
+    if build is not None and other_build is not None and build != other_build:
+        raise GenomeBuildError(f"{name} is on {build} and {other_name} on {other_build}. {advice}")
+    for label, table, declared in ((name, frame, build), (other_name, other, other_build)):
+        impossible = builds_excluded(table)
+        if declared in impossible:
+            raise GenomeBuildError(
+                f"{label} is said to be on {declared}, but {impossible[declared]}."
+            )
+    shared, moved = _moved_names(frame, other)
+    if shared >= _SHARED_NAMES and moved > shared / 2:
+        raise GenomeBuildError(
+            f"{moved:,} of the {shared:,} variants that {name} and {other_name} both name by rs "
+            f"number are at other positions: they are on different genome builds. {advice}"
+        )
+
+
+def builds_excluded(frame: "DataFrame") -> dict[str, str]:
+    """Return the builds that cannot be, because a position lies beyond their chromosome's end."""
+    import polars as pl
+
+    last = dict(frame.group_by("chrom").agg(pl.col("pos").max()).iter_rows())
+    excluded: dict[str, str] = {}
+    for build, lengths in _LENGTHS.items():
+        for chromosome, length in zip(_CHROMOSOMES, lengths, strict=True):
+            position = last.get(chromosome)
+            if position is not None and position > length:
+                excluded[build] = (
+                    f"position {chromosome}:{position} lies beyond the end of the chromosome "
+                    f"({length:,})"
+                )
+                break
+    return excluded
+
+
+def _moved_names(frame: "DataFrame", other: "DataFrame") -> tuple[int, int]:
+    import polars as pl
+
+    def named(table: "DataFrame") -> "DataFrame":
+        columns = [name for name in ("rsid", "id") if name in table.columns]
+        if not columns:
+            return pl.DataFrame(schema={"name": pl.String, "chrom": pl.String, "pos": pl.Int64})
+        usable = [
+            pl.when(pl.col(column).str.contains(r"^rs\d+$")).then(pl.col(column))
+            for column in columns
+        ]
+        return (
+            table.select(pl.coalesce(usable).alias("name"), "chrom", "pos")
+            .drop_nulls()
+            .unique("name", keep="none")
+        )
+
+    both = named(frame).join(named(other), on="name", suffix="_other")
+    moved = (both["pos"] != both["pos_other"]) | (both["chrom"] != both["chrom_other"])
+    return both.height, int(moved.sum())
