@@ -5,6 +5,8 @@ derive from `PlaitError`; those caused by what the caller gave derive from `Inpu
 also a `ValueError`. Warnings are classes, so that they can be filtered or made fatal one by one.
 """
 
+from collections.abc import Sequence
+
 
 class PlaitError(Exception):
     """Base of every error that plait raises on purpose."""
@@ -51,7 +53,17 @@ class FileFormatError(InputError):
 
 
 class UnknownGenotypeFormatError(FileFormatError):
-    """A file is none of the genotype formats that plait reads."""
+    """A file is none of the genotype formats that plait reads.
+
+    Attributes
+    ----------
+    tried : tuple of str
+        The formats that it was compared with.
+    """
+
+    def __init__(self, message: str, tried: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.tried = tuple(tried)
 
 
 class MissingSidecarError(FileFormatError):

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -70,7 +70,8 @@ class GenotypeSource(ABC):
     """
 
     ploidy: int = 2
-    kind: ClassVar[Literal["hardcall", "dosage"]] = "hardcall"
+    kind: Literal["hardcall", "dosage"] = "hardcall"
+    """Whether dosages are whole numbers, so that they can be packed."""
     samples: NDArray[np.str_]
     """Names of the samples (N,), each of them once."""
 

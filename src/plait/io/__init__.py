@@ -2,6 +2,7 @@
 
 from plait.io.atomic import check_writable, replace_file, replace_folder
 from plait.io.effects_store import read_effects, write_effects
+from plait.io.genotypes import SelectedGenotypes, convert_genotypes, open_genotypes
 from plait.io.matrices import (
     LabelledMatrix,
     read_covariances,
@@ -19,9 +20,12 @@ from plait.io.store import (
 __all__ = [
     "LabelledMatrix",
     "Result",
+    "SelectedGenotypes",
     "check_store_writable",
     "check_writable",
+    "convert_genotypes",
     "freeze",
+    "open_genotypes",
     "read_covariances",
     "read_dataset",
     "read_effect_tables",

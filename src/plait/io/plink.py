@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from plait.data.dosages import as_slices, row_numbers
 from plait.data.genotypes import GenotypeSource, Packed, Rows, as_floats, pack
-from plait.data.labels import first_repeat
 from plait.data.variants import VariantTable
 from plait.errors import (
-    DuplicateSampleError,
     FileFormatError,
     MissingSidecarError,
     OptionError,
@@ -24,6 +23,7 @@ from plait.errors import (
     UnsupportedLayoutError,
 )
 from plait.io.atomic import replace_file
+from plait.io.genotype_files import family_samples
 
 MAGIC = b"\x6c\x1b"
 _VARIANT_MAJOR = b"\x01"
@@ -63,7 +63,9 @@ class BedSource(GenotypeSource):
         self.sexes: NDArray[np.int64] = (
             fam["sex"].str.to_integer(strict=False).fill_null(0).to_numpy()
         )
-        self.samples = _sample_names(self.path, self.families, fam["sample"].to_list())
+        self.samples = family_samples(
+            _sidecar(self.path, ".fam"), self.families.tolist(), fam["sample"].to_list()
+        )
         self._row_bytes = -(-len(self.samples) // 4)
         self._descriptor = -1
         self._n_variants = self._check()
@@ -128,14 +130,8 @@ class BedSource(GenotypeSource):
             start, stop, step = variants.indices(self.n_variants)
             if step == 1:
                 return self._clean(self._read_rows(start, max(stop - start, 0)))
-            variants = np.arange(start, stop, step)
-        numbers = np.asarray(variants)
-        if len(numbers) and not (numbers.min() >= 0 and numbers.max() < self.n_variants):
-            raise ShapeError(
-                f"variants are numbered 0 to {self.n_variants - 1}, not {numbers.min()} to "
-                f"{numbers.max()}."
-            )
-        rows = [self._read_rows(int(number), 1) for number in numbers]
+        runs = as_slices(row_numbers(variants, self.n_variants))
+        rows = [self._read_rows(run.start, run.stop - run.start) for run in runs]
         packed = np.concatenate(rows) if rows else self._read_rows(0, 0)
         return self._clean(packed)
 
@@ -252,18 +248,6 @@ def _select(packed: Packed, samples: NDArray[np.integer[Any]]) -> Packed:
 
     chosen: Packed = select_samples(packed, np.asarray(samples, dtype=np.int64))
     return chosen
-
-
-def _sample_names(path: Path, families: NDArray[np.str_], names: list[str]) -> NDArray[np.str_]:
-    if len(set(names)) < len(names):
-        names = [f"{family}:{name}" for family, name in zip(families, names, strict=True)]
-    if len(set(names)) < len(names):
-        first, second = first_repeat(names)
-        raise DuplicateSampleError(
-            f"{_sidecar(path, '.fam')}: rows {first + 1} and {second + 1} are the same sample, "
-            f"{names[first]!r} (family and name)."
-        )
-    return np.array(names, dtype=np.str_)
 
 
 def _sidecar(path: Path, suffix: str) -> Path:

@@ -1,0 +1,85 @@
+"""What the readers of genotypes share: their libraries, options, and the names of samples."""
+
+import importlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.data.labels import first_repeat
+from plait.errors import DependencyError, DuplicateSampleError, FileFormatError, OptionError
+
+COUNTS = ("ea", "oa")
+DOSAGES = ("auto", "hardcall", "dosage")
+MULTIALLELIC = ("split", "drop")
+
+
+def library(name: str) -> Any:
+    """Import a library that reads genotypes.
+
+    Raises
+    ------
+    DependencyError
+        It is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != name.split(".")[0]:
+            raise
+        raise DependencyError(
+            f"{name} is required for these genotypes; install it with: "
+            "pip install 'plait[genotypes]'",
+            name=name,
+        ) from None
+
+
+def check_option(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Raise an OptionError unless the value is among those allowed."""
+    if value not in allowed:
+        raise OptionError(f"{name} is one of {', '.join(map(repr, allowed))}, not {value!r}.")
+
+
+def require_file(path: Path) -> None:
+    """Raise a FileFormatError unless there is such a file."""
+    if not path.exists():
+        raise FileFormatError(f"{path}: there is no such file.")
+
+
+def distinct_samples(place: Any, names: Sequence[str]) -> NDArray[np.str_]:
+    """Return names of samples as an array.
+
+    Raises
+    ------
+    DuplicateSampleError
+        A name occurs twice; the message says where, and in which file.
+    """
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        some = ", ".join(map(repr, twice[:10])) + (", ..." if len(twice) > 10 else "")
+        raise DuplicateSampleError(
+            f"{place}: {len(twice)} samples occur more than once: {some}. Remove or rename them."
+        )
+    return np.array(names, dtype=np.str_)
+
+
+def family_samples(place: Path, families: Sequence[str], names: Sequence[str]) -> NDArray[np.str_]:
+    """Return names of samples: their own where those differ, else ``family:name``.
+
+    Raises
+    ------
+    DuplicateSampleError
+        Two samples have the same family and name.
+    """
+    if len(set(names)) < len(names):
+        names = [f"{family}:{name}" for family, name in zip(families, names, strict=True)]
+    if len(set(names)) < len(names):
+        first, second = first_repeat(names)
+        raise DuplicateSampleError(
+            f"{place}: rows {first + 1} and {second + 1} are the same sample, {names[first]!r} "
+            "(family and name)."
+        )
+    return np.array(names, dtype=np.str_)
