@@ -172,7 +172,7 @@ def _moments(data: MashData | StoredData, choose: Choice, force: Workforce) -> _
 
 
 def _block_moments(data: StoredData, choose: Choice, block: Block) -> list[_Moments]:
-    return [_part_moments(data.read(rows), choose) for rows in data.units(block)]
+    return [_part_moments(data.read(rows, labelled=False), choose) for rows in data.units(block)]
 
 
 def _part_moments(part: MashData, choose: Choice) -> _Moments:

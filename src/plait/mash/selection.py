@@ -204,7 +204,7 @@ def _strongest_stored(data: StoredData, count: int, force: Workforce) -> Rows:
 
 
 def _at_least(data: StoredData, bound: int, most: int, block: Block) -> tuple[Array, Rows]:
-    scores = strengths(data.read(block.rows))
+    scores = strengths(data.read(block.rows, labelled=False))
     found = np.flatnonzero(score_bins(scores) >= bound)
     return _strongest(scores[found], block.start + found, most)
 
@@ -245,7 +245,8 @@ def strong_effects(
     The lfsr of a z-score is at least ``Phi(-|z|)`` under any mixture of centred normals, so only
     cells where that is below ``level`` are looked at closely.
     """
-    sample = data.read(draw_rows(data.n_effects, min(_SCREENED, data.n_effects), seed))
+    drawn = draw_rows(data.n_effects, min(_SCREENED, data.n_effects), seed)
+    sample = data.read(drawn, labelled=False)
     fits: Any = mash_1by1(sample).fitted_g
     priors = [NormalMixture(np.array(fit["pi"]), np.array(fit["sd"])) for fit in fits]
     work = partial(_surely_signed, data, priors, level, most)
@@ -257,7 +258,7 @@ def _surely_signed(
     data: StoredData, priors: list[NormalMixture], level: float, most: int, block: Block
 ) -> tuple[Array, Rows]:
     """Return minus the smallest lfsr, and the rows, of the effects of a block that are strong."""
-    part = data.read(block.rows)
+    part = data.read(block.rows, labelled=False)
     observed = part.observed(slice(None))
     smallest = np.ones(len(part.Bhat))
     for r, prior in enumerate(priors):

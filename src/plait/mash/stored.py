@@ -26,6 +26,12 @@ Output = TypeVar("Output")
 _COPIES = 18
 """Arrays of the size of a block's effects that are alive while it is worked on (measured)."""
 
+_OUTPUT_COPIES = 9
+"""The same of every output column beyond those of the effects (measured)."""
+
+_COLUMNS = 10
+"""Numbers that are kept of every effect, however many conditions there are (measured)."""
+
 _LABEL_BYTES = 160
 """Of a label of an effect while its block is worked on: two copies of about 30 characters."""
 
@@ -109,22 +115,24 @@ class StoredData:
             raise InputError("the data were not looked over; make them with mash_open_data().")
         return self.facts
 
-    def read(self, rows: slice | NDArray[np.intp]) -> MashData:
-        """Read some effects; they are computed with the bits they have among all."""
+    def read(self, rows: slice | NDArray[np.intp], labelled: bool = True) -> MashData:
+        """Read some effects; they are computed with the bits they have among all.
+
+        Reading labels can take longer than reading numbers: sums need none.
+        """
         if not isinstance(rows, slice):
             rows = select_rows(self, rows)
-        return self.prepare(self.values(rows), rows)
+        return self.prepare(self.values(rows), self.labels(rows) if labelled else None)
 
-    def prepare(self, values: Values, rows: slice | NDArray[np.intp]) -> MashData:
-        """Make data of the values of some effects."""
+    def prepare(self, values: Values, labels: NDArray[Any] | None) -> MashData:
+        """Make data of the values and labels of some effects."""
         effects, errors, V = values
         missing = np.isnan(errors) | np.isposinf(errors) | np.isnan(effects)
         mask = missing if missing.any() else None
         if mask is not None:
             effects, errors = np.where(mask, np.nan, effects), np.where(mask, np.nan, errors)
         data = assemble(
-            effects, errors, self.alpha, V, mask, self.missing, self.condition_names,
-            self.labels(rows),
+            effects, errors, self.alpha, V, mask, self.missing, self.condition_names, labels,
         )  # fmt: skip
         whole = None if self.facts is None else self.facts.whole
         return replace(data, missing_chosen=True, whole=whole)
@@ -172,9 +180,11 @@ class StoredData:
         ``width`` is the number of columns that a block makes, where these are more than the data
         have.
         """
-        matrices = 0 if self.V is not None else 3 * self.n_conditions**2
-        labels = _LABEL_BYTES if self.has_effect_names else 0
-        per_effect = 8 * (_COPIES * max(self.n_conditions, width) + matrices) + labels
+        numbers = _COPIES * self.n_conditions + _COLUMNS
+        numbers += _OUTPUT_COPIES * max(width - self.n_conditions, 0)
+        if self.V is None:
+            numbers += 3 * self.n_conditions**2
+        per_effect = 8 * numbers + (_LABEL_BYTES if self.has_effect_names else 0)
         size = (self.unit, per_effect, force.memory, force.workers, self.n_effects)
         if force.executor is None:
             fewer = workers_that_fit(*size)
@@ -408,7 +418,7 @@ class _CrossProduct:
     data: StoredData
 
     def __call__(self, block: Block) -> list[Array]:
-        units = (self.data.read(rows).Bhat for rows in self.data.units(block))
+        units = (self.data.read(rows, labelled=False).Bhat for rows in self.data.units(block))
         return [effects.T @ effects for effects in units]
 
 
@@ -424,7 +434,7 @@ class _LookOver:
     def _unit(self, rows: slice) -> _Glance:
         values = self.data.values(rows)
         self.data.check(values, rows)
-        part = self.data.prepare(values, rows)
+        part = self.data.prepare(values, None)
         reference = None
         if part.missing_mask is None or not part.missing_mask.any(axis=1).all():
             reference = part.Shat_reference.copy()
@@ -433,8 +443,9 @@ class _LookOver:
         digest = hashlib.blake2b(digest_size=16)
         for array in values[:2] if part.common_V else values:
             digest.update(np.ascontiguousarray(array).data)
-        if part.effect_names is not None:
-            digest.update("\0".join(part.effect_names).encode())
+        labels = self.data.labels(rows)
+        if labels is not None:
+            digest.update("\0".join(labels).encode())
         counts = np.bincount(score_bins(strengths(part)), minlength=1 << _SCORE_BITS)
         bins = np.flatnonzero(counts)
         return _Glance(

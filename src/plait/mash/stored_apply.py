@@ -146,7 +146,7 @@ def apply_to_store(
     if not finished:
         lay_out(target, layouts, data.unit)
     try:
-        for block, digest in data.map_blocks(work, force, "posterior", finished):
+        for block, digest in data.map_blocks(work, force, "posterior", finished, _width(layouts)):
             run.record(block, digest)
     except KeyboardInterrupt as interruption:
         interruption.add_note("finished blocks are kept, and the same command goes on from there.")
@@ -155,6 +155,11 @@ def apply_to_store(
     result.save_around(target, arrays)
     _put_in_place(run, target, out, overwrite)
     return MashResult.open(out)
+
+
+def _width(layouts: dict[str, Layout]) -> int:
+    """Return the number of columns of the output."""
+    return max((layout.shape[1] for layout in layouts.values() if layout.dims == _BOTH), default=0)
 
 
 def _layouts(
