@@ -220,6 +220,17 @@ def test_a_lost_process_is_made_up_for(tmp_path):
     assert found == [(block, total_of(block)) for block in BLOCKS]
 
 
+def length_of(ballast, block):
+    return len(block) + 0 * len(ballast)
+
+
+def test_a_large_task_goes_to_the_cluster_once(client):
+    from functools import partial
+
+    work = partial(length_of, bytes(20 * 2**20))
+    assert [n for _, n in run_blocks(work, BLOCKS, workforce(client, "1GB"))] == [*map(len, BLOCKS)]
+
+
 def test_the_loss_of_every_dask_worker_is_made_up_for(tmp_path):
     from functools import partial
 

@@ -29,6 +29,7 @@ Output = TypeVar("Output")
 _RETRIES = 3
 _PATIENCE = 10.0
 """Seconds to wait for the first worker of a cluster."""
+_WARNED_ABOVE = "distributed.admin.large-graph-warning-threshold"
 _log = logging.getLogger("plait.execution")
 
 
@@ -197,7 +198,10 @@ def _on_cluster(
     # The task, which may hold a prior of some MB, goes to the cluster once and from worker to
     # worker. It is itself the result of a task: unlike scattered data it is made again when all
     # workers that had it are lost.
-    shared = client.submit(_itself, task, retries=_RETRIES, pure=False)
+    import dask
+
+    with dask.config.set({_WARNED_ABOVE: "1TiB"}):  # sent once, which is what Dask would advise
+        shared = client.submit(_itself, task, retries=_RETRIES, pure=False)
 
     def send(block: Block) -> Any:
         return client.submit(_call, shared, block, retries=_RETRIES, pure=False)
