@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from plait.data.dosages import as_slices, hard_calls, other_allele, row_numbers
 from plait.data.genotype_kernels import (
+    count_allele,
     count_genotypes,
     decode,
     decode_exactly,
@@ -74,6 +75,22 @@ def test_decode(calls, seed):
     np.testing.assert_array_equal(out, expected.astype(np.float32))
     exact = decode_exactly(packed, values, calls.shape[1])
     np.testing.assert_array_equal(exact, expected[:, : calls.shape[1]])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    alleles=arrays(
+        np.int16, st.tuples(st.integers(1, 9), st.integers(1, 3)), elements=st.integers(-2, 3)
+    ),
+    allele=st.integers(1, 3),
+)
+def test_counts_of_an_allele(alleles, allele):
+    for others in (False, True):
+        for sample, found in zip(alleles, count_allele(alleles, allele, others), strict=True):
+            called = [a for a in sample.tolist() if a >= 0]
+            copies = called.count(allele)
+            expected = len(called) - copies if others else copies
+            assert found == (-1 if -1 in sample or sample[0] < 0 else expected)
 
 
 @given(

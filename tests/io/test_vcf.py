@@ -1,6 +1,7 @@
 """VCF and BCF: fields, alleles, the order of reading, indexes, damaged files."""
 
 import ctypes
+import gzip
 import pickle
 
 import numpy as np
@@ -14,7 +15,7 @@ from plait.errors import (
     OptionError,
     TruncatedFileError,
 )
-from plait.io import convert_genotypes, open_genotypes
+from plait.io import convert_genotypes, genotype_files, open_genotypes
 from plait.io import vcf as vcf_module
 from plait.io.vcf import VcfSource
 
@@ -234,3 +235,34 @@ def test_conversion_of_dosages(several, tmp_path):
     source = VcfSource(several)
     convert_genotypes(source, tmp_path / "b.vcz")
     np.testing.assert_array_equal(open_genotypes(tmp_path / "b.vcz").read(), source.read())
+
+
+def test_an_interrupted_read_starts_over(tmp_path, monkeypatch):
+    source = VcfSource(write_vcf(tmp_path / "a.vcf"))
+    source.read(slice(0, 2))
+    stream = source._stream
+
+    def interrupted():
+        yield next(stream)
+        raise KeyboardInterrupt
+
+    source._stream = interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        source.read(slice(2, 5))
+    np.testing.assert_array_equal(source.read(slice(3, 6), dtype=np.int8), CALLS[3:])
+
+
+def test_tables_of_many_variants_come_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(genotype_files, "_VARIANTS_OF_A_PART", 4)
+    source = VcfSource(write_vcf(tmp_path / "a.vcf"))
+    assert source.variants.keys.to_list() == VARIANTS.keys.to_list()
+
+
+def test_plain_gzip(tmp_path):
+    path = write_vcf(tmp_path / "a.vcf")
+    place = tmp_path / "b.vcf.gz"
+    place.write_bytes(gzip.compress(path.read_bytes()))
+    np.testing.assert_array_equal(VcfSource(place).read(dtype=np.int8), CALLS)
+    place.write_bytes(place.read_bytes()[:-40])
+    with pytest.raises(FileFormatError):
+        VcfSource(place).read()

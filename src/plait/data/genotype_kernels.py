@@ -131,3 +131,24 @@ def decode_exactly(packed, values, n_samples):  # type: ignore[no-untyped-def]
         for i in range(n_samples):
             out[j, i] = values[j, (packed[j, i >> 2] >> (2 * (i & 3))) & 3]
     return out
+
+
+@njit(nogil=True, cache=True)
+def count_allele(alleles, allele, others):  # type: ignore[no-untyped-def]
+    """Count an allele (or all others) among the alleles (samples, ploidy) that samples carry.
+
+    -1 is a missing allele, which makes the count -1; -2 is none, as a haploid has no second one.
+    """
+    n_samples, ploidy = alleles.shape
+    counts = np.empty(n_samples, dtype=np.int8)
+    for i in range(n_samples):
+        copies = 0
+        for k in range(ploidy):
+            carried = alleles[i, k]
+            if carried == -1 or (carried < 0 and k == 0):
+                copies = -1
+                break
+            if carried >= 0 and (carried == allele) != others:
+                copies += 1
+        counts[i] = copies
+    return counts

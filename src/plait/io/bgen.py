@@ -5,6 +5,8 @@ import os
 import sqlite3
 import threading
 import warnings
+from array import array
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,14 +21,21 @@ from plait.errors import DataWarning, FileFormatError, MissingSidecarError, Trun
 from plait.io.genotype_files import (
     COUNTS,
     DOSAGES,
+    VariantList,
     check_option,
     distinct_samples,
     family_samples,
     library,
     require_file,
+    swapped,
 )
 
 _FIRST_ALLELE = ("reference", "unknown")
+_INDEX_QUERY = (
+    "SELECT chromosome, position, coalesce(nullif(rsid, ''), '.'), number_of_alleles, allele1, "
+    "allele2, file_start_position + size_in_bytes FROM Variant ORDER BY file_start_position"
+)
+_Row = tuple[Any, ...]  # chromosome, position, name, number of alleles, the first two alleles
 _log = logging.getLogger("plait.io")
 
 
@@ -90,9 +99,7 @@ class BgenSource(GenotypeSource):
     @cached_property
     def variants(self) -> VariantTable:
         """All variants with two alleles, in the order of the file."""
-        chrom, pos, names, first, second = self._table
-        oa, ea = (first, second) if self.count == "ea" else (second, first)
-        return VariantTable.of(chrom, pos, oa, ea, names)
+        return self._table if self.count == "ea" else swapped(self._table)
 
     def read(
         self,
@@ -167,57 +174,54 @@ class BgenSource(GenotypeSource):
             raise FileFormatError(f"{place}: a line has fewer than 2 columns.")
         return family_samples(place, [row[0] for row in rows[2:]], [row[1] for row in rows[2:]])
 
-    def _list_variants(self) -> tuple[tuple[list[Any], ...], NDArray[np.intp]]:
-        """Return the columns of the table and the numbers of the variants with two alleles."""
+    def _list_variants(self) -> tuple[VariantTable, NDArray[np.intp]]:
+        """Return the variants with two alleles, and their numbers in the file."""
         index = self.path.with_name(self.path.name + ".bgi")
         rows = self._indexed(index) if index.exists() else self._scanned()
-        kept = [number for number, row in enumerate(rows) if row[3] == 2]
-        if len(kept) < len(rows):
+        table, kept, number = VariantList(), array("q"), -1
+        for number, (chrom, pos, name, n_alleles, first, second) in enumerate(rows):
+            if n_alleles == 2:
+                table.add(chrom, pos, name, first, second)
+                kept.append(number)
+        if len(kept) < number + 1:
             warnings.warn(
-                f"{self.path}: {len(rows) - len(kept)} variants with other than two alleles are "
+                f"{self.path}: {number + 1 - len(kept)} variants with other than two alleles are "
                 "left out.",
                 DataWarning,
                 stacklevel=3,
             )
-        table = [rows[number] for number in kept]
-        columns = tuple([row[at] for row in table] for at in (0, 1, 2, 4, 5))
-        return columns, np.array(kept, dtype=np.intp)
+        return table.table(), np.array(kept, dtype=np.intp)
 
-    def _indexed(self, index: Path) -> list[tuple[Any, ...]]:
-        query = (
-            "SELECT chromosome, position, coalesce(nullif(rsid, ''), '.'), number_of_alleles, "
-            "allele1, allele2, file_start_position + size_in_bytes FROM Variant "
-            "ORDER BY file_start_position"
-        )
+    def _indexed(self, index: Path) -> Iterator[_Row]:
+        count = end = 0
         try:
             connection = sqlite3.connect(index)
             try:
-                rows = connection.execute(query).fetchall()
+                for row in connection.execute(_INDEX_QUERY):
+                    count, end = count + 1, row[-1]
+                    yield row[:-1]
             finally:
                 connection.close()
         except sqlite3.Error as error:
             raise FileFormatError(f"{index} is not an index of a BGEN file ({error}).") from None
-        end, size = max((row[-1] for row in rows), default=0), self.path.stat().st_size
+        size, expected = self.path.stat().st_size, self._open().header.nvariants
         if end > size:
             raise TruncatedFileError(
                 f"{self.path} has {size:,} bytes; by its index, {end:,}. It is cut off: copy it "
                 "again."
             )
-        if len(rows) != self._open().header.nvariants:
+        if count != expected:
             raise TruncatedFileError(
-                f"{index} lists {len(rows):,} variants and {self.path} has "
-                f"{self._open().header.nvariants:,}: make the index again."
+                f"{index} lists {count:,} variants and {self.path} has {expected:,}: make the "
+                "index again."
             )
-        return rows
 
-    def _scanned(self) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = []
+    def _scanned(self) -> Iterator[_Row]:
         try:
             for variant in self._open():
                 alleles = variant.alleles
                 name = variant.rsid or variant.varid or "."
-                pair = (*alleles, ".", ".")[:2]
-                rows.append((variant.chrom, variant.pos, name, len(alleles), *pair))
+                first, second = (*alleles, ".", ".")[:2]
+                yield variant.chrom, variant.pos, name, len(alleles), first, second
         except (ValueError, RuntimeError) as error:
             raise TruncatedFileError(f"{self.path} is damaged or cut off: {error}.") from None
-        return rows

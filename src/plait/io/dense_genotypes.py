@@ -12,7 +12,14 @@ from plait.data.genotypes import GenotypeSource, Rows, as_floats
 from plait.data.labels import first_repeat
 from plait.data.variants import VariantTable
 from plait.errors import FileFormatError, LabelError, OptionError, ShapeError
-from plait.io.genotype_files import COUNTS, DOSAGES, check_option, distinct_samples, require_file
+from plait.io.genotype_files import (
+    COUNTS,
+    DOSAGES,
+    check_option,
+    distinct_samples,
+    require_file,
+    swapped,
+)
 from plait.io.hapmap import read_hapmap
 
 HAPMAP_SUFFIXES = (".hmp.txt", ".hmp.txt.gz", ".hmp")
@@ -79,9 +86,7 @@ class DenseSource(GenotypeSource):
         is_hard = dosage == "hardcall" or (whole and dosage == "auto")
         self.kind = "hardcall" if is_hard else "dosage"
         if count == "oa":
-            table = VariantTable(
-                table.frame.select("chrom", "pos", "id", oa="ea", ea="oa", cm="cm")
-            )
+            table = swapped(table)
         self._variants = table
 
     def __reduce__(self) -> tuple[Any, ...]:

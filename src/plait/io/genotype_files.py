@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.data.labels import first_repeat
+from plait.data.variants import VariantTable
 from plait.errors import DependencyError, DuplicateSampleError, FileFormatError, OptionError
 
 COUNTS = ("ea", "oa")
 DOSAGES = ("auto", "hardcall", "dosage")
 MULTIALLELIC = ("split", "drop")
+_VARIANTS_OF_A_PART = 1 << 16
 
 
 def library(name: str) -> Any:
@@ -35,6 +37,38 @@ def library(name: str) -> Any:
             "pip install 'plait[genotypes]'",
             name=name,
         ) from None
+
+
+class VariantList:
+    """Variants collected one by one into a table, never all of them as Python objects."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[str, int, str, str, str]] = []
+        self._parts: list[Any] = []
+
+    def add(self, chrom: str, pos: int, name: str, oa: str, ea: str) -> None:
+        """Add a variant."""
+        self._waiting.append((chrom, pos, name, oa, ea))
+        if len(self._waiting) >= _VARIANTS_OF_A_PART:
+            self._store()
+
+    def table(self) -> VariantTable:
+        """Return all of them."""
+        import polars as pl
+
+        self._store()
+        return VariantTable(pl.concat(self._parts))
+
+    def _store(self) -> None:
+        columns = zip(*self._waiting, strict=True) if self._waiting else ((),) * 5
+        chrom, pos, name, oa, ea = columns
+        self._parts.append(VariantTable.of(chrom, pos, oa, ea, name).frame)
+        self._waiting = []
+
+
+def swapped(variants: VariantTable) -> VariantTable:
+    """Return variants whose other allele is the effect allele."""
+    return VariantTable(variants.frame.select("chrom", "pos", "id", oa="ea", ea="oa", cm="cm"))
 
 
 def check_option(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ import gzip
 import os
 import threading
 import zlib
+from array import array
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +21,12 @@ from plait.io.genotype_files import (
     COUNTS,
     DOSAGES,
     MULTIALLELIC,
+    VariantList,
     check_option,
     distinct_samples,
     library,
     require_file,
+    swapped,
 )
 from plait.io.regions import Region, require_chromosome
 from plait.io.vcf_fields import Alternative, dosages_of, hard_calls_of
@@ -111,9 +114,7 @@ class VcfSource(GenotypeSource):
     @cached_property
     def variants(self) -> VariantTable:
         """All variants, in the order of the file."""
-        table = self._table
-        oa, ea = (table["oa"], table["ea"]) if self.count == "ea" else (table["ea"], table["oa"])
-        return VariantTable.of(table["chrom"], table["pos"], oa, ea, table["id"])
+        return self._table if self.count == "ea" else swapped(self._table)
 
     def read(
         self,
@@ -153,21 +154,26 @@ class VcfSource(GenotypeSource):
             return self._record
         ahead = number - self._at
         can_seek = self._has_index and self._is_sorted
-        if self._stream is None or ahead < 0 or (ahead > _FAR and can_seek):
+        # Whoever interrupts this finds no stream, never one that is a record ahead.
+        stream, at = self._stream, self._at
+        self._stream = self._record = record = None
+        if stream is None or ahead < 0 or (ahead > _FAR and can_seek):
             start = number if can_seek else 0
-            self._stream, self._at = self._records_from(start), start - 1
-        while self._at < number:
-            self._record = next(self._stream, None)
-            if self._record is None:
+            stream, at = self._records_from(start), start - 1
+        while at < number:
+            record = next(stream, None)
+            if record is None:
                 raise FileFormatError(f"{self.path} ended while it was read: was it replaced?")
-            self._at += 1
-        return self._record
+            at += 1
+        self._at = at
+        self._record, self._stream = record, stream
+        return record
 
     def _records_from(self, number: int) -> Iterator[Any]:
         """Yield the records from one on (0, or any if places can be sought)."""
         vcf = self._open()
         if self._within is None and number == 0:
-            yield from _said_clearly(vcf, self.path, self._at)
+            yield from _said_clearly(vcf, self.path, 0)
             return
         for chrom, run in self._runs:
             if number >= run.stop:
@@ -187,29 +193,26 @@ class VcfSource(GenotypeSource):
 
     def _list_variants(self) -> None:
         """Go through the sites once."""
-        columns: dict[str, list[Any]] = {name: [] for name in ("chrom", "pos", "id", "oa", "ea")}
-        records: list[int] = []
-        alleles: list[int] = []
-        chroms: list[str] = []
-        positions: list[int] = []
+        table = VariantList()
+        records, alleles, positions = array("q"), array("q"), array("q")
+        starts: list[tuple[str, int]] = []
         for number, site in enumerate(self._sites()):
             chrom, pos, alts = site.CHROM, site.POS, site.ALT or ["."]
-            chroms.append(chrom)
             positions.append(pos)
+            if not starts or starts[-1][0] != chrom:
+                starts.append((chrom, number))
             if len(alts) > 1 and self.multiallelic == "drop":
                 continue
             for allele, alt in enumerate(alts, start=1):
                 records.append(number)
                 alleles.append(allele)
-                for name, value in zip(
-                    columns, (chrom, pos, site.ID or ".", site.REF, alt), strict=True
-                ):
-                    columns[name].append(value)
-        self._table = columns
+                table.add(chrom, pos, site.ID or ".", site.REF, alt)
+        self._table = table.table()
         self._records = np.array(records, dtype=np.intp)
         self._alleles = np.array(alleles, dtype=np.intp)
         self._pos = np.array(positions, dtype=np.int64)
-        self._runs = VariantTable.of(chroms, positions, chroms, chroms).chromosomes
+        stops = [*(start for _, start in starts), len(positions)][1:]
+        self._runs = [(c, slice(a, b)) for (c, a), b in zip(starts, stops, strict=True)]
         names = [chrom for chrom, _ in self._runs]
         self._is_sorted = (
             len(set(names)) == len(names)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from plait.errors import FileFormatError
 
-_MISSING, _ABSENT = -1, -2
 _PLOIDY = 2
 
 
@@ -22,6 +21,8 @@ class Alternative(NamedTuple):
 
 def hard_calls_of(record: Any, wanted: Alternative, path: Path) -> NDArray[np.int8]:
     """Return copies of an allele by GT, -1 where an allele is missing."""
+    from plait.data.genotype_kernels import count_allele
+
     try:
         alleles = record.genotype.array()[:, :-1]
     except Exception:  # cyvcf2 raises plain exceptions
@@ -29,18 +30,7 @@ def hard_calls_of(record: Any, wanted: Alternative, path: Path) -> NDArray[np.in
             f"{path}: the record at {record.CHROM}:{record.POS} has no GT. Read dosages instead "
             "(dosage='dosage')."
         ) from None
-    matches = alleles == wanted.allele
-    # Columns are added one by one: they are two, and a reduction over them is several times slower.
-    copies: NDArray[np.int8] = matches[:, 0].astype(np.int8)
-    missing = alleles[:, 0] < 0
-    present = (alleles[:, 0] != _ABSENT).astype(np.int8)
-    for column in range(1, alleles.shape[1]):
-        copies += matches[:, column]
-        missing |= alleles[:, column] == _MISSING
-        present += alleles[:, column] != _ABSENT
-    if wanted.others:
-        copies = present - copies
-    copies[missing] = -1
+    copies: NDArray[np.int8] = count_allele(alleles, wanted.allele, wanted.others)
     return copies
 
 
