@@ -4,13 +4,21 @@ import json
 import shlex
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
 
 from plait import mash as pm
+from plait.cli.console import session
 from plait.cli.main import main
+from plait.cli.outputs import check_target
 from plait.data import Effects
+from plait.errors import DataWarning, OutputError
+from plait.execution.blocks import Block
+from plait.execution.checkpoint import Run
+from plait.execution.executors import log_block
+from plait.execution.progress import stage
 from plait.io import write_effects
 
 N = 3000
@@ -44,6 +52,7 @@ def test_the_whole_road_on_a_store(folder, capsys):
     assert plait(f"{text} --out r.zarr --memory 400MB --threads 2 --log-json") == 0
     heard = capsys.readouterr()
     logged = [json.loads(line) for line in heard.err.splitlines() if line.startswith("{")]
+    logged = [item for item in logged if item["event"] == "block"]
     assert {"checking", "strongest effects", "posterior"} <= {item["what"] for item in logged}
     assert all({"time", "event", "start", "stop", "seconds", "host"} <= set(i) for i in logged)
     assert "3,000 effects x 4 conditions, 1 cells missing" in heard.out
@@ -83,6 +92,62 @@ def test_wrong_use(folder, capsys):
     assert plait("mash fit --effects e.zarr --dask nowhere --out r.zarr") == 2
     assert plait("mash fit --effects none.zarr --out r.zarr") == 2
     assert plait("mash apply --effects e.zarr --g none.npz --out r.zarr") == 2
+
+
+def after_a_block(monkeypatch, error):
+    """End the next run with an error when its first block is recorded."""
+
+    def record(self, block, digest):
+        recorded(self, block, digest)
+        raise error
+
+    recorded = Run.record
+    monkeypatch.setattr(Run, "record", record)
+
+
+def test_an_interrupted_run_says_what_is_kept_and_what_changed(folder, capsys, monkeypatch):
+    line = "mash fit --effects e.zarr --out r.zarr --train-size"
+    with monkeypatch.context() as patch:
+        after_a_block(patch, KeyboardInterrupt())
+        assert plait(f"{line} 900") == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("plait: error: interrupted; finished blocks (3,000 effects) are kept")
+    assert said.endswith("the same command goes on from there.")
+    assert plait(f"{line} 800") == 0
+    assert "because train_size was 900 and is 800" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_log_in_json_is_json(capsys, quiet):
+    with session(None, quiet, log_json=True), stage("posterior", 2) as advance:
+        advance(1, note="resumed after 1")
+        log_block(Block(1, 2), what="posterior")
+        warnings.warn("odd", DataWarning, stacklevel=1)
+        advance(1)
+    logged = [json.loads(text) for text in capsys.readouterr().err.splitlines()]
+    assert [item["event"] for item in logged] == ["block", "message", "stage"][: 2 + (not quiet)]
+    assert "odd" in logged[1]["message"]
+    assert quiet or logged[2]["note"] == "resumed after 1"
+
+
+def test_a_line_in_the_middle_of_a_stage_does_not_end_it(capsys):
+    with session(None, quiet=False), stage("posterior", 2) as advance:
+        advance(1, note="resumed after 1")
+        warnings.warn("odd", DataWarning, stacklevel=1)
+        advance(1)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "plait: warning: odd"
+    assert said[1].startswith("posterior")
+    assert said[1].endswith("resumed after 1")
+
+
+@pytest.mark.parametrize("out", ["e.zarr", "e.zarr/r.zarr", "e.zarr/r", "./e.zarr/"])
+def test_an_output_in_the_way_of_the_effects(folder, capsys, out):
+    with pytest.raises(OutputError, match="is or overlaps"):
+        check_target(out, overwrite=True, effects="e.zarr")
+    for command in ("fit", "apply --g none.npz", "onebyone"):
+        assert plait(f"mash {command} --effects e.zarr --out {out} --overwrite") == 2
+        assert "is or overlaps" in capsys.readouterr().err
 
 
 PEAK = """

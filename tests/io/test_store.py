@@ -1,5 +1,6 @@
 import errno
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -15,7 +16,13 @@ from plait.io import (
     write_dataset,
     write_effects,
 )
-from plait.io.store import distinct_dims, local_path, read_provenance
+from plait.io.store import (
+    distinct_dims,
+    extend_dataset,
+    local_path,
+    read_provenance,
+    require_apart,
+)
 from plait.provenance import Provenance
 
 DATASET = xr.Dataset(
@@ -161,6 +168,68 @@ def test_a_remote_store_is_removed_when_writing_fails(monkeypatch):
     with pytest.raises(OutputError, match="not a store"):
         write_dataset(DATASET, url, kind="thing", overwrite=True)
     fsspec.filesystem("memory").store.clear()
+
+
+def test_a_torn_remote_store_is_replaced(monkeypatch):
+    import fsspec
+
+    url, memory = "memory://remote/a.zarr", fsspec.filesystem("memory")
+    memory.pipe("/remote/a.zarr/zarr.json", b"{}")
+    with pytest.raises(OutputError, match="--overwrite"):  # it may be anybody's
+        write_effects(Effects(BHAT, SHAT), url)
+    memory.pipe("/remote/a.zarr.partial", b"{}")
+    write_effects(Effects(BHAT, SHAT), url)
+    assert not memory.exists("/remote/a.zarr.partial")
+    memory.pipe("/remote/a.zarr.partial", b"{}")
+    with pytest.raises(OutputError, match="--overwrite"):  # killed when it was complete
+        write_effects(Effects(BHAT, SHAT), url)
+    memory.store.clear()
+
+
+def test_killed_between_the_renames(tmp_path):
+    path = tmp_path / "a.zarr"
+    write_dataset(DATASET, path, kind="thing")
+    path.rename(tmp_path / ".a.zarr.replaced")
+    with pytest.raises(OutputError, match="exists"):
+        write_dataset(DATASET, path, kind="other")
+    read_dataset(path, kind="thing")
+    path.rename(tmp_path / ".a.zarr.replaced")
+    write_dataset(DATASET, path, kind="other", overwrite=True)
+    assert [name.name for name in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_a_dataset_is_written_beside_again(tmp_path):
+    """What an interrupted writer left, whatever its state, is replaced."""
+    groups = {"inner/most": DATASET[["c"]], "inner": DATASET[["c"]]}
+    for _ in range(2):
+        extend_dataset(DATASET, tmp_path / "a.zarr", kind="thing", groups=groups)
+        (tmp_path / "a.zarr/inner/zarr.json").write_text("{")
+        (tmp_path / "a.zarr/a/zarr.json").write_text("")
+    extend_dataset(DATASET, tmp_path / "a.zarr", kind="thing", groups=groups)
+    assert read_dataset(tmp_path / "a.zarr", group="inner/most")["c"].values.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("url", "source", "is_apart"),
+    [
+        ("a.zarr", "a.zarr", False),
+        ("./b/../a.zarr/", "file://{here}/a.zarr", False),
+        ("a.zarr/b", "a.zarr", False),
+        (".", "a.zarr", False),
+        ("s.zarr", "a.zarr", False),  # a symbolic link
+        ("a.zarr.b", "a.zarr", True),
+        ("memory://x/a.zarr/", "memory://x/a.zarr", False),
+        ("memory://x", "memory://x/a.zarr", False),
+        ("memory://x/a.zarr2", "memory://x/a.zarr", True),
+        ("memory://x/a.zarr", "a.zarr", True),
+    ],
+)
+def test_outputs_apart_from_what_they_are_made_from(tmp_path, monkeypatch, url, source, is_apart):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "s.zarr").symlink_to("a.zarr")
+    with nullcontext() if is_apart else pytest.raises(OutputError, match="is or overlaps"):
+        require_apart(url, source.format(here=tmp_path))
 
 
 BHAT = np.array([[1.0, -2.0], [0.5, 0.0], [3.0, np.nan]])

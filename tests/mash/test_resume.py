@@ -1,5 +1,6 @@
 """Runs from store to store: killed, cut otherwise, on a cluster, in an object store."""
 
+import errno
 import json
 import signal
 import socket
@@ -7,8 +8,11 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -16,6 +20,7 @@ from plait import mash
 from plait.data import Effects
 from plait.errors import CapacityError, DataWarning, OutputError
 from plait.io import write_effects
+from plait.mash import device, stored_apply
 
 ARRAYS = ("posterior_mean", "posterior_sd", "lfsr", "negative_prob", "vloglik", "null_loglik")
 WIDTH = 6
@@ -55,10 +60,7 @@ def assert_same(found, folder):
 
 
 def test_neither_budget_threads_nor_workers_change_a_bit(study, tmp_path):
-    data, prior = (
-        mash.mash_open_data(study / "effects.zarr"),
-        mash.FittedG.load(study / "prior.npz"),
-    )
+    data, prior = opened(study)
     mash.apply_mash_prior_to_store(data, prior, tmp_path / "a.zarr", memory="130MB", threads=2)
     assert_same(tmp_path / "a.zarr", study)
     with ProcessPoolExecutor(2) as pool:
@@ -67,7 +69,7 @@ def test_neither_budget_threads_nor_workers_change_a_bit(study, tmp_path):
 
 
 def test_a_budget_that_is_too_small(study, tmp_path):
-    with pytest.raises(CapacityError, match="raise memory, or lower threads"):
+    with pytest.raises(CapacityError, match=r"raise .*memory"):
         mash.mash_open_data(study / "effects.zarr", memory="20MB")
     assert not list(tmp_path.iterdir())
 
@@ -82,57 +84,75 @@ def test_killed_and_run_again(study, tmp_path):
     # One thread and the smallest blocks: there is time to kill it between two of them.
     line = command(study, out, "--threads", "1", "--memory", "65MB", "--log-json")
     process = subprocess.Popen(line, cwd=study, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    blocks = tmp_path / ".out.zarr.run" / "blocks"
+    run = tmp_path / ".out.zarr.run"
     deadline = time.monotonic() + 120
-    while not (blocks.exists() and len(list(blocks.glob("*.json"))) >= 2):
+    while len(list(run.glob("*/blocks/*.json"))) < 2:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    finished = {path.name for path in blocks.glob("*.json")}
+    finished = {path.name for path in run.glob("*/blocks/*.json")}
     assert not out.exists()
     assert 2 <= len(finished) < 7
 
     again = subprocess.run(line, cwd=study, capture_output=True, text=True, check=True)
     logged = [json.loads(text) for text in again.stderr.splitlines() if text.startswith("{")]
-    worked_on = {f"{item['start']:015d}.json" for item in logged if item["what"] == "posterior"}
+    worked_on = {
+        f"{item['start']:015d}.json"
+        for item in logged
+        if item.get("what") == "posterior" and item["event"] == "block"
+    }
     assert len(worked_on | finished) == 7
     assert not worked_on & finished
     assert "resumed after" in again.stderr
     assert_same(out, study)
-    assert not blocks.parent.exists()
+    assert not run.exists()
 
 
-def interrupted(study, out):
-    """Leave a run behind in which only the first blocks are finished."""
-    data, prior = (
+def opened(study):
+    return (
         mash.mash_open_data(study / "effects.zarr"),
         mash.FittedG.load(study / "prior.npz"),
     )
-    from plait.mash import stored_apply
 
-    class Stop(Exception):
-        pass
 
-    def stop(self, block, digest, seen=[]):  # noqa: B006
-        record(self, block, digest)
+class Stop(Exception):
+    """The end of a run in the middle of it."""
+
+
+@contextmanager
+def after_blocks(count, act):
+    """Do something when some blocks were recorded."""
+
+    def record(self, block, digest):
+        recorded(self, block, digest)
         seen.append(block)
-        if len(seen) == 3:
-            raise Stop
+        if len(seen) == count:
+            act()
 
-    record = stored_apply.Run.record
+    recorded, seen = stored_apply.Run.record, []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stored_apply.Run, "record", stop)
-        with pytest.raises(Stop):
-            mash.apply_mash_prior_to_store(data, prior, out, memory="65MB", threads=1)
+        patch.setattr(stored_apply.Run, "record", record)
+        yield
+
+
+def stop():
+    raise Stop
+
+
+def interrupted(study, out, act=stop, **options):
+    """Leave a run behind in which only the first blocks are finished."""
+    data, prior = opened(study)
+    with after_blocks(3, act), pytest.raises(Stop):
+        mash.apply_mash_prior_to_store(data, prior, out, memory="65MB", threads=1, **options)
     return data, prior
 
 
 def test_a_region_that_was_damaged_is_made_again(study, tmp_path):
     out = tmp_path / "out.zarr"
     data, prior = interrupted(study, out)
-    chunk = tmp_path / ".out.zarr.run" / "store" / "lfsr" / "c" / "1" / "0"
+    (chunk,) = (tmp_path / ".out.zarr.run").glob("*/store/lfsr/c/1/0")
     chunk.write_bytes(chunk.read_bytes()[:-100])
     mash.apply_mash_prior_to_store(data, prior, out)
     assert_same(out, study)
@@ -148,11 +168,113 @@ def test_other_options_start_anew_and_say_why(study, tmp_path):
     assert mash.MashResult.open(out).n_effects == data.n_effects
 
 
+def test_another_correlation_starts_anew(study, tmp_path):
+    out = tmp_path / "out.zarr"
+    data, prior = interrupted(study, out)
+    V = np.full((WIDTH, WIDTH), 0.5) + 0.5 * np.eye(WIDTH)
+    other = replace(data, V=V)  # the fingerprint of the effects is that of another V
+    with pytest.warns(DataWarning, match="because the error correlation changed"):
+        found = mash.apply_mash_prior_to_store(other, prior, out)
+    own = mash.MashResult.open(study / "expected.zarr").provenance.inputs
+    assert found.provenance.inputs["the error correlation"] != own["the error correlation"]
+
+
+def test_the_device_that_auto_means_is_the_same_run(study, tmp_path):
+    if device.torch_device("auto") is not None:
+        pytest.skip("there is a GPU here")
+    data, prior = interrupted(study, tmp_path / "out.zarr", mash_kwargs={"device": "auto"})
+    mash.apply_mash_prior_to_store(data, prior, tmp_path / "out.zarr")  # or it would warn
+    assert_same(tmp_path / "out.zarr", study)
+
+
+def test_two_different_runs_on_one_output(study, tmp_path):
+    """The one that began first ends with an error, and what the other one made is whole."""
+    out = tmp_path / "out.zarr"
+    data, prior = opened(study)
+
+    def rival():
+        mash.apply_mash_prior_to_store(data, prior, out)
+
+    with (
+        after_blocks(3, rival),
+        pytest.warns(DataWarning, match="pi_thresh"),
+        pytest.raises(OutputError, match="another run has taken over"),
+    ):
+        mash.apply_mash_prior_to_store(
+            data, prior, out, memory="65MB", threads=1, mash_kwargs={"pi_thresh": 1e-9}
+        )
+    assert_same(out, study)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
+
+
+def test_the_same_command_twice_at_once(study, tmp_path):
+    line = command(study, tmp_path / "out.zarr", "--threads", "1", "--memory", "65MB", "--quiet")
+    both = [subprocess.Popen(line, cwd=study, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        said = process.communicate()[1]
+        assert process.returncode == 0 or said.startswith("plait: error: "), said
+        assert len(said.splitlines()) <= 1
+    assert 0 in [process.returncode for process in both]
+    assert_same(tmp_path / "out.zarr", study)
+
+
+def test_stopped_before_the_last_rename(study, tmp_path):
+    """The small arrays are there already, or half of them."""
+    out = tmp_path / "out.zarr"
+    data, prior = opened(study)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored_apply, "move_into_place", lambda *_: stop())
+        with pytest.raises(Stop):
+            mash.apply_mash_prior_to_store(data, prior, out)
+    (group,) = tmp_path.glob(".out.zarr.run/*/store/fitted_g")
+    (group / "zarr.json").write_text("{")
+    with after_blocks(1, stop):  # no block is worked on again
+        mash.apply_mash_prior_to_store(data, prior, out)
+    assert_same(out, study)
+    assert mash.MashResult.load(out).fitted_g.Ulist.keys() == prior.Ulist.keys()
+
+
+@pytest.mark.parametrize("text", [None, "", "{"])
+def test_a_store_without_its_root_is_laid_out_anew(study, tmp_path, text):
+    data, prior = interrupted(study, tmp_path / "out.zarr")
+    (root,) = tmp_path.glob(".out.zarr.run/*/store/zarr.json")
+    root.unlink() if text is None else root.write_text(text)
+    mash.apply_mash_prior_to_store(data, prior, tmp_path / "out.zarr")
+    assert_same(tmp_path / "out.zarr", study)
+
+
+def test_a_full_disk_says_what_is_kept(study, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    data, prior = opened(study)
+    out = tmp_path / "out.zarr"
+    with (
+        after_blocks(2, lambda: monkeypatch.setattr(stored_apply, "write_rows", full)),
+        pytest.raises(OutputError, match=r"out.zarr.run is; free some. .*the same command goes on"),
+    ):
+        mash.apply_mash_prior_to_store(data, prior, out, memory="65MB", threads=1)
+    monkeypatch.undo()
+    mash.apply_mash_prior_to_store(data, prior, out)
+    assert_same(out, study)
+
+
+@pytest.mark.parametrize("place", ["e.zarr", "e.zarr/out.zarr", "memory://e.zarr"])
+def test_the_effects_are_never_replaced(tmp_path, place):
+    source = place if "://" in place else tmp_path / "e.zarr"
+    write_effects(parts(100), source)
+    data = mash.mash_open_data(source)
+    prior, _, _ = mash.fit_mash_prior(data, mash.cov_canonical(data), n_train=100)
+    out = place if "://" in place else f"{tmp_path}/{place}"
+    with pytest.raises(OutputError, match="is or overlaps"):
+        mash.apply_mash_prior_to_store(data, prior, out, overwrite=True)
+    mash.mash_open_data(source)
+    if "://" in place:
+        fsspec.filesystem("memory").store.clear()
+
+
 def test_an_output_that_stands_is_not_touched(study, tmp_path):
-    data, prior = (
-        mash.mash_open_data(study / "effects.zarr"),
-        mash.FittedG.load(study / "prior.npz"),
-    )
+    data, prior = opened(study)
     mash.apply_mash_prior_to_store(data, prior, tmp_path / "out.zarr")
     with pytest.raises(OutputError, match="--overwrite"):
         mash.apply_mash_prior_to_store(data, prior, tmp_path / "out.zarr")
@@ -202,6 +324,55 @@ def bucket(tmp_path_factory):
         yield "s3://plait"
     server.terminate()
     server.wait()
+
+
+def s3fs_of(bucket):
+    return fsspec.filesystem(bucket.partition(":")[0])
+
+
+def test_killed_and_run_again_in_an_object_store(study, bucket, tmp_path):
+    out, store = f"{bucket}/killed.zarr", s3fs_of(bucket)
+    line = command(study, out, "--threads", "1", "--memory", "65MB", "--log-json")
+    process = subprocess.Popen(line, cwd=study, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while True:
+        store.invalidate_cache()
+        finished = {Path(name).name for name in store.glob(f"{out}.run/*/blocks/*.json")}
+        if len(finished) >= 2:
+            break
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    again = subprocess.run(line, cwd=study, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "resumed after" in again.stderr
+    store.invalidate_cache()
+    assert not store.exists(f"{out}.run")
+    assert not store.exists(f"{out}.partial")
+    store.get(out, str(tmp_path / "out.zarr"), recursive=True)
+    assert_same(tmp_path / "out.zarr", study)
+
+
+def test_killed_while_an_object_store_copies(study, tmp_path):
+    out, memory = "memory://copies/out.zarr", fsspec.filesystem("memory")
+    write_effects(parts(2000), "memory://copies/e.zarr")
+    data = mash.mash_open_data("memory://copies/e.zarr")
+    prior = mash.FittedG.load(study / "prior.npz")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored_apply.Run, "discard", lambda _: stop())
+        with pytest.raises(Stop):
+            mash.apply_mash_prior_to_store(data, prior, out)
+    memory.rm("/copies/out.zarr/zarr.json")
+    with pytest.raises(OutputError, match="exists"):  # it could be anybody's
+        mash.apply_mash_prior_to_store(data, prior, out)
+    memory.pipe_file("/copies/out.zarr.partial", b"{}")
+    mash.apply_mash_prior_to_store(data, prior, out)
+    assert mash.MashResult.load(out).n_effects == 2000
+    with pytest.raises(OutputError, match="is or overlaps"):  # its arrays are still there
+        mash.MashResult.open(out).save(out, overwrite=True)
+    assert {name.split("/")[2] for name in memory.find("/copies")} == {"out.zarr", "e.zarr"}
+    memory.store.clear()
 
 
 def test_an_object_store(study, bucket):

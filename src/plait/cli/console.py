@@ -28,7 +28,7 @@ def session(
     debug : bool
         Show the warnings of other libraries too.
     log_json : bool
-        Write a line of JSON per finished block to stderr.
+        Write a line of JSON to stderr per finished block, stage, warning and note.
     """
     from plait.execution.progress import listen
     from plait.execution.threads import use_threads
@@ -38,13 +38,20 @@ def session(
         stack.enter_context(_warnings_as_lines(debug))
         if log_json:
             stack.enter_context(_blocks_as_json())
-        if not quiet:
-            stages = _StageBars() if sys.stderr.isatty() else _StageLines(sys.stderr)
+        if log_json or not quiet:
+            stages = _stages_of(log_json)
             token = _stages.set(stages)
             stack.callback(_stages.reset, token)
             stack.callback(stages.close)
-            stack.enter_context(listen(stages))
+            if not quiet:
+                stack.enter_context(listen(stages))
         yield
+
+
+def _stages_of(log_json: bool) -> "_StageLines | _StageBars":
+    if log_json:
+        return _StageRecords(sys.stderr)
+    return _StageBars() if sys.stderr.isatty() else _StageLines(sys.stderr)
 
 
 @contextmanager
@@ -60,16 +67,13 @@ def workers_of(
 
 @contextmanager
 def _blocks_as_json() -> Iterator[None]:
-    import json
     import logging
-    from datetime import UTC, datetime
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             block = getattr(record, "block", None)
             if block is not None:
-                now = datetime.fromtimestamp(record.created, UTC).isoformat()
-                _write_error(json.dumps({"time": now, "event": "block", **block}))
+                print(_as_json(record.created, "block", **block), file=sys.stderr, flush=True)
 
     logger, handler = logging.getLogger("plait.execution"), Lines()
     level = logger.level
@@ -80,6 +84,14 @@ def _blocks_as_json() -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+def _as_json(when: float, event: str, **about: Any) -> str:
+    import json
+    from datetime import UTC, datetime
+
+    now = datetime.fromtimestamp(when, UTC).isoformat()
+    return json.dumps({"time": now, "event": event, **about})
 
 
 def say(quiet: bool, text: str) -> None:
@@ -148,7 +160,7 @@ class _StageLines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._label, self._total, self._seconds, self._note = "", 0, 0.0, ""
-        self._started = 0.0
+        self._started, self._is_running = 0.0, False
         self._told: set[str] = set()
 
     def begin(self, label: str, total: int) -> int:
@@ -156,30 +168,49 @@ class _StageLines:
             self._flush()
             self._label, self._seconds = label, 0.0
         self._total, self._note = total, ""
-        self._started = time.perf_counter()
+        self._started, self._is_running = time.perf_counter(), True
         return 0
 
     def advance(self, key: int, steps: int, note: str = "") -> None:
-        self._note = note
+        self._note = note or self._note
 
     def end(self, key: int) -> None:
         self._seconds += time.perf_counter() - self._started
+        self._is_running = False
 
     def write(self, text: str) -> None:
         """Write a line after those of the stages that are over."""
+        if not self._is_running:
+            self._flush()
+        self._print(text)
+
+    def close(self) -> None:
         self._flush()
-        print(text, file=self._stream, flush=True)
 
     def _flush(self) -> None:
         if self._label and self._label not in self._told:
             self._told.add(self._label)
-            total = f"{self._total:,}" if self._total else ""
-            line = f"{self._label:<26} {total:>10}  {self._seconds:6.1f} s  {self._note}"
-            print(line.rstrip(), file=self._stream, flush=True)
+            self._tell()
         self._label = ""
 
-    def close(self) -> None:
-        self._flush()
+    def _tell(self) -> None:
+        total = f"{self._total:,}" if self._total else ""
+        line = f"{self._label:<26} {total:>10}  {self._seconds:6.1f} s  {self._note}"
+        self._print(line.rstrip())
+
+    def _print(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+
+class _StageRecords(_StageLines):
+    """Progress for programs: everything on stderr is a line of JSON, but for the last error."""
+
+    def write(self, text: str) -> None:
+        self._print(_as_json(time.time(), "message", message=text))
+
+    def _tell(self) -> None:
+        about = {"what": self._label, "total": self._total, "seconds": self._seconds}
+        self._print(_as_json(time.time(), "stage", **about, note=self._note))
 
 
 class _StageBars:
@@ -195,14 +226,16 @@ class _StageBars:
             self._progress.start()
         if label in self._tasks:
             # The same stage once more: its bar starts anew, bars do not pile up.
-            self._progress.reset(self._tasks[label], total=total or None)
+            self._progress.reset(self._tasks[label], total=total or None, note="")
         else:
             self._tasks[label] = self._progress.add_task(label, total=total or None, note="")
         return self._tasks[label]
 
     def advance(self, key: Any, steps: int, note: str = "") -> None:
         if self._progress is not None:
-            self._progress.update(key, advance=steps, note=note)
+            # What was said once stays: "resumed after ..." is not for the first block alone.
+            said: dict[str, Any] = {"note": note} if note else {}
+            self._progress.update(key, advance=steps, **said)
 
     def end(self, key: Any) -> None:
         if self._progress is not None:

@@ -18,8 +18,19 @@ QUESTIONS = (
 )
 
 
+class _Interrupted(Exception):
+    """Ctrl-C inside a command; Typer would make a bare status of it and lose what it says."""
+
+
 class Program(TyperGroup):
     """The outermost group: one line per error, and the exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was chosen."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interruption:
+            raise _Interrupted from interruption
 
     def main(  # type: ignore[override]
         self, args: Any = None, prog_name: str | None = None, **extra: Any
@@ -29,9 +40,11 @@ class Program(TyperGroup):
         extra["standalone_mode"] = False
         try:
             status = super().main(args=given, prog_name=prog_name or "plait", **extra)
-            if status == INTERRUPTED:  # Typer has turned Ctrl-C into a status
+            if status == INTERRUPTED:  # before a command was chosen
                 report_error(KeyboardInterrupt())
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt) as failure:
+            cause = failure.__cause__ if isinstance(failure, _Interrupted) else None
+            error = cause or failure
             if "--debug" in given:
                 import traceback
 

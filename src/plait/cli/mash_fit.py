@@ -58,7 +58,7 @@ def fit(
     debug: options.Debug = False,
 ) -> None:
     """Learn from all effects how they are shared, and write what that says about each of them."""
-    check_target(out, overwrite)
+    check_target(out, overwrite, effects)
     model: dict[str, Any] = {
         "grid": split_numbers(grid, "--grid"),
         "gridmult": gridmult,
@@ -188,7 +188,7 @@ def apply(
     debug: options.Debug = False,
 ) -> None:
     """Compute the posterior of effects, old or new, under a prior that was fitted before."""
-    check_target(out, overwrite)
+    check_target(out, overwrite, effects)
     with (
         session(threads, quiet, debug, log_json),
         workers_of(dask, memory, threads) as workers,
@@ -246,7 +246,7 @@ def onebyone(
     debug: options.Debug = False,
 ) -> None:
     """Analyse every condition by itself: the screen that finds strong effects, not the result."""
-    check_target(out, overwrite)
+    check_target(out, overwrite, effects)
     with (
         session(threads, quiet, debug, log_json),
         workers_of(dask, memory, threads) as workers,

@@ -42,15 +42,22 @@ def _files(target: str) -> tuple[Path, Path]:
     return Path(f"{prefix}.npz"), Path(f"{prefix}.json")
 
 
-def check_target(target: str, overwrite: bool) -> None:
-    """Refuse an output that cannot be written, before any work is done."""
-    from plait.io import check_store_writable, check_writable
+def check_target(target: str, overwrite: bool, effects: str | None = None) -> None:
+    """Refuse an output that cannot be written, or that is in the way of the store it is made from.
 
-    if is_store(target):
-        check_store_writable(target, overwrite)
-        return
-    for path in _files(target):
-        check_writable(path, overwrite)
+    Before any work is done.
+    """
+    from plait.io import check_store_writable, check_writable
+    from plait.io.store import require_apart
+
+    places = [target] if is_store(target) else [str(path) for path in _files(target)]
+    for place in places:
+        if effects is not None:
+            require_apart(place, effects)
+        if is_store(target):
+            check_store_writable(place, overwrite)
+        else:
+            check_writable(place, overwrite)
 
 
 def check_file(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:

@@ -1,21 +1,30 @@
 """Runs that can be killed: what is being made, from what, and which blocks of it are finished.
 
-A run folder stands beside the output while it is made. It says what the run is (``run.json``) and
-holds one small file per finished block, written after the block's region of the output, with a
-digest of what was written. A run that is started again with the same inputs and options keeps the
-blocks whose region still has this digest and works on the others; anything else starts anew.
+A run folder stands beside the output while it is made. It says what the run is and whose it is
+(``run.json``). In a folder of its owner it holds what is made, and one small file per finished
+block, written after the block's region of the output, with a digest of what was written. A run
+that is started again with the same inputs and options takes over the blocks whose region still has
+this digest and works on the others; anything else starts anew.
+
+Whoever begins a run owns it from then on. The former owner may still be alive, or a cluster may
+still work for it: it finds at its next record that it was replaced, and where files can be renamed
+the new owner has moved what there is to another folder, out of reach of late writers. In an object
+store the folder stays while the run is the same; late writers put the very bytes that stand there.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.errors import OutputError
 from plait.execution.blocks import Block
 from plait.provenance import json_safe
 
@@ -24,20 +33,29 @@ _BLOCKS = "blocks"
 _TOLD = 3
 
 
-@dataclass(frozen=True, slots=True)
 class Run:
     """The folder of a run that is under way.
 
-    Attributes
+    Parameters
     ----------
     place : str
         Where it is, a path or any fsspec URL.
     """
 
-    place: str
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self._identity: Any = None
+        self._owner = ""
+        self._folder = ""
+        self._is_begun = self._is_resumed = False
+
+    @property
+    def folder(self) -> str:
+        """Where the run keeps what it makes; fixed by `begin` and `start_anew`."""
+        return f"{self.place}/{self._folder}"
 
     def begin(self, identity: Mapping[str, Any]) -> str | None:
-        """Begin, or take up a run that was interrupted.
+        """Begin, or take up a run that was interrupted; another owner finds itself replaced.
 
         Parameters
         ----------
@@ -50,65 +68,168 @@ class Run:
             Why what was there cannot be used, when there was something; then it is removed. None
             when the run is new or goes on.
         """
-        wanted = json_safe(identity)
-        filesystem, folder = self._filesystem()
-        reason = None
-        if filesystem.exists(f"{folder}/{_RUN}"):
-            reason = _difference(self._read(f"{folder}/{_RUN}"), wanted)
+        self._identity = json_safe(identity)
+        filesystem, place = self._filesystem()
+        # What others make after this is theirs: only what is here now may be removed.
+        entries = self._entries()
+        reason, former = None, None
+        if f"{place}/{_RUN}" in entries:
+            found = self._record_of_run()
+            reason = _difference(found.get("identity"), self._identity)
+            candidates = [found.get("folder"), found.get("former")]
             if reason is None:
-                return None
-        self.discard()
-        self._write(f"{folder}/{_RUN}", wanted)
+                former = next((c for c in candidates if f"{place}/{c}" in entries), None)
+        self._owner, self._is_begun = token_hex(8), False
+        self._is_resumed = former is not None
+        can_rename = _is_local(filesystem)
+        self._folder = self._owner if former is None or can_rename else former
+        self._claim(former)
+        if former is not None and can_rename:
+            try:
+                Path(f"{place}/{former}").rename(f"{place}/{self._folder}")
+            except OSError:
+                self.require_ownership()
+                raise
+        for entry in entries - {f"{place}/{name}" for name in (_RUN, former, self._folder)}:
+            _remove(filesystem, entry)
         return reason
 
+    def start_anew(self) -> None:
+        """Leave what was taken over, and make everything in a new folder."""
+        self.require_ownership()
+        if not self._is_resumed:
+            return
+        left, self._folder, self._is_resumed = self._folder, token_hex(8), False
+        self._claim(None)
+        filesystem, place = self._filesystem()
+        _remove(filesystem, f"{place}/{left}")
+
     def record(self, block: Block, digest: str) -> None:
-        """Write down that a block is finished."""
-        _, folder = self._filesystem()
-        name = f"{folder}/{_BLOCKS}/{block.start:015d}.json"
-        self._write(name, {"start": block.start, "stop": block.stop, "digest": digest})
+        """Write down that a block is finished.
+
+        Raises
+        ------
+        OutputError
+            Another run has taken over.
+        """
+        self.require_ownership()
+        content = {"start": block.start, "stop": block.stop, "digest": digest}
+        self._write(self._name_of(block), content)
 
     def finished(self) -> dict[Block, str]:
         """Return the finished blocks with their digests, in order."""
-        filesystem, folder = self._filesystem()
-        if not filesystem.exists(f"{folder}/{_BLOCKS}"):
+        filesystem, place = self._filesystem()
+        folder = f"{place}/{self._folder}/{_BLOCKS}"
+        try:
+            names = filesystem.ls(folder, detail=False)
+        except FileNotFoundError:
             return {}
-        # A file that was cut short by the crash is a block that is not finished.
-        names = filesystem.ls(f"{folder}/{_BLOCKS}", detail=False)
-        found = [self._read(name) or {} for name in names if str(name).endswith(".json")]
-        whole = [item for item in found if {"start", "stop", "digest"} <= set(item)]
-        blocks = {Block(item["start"], item["stop"]): str(item["digest"]) for item in whole}
+        found = [self._read(str(name)) for name in names if str(name).endswith(".json")]
+        # A record that was cut short or damaged is a block that is not finished.
+        whole = [item for item in found if _is_block_record(item)]
+        blocks = {Block(item["start"], item["stop"]): item["digest"] for item in whole}
         return dict(sorted(blocks.items()))
+
+    def keep(self, blocks: Iterable[Block]) -> None:
+        """Forget the finished blocks that are not among these: they are worked on again."""
+        filesystem, _ = self._filesystem()
+        kept = set(blocks)
+        for block in self.finished():
+            if block not in kept:
+                with suppress(FileNotFoundError):
+                    filesystem.rm(self._name_of(block))
+
+    def require_ownership(self) -> None:
+        """Raise OutputError when another run has taken over."""
+        if self.was_taken_over():
+            raise OutputError(
+                f"another run has taken over {self.place} or removed it, and this one stops; let "
+                "the other one finish, or choose another output."
+            )
+
+    def was_taken_over(self) -> bool:
+        """Tell whether somebody else has begun or removed the run since it was begun here."""
+        return self._is_begun and self._record_of_run().get("owner") != self._owner
+
+    def require_all(self, n_items: int) -> None:
+        """Raise OutputError unless the finished blocks are all of the items."""
+        position = 0
+        for block in self.finished():
+            if block.start > position:
+                break
+            position = max(position, block.stop)
+        if position != n_items:
+            raise OutputError(
+                f"{self.place} lacks blocks from {position:,} on; run the same command again."
+            )
+
+    def abandon(self) -> None:
+        """Remove what this run made after another one took over."""
+        filesystem, place = self._filesystem()
+        if _is_local(filesystem):  # elsewhere the folder may be the other one's too
+            _remove(filesystem, f"{place}/{self._folder}")
+            _remove_if_empty(filesystem, place)
 
     def discard(self) -> None:
         """Remove the folder of the run with all that is in it."""
-        filesystem, folder = self._filesystem()
-        if filesystem.exists(folder):
-            filesystem.rm(folder, recursive=True)
+        filesystem, place = self._filesystem()
+        entries = self._entries()
+        for entry in sorted(entries, key=lambda name: name != f"{place}/{_RUN}"):
+            _remove(filesystem, entry)
+        _remove_if_empty(filesystem, place)
+
+    def _claim(self, former: str | None) -> None:
+        content = {"owner": self._owner, "folder": self._folder, "former": former}
+        _, place = self._filesystem()
+        self._write(f"{place}/{_RUN}", content | {"identity": self._identity})
+        self._is_begun = True
+
+    def _record_of_run(self) -> dict[str, Any]:
+        _, place = self._filesystem()
+        found = self._read(f"{place}/{_RUN}")
+        return found if isinstance(found, dict) else {}
+
+    def _name_of(self, block: Block) -> str:
+        _, place = self._filesystem()
+        return f"{place}/{self._folder}/{_BLOCKS}/{block.start:015d}.json"
+
+    def _entries(self) -> set[str]:
+        filesystem, place = self._filesystem()
+        try:
+            return {str(name).rstrip("/") for name in filesystem.ls(place, detail=False)}
+        except FileNotFoundError:
+            return set()
 
     def _filesystem(self) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
 
-        filesystem, folder = url_to_fs(self.place)
+        filesystem, place = url_to_fs(self.place)
         filesystem.invalidate_cache()
-        return filesystem, folder
+        return filesystem, place
 
     def _read(self, name: str) -> Any:
         filesystem, _ = self._filesystem()
         try:
             return json.loads(filesystem.cat_file(name))
-        except ValueError:
+        except (ValueError, FileNotFoundError):
             return None
 
     def _write(self, name: str, content: Any) -> None:
         """Write a file whole: on disk by renaming, in an object store a put is whole by itself."""
         filesystem, _ = self._filesystem()
         text = json.dumps(content).encode()
-        if "file" not in filesystem.protocol:
+        if not _is_local(filesystem):
             filesystem.pipe_file(name, text)
             return
         filesystem.makedirs(name.rpartition("/")[0], exist_ok=True)
-        filesystem.pipe_file(f"{name}.partial", text)
-        Path(f"{name}.partial").replace(name)
+        partial = Path(f"{name}.{token_hex(4)}.partial")
+        try:
+            partial.write_bytes(text)
+            partial.replace(name)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
 
 
 def digest_of(arrays: Sequence[NDArray[Any]]) -> str:
@@ -117,6 +238,42 @@ def digest_of(arrays: Sequence[NDArray[Any]]) -> str:
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def _is_local(filesystem: Any) -> bool:
+    return "file" in filesystem.protocol
+
+
+def _remove(filesystem: Any, name: str) -> None:
+    """Remove a file or a folder, of which a late writer may still add parts."""
+    if not _is_local(filesystem):
+        with suppress(FileNotFoundError):
+            filesystem.rm(name, recursive=True)
+        return
+    path = Path(name)
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    # Renamed first: nobody may find, or put in its place, a folder that is half removed.
+    removed = path.with_name(f"{token_hex(8)}.removed")
+    with suppress(OSError):
+        path.rename(removed)
+    shutil.rmtree(removed, ignore_errors=True)
+
+
+def _remove_if_empty(filesystem: Any, place: str) -> None:
+    if _is_local(filesystem):
+        with suppress(OSError):
+            Path(place).rmdir()
+
+
+def _is_block_record(item: Any) -> bool:
+    return (
+        isinstance(item, dict)
+        and all(type(item.get(name)) is int for name in ("start", "stop"))
+        and 0 <= item["start"] < item["stop"]
+        and isinstance(item.get("digest"), str)
+    )
 
 
 def _difference(found: Any, wanted: Any) -> str | None:
@@ -140,6 +297,6 @@ def _difference(found: Any, wanted: Any) -> str | None:
 
 
 def _changed(name: str, old: Any, new: Any) -> str:
-    if isinstance(old, str) and old.startswith("blake2b:"):
+    if any(isinstance(value, str) and value.startswith("blake2b:") for value in (old, new)):
         return f"{name} changed"
     return f"{name} was {old} and is {new}"

@@ -10,7 +10,7 @@ from secrets import token_hex
 
 from plait.errors import OutputError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 STORE_MARKER = "zarr.json"
 """A file that tells a store from any other folder: only such folders are ever replaced."""
@@ -44,6 +44,7 @@ def check_writable(path: str | os.PathLike[str], overwrite: bool = False) -> Pat
         raise OutputError(f"{shown}: {folder} is not a folder.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{shown}: the folder {folder} is not writable.")
+    _put_back(path)
     if path.exists():
         if not overwrite:
             raise OutputError(f"{shown} exists; to replace it use --overwrite (overwrite=True).")
@@ -92,19 +93,56 @@ def replace_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Ite
     with _said_clearly(path, temporary):
         temporary.mkdir()
         yield temporary
-        _refuse_newcomer(path, target, overwrite)
-        if not target.exists():
-            temporary.rename(target)
-            return
-        # A folder cannot be replaced in one step: put the old one aside until the new one is there.
-        old = _sibling(target)
-        target.rename(old)
-        try:
-            temporary.rename(target)
-        except BaseException:
-            old.rename(target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        move_into_place(temporary, path, overwrite)
+
+
+def move_into_place(
+    folder: str | os.PathLike[str], path: str | os.PathLike[str], overwrite: bool = False
+) -> None:
+    """Rename a finished folder to where it is wanted, on the same disk.
+
+    Killed at any instant, what stood at ``path`` or the new folder is there, or is put back by the
+    next `check_writable`.
+
+    Parameters
+    ----------
+    folder : str or path
+    path : str or path
+    overwrite : bool
+        Whether what stands there is replaced.
+
+    Raises
+    ------
+    OutputError
+        Something stands there.
+    """
+    folder, target = Path(folder), Path(os.path.realpath(path))
+    _refuse_newcomer(path, target, overwrite)
+    if not target.exists():
+        folder.rename(target)
+        return
+    # A folder cannot be replaced in one step: put the old one aside until the new one is there.
+    old = _aside(target)
+    if old.exists():
+        shutil.rmtree(old)
+    target.rename(old)
+    try:
+        folder.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.replaced")
+
+
+def _put_back(target: Path) -> None:
+    """Put back what was put aside by a writer that was killed before its own output was there."""
+    old = _aside(target)
+    if old.exists() and not target.exists():
+        old.rename(target)
 
 
 def _sibling(path: Path) -> Path:
@@ -128,7 +166,7 @@ def _said_clearly(shown: str | os.PathLike[str], temporary: Path) -> Iterator[No
         else:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
             raise OutputError(
                 f"{shown} was not written: no space left on the disk. Nothing was kept; "
                 "free some space or write elsewhere."

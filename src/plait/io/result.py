@@ -17,9 +17,11 @@ from plait.io.store import (
     distinct_dims,
     extend_dataset,
     label_coordinates,
+    local_path,
     read_dataset,
     read_labels,
     read_provenance,
+    require_apart,
     write_dataset,
 )
 from plait.io.stored_arrays import StoredArray, has_array
@@ -222,6 +224,10 @@ class Result:
             The store exists, the folder is missing or not writable, or the disk is full. Nothing
             half-written is left.
         """
+        if local_path(path) is None:  # there the old store goes before the new one is written
+            for name in _field_names(type(self)):
+                if isinstance(value := getattr(self, name), StoredArray):
+                    require_apart(path, value.url)
         groups: dict[str, Dataset] = {}
         root = self._to_datasets("", groups)
         write_dataset(

@@ -6,7 +6,8 @@ the numbers came from. A newer major version of the layout is refused; minor ver
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import posixpath
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.errors import FileFormatError, OutputError
-from plait.io.atomic import check_writable, replace_folder
+from plait.io.atomic import STORE_MARKER, check_writable, replace_folder
 from plait.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def extend_dataset(
 ) -> None:
     """Write a dataset beside what stands in a store already, and mark it complete.
 
+    What an earlier, interrupted call wrote is replaced.
+
     Parameters
     ----------
     dataset, url, kind, provenance, groups, schema_version
@@ -90,6 +93,7 @@ def extend_dataset(
     if provenance is not None:
         attributes["provenance"] = json.dumps(provenance.to_dict(), allow_nan=False)
     datasets = {"": dataset.assign_attrs(attributes), **(groups or {})}
+    _remove_earlier(datasets, os.fspath(url))
     _write_groups(datasets, os.fspath(url))
 
 
@@ -97,8 +101,9 @@ def extend_dataset(
 def replacing_store(url: str | os.PathLike[str], overwrite: bool) -> Iterator[str]:
     """Yield where to write a store; it stands at ``url`` when the block ends well.
 
-    A local store is written beside and renamed. A remote one is written in its place, and removed
-    when the block raises.
+    A local store is written beside and renamed. A remote one is written in its place, with a mark
+    beside it that lets a torn store be replaced without being asked, and removed when the block
+    raises.
 
     Raises
     ------
@@ -110,18 +115,37 @@ def replacing_store(url: str | os.PathLike[str], overwrite: bool) -> Iterator[st
         with replace_folder(local, overwrite) as folder:
             yield str(folder)
         return
-    from fsspec.core import url_to_fs
-
-    filesystem, place = url_to_fs(os.fspath(url))
-    if filesystem.exists(place):
-        check_store_writable(url, overwrite)
-        filesystem.rm(place, recursive=True)
+    check_store_writable(url, overwrite)
+    filesystem, place = _remote(url)
+    filesystem.pipe_file(_mark(place), b"{}")
+    _remove_store(filesystem, place)
     try:
         yield os.fspath(url)
     except BaseException:
-        if filesystem.exists(place):
-            filesystem.rm(place, recursive=True)
+        _remove_store(filesystem, place)
+        filesystem.rm(_mark(place))
         raise
+    filesystem.rm(_mark(place))
+
+
+def copy_store(
+    source: str | os.PathLike[str], url: str | os.PathLike[str], check: Callable[[], None]
+) -> None:
+    """Copy a remote store inside its file system, without its passing through this machine.
+
+    Parameters
+    ----------
+    source, url : str or path
+    check : callable
+        Called before what makes the copy complete is written; what it raises leaves it incomplete.
+    """
+    filesystem, start = _remote(source)
+    _, place = _remote(url)
+    root = f"{start}/{STORE_MARKER}"
+    names = [name for name in filesystem.find(start) if name != root]
+    filesystem.copy(names, [place + name.removeprefix(start) for name in names])
+    check()
+    filesystem.cp_file(root, f"{place}/{STORE_MARKER}")
 
 
 def read_dataset(
@@ -206,6 +230,18 @@ def check_schema_of(
     return attributes
 
 
+def can_be_filled(url: str | os.PathLike[str]) -> bool:
+    """Tell whether a store that is being made can be opened for writing."""
+    import zarr
+    from zarr.errors import BaseZarrError
+
+    try:
+        zarr.open_group(os.fspath(url), mode="r+")
+    except (BaseZarrError, OSError, KeyError, ValueError, TypeError):
+        return False
+    return True
+
+
 def read_provenance(dataset: "Dataset") -> Provenance | None:
     """Return the provenance stored with a dataset."""
     text = dataset.attrs.get("provenance")
@@ -255,15 +291,83 @@ def check_store_writable(url: str | os.PathLike[str], overwrite: bool = False) -
     if local is not None:
         check_writable(local, overwrite)
         return
-    from fsspec.core import url_to_fs
-
-    filesystem, place = url_to_fs(os.fspath(url))
-    if not filesystem.exists(place):
+    filesystem, place = _remote(url)
+    if not filesystem.exists(place) or _is_torn(filesystem, place):
         return
     if not overwrite:
         raise OutputError(f"{url} exists; to replace it use --overwrite (overwrite=True).")
-    if not filesystem.exists(f"{place}/zarr.json"):
+    if not filesystem.exists(f"{place}/{STORE_MARKER}"):
         raise OutputError(f"{url} exists and is not a store; it will not be replaced.")
+
+
+def require_apart(url: str | os.PathLike[str], source: str | os.PathLike[str]) -> None:
+    """Refuse an output that is, contains or lies inside what it is made from.
+
+    Raises
+    ------
+    OutputError
+        They are not apart.
+    """
+    (kind, one), (other_kind, other) = _canonical(url), _canonical(source)
+    if kind == other_kind and (f"{one}/".startswith(f"{other}/") or other.startswith(f"{one}/")):
+        raise OutputError(
+            f"{url} is or overlaps {source}, which it is made from and which would be lost; "
+            "choose another output."
+        )
+
+
+def _canonical(url: str | os.PathLike[str]) -> tuple[str, str]:
+    local = local_path(url)
+    if local is not None:
+        return "file", os.path.realpath(local)
+    filesystem, place = _remote(url)
+    return type(filesystem).__name__, posixpath.normpath(place)
+
+
+def _remote(url: str | os.PathLike[str]) -> tuple[Any, str]:
+    """Return the file system of a remote store and the path in it, forgetting what it cached."""
+    from fsspec.core import url_to_fs
+
+    filesystem, place = url_to_fs(os.fspath(url))
+    filesystem.invalidate_cache()
+    return filesystem, place.rstrip("/")
+
+
+def _mark(place: str) -> str:
+    """Return what stands beside a remote store while it is written."""
+    return f"{place}.partial"
+
+
+def _is_torn(filesystem: Any, place: str) -> bool:
+    """Tell whether a remote store is what a writer of plait left that was killed."""
+    if not filesystem.exists(_mark(place)):
+        return False
+    try:
+        described = json.loads(filesystem.cat_file(f"{place}/{STORE_MARKER}"))
+        return bool(described["attributes"].get("complete") is not True)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return True
+
+
+def _remove_store(filesystem: Any, place: str) -> None:
+    """Remove a remote store, first what makes it look complete."""
+    if filesystem.exists(f"{place}/{STORE_MARKER}"):
+        filesystem.rm(f"{place}/{STORE_MARKER}")
+    filesystem.invalidate_cache()
+    if filesystem.exists(place):
+        filesystem.rm(place, recursive=True)
+
+
+def _remove_earlier(datasets: "Mapping[str, Dataset]", place: str) -> None:
+    """Remove what an interrupted writer left of these datasets, whatever its state."""
+    from fsspec.core import url_to_fs
+
+    filesystem, folder = url_to_fs(place)
+    filesystem.invalidate_cache()
+    names = {str(name) for name in datasets[""].variables}
+    for name in sorted(names | {group.partition("/")[0] for group in datasets if group}):
+        if filesystem.exists(f"{folder}/{name}"):
+            filesystem.rm(f"{folder}/{name}", recursive=True)
 
 
 def _write_groups(datasets: "Mapping[str, Dataset]", place: str) -> None:

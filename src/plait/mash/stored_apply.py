@@ -3,6 +3,8 @@
 import os
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.errors import DataWarning, OptionError
+from plait.errors import DataWarning, OptionError, OutputError
 from plait.execution.blocks import Block
 from plait.execution.checkpoint import Run, digest_of
 from plait.execution.executors import Workforce, run_blocks
 from plait.execution.grains import grains
-from plait.io.atomic import replace_folder
-from plait.io.store import check_store_writable, local_path
+from plait.io.atomic import NO_SPACE, move_into_place
+from plait.io.store import (
+    can_be_filled,
+    check_store_writable,
+    copy_store,
+    local_path,
+    replacing_store,
+    require_apart,
+)
 from plait.io.stored_arrays import Layout, StoredArray, lay_out, parts_of, write_rows
+from plait.mash.device import torch_device
 from plait.mash.posterior import Request, apply_mixture, output_map
 from plait.mash.results import FittedG, MashResult, as_components, check_prior_width
 from plait.mash.stored import StoredData
@@ -74,7 +84,7 @@ class _ReadBack:
     def __call__(self, block: Block) -> str:
         try:
             found = {name: StoredArray(self.target, name)[block.rows] for name in self.arrays}
-        except (OSError, ValueError, RuntimeError):
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError):
             return _UNREADABLE  # a file that a crash cut short cannot be decoded
         return _digest(found)
 
@@ -115,7 +125,7 @@ def apply_to_store(
     overwrite : bool
         Whether a store that exists is replaced.
     optim, about : dict, optional
-        How the prior was fitted, for the record.
+        How the prior was fitted, for the record. A run with another ``about`` is another run.
 
     Returns
     -------
@@ -130,31 +140,58 @@ def apply_to_store(
     started = time.perf_counter()
     prior, _ = as_components(fitted_g, data.alpha)
     check_prior_width(prior, data.n_conditions)
+    require_apart(out, data.url)
     check_store_writable(out, overwrite)
     layouts = _layouts(data, prior, request, output_lfdr)
-    run, target = _places(out)
-    identity = _identity(data, prior, request, layouts)
-    if reason := run.begin(identity):
-        warnings.warn(
-            f"{out}: the interrupted run cannot be continued, because {reason}; starting anew.",
-            DataWarning,
-            stacklevel=3,
-        )
-    arrays = tuple(layouts)
-    work = ApplyBlock(data, prior, request, arrays, target)
-    finished = _still_good(run, _ReadBack(target, arrays), force)
-    if not finished:
-        lay_out(target, layouts, data.unit)
-    try:
+    run = Run(_beside(out))
+    with _ending_clearly(run, out):
+        if reason := run.begin(_identity(data, prior, request, layouts, about or {})):
+            warnings.warn(
+                f"{out}: the interrupted run cannot be continued, because {reason}; starting anew.",
+                DataWarning,
+                stacklevel=3,
+            )
+        finished = _taken_over(run, layouts, data.unit, force)
+        target = _store_of(run)
+        work = ApplyBlock(data, prior, request, tuple(layouts), target)
         for block, digest in data.map_blocks(work, force, "posterior", finished, _width(layouts)):
             run.record(block, digest)
-    except KeyboardInterrupt as interruption:
-        interruption.add_note("finished blocks are kept, and the same command goes on from there.")
-        raise
-    result = _described(data, prior, target, layouts, started, force, optim or {}, about or {})
-    result.save_around(target, arrays)
-    _put_in_place(run, target, out, overwrite)
+        result = _described(data, prior, target, layouts, started, force, optim or {}, about or {})
+        run.require_ownership()
+        result.save_around(target, tuple(layouts))
+        _put_in_place(run, out, data.n_effects, overwrite)
+    run.discard()
     return MashResult.open(out)
+
+
+@contextmanager
+def _ending_clearly(run: Run, out: str | os.PathLike[str]) -> Iterator[None]:
+    """Say what is kept when a run is stopped, and when it fails because another took over."""
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        interruption.add_note(_what_is_kept(run))
+        raise
+    except Exception as error:
+        if run.was_taken_over():
+            run.abandon()
+            run.require_ownership()
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            raise OutputError(
+                f"{out} is not finished: no space is left where {run.place} is; free some. "
+                f"{_what_is_kept(run).capitalize()}"
+            ) from error
+        raise
+
+
+def _what_is_kept(run: Run) -> str:
+    count = sum(len(block) for block in run.finished())
+    if count == 0:
+        return "no block was finished; the same command starts again."
+    return (
+        f"finished blocks ({count:,} effects) are kept in {run.place}, and the same command goes "
+        "on from there."
+    )
 
 
 def _width(layouts: dict[str, Layout]) -> int:
@@ -182,31 +219,35 @@ def _layouts(
     return names
 
 
-def _places(out: str | os.PathLike[str]) -> tuple[Run, str]:
-    """Return the record of a run and the store that is filled.
-
-    On disk it is filled inside the folder of the run and renamed; an object store cannot rename,
-    and there it is filled in its place and refused by readers until it is complete.
-    """
+def _beside(out: str | os.PathLike[str]) -> str:
+    """Return the folder of the run that makes an output."""
     local = local_path(out)
     if local is None:
-        url = os.fspath(out).rstrip("/")
-        return Run(f"{url}.run"), url
+        return f"{os.fspath(out).rstrip('/')}.run"
     path = Path(os.path.realpath(local))
-    folder = path.with_name(f".{path.name}.run")
-    return Run(str(folder)), str(folder / "store")
+    return str(path.with_name(f".{path.name}.run"))
+
+
+def _store_of(run: Run) -> str:
+    """Return the store that a run fills; it is put in its place when it is complete."""
+    return f"{run.folder}/store"
 
 
 def _identity(
-    data: StoredData, prior: FittedG, request: Request, layouts: dict[str, Layout]
+    data: StoredData,
+    prior: FittedG,
+    request: Request,
+    layouts: dict[str, Layout],
+    about: dict[str, Any],
 ) -> dict[str, Any]:
     """Return everything that the numbers depend on."""
     here = Provenance("mash")
     libraries = {name: here.libraries.get(name) for name in ("numpy", "scipy", "numba")}
     return {
         "what": "mash posterior",
+        "fit": about,
         "inputs": {
-            "the effects": data.known.fingerprint,
+            **_inputs(data),
             "the prior": fingerprint(
                 np.concatenate([prior.pi, prior.grid, *(U.ravel() for U in prior.Ulist.values())])
             ),
@@ -218,18 +259,55 @@ def _identity(
             "pi_thresh": request.pi_thresh,
             "A": None if request.A is None else fingerprint(request.A),
             "outputs": sorted(layouts),
-            "device": request.device,
+            "device": str(torch_device(request.device) or "cpu"),
         },
         "size": [data.n_effects, data.n_conditions, data.unit],
         "versions": {"plait": here.version, **libraries},
     }
 
 
-def _still_good(run: Run, read_back: _ReadBack, force: Workforce) -> list[Block]:
-    """Return the finished blocks that stand in the output as they were written."""
+def _inputs(data: StoredData) -> dict[str, str]:
+    """Return the digests of the data; the correlation may be another than that of the store."""
+    V = "one per effect, in the store" if data.V is None else fingerprint(data.V)
+    return {"the effects": data.known.fingerprint, "the error correlation": V}
+
+
+def _taken_over(run: Run, layouts: dict[str, Layout], unit: int, force: Workforce) -> list[Block]:
+    """Return the finished blocks that stand in the store as they were written.
+
+    Without any, an empty store is laid out.
+    """
     finished = run.finished()
-    found = run_blocks(read_back, finished, force, "checking what is finished")
-    return [block for block, digest in found if digest == finished[block]]
+    good: list[Block] = []
+    if finished and can_be_filled(_store_of(run)):
+        read_back = _ReadBack(_store_of(run), tuple(layouts))
+        found = run_blocks(read_back, finished, force, "checking what is finished")
+        good = [block for block, digest in found if digest == finished[block]]
+    if good:
+        run.keep(good)
+    else:
+        run.start_anew()
+        lay_out(_store_of(run), layouts, unit)
+    return good
+
+
+def _put_in_place(run: Run, out: str | os.PathLike[str], n_effects: int, overwrite: bool) -> None:
+    """Let the store stand where it is wanted.
+
+    On disk it is renamed. An object store cannot rename; there it is copied, and what makes the
+    copy complete comes last, when it is sure that nobody else has changed what was copied.
+    """
+    run.require_all(n_effects)
+    run.require_ownership()
+    target, local = _store_of(run), local_path(out)
+    if local is None:
+        with replacing_store(out, overwrite) as place:
+            copy_store(target, place, run.require_ownership)
+    else:
+        # What a writer that was killed had not renamed yet is no part of the store.
+        for partial in Path(target).rglob("*.partial"):
+            partial.unlink(missing_ok=True)
+        move_into_place(target, local, overwrite)
 
 
 def _described(
@@ -256,7 +334,7 @@ def _described(
         provenance=Provenance(
             "mash",
             options={"alpha": data.alpha, "missing": data.missing, **about},
-            inputs={"effects": data.known.fingerprint},
+            inputs=_inputs(data),
             seconds=time.perf_counter() - started,
             threads=force.workers * force.threads,
         ),
@@ -270,12 +348,3 @@ def _sum_stored(values: StoredArray) -> float:
         part = values[rows]
         sums += [float(np.sum(part[g.rows])) for g in grains(0, len(part))]
     return float(sum(sums))
-
-
-def _put_in_place(run: Run, target: str, out: str | os.PathLike[str], overwrite: bool) -> None:
-    local = local_path(out)
-    if local is not None:
-        with replace_folder(local, overwrite) as folder:
-            folder.rmdir()
-            Path(target).rename(folder)
-    run.discard()

@@ -177,6 +177,17 @@ def _fit_prior(
     return as_prior(result), rows, result
 
 
+_MODEL_OPTIONS = {
+    "grid",
+    "gridmult",
+    "normalizeU",
+    "usepointmass",
+    "prior",
+    "nullweight",
+    "optmethod",
+}
+"""Options of the fit that its numbers depend on."""
+
 _APPLY_OPTIONS = {
     "outputlevel",
     "output_lfdr",
@@ -504,6 +515,8 @@ def mash_train_apply(
             "select_method": None if train_indices is not None else select_method,
             "weighting": weighting,
             "select_seed": select_seed,
+            "background_fraction": background_fraction,
+            **{k: v for k, v in (train_mash_kwargs or {}).items() if k in _MODEL_OPTIONS},
         },
         **options,
     )
