@@ -1,5 +1,6 @@
 """Association scan: from genotypes and phenotypes to effects."""
 
+from plait.gwas.hardy_weinberg import hardy_weinberg_p
 from plait.gwas.linkage import Clumps, clump, ld_prune
 from plait.gwas.model import scan
 from plait.gwas.plots import plot_manhattan, plot_qq
@@ -13,6 +14,7 @@ __all__ = [
     "Relationships",
     "VariantFilter",
     "clump",
+    "hardy_weinberg_p",
     "ld_prune",
     "plot_manhattan",
     "plot_qq",

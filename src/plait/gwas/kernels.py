@@ -18,6 +18,8 @@ _WEIGHTED_COLLINEAR = 1e-5
 _MUCH_EXPLAINED = 1e-2
 _NEARLY_PERFECT = 0.99
 _DEPENDENT = 1e-9
+_AS_LIKELY = 1.0 + 1e-7
+_NEGLIGIBLE = 1e-20
 
 
 @njit(nogil=True, cache=True)
@@ -211,3 +213,57 @@ def mixed_statistics(products, squares, left, p, df, beta, se, log10p):  # type:
             se[j, t] = math.sqrt(rest / (df * v))
             t_value = beta[j, t] / se[j, t] if se[j, t] > 0.0 else np.inf
             log10p[j, t] = log10_p(t_value, df, constant)
+
+
+@njit(nogil=True, cache=True)
+def exact_hardy_weinberg(n0, n1, n2, mid_p, out):  # type: ignore[no-untyped-def]
+    """Fill p-values; see `plait.gwas.hardy_weinberg`."""
+    for j in range(n0.shape[0]):
+        observed = n1[j]
+        n = n0[j] + observed + n2[j]
+        rare = 2 * min(n0[j], n2[j]) + observed
+        if rare == 0:
+            out[j] = 1.0
+            continue
+        mode = rare * (2 * n - rare) // (2 * n)
+        mode += (mode ^ rare) & 1
+        # Relative to P(mode) = 1: first the one that was observed, then the sums.
+        p_observed = 1.0
+        h = mode
+        while h < observed:
+            a = (rare - h) // 2
+            p_observed *= 4.0 * a * (n - h - a) / ((h + 2.0) * (h + 1.0))
+            h += 2
+        while h > observed:
+            a = (rare - h) // 2
+            p_observed *= h * (h - 1.0) / (4.0 * (a + 1.0) * (n - h - a + 1.0))
+            h -= 2
+        limit = p_observed * _AS_LIKELY
+        total, tail, ties = 0.0, 0.0, 0.0
+        for direction in range(2):
+            p = 1.0
+            h = mode
+            first = True
+            while True:
+                if not (first and direction == 1):  # the mode itself once
+                    total += p
+                    if p <= limit:
+                        tail += p
+                        if p * _AS_LIKELY >= p_observed:
+                            ties += p
+                first = False
+                a = (rare - h) // 2
+                b = n - h - a
+                if direction == 0:
+                    if a == 0 or b == 0:
+                        break
+                    p *= 4.0 * a * b / ((h + 2.0) * (h + 1.0))
+                    h += 2
+                else:
+                    if h < 2:
+                        break
+                    p *= h * (h - 1.0) / (4.0 * (a + 1.0) * (b + 1.0))
+                    h -= 2
+                if p < _NEGLIGIBLE * p_observed and p < _NEGLIGIBLE * total:
+                    break
+        out[j] = min((tail - 0.5 * ties if mid_p else tail) / total, 1.0)

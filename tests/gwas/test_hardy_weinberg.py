@@ -1,0 +1,66 @@
+"""The exact test against enumeration of all outcomes."""
+
+from fractions import Fraction
+from math import comb, factorial
+
+import numpy as np
+import pytest
+
+from plait.errors import InputError, ShapeError
+from plait.gwas import hardy_weinberg_p
+
+
+def probability(n, rare, h):
+    """Chance of h heterozygotes among n samples with ``rare`` copies of one allele."""
+    a, b = (rare - h) // 2, n - h - (rare - h) // 2
+    ways = factorial(n) // (factorial(a) * factorial(h) * factorial(b)) * 2**h
+    return Fraction(ways, comb(2 * n, rare))
+
+
+def by_enumeration(n0, n1, n2, mid_p):
+    n = n0 + n1 + n2
+    rare = 2 * min(n0, n2) + n1
+    outcomes = [probability(n, rare, h) for h in range(rare % 2, min(rare, 2 * n - rare) + 1, 2)]
+    own = probability(n, rare, n1)
+    assert sum(outcomes) == 1
+    tail = sum(p for p in outcomes if p <= own)
+    return float(tail - (sum(p for p in outcomes if p == own) / 2 if mid_p else 0))
+
+
+@pytest.mark.parametrize("mid_p", [False, True])
+def test_all_small_tables(mid_p):
+    tables = [
+        (a, b, n - a - b) for n in range(1, 22) for a in range(n + 1) for b in range(n + 1 - a)
+    ]
+    n0, n1, n2 = np.array(tables).T
+    found = hardy_weinberg_p(n0, n1, n2, mid_p)
+    for table, p in zip(tables, found, strict=True):
+        monomorphic = table[1] == 0 and 0 in (table[0], table[2])
+        expected = 1.0 if monomorphic else by_enumeration(*table, mid_p)
+        assert p == pytest.approx(expected, rel=1e-12), table
+
+
+def test_large_counts_and_symmetry():
+    random = np.random.default_rng(0)
+    counts = random.multinomial(200_000, [0.3, 0.45, 0.25], 50)
+    p = hardy_weinberg_p(*counts.T)
+    np.testing.assert_array_equal(p, hardy_weinberg_p(*counts.T[::-1]))
+    assert ((p >= 0) & (p <= 1)).all()
+    far = hardy_weinberg_p([50_000], [0], [50_000])
+    assert 0 <= far[0] < 1e-300
+
+
+def test_null_p_values_are_not_too_small():
+    random = np.random.default_rng(1)
+    calls = random.binomial(2, 0.3, (4000, 200))
+    counts = [(calls == copies).sum(axis=1) for copies in range(3)]
+    p = hardy_weinberg_p(*counts)
+    for level in (0.01, 0.05, 0.2):
+        assert (p <= level).mean() <= level + 5 * np.sqrt(level / 4000)
+
+
+def test_bad_counts():
+    with pytest.raises(ShapeError):
+        hardy_weinberg_p([1, 2], [1], [3])
+    with pytest.raises(InputError, match="negative"):
+        hardy_weinberg_p([1], [-1], [3])
