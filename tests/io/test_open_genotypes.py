@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -287,3 +288,14 @@ def test_missing_libraries_name_the_extra(monkeypatch):
 
 def test_every_source_is_a_genotype_source(folder):
     assert all(isinstance(opened(folder, format), GenotypeSource) for format in FORMATS)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_threads_take_turns(folder, format):
+    source = opened(folder, format, dosage="hardcall")
+    rows = [np.array([i % 6, (i * 5 + 2) % 6]) for i in range(60)]
+    columns = [np.array([i % 7, (i + 3) % 7]) for i in range(60)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda r, c: source.read(r, c, np.int8), rows, columns))
+    for calls, r, c in zip(found, rows, columns, strict=True):
+        np.testing.assert_array_equal(calls, CALLS[r][:, c])
