@@ -78,6 +78,22 @@ class UnsupportedLayoutError(FileFormatError):
     """A file is of a known format, in a layout that plait does not read."""
 
 
+class UnknownDialectError(FileFormatError):
+    """The columns of a table of summary statistics are none that plait knows."""
+
+
+class AmbiguousAlleleColumnsError(FileFormatError):
+    """The header of a table does not say which allele the effect is of."""
+
+
+class HarmonisationError(InputError):
+    """No variant of a table can be brought to the alleles of the reference."""
+
+
+class GenomeBuildError(InputError):
+    """Positions are of different genome builds."""
+
+
 class DuplicateSampleError(LabelError):
     """A sample occurs twice."""
 

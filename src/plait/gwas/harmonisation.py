@@ -34,6 +34,7 @@ _PALINDROMIC = ("drop", "keep_forward", "infer")
 _INFER_ABOVE = 0.99
 _ROUNDING = 1e-9  # of 1 - f, so that a table and its flip are treated alike
 _COMPLEMENT = {"A": "T", "T": "A", "C": "G", "G": "C"}
+_ALLELES = ("chrom", "pos", "ea", "oa")
 _KEY = ("chrom", "pos", "first", "second")
 
 
@@ -207,7 +208,10 @@ def combine_summary_statistics(
             target, added, taken = _extended(target, table, fits.categories)
             more = table.select(taken).estimates(scale)
             rows = np.concatenate([rows, added])
-            estimates = tuple(np.concatenate(pair) for pair in zip(estimates, more, strict=True))
+            estimates = (
+                np.concatenate([estimates[0], more[0]]),
+                np.concatenate([estimates[1], more[1]]),
+            )
         placed[context] = (rows, *estimates)
         build = build or table.build
     bhat = np.zeros((target.height, len(placed)))
@@ -290,10 +294,36 @@ def _match(frame: "DataFrame", target: "DataFrame") -> tuple[NDArray[np.int8], R
     """Return how each row fits the reference, and where; palindromic ones by their letters."""
     import polars as pl
 
-    keys, wanted = _trimmed(frame), _trimmed(target)
-    index = wanted.select(
-        "chrom", "pos", first="ea", second="oa", place=pl.int_range(pl.len(), dtype=pl.Int64)
-    ).unique(list(_KEY), keep="first", maintain_order=True)
+    categories = np.full(frame.height, NO_MATCH, dtype=np.int8)
+    rows = np.full(frame.height, -1, dtype=np.int64)
+    keys, wanted = frame.select("chrom", "pos", "ea", "oa"), target.select(*_ALLELES)
+    _match_keys(keys, wanted, categories, rows)
+    short, short_wanted = _trimmed(keys), _trimmed(wanted)
+    if not (short.equals(keys) and short_wanted.equals(wanted)):
+        # Only what does not fit as it is written: other variants may have the same short alleles.
+        _match_keys(short, short_wanted, categories, rows)
+    places = [table.select("chrom", "pos") for table in (wanted, short_wanted)]
+    known = short.select("chrom", "pos").join(
+        pl.concat(places).unique().with_columns(there=pl.lit(True)),
+        on=["chrom", "pos"],
+        how="left",
+        maintain_order="left",
+    )["there"]
+    categories[(rows < 0) & known.is_null().to_numpy()] = NOT_IN_REFERENCE
+    lacking = keys.select(pl.any_horizontal(pl.all().is_null())).to_series().to_numpy()
+    categories[lacking] = INCOMPLETE
+    return categories, rows
+
+
+def _match_keys(
+    keys: "DataFrame", wanted: "DataFrame", categories: NDArray[np.int8], rows: Rows
+) -> None:
+    """Place the rows that have no place yet, in place."""
+    import polars as pl
+
+    # One variant for both orders of its alleles, so that a table and its flip fit the same one.
+    distinct = _distinct(wanted.with_columns(place=pl.int_range(pl.len(), dtype=pl.Int64)))
+    index = distinct.select("chrom", "pos", first="ea", second="oa", place="place")
     ea, oa = pl.col("ea"), pl.col("oa")
     single = (ea.str.len_bytes() == 1) & (oa.str.len_bytes() == 1)
 
@@ -303,24 +333,12 @@ def _match(frame: "DataFrame", target: "DataFrame") -> tuple[NDArray[np.int8], R
         )
 
     ways = ((ea, oa), (oa, ea), (other(ea), other(oa)), (other(oa), other(ea)))
-    categories = np.full(frame.height, NO_MATCH, dtype=np.int8)
-    rows = np.full(frame.height, -1, dtype=np.int64)
     for number, (first, second) in enumerate(ways):
         asked = keys.select("chrom", "pos", first=first, second=second)
         found = asked.join(index, on=list(_KEY), how="left", maintain_order="left")["place"]
         hit = found.fill_null(-1).to_numpy()
         new = (rows < 0) & (hit >= 0)
         rows[new], categories[new] = hit[new], number
-    known = keys.select("chrom", "pos").join(
-        wanted.select("chrom", "pos", there=pl.lit(True)).unique(),
-        on=["chrom", "pos"],
-        how="left",
-        maintain_order="left",
-    )["there"]
-    categories[(rows < 0) & known.is_null().to_numpy()] = NOT_IN_REFERENCE
-    lacking = keys.select(pl.any_horizontal(pl.all().is_null())).to_series().to_numpy()
-    categories[lacking] = INCOMPLETE
-    return categories, rows
 
 
 def _resolve_palindromic(

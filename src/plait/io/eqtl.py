@@ -1,0 +1,474 @@
+"""Outputs of eQTL mapping, one file per tissue or cell type, and joining them into effects."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.data.effects import Effects
+from plait.data.p_values import absolute_z_of_log10_p
+from plait.errors import (
+    FileFormatError,
+    GenomeBuildError,
+    LabelError,
+    OptionError,
+    ShapeError,
+    UnknownDialectError,
+)
+from plait.io.summary_statistics import MISSING, read_bytes, sniff_delimiter
+from plait.provenance import Provenance
+
+if TYPE_CHECKING:
+    from polars import DataFrame, LazyFrame, Series
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+_log = logging.getLogger("plait.io")
+_ROLES = ("gene", "variant", "beta", "se", "t", "p")
+_ID = r"^(?:chr)?([^_:]+)[_:](\d+)[_:]([^_:]+)[_:]([^_:]+)(?:[_:](b3[78]))?$"
+_BUILDS = {"b37": "GRCh37", "b38": "GRCh38"}
+_SEPARATOR = ":"
+
+
+@dataclass(frozen=True)
+class EqtlFormat:
+    """The columns of one tool's output.
+
+    Attributes
+    ----------
+    name : str
+    roles : mapping of role to column
+        For files without header, the columns are called by their names here.
+    columns : tuple of str
+        The columns that tell the format; of a file without header, all in their order.
+    header : bool
+    confirmed : str
+        On what the format was confirmed; empty: only documented.
+    """
+
+    name: str
+    roles: Mapping[str, str]
+    columns: tuple[str, ...]
+    header: bool = True
+    confirmed: str = ""
+
+
+def _roles(names: str) -> dict[str, str]:
+    return dict(part.split("=") for part in names.split())
+
+
+_TENSORQTL = "files made by running tensorQTL 1.0.10"
+_NOMINAL = _roles("gene=phenotype_id variant=variant_id beta=slope se=slope_se p=pval_nominal")
+_QTLTOOLS = (
+    "phe_id", "phe_chr", "phe_from", "phe_to", "phe_strd", "n_var_in_cis", "dist_phe_var",
+    "var_id", "var_chr", "var_from", "var_to", "nom_pval", "r_squared", "slope", "slope_se",
+    "best_hit",
+)  # fmt: skip
+_QTLTOOLS_ROLES = _roles("gene=phe_id variant=var_id beta=slope se=slope_se p=nom_pval")
+
+FORMATS = (
+    EqtlFormat(
+        "tensorqtl",
+        _NOMINAL,
+        ("phenotype_id", "variant_id", "pval_nominal", "slope", "slope_se"),
+        confirmed=f"{_TENSORQTL}: nominal and permutation passes",
+    ),
+    EqtlFormat(
+        "tensorqtl-interaction",
+        _roles("gene=phenotype_id variant=variant_id beta=b_gi se=b_gi_se p=pval_gi"),
+        ("phenotype_id", "variant_id", "pval_gi", "b_gi", "b_gi_se"),
+        confirmed=_TENSORQTL,
+    ),
+    EqtlFormat(
+        "tensorqtl-trans",
+        _roles("gene=phenotype_id variant=variant_id beta=b se=b_se p=pval"),
+        ("variant_id", "phenotype_id", "pval", "b", "b_se"),
+        confirmed=_TENSORQTL,
+    ),
+    EqtlFormat(
+        "gtex",
+        _roles("gene=gene_id variant=variant_id beta=slope se=slope_se p=pval_nominal"),
+        ("gene_id", "variant_id", "pval_nominal", "slope", "slope_se"),
+        confirmed="a FastQTL table of two tissues",
+    ),
+    EqtlFormat(
+        "matrixeqtl",
+        _roles("gene=gene variant=SNP beta=beta t=t-stat p=p-value"),
+        ("SNP", "gene", "beta", "t-stat", "p-value"),
+        confirmed="published excerpts of results",
+    ),
+    EqtlFormat(
+        "eqtl-catalogue",
+        _roles("gene=molecular_trait_id variant=variant beta=beta se=se p=pvalue"),
+        ("molecular_trait_id", "variant", "pvalue", "beta", "se", "ma_samples"),
+    ),
+    EqtlFormat(
+        "qtltools-header", _QTLTOOLS_ROLES, tuple(name for name in _QTLTOOLS if name != "slope_se")
+    ),
+    EqtlFormat(
+        "qtltools-nominal",
+        _QTLTOOLS_ROLES,
+        _QTLTOOLS,
+        header=False,
+        confirmed="files made by running QTLtools 1.3.1 cis --nominal --std-err",
+    ),
+    EqtlFormat(
+        "qtltools-nominal-without-errors",
+        {role: name for role, name in _QTLTOOLS_ROLES.items() if role != "se"},
+        tuple(name for name in _QTLTOOLS if name != "slope_se"),
+        header=False,
+        confirmed="files made by running QTLtools 1.3.1 cis --nominal",
+    ),
+    EqtlFormat(
+        "fastqtl",
+        _roles("gene=gene variant=variant beta=slope p=pval"),
+        ("gene", "variant", "distance", "pval", "slope"),
+        header=False,
+    ),
+)
+
+
+def scan_eqtl(
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    *,
+    degrees_of_freedom: float | None = None,
+) -> "LazyFrame":
+    """Scan one file of eQTL results.
+
+    Parameters
+    ----------
+    path : path
+        Parquet, or text separated by tabs, commas or blanks, compressed with gzip or not.
+    format : str, optional
+        Name of one of `FORMATS`; default: by the names, or the number, of the columns.
+    columns : mapping of role to column, optional
+        ``gene``, ``variant``, ``beta`` and one of ``se``, ``t`` and ``p``; go before the format's.
+    degrees_of_freedom : float, optional
+        Of the t statistics, where the standard error comes from p; default: the normal
+        distribution, which is logged.
+
+    Returns
+    -------
+    polars.LazyFrame
+        ``gene``, ``variant``, ``beta`` and ``se``; rows without an estimate are not in it.
+
+    Raises
+    ------
+    UnknownDialectError
+        The format is not known, or only from documentation and was not asked for by name.
+    FileFormatError
+        The file cannot be read.
+    """
+    import polars as pl
+
+    path = Path(path)
+    scanned, names, header = _scan(path)
+    found = _format_of(names, header, format, columns, path)
+    if not header:
+        if found.header:
+            raise UnknownDialectError(f"{path} has no header, which {found.name} has.")
+        renamed = dict(zip(scanned.collect_schema().names(), found.columns, strict=True))
+        scanned = scanned.rename(renamed)
+    roles = {**found.roles, **(columns or {})}
+    if found.name == "qtltools-header" and "slope_se" not in names:
+        roles.pop("se")
+    present = set(found.columns if not header else names)
+    absent = [name for name in roles.values() if name not in present]
+    if absent:
+        raise LabelError(f"{path} has no column {absent[0]!r}; it has {', '.join(names)}.")
+    texts = ("gene", "variant")
+    frame = scanned.select(
+        *(pl.col(roles[name]).cast(pl.String).alias(name) for name in texts if name in roles),
+        *(pl.col(roles[name]).cast(pl.Float64).alias(name) for name in _ROLES[2:] if name in roles),
+    )
+    frame = frame.with_columns(se=_standard_error(set(roles), degrees_of_freedom, path))
+    usable = pl.col("beta").is_finite() & pl.col("se").is_finite() & (pl.col("se") > 0)
+    return frame.filter(usable.fill_null(False)).select(
+        *(name for name in texts if name in roles), "beta", "se"
+    )
+
+
+def read_contexts(
+    paths: Mapping[str, Paths],
+    key: Sequence[str] = ("gene", "variant"),
+    join: str = "outer",
+    *,
+    format: str | None = None,
+    columns: Mapping[str, Any] | None = None,
+    degrees_of_freedom: float | None = None,
+) -> Effects:
+    """Read the results of several tissues or cell types into effects.
+
+    Parameters
+    ----------
+    paths : mapping of context to path, or to several paths (one per chromosome)
+    key : sequence of {"gene", "variant"}
+        What identifies an effect; joined with ``":"``.
+    join : {"outer", "inner"}
+        All effects, with cells that were not measured (``shat = inf``), or those of all contexts.
+    format, degrees_of_freedom
+        See `scan_eqtl`.
+    columns : mapping, optional
+        See `scan_eqtl`; or one such mapping per context, where contexts are columns of one table.
+
+    Returns
+    -------
+    Effects
+        In the order in which effects are first met. With missing cells, fit with
+        ``missing="exact"``.
+
+    Raises
+    ------
+    GenomeBuildError
+        Variant ids such as ``chr1_64764_C_T_b38`` are of different builds.
+    LabelError
+        An effect occurs twice in a context, or none is in all of them.
+
+    Notes
+    -----
+    Files are scanned twice: for the keys of all contexts, then for the numbers of one context at a
+    time. Memory: the distinct keys, one context, and 16 bytes per cell.
+    """
+    if join not in ("outer", "inner"):
+        raise OptionError(f"join is {join!r}; give 'outer' or 'inner'.")
+    if not key or not set(key) <= {"gene", "variant"}:
+        raise OptionError(f"key is {tuple(key)}; it is made of 'gene' and 'variant'.")
+    if not paths:
+        raise ShapeError("there are no files to read.")
+
+    def scan(context: str) -> "LazyFrame":
+        given = columns
+        if columns is not None and context in columns and isinstance(columns[context], Mapping):
+            given = columns[context]
+        return _keyed(paths[context], key, format, given, degrees_of_freedom)
+
+    keys = _all_keys(paths, scan, join)
+    bhat = np.zeros((keys.height, len(paths)))
+    shat = np.full(bhat.shape, np.inf)
+    for column, context in enumerate(paths):
+        rows, beta, se = _numbers(keys, scan(context), context)
+        bhat[rows, column], shat[rows, column] = beta, se
+        _log.info("%s: %s of %s effects", context, f"{len(rows):,}", f"{keys.height:,}")
+    return Effects(
+        bhat,
+        shat,
+        effects=np.array(keys["key"].to_list(), dtype=np.str_),
+        contexts=tuple(paths),
+        provenance=Provenance("read_contexts", {"join": join, "key": list(key)}),
+    )
+
+
+def parse_variant_ids(ids: "Series") -> "DataFrame":
+    """Return ``chrom``, ``pos``, ``oa``, ``ea`` and ``build`` of ids such as chr1_64764_C_T_b38.
+
+    The effect is of the last allele. Null where an id is of another form.
+    """
+    import polars as pl
+
+    parts = ids.str.extract_groups(_ID)
+    named = parts.struct.rename_fields(["chrom", "pos", "oa", "ea", "build"]).struct.unnest()
+    return named.with_columns(
+        pl.col("pos").cast(pl.Int64), pl.col("build").replace_strict(_BUILDS, default=None)
+    )
+
+
+def _scan(path: Path) -> tuple["LazyFrame", list[str], bool]:
+    """Return the file, the names of its columns (or its first cells), and whether it has names."""
+    import polars as pl
+
+    if not path.is_file():
+        raise FileFormatError(f"{path}: there is no such file.")
+    if path.suffix in (".parquet", ".pq"):
+        lazy = pl.scan_parquet(path)
+        return lazy, lazy.collect_schema().names(), True
+    sample = _first_bytes(path)
+    first = sample.split(b"\n", 1)[0]
+    separator = sniff_delimiter(first, sample)
+    cells = first.decode().rstrip("\r").split(separator)
+    header = not any(_is_number(cell) for cell in cells)
+    lazy = pl.scan_csv(
+        path,
+        separator=separator,
+        has_header=header,
+        null_values=list(MISSING),
+        infer_schema=False,  # a whole number in the first rows does not make a whole column
+        quote_char=None,
+    )
+    return lazy, [cell.strip('"') for cell in cells], header
+
+
+def _first_bytes(path: Path) -> bytes:
+    import gzip
+
+    with path.open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+    if not packed:
+        with path.open("rb") as raw:
+            return raw.read(1 << 16)
+    try:
+        with gzip.open(path) as stream:
+            return stream.read(1 << 16)
+    except (OSError, EOFError):
+        return read_bytes(path)  # says what is wrong
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _format_of(
+    names: list[str],
+    header: bool,
+    wanted: str | None,
+    columns: Mapping[str, str] | None,
+    path: Path,
+) -> EqtlFormat:
+    if wanted is not None:
+        known = {form.name: form for form in FORMATS}
+        if wanted not in known:
+            raise OptionError(f"unknown format {wanted!r}; there are {', '.join(known)}.")
+        if not known[wanted].confirmed:
+            _log.warning("format %s: from documentation, not confirmed on a file", wanted)
+        return known[wanted]
+    if columns is not None:
+        return EqtlFormat("columns", {}, tuple(names))
+    fits = [
+        form
+        for form in FORMATS
+        if form.header == header
+        and (set(form.columns) <= set(names) if header else len(form.columns) == len(names))
+    ]
+    if not fits:
+        kind = f"the columns {', '.join(names)}" if header else f"{len(names)} columns, no header"
+        raise UnknownDialectError(
+            f"{path} has {kind}, which is no known output of eQTL mapping. Say what the columns "
+            "are: columns={'gene': ..., 'variant': ..., 'beta': ..., 'se': ...}."
+        )
+    best = max(fits, key=lambda form: len(form.columns))
+    if not best.confirmed:
+        raise UnknownDialectError(
+            f"{path} looks like {best.name}, which plait knows from documentation only and has not "
+            f"confirmed on a file. If you know it is, give format={best.name!r}, or say what the "
+            f"columns are: columns={dict(best.roles)}."
+        )
+    return best
+
+
+def _standard_error(roles: set[str], degrees_of_freedom: float | None, path: Path) -> Any:
+    """Return the standard error: given, from t, or from p."""
+    import polars as pl
+
+    if "se" in roles:
+        return pl.col("se")
+    if "t" in roles:
+        return (pl.col("beta") / pl.col("t")).abs()
+    if "p" not in roles:
+        raise UnknownDialectError(f"{path}: none of the columns is the role 'se', 't' or 'p'.")
+    if degrees_of_freedom is None:
+        _log.warning(
+            "%s: standard errors from p by the normal distribution; give degrees_of_freedom=", path
+        )
+
+    def quantile(p: "Series") -> "Series":
+        return pl.Series(_absolute_t(p.to_numpy(), degrees_of_freedom))
+
+    return pl.col("beta").abs() / pl.col("p").map_batches(quantile, return_dtype=pl.Float64)
+
+
+def _absolute_t(p: NDArray[Any], degrees_of_freedom: float | None) -> NDArray[np.float64]:
+    from scipy.special import stdtrit
+
+    values = np.asarray(p, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if degrees_of_freedom is None:
+            return absolute_z_of_log10_p(np.log10(values))
+        result: NDArray[np.float64] = np.abs(stdtrit(degrees_of_freedom, values / 2))
+    return result
+
+
+def _keyed(
+    paths: Paths,
+    key: Sequence[str],
+    format: str | None,
+    columns: Mapping[str, str] | None,
+    degrees_of_freedom: float | None,
+) -> "LazyFrame":
+    import polars as pl
+
+    several = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    parts = [
+        scan_eqtl(path, format, columns, degrees_of_freedom=degrees_of_freedom) for path in several
+    ]
+    whole = pl.concat(parts)
+    lacking = [name for name in key if name not in whole.collect_schema().names()]
+    if lacking:
+        raise LabelError(f"{several[0]} has no column of {lacking[0]}s, which the key needs.")
+    return whole.with_columns(key=pl.concat_str(*key, separator=_SEPARATOR)).drop_nulls("key")
+
+
+def _all_keys(paths: Mapping[str, Paths], scan: Any, join: str) -> "DataFrame":
+    """Return the keys of all contexts in the order in which they are first met."""
+    import polars as pl
+
+    keys: DataFrame | None = None
+    builds: dict[str, str] = {}
+    for context in paths:
+        wanted = scan(context).select("key", build=pl.col("key").str.extract(r"_(b3[78])$"))
+        own = _collected(wanted.unique("key", maintain_order=True), context)
+        _require_one_build(context, own["build"].drop_nulls().unique().to_list(), builds)
+        own = own.select("key")
+        if keys is None:
+            keys = own
+        elif join == "inner":
+            keys = keys.join(own, on="key", how="semi", maintain_order="left")
+        else:
+            keys = pl.concat([keys, own]).unique("key", maintain_order=True)
+    if keys is None or keys.is_empty():
+        raise LabelError(
+            f"no effect is in {'all' if join == 'inner' else 'any'} of the contexts "
+            f"{', '.join(paths)}: are genes and variants named alike in all of them?"
+        )
+    return keys.with_row_index("row")
+
+
+def _collected(scanned: "LazyFrame", context: str) -> "DataFrame":
+    import polars as pl
+
+    try:
+        return scanned.collect(engine="streaming")
+    except pl.exceptions.PolarsError as error:
+        first = str(error).strip().splitlines()[0]
+        raise FileFormatError(f"the files of {context} cannot be read: {first}.") from None
+
+
+def _require_one_build(context: str, found: list[str], builds: dict[str, str]) -> None:
+    for build in found:
+        other = next((name for name, theirs in builds.items() if theirs != build), None)
+        if other is not None or len(found) > 1:
+            raise GenomeBuildError(
+                f"variants of {context} are on {_BUILDS[build]} and others, of "
+                f"{other or context}, are not. Lift one of them over first; plait never does so "
+                "by itself."
+            )
+        builds[context] = build
+
+
+def _numbers(keys: "DataFrame", scanned: "LazyFrame", context: str) -> tuple[Any, Any, Any]:
+    """Return the rows of a context's effects, and their numbers."""
+    # A variant with several rs numbers has several equal rows in some files.
+    own = _collected(scanned.select("key", "beta", "se").unique(maintain_order=True), context)
+    if own["key"].n_unique() < own.height:
+        first = own.filter(own["key"].is_duplicated())["key"][0]
+        raise LabelError(f"{context} has several estimates of the effect {first!r}.")
+    placed = own.join(keys, on="key", how="inner")
+    return placed["row"].to_numpy(), placed["beta"].to_numpy(), placed["se"].to_numpy()

@@ -1,0 +1,365 @@
+"""GWAS-SSF v1.0, the format of the GWAS Catalog: a table and its metadata beside it."""
+
+import gzip
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from plait.data.summary_statistics import SummaryStatistics, standard_build
+from plait.errors import FileFormatError, InputError, MissingSidecarError, OptionError
+from plait.io.atomic import replace_file
+from plait.io.metadata_yaml import read_yaml, write_yaml
+from plait.io.summary_statistics import header_of, read_summary_statistics, read_table
+
+if TYPE_CHECKING:
+    from polars import DataFrame, Expr
+
+_log = logging.getLogger("plait.io")
+
+MANDATORY = (
+    "chromosome", "base_pair_location", "effect_allele", "other_allele", "effect",
+    "standard_error", "effect_allele_frequency", "p",
+)  # fmt: skip
+_EFFECTS = ("beta", "odds_ratio", "hazard_ratio")
+_P_VALUES = ("p_value", "neg_log_10_p_value")
+_METADATA = (
+    "genome_assembly", "coordinate_system", "trait_description", "samples",
+    "genotyping_technology", "is_sorted", "is_harmonised", "data_file_name", "file_type",
+    "data_file_md5sum", "date_metadata_last_modified",
+)  # fmt: skip
+_LISTS = ("trait_description", "genotyping_technology", "samples")
+_CATALOGUE_ROWS = 100_000
+_SMALLEST = -300.0
+_TO_NUMBER = {"X": "23", "Y": "24", "MT": "25"}
+_VARIANT_ID = r"^\w+_\d+_[ACGT]+_[ACGT]+$"
+FILE_TYPE = "GWAS-SSF v1.0"
+
+
+@dataclass(frozen=True)
+class GwasSsfFindings:
+    """What is wrong with a file.
+
+    Attributes
+    ----------
+    errors : tuple of str
+        Against the standard.
+    warnings : tuple of str
+        The standard allows it and the catalogue would refuse it.
+    """
+
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def valid(self) -> bool:
+        """Whether the file keeps to the standard."""
+        return not self.errors
+
+
+def metadata_path(path: str | os.PathLike[str]) -> Path:
+    """Return where the metadata of a table are."""
+    return Path(f"{os.fspath(path)}-meta.yaml")
+
+
+def read_gwas_ssf_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the metadata beside a table.
+
+    Raises
+    ------
+    MissingSidecarError
+        There are none.
+    """
+    place = metadata_path(path)
+    if not place.is_file():
+        raise MissingSidecarError(f"{path} needs its metadata {place.name} beside it.")
+    return read_yaml(place.read_text(encoding="utf-8"), str(place))
+
+
+def read_gwas_ssf(path: str | os.PathLike[str], **options: Any) -> SummaryStatistics:
+    """Read a table and, where they are, its genome build and trait from its metadata.
+
+    Parameters
+    ----------
+    path : path
+        The ``.tsv`` or ``.tsv.gz``.
+    **options
+        Of `read_summary_statistics`.
+
+    Returns
+    -------
+    SummaryStatistics
+    """
+    if metadata_path(path).is_file():
+        described = read_gwas_ssf_metadata(path)
+        traits = described.get("trait_description") or []
+        traits = traits if isinstance(traits, list) else [traits]
+        if "build" not in options and described.get("genome_assembly"):
+            options["build"] = standard_build(str(described["genome_assembly"]))
+        if "trait" not in options and traits:
+            options["trait"] = ", ".join(map(str, traits))
+    else:
+        _log.warning("%s has no metadata beside it: the genome build is not known", path)
+    return read_summary_statistics(path, dialect="gwas-ssf", **options)
+
+
+def write_gwas_ssf(
+    table: SummaryStatistics,
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    p: str = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Write a table and its metadata.
+
+    Parameters
+    ----------
+    table : SummaryStatistics
+        With effects, positions and alleles in every row. Rows are written in their order.
+    path : path
+        ``NAME.tsv`` or ``NAME.tsv.gz``; the metadata go to ``NAME.tsv[.gz]-meta.yaml``.
+    metadata : mapping, optional
+        Keys of the standard. What the table tells (assembly, trait, largest sample size, order,
+        name, checksum, date) need not be given.
+    p : {"auto", "p_value", "neg_log_10_p_value"}
+        How p is written; by default as -log10 p where a double cannot hold it.
+    overwrite : bool
+
+    Raises
+    ------
+    InputError
+        A row lacks what the standard demands, or metadata are missing.
+    OutputError
+        A file exists or cannot be written.
+    """
+    path = Path(path)
+    if p not in ("auto", *_P_VALUES):
+        raise OptionError(f"p is {p!r}; give 'auto', 'p_value' or 'neg_log_10_p_value'.")
+    if not path.name.endswith((".tsv", ".tsv.gz")):
+        raise InputError(f"{path}: a GWAS-SSF file is called NAME.tsv or NAME.tsv.gz.")
+    frame = _to_columns(table, p)
+    text = frame.write_csv(separator="\t", null_value="#NA", line_terminator="\n").encode()
+    # No name and no time in the header: the same table gives the same bytes.
+    data = gzip.compress(text, mtime=0) if path.suffix == ".gz" else text
+    described = _metadata_of(table, frame, metadata or {})
+    described["data_file_name"] = path.name
+    described["data_file_md5sum"] = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    problems = metadata_problems(described)
+    if problems:
+        raise InputError(f"metadata of {path.name}: {'; '.join(problems)}.")
+    with (
+        replace_file(path, overwrite) as table_place,
+        replace_file(metadata_path(path), overwrite) as metadata_place,
+    ):
+        table_place.write_bytes(data)
+        metadata_place.write_text(write_yaml(described), encoding="utf-8")
+
+
+def _to_columns(table: SummaryStatistics, p: str) -> "DataFrame":
+    import polars as pl
+
+    if not table.has_effects:
+        raise InputError("GWAS-SSF needs effects with standard errors; this table has z only.")
+    frame = table.frame
+    chromosome = frame["chrom"].replace(_TO_NUMBER)
+    numbers = chromosome.cast(pl.Int64, strict=False)
+    if not numbers.is_between(1, 25).fill_null(False).all():
+        odd = frame["chrom"].filter(~numbers.is_between(1, 25).fill_null(False)).unique().sort()
+        raise InputError(f"GWAS-SSF has chromosomes 1 to 22, X, Y and MT, not {odd.to_list()[:5]}.")
+    for name in ("pos", "ea", "oa"):
+        if frame[name].has_nulls():
+            raise InputError(
+                f"GWAS-SSF needs {name} in every row; {frame[name].null_count()} lack it."
+            )
+    log10p = frame["log10p"].fill_nan(None)
+    if log10p.has_nulls():
+        raise InputError("GWAS-SSF needs p in every row.")
+    as_logs = p == "neg_log_10_p_value" or (p == "auto" and (log10p < _SMALLEST).any())
+    columns = [
+        numbers.alias("chromosome"),
+        frame["pos"].alias("base_pair_location"),
+        frame["ea"].alias("effect_allele"),
+        frame["oa"].alias("other_allele"),
+        frame["beta"],
+        frame["se"].alias("standard_error"),
+        frame["eaf"].alias("effect_allele_frequency"),
+        (0.0 - log10p).alias("neg_log_10_p_value")
+        if as_logs
+        else pl.Series("p_value", 10.0 ** log10p.to_numpy()),
+    ]
+    ids = frame["id"].drop_nulls()
+    named = "variant_id" if ids.str.contains(_VARIANT_ID).all() else "id"
+    for ours, theirs in (("id", named), ("rsid", "rsid"), ("info", "info"), ("n", "n")):
+        values = frame[ours].fill_nan(None) if ours in ("info", "n") else frame[ours]
+        if values.null_count() < len(values):
+            if ours == "n" and values.drop_nulls().is_in(values.drop_nulls().round()).all():
+                values = values.cast(pl.Int64)
+            columns.append(values.alias(theirs))
+    return pl.DataFrame(columns).with_columns(pl.selectors.float().fill_nan(None))
+
+
+def _metadata_of(
+    table: SummaryStatistics, frame: "DataFrame", given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the metadata in the order of the standard, with what the table tells filled in."""
+    traits = table.frame["trait"].drop_nulls().unique().sort().to_list()
+    ordered = frame.select("chromosome", "base_pair_location")
+    told: dict[str, Any] = {
+        "genome_assembly": table.build,
+        "coordinate_system": "1-based",
+        "trait_description": traits or None,
+        "is_sorted": ordered.equals(ordered.sort("chromosome", "base_pair_location")),
+        "is_harmonised": False,
+        "file_type": FILE_TYPE,
+        "date_metadata_last_modified": datetime.now(UTC).date().isoformat(),
+    }
+    described = {key: given.get(key, told.get(key)) for key in (*_METADATA, *given)}
+    for key in _LISTS:
+        if described[key] is not None and not isinstance(described[key], list | tuple):
+            described[key] = [described[key]]
+    return described
+
+
+def metadata_problems(described: Mapping[str, Any]) -> list[str]:
+    """Return in words what metadata lack."""
+    problems = []
+    lacking = [key for key in _METADATA if described.get(key) in (None, "", [])]
+    if lacking:
+        problems.append(f"missing {', '.join(lacking)}")
+    for number, sample in enumerate(described.get("samples") or [], start=1):
+        if not isinstance(sample, Mapping):
+            problems.append("samples is a list of mappings")
+            break
+        absent = [key for key in ("sample_size", "sample_ancestry_category") if not sample.get(key)]
+        if absent:
+            problems.append(f"sample {number} lacks {', '.join(absent)}")
+    if described.get("coordinate_system") not in ("1-based", "0-based", None):
+        problems.append("coordinate_system is '1-based' or '0-based'")
+    identifier = described.get("gwas_id")
+    if identifier is not None and not re.fullmatch(r"GCST\d+", str(identifier)):
+        problems.append(f"gwas_id {identifier!r} is not GCST and digits")
+    date = described.get("date_metadata_last_modified")
+    if date is not None and not re.fullmatch(r"\d{4}-\d\d-\d\d", str(date)):
+        problems.append(f"date_metadata_last_modified {date!r} is not YYYY-MM-DD")
+    return problems
+
+
+def validate_gwas_ssf(path: str | os.PathLike[str]) -> GwasSsfFindings:
+    """Check a file and its metadata against the standard.
+
+    Parameters
+    ----------
+    path : path
+        The ``.tsv`` or ``.tsv.gz``.
+
+    Returns
+    -------
+    GwasSsfFindings
+        Errors against the standard, and warnings about what the catalogue refuses besides: fewer
+        than 100 000 rows, and autosomes that are absent.
+    """
+    path = Path(path)
+    warnings: list[str] = []
+    errors: list[str] = []
+    if not path.name.endswith((".tsv", ".tsv.gz")):
+        errors.append("the name does not end in .tsv or .tsv.gz")
+    try:
+        header = header_of(path)
+        errors += _header_problems(header)
+        frame = read_table(path, delimiter="\t")
+    except FileFormatError as error:
+        return GwasSsfFindings((*errors, str(error)), ())
+    described: dict[str, Any] = {}
+    try:
+        described = read_gwas_ssf_metadata(path)
+        errors += [f"metadata: {problem}" for problem in metadata_problems(described)]
+        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        if described.get("data_file_md5sum") not in (None, found):
+            errors.append(f"metadata: data_file_md5sum is not that of the file ({found})")
+    except (FileFormatError, UnicodeDecodeError) as error:
+        errors.append(str(error))
+    errors += _cell_problems(frame, bool(described.get("analysis_software")))
+    refused = "would be refused by the catalogue: "
+    if frame.height < _CATALOGUE_ROWS:
+        warnings.append(f"{refused}{frame.height:,} rows, at least {_CATALOGUE_ROWS:,} are wanted")
+    if "chromosome" in frame.columns:
+        present = set(frame["chromosome"].drop_nulls().unique().to_list())
+        absent = [str(number) for number in range(1, 23) if str(number) not in present]
+        if absent and present != {"23"}:
+            warnings.append(f"{refused}no variants on chromosomes {', '.join(absent)}")
+    return GwasSsfFindings(tuple(errors), tuple(warnings))
+
+
+def _header_problems(header: list[str]) -> list[str]:
+    problems = []
+    for place, name in enumerate(MANDATORY):
+        allowed = {"effect": _EFFECTS, "p": _P_VALUES}.get(name, (name,))
+        found = header[place] if place < len(header) else "nothing"
+        if found not in allowed:
+            problems.append(f"column {place + 1} is {found}, not {' or '.join(allowed)}")
+    several = [name for name in _EFFECTS if name in header]
+    if len(several) > 1:
+        problems.append(f"there is one effect column, not {' and '.join(several)}")
+    return problems
+
+
+def _cell_problems(frame: "DataFrame", zero_allowed: bool) -> list[str]:
+    """Check every cell of the columns that the standard describes."""
+    import polars as pl
+
+    def number(name: str) -> "Expr":
+        return pl.col(name).cast(pl.Float64, strict=False)
+
+    unit = "is not a number from 0 to 1"
+    rules: dict[str, tuple[Expr, str, bool]] = {}  # what is right, what is said, null allowed
+    text = pl.col
+    rules["chromosome"] = (
+        text("chromosome").str.contains(r"^([1-9]|1\d|2[0-5])$"), "is not 1 to 25", False
+    )  # fmt: skip
+    rules["base_pair_location"] = (
+        text("base_pair_location").str.contains(r"^\d+$"), "is not a whole number", False
+    )  # fmt: skip
+    for name in ("effect_allele", "other_allele"):
+        rules[name] = (text(name).str.contains(r"^([ACGT]+|LONG_STRING)$"), "is not ACGT", False)
+    rules["beta"] = (number("beta").is_finite(), "is not a number", True)
+    for name in ("odds_ratio", "hazard_ratio"):
+        rules[name] = (number(name) >= 0, "is not a number from 0", True)
+    rules["standard_error"] = (number("standard_error").is_finite(), "is not a number", True)
+    for name in ("effect_allele_frequency", "info"):
+        rules[name] = (number(name).is_between(0, 1), unit, True)
+    lower = number("p_value") >= 0 if zero_allowed else _above_zero("p_value")
+    zero = "" if zero_allowed else " (0 only with analysis_software in the metadata)"
+    rules["p_value"] = (lower & (number("p_value") <= 1), f"{unit}{zero}", False)
+    rules["neg_log_10_p_value"] = (number("neg_log_10_p_value") >= 0, "is not from 0", False)
+    rules["rsid"] = (text("rsid").str.contains(r"^rs\d+$"), "is not rs and digits", True)
+    rules["n"] = (text("n").str.contains(r"^\d+$"), "is not a whole number", True)
+    rules["ref_allele"] = (text("ref_allele").str.contains(r"^(EA|OA)$"), "is not EA or OA", True)
+    problems = []
+    for name, (right, said, may_miss) in rules.items():
+        if name not in frame.columns:
+            continue
+        missing = pl.col(name).is_null()
+        good = right.fill_null(False) | missing if may_miss else right.fill_null(False) & ~missing
+        bad = ~frame.select(good).to_series().to_numpy()
+        if bad.any():
+            row = int(np.argmax(bad))
+            problems.append(
+                f"{name} {said} in {int(bad.sum()):,} rows (first: row {row + 1:,}, "
+                f"{frame[name][row]!r})"
+            )
+    return problems
+
+
+def _above_zero(name: str) -> "Expr":
+    """Return whether a number written as text is above 0, also where a double rounds it to 0."""
+    import polars as pl
+
+    return pl.col(name).str.contains(r"^\+?[0-9.]*[1-9]")

@@ -1,0 +1,393 @@
+"""Tables of summary statistics in any tool's columns, as text or Parquet."""
+
+import gzip
+import io
+import logging
+import os
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plait.data.summary_statistics import SummaryStatistics, described
+from plait.data.variants import VariantTable
+from plait.errors import FileFormatError, LabelError
+from plait.io.dialects import find_roles
+
+if TYPE_CHECKING:
+    from polars import DataFrame, Expr, Series
+
+_log = logging.getLogger("plait.io")
+
+MISSING = ("", "NA", "NaN", "nan", ".", "null", "NULL", "None", "-", "#NA")
+"""What may stand for a missing value."""
+NUMBERS = frozenset(
+    [
+        "eaf", "beta", "se", "z", "t", "neg_log10_p", "odds_ratio", "hazard_ratio", "ci_lower",
+        "ci_upper", "n", "n_cases", "n_controls", "info",
+    ]
+)  # fmt: skip
+_SNIFFED = 1 << 16
+_BLANKS = re.compile(rb"[ \t]+")
+_NUMBERED = {"23": "X", "24": "Y", "26": "MT", "M": "MT", "x": "X", "y": "Y", "mt": "MT"}
+
+
+def read_summary_statistics(
+    path: str | os.PathLike[str],
+    dialect: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    *,
+    delimiter: str | None = None,
+    test: str | None = "ADD",
+    variants: VariantTable | None = None,
+    trait: str | None = None,
+    build: str | None = None,
+    normalise_chromosomes: bool = True,
+    bad_se: str = "drop",
+    allow_standardised: bool = False,
+) -> SummaryStatistics:
+    """Read a table of summary statistics.
+
+    Parameters
+    ----------
+    path : path
+        Text separated by tabs, commas or blanks, compressed with gzip or not, or Parquet.
+    dialect : str, optional
+        The tool that wrote it (`plait.io.dialects`); default: found by the names of the columns.
+    columns : mapping of role to column, optional
+        What the columns are, for example ``{"ea": "A1", "oa": "A2", "beta": "b", "se": "se"}``.
+    delimiter : str, optional
+        The character between columns; default: the one that the header and the rows agree on.
+    test : str, optional
+        Which rows to keep where there is a column of tests; None keeps all.
+    variants : VariantTable, optional
+        Where to find positions and alleles that the table lacks, by id: the .bim of PLINK 1.9.
+        Effect alleles are taken from it only when ``dialect`` is given, because PLINK 1.9 may
+        have exchanged the alleles of the .bim.
+    trait : str, optional
+        Name of the trait or context.
+    build : str, optional
+        Genome build of the positions.
+    normalise_chromosomes : bool
+        Whether ``chr1`` and ``01`` become ``1``, 23 ``X``, 24 ``Y`` and 26 ``MT``.
+    bad_se : {"drop", "error"}
+        What happens to rows without a usable standard error.
+    allow_standardised : bool
+        Whether effects on a standardised phenotype may be made of z, frequency and n.
+
+    Returns
+    -------
+    SummaryStatistics
+
+    Raises
+    ------
+    FileFormatError
+        The file is no table, or a cell is not a number where one is expected.
+    UnknownDialectError, AmbiguousAlleleColumnsError
+        It is not clear what the columns are.
+
+    Notes
+    -----
+    What was derived, filtered and left out is logged on ``plait.io``. Text is held in memory once
+    (about its uncompressed size); the columns that are not used are never parsed.
+    """
+    path = Path(path)
+    header, load = _open(path, delimiter)
+    found, roles = find_roles(header, dialect, columns, str(path))
+    _log.info("%s: dialect %s, columns %s", path, found, roles)
+    raw = load(list(dict.fromkeys(roles.values())))
+    frame = raw.select(raw[column].alias(role) for role, column in roles.items())
+    frame = _with_numbers(frame, path, roles)
+    frame = _with_alleles(_tested(frame, test), path)
+    if "chrom" in frame.columns and normalise_chromosomes:
+        frame = frame.with_columns(chromosome_names(frame["chrom"], found == "gwas-ssf"))
+    if variants is not None:
+        frame = _completed(frame, variants, normalise_chromosomes, dialect is not None)
+    return SummaryStatistics.from_frame(
+        frame,
+        build=build,
+        trait=trait,
+        bad_se=bad_se,
+        allow_standardised=allow_standardised,
+    )
+
+
+def chromosome_names(names: "Series", twenty_five_is_mt: bool = False) -> "Series":
+    """Return chromosome labels without ``chr`` and leading zeros, X, Y and MT by their letters."""
+    spelled = _NUMBERED | ({"25": "MT"} if twenty_five_is_mt else {})
+    bare = names.str.replace(r"^(?i:chr)", "").str.replace(r"^0+([0-9])", "$1")
+    return bare.replace(spelled)
+
+
+def read_table(
+    path: Path, wanted: Sequence[str] | None = None, delimiter: str | None = None
+) -> "DataFrame":
+    """Read columns of a delimited text as text, or of Parquet as they are."""
+    header, load = _open(path, delimiter)
+    frame: DataFrame = load(list(header if wanted is None else wanted))
+    return frame
+
+
+def header_of(path: Path) -> list[str]:
+    """Return the names of the columns of a delimited text or Parquet file."""
+    return _open(path, None)[0]
+
+
+def _open(path: Path, delimiter: str | None) -> tuple[list[str], Any]:
+    """Return the names of the columns, and a function that reads some of them."""
+    import polars as pl
+
+    if not path.is_file():
+        raise FileFormatError(f"{path}: there is no such file.")
+    if path.suffix in (".parquet", ".pq"):
+        names = list(pl.read_parquet_schema(path))
+        return names, lambda wanted: pl.read_parquet(path, columns=wanted)
+    text = read_bytes(path)
+    start, first = _header_line(path, text)
+    separator = delimiter or sniff_delimiter(first, text[start : start + _SNIFFED])
+    body = text[start:]
+    if separator == " " and (b"  " in body[:_SNIFFED] or body[:1] == b" " or b" \n" in body):
+        # Padded columns: one tab instead of every run of blanks, none at the ends.
+        body = b"\n".join(_BLANKS.sub(b"\t", line.strip()) for line in body.splitlines())
+        separator = "\t"
+        first = body.split(b"\n", 1)[0]
+    header = [cell.strip().strip('"') for cell in first.decode().split(separator)]
+    header[0] = header[0].lstrip("#")
+    if len(set(header)) < len(header):
+        twice = sorted({name for name in header if header.count(name) > 1})
+        raise LabelError(f"{path} has several columns called {', '.join(twice)}.")
+    rows = body.partition(b"\n")[2]
+    has_comments = start > 0 or rows[-4096:].find(b"\n# ") >= 0
+
+    def load(wanted: list[str]) -> "DataFrame":
+        _check_widths(path, rows, separator, len(header), has_comments)
+        return _parse(path, rows, separator, header, wanted, has_comments)
+
+    return header, load
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a file, unpacked if it is compressed with gzip."""
+    raw = path.read_bytes()
+    if raw[:2] == b"\x1f\x8b":
+        try:
+            raw = gzip.decompress(raw)
+        except (OSError, EOFError, zlib.error) as error:
+            raise FileFormatError(f"{path} is damaged or cut short: {error}.") from None
+    return raw.replace(b"\r\n", b"\n") if b"\r\n" in raw[:_SNIFFED] else raw
+
+
+def _header_line(path: Path, text: bytes) -> tuple[int, bytes]:
+    """Return where the header begins and the header: the first line that is no comment."""
+    start = 0
+    while start < len(text):
+        end = text.find(b"\n", start)
+        end = len(text) if end < 0 else end
+        line = text[start:end]
+        if line.strip() and not re.match(rb"##|#\s|#$", line):
+            return start, line
+        start = end + 1
+    raise FileFormatError(f"{path} is empty.")
+
+
+def sniff_delimiter(first: bytes, sample: bytes) -> str:
+    """Return the delimiter of a header: tab, comma, else blanks."""
+    for candidate in ("\t", ","):
+        if candidate.encode() in first:
+            return candidate
+    return " " if b" " in first.strip() or b" " in sample else "\t"
+
+
+def _check_widths(path: Path, rows: bytes, separator: str, width: int, has_comments: bool) -> None:
+    """Refuse rows of another width: their cells would be taken for those of another column."""
+    if b'"' in rows or has_comments:
+        lines = rows[:_SNIFFED].split(b"\n")[:-1]
+    else:
+        n_rows = rows.count(b"\n") + (not rows.endswith(b"\n") and bool(rows))
+        if rows.count(separator.encode()) == n_rows * (width - 1):
+            return
+        lines = rows.split(b"\n")
+    for number, line in enumerate(lines, start=2):
+        cells = line.count(separator.encode()) + 1
+        if line.strip() and b'"' not in line and not line.startswith(b"#") and cells != width:
+            raise FileFormatError(
+                f"{path}: row {number} below the comments has {cells} cells and the header "
+                f"{width}. Its values would be read as those of other columns."
+            )
+
+
+def _parse(
+    path: Path, rows: bytes, separator: str, header: list[str], wanted: list[str], comments: bool
+) -> "DataFrame":
+    import polars as pl
+
+    if not rows.strip():
+        return pl.DataFrame({name: [] for name in wanted}, schema=dict.fromkeys(wanted, pl.String))
+    # By position: the names that Polars makes for columns differ between its versions.
+    places = [i for i, name in enumerate(header) if name in wanted]
+    try:
+        frame = pl.read_csv(
+            io.BytesIO(rows),
+            has_header=False,
+            columns=places,
+            infer_schema=False,
+            separator=separator,
+            null_values=list(MISSING),
+            comment_prefix="# " if comments else None,
+            quote_char='"' if b'"' in rows else None,
+        )
+    except pl.exceptions.PolarsError as error:
+        raise FileFormatError(f"{path} cannot be read as a table: {error}.") from None
+    return frame.rename(dict(zip(frame.columns, [header[i] for i in places], strict=True)))
+
+
+def _with_numbers(frame: "DataFrame", path: Path, roles: Mapping[str, str]) -> "DataFrame":
+    """Return the frame with numbers where numbers are expected; p stays text."""
+    import polars as pl
+
+    columns: list[Any] = []
+    for role in frame.columns:
+        values = frame[role]
+        if role in NUMBERS or role == "pos":
+            numbers = to_numbers(values, f"{path}: column {roles.get(role, role)!r}")
+            columns.append(_as_positions(numbers, path) if role == "pos" else numbers)
+        elif role == "p":
+            to_numbers(values, f"{path}: column {roles.get(role, role)!r}")
+            columns.append(values)
+        else:
+            columns.append(values.cast(pl.String))
+    frame = pl.DataFrame(columns)
+    if "neg_log10_p" in frame.columns:
+        frame = _signed_log10_p(frame, path)
+    if {"n_cases", "n_controls"} & set(frame.columns):
+        if "n" not in frame.columns and {"n_cases", "n_controls"} <= set(frame.columns):
+            frame = frame.with_columns(n=pl.col("n_cases") + pl.col("n_controls"))
+        frame = frame.drop("n_cases", "n_controls", strict=False)
+    return frame
+
+
+def to_numbers(values: "Series", where: str) -> "Series":
+    """Return a column as doubles; text that is no number is an error that names its row."""
+    import polars as pl
+
+    if values.dtype != pl.String:
+        return values.cast(pl.Float64)
+    numbers = values.str.strip_chars().cast(pl.Float64, strict=False)
+    bad = (numbers.is_null() & values.is_not_null()).to_numpy()
+    if bad.any():
+        row = int(bad.argmax())
+        raise FileFormatError(
+            f"{where} has {values[row]!r} in row {row + 1:,} of the data, where a number is "
+            f"expected ({int(bad.sum()):,} such cells). Missing values are written "
+            f"{', '.join(repr(text) for text in MISSING if text)} or left empty."
+        )
+    return numbers
+
+
+def _as_positions(numbers: "Series", path: Path) -> "Series":
+    import polars as pl
+
+    whole = numbers.cast(pl.Int64, strict=False)
+    bad = ((whole.cast(pl.Float64) != numbers).fill_null(False)).to_numpy()
+    if bad.any():
+        raise FileFormatError(f"{path}: {numbers[int(bad.argmax())]} is not a position.")
+    return whole
+
+
+def _signed_log10_p(frame: "DataFrame", path: Path) -> "DataFrame":
+    """Take -log10 p for what it is, or for log10 p where no value is positive."""
+    import polars as pl
+
+    values = frame["neg_log10_p"].fill_nan(None)
+    if (values < 0).any():
+        if (values > 0).any():
+            raise FileFormatError(f"{path}: the column of -log10 p has values of both signs.")
+        _log.info("%s: all values of -log10 p are negative; taken for log10 p", path)
+        values = -values
+    log10p = (0.0 - values).alias("log10p")
+    frame = frame.drop("neg_log10_p").with_columns(log10p)
+    if "p" in frame.columns:  # the logarithm says more
+        frame = frame.with_columns(p=pl.when(log10p.is_null()).then("p"))
+    return frame
+
+
+def _tested(frame: "DataFrame", test: str | None) -> "DataFrame":
+    if test is None or "test" not in frame.columns:
+        return frame
+    kept = frame.filter(frame["test"].eq_missing(test) | frame["test"].is_null())
+    if kept.is_empty() and not frame.is_empty():
+        found = ", ".join(map(repr, frame["test"].unique().sort().head(10).to_list()))
+        raise LabelError(f"no row is of the test {test!r}; there are {found} (option test=).")
+    if kept.height < frame.height:
+        _log.info("%s rows of other tests than %s", f"{frame.height - kept.height:,}", test)
+    return kept
+
+
+def _with_alleles(frame: "DataFrame", path: Path) -> "DataFrame":
+    """Make the other allele of ref and alt, and all of chr:pos:ref:alt."""
+    import polars as pl
+
+    if "variant" in frame.columns:
+        parts = frame["variant"].str.extract_groups(r"^([^:_]+)[:_](\d+)[:_]([^:_]+)[:_]([^:_]+)")
+        named = parts.struct.rename_fields(["chrom", "pos", "oa", "ea"]).struct.unnest()
+        new = [name for name in named.columns if name not in frame.columns]
+        frame = frame.with_columns(named.with_columns(pl.col("pos").cast(pl.Int64))[new])
+        frame = frame.rename({"variant": "id"}) if "id" not in frame.columns else frame
+        frame = frame.drop("variant", strict=False)
+    if {"ref", "alt"} <= set(frame.columns):
+        ea, ref, alt = (pl.col(name).str.to_uppercase() for name in ("ea", "ref", "alt"))
+        # With several alternatives in one cell, the other allele is not one allele.
+        other: Expr = pl.when(ea == ref).then(alt).when(ea == alt).then(ref)
+        other = pl.when(other.str.contains(",")).then(None).otherwise(other)
+        given = pl.col("oa") if "oa" in frame.columns else pl.lit(None, dtype=pl.String)
+        frame = frame.with_columns(oa=pl.coalesce(given, other))
+        lost = frame["oa"].is_null().to_numpy()
+        if lost.any():
+            _log.warning("%s: no single other allele in %s", path, described(frame, lost))
+    return frame.drop("ref", "alt", strict=False)
+
+
+def _completed(
+    frame: "DataFrame", variants: VariantTable, normalise: bool, name_effect_alleles: bool
+) -> "DataFrame":
+    """Fill in positions and alleles by id, from variants that have it once."""
+    import polars as pl
+
+    if "id" not in frame.columns:
+        raise LabelError("variants are found by id, and the table has no column of ids.")
+    source = variants.frame.select("id", "chrom", "pos", "ea", "oa").filter(
+        pl.col("id").is_unique()
+    )
+    if normalise:
+        source = source.with_columns(chromosome_names(source["chrom"]))
+    joined = frame.join(
+        source.rename(lambda name: name if name == "id" else f"{name}_"),
+        on="id",
+        how="left",
+        maintain_order="left",
+    )
+    found = joined["chrom_"].is_not_null().to_numpy()
+    if not found.all():
+        _log.warning("ids of %s are not among the variants", described(frame, ~found))
+    if "ea" not in frame.columns:
+        _log.warning(
+            "%s: PLINK 1.9 makes the minor allele the effect allele, whatever the .bim says, "
+            "unless it ran with --keep-allele-order or wrote that .bim itself",
+            "effect alleles are the variants'" if name_effect_alleles else "no effect alleles",
+        )
+    names = ["chrom", "pos", *(["ea"] if name_effect_alleles or "ea" in frame.columns else [])]
+    for name in names:
+        given = pl.col(name) if name in frame.columns else pl.lit(None)
+        joined = joined.with_columns(pl.coalesce(given, pl.col(f"{name}_")).alias(name))
+    if "ea" not in joined.columns:
+        joined = joined.with_columns(ea=pl.lit(None, dtype=pl.String))
+    ea = pl.col("ea").str.to_uppercase()
+    first, second = (pl.col(name).str.to_uppercase() for name in ("ea_", "oa_"))
+    other = pl.when(ea == first).then(second).when(ea == second).then(first)
+    given = pl.col("oa") if "oa" in frame.columns else pl.lit(None, dtype=pl.String)
+    joined = joined.with_columns(oa=pl.coalesce(given, other))
+    differs = found & joined["oa"].is_null().to_numpy()
+    if differs.any():
+        _log.warning("alleles differ from the variants' in %s", described(joined, differs))
+    return joined.drop("chrom_", "pos_", "ea_", "oa_")
