@@ -1,6 +1,7 @@
 """Association scan: from genotypes and phenotypes to effects."""
 
 from plait.gwas.hardy_weinberg import hardy_weinberg_p
+from plait.gwas.harmonisation import Harmonised, combine_summary_statistics, harmonise
 from plait.gwas.linkage import Clumps, clump, ld_prune
 from plait.gwas.model import scan
 from plait.gwas.plots import plot_manhattan, plot_qq
@@ -11,10 +12,13 @@ from plait.gwas.results import AssociationResult
 __all__ = [
     "AssociationResult",
     "Clumps",
+    "Harmonised",
     "Relationships",
     "VariantFilter",
     "clump",
+    "combine_summary_statistics",
     "hardy_weinberg_p",
+    "harmonise",
     "ld_prune",
     "plot_manhattan",
     "plot_qq",

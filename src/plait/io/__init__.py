@@ -2,7 +2,9 @@
 
 from plait.io.atomic import check_writable, replace_file, replace_folder
 from plait.io.effects_store import read_effects, write_effects
+from plait.io.eqtl import read_contexts, scan_eqtl
 from plait.io.genotypes import SelectedGenotypes, convert_genotypes, open_genotypes
+from plait.io.gwas_ssf import read_gwas_ssf, validate_gwas_ssf, write_gwas_ssf
 from plait.io.matrices import (
     LabelledMatrix,
     read_covariances,
@@ -16,6 +18,7 @@ from plait.io.store import (
     read_dataset,
     write_dataset,
 )
+from plait.io.summary_statistics import read_summary_statistics
 
 __all__ = [
     "LabelledMatrix",
@@ -26,14 +29,20 @@ __all__ = [
     "convert_genotypes",
     "freeze",
     "open_genotypes",
+    "read_contexts",
     "read_covariances",
     "read_dataset",
     "read_effect_tables",
     "read_effects",
+    "read_gwas_ssf",
     "read_matrix",
     "read_square",
+    "read_summary_statistics",
     "replace_file",
     "replace_folder",
+    "scan_eqtl",
+    "validate_gwas_ssf",
     "write_dataset",
     "write_effects",
+    "write_gwas_ssf",
 ]
