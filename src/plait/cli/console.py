@@ -299,7 +299,6 @@ _OPTIONS = {
     'prior="uniform"': "--prior uniform",
     "mark them missing (NaN)": "write them as NA",
     "n_train": "--train-size",
-    "raise memory, or lower threads": "raise --memory, or lower --threads",
     "z_thresh": "--z-thresh",
     "npc is": "--npc is",
     "on_insufficient_null=": "--on-insufficient-null ",
