@@ -49,9 +49,14 @@ def summary():
     learned = {row["case"]: row for row in load("mash_deconvolution")}
     ratios = [row["r_ratio"] for row in learned.values()]
     applied = {row["case"]: row for row in load("mash_apply")}
-    common = applied["20, common, canonical"]["per_million"]
-    full = applied["20, common, full rank"]["per_million"]
-    growth = [row["exponent"] for row in load("mash_growth") if row["effects"] == 1_000_000]
+    per_million = {
+        (errors, matrices): applied[f"20, {errors}, {matrices}"]["per_million"]
+        for errors in ("common", "varying")
+        for matrices in ("canonical", "full rank")
+    }
+    growth = load("mash_growth")
+    exponents = {(row["route"], row["width"]): row.get("exponent") for row in growth}
+    stored = [row["peak_mb"] for row in growth if row["route"] != "in memory"]
     scale = {row["run"]: row for row in load("mash_scale")}
     whole, resumed = scale["whole"], scale["the same again"]
     lines = [
@@ -59,9 +64,14 @@ def summary():
         "",
         f"- Learning patterns (extreme deconvolution, 20 iterations): {min(ratios):.0f} to "
         f"{max(ratios):.0f} times as fast as mashr.",
-        f"- A fixed prior of 30 components on a million effects in 20 conditions: {common:.1f} s; "
-        f"{full:.1f} s where all of them are of full rank.",
-        f"- Time grows as J to the power {growth[0]:.2f} (R = 5) and {growth[1]:.2f} (R = 20).",
+        "- A fixed prior of 30 components on a million effects in 20 conditions: "
+        f"{per_million['common', 'canonical']:.1f} s with common errors and "
+        f"{per_million['varying', 'canonical']:.1f} s with varying ones; "
+        f"{per_million['common', 'full rank']:.1f} and {per_million['varying', 'full rank']:.0f} s "
+        "where all components are of full rank.",
+        f"- Time grows as J to the power {exponents['in memory', 20]:.2f} where all effects are "
+        f"fitted (10,000 to 1,000,000, R = 20), {exponents['store, 600 MB', 20]:.2f} from store to "
+        f"store (100,000 to 3,000,000), there within {max(stored) / 1000:.2f} GB.",
         f"- {whole['effects']:,} x 20 z-scores from store to store: {whole['seconds']:.0f} s, peak "
         f"memory {whole['peak_mb'] / 1000:.1f} GB; killed at half, the same command takes another "
         f"{resumed['seconds']:.0f} s and writes the same bytes.",
