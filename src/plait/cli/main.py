@@ -6,12 +6,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from plait.cli import check, demo, mash, report
+from plait.cli import check, demo, gwas, mash, report, study
 from plait.cli.console import INTERRUPTED, exit_status, report_error
 from plait.cli.options import documented
 
 QUESTIONS = (
+    ("from genotypes to effects", "plait gwas"),
     ("which effects are real, and where are they shared?", "plait mash"),
+    ("from genotypes to what traits share, in one go", "plait gwas-to-mash"),
     ("what does that look like where the truth is known?", "plait demo"),
     ("what does a result look like as a page?", "plait report"),
     ("is this installation in order?", "plait check"),
@@ -82,6 +84,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 app.add_typer(mash.app, name="mash")
+app.add_typer(gwas.app, name="gwas")
+documented(app, "gwas-to-mash", study.gwas_to_mash, study.EXAMPLE, study.DOCS)
 documented(app, "report", report.report, report.EXAMPLE, report.DOCS)
 app.command("demo", epilog="Docs: README.md")(demo.demo)
 app.command("check", epilog="Docs: docs/index.md")(check.check)

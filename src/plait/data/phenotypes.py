@@ -76,6 +76,11 @@ class SampleTable:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.samples):,} samples x {len(self.names)})"
 
+    def complete(self) -> "SampleTable":
+        """Return the samples without missing values."""
+        whole = ~np.isnan(self.values).any(axis=1)
+        return SampleTable(self.samples[whole], self.names, self.values[whole])
+
     def select(self, names: Sequence[str]) -> "SampleTable":
         """Return some columns, in the order asked.
 

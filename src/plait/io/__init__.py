@@ -12,6 +12,7 @@ from plait.io.matrices import (
     read_matrix,
     read_square,
 )
+from plait.io.phenotypes import read_covariates, read_phenotypes
 from plait.io.result import Result, freeze
 from plait.io.store import (
     check_store_writable,
@@ -31,11 +32,13 @@ __all__ = [
     "open_genotypes",
     "read_contexts",
     "read_covariances",
+    "read_covariates",
     "read_dataset",
     "read_effect_tables",
     "read_effects",
     "read_gwas_ssf",
     "read_matrix",
+    "read_phenotypes",
     "read_square",
     "read_summary_statistics",
     "replace_file",

@@ -1,5 +1,6 @@
 """Simulators with known truth, one module per kind of data."""
 
+from plait.simulate.cohort import Cohort, cohort
 from plait.simulate.effects import (
     sim_contrast1,
     sim_contrast2,
@@ -8,4 +9,12 @@ from plait.simulate.effects import (
     simulate_effects,
 )
 
-__all__ = ["sim_contrast1", "sim_contrast2", "simple_sims", "simple_sims2", "simulate_effects"]
+__all__ = [
+    "Cohort",
+    "cohort",
+    "sim_contrast1",
+    "sim_contrast2",
+    "simple_sims",
+    "simple_sims2",
+    "simulate_effects",
+]

@@ -1,0 +1,292 @@
+"""``plait gwas``: from genotypes and phenotypes to effects."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from plait.cli import options
+from plait.cli.console import announce_compilation, say, session, workers_of
+from plait.cli.options import INPUT, MODEL, OUTPUT, documented
+from plait.cli.outputs import write_table
+
+if TYPE_CHECKING:
+    from plait.gwas import AssociationResult
+
+DOCS = "docs/gwas.md"
+FILES = (
+    "associations.parquet", "effects.zarr", "error_correlation.csv", "run.json",
+    "manhattan.png", "qq.png",
+)  # fmt: skip
+
+
+class Model(StrEnum):
+    """The regression of a variant."""
+
+    LINEAR = "linear"
+    MIXED = "mixed"
+
+
+class MissingGenotypes(StrEnum):
+    """What becomes of samples without a genotype."""
+
+    MEAN = "mean"
+    DROP = "drop"
+
+
+class Transform(StrEnum):
+    """What is done to traits first."""
+
+    NONE = "none"
+    RANK = "rank"
+
+
+def _option(*names: str, panel: str, help: str, **settings: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
+
+
+Genotypes = Annotated[
+    str,
+    _option(
+        "--geno",
+        metavar="FILE",
+        panel=INPUT,
+        help="Genotypes: PLINK .bed, .pgen, .vcf.gz, .bcf, .bgen, VCF-Zarr, or a table.",
+    ),
+]
+Phenotypes = Annotated[
+    Path,
+    _option(
+        "--pheno",
+        metavar="FILE",
+        panel=INPUT,
+        help="Traits, one row per sample, a column with their names: .csv, .tsv (also .gz), "
+        ".parquet.",
+    ),
+]
+TraitNames = Annotated[
+    str | None,
+    _option(
+        "--traits",
+        metavar="LIST",
+        panel=INPUT,
+        show_default="all columns",
+        help="Traits to scan, separated by commas.",
+    ),
+]
+Covariates = Annotated[
+    Path | None,
+    _option(
+        "--covar",
+        metavar="FILE",
+        panel=INPUT,
+        help="Covariates, as the traits; text becomes groups.",
+    ),
+]
+CovariateNames = Annotated[
+    str | None,
+    _option(
+        "--covariates",
+        metavar="LIST",
+        panel=INPUT,
+        show_default="all columns",
+        help="Covariates to use, separated by commas.",
+    ),
+]
+Categorical = Annotated[
+    str | None,
+    _option(
+        "--categorical",
+        metavar="LIST",
+        panel=INPUT,
+        help="Covariates whose numbers are names of groups.",
+    ),
+]
+DropMissing = Annotated[
+    bool,
+    _option(
+        "--drop-missing-covariates",
+        panel=INPUT,
+        help="Leave samples with a missing covariate out.",
+    ),
+]
+ModelOption = Annotated[
+    Model,
+    _option("--model", panel=MODEL, help="mixed allows for the relatedness of the samples."),
+]
+Loco = Annotated[
+    bool | None,
+    _option(
+        "--loco/--no-loco",
+        panel=MODEL,
+        show_default="with two chromosomes or more",
+        help="Mixed: leave the chromosome of a variant out of the relationships.",
+    ),
+]
+MissingOption = Annotated[
+    MissingGenotypes,
+    _option(
+        "--missing",
+        panel=MODEL,
+        help="Missing genotypes: the mean of the variant, or drop those samples for it.",
+    ),
+]
+TransformOption = Annotated[
+    Transform,
+    _option("--transform", panel=MODEL, help="rank: traits become normal scores of ranks."),
+]
+MinCallRate = Annotated[
+    float,
+    _option("--min-call-rate", panel=MODEL, help="Smallest share of samples with a genotype."),
+]
+MinMac = Annotated[
+    int,
+    _option("--min-mac", panel=MODEL, help="Fewest copies of the rarer allele, per trait."),
+]
+MinMaf = Annotated[
+    float, _option("--min-maf", panel=MODEL, help="Smallest frequency of the rarer allele.")
+]
+
+
+def scan(
+    geno: Genotypes,
+    pheno: Phenotypes,
+    out: Annotated[
+        Path, _option("--out", metavar="FOLDER", panel=OUTPUT, help="Folder to write to.")
+    ],
+    traits: TraitNames = None,
+    covar: Covariates = None,
+    covariates: CovariateNames = None,
+    categorical: Categorical = None,
+    drop_missing_covariates: DropMissing = False,
+    model: ModelOption = Model.LINEAR,
+    loco: Loco = None,
+    missing: MissingOption = MissingGenotypes.MEAN,
+    transform: TransformOption = Transform.NONE,
+    min_call_rate: MinCallRate = 0.95,
+    min_mac: MinMac = 20,
+    min_maf: MinMaf = 0.0,
+    overwrite: options.Overwrite = False,
+    threads: options.Threads = None,
+    memory: options.Memory = None,
+    dask: options.Dask = None,
+    log_json: options.LogJson = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Regress every trait on every variant, and write effects, errors, p-values and pictures."""
+    from plait.cli.mash_show import check_folder
+
+    check_folder(out, FILES, overwrite)
+    with (
+        session(threads, quiet, debug, log_json),
+        workers_of(dask, memory, threads) as workers,
+    ):
+        from plait import gwas
+
+        genotypes, table, others, _ = read_study(
+            geno, pheno, traits, covar, covariates, categorical, drop_missing_covariates
+        )
+        say(quiet, f"{genotypes.n_variants:,} variants x {len(table.names)} traits")
+        announce_compilation(quiet)
+        result = gwas.scan(
+            genotypes,
+            table,
+            others,
+            model=str(model),
+            loco=loco,
+            missing_genotypes=str(missing),
+            transform=str(transform),
+            variant_filter=gwas.VariantFilter(min_call_rate, min_mac, min_maf or None),
+            **workers,
+        )
+        written = write_scan(result, out, overwrite)
+    for line in result.summary().splitlines():
+        say(quiet, line)
+    say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in written))
+    say(quiet, f"next: plait mash fit --effects {out}/effects.zarr --alpha 1 --out my_result")
+
+
+def read_study(
+    geno: str,
+    pheno: Path,
+    traits: str | None,
+    covar: Path | None,
+    covariates: str | None,
+    categorical: str | None,
+    drop_missing_covariates: bool,
+) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Return genotypes, traits, covariates (complete), and what tells these inputs from others."""
+    from plait.io import open_genotypes, read_covariates, read_phenotypes
+    from plait.provenance import fingerprint
+
+    genotypes = open_genotypes(geno)
+    table = read_phenotypes(pheno, _names(traits))
+    others = None
+    if covar is not None:
+        others = read_covariates(covar, _names(covariates), _names(categorical) or ())
+        if drop_missing_covariates:
+            others = others.complete()
+    place = Path(geno)
+    return genotypes, table, others, {"genotypes": fingerprint(place) if place.exists() else geno}
+
+
+def write_scan(result: "AssociationResult", out: Path, overwrite: bool) -> list[str]:
+    """Write what a scan found into a folder; return the names of the files."""
+    from importlib.util import find_spec
+
+    import polars as pl
+
+    from plait import gwas
+    from plait.io import replace_file, write_effects
+    from plait.plot import save_figure
+
+    out.mkdir(exist_ok=True)
+    result.write_parquet(out / "associations.parquet", overwrite)
+    write_effects(result.to_effects(), out / "effects.zarr", overwrite)
+    correlation = pl.DataFrame(
+        {"trait": list(result.traits)} | dict(zip(result.traits, result.V0.T, strict=True))
+    )
+    write_table(out / "error_correlation.csv", correlation, overwrite)
+    about = {} if result.provenance is None else result.provenance.to_dict()
+    with replace_file(out / "run.json", overwrite) as temporary:
+        temporary.write_text(json.dumps(about | {"filtered": result.filtered}, indent=2) + "\n")
+    written = list(FILES[:4])
+    if find_spec("matplotlib") is not None:
+        from plait.cli.mash_show import use_no_window
+
+        use_no_window()
+        save_figure(gwas.plot_manhattan(result, caption=True), out / "manhattan.png", overwrite)
+        save_figure(gwas.plot_qq(result, caption=True), out / "qq.png", overwrite)
+        written += FILES[4:]
+    return written
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+app = typer.Typer(
+    help="From genotypes and phenotypes to effects.",
+    epilog=f"Docs: {DOCS}",
+    rich_markup_mode="rich",
+    invoke_without_command=True,
+)
+
+
+@app.callback()
+def about(context: typer.Context) -> None:
+    """Go from genotypes and phenotypes to effects."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+documented(
+    app,
+    "scan",
+    scan,
+    "plait gwas scan --geno demo/genotypes.bed --pheno demo/traits.csv --out scanned",
+    DOCS,
+)

@@ -1,0 +1,316 @@
+"""From genotypes and phenotypes to what traits share: the whole road in one call.
+
+    scan -> one variant per signal -> a thinned random set -> correlation of the errors
+         -> patterns of sharing -> how common they are -> posterior of every variant -> report
+
+Patterns are learned from the strong set, their weights from the random set: weights fitted on
+selected variants would leave no room for the null.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait import gwas, mash
+from plait.data.effects import Effects
+from plait.data.genotypes import GenotypeSource
+from plait.data.phenotypes import SampleTable
+from plait.errors import NotAvailableError, OptionError
+from plait.io import read_effects, replace_file, write_effects
+from plait.provenance import fingerprint
+from plait.studies.stages import Stages
+
+Indices = NDArray[np.intp]
+Teller = Callable[[str, str, float | None], None]
+
+_LIFT = 0.1
+"""Share of the mean variance that is added to the diagonal of rank-1 starts (docs/mash.md)."""
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """Choices of the road; the defaults are the usual ones.
+
+    Attributes
+    ----------
+    model : {"linear", "mixed"}
+    loco : bool or None
+    missing_genotypes : {"mean", "drop"}
+    transform : {"none", "rank"}
+    min_call_rate, min_minor_count, min_frequency
+        See `plait.gwas.VariantFilter`.
+    strong_p : float
+        Largest p-value (in any trait) of a variant in the strong set.
+    clump_r2, clump_kb : float
+        Which variants belong to one signal.
+    random_size : int
+        Most variants in the random set.
+    prune_r2, prune_kb : float
+        How the random set is thinned.
+    n_patterns : int
+        Principal components that learning starts from.
+    alpha : float
+        See `plait.mash.mash_set_data`.
+    seed : int
+        Of the random set.
+    """
+
+    model: str = "linear"
+    loco: bool | None = None
+    missing_genotypes: str = "mean"
+    transform: str = "none"
+    min_call_rate: float | None = 0.95
+    min_minor_count: int | None = 20
+    min_frequency: float | None = None
+    strong_p: float = 1e-4
+    clump_r2: float = 0.1
+    clump_kb: float = 250.0
+    random_size: int = 20_000
+    prune_r2: float = 0.2
+    prune_kb: float = 1000.0
+    n_patterns: int = 5
+    alpha: float = 1.0
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.strong_p < 1:
+            raise OptionError(f"strong_p is {self.strong_p}; give a p-value between 0 and 1.")
+        if self.random_size < 100:
+            raise OptionError(f"random_size is {self.random_size}; give at least 100.")
+
+
+class _Road:
+    """The stages of one study; every stage reads what those before it wrote."""
+
+    def __init__(
+        self,
+        genotypes: GenotypeSource,
+        traits: SampleTable,
+        covariates: SampleTable | None,
+        folder: Path,
+        settings: StudySettings,
+        workers: dict[str, Any],
+    ) -> None:
+        self.genotypes, self.traits, self.covariates = genotypes, traits, covariates
+        self.folder, self.settings, self.workers = folder, settings, workers
+
+    def scan(self) -> None:
+        s = self.settings
+        result = gwas.scan(
+            self.genotypes,
+            self.traits,
+            self.covariates,
+            model=s.model,
+            loco=s.loco,
+            missing_genotypes=s.missing_genotypes,
+            transform=s.transform,
+            variant_filter=gwas.VariantFilter(s.min_call_rate, s.min_minor_count, s.min_frequency),
+            **self.workers,
+        )
+        result.write_parquet(self.folder / "associations.parquet", overwrite=True)
+        result.save(self.folder / "associations.zarr", overwrite=True)
+        write_effects(result.to_effects(), self.folder / "effects.zarr", overwrite=True)
+
+    def select(self) -> None:
+        """Write the rows (among the tested variants) of the strong and of the random set."""
+        s, result = self.settings, self.associations()
+        tested = np.flatnonzero(np.isfinite(np.asarray(result.se)).any(axis=1))
+        with np.errstate(invalid="ignore"):
+            surest = np.fmin.reduce(np.asarray(result.log10p), axis=1)
+        clumps = gwas.clump(
+            self.genotypes, surest, r2=s.clump_r2, window_kb=s.clump_kb,
+            p_index=s.strong_p, p_member=max(s.strong_p, 1e-2),
+        )  # fmt: skip
+        thinned = gwas.ld_prune(self.genotypes, r2=s.prune_r2, window_kb=s.prune_kb)
+        thinned = thinned[np.isin(thinned, tested)]
+        if len(thinned) > s.random_size:
+            random = np.random.default_rng(np.random.SeedSequence([s.seed, 0]))
+            thinned = np.sort(random.choice(thinned, s.random_size, replace=False))
+        if not len(thinned):
+            raise NotAvailableError("no tested variant is left for the random set.")
+        with replace_file(self.folder / "sets.npz", overwrite=True) as temporary:
+            np.savez(
+                temporary,
+                strong=np.searchsorted(tested, np.sort(clumps.index)),
+                random=np.searchsorted(tested, thinned),
+            )
+
+    def learn(self) -> None:
+        """Write the patterns: canonical ones, and those learned from the strong set."""
+        effects, strong, _ = self.chosen()
+        data = _mash_data(effects, self.settings.alpha)
+        patterns = dict(mash.cov_canonical(data))
+        width = effects.n_contexts
+        n_patterns = min(self.settings.n_patterns, width, len(strong) - 1)
+        if len(strong) > width and n_patterns > 0:
+            starts = {
+                name: U + _LIFT * np.trace(U) / len(U) * np.eye(len(U))
+                for name, U in mash.cov_pca(data, n_patterns, strong).items()
+            }
+            patterns |= mash.cov_ed(data, starts, strong)
+        with replace_file(self.folder / "patterns.npz", overwrite=True) as temporary:
+            np.savez(
+                temporary,
+                u_stack=np.stack(list(patterns.values())),
+                u_names=np.array(list(patterns), dtype=np.str_),
+            )
+
+    def fit(self) -> None:
+        """Write how common the patterns are, from the random set."""
+        from plait.io import read_covariances
+
+        _, _, chosen = self.chosen()
+        patterns = read_covariances(self.folder / "patterns.npz")
+        prior, _, fitted = mash.fit_mash_prior(self.data(), patterns, train_indices=chosen)
+        prior.save(self.folder / "prior.npz")
+        described = {name: fitted.optim[name] for name in ("converged", "dual_gap", "niter")}
+        with replace_file(self.folder / "fit.json", overwrite=True) as temporary:
+            temporary.write_text(json.dumps(described | {"train_size": len(chosen)}) + "\n")
+
+    def apply(self) -> None:
+        """Write the posterior of every tested variant."""
+        prior = mash.FittedG.load(self.folder / "prior.npz")
+        mash.apply_mash_prior_to_store(
+            self.data(), prior, self.folder / "result.zarr", overwrite=True, **self.workers
+        )
+
+    def report(self) -> None:
+        from plait.report import write_mash_report
+
+        result = mash.MashResult.open(self.folder / "result.zarr")
+        described = json.loads((self.folder / "fit.json").read_text(encoding="utf-8"))
+        write_mash_report(
+            result,
+            self.folder / "report.html",
+            title=f"Effects on {len(self.traits.names)} traits",
+            described=described,
+            overwrite=True,
+        )
+
+    def data(self) -> mash.StoredData:
+        return mash.mash_open_data(
+            self.folder / "effects.zarr", self.settings.alpha, **self.workers
+        )
+
+    def associations(self) -> gwas.AssociationResult:
+        return gwas.AssociationResult.load(self.folder / "associations.zarr")
+
+    def chosen(self) -> tuple[Effects, Indices, Indices]:
+        """Return the effects, and the rows of the strong and of the random set."""
+        with np.load(self.folder / "sets.npz") as archive:
+            return read_effects(self.folder / "effects.zarr"), archive["strong"], archive["random"]
+
+
+def gwas_to_mash(
+    genotypes: GenotypeSource,
+    traits: SampleTable,
+    covariates: SampleTable | None,
+    out: Path | str,
+    settings: StudySettings | None = None,
+    *,
+    inputs: dict[str, Any] | None = None,
+    with_report: bool = True,
+    tell: Teller = lambda name, what, seconds: None,
+    executor: Any = None,
+    memory: int | str | None = None,
+    threads: int | None = None,
+) -> mash.MashResult:
+    """Go from genotypes and phenotypes to shared effects, and write everything into a folder.
+
+    Parameters
+    ----------
+    genotypes : GenotypeSource
+    traits, covariates : SampleTable
+        Two traits or more; covariates may be None.
+    out : path
+        Folder, made if it is not there. A stage that was done with the same inputs and options is
+        kept.
+    settings : StudySettings, optional
+    inputs : dict, optional
+        What tells these genotypes from others; default their size, names and variants.
+    with_report : bool
+        Write ``report.html``.
+    tell : callable, optional
+        Called after every stage with its name, what it did, and its seconds (None: it was kept).
+    executor, memory, threads
+        As everywhere in plait.
+
+    Returns
+    -------
+    MashResult
+        Opened from ``result.zarr``, one row per tested variant.
+
+    Raises
+    ------
+    OptionError
+        Fewer than two traits.
+    """
+    settings = StudySettings() if settings is None else settings
+    if len(traits.names) < 2:
+        raise OptionError("effects are shared by two traits or more; for one there is gwas.scan.")
+    folder = Path(out)
+    folder.mkdir(exist_ok=True)
+    workers = {"executor": executor, "memory": memory, "threads": threads}
+    road = _Road(genotypes, traits, covariates, folder, settings, workers)
+    stages = Stages(folder, _fingerprints(genotypes, traits, covariates, inputs), tell)
+    chosen = asdict(settings)
+    size = f"{genotypes.n_variants:,} variants x {len(traits.names)} traits"
+    scanning = (
+        "model", "loco", "missing_genotypes", "transform",
+        "min_call_rate", "min_minor_count", "min_frequency",
+    )  # fmt: skip
+    selecting = (
+        "strong_p", "clump_r2", "clump_kb", "random_size", "prune_r2", "prune_kb", "seed"
+    )  # fmt: skip
+    stages.run(
+        "scan", size, road.scan,
+        ("associations.parquet", "associations.zarr", "effects.zarr"), _of(chosen, scanning),
+    )  # fmt: skip
+    stages.run(
+        "select", "one variant per signal; a thinned random set", road.select, ("sets.npz",),
+        _of(chosen, selecting),
+    )  # fmt: skip
+    stages.run(
+        "learn", "patterns of sharing, from the strong set", road.learn, ("patterns.npz",),
+        _of(chosen, ("n_patterns", "alpha")),
+    )  # fmt: skip
+    stages.run(
+        "fit", "how common they are, from the random set", road.fit, ("prior.npz", "fit.json")
+    )
+    stages.run("apply", "the posterior of every variant", road.apply, ("result.zarr",))
+    if with_report:
+        stages.run("report", "a page to open in a browser", road.report, ("report.html",))
+    return mash.MashResult.open(folder / "result.zarr")
+
+
+def _of(chosen: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: chosen[name] for name in names}
+
+
+def _mash_data(effects: Effects, alpha: float) -> mash.MashData:
+    return mash.mash_set_data(
+        effects.bhat, effects.shat, alpha=alpha, V=effects.V, missing="exact",
+        condition_names=effects.contexts,
+    )  # fmt: skip
+
+
+def _fingerprints(
+    genotypes: GenotypeSource,
+    traits: SampleTable,
+    covariates: SampleTable | None,
+    inputs: dict[str, Any] | None,
+) -> dict[str, Any]:
+    described: dict[str, Any] = dict(inputs or {})
+    described["size"] = [genotypes.n_samples, genotypes.n_variants]
+    described["positions"] = fingerprint(genotypes.variants.pos)
+    described["samples"] = fingerprint(genotypes.samples)
+    for name, table in (("traits", traits), ("covariates", covariates)):
+        if table is not None:
+            described[name] = [list(table.names), fingerprint(table.values)]
+            described[f"samples of {name}"] = fingerprint(table.samples)
+    return described

@@ -1,0 +1,159 @@
+"""The road from genotypes to shared effects: what it finds, what it keeps, what it refuses."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from plait import mash
+from plait.cli.main import main
+from plait.data.phenotypes import SampleTable
+from plait.errors import OptionError
+from plait.gwas import AssociationResult, scan
+from plait.io import open_genotypes, read_covariates, read_phenotypes
+from plait.io.plink import write_bed
+from plait.simulate import cohort
+from plait.studies import StudySettings, gwas_to_mash
+
+pytestmark = pytest.mark.filterwarnings("ignore:only .* effects for the principal components")
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return cohort(n_samples=600, n_variants=3000, n_causal=12, seed=3)
+
+
+@pytest.fixture(scope="module")
+def files(simulated, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort")
+    write_bed(folder / "g.bed", simulated.blocks(), simulated.variants, simulated.samples)
+    for name, table in (("traits", simulated.traits), ("covariates", simulated.covariates)):
+        columns = dict(zip(table.names, table.values.T, strict=True))
+        frame = pl.DataFrame({"IID": table.samples.tolist()} | columns)
+        frame.write_csv(folder / f"{name}.csv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def road(files):
+    told = []
+    result = gwas_to_mash(
+        open_genotypes(files / "g.bed"),
+        read_phenotypes(files / "traits.csv"),
+        read_covariates(files / "covariates.csv"),
+        files / "study",
+        tell=lambda name, what, seconds: told.append((name, seconds)),
+    )
+    assert [name for name, _ in told] == ["scan", "select", "learn", "fit", "apply", "report"]
+    assert all(seconds is not None for _, seconds in told)
+    return result
+
+
+def test_the_cohort_is_as_described(simulated):
+    """Effects by linkage are what regressions on genotypes without noise find."""
+    assert simulated.calls.shape == (3000, 600)
+    assert len(simulated.variants.chromosomes) == 5
+    frequency = simulated.calls.mean(axis=1) / 2
+    assert np.minimum(frequency, 1 - frequency).min() >= 0.01
+    again = cohort(n_samples=600, n_variants=3000, n_causal=12, seed=3)
+    np.testing.assert_array_equal(again.calls, simulated.calls)
+    np.testing.assert_array_equal(again.traits.values, simulated.traits.values)
+    marginal = simulated.marginal_effects()
+    _, run = simulated.variants.chromosomes[0]
+    inside = simulated.causal < run.stop
+    genetic = simulated.calls[simulated.causal[inside]].T @ simulated.truth[inside]
+    for j in (0, 100, 599):
+        slope = np.polyfit(simulated.calls[j].astype(float), genetic[:, 0], 1)[0]
+        assert marginal[j, 0] == pytest.approx(slope, abs=1e-10)
+    assert (marginal[simulated.variants.chromosomes[-1][1]] == 0).all()
+
+
+def test_what_is_found(simulated, road, files):
+    """Signs are right, and the traits that share their genetics are seen to share."""
+    lfsr, mean = np.asarray(road.lfsr[:]), np.asarray(road.posterior_mean[:])
+    scanned = AssociationResult.load(files / "study" / "associations.zarr")
+    marginal = simulated.marginal_effects()[np.isfinite(scanned.se).any(axis=1)]
+    called = lfsr < 0.05
+    assert called.sum() > 100
+    wrong = called & (np.sign(mean) != np.sign(marginal))
+    assert wrong.sum() <= 0.05 * called.sum()
+    sharing = mash.get_pairwise_sharing(road)
+    assert sharing[0, 1] > sharing[0, 4] + 0.3
+    assert (files / "study" / "report.html").stat().st_size > 1e6
+    V = road.fitted_g.V_hint
+    assert 0.1 < V[0, 4] < 0.6
+
+
+def test_stages_are_kept(files, road):
+    def run(**changed):
+        told = []
+        gwas_to_mash(
+            open_genotypes(files / "g.bed"),
+            read_phenotypes(files / "traits.csv"),
+            read_covariates(files / "covariates.csv"),
+            files / "study",
+            StudySettings(**changed),
+            tell=lambda name, what, seconds: told.append(name if seconds is not None else None),
+        )
+        return [name for name in told if name is not None]
+
+    assert run() == []
+    before = np.asarray(road.lfsr[:])
+    (files / "study" / "prior.npz").unlink()
+    assert run()[0] == "fit"
+    np.testing.assert_array_equal(
+        np.asarray(mash.MashResult.open(files / "study" / "result.zarr").lfsr[:]), before
+    )
+    assert run(random_size=200) == ["select", "learn", "fit", "apply", "report"]
+    assert run() == ["select", "learn", "fit", "apply", "report"]
+    (files / "study" / "stages.json").write_text("{ damaged")
+    assert run()[0] == "scan"
+
+
+def test_one_trait_is_refused(files, simulated):
+    one = SampleTable(simulated.samples, ("y",), simulated.traits.values[:, :1])
+    with pytest.raises(OptionError, match="two traits or more"):
+        gwas_to_mash(open_genotypes(files / "g.bed"), one, None, files / "never")
+    with pytest.raises(OptionError, match="strong_p"):
+        StudySettings(strong_p=2)
+    with pytest.raises(OptionError, match="random_size"):
+        StudySettings(random_size=5)
+
+
+def test_the_commands(files, monkeypatch, capsys):
+    monkeypatch.chdir(files)
+    tables = "--geno g.bed --pheno traits.csv --covar covariates.csv"
+    assert main(f"gwas scan {tables} --traits trait1,trait4 --out scanned".split()) == 0
+    said = capsys.readouterr().out
+    assert "3,000 variants x 2 traits" in said
+    found = pl.read_parquet("scanned/associations.parquet")
+    direct = scan(
+        open_genotypes("g.bed"), read_phenotypes("traits.csv", ["trait1", "trait4"]),
+        read_covariates("covariates.csv"),
+    )  # fmt: skip
+    np.testing.assert_array_equal(found["beta.trait4"].to_numpy(), direct.beta[:, 1])
+    about = json.loads((files / "scanned" / "run.json").read_text())
+    assert about["options"]["n_used"] == 600
+    assert (files / "scanned" / "manhattan.png").exists()
+    assert main(f"gwas scan {tables} --out scanned".split()) == 2
+    assert "exists" in capsys.readouterr().err
+    study = f"gwas-to-mash {tables} --out by_hand --random-size 500"
+    assert main(study.split()) == 0
+    assert "written: by_hand/result.zarr" in capsys.readouterr().out
+    assert main(study.split()) == 0
+    assert "scan     3,000 variants x 5 traits" in (said := capsys.readouterr().out)
+    assert said.count("kept") == 6
+    assert main(f"gwas scan {tables} --traits height --out other".split()) == 2
+    assert "there is no column 'height'" in capsys.readouterr().err
+
+
+def test_an_association_result_is_saved_and_loaded(files, tmp_path):
+    found = scan(open_genotypes(files / "g.bed"), read_phenotypes(files / "traits.csv"))
+    found.save(tmp_path / "a.zarr")
+    again = AssociationResult.load(tmp_path / "a.zarr")
+    for name in ("beta", "se", "log10p", "n", "V0", "chrom", "pos", "id"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
+    assert again.traits == found.traits
+    assert again.filtered == found.filtered
+    assert again.summary() == found.summary()
