@@ -1,12 +1,14 @@
 """Ten million effects from store to store: memory, kill and resume, and the same bits every way.
 
 Claim: 10 million x 20 z-scores (alpha=1) are fitted and applied within 3 GB; a run that is killed
-at half resumes; its output, and that of other budgets, threads and a Dask cluster, are the same
-bytes. All runs are the command line; the peak is of the largest process and of all together.
+at half resumes; its output, and that of other budgets, threads and a Dask cluster of which a worker
+is killed, are the same bytes. All runs are the command line; the peak is of the largest process and
+of all together.
 """
 
 import argparse
 import hashlib
+import os
 import shutil
 import signal
 import subprocess
@@ -92,17 +94,20 @@ def command(folder, out, options, *extra):
     return [str(word) for word in words]
 
 
-def run(name, words, n_effects, stop_after=None):
-    """Run a command, or kill it after some blocks; return its row."""
+def run(name, words, n_effects, stop_after=None, lose_after=None):
+    """Run a command, or kill it, or its largest worker, after some blocks; return its row."""
     started = time.perf_counter()
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     watch, blocks, log = Watch(process), 0, []
     for line in process.stderr:
         log.append(line)
-        blocks += '"what": "posterior"' in line
+        blocks += '"start"' in line and '"what": "posterior"' in line
         if blocks == stop_after:
             process.send_signal(signal.SIGKILL)
             break
+        if blocks == lose_after:
+            os.kill(max(_family(process.pid)[1:], key=_resident), signal.SIGKILL)
+            lose_after = None
     process.stderr.close()
     code, seconds = process.wait(), time.perf_counter() - started
     watch.thread.join()
@@ -157,7 +162,7 @@ def main():
         small["bytes"] = digest(folder / "c.zarr")
         shutil.rmtree(folder / "c.zarr")
         cluster = command(folder, "d.zarr", options, "--dask", "local:2")
-        cluster = run("--dask local:2", cluster, count)
+        cluster = run("--dask local:2, a worker killed", cluster, count, lose_after=half)
         cluster["bytes"] = digest(folder / "d.zarr")
         rows += [whole, killed, again, small, cluster]
     finally:

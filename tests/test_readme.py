@@ -55,7 +55,7 @@ def test_guide(tables):
         exec(compile(block, "docs/mash.md", "exec"), {})
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/index.md", "docs/mash.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/index.md", "docs/mash.md", "docs/gwas.md"])
 def test_links_lead_somewhere(name):
     page = ROOT / name
     text = page.read_text(encoding="utf-8")
