@@ -8,7 +8,7 @@ WORKERS ?= 2
 .PHONY: demo figures test test-slow lint clean help
 
 help:
-	@echo "make demo       run mash on simulated data with known truth"
+	@echo "make demo       from simulated genotypes to shared effects, with known truth"
 	@echo "make figures    draw the figures of the documentation again"
 	@echo "make test       lint, types, layers and tests"
 	@echo "make test-slow  the long calibration runs"
@@ -19,7 +19,7 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.created pyproject.toml constraints.txt
-	$(PIP) -e '.[plot]'
+	$(PIP) -e '.[plot,simulate]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.created pyproject.toml constraints.txt

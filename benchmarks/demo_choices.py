@@ -1,4 +1,4 @@
-"""What two choices of the recipe cost in `plait demo`'s study: the claims of docs/mash.md.
+"""What two choices of the recipe cost in a study of six tissues: the claims of docs/mash.md.
 
 Run with ``python benchmarks/demo_choices.py [seed ...]``: for each treatment of the correlation of
 the errors and each start of the extreme deconvolution, the true effects found at lfsr < 0.05 and

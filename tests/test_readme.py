@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from plait import simulate
+from plait.cli.demo import write_cohort
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -36,10 +39,11 @@ def run(command):
 
 @pytest.mark.filterwarnings("ignore:only .* effects for the principal components")
 def test_readme(tables):
-    tables_road, store_road, *_ = snippets("README.md", "bash")
+    genotypes_road, tables_road, store_road = snippets("README.md", "bash")
     blocks = snippets("README.md", "python")
     assert len(blocks) == 3
-    for command in tables_road.strip().splitlines():
+    write_cohort(simulate.cohort(400, 2000, 10, 2), tables)
+    for command in (genotypes_road + tables_road).strip().splitlines():
         assert run(command) == 0, command
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
@@ -49,13 +53,20 @@ def test_readme(tables):
 
 @pytest.mark.filterwarnings("ignore:only .* effects for the principal components")
 def test_guide(tables):
+    write_cohort(simulate.cohort(400, 2000, 10, 2), tables)
+    for command in "".join(snippets("docs/gwas.md", "bash")[:2]).strip().splitlines():
+        assert run(command) == 0, command
+    exec(compile(snippets("docs/gwas.md", "python")[0], "docs/gwas.md", "exec"), {})
     blocks = snippets("docs/mash.md", "python")
     assert len(blocks) == 3
     for block in blocks:
         exec(compile(block, "docs/mash.md", "exec"), {})
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/index.md", "docs/mash.md", "docs/gwas.md"])
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/index.md", "docs/mash.md", "docs/gwas.md")
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_links_lead_somewhere(name):
     page = ROOT / name
     text = page.read_text(encoding="utf-8")

@@ -279,10 +279,10 @@ def test_front_door(capsys):
 
 def test_demo(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert plait("demo --effects 3000") == 0
+    assert plait("demo --people 400 --variants 2000") == 0
     said = capsys.readouterr().out
     assert "realised false-sign rate" in said
-    for name in ("bhat.csv", "truth.csv", "results.npz", "sharing.png", "report.html"):
+    for name in ("genotypes.bed", "truth.csv", "results.npz", "overview.png", "report.html"):
         assert (tmp_path / "demo" / name).exists()
 
 

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from plait import mash as pm
-from plait.cli import console
+from plait.cli import console, study
+from plait.cli import gwas as gwas_commands
 from plait.cli.main import app, join_numbers, main
 from plait.cli.mash import COMMANDS
 from plait.errors import ConvergenceError, InputError, ModelWarning, OutputError
@@ -22,7 +23,7 @@ runner = CliRunner()
 def demo_folder(tmp_path_factory):
     """A small version of what `make demo` writes."""
     folder = tmp_path_factory.mktemp("work")
-    done = main(["demo", "--out", str(folder / "demo"), "--effects", "1500", "--quiet"])
+    done = main(f"demo --out {folder}/demo --people 500 --variants 2000 --quiet".split())
     assert done == 0
     return folder
 
@@ -71,7 +72,8 @@ def test_help_imports_nothing_heavy():
 def test_welcome_lists_only_what_exists():
     said = runner.invoke(app, []).output
     assert "plait mash" in said
-    for later in ("gwas", "crt", "ctmm", "bayes", "hiergwas"):
+    assert "plait gwas" in said
+    for later in ("crt", "ctmm", "bayes", "hiergwas"):
         assert later not in said
     assert runner.invoke(app, ["mash"]).exit_code == 0
 
@@ -95,18 +97,38 @@ def test_grid(demo_folder, monkeypatch, tmp_path, given):
         np.testing.assert_array_equal(archive["grid"], [0.5, 1, 2])
 
 
+@pytest.mark.filterwarnings("ignore:only .* effects for the principal components")
 def test_demo_by_hand_gives_the_same(demo_folder, monkeypatch, tmp_path):
     """The command that the demo prints for doing it by hand reproduces its result."""
     monkeypatch.chdir(tmp_path)
     demo = demo_folder / "demo"
     command = (
-        f"mash fit --bhat {demo}/bhat.csv --shat {demo}/shat.csv --alpha 1 --v {demo}/vhat.csv "
-        f"--ulist {demo}/ulist.npz --cov-methods all --out again --quiet"
+        f"gwas-to-mash --geno {demo}/genotypes.bed --pheno {demo}/traits.csv --covar "
+        f"{demo}/covariates.csv --out again --quiet"
     )
     assert main(command.split()) == 0
-    with np.load(demo / "results.npz") as first, np.load("again.npz") as again:
-        np.testing.assert_allclose(again["lfsr"], first["lfsr"], atol=1e-10)
-        assert again["effect_names"].tolist() == first["effect_names"].tolist()
+    again = pm.MashResult.load("again/result.zarr")
+    with np.load(demo / "results.npz") as first:
+        np.testing.assert_allclose(again.lfsr, first["lfsr"], atol=1e-10)
+        assert list(again.effect_names) == first["effect_names"].tolist()
+
+
+def test_the_examples_of_the_road(demo_folder, monkeypatch, tmp_path):
+    """The help of the scan and of the whole road, with commands that run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").symlink_to(demo_folder / "demo")
+    for words in (["gwas", "scan"], ["gwas-to-mash"]):
+        shown = runner.invoke(app, [*words, "--help"], env={"COLUMNS": "220"})
+        assert shown.exit_code == 0
+        assert "Docs: docs/gwas.md" in shown.output
+        assert "Example: plait " + " ".join(words) in shown.output
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for example in (gwas_commands.EXAMPLE, study.EXAMPLE):
+            done = runner.invoke(app, example.split()[1:])
+            assert done.exit_code == 0, done.output
+    assert (tmp_path / "scanned" / "effects.zarr").exists()
+    assert (tmp_path / "my_study" / "result.zarr").exists()
 
 
 def test_strong_effects_from_a_screen(demo_folder, monkeypatch, tmp_path, capsys):

@@ -1,8 +1,6 @@
-"""``plait demo``: mash from tables to pictures, on data of which the truth is known."""
+"""``plait demo``: from genotypes to shared effects and pictures, where the truth is known."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,175 +10,217 @@ from plait.cli.console import announce_compilation, say, session
 from plait.cli.mash_show import check_folder, significant_frame, use_no_window
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
+    from plait.gwas import AssociationResult
     from plait.mash.data import MashData
     from plait.mash.results import MashResult
-    from plait.simulate.tissues import TissueStudy
+    from plait.simulate.cohort import Cohort
+
+    Flags = NDArray[np.bool_]
 
 LEVEL = 0.05
 
 FILES = (
-    "bhat.csv", "shat.csv", "truth.csv", "vhat.csv", "screen.npz", "screen.json", "ulist.npz",
-    "results.npz", "results.json", "significant.csv",
+    "genotypes.bed", "genotypes.bim", "genotypes.fam", "traits.csv", "covariates.csv", "truth.csv",
+    "bhat.csv", "shat.csv", "vhat.csv", "screen.npz", "screen.json", "ulist.npz", "results.npz",
+    "results.json", "significant.csv",
 )  # fmt: skip
 FIGURES = (
-    "overview.png", "sharing.png", "weights.png", "patterns.png", "forest.png", "shrinkage.png"
+    "overview.png", "manhattan.png", "qq.png", "sharing.png", "weights.png", "patterns.png",
+    "forest.png", "shrinkage.png",
 )  # fmt: skip
-PAGE = "report.html"
 
 
 def demo(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write to.")] = Path("demo"),
-    effects: Annotated[int, typer.Option(min=500, help="Number of simulated effects.")] = 20_000,
+    people: Annotated[int, typer.Option(min=200, help="Number of simulated people.")] = 2000,
+    variants: Annotated[int, typer.Option(min=1000, help="Number of simulated variants.")] = 20_000,
     seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 1,
     threads: Annotated[int | None, typer.Option(help="Threads.", show_default="all cores")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
-    """Simulate a study of six tissues, run mash on it, and compare what it finds with the truth."""
-    check_folder(out, FILES + FIGURES + (PAGE,), overwrite)
+    """Simulate a cohort, go from its genotypes to shared effects, and compare with the truth."""
+    check_folder(out, FILES + FIGURES, overwrite)
     with session(threads, True, debug):
         from plait import __version__
-        from plait.simulate.tissues import tissue_study
+        from plait.simulate import cohort
 
-        study = tissue_study(effects, seed)
-        nulls = int((study.kind == "none").sum())
+        n_causal = max(10, 3 * variants // 1000)
+        study = cohort(people, variants, n_causal, seed)
         say(
             quiet,
-            f"plait {__version__} · simulated {effects:,} effects in {len(study.tissues)} tissues: "
-            f"{nulls:,} null, the others shared by all tissues, by the brain, or in blood alone",
+            f"plait {__version__} · simulated {people:,} people x {variants:,} variants (realistic "
+            f"linkage), {len(study.traits.names)} traits, {n_causal} causal variants",
         )
         announce_compilation(quiet)
         out.mkdir(exist_ok=True)
-        write_study(study, out)
-        data, screen, result = analyse(study, out, quiet)
-        drawn = draw(study, data, screen, result, out, quiet)
-        page = write_page(result, out)
-        for line in findings(study, screen, result):
+        write_cohort(study, out)
+        result, pages = take_the_road(study, out, threads, quiet)
+        scanned, data, screen = write_tables(result, out)
+        drawn = draw(study, scanned, data, screen, result, out, quiet)
+        for line in findings(study, scanned, screen, result):
             say(quiet, line)
-    say(quiet, f"Results  {out}/results.npz · {out}/results.json · {out}/significant.csv")
+    say(quiet, f"Results  {out}/result.zarr · associations.parquet · significant.csv · results.npz")
     if drawn:
         say(quiet, f"Figures  {out}/overview.png · " + " · ".join(FIGURES[1:]))
-    if page:
-        say(quiet, f"Page     {out}/{PAGE}: open it in a browser")
+    if pages:
+        say(quiet, f"Report   {out}/report.html: open it in a browser")
     say(
         quiet,
-        f"By hand  plait mash fit --bhat {out}/bhat.csv --shat {out}/shat.csv --alpha 1 --v "
-        f"{out}/vhat.csv --ulist {out}/ulist.npz --cov-methods all --out my_result",
+        f"By hand  plait gwas-to-mash --geno {out}/genotypes.bed --pheno {out}/traits.csv --covar "
+        f"{out}/covariates.csv --out my_study",
     )
 
 
-def write_study(study: "TissueStudy", out: Path) -> None:
-    """Write the tables that a user would have, and the truth that a user would not."""
+def write_cohort(study: "Cohort", out: Path) -> None:
+    """Write the files that a user would have, and the truth that a user would not."""
     import polars as pl
 
     from plait.cli.outputs import write_table
+    from plait.io.plink import write_bed
 
-    for name, values in (("bhat", study.bhat), ("shat", study.shat), ("truth", study.truth)):
-        columns = dict(zip(study.tissues, values.T, strict=True))
-        frame = pl.DataFrame({"effect": study.effects.tolist(), **columns})
+    write_bed(out / "genotypes.bed", study.blocks(), study.variants, study.samples, overwrite=True)
+    for name, table in (("traits", study.traits), ("covariates", study.covariates)):
+        columns = dict(zip(table.names, table.values.T, strict=True))
+        frame = pl.DataFrame({"IID": table.samples.tolist()} | columns)
         write_table(out / f"{name}.csv", frame, overwrite=True)
+    effects = dict(zip(study.traits.names, study.truth.T, strict=True))
+    causal = study.variants[study.causal].keys
+    write_table(out / "truth.csv", pl.DataFrame({"variant": causal} | effects), overwrite=True)
 
 
-def analyse(
-    study: "TissueStudy", out: Path, quiet: bool
-) -> "tuple[MashData, MashResult, MashResult]":
-    """Run the recipe of docs/mash.md; return the data, the one-by-one screen and the result."""
-    import numpy as np
+def take_the_road(
+    study: "Cohort", out: Path, threads: int | None, quiet: bool
+) -> tuple["MashResult", bool]:
+    """Go from the files to the posterior; return it, and whether there is a report."""
+    from importlib.util import find_spec
+
+    from plait.cli.study import teller
+    from plait.io import open_genotypes, read_covariates, read_phenotypes
+    from plait.studies import gwas_to_mash
+
+    pages = find_spec("plotly") is not None and find_spec("jinja2") is not None
+    result = gwas_to_mash(
+        open_genotypes(out / "genotypes.bed"),
+        read_phenotypes(out / "traits.csv"),
+        read_covariates(out / "covariates.csv"),
+        out,
+        with_report=pages,
+        tell=teller(quiet),
+        threads=threads,
+    )
+    return result, pages
+
+
+def write_tables(
+    result: "MashResult", out: Path
+) -> tuple["AssociationResult", "MashData", "MashResult"]:
+    """Write effects and results as tables too; return the scan, the data and the screen."""
+    import polars as pl
 
     from plait import mash
     from plait.cli.outputs import write_covariances, write_matrix, write_result, write_table
-    from plait.mash.extreme_deconvolution import cov_ed
+    from plait.gwas import AssociationResult
+    from plait.io import read_effects
+    from plait.mash.results import MashResult
 
-    size = f"{len(study.bhat):,} x {len(study.tissues)}"
+    effects = read_effects(out / "effects.zarr")
+    traits = list(effects.contexts or ())
+    names = [] if effects.effects is None else effects.effects.tolist()
+    for name, values in (("bhat", effects.bhat), ("shat", effects.shat)):
+        columns = dict(zip(traits, values.T, strict=True))
+        write_table(out / f"{name}.csv", pl.DataFrame({"effect": names} | columns), overwrite=True)
+    write_matrix(out / "vhat.csv", effects.V, traits, True)
     data = mash.mash_set_data(
-        study.bhat, study.shat, alpha=1,
-        condition_names=study.tissues, effect_names=study.effects.tolist(),
-    )  # fmt: skip
-    with _step(quiet, "screen", f"each tissue by itself, {size}") as outcome:
-        screen = mash.mash_1by1(data)
-        strong = mash.get_significant_results(screen, thresh=LEVEL)
-        outcome.append(f"{len(strong):,} strong effects")
-    with _step(quiet, "errors", "their correlation, from effects without signal"):
-        V = mash.estimate_null_correlation_simple(data, method="truncated_ml")
-        data = mash.mash_update_data(data, V=V)
-    with _step(quiet, "learn", "covariances: 3 principal components, refined") as outcome:
-        # Rank-1 starts stay of rank 1 and make lfsr too small (docs/mash.md): lift them.
-        starts = {
-            name: U + 0.1 * np.trace(U) / len(U) * np.eye(len(U))
-            for name, U in mash.cov_pca(data, 3, strong).items()
-        }
-        learned = cov_ed(data, starts, strong, details=True)
-        outcome.append(f"{learned['niter']} iterations")
-    patterns = {**mash.cov_canonical(data), **learned["Ulist"]}
-    what = f"{len(patterns)} patterns of sharing, {size}"
-    with _step(quiet, "mash", what) as outcome:
-        result = mash.mash(data, patterns)
-        state = "converged" if result.converged else "NOT CONVERGED"
-        outcome.append(f"{state} (gap {result.optim['dual_gap']:.0e})")
+        effects.bhat, effects.shat, alpha=1, V=effects.V, condition_names=traits, effect_names=names
+    )
+    screen = mash.mash_1by1(data)
     write_result(screen, str(out / "screen"), True, "onebyone", {})
-    write_matrix(out / "vhat.csv", V, study.tissues, True)
-    write_covariances(out / "ulist.npz", learned["Ulist"], True)
-    write_result(result, str(out / "results"), True, "fit", {"train_size": len(study.bhat)})
+    with_patterns = mash.FittedG.load(out / "prior.npz")
+    learned = {name: U for name, U in with_patterns.Ulist.items() if name.startswith("ED_")}
+    write_covariances(out / "ulist.npz", learned or with_patterns.Ulist, True)
+    whole = MashResult.load(out / "result.zarr")
+    write_result(whole, str(out / "results"), True, "fit", {})
     write_table(out / "significant.csv", significant_frame(result, LEVEL), True)
-    return data, screen, result
+    return AssociationResult.load(out / "associations.zarr"), data, screen
 
 
-@contextmanager
-def _step(quiet: bool, name: str, what: str) -> Iterator[list[str]]:
-    started = time.perf_counter()
-    outcome: list[str] = []
-    yield outcome
-    seconds = time.perf_counter() - started
-    say(quiet, f"{name:<8} {what:<46} {seconds:5.1f} s   {' '.join(outcome)}".rstrip())
+class Truth:
+    """What the tested variants really do, through linkage with causal ones."""
+
+    def __init__(self, study: "Cohort", scanned: "AssociationResult") -> None:
+        import numpy as np
+
+        tested = np.flatnonzero(np.isfinite(scanned.se).any(axis=1))
+        self.tested = tested
+        self.sign = np.sign(study.marginal_effects()[tested])
+        self.causal = np.isin(tested, study.causal)
+        self.causal_sign = np.sign(study.truth[np.isin(study.causal, tested)])
+        self.total = study.truth.size
+
+    def judge(self, called: "Flags", effects: "NDArray[Any]") -> tuple[int, float]:
+        """Count the true effects that were called, and the fraction of calls that are wrong.
+
+        A call is wrong where the variant has the other effect, or none at all.
+        """
+        import numpy as np
+
+        right = called[self.causal] & (np.sign(effects[self.causal]) == self.causal_sign)
+        wrong = called & (np.sign(effects) != self.sign)
+        return int(right.sum()), float(wrong.sum() / max(int(called.sum()), 1))
+
+    def at_the_same_rate(self, log10p: "NDArray[Any]", beta: "NDArray[Any]", rate: float) -> int:
+        """Count the true effects called by p-values at the largest level with such a rate."""
+        import numpy as np
+
+        order = np.argsort(log10p, axis=None, kind="stable")
+        wrong = (np.sign(beta) != self.sign).ravel()[order]
+        rates = np.cumsum(wrong) / np.arange(1, len(order) + 1)
+        allowed = np.flatnonzero(rates <= rate)
+        if not len(allowed):
+            return 0
+        called = np.zeros(log10p.size, dtype=bool)
+        called[order[: allowed[-1] + 1]] = True
+        return self.judge(called.reshape(log10p.shape), beta)[0]
 
 
-def calls(study: "TissueStudy", result: "MashResult") -> tuple[int, int, float]:
-    """Count what a result calls at `LEVEL`.
-
-    Returns
-    -------
-    found : int
-        True effects (of one variant in one tissue) called with the right sign.
-    total : int
-        True effects.
-    wrong : float
-        Of all calls, the fraction with the wrong sign or without any effect.
-    """
+def findings(
+    study: "Cohort", scanned: "AssociationResult", screen: "MashResult", result: "MashResult"
+) -> list[str]:
+    """Say what was found, next to the truth."""
     import numpy as np
 
-    called = np.asarray(result.lfsr) < LEVEL
-    right = called & (np.sign(np.asarray(result.posterior_mean)) == np.sign(study.truth))
-    right &= study.truth != 0
-    wrong = 1.0 - right.sum() / max(int(called.sum()), 1)
-    return int(right.sum()), int((study.truth != 0).sum()), float(wrong)
-
-
-def findings(study: "TissueStudy", screen: "MashResult", result: "MashResult") -> list[str]:
-    """Say what was found, next to the truth."""
     from plait.mash import get_pairwise_sharing
 
+    truth = Truth(study, scanned)
     lines = ["", "What was found (truth is known here)"]
-    for name, fit in (("each tissue by itself", screen), ("mash", result)):
-        found, total, wrong = calls(study, fit)
+    rate = 0.0
+    for name, fit in (("one trait at a time", screen), ("mash", result)):
+        called = np.asarray(fit.lfsr) < LEVEL
+        found, rate = truth.judge(called, np.asarray(fit.posterior_mean))
         lines.append(
-            f"  {name:<22} lfsr < {LEVEL:g}  {found:>6,} of {total:,} true effects   "
-            f"realised false-sign rate {wrong:.3f}"
+            f"  {name:<20} lfsr < {LEVEL:g}  {found:>4} of {truth.total} true effects   "
+            f"realised false-sign rate {rate:.3f}"
         )
+    beta, log10p = scanned.beta[truth.tested], scanned.log10p[truth.tested]
+    same = truth.at_the_same_rate(log10p, beta, rate)
+    lines.append(f"  p-values of the scan at the same realised rate as mash: {same}")
     matrix = get_pairwise_sharing(result)
-    brain = (matrix[0, 1] + matrix[0, 2] + matrix[1, 2]) / 3
-    others = matrix[:3, 3:].mean()
+    together = (matrix[0, 1] + matrix[0, 2] + matrix[1, 2]) / 3
     lines.append(
-        f"  sharing: brain tissues share {brain:.2f} of their effects with one another (same sign, "
-        f"within a factor 2), {others:.2f} with other tissues"
+        f"  sharing: traits 1-3 share {together:.2f} of their effects (same sign, within a factor "
+        f"2), trait 5 shares {matrix[4, :4].mean():.2f} with the others"
     )
     return [*lines, ""]
 
 
 def draw(
-    study: "TissueStudy",
+    study: "Cohort",
+    scanned: "AssociationResult",
     data: "MashData",
     screen: "MashResult",
     result: "MashResult",
@@ -193,67 +233,66 @@ def draw(
     if find_spec("matplotlib") is None:
         say(quiet, "no figures: matplotlib is not installed (pip install 'plait[plot]')")
         return False
-    from plait import plot
+    from plait import gwas, plot
     from plait.mash import plots
 
     use_no_window()
-    row = rescued(study, screen, result)
-    drawn = {
-        "overview.png": overview(study, data, screen, result, row),
-        "sharing.png": plots.plot_sharing(result, caption=True),
-        "weights.png": plots.plot_weights(result, caption=True),
-        "patterns.png": plots.plot_patterns(result, caption=True)[0],
-        "forest.png": plots.mash_plot_meta(result, row, data=data, caption=True),
-        "shrinkage.png": plots.plot_shrinkage(result, data, caption=True),
+    truth = Truth(study, scanned)
+    row = rescued(truth, screen, result)
+    drawn: dict[str, Callable[[], Any]] = {
+        "overview.png": lambda: overview(truth, scanned, data, screen, result, row),
+        "manhattan.png": lambda: gwas.plot_manhattan(scanned, caption=True),
+        "qq.png": lambda: gwas.plot_qq(scanned, caption=True),
+        "sharing.png": lambda: plots.plot_sharing(result, caption=True),
+        "weights.png": lambda: plots.plot_weights(result, caption=True),
+        "patterns.png": lambda: plots.plot_patterns(result, caption=True)[0],
+        "forest.png": lambda: plots.mash_plot_meta(result, row, data=data, caption=True),
+        "shrinkage.png": lambda: plots.plot_shrinkage(result, data, caption=True),
     }
-    for name, figure in drawn.items():
-        plot.save_figure(figure, out / name, overwrite=True)
+    for name, picture in drawn.items():
+        plot.save_figure(picture(), out / name, overwrite=True)
     return True
 
 
-def write_page(result: "MashResult", out: Path) -> bool:
-    """Write the page of `plait report`; without its libraries return False."""
-    from importlib.util import find_spec
-
-    if find_spec("plotly") is None or find_spec("jinja2") is None:
-        return False
-    from plait.report import write_mash_report
-
-    title = "Effects in six simulated tissues"
-    write_mash_report(result, out / PAGE, title=title, overwrite=True)
-    return True
-
-
-def rescued(study: "TissueStudy", screen: "MashResult", result: "MashResult") -> int:
-    """Return the effect for which looking at all tissues together helps most."""
+def rescued(truth: Truth, screen: "MashResult", result: "MashResult") -> int:
+    """Return the causal variant for which looking at all traits together helps most."""
     import numpy as np
 
-    missed: NDArray[np.bool_] = np.asarray(screen.lfsr) >= LEVEL
+    missed = np.asarray(screen.lfsr) >= LEVEL
     called = np.asarray(result.lfsr) < LEVEL
-    right = np.sign(np.asarray(result.posterior_mean)) == np.sign(study.truth)
-    gained = (missed & called & right & (study.truth != 0)).sum(axis=1)
-    gained[(called & (study.truth == 0)).any(axis=1)] = 0
-    candidates = np.flatnonzero((gained == gained.max()) & (study.kind == "brain"))
-    if len(candidates) == 0:
-        return int(np.argmax(gained))
+    right = np.sign(np.asarray(result.posterior_mean)) == truth.sign
+    gained = (missed & called & right).sum(axis=1) * truth.causal
+    candidates = np.flatnonzero(gained == gained.max())
     strength = np.abs(np.asarray(result.posterior_mean)[candidates]).max(axis=1)
     return int(candidates[int(np.argmax(strength))])
 
 
 def overview(
-    study: "TissueStudy", data: "MashData", screen: "MashResult", result: "MashResult", row: int
+    truth: Truth,
+    scanned: "AssociationResult",
+    data: "MashData",
+    screen: "MashResult",
+    result: "MashResult",
+    row: int,
 ) -> Any:
-    """Draw the three pictures that tell the story: what is found, one effect, and sharing."""
+    """Draw the pictures that tell the story: the scan, what is found, one variant, and sharing."""
+    import numpy as np
+
+    from plait import gwas
     from plait.mash import plots
     from plait.plot.style import BLUE, GREY, styled
 
-    counts = [calls(study, fit) for fit in (screen, result)]
+    counts = [
+        truth.judge(np.asarray(fit.lfsr) < LEVEL, np.asarray(fit.posterior_mean))
+        for fit in (screen, result)
+    ]
     with styled() as plt:
-        figure, (left, middle, right) = plt.subplots(
-            1, 3, figsize=(12.0, 3.7), layout="constrained", width_ratios=(0.75, 1.1, 1.2)
-        )
-        left.bar([0, 1], [found for found, _, _ in counts], width=0.62, color=[GREY, BLUE])
-        for place, (found, _, wrong) in enumerate(counts):
+        figure = plt.figure(figsize=(12.0, 6.4), layout="constrained")
+        above, below = figure.subfigures(2, 1, height_ratios=(0.8, 1.0))
+        gwas.plot_manhattan(scanned, ax=above.subplots())
+        left, middle, right = below.subplots(1, 3, width_ratios=(0.75, 1.1, 1.2))
+        left.bar([0, 1], [found for found, _ in counts], width=0.62, color=[GREY, BLUE])
+        for place, (found, wrong) in enumerate(counts):
             left.annotate(
                 f"{found:,}", (place, found), (0, 3), textcoords="offset points", ha="center"
             )
@@ -261,8 +300,8 @@ def overview(
                 f"{wrong:.1%} wrong", (place, 0), (0, 5), textcoords="offset points",
                 ha="center", color="white", fontsize=8,
             )  # fmt: skip
-        left.set_xticks([0, 1], ["each tissue\nby itself", "mash"])
-        left.set_ylabel(f"true effects found (of {counts[0][1]:,})")
+        left.set_xticks([0, 1], ["each trait\nby itself", "mash"])
+        left.set_ylabel(f"true effects found (of {truth.total:,})")
         left.set_title("Found at lfsr < 0.05")
     plots.mash_plot_meta(result, row, ax=middle, data=data, ylab="")
     plots.plot_sharing(result, ax=right)

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from plait.gwas import AssociationResult
 
 DOCS = "docs/gwas.md"
+EXAMPLE = (
+    "plait gwas scan --geno demo/genotypes.bed --pheno demo/traits.csv --covar "
+    "demo/covariates.csv --out scanned"
+)
 FILES = (
     "associations.parquet", "effects.zarr", "error_correlation.csv", "run.json",
     "manhattan.png", "qq.png",
@@ -283,10 +287,4 @@ def about(context: typer.Context) -> None:
         print(context.get_help())
 
 
-documented(
-    app,
-    "scan",
-    scan,
-    "plait gwas scan --geno demo/genotypes.bed --pheno demo/traits.csv --out scanned",
-    DOCS,
-)
+documented(app, "scan", scan, EXAMPLE, DOCS)

@@ -119,7 +119,7 @@ def gwas_to_mash(
             ),
             inputs=inputs,
             with_report=find_spec("plotly") is not None and find_spec("jinja2") is not None,
-            tell=_teller(quiet),
+            tell=teller(quiet),
             **workers,
         )
         say(quiet, "")
@@ -133,7 +133,9 @@ def gwas_to_mash(
     say(quiet, f"written: {out}/result.zarr · associations.parquet · effects.zarr · report.html")
 
 
-def _teller(quiet: bool) -> Any:
+def teller(quiet: bool) -> Any:
+    """Return what tells a person that a stage is over."""
+
     def tell(name: str, what: str, seconds: float | None) -> None:
         took = "   kept" if seconds is None else f"{seconds:5.1f} s"
         say(quiet, f"{name:<8} {what:<52} {took}")
