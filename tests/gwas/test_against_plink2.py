@@ -1,0 +1,68 @@
+"""The linear scan with complete cases against PLINK 2, where it is installed."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import polars as pl
+import pytest
+
+from plait.data.phenotypes import SampleTable
+from plait.data.variants import VariantTable
+from plait.gwas import VariantFilter, scan
+from plait.io import open_genotypes
+from plait.io.plink import write_bed
+from tests.gwas.conftest import draw_calls
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("plink2") is None, reason="plink2 is not installed here"
+)
+
+
+def test_complete_cases(tmp_path):
+    random = np.random.default_rng(8)
+    n, m = 300, 200
+    calls = draw_calls(random, m, n, missing=0.03)
+    names = np.array([f"p{i}" for i in range(n)])
+    variants = VariantTable.of(
+        ["1"] * m, np.arange(1, m + 1), ["A"] * m, ["G"] * m, [f"v{j}" for j in range(m)]
+    )
+    write_bed(tmp_path / "g.bed", [calls], variants, names)
+    traits = random.normal(size=(n, 2)) + 0.5 * np.maximum(calls[:2], 0).T
+    traits[5:20, 1] = np.nan
+    covariates = random.normal(size=(n, 2))
+    for name, values, columns in (
+        ("pheno", traits, ["y1", "y2"]),
+        ("covar", covariates, ["c1", "c2"]),
+    ):
+        frame = pl.DataFrame({"#IID": names} | dict(zip(columns, values.T, strict=True)))
+        frame.fill_nan(None).write_csv(tmp_path / f"{name}.tsv", separator="\t", null_value="NA")
+    command = (
+        "plink2 --bfile g --pheno pheno.tsv --covar covar.tsv --glm hide-covar omit-ref "
+        "allow-no-covars --out theirs"
+    )
+    done = subprocess.run(
+        command.split(), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    ours = scan(
+        open_genotypes(tmp_path / "g.bed"),
+        SampleTable(names, ("y1", "y2"), traits),
+        SampleTable(names, ("c1", "c2"), covariates),
+        missing_genotypes="drop",
+        variant_filter=VariantFilter(None, None, None),
+    )
+    for t, trait in enumerate(("y1", "y2")):
+        theirs = pl.read_csv(
+            tmp_path / f"theirs.{trait}.glm.linear", separator="\t", null_values=["NA", "."]
+        )
+        assert theirs["ID"].to_list() == ours.id.tolist()
+        sign = np.where(theirs["A1"].to_numpy() == ours.ea, 1.0, -1.0)
+        for column, found in (("BETA", sign * ours.beta[:, t]), ("SE", ours.se[:, t])):
+            expected = theirs[column].to_numpy()
+            # PLINK prints six significant digits.
+            np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
+        np.testing.assert_allclose(10 ** ours.log10p[:, t], theirs["P"].to_numpy(), rtol=1e-4)
+        called = (calls >= 0) & ~np.isnan(traits[:, t])
+        np.testing.assert_array_equal(theirs["OBS_CT"].to_numpy(), called.sum(axis=1))
+        np.testing.assert_array_equal(ours.n[:, t], called.sum(axis=1))
