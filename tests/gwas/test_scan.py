@@ -6,6 +6,7 @@ from scipy import stats
 
 from plait import mash
 from plait.data.phenotypes import SampleTable
+from plait.data.variants import VariantTable
 from plait.errors import (
     ConstantTraitError,
     DataWarning,
@@ -159,6 +160,26 @@ def test_effects_for_mash(study):
     data = mash.mash_set_data(effects.bhat, effects.shat, V=effects.V)
     assert data.n_effects == effects.n_effects > 20
     assert found.to_table().columns[:6] == ["chrom", "pos", "id", "oa", "ea", "eaf"]
+
+
+def test_variants_at_the_same_place(random):
+    """Two probes of one variant are two effects, with names of their own."""
+    source = InMemory(draw_calls(random, 5, 80))
+    frame = source.variants.frame
+    place = frame["pos"].to_numpy().copy()
+    place[[2, 4]] = place[1]
+    source._variants = VariantTable.of(
+        frame["chrom"], place, frame["oa"], frame["ea"], ["a", "b", "c", "d", "c"]
+    )
+    found = scan(source, table(random.normal(size=(80, 2))))
+    assert found.variants.tolist() == [
+        "1:1:A:G",
+        "1:2:A:G:b",
+        "1:2:A:G:c",
+        "1:4:A:G",
+        "1:2:A:G:c:2",
+    ]
+    assert found.to_effects().n_effects == 5
 
 
 def test_the_errors_of_two_traits_correlate_as_V0_says(random):

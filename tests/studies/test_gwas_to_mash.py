@@ -16,6 +16,7 @@ from plait.io.plink import write_bed
 from plait.simulate import cohort
 from plait.studies import StudySettings, gwas_to_mash
 
+STAGES = ["scan", "select", "learn", "fit", "apply", "draw", "report"]
 pytestmark = pytest.mark.filterwarnings("ignore:only .* effects for the principal components")
 
 
@@ -45,7 +46,15 @@ def road(files):
         files / "study",
         tell=lambda name, what, seconds: told.append((name, seconds)),
     )
-    assert [name for name, _ in told] == ["scan", "select", "learn", "fit", "apply", "report"]
+    assert [name for name, _ in told] == [
+        "scan",
+        "select",
+        "learn",
+        "fit",
+        "apply",
+        "draw",
+        "report",
+    ]
     assert all(seconds is not None for _, seconds in told)
     return result
 
@@ -105,8 +114,8 @@ def test_stages_are_kept(files, road):
     np.testing.assert_array_equal(
         np.asarray(mash.MashResult.open(files / "study" / "result.zarr").lfsr[:]), before
     )
-    assert run(random_size=200) == ["select", "learn", "fit", "apply", "report"]
-    assert run() == ["select", "learn", "fit", "apply", "report"]
+    assert run(random_size=200) == STAGES[1:]
+    assert run() == STAGES[1:]
     (files / "study" / "stages.json").write_text("{ damaged")
     assert run()[0] == "scan"
 
@@ -140,10 +149,10 @@ def test_the_commands(files, monkeypatch, capsys):
     assert "exists" in capsys.readouterr().err
     study = f"gwas-to-mash {tables} --out by_hand --random-size 500"
     assert main(study.split()) == 0
-    assert "written: by_hand/result.zarr" in capsys.readouterr().out
+    assert "written: by_hand/result.zarr · by_hand/associations.parquet" in capsys.readouterr().out
     assert main(study.split()) == 0
     assert "scan     3,000 variants x 5 traits" in (said := capsys.readouterr().out)
-    assert said.count("kept") == 6
+    assert said.count("kept") == 7
     assert main(f"gwas scan {tables} --traits height --out other".split()) == 2
     assert "there is no column 'height'" in capsys.readouterr().err
 

@@ -110,6 +110,7 @@ def take_the_road(
         read_covariates(out / "covariates.csv"),
         out,
         with_report=pages,
+        with_figures=False,
         tell=teller(quiet),
         threads=threads,
     )

@@ -30,6 +30,7 @@ from plait.cli.gwas import (
 from plait.cli.options import MODEL, OUTPUT
 
 DOCS = "docs/gwas.md"
+OUTPUTS = ("result.zarr", "associations.parquet", "manhattan.png", "qq.png", "report.html")
 EXAMPLE = (
     "plait gwas-to-mash --geno demo/genotypes.bed --pheno demo/traits.csv --covar "
     "demo/covariates.csv --out my_study"
@@ -119,6 +120,7 @@ def gwas_to_mash(
             ),
             inputs=inputs,
             with_report=find_spec("plotly") is not None and find_spec("jinja2") is not None,
+            with_figures=find_spec("matplotlib") is not None,
             tell=teller(quiet),
             **workers,
         )
@@ -127,10 +129,13 @@ def gwas_to_mash(
             say(quiet, line)
         names = result.condition_names or ()
         sharing = get_pairwise_sharing(result)
+        width = max((len(name) for name in names), default=0)
+        say(quiet, "sharing (same sign, within a factor of 2):")
         for i, name in enumerate(names):
             cells = "  ".join(f"{value:.2f}" for value in sharing[i])
-            say(quiet, f"  {name:<16} {cells}")
-    say(quiet, f"written: {out}/result.zarr · associations.parquet · effects.zarr · report.html")
+            say(quiet, f"  {name:<{width}}  {cells}")
+    made = [name for name in OUTPUTS if (out / name).exists()]
+    say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in made))
 
 
 def teller(quiet: bool) -> Any:

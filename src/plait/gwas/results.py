@@ -1,6 +1,7 @@
 """What a scan returns: the effect of every variant on every trait, with its error."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -88,11 +89,20 @@ class AssociationResult(Result):
 
     @cached_property
     def variants(self) -> NDArray[np.str_]:
-        """Keys ``chrom:pos:oa:ea`` of the variants."""
+        """Keys ``chrom:pos:oa:ea`` of the variants; where one repeats, with id and number added."""
         parts = zip(
             self.chrom.tolist(), self.pos.tolist(), self.oa.tolist(), self.ea.tolist(), strict=True
         )
-        return np.array([":".join(map(str, part)) for part in parts], dtype=np.str_)
+        keys = [":".join(map(str, part)) for part in parts]
+        times = Counter(keys)
+        if len(times) < len(keys):
+            again = [times[key] > 1 for key in keys]
+            seen: Counter[str] = Counter()
+            for row in np.flatnonzero(again).tolist():
+                key = f"{keys[row]}:{self.id[row]}"
+                seen[key] += 1
+                keys[row] = key if seen[key] == 1 else f"{key}:{seen[key]}"
+        return np.array(keys, dtype=np.str_)
 
     @property
     def t(self) -> Array:

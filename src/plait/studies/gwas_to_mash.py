@@ -179,6 +179,14 @@ class _Road:
             self.data(), prior, self.folder / "result.zarr", overwrite=True, **self.workers
         )
 
+    def draw(self) -> None:
+        from plait.plot import save_figure
+
+        result = self.associations()
+        for name, picture in (("manhattan", gwas.plot_manhattan), ("qq", gwas.plot_qq)):
+            figure = picture(result, caption=True)
+            save_figure(figure, self.folder / f"{name}.png", overwrite=True)
+
     def report(self) -> None:
         from plait.report import write_mash_report
 
@@ -215,6 +223,7 @@ def gwas_to_mash(
     *,
     inputs: dict[str, Any] | None = None,
     with_report: bool = True,
+    with_figures: bool = True,
     tell: Teller = lambda name, what, seconds: None,
     executor: Any = None,
     memory: int | str | None = None,
@@ -233,8 +242,8 @@ def gwas_to_mash(
     settings : StudySettings, optional
     inputs : dict, optional
         What tells these genotypes from others; default their size, names and variants.
-    with_report : bool
-        Write ``report.html``.
+    with_report, with_figures : bool
+        Write ``report.html``; ``manhattan.png`` and ``qq.png``.
     tell : callable, optional
         Called after every stage with its name, what it did, and its seconds (None: it was kept).
     executor, memory, threads
@@ -283,6 +292,8 @@ def gwas_to_mash(
         "fit", "how common they are, from the random set", road.fit, ("prior.npz", "fit.json")
     )
     stages.run("apply", "the posterior of every variant", road.apply, ("result.zarr",))
+    if with_figures:
+        stages.run("draw", "Manhattan and QQ plots", road.draw, ("manhattan.png", "qq.png"))
     if with_report:
         stages.run("report", "a page to open in a browser", road.report, ("report.html",))
     return mash.MashResult.open(folder / "result.zarr")
