@@ -31,6 +31,7 @@ class Model(StrEnum):
 
     LINEAR = "linear"
     MIXED = "mixed"
+    LOGISTIC = "logistic"
 
 
 class MissingGenotypes(StrEnum):
@@ -118,7 +119,11 @@ DropMissing = Annotated[
 ]
 ModelOption = Annotated[
     Model,
-    _option("--model", panel=MODEL, help="mixed allows for the relatedness of the samples."),
+    _option(
+        "--model",
+        panel=MODEL,
+        help="mixed allows for the relatedness of the samples; logistic is for cases and controls.",
+    ),
 ]
 Loco = Annotated[
     bool | None,

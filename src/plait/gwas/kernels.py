@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
+from plait.numerics.saddlepoint_kernels import log_normal_tail, log_two_sided
 from plait.numerics.student_kernels import log10_p, log_gamma_step
 
 COLLINEAR = 1e-6
@@ -20,6 +21,9 @@ _NEARLY_PERFECT = 0.99
 _DEPENDENT = 1e-9
 _AS_LIKELY = 1.0 + 1e-7
 _NEGLIGIBLE = 1e-20
+_NO_LEVERAGE_LEFT = 1e-8
+_LOG_2 = math.log(2.0)
+_LOG_10 = math.log(10.0)
 
 
 @njit(nogil=True, cache=True)
@@ -267,3 +271,220 @@ def exact_hardy_weinberg(n0, n1, n2, mid_p, out):  # type: ignore[no-untyped-def
                 if p < _NEGLIGIBLE * p_observed and p < _NEGLIGIBLE * total:
                     break
         out[j] = min((tail - 0.5 * ties if mid_p else tail) / total, 1.0)
+
+
+@njit(nogil=True, cache=True)
+def score_statistics(products, squares, p, cut, beta, se, log10p, again):  # type: ignore[no-untyped-def]
+    """Fill one-step effects, errors and normal p-values of logistic score tests.
+
+    For every trait ``products`` (n, T (p + 1)) holds those of the genotype with the weighted
+    covariates and with the residuals, ``squares`` (n, T) its weighted square. ``again`` marks what
+    `saddlepoint_statistics` is to do: statistics beyond ``cut``, and where single precision is not
+    enough.
+    """
+    for j in range(squares.shape[0]):
+        for t in range(squares.shape[1]):
+            base = t * (p + 1)
+            v = squares[j, t]
+            for c in range(p):
+                v -= products[j, base + c] ** 2
+            again[j, t] = v < _MUCH_EXPLAINED * squares[j, t]
+            if not v > 0.0:
+                continue
+            s = products[j, base + p]
+            z = abs(s) / math.sqrt(v)
+            again[j, t] |= z > cut
+            beta[j, t] = s / v
+            se[j, t] = 1.0 / math.sqrt(v)
+            log10p[j, t] = min((_LOG_2 + log_normal_tail(z)) / _LOG_10, 0.0)
+
+
+@njit(nogil=True, cache=True)
+def saddlepoint_statistics(  # type: ignore[no-untyped-def]
+    packed, counts, loadings, probabilities, residuals, cut, beta, se, log10p, again
+):
+    """Do the tests marked in ``again`` in double precision, and with the saddlepoint beyond cut.
+
+    ``loadings`` (T, N, p) are the covariates, orthonormal under the weights of each trait, the
+    constant first; ``probabilities`` and ``residuals`` are (T, N). Afterwards ``again`` marks where
+    the p-value is the saddlepoint's (which leaves the error to the caller). Samples without the
+    rarer allele enter sums by what is known of all (Dey et al. 2017), so that a rare variant costs
+    what its carriers cost.
+    """
+    n_traits, n_samples, p = loadings.shape
+    copies, terms, chances = np.empty(n_samples), np.empty(n_samples), np.empty(n_samples)
+    carriers = np.empty(n_samples, dtype=np.int64)
+    u = np.empty(p)
+    for j in range(packed.shape[0]):
+        if not again[j].any():
+            continue
+        sign, n_carriers = _rarer_allele(packed[j], counts[j], copies, carriers)
+        sparse = 2 * n_carriers < n_samples
+        for t in range(n_traits):
+            if not again[j, t]:
+                continue
+            again[j, t] = False
+            score, total = _weighted_sums(
+                copies, carriers, n_carriers, loadings[t], probabilities[t], residuals[t], u
+            )
+            v = total - np.sum(u * u)
+            if not v > COLLINEAR * (total - u[0] * u[0]):
+                beta[j, t], se[j, t], log10p[j, t] = np.nan, np.nan, np.nan
+                continue
+            z = abs(score) / math.sqrt(v)
+            beta[j, t] = sign * score / v
+            se[j, t] = 1.0 / math.sqrt(v)
+            log10p[j, t] = min((_LOG_2 + log_normal_tail(z)) / _LOG_10, 0.0)
+            if not z > cut:
+                continue
+            followed = n_carriers if sparse else n_samples
+            extra = v if sparse else 0.0
+            for k in range(followed):
+                i = carriers[k] if sparse else k
+                left, chance = copies[i], probabilities[t, i]
+                for c in range(p):
+                    left -= loadings[t, i, c] * u[c]
+                terms[k], chances[k] = left, chance
+                if sparse:
+                    extra -= left * left * chance * (1.0 - chance)
+            log_p = log_two_sided(score, terms[:followed], chances[:followed], max(extra, 0.0))
+            if log_p > -np.inf:
+                log10p[j, t] = log_p / _LOG_10
+                again[j, t] = True
+
+
+@njit(nogil=True, cache=True)
+def _rarer_allele(packed, counts, copies, carriers):  # type: ignore[no-untyped-def]
+    """Fill copies of the rarer allele (missing: their mean) and which samples have any.
+
+    Returns 1 where that is the effect allele, else -1, and the number of carriers.
+    """
+    n2, n1, n0 = counts[0], counts[2], counts[3]
+    sign = 1.0 if n2 <= n0 else -1.0
+    mean = (n1 + 2.0 * min(n2, n0)) / max(n0 + n1 + n2, 1)
+    found = 0
+    for i in range(copies.shape[0]):
+        code = (packed[i >> 2] >> (2 * (i & 3))) & 3
+        if code == 1:
+            value = mean
+        elif code == 2:
+            value = 1.0
+        else:
+            value = 2.0 if (code == 0) == (sign > 0.0) else 0.0
+        copies[i] = value
+        if value != 0.0:
+            carriers[found] = i
+            found += 1
+    return sign, found
+
+
+@njit(nogil=True, cache=True)
+def _weighted_sums(copies, carriers, n_carriers, loadings, probabilities, residuals, u):  # type: ignore[no-untyped-def]
+    """Return score and weighted square of a genotype; fill its products with the covariates."""
+    u[:] = 0.0
+    score, total = 0.0, 0.0
+    for k in range(n_carriers):
+        i = carriers[k]
+        g = copies[i]
+        weighted = g * probabilities[i] * (1.0 - probabilities[i])
+        score += g * residuals[i]
+        total += g * weighted
+        for c in range(u.shape[0]):
+            u[c] += weighted * loadings[i, c]
+    return score, total
+
+
+@njit(nogil=True, cache=True)
+def interaction_statistics(  # type: ignore[no-untyped-def]
+    products, squares, p, df, slopes, covariances, joint
+):
+    """Fill slopes of g and of h = g E, their covariances, and the joint log10 p, of unit traits.
+
+    ``products`` (n, 2 (p + T)) holds those of g with the basis of the covariates and with the
+    traits, then those of h; ``squares`` (n, 3) are ``g^T g``, ``g^T h`` and ``h^T h``. ``slopes``
+    is (n, T, 2); ``covariances`` (n, T, 3) those of g, of both, and of h. The joint test of both is
+    F with 2 and df degrees of freedom, whose tail is ``(rss / rss_0)^(df / 2)``. What cannot be
+    told from the covariates, or g from h, stays NaN.
+    """
+    n_traits = slopes.shape[1]
+    width = p + n_traits
+    for j in range(products.shape[0]):
+        a, b, c = squares[j, 0], squares[j, 1], squares[j, 2]
+        for k in range(p):
+            g, h = products[j, k], products[j, width + k]
+            a -= g * g
+            b -= g * h
+            c -= h * h
+        if not a > COLLINEAR * squares[j, 0]:
+            continue
+        left = c - b * b / a
+        if not left > COLLINEAR * squares[j, 2]:
+            continue
+        determinant = a * left
+        for t in range(n_traits):
+            g, h = products[j, p + t], products[j, width + p + t]
+            first = (c * g - b * h) / determinant
+            second = (h - b * g / a) / left
+            rest = max(1.0 - first * g - second * h, 0.0)
+            slopes[j, t, 0], slopes[j, t, 1] = first, second
+            variance = rest / df
+            covariances[j, t, 0] = variance * c / determinant
+            covariances[j, t, 1] = -variance * b / determinant
+            covariances[j, t, 2] = variance / left
+            joint[j, t] = 0.5 * df * math.log(rest) / _LOG_10 if rest > 0.0 else -np.inf
+
+
+@njit(nogil=True, cache=True)
+def robust_covariances(  # type: ignore[no-untyped-def]
+    genotypes, environment, basis, traits, products, squares, df, slopes, covariances, joint
+):
+    """Replace covariances and joint tests by those that unequal variances do not disturb (HC3).
+
+    MacKinnon and White (1985, Journal of Econometrics 29): ``A^-1 D^T diag(e^2 / (1 - l)^2) D
+    A^-1`` with D (N, 2) the genotype and its product with the environment, covariates projected
+    out, ``A = D^T D``, e the residuals and l the leverages. Inputs as in `interaction_statistics`.
+    """
+    n_samples, p = basis.shape
+    n_traits = traits.shape[1]
+    width = p + n_traits
+    middle = np.empty((n_traits, 3))
+    for j in range(genotypes.shape[0]):
+        if np.isnan(slopes[j, 0, 0]):
+            continue
+        a, b, c = squares[j, 0], squares[j, 1], squares[j, 2]
+        for k in range(p):
+            g, h = products[j, k], products[j, width + k]
+            a -= g * g
+            b -= g * h
+            c -= h * h
+        determinant = a * c - b * b
+        middle[:] = 0.0
+        for i in range(n_samples):
+            g = genotypes[j, i]
+            h = g * environment[i]
+            leverage = 0.0
+            for k in range(p):
+                q = basis[i, k]
+                g -= q * products[j, k]
+                h -= q * products[j, width + k]
+                leverage += q * q
+            leverage += (c * g * g - 2.0 * b * g * h + a * h * h) / determinant
+            room = max(1.0 - leverage, _NO_LEVERAGE_LEFT)
+            for t in range(n_traits):
+                e = (traits[i, t] - slopes[j, t, 0] * g - slopes[j, t, 1] * h) / room
+                middle[t, 0] += e * e * g * g
+                middle[t, 1] += e * e * g * h
+                middle[t, 2] += e * e * h * h
+        for t in range(n_traits):
+            m0, m1, m2 = middle[t]
+            v0 = (c * c * m0 - 2.0 * b * c * m1 + b * b * m2) / determinant**2
+            v1 = (-b * c * m0 + (a * c + b * b) * m1 - a * b * m2) / determinant**2
+            v2 = (b * b * m0 - 2.0 * a * b * m1 + a * a * m2) / determinant**2
+            covariances[j, t, 0], covariances[j, t, 1], covariances[j, t, 2] = v0, v1, v2
+            first, second = slopes[j, t]
+            spread = v0 * v2 - v1 * v1
+            if not spread > 0.0:
+                joint[j, t] = np.nan
+                continue
+            wald = (v2 * first**2 - 2.0 * v1 * first * second + v0 * second**2) / spread
+            joint[j, t] = -0.5 * df * math.log1p(wald / df) / _LOG_10

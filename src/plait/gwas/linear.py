@@ -7,8 +7,9 @@ covariates explain nearly all of a variant, or a variant nearly all of a trait, 
 in double precision.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,76 @@ class Associations:
     filtered: dict[str, int] = field(default_factory=dict)
 
 
-class LinearScan:
+class TraitGroup(Protocol):
+    """Traits that were measured on the same samples, ready to be scanned."""
+
+    columns: NDArray[np.intp]
+    """The traits, as numbers among all traits."""
+
+    def run(self, packed: Packed, start: int) -> Associations:
+        """Return the statistics of packed variants of all samples, the first of them ``start``."""
+
+
+class GroupedScan:
+    """Scans variants for groups of traits, each with samples of its own."""
+
+    def __init__(self, source: GenotypeSource, groups: Sequence[TraitGroup], n_traits: int) -> None:
+        self.source, self.groups, self.n_traits = source, groups, n_traits
+
+    def run(self, rows: slice) -> Associations:
+        """Return the statistics of some variants, whatever the cut the same bits."""
+        n = rows.stop - rows.start
+        packed = self.source.read_packed(rows)
+        beta, se, log10p = np.full((3, n, self.n_traits), np.nan)
+        counts = np.zeros((n, self.n_traits), dtype=np.int64)
+        filtered: dict[str, int] = {}
+        for group in self.groups:
+            found = group.run(packed, rows.start)
+            columns = group.columns
+            beta[:, columns], se[:, columns], log10p[:, columns] = (
+                found.beta,
+                found.se,
+                found.log10p,
+            )
+            counts[:, columns] = found.n
+            for name, count in found.filtered.items():
+                filtered[name] = filtered.get(name, 0) + count
+        everyone = GenotypeCounts.of_packed(packed, self.source.n_samples)
+        return Associations(beta, se, log10p, counts, everyone.frequency, filtered)
+
+
+def aligned_tiles(
+    packed: Packed, values: Array, start: int, dtype: Any
+) -> Iterator[tuple[slice, NDArray[Any], slice]]:
+    """Decode variants into tiles of `TILE` that begin at multiples of it.
+
+    So every variant has the same place in its tile, and its products the same bits, however
+    variants are cut into blocks.
+
+    Yields
+    ------
+    slice, (TILE, 4 bytes) array, slice
+        Which of the variants, decoded as ``values[j, code]`` (n, 4), and their rows of the tile;
+        the array is used again for the next tile.
+    """
+    from plait.data.genotype_kernels import decode
+
+    n, width = packed.shape
+    offset = start % TILE
+    table = values.astype(dtype)
+    tile = np.zeros((TILE, 4 * width), dtype=dtype)
+    for number in range(-(-(offset + n) // TILE)):
+        first = max(number * TILE - offset, 0)
+        last = min((number + 1) * TILE - offset, n)
+        place = first + offset - number * TILE
+        used = slice(place, place + last - first)
+        if last - first < TILE:
+            tile[:] = 0.0
+        decode(packed[first:last], table[first:last], tile[used])
+        yield slice(first, last), tile, used
+
+
+class LinearScan(GroupedScan):
     """The linear scan of some designs.
 
     Parameters
@@ -78,32 +148,9 @@ class LinearScan:
             raise OptionError(f"missing_genotypes is {missing_genotypes!r}; give 'mean' or 'drop'.")
         if precision not in ("single", "double"):
             raise OptionError(f"precision is {precision!r}; give 'single' or 'double'.")
-        self.source, self.n_traits = source, n_traits
         rules = VariantFilter() if rules is None else rules
-        self.groups = [
-            _Group(design, source, missing_genotypes, precision, rules) for design in designs
-        ]
-
-    def run(self, rows: slice) -> Associations:
-        """Return the statistics of some variants, whatever the cut the same bits."""
-        n = rows.stop - rows.start
-        packed = self.source.read_packed(rows)
-        beta, se, log10p = np.full((3, n, self.n_traits), np.nan)
-        counts = np.zeros((n, self.n_traits), dtype=np.int64)
-        filtered: dict[str, int] = {}
-        for group in self.groups:
-            found = group.run(packed, rows.start)
-            columns = group.design.columns
-            beta[:, columns], se[:, columns], log10p[:, columns] = (
-                found.beta,
-                found.se,
-                found.log10p,
-            )
-            counts[:, columns] = found.n
-            for name, count in found.filtered.items():
-                filtered[name] = filtered.get(name, 0) + count * len(columns)
-        everyone = GenotypeCounts.of_packed(packed, self.source.n_samples)
-        return Associations(beta, se, log10p, counts, everyone.frequency, filtered)
+        groups = [_Group(design, source, missing_genotypes, precision, rules) for design in designs]
+        super().__init__(source, groups, n_traits)
 
 
 class _Group:
@@ -117,7 +164,7 @@ class _Group:
         precision: str,
         rules: VariantFilter,
     ) -> None:
-        self.design, self.rules = design, rules
+        self.design, self.rules, self.columns = design, rules, design.columns
         self.drops = missing_genotypes == "drop"
         self.dtype = np.dtype(np.float32 if precision == "single" else np.float64)
         self.n_samples = len(design.rows)
@@ -170,30 +217,16 @@ class _Group:
             values[gone] = np.nan
         beta *= design.lengths
         se *= design.lengths
-        filtered = {name: int(flags.sum()) for name, flags in removed.items()}
-        filtered["explained by the covariates"] = int(untested.sum())
+        filtered = {name: int(flags.sum()) * beta.shape[1] for name, flags in removed.items()}
+        filtered["explained by the covariates"] = int(untested.sum()) * beta.shape[1]
         samples = np.repeat(used[:, None], beta.shape[1], axis=1)
         return Associations(beta, se, log10p, samples, frequency, filtered)
 
     def _products(self, packed: Packed, values: Array, start: int) -> Array:
         """Return (n, p - 1 + T) products of the centred genotypes with the regressors."""
-        from plait.data.genotype_kernels import decode
-
-        n, width = packed.shape
-        offset = start % TILE
-        n_tiles = -(-(offset + n) // TILE)
-        out = np.empty((n, self.regressors.shape[1]))
-        table = values.astype(self.dtype)
-        tile = np.zeros((TILE, 4 * width), dtype=self.dtype)
-        for number in range(n_tiles):
-            first = max(number * TILE - offset, 0)
-            last = min((number + 1) * TILE - offset, n)
-            place = first + offset - number * TILE
-            used = slice(place, place + last - first)
-            if last - first < TILE:
-                tile[:] = 0.0
-            decode(packed[first:last], table[first:last], tile[used])
-            out[first:last] = self._multiply(tile)[used]
+        out = np.empty((len(packed), self.regressors.shape[1]))
+        for part, tile, used in aligned_tiles(packed, values, start, self.dtype):
+            out[part] = self._multiply(tile)[used]
         return out
 
     def _multiply(self, tile: NDArray[Any]) -> Array:

@@ -8,7 +8,6 @@ is a weighted one, so that genotypes are rotated once for all traits; variants w
 are done again in double precision with h2 estimated beside the variant.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ from plait.data.genotypes import GenotypeCounts, GenotypeSource
 from plait.errors import OptionError
 from plait.execution.threads import single_threaded_blas
 from plait.gwas.design import Design
-from plait.gwas.linear import TILE, Associations
+from plait.gwas.linear import Associations, aligned_tiles
 from plait.gwas.quality import VariantFilter
 from plait.numerics.reml import SpectralModel, VarianceFit
 
@@ -130,10 +129,10 @@ class MixedScan:
         centred_values(counts, values, frequency, variation)
         n_traits, p = self.weights.shape[1], self.design.basis.shape[1]
         beta, se, log10p = np.full((3, n, n_traits), np.nan)
-        for first, last, tile, used in self._tiles(packed, values, rows.start):
-            products = (tile @ self.regressors).astype(np.float64)[used]
-            squares = (tile**2 @ self.weights).astype(np.float64)[used]
-            part = slice(first, last)
+        for part, tile, used in aligned_tiles(packed, values, rows.start, np.float32):
+            rotated = tile[:, :n_samples] @ self.rotation
+            products = (rotated @ self.regressors).astype(np.float64)[used]
+            squares = (rotated**2 @ self.weights).astype(np.float64)[used]
             outputs = beta[part], se[part], log10p[part]
             mixed_statistics(products, squares, self.squares, p, float(self.design.df), *outputs)
         removed = self.rules.removed(GenotypeCounts.of_codes(counts))
@@ -148,27 +147,6 @@ class MixedScan:
         filtered["explained by the covariates"] = int(untested.sum())
         used_samples = np.full((n, n_traits), n_samples)
         return Associations(beta, se, log10p, used_samples, frequency, filtered)
-
-    def _tiles(
-        self, packed: NDArray[np.uint8], values: Array, start: int
-    ) -> Iterator[tuple[int, int, NDArray[np.float32], slice]]:
-        """Yield rotated genotypes in tiles of `TILE` variants aligned to their numbers."""
-        from plait.data.genotype_kernels import decode
-
-        n, width = packed.shape
-        n_samples = len(self.rotation)
-        offset = start % TILE
-        table = values.astype(np.float32)
-        tile = np.zeros((TILE, 4 * width), dtype=np.float32)
-        for number in range(-(-(offset + n) // TILE)):
-            first = max(number * TILE - offset, 0)
-            last = min((number + 1) * TILE - offset, n)
-            place = first + offset - number * TILE
-            used = slice(place, place + last - first)
-            if last - first < TILE:
-                tile[:] = 0.0
-            decode(packed[first:last], table[first:last], tile[used])
-            yield first, last, tile[:, :n_samples] @ self.rotation, used
 
     def _estimate_again(
         self, packed: NDArray[np.uint8], values: Array, beta: Array, se: Array, log10p: Array

@@ -49,6 +49,9 @@ class AssociationResult(Result):
     h2, h2_se : (T,) array or None
         Of a mixed model: the share of each trait's variance that follows the relationships of all
         chromosomes, given the covariates, and its standard error.
+    n_cases : (T,) int array or None
+        Of a logistic model: how many of the samples of each trait are cases. Effects are logs of
+        odds ratios then.
     filtered : dict of str to int
         How many tests (of one variant and trait) each rule left out.
     provenance : Provenance or None
@@ -59,7 +62,7 @@ class AssociationResult(Result):
         **dict.fromkeys(("beta", "se", "log10p", "n"), ("variants", "traits")),
         **dict.fromkeys(("frequency", *VARIANT_COLUMNS), ("variants",)),
         "V0": ("traits", "traits"),
-        **dict.fromkeys(("h2", "h2_se"), ("traits",)),
+        **dict.fromkeys(("h2", "h2_se", "n_cases"), ("traits",)),
     }
     frame_dims: ClassVar[tuple[str, ...]] = ("variants", "traits")
 
@@ -77,6 +80,7 @@ class AssociationResult(Result):
     V0: Array
     h2: Array | None = None
     h2_se: Array | None = None
+    n_cases: NDArray[np.int64] | None = None
     filtered: dict[str, int] = field(default_factory=dict)
     provenance: Provenance | None = None
 
@@ -127,6 +131,10 @@ class AssociationResult(Result):
             line = f"  {trait}: {found:,} variants at p < 5e-8, lambda {self.lambda_gc[number]:.3f}"
             if self.h2 is not None and self.h2_se is not None:
                 line += f", h2 {self.h2[number]:.2f} ({self.h2_se[number]:.2f})"
+            if self.n_cases is not None:
+                cases = int(self.n_cases[number])
+                controls = int(self.n[:, number].max(initial=cases)) - cases
+                line += f", {cases:,} cases and {controls:,} controls"
             if np.isfinite(column).any():
                 best = int(np.nanargmin(column))
                 line += f", surest {self.id[best]} ({self.chrom[best]}:{self.pos[best]})"

@@ -1,0 +1,154 @@
+"""Compiled saddlepoint tails; see `plait.numerics.saddlepoint`.
+
+Notation: ``S = sum_i w_i (x_i - p_i) + N(0, extra)`` with independent ``x_i ~ Bernoulli(p_i)``, and
+``K`` the cumulant generating function of S; its mean is 0.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+_LOG_2 = math.log(2.0)
+_NEAR_MEAN = 0.03
+"""Below this many standard deviations the saddlepoint formula is 0/0 and Edgeworth's is used."""
+_AT_THE_EDGE = 1e-9
+_STEPS = 200
+
+
+@njit(nogil=True, cache=True)
+def log_normal_tail(x):  # type: ignore[no-untyped-def]
+    """``ln P(Z >= x)`` of a standard normal Z, at any depth."""
+    if x < 0.0:
+        return math.log1p(-0.5 * math.erfc(-x / math.sqrt(2.0)))
+    if x < 5.0:
+        return math.log(0.5 * math.erfc(x / math.sqrt(2.0)))
+    # Continued fraction of Mills' ratio (DLMF 7.9.2).
+    total = x
+    for k in range(60, 0, -1):
+        total = x + k / total
+    return -0.5 * x * x - 0.5 * math.log(2.0 * math.pi) - math.log(total)
+
+
+@njit(nogil=True, cache=True)
+def log_sum(a, b):  # type: ignore[no-untyped-def]
+    """``ln(e^a + e^b)``."""
+    if a < b:
+        a, b = b, a
+    if a == -np.inf:
+        return a
+    return a + math.log1p(math.exp(b - a))
+
+
+@njit(nogil=True, cache=True)
+def _derivatives(s, weights, probabilities, sign, extra):  # type: ignore[no-untyped-def]
+    """``K'(s)`` and ``K''(s)`` of ``sign * S``."""
+    first, second = s * extra, extra
+    for i in range(weights.shape[0]):
+        w, p = sign * weights[i], probabilities[i]
+        a = s * w
+        if a > 0.0:
+            q = p / (p + (1.0 - p) * math.exp(-a))
+        else:
+            e = p * math.exp(a)
+            q = e / (1.0 - p + e)
+        first += w * (q - p)
+        second += w * w * q * (1.0 - q)
+    return first, second
+
+
+@njit(nogil=True, cache=True)
+def _cumulant_function(s, weights, probabilities, sign, extra):  # type: ignore[no-untyped-def]
+    """``K(s)`` of ``sign * S``."""
+    total = 0.5 * s * s * extra
+    for i in range(weights.shape[0]):
+        p = probabilities[i]
+        a = s * sign * weights[i]
+        if a > 1.0:
+            total += (1.0 - p) * a + math.log(p + (1.0 - p) * math.exp(-a))
+        else:
+            total += math.log1p(p * math.expm1(a)) - p * a
+    return total
+
+
+@njit(nogil=True, cache=True)
+def _log_of_largest(weights, probabilities, sign):  # type: ignore[no-untyped-def]
+    """Return the largest value of ``sign * S`` (no normal part) and its log probability."""
+    largest, log_p = 0.0, 0.0
+    for i in range(weights.shape[0]):
+        w, p = sign * weights[i], probabilities[i]
+        if w > 0.0:
+            largest += w * (1.0 - p)
+            log_p += math.log(p) if p > 0.0 else -np.inf
+        elif w < 0.0:
+            largest -= w * p
+            log_p += math.log1p(-p) if p < 1.0 else -np.inf
+    return largest, log_p
+
+
+@njit(nogil=True, cache=True)
+def log_upper_tail(c, weights, probabilities, sign, extra):  # type: ignore[no-untyped-def]
+    """``ln P(sign * S >= c)``, by Barndorff-Nielsen's r*."""
+    variance, third = extra, 0.0
+    for i in range(weights.shape[0]):
+        w, p = sign * weights[i], probabilities[i]
+        v = p * (1.0 - p)
+        variance += w * w * v
+        third += w * w * w * v * (1.0 - 2.0 * p)
+    if not variance > 0.0:
+        return 0.0 if c <= 0.0 else -np.inf
+    deviation = math.sqrt(variance)
+    z = c / deviation
+    if abs(z) < _NEAR_MEAN:
+        # Edgeworth to first order: the limit of r* at the mean.
+        return log_normal_tail(z + third / (6.0 * variance * deviation) * (1.0 - z * z))
+    if extra == 0.0:
+        largest, log_p = _log_of_largest(weights, probabilities, sign)
+        if c > largest * (1.0 - _AT_THE_EDGE):
+            return log_p if c <= largest * (1.0 + _AT_THE_EDGE) else -np.inf
+        smallest = -_log_of_largest(weights, probabilities, -sign)[0]
+        if c <= smallest * (1.0 - _AT_THE_EDGE):
+            return 0.0
+    s = _saddlepoint(c, variance, weights, probabilities, sign, extra)
+    second = _derivatives(s, weights, probabilities, sign, extra)[1]
+    exponent = s * c - _cumulant_function(s, weights, probabilities, sign, extra)
+    side = 1.0 if s > 0.0 else -1.0
+    r = side * math.sqrt(max(2.0 * exponent, 0.0))
+    u = s * math.sqrt(second)
+    if r == 0.0 or not u / r > 0.0:
+        return log_normal_tail(z)
+    return log_normal_tail(r + math.log(u / r) / r)
+
+
+@njit(nogil=True, cache=True)
+def _saddlepoint(c, variance, weights, probabilities, sign, extra):  # type: ignore[no-untyped-def]
+    """Solve ``K'(s) = c``: Newton's steps, kept inside a bracket (K' increases)."""
+    low, high = (0.0, np.inf) if c > 0.0 else (-np.inf, 0.0)
+    s = c / variance
+    deviation = math.sqrt(variance)
+    for _ in range(_STEPS):
+        first, second = _derivatives(s, weights, probabilities, sign, extra)
+        if abs(first - c) <= 1e-10 * deviation:
+            break
+        if first < c:
+            low = s
+        else:
+            high = s
+        proposed = s - (first - c) / second if second > 0.0 else np.inf
+        if not low < proposed < high:
+            proposed = 2.0 * s if math.isinf(low) or math.isinf(high) else 0.5 * (low + high)
+        elif abs(proposed) > 4.0 * abs(s):
+            proposed = 4.0 * s  # where K' is flat a full step would go far beyond
+        if proposed == s:
+            break
+        s = proposed
+    return s
+
+
+@njit(nogil=True, cache=True)
+def log_two_sided(c, weights, probabilities, extra):  # type: ignore[no-untyped-def]
+    """``ln P(|S| >= |c|)``."""
+    c = abs(c)
+    upper = log_upper_tail(c, weights, probabilities, 1.0, extra)
+    lower = log_upper_tail(c, weights, probabilities, -1.0, extra)
+    return min(log_sum(upper, lower), 0.0)

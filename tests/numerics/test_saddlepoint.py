@@ -1,0 +1,114 @@
+"""Saddlepoint tails against exact distributions."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from plait.errors import InputError, ShapeError
+from plait.numerics.saddlepoint import log10_tail
+from plait.numerics.saddlepoint_kernels import log_normal_tail
+
+
+def exact(weights, probabilities):
+    """Values and probabilities of ``sum w (x - p)``, for whole-numbered weights."""
+    low = int(weights[weights < 0].sum())
+    law = np.zeros(int(np.abs(weights).sum()) + 1)
+    law[-low] = 1.0  # where the sum of the x w is 0
+    for w, p in zip(weights.astype(int), probabilities, strict=True):
+        law = law * (1 - p) + np.roll(law, w) * p
+    values = np.arange(low, low + len(law)) - (weights * probabilities).sum()
+    return values, law
+
+
+def study(random, n, rate, carriers=1.0):
+    """Weights as of a genotype with covariates projected out, and probabilities of cases."""
+    genotype = np.where(random.random(n) < carriers, random.integers(1, 3, n), 0)
+    weights = np.round(200 * (genotype - genotype.mean() + random.normal(0, 0.1, n)))
+    return weights, np.clip(rate * np.exp(random.normal(0, 0.3, n)), 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("n", "rate", "carriers"), [(60, 0.3, 0.5), (150, 0.05, 0.3), (300, 0.1, 0.1), (300, 0.5, 0.5)]
+)
+def test_against_the_exact_distribution(n, rate, carriers):
+    random = np.random.default_rng(n)
+    weights, p = study(random, n, rate, carriers)
+    values, law = exact(weights, p)
+    deviation = np.sqrt((weights**2 * p * (1 - p)).sum())
+    for z in (0.01, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0):
+        c = z * deviation
+        for alternative, within in (
+            ("two-sided", np.abs(values) >= c), ("greater", values >= c), ("less", values <= c),
+        ):  # fmt: skip
+            truth = law[within].sum()
+            if truth < 1e-14:
+                continue
+            found = log10_tail(c, weights, p, alternative=alternative)
+            assert found == pytest.approx(np.log10(truth), rel=0.02, abs=0.01)
+
+
+def test_the_sparse_form_agrees_with_the_whole():
+    """Non-carriers as one normal term (Dey et al. 2017)."""
+    random = np.random.default_rng(2)
+    weights, p = study(random, 3000, 0.05, 0.03)
+    carried = np.abs(weights) > 100
+    variances = weights**2 * p * (1 - p)
+    c = 5 * np.sqrt(variances.sum())
+    whole = log10_tail(c, weights, p)
+    extra = variances[~carried].sum()
+    sparse = log10_tail(c, weights[carried], p[carried], extra_variance=extra)
+    assert sparse == pytest.approx(whole, rel=0.01)
+    normal = (np.log(2) + stats.norm.logsf(5)) / np.log(10)
+    assert abs(normal - whole) > 1  # and not because all is normal
+
+
+def test_a_normal_sum_is_exact():
+    random = np.random.default_rng(3)
+    weights = random.normal(size=20_000)
+    p = np.full(20_000, 0.5)
+    deviation = 0.5 * np.sqrt((weights**2).sum())
+    for z in (0.0, 0.02, 0.04, 1.0, 5.0, 12.0):
+        truth = (np.log(2) + stats.norm.logsf(z)) / np.log(10)
+        assert log10_tail(z * deviation, weights, p) == pytest.approx(truth, rel=5e-3, abs=1e-5)
+        only = log10_tail(z, [], [], extra_variance=1.0)
+        assert only == pytest.approx(truth, rel=1e-9, abs=1e-12)
+
+
+def test_sides_scales_and_edges():
+    random = np.random.default_rng(4)
+    weights, p = study(random, 100, 0.1)
+    c = 3 * np.sqrt((weights**2 * p * (1 - p)).sum())
+    base = log10_tail(c, weights, p)
+    assert log10_tail(-c, weights, p) == base
+    assert log10_tail(c, -weights, p) == pytest.approx(base, rel=1e-12)
+    assert log10_tail(1e-6 * c, 1e-6 * weights, p) == pytest.approx(base, rel=1e-6)
+    assert log10_tail(c, weights, p, alternative="less") == pytest.approx(0, abs=0.01)
+    # The largest value that there is, and beyond it.
+    w, q = np.array([1.0, 2.0, -1.0]), np.array([0.1, 0.2, 0.3])
+    top = 0.9 + 1.6 + 0.3
+    assert log10_tail(top, w, q, alternative="greater") == pytest.approx(np.log10(0.1 * 0.2 * 0.7))
+    assert log10_tail(1.1 * top, w, q) == -np.inf
+    assert log10_tail(-1.1 * top, w, q, alternative="greater") == 0
+    # Nothing varies.
+    assert log10_tail(1.0, w, np.array([0.0, 1.0, 0.0])) == -np.inf
+    # Deep tails end without overflow.
+    assert -400 < log10_tail(0.999 * weights[weights > 0].sum(), weights, p) < -50
+
+
+def test_normal_tails():
+    x = np.array([-30.0, -8.0, -1.0, 0.0, 1.0, 4.999, 5.001, 8.0, 40.0, 1000.0])
+    found = [log_normal_tail(value) for value in x]
+    np.testing.assert_allclose(found, stats.norm.logsf(x), rtol=1e-11)
+
+
+def test_bad_input():
+    with pytest.raises(ShapeError, match="weights have shape"):
+        log10_tail(1.0, [1.0, 2.0], [0.1])
+    with pytest.raises(InputError, match="between 0 and 1"):
+        log10_tail(1.0, [1.0], [1.1])
+    with pytest.raises(InputError, match="finite"):
+        log10_tail(1.0, [np.inf], [0.1])
+    with pytest.raises(InputError, match="extra_variance"):
+        log10_tail(1.0, [1.0], [0.1], extra_variance=-1)
+    with pytest.raises(InputError, match="alternative"):
+        log10_tail(1.0, [1.0], [0.1], alternative="both")
