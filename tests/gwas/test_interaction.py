@@ -1,0 +1,194 @@
+"""The interaction scan against statsmodels, its calibration and its invariances."""
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from scipy import stats
+
+from plait.data.phenotypes import SampleTable
+from plait.errors import (
+    DataWarning,
+    InputError,
+    LabelError,
+    MissingCovariateError,
+    OptionError,
+    TooFewSamplesError,
+)
+from plait.gwas.interaction import EFFECTS, InteractionResult, scan_interaction
+from plait.gwas.quality import VariantFilter
+from tests.gwas.conftest import InMemory, draw_calls
+
+ALL = VariantFilter(min_call_rate=None, min_minor_count=None)
+FIELDS = (*EFFECTS, "covariance", "log10p_joint", "n", "frequency")
+
+
+def table(values, names=None):
+    values = np.asarray(values, dtype=float)
+    names = [f"t{i}" for i in range(values.shape[1])] if names is None else names
+    return SampleTable(np.array([f"s{i}" for i in range(len(values))]), tuple(names), values)
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(11)
+
+
+@pytest.fixture
+def study(random):
+    """150 samples, 20 variants with missing calls, 3 traits on 2 sets of samples, E far from 0."""
+    calls = draw_calls(random, 20, 150, missing=0.05)
+    environment = random.normal(20, 3, 150)
+    covariates = random.normal(size=(150, 2))
+    traits = random.normal(size=(150, 3)) * (environment[:, None] / 10) + covariates[:, :1]
+    traits += 0.2 * np.maximum(calls[3], 0)[:, None] * (environment[:, None] - 18)
+    traits[5:20, 1] = np.nan
+    return calls, traits, table(environment[:, None], ["heat"]), covariates
+
+
+@pytest.mark.parametrize("robust", [False, True])
+def test_against_statsmodels(study, robust):
+    calls, traits, environment, covariates = study
+    found = scan_interaction(
+        InMemory(calls), table(traits), environment, table(covariates, ["a", "b"]),
+        robust=robust, variant_filter=ALL,
+    )  # fmt: skip
+    e = environment.values[:, 0]
+    for t in range(3):
+        used = ~np.isnan(traits[:, t])
+        for j, call in enumerate(calls.astype(float)):
+            g = np.where(call < 0, call[used & (call >= 0)].mean(), call)
+            X = np.column_stack([np.ones(150), covariates, e, g, g * e])[used]
+            fit = sm.OLS(traits[used, t], X).fit()
+            if robust:
+                fit = fit.get_robustcov_results("HC3", use_t=True)
+            close = {"rel": 1e-8, "abs": 1e-10}
+            assert found.beta_main[j, t] == pytest.approx(fit.params[4], **close)
+            assert found.beta_interaction[j, t] == pytest.approx(fit.params[5], **close)
+            assert found.se_main[j, t] == pytest.approx(fit.bse[4], **close)
+            assert found.se_interaction[j, t] == pytest.approx(fit.bse[5], **close)
+            assert found.covariance[j, t] == pytest.approx(fit.cov_params()[4, 5], rel=1e-8)
+            assert 10 ** found.log10p_main[j, t] == pytest.approx(fit.pvalues[4], **close)
+            assert 10 ** found.log10p_interaction[j, t] == pytest.approx(fit.pvalues[5], **close)
+            joint = float(fit.f_test(np.eye(6)[4:]).pvalue)
+            assert 10 ** found.log10p_joint[j, t] == pytest.approx(joint, **close)
+            assert found.n[j, t] == used.sum()
+            at, covariance = found.effects_at([15.0, 25.0])
+            contrasts = np.array([[0, 0, 0, 0, 1, 15.0], [0, 0, 0, 0, 1, 25.0]])
+            np.testing.assert_allclose(at[j, t], contrasts @ fit.params, rtol=1e-8, atol=1e-10)
+            np.testing.assert_allclose(
+                covariance[j, t], contrasts @ fit.cov_params() @ contrasts.T, rtol=1e-6, atol=1e-12
+            )
+
+
+def test_alleles_units_samples_cuts_and_threads(study, random, monkeypatch):
+    calls, traits, environment, covariates = study
+    source, c = InMemory(calls), table(covariates, ["a", "b"])
+    for robust in (False, True):
+        options = {"variant_filter": ALL, "robust": robust}
+        base = scan_interaction(source, table(traits), environment, c, **options)
+        flipped = InMemory(np.where(calls < 0, calls, 2 - calls))
+        other = scan_interaction(flipped, table(traits), environment, c, **options)
+        np.testing.assert_allclose(other.beta_interaction, -base.beta_interaction, rtol=1e-8)
+        np.testing.assert_allclose(other.beta_main, -base.beta_main, rtol=1e-7)
+        np.testing.assert_allclose(other.log10p_interaction, base.log10p_interaction, rtol=1e-8)
+        moved = table(10 * environment.values - 7, ["heat"])
+        other = scan_interaction(source, table(traits), moved, c, **options)
+        np.testing.assert_allclose(other.beta_interaction, base.beta_interaction / 10, rtol=1e-8)
+        np.testing.assert_allclose(other.log10p_interaction, base.log10p_interaction, rtol=1e-8)
+        np.testing.assert_allclose(other.log10p_joint, base.log10p_joint, rtol=1e-8)
+        order = random.permutation(150)
+        shuffled = InMemory(calls[:, order], [f"s{i}" for i in order])
+        other = scan_interaction(shuffled, table(traits), environment, c, **options)
+        np.testing.assert_allclose(other.log10p_interaction, base.log10p_interaction, rtol=1e-7)
+    among = table(np.column_stack([covariates, environment.values]), ["a", "b", "heat"])
+    same = scan_interaction(source, table(traits), environment, among, variant_filter=ALL)
+    plain = scan_interaction(source, table(traits), environment, c, variant_filter=ALL)
+    np.testing.assert_array_equal(same.beta_main, plain.beta_main)
+
+    many = InMemory(draw_calls(random, 1100, 150, missing=0.02))
+    whole = scan_interaction(many, table(traits), environment, c, robust=True, threads=1)
+    for size, threads in ((256, 3), (512, 2)):
+        monkeypatch.setattr(InMemory, "block_size", lambda self, samples=None, size=size: size)
+        again = scan_interaction(many, table(traits), environment, c, robust=True, threads=threads)
+        for name in FIELDS:
+            np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
+
+
+def test_calibration_and_what_robust_is_for(random):
+    """Where the variance follows E, and E differs among genotypes' groups, only HC3 holds."""
+    n, m = 800, 6000
+    environment = (random.random(n) < 0.2).astype(float)
+    calls = draw_calls(random, m, n)
+    even = random.normal(size=(n, 2))
+    uneven = even * np.where(environment == 1, 3.0, 1.0)[:, None]
+    e = table(environment[:, None], ["treated"])
+    source = InMemory(calls)
+    for traits, robust in ((even, False), (even, True), (uneven, True)):
+        found = scan_interaction(source, table(traits), e, robust=robust)
+        for p in (found.log10p_interaction, found.log10p_joint):
+            share = (p < -2).mean()
+            assert 0.006 < share < 0.015
+    wrong = scan_interaction(source, table(uneven), e)
+    assert (wrong.log10p_interaction < -2).mean() > 0.05
+    p = 10 ** scan_interaction(source, table(even), e).log10p_interaction
+    assert stats.kstest(p[:, 0], "uniform").pvalue > 1e-6
+
+
+def test_an_interaction_is_found(random, tmp_path):
+    n = 1000
+    calls = draw_calls(random, 30, n)
+    environment = random.normal(size=n)
+    y = 0.5 * calls[7] * environment + random.normal(size=n)
+    e = table(environment[:, None], ["heat"])
+    found = scan_interaction(InMemory(calls), table(y[:, None]), e, robust=True)
+    assert int(np.argmin(found.log10p_interaction[:, 0])) == 7
+    assert found.beta_interaction[7, 0] == pytest.approx(0.5, abs=4 * found.se_interaction[7, 0])
+    assert "1 interactions at p < 5e-8, surest" in found.summary()
+    assert found.to_table().shape == (30, 6 + len(FIELDS) - 1)
+    assert len(found.variants) == 30
+    found.save(tmp_path / "found.zarr")
+    assert InteractionResult.load(tmp_path / "found.zarr").allclose(found)
+
+
+def test_what_is_not_tested(random):
+    calls = draw_calls(random, 5, 200)
+    calls[0] = 0
+    environment = random.integers(0, 2, 200).astype(float)
+    calls[1, environment == 1] = 0  # carriers in one environment only: no interaction
+    covariates = np.column_stack([calls[2], random.normal(size=200)])
+    for robust in (False, True):
+        found = scan_interaction(
+            InMemory(calls), table(random.normal(size=(200, 2))),
+            table(environment[:, None], ["treated"]), table(covariates, ["a", "b"]), robust=robust,
+        )  # fmt: skip
+        for name in FIELDS[:-2]:
+            assert np.isnan(getattr(found, name)[:3]).all()
+            assert np.isfinite(getattr(found, name)[3:]).all()
+        assert found.filtered == {"monomorphic": 2, "explained by covariates or main effect": 4}
+
+
+def test_bad_input(study):
+    calls, traits, environment, covariates = study
+    source, c = InMemory(calls), table(covariates, ["a", "b"])
+    two = table(np.column_stack([environment.values, covariates[:, 0]]), ["heat", "rain"])
+    with pytest.raises(OptionError, match="one environment is tested at a time; there are 2"):
+        scan_interaction(source, table(traits), two, c)
+    with pytest.raises(InputError, match="environment 'heat' is the same for all 150 samples"):
+        scan_interaction(source, table(traits), table(np.ones((150, 1)), ["heat"]), c)
+    holes = environment.values.copy()
+    holes[3] = np.nan
+    with pytest.raises(MissingCovariateError, match="'heat' is missing for 1 of 150"):
+        scan_interaction(source, table(traits), table(holes, ["heat"]), c)
+    found = scan_interaction(
+        source, table(traits), table(holes, ["heat"]), c, covariate_missing="drop"
+    )
+    assert found.n[0].tolist() == [149, 134, 149]
+    renamed = SampleTable(np.array([f"x{i}" for i in range(150)]), ("heat",), environment.values)
+    with pytest.raises(LabelError, match="no sample in common"):
+        scan_interaction(source, table(traits), renamed, c)
+    few = np.full((150, 1), np.nan)
+    few[:6, 0] = np.arange(6.0)
+    with pytest.raises(TooFewSamplesError, match="'t0' is measured on 6 samples"):
+        scan_interaction(source, table(few), environment, c)
+    with pytest.warns(DataWarning, match="a combination of the others"):
+        scan_interaction(source, table(traits), environment, table(environment.values, ["same"]))
