@@ -2,6 +2,7 @@
 
 from plait.gwas.hardy_weinberg import hardy_weinberg_p
 from plait.gwas.harmonisation import Harmonised, combine_summary_statistics, harmonise
+from plait.gwas.interaction import InteractionResult, scan_interaction
 from plait.gwas.linkage import Clumps, clump, ld_prune
 from plait.gwas.model import scan
 from plait.gwas.plots import plot_manhattan, plot_qq
@@ -13,6 +14,7 @@ __all__ = [
     "AssociationResult",
     "Clumps",
     "Harmonised",
+    "InteractionResult",
     "Relationships",
     "VariantFilter",
     "clump",
@@ -24,4 +26,5 @@ __all__ = [
     "plot_qq",
     "relationship_matrix",
     "scan",
+    "scan_interaction",
 ]
