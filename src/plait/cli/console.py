@@ -1,5 +1,6 @@
 """What a person sees: progress, warnings and errors on stderr, everything else on stdout."""
 
+import re
 import sys
 import time
 import warnings
@@ -299,6 +300,12 @@ _OPTIONS = {
     'prior="uniform"': "--prior uniform",
     "mark them missing (NaN)": "write them as NA",
     "n_train": "--train-size",
+    "give dialect=.": "give --dialect NAME.",
+    "give dialect=": "give --dialect ",
+    "(option test=)": "",
+    "Use scale='z', or read it with allow_standardised=True, which needs": "Use --scale z. Effects "
+    "would need",
+    "give r2=None": "give --r2 1",
     "z_thresh": "--z-thresh",
     "npc is": "--npc is",
     "on_insufficient_null=": "--on-insufficient-null ",
@@ -310,7 +317,17 @@ def as_options(message: str) -> str:
     """Say a message of the library in the words of the command line."""
     for argument, option in _OPTIONS.items():
         message = message.replace(argument, option)
-    return message
+    return _COLUMNS.sub(_as_list, message)
+
+
+_COLUMNS = re.compile(r"columns=\{([^}]*)\}")
+_ROLE = re.compile(r"'([^']*)': (?:'([^']*)'|(\.\.\.))")
+
+
+def _as_list(columns: re.Match[str]) -> str:
+    """Write a mapping of roles to columns as --columns takes it."""
+    roles = [f"{role}={name or more}" for role, name, more in _ROLE.findall(columns[1])]
+    return f"--columns {','.join(roles)}{',...' if columns[1].endswith(', ...') else ''}"
 
 
 def describe(error: BaseException) -> str:

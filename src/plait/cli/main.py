@@ -6,12 +6,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from plait.cli import check, demo, gwas, mash, report, study
+from plait.cli import check, demo, gwas, gwas_structure, mash, report, study, sumstats
 from plait.cli.console import INTERRUPTED, exit_status, report_error
 from plait.cli.options import documented
 
 QUESTIONS = (
     ("from genotypes to effects", "plait gwas"),
+    ("what is in a table of summary statistics?", "plait sumstats"),
     ("which effects are real, and where are they shared?", "plait mash"),
     ("from genotypes to what traits share, in one go", "plait gwas-to-mash"),
     ("what does that look like where the truth is known?", "plait demo"),
@@ -84,7 +85,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 app.add_typer(mash.app, name="mash")
+gwas_structure.register(gwas.app)
 app.add_typer(gwas.app, name="gwas")
+app.add_typer(sumstats.app, name="sumstats")
 documented(app, "gwas-to-mash", study.gwas_to_mash, study.EXAMPLE, study.DOCS)
 documented(app, "report", report.report, report.EXAMPLE, report.DOCS)
 app.command("demo", epilog="Docs: README.md")(demo.demo)

@@ -9,21 +9,27 @@ from plait.gwas.plots import plot_manhattan, plot_qq
 from plait.gwas.quality import VariantFilter
 from plait.gwas.relationship import Relationships, relationship_matrix
 from plait.gwas.results import AssociationResult
+from plait.gwas.sample_quality import GenotypeQuality, genotype_quality
+from plait.gwas.structure import PrincipalComponents, principal_components
 
 __all__ = [
     "AssociationResult",
     "Clumps",
+    "GenotypeQuality",
     "Harmonised",
     "InteractionResult",
+    "PrincipalComponents",
     "Relationships",
     "VariantFilter",
     "clump",
     "combine_summary_statistics",
+    "genotype_quality",
     "hardy_weinberg_p",
     "harmonise",
     "ld_prune",
     "plot_manhattan",
     "plot_qq",
+    "principal_components",
     "relationship_matrix",
     "scan",
     "scan_interaction",

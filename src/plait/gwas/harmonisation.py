@@ -178,7 +178,8 @@ def combine_summary_statistics(
     Returns
     -------
     Effects
-        Rows are ``chrom:pos:oa:ea``.
+        Rows are ``chrom:pos:oa:ea``. ``provenance.options["rows"]`` counts what happened to the
+        rows of each context, as `Harmonised.counts` does, and how many were ``added``.
 
     Raises
     ------
@@ -193,6 +194,7 @@ def combine_summary_statistics(
     first = next(iter(tables))
     target, build = _as_reference(tables[first] if reference is None else reference, None)
     placed: dict[str, tuple[Rows, Array, Array]] = {}
+    rows_of: dict[str, dict[str, int]] = {}
     for context, table in tables.items():
         # The first context is the reference: its strand is the strand by definition.
         own = reference is None and context == first
@@ -204,10 +206,12 @@ def combine_summary_statistics(
             reference_build=build,
         )
         rows, estimates = fits.reference_rows, fits.table.estimates(scale)
+        rows_of[context] = dict(fits.counts)
         if join == "outer" and reference is None:
             target, added, taken = _extended(target, table, fits.categories)
             more = table.select(taken).estimates(scale)
             rows = np.concatenate([rows, added])
+            rows_of[context]["added"] = len(added)
             estimates = (
                 np.concatenate([estimates[0], more[0]]),
                 np.concatenate([estimates[1], more[1]]),
@@ -224,7 +228,8 @@ def combine_summary_statistics(
         raise HarmonisationError(f"no variant is in all of the contexts {', '.join(placed)}.")
     labels = _labels(target.filter(kept))
     _log.info("combined %s contexts: %s variants", len(placed), f"{int(kept.sum()):,}")
-    made = Provenance("combine_summary_statistics", {"join": join, "scale": scale, **options})
+    settings = {"join": join, "scale": scale, **options, "rows": rows_of}
+    made = Provenance("combine_summary_statistics", settings)
     return Effects(bhat[kept], shat[kept], effects=labels, contexts=tuple(placed), provenance=made)
 
 

@@ -126,7 +126,7 @@ def relationship_matrix(
             start, stop, _ = run.indices(genotypes.n_variants)
             for first in range(start, stop, _VARIANTS):
                 block = slice(first, min(first + _VARIANTS, stop))
-                values, norm, used = _scaled_genotypes(genotypes, block, rows, method, rules)
+                values, norm, used = scaled_genotypes(genotypes, block, rows, method, rules)
                 panels = list(_panels(n))
                 products = pool.map(
                     lambda panel, z=values: z[:, panel].T @ z[:, : panel.stop], panels
@@ -147,7 +147,7 @@ def _panels(n: int) -> Iterator[slice]:
         yield slice(start, min(start + _PANEL, n))
 
 
-def _scaled_genotypes(
+def scaled_genotypes(
     genotypes: GenotypeSource,
     block: slice,
     rows: NDArray[np.integer],

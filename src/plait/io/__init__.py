@@ -13,13 +13,15 @@ from plait.io.matrices import (
     read_square,
 )
 from plait.io.phenotypes import read_covariates, read_phenotypes
+from plait.io.relationship_files import read_relationships, write_relationships
 from plait.io.result import Result, freeze
 from plait.io.store import (
     check_store_writable,
     read_dataset,
     write_dataset,
 )
-from plait.io.summary_statistics import read_summary_statistics
+from plait.io.summary_statistics import read_summary_statistics, write_summary_statistics
+from plait.io.variant_files import read_variants
 
 __all__ = [
     "LabelledMatrix",
@@ -39,8 +41,10 @@ __all__ = [
     "read_gwas_ssf",
     "read_matrix",
     "read_phenotypes",
+    "read_relationships",
     "read_square",
     "read_summary_statistics",
+    "read_variants",
     "replace_file",
     "replace_folder",
     "scan_eqtl",
@@ -48,4 +52,6 @@ __all__ = [
     "write_dataset",
     "write_effects",
     "write_gwas_ssf",
+    "write_relationships",
+    "write_summary_statistics",
 ]

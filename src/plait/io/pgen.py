@@ -297,6 +297,24 @@ def _read_variants(place: Path) -> Any:
     return frame
 
 
+def read_pvar(place: Path) -> VariantTable:
+    """Read the variants of a .pvar (or .pvar.zst), one row for each ALT allele."""
+    import polars as pl
+
+    frame = _read_variants(place).with_columns(pl.col("ALT").str.split(",")).explode("ALT")
+    cm = pl.col("CM") if "CM" in frame.columns else pl.lit("nan")
+    return VariantTable(
+        frame.select(
+            chrom="#CHROM",
+            pos=_numbers(place, frame["POS"]),
+            id="ID",
+            oa="REF",
+            ea="ALT",
+            cm=cm.cast(pl.Float64, strict=False).fill_null(float("nan")),
+        )
+    )
+
+
 def _read_samples(place: Path) -> NDArray[np.str_]:
     frame = _read_table(place, b"#")
     names = [name.removeprefix("#") for name in frame.columns]

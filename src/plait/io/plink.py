@@ -58,7 +58,7 @@ class BedSource(GenotypeSource):
         if count not in ("ea", "oa"):
             raise OptionError(f"count is 'ea' or 'oa', not {count!r}.")
         self.path, self.count = Path(path), count
-        fam = _read_columns(self.path, ".fam", _FAM_COLUMNS)
+        fam = _read_columns(_sidecar(self.path, ".fam"), _FAM_COLUMNS)
         self.families: NDArray[np.str_] = np.array(fam["family"].to_list(), dtype=np.str_)
         self.sexes: NDArray[np.int64] = (
             fam["sex"].str.to_integer(strict=False).fill_null(0).to_numpy()
@@ -81,21 +81,7 @@ class BedSource(GenotypeSource):
     @cached_property
     def variants(self) -> VariantTable:
         """All variants, in the order of the file."""
-        import polars as pl
-
-        bim = _read_columns(self.path, ".bim", _BIM_COLUMNS)
-        numbers = {"pos": pl.Int64, "cm": pl.Float64}
-        for name, kind in numbers.items():
-            cast = bim[name].cast(kind, strict=False)
-            if cast.null_count():
-                row = int(cast.is_null().arg_max() or 0)
-                raise FileFormatError(
-                    f"{_sidecar(self.path, '.bim')}: row {row + 1} has {bim[name][row]!r} as "
-                    f"{'position' if name == 'pos' else 'genetic position'}; expected a number."
-                )
-            bim = bim.with_columns(cast)
-        ea, oa = ("ea", "oa") if self.count == "ea" else ("oa", "ea")
-        return VariantTable(bim.select("chrom", "pos", "id", oa=oa, ea=ea, cm="cm"))
+        return read_bim(_sidecar(self.path, ".bim"), self.count)
 
     def read(
         self,
@@ -181,6 +167,25 @@ class BedSource(GenotypeSource):
                 "these files do not belong together."
             )
         return n_variants
+
+
+def read_bim(place: Path, count: str = "ea") -> VariantTable:
+    """Read the variants of a .bim (or .bim.gz), in the order of the file."""
+    import polars as pl
+
+    bim = _read_columns(place, _BIM_COLUMNS)
+    numbers = {"pos": pl.Int64, "cm": pl.Float64}
+    for name, kind in numbers.items():
+        cast = bim[name].cast(kind, strict=False)
+        if cast.null_count():
+            row = int(cast.is_null().arg_max() or 0)
+            raise FileFormatError(
+                f"{place}: row {row + 1} has {bim[name][row]!r} as "
+                f"{'position' if name == 'pos' else 'genetic position'}; expected a number."
+            )
+        bim = bim.with_columns(cast)
+    ea, oa = ("ea", "oa") if count == "ea" else ("oa", "ea")
+    return VariantTable(bim.select("chrom", "pos", "id", oa=oa, ea=ea, cm="cm"))
 
 
 def write_bed(
@@ -275,11 +280,10 @@ def _count_lines(path: Path) -> int:
     return data.count(b"\n") + 1 if data else 0
 
 
-def _read_columns(path: Path, suffix: str, columns: tuple[str, ...]) -> Any:
+def _read_columns(place: Path, columns: tuple[str, ...]) -> Any:
     """Return the columns of a table without header, separated by blanks, as text."""
     import polars as pl
 
-    place = _sidecar(path, suffix)
     data = _read_bytes(place)
     first = data.split(b"\n", 1)[0].strip()
     if len(first.split()) != len(columns):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from plait.data.summary_statistics import SummaryStatistics, described
 from plait.data.variants import VariantTable
-from plait.errors import FileFormatError, LabelError
+from plait.errors import FileFormatError, LabelError, OutputError
+from plait.io.atomic import replace_file
 from plait.io.dialects import find_roles
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ NUMBERS = frozenset(
         "ci_upper", "n", "n_cases", "n_controls", "info",
     ]
 )  # fmt: skip
+TABLE_SUFFIXES = (".parquet", ".tsv", ".tsv.gz")
+"""What `write_summary_statistics` writes."""
+_NEEDED = ("chrom", "pos", "ea", "oa", "beta", "se")
 _SNIFFED = 1 << 16
 _BLANKS = re.compile(rb"[ \t]+")
 _NUMBERED = {"23": "X", "24": "Y", "26": "MT", "M": "MT", "x": "X", "y": "Y", "mt": "MT"}
@@ -111,6 +115,42 @@ def read_summary_statistics(
         bad_se=bad_se,
         allow_standardised=allow_standardised,
     )
+
+
+def write_summary_statistics(
+    table: SummaryStatistics, path: str | os.PathLike[str], *, overwrite: bool = False
+) -> None:
+    """Write a table with the house's columns, which `read_summary_statistics` reads by itself.
+
+    Parameters
+    ----------
+    table : SummaryStatistics
+        Columns of which nothing is known are left out.
+    path : path
+        Ends in .parquet, .tsv or .tsv.gz. Text writes every number so that it is read back as it
+        is, and ``NA`` where nothing is known.
+    overwrite : bool
+
+    Raises
+    ------
+    OutputError
+        The name ends in something else, or the file exists or cannot be written.
+    """
+    import polars as pl
+
+    place = Path(path)
+    if not place.name.endswith(TABLE_SUFFIXES):
+        raise OutputError(f"{place}: the output must end in {' or '.join(TABLE_SUFFIXES)}.")
+    frame = table.frame.with_columns(pl.selectors.float().fill_nan(None))
+    known = [name for name in frame.columns if frame[name].null_count() < frame.height]
+    frame = frame.select(name for name in frame.columns if name in known or name in _NEEDED)
+    with replace_file(place, overwrite) as temporary:
+        if place.suffix == ".parquet":
+            frame.write_parquet(temporary, compression="zstd")
+            return
+        text = frame.write_csv(separator="\t", null_value="NA", line_terminator="\n").encode()
+        # No name and no time in the header: the same table gives the same bytes.
+        temporary.write_bytes(gzip.compress(text, mtime=0) if place.suffix == ".gz" else text)
 
 
 def chromosome_names(names: "Series", twenty_five_is_mt: bool = False) -> "Series":

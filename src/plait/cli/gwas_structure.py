@@ -1,0 +1,291 @@
+"""``plait gwas qc``, ``kinship`` and ``pca``: what the genotypes are like, before any trait."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from plait.cli import options
+from plait.cli.console import announce_compilation, say, session
+from plait.cli.gwas import DOCS, Genotypes
+from plait.cli.options import INPUT, MODEL, OUTPUT, documented
+from plait.cli.outputs import TABLES, check_file, write_table
+
+QC_FILES = ("variants.parquet", "samples.csv", "run.json")
+
+
+class Relationship(StrEnum):
+    """How relationships are scaled."""
+
+    VANRADEN = "vanraden"
+    GCTA = "gcta"
+
+
+class Decomposition(StrEnum):
+    """How components are computed."""
+
+    AUTO = "auto"
+    EXACT = "exact"
+    RANDOMISED = "randomised"
+
+
+def _option(*names: str, panel: str, help: str, **settings: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
+
+
+def qc(
+    geno: Genotypes,
+    out: Annotated[
+        Path,
+        _option(
+            "--out",
+            metavar="FOLDER",
+            panel=OUTPUT,
+            help="Folder to write variants.parquet, samples.csv and run.json to.",
+        ),
+    ],
+    overwrite: options.Overwrite = False,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Count genotypes: call rates, frequencies, Hardy-Weinberg p, heterozygosity of samples."""
+    from plait.cli.mash_show import check_folder
+
+    check_folder(out, QC_FILES, overwrite)
+    with session(threads, quiet, debug):
+        from plait.gwas import genotype_quality
+
+        genotypes = _open(geno)
+        announce_compilation(quiet)
+        found = genotype_quality(genotypes)
+        out.mkdir(exist_ok=True)
+        write_table(out / QC_FILES[0], found.variant_table(), overwrite)
+        write_table(out / QC_FILES[1], found.sample_table(), overwrite)
+        _write_about(out / QC_FILES[2], found.provenance, geno, overwrite)
+    for line in found.summary().splitlines():
+        say(quiet, line)
+    say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in QC_FILES))
+
+
+def kinship(
+    geno: Genotypes,
+    out: Annotated[
+        str,
+        _option(
+            "--out",
+            metavar="PREFIX",
+            panel=OUTPUT,
+            help="Writes PREFIX.grm.bin, PREFIX.grm.N.bin and PREFIX.grm.id, as GCTA does, and "
+            "PREFIX.json.",
+        ),
+    ],
+    method: Annotated[
+        Relationship,
+        _option(
+            "--method",
+            panel=MODEL,
+            help="vanraden: a variant counts by its variance; gcta: all variants count alike.",
+        ),
+    ] = Relationship.VANRADEN,
+    min_maf: Annotated[
+        float, _option("--min-maf", panel=MODEL, help="Smallest frequency of the rarer allele.")
+    ] = 0.01,
+    overwrite: options.Overwrite = False,
+    threads: options.Threads = None,
+    memory: options.Memory = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Compute how the samples are related, from all variants."""
+    from plait.io import check_writable
+    from plait.io.relationship_files import (
+        check_relationships_writable,
+        relationship_paths,
+        write_relationships,
+    )
+
+    check_relationships_writable(out, overwrite)
+    place = relationship_paths(out)[0]
+    about = place.with_name(place.name.removesuffix(".grm.bin") + ".json")
+    check_writable(about, overwrite)
+    with session(threads, quiet, debug):
+        import numpy as np
+
+        from plait.gwas import relationship_matrix
+        from plait.provenance import Provenance
+
+        genotypes = _open(geno)
+        announce_compilation(quiet)
+        found = relationship_matrix(
+            genotypes, str(method), min_frequency=min_maf, by_chromosome=False, memory=memory
+        )
+        count, matrix = int(found.n_variants.sum()), _with_variants(found, geno)
+        write_relationships(
+            out,
+            matrix,
+            found.samples,
+            count,
+            getattr(genotypes, "families", None),
+            overwrite=overwrite,
+        )
+        settings = {"method": str(method), "min_frequency": min_maf, "n_variants": count}
+        _write_about(about, Provenance("gwas kinship", settings), geno, overwrite)
+        own = np.diagonal(matrix)
+        below = matrix[np.tril_indices(len(matrix), -1)]
+        say(
+            quiet,
+            f"{len(matrix):,} samples from {count:,} of {genotypes.n_variants:,} variants: own "
+            f"relationship {own.mean():.3f} on average, {own.min():.3f} to {own.max():.3f}",
+        )
+        if len(below):
+            say(
+                quiet,
+                f"pairs: {below.min():.3f} to {below.max():.3f}; {int((below > 0.177).sum()):,} "
+                "above 0.177 (closer than third degree)",
+            )
+    say(quiet, "written: " + " · ".join(str(path) for path in (*relationship_paths(out), about)))
+
+
+def pca(
+    geno: Genotypes,
+    out: Annotated[
+        Path,
+        _option(
+            "--out",
+            metavar="FILE",
+            panel=OUTPUT,
+            help="A table for --covar (.csv, .tsv or .parquet); eigenvalues go to .json beside it.",
+        ),
+    ],
+    covar: Annotated[
+        Path | None,
+        _option(
+            "--covar",
+            metavar="FILE",
+            panel=INPUT,
+            help="Covariates to put the components beside, in one table.",
+        ),
+    ] = None,
+    k: Annotated[int, _option("--components", "-k", panel=MODEL, help="How many.")] = 10,
+    method: Annotated[
+        Decomposition,
+        _option("--method", panel=MODEL, help="auto: exact up to 5,000 samples."),
+    ] = Decomposition.AUTO,
+    r2: Annotated[
+        float,
+        _option(
+            "--r2",
+            panel=MODEL,
+            help="Variants with a larger squared correlation within 1 Mb are thinned; 1: none.",
+        ),
+    ] = 0.2,
+    min_maf: Annotated[
+        float, _option("--min-maf", panel=MODEL, help="Smallest frequency of the rarer allele.")
+    ] = 0.05,
+    exclude_region: Annotated[
+        list[str] | None,
+        _option(
+            "--exclude-region",
+            metavar="REGION",
+            panel=MODEL,
+            help="Leave out 6:25000000-33500000, or all of X; may be given several times.",
+        ),
+    ] = None,
+    overwrite: options.Overwrite = False,
+    seed: options.Seed = 1,
+    threads: options.Threads = None,
+    memory: options.Memory = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Compute principal components of the samples, as covariates for a scan."""
+    from plait.io import check_writable
+
+    check_file(out, TABLES, overwrite)
+    about = out.with_suffix(".json")
+    check_writable(about, overwrite)
+    with session(threads, quiet, debug):
+        from plait.gwas import principal_components
+        from plait.io import read_covariates
+
+        others = None if covar is None else read_covariates(covar)
+        genotypes = _open(geno)
+        announce_compilation(quiet)
+        found = principal_components(
+            genotypes,
+            k,
+            str(method),
+            r2=None if r2 == 1 else r2,
+            min_frequency=min_maf,
+            exclude_regions=tuple(exclude_region or ()),
+            seed=seed,
+            memory=memory,
+        )
+        table = _covariate_table(found.to_covariates(others))
+        write_table(out, table, overwrite)
+        _write_about(
+            about,
+            found.provenance,
+            geno,
+            overwrite,
+            eigenvalues=found.eigenvalues.tolist(),
+            variance_explained=found.variance_explained.tolist(),
+            residuals=found.residuals.tolist(),
+        )
+    for line in found.summary().splitlines():
+        say(quiet, line)
+    say(quiet, f"written: {out} ({table.height:,} samples) · {about}")
+    say(
+        quiet, f"next: plait gwas scan --geno {geno} --pheno traits.csv --covar {out} --out scanned"
+    )
+
+
+def _open(geno: str) -> Any:
+    from plait.io import open_genotypes
+
+    return open_genotypes(geno, dosage="hardcall")
+
+
+def _with_variants(found: Any, geno: str) -> Any:
+    """Return the matrix of relationships that any variant stands behind."""
+    from plait.errors import InputError
+
+    if not found.n_variants.sum():
+        raise InputError(f"{geno} has no variant that is frequent enough (--min-maf).")
+    return found.matrix()
+
+
+def _covariate_table(covariates: Any) -> Any:
+    import polars as pl
+
+    columns = dict(zip(covariates.names, covariates.values.T, strict=True))
+    table = pl.DataFrame({"IID": covariates.samples, **columns})
+    return table.with_columns(pl.selectors.float().fill_nan(None))
+
+
+def _write_about(path: Path, origin: Any, geno: str, overwrite: bool, **found: Any) -> None:
+    """Write what was run on what."""
+    from plait.io import replace_file
+    from plait.provenance import fingerprint
+
+    place = Path(geno)
+    inputs = {"genotypes": fingerprint(place) if place.exists() else geno}
+    with replace_file(path, overwrite) as temporary:
+        about = origin.to_dict() | {"inputs": inputs} | found
+        temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+COMMANDS = (
+    ("qc", qc, "plait gwas qc --geno demo/genotypes.bed --out checked"),
+    ("kinship", kinship, "plait gwas kinship --geno demo/genotypes.bed --out related"),
+    ("pca", pca, "plait gwas pca --geno demo/genotypes.bed --out pcs.csv -k 10"),
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to those of ``plait gwas``."""
+    for name, function, example in COMMANDS:
+        documented(app, name, function, example, DOCS)

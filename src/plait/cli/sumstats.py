@@ -1,0 +1,585 @@
+"""``plait sumstats``: tables of summary statistics, looked at, rewritten, aligned and joined."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from plait.cli import options
+from plait.cli.console import say, session
+from plait.cli.options import INPUT, MODEL, OUTPUT, documented
+from plait.errors import DataWarning, FileFormatError, InputError, OptionError, OutputError
+
+if TYPE_CHECKING:
+    from plait.data.summary_statistics import SummaryStatistics
+
+DOCS = "docs/gwas.md"
+
+WORDS = {
+    "forward": "fit as they are",
+    "flipped": "flipped: effect and other allele exchanged",
+    "strand": "on the other strand",
+    "strand_flipped": "on the other strand, and flipped",
+    "palindromic_dropped": "left out: A/T or C/G, strand unknown",
+    "no_match": "left out: other alleles than the reference",
+    "not_in_reference": "left out: position not in the reference",
+    "incomplete": "left out: no position or allele",
+    "duplicate": "left out: the variant occurs again",
+    "added": "of those, variants added to the reference",
+}
+"""What happens to a row when it is brought to a reference."""
+_LOST = {
+    "bad_se": "no usable standard error",
+    "bad_ratio": "an odds or hazard ratio that is not positive",
+}
+
+
+class Format(StrEnum):
+    """What a table is written as."""
+
+    SSF = "ssf"
+    PARQUET = "parquet"
+    TSV = "tsv"
+
+
+class Join(StrEnum):
+    """Which variants are kept."""
+
+    INNER = "inner"
+    OUTER = "outer"
+
+
+class Palindromic(StrEnum):
+    """What becomes of A/T and C/G variants whose frequencies do not tell the strand."""
+
+    DROP = "drop"
+    KEEP_FORWARD = "keep_forward"
+    INFER = "infer"
+
+
+class Scale(StrEnum):
+    """What the effects are."""
+
+    BETA = "beta"
+    Z = "z"
+
+
+def _option(*names: str, panel: str, help: str, **settings: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
+
+
+Table = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        show_default=False,
+        help="A table of summary statistics: text (also .gz) or .parquet.",
+    ),
+]
+Columns = Annotated[
+    str | None,
+    _option(
+        "--columns",
+        metavar="LIST",
+        panel=INPUT,
+        show_default="found by their names",
+        help="What the columns are: ea=A1,oa=A2,beta=b,se=se,p=p.",
+    ),
+]
+DialectName = Annotated[
+    str | None,
+    _option(
+        "--dialect",
+        metavar="NAME",
+        panel=INPUT,
+        show_default="found by the columns",
+        help="The tool that wrote the table, as regenie, plink2-linear, saige.",
+    ),
+]
+Variants = Annotated[
+    Path | None,
+    _option(
+        "--variants",
+        metavar="FILE",
+        panel=INPUT,
+        help="A .bim or .pvar with the positions and alleles that the table lacks, by id.",
+    ),
+]
+Build = Annotated[
+    str | None,
+    _option("--build", panel=INPUT, help="Genome build of the positions: GRCh37 or GRCh38."),
+]
+Trait = Annotated[str | None, _option("--trait", panel=INPUT, help="Name of the trait.")]
+PalindromicRule = Annotated[
+    Palindromic,
+    _option(
+        "--palindromic",
+        panel=MODEL,
+        help="A/T and C/G variants whose frequencies do not tell the strand: drop them, take them "
+        "as forward, or infer the strand from the other variants.",
+    ),
+]
+PalindromicMaf = Annotated[
+    float,
+    _option(
+        "--palindromic-maf",
+        panel=MODEL,
+        help="Frequencies tell the strand where the rarer allele's is at most this in both.",
+    ),
+]
+
+
+def check(
+    file: Table,
+    columns: Columns = None,
+    dialect: DialectName = None,
+    variants: Variants = None,
+    build: Build = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Say what is in a table, and what looks wrong. GWAS-SSF is held against its standard."""
+    with session(None, quiet, debug), _notes():
+        from plait.gwas.table_checks import check_table
+
+        name, roles = _dialect_of(file, dialect, columns)
+        say(quiet, f"{file}: dialect {name}")
+        say(quiet, "columns: " + ", ".join(f"{role}={found}" for role, found in roles.items()))
+        table = _read(file, dialect, columns, variants, build, None)
+        for line in (*_contents(table), *_builds(table)):
+            say(quiet, line)
+        flags = check_table(table).flags
+        for flag in flags:
+            say(quiet, f"attention: {flag}")
+        if not flags:
+            say(quiet, "effects, errors, p-values, frequencies and sample sizes agree")
+        if name == "gwas-ssf":
+            _hold_against_standard(file, quiet)
+
+
+def convert(
+    file: Table,
+    out: Annotated[
+        Path,
+        _option("--out", metavar="FILE", panel=OUTPUT, help="The table to write."),
+    ],
+    to: Annotated[
+        Format,
+        _option(
+            "--to",
+            panel=OUTPUT,
+            help="ssf: GWAS-SSF with its metadata (.tsv, .tsv.gz); parquet; tsv (.tsv, .tsv.gz).",
+        ),
+    ],
+    columns: Columns = None,
+    dialect: DialectName = None,
+    variants: Variants = None,
+    build: Build = None,
+    trait: Trait = None,
+    metadata: Annotated[
+        Path | None,
+        _option(
+            "--metadata",
+            metavar="FILE",
+            panel=INPUT,
+            show_default="FILE-meta.yaml, if there is one",
+            help="Metadata for ssf (YAML): samples, genotyping_technology and so on.",
+        ),
+    ] = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write a table of any tool in another format, with what can be derived filled in."""
+    _check_table_output(out, to, overwrite)
+    with session(None, quiet, debug), _notes():
+        table = _read(file, dialect, columns, variants, build, trait)
+        for line in _contents(table):
+            say(quiet, line)
+        if to is Format.SSF:
+            _write_ssf(table, out, _metadata_for(file, metadata, build), overwrite)
+        else:
+            from plait.io import write_summary_statistics
+
+            write_summary_statistics(table, out, overwrite=overwrite)
+    also = f" · {out}-meta.yaml" if to is Format.SSF else ""
+    say(quiet, f"written: {out} ({len(table):,} rows){also}")
+
+
+def harmonise(
+    file: Table,
+    reference: Annotated[
+        Path,
+        _option(
+            "--reference",
+            metavar="FILE",
+            panel=INPUT,
+            help="Whose alleles to take: a .bim or .pvar, or another table of summary statistics.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        _option("--out", metavar="FILE", panel=OUTPUT, help="A .tsv, .tsv.gz or .parquet."),
+    ],
+    columns: Columns = None,
+    dialect: DialectName = None,
+    variants: Variants = None,
+    build: Build = None,
+    trait: Trait = None,
+    palindromic: PalindromicRule = Palindromic.DROP,
+    palindromic_maf: PalindromicMaf = 0.40,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Bring a table to the positions and alleles of a reference."""
+    _check_table_output(out, None, overwrite)
+    with session(None, quiet, debug), _notes():
+        from plait import gwas
+        from plait.io import write_summary_statistics
+
+        table = _read(file, dialect, columns, variants, build, trait)
+        target = _reference(reference)
+        say(quiet, f"{file}: {len(table):,} rows; {reference}: {len(target):,} variants")
+        found = gwas.harmonise(
+            table, target, palindromic=str(palindromic), palindromic_maf=palindromic_maf
+        )
+        _say_counts(found.counts, quiet)
+        _say_palindromic(found.palindromic, quiet)
+        for flag in found.checks.flags:
+            say(quiet, f"attention: {flag}")
+        write_summary_statistics(found.table, out, overwrite=overwrite)
+    say(quiet, f"written: {out} ({len(found.table):,} rows)")
+
+
+def combine(
+    tables: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME=FILE ...",
+            show_default=False,
+            help="The tables, each with the name of its context (a trait, a tissue, a cohort).",
+        ),
+    ],
+    out: Annotated[
+        str,
+        _option("--out", metavar="STORE", panel=OUTPUT, help="Store of effects (.zarr)."),
+    ],
+    join: Annotated[
+        Join,
+        _option(
+            "--join",
+            panel=MODEL,
+            help="inner: variants of all tables; outer: of any, what was not measured is missing.",
+        ),
+    ] = Join.OUTER,
+    scale: Annotated[
+        Scale, _option("--scale", panel=MODEL, help="Effects and errors, or z with error 1.")
+    ] = Scale.BETA,
+    reference: Annotated[
+        Path | None,
+        _option(
+            "--reference",
+            metavar="FILE",
+            panel=INPUT,
+            show_default="the first table",
+            help="Whose alleles to take, and whose variants alone: a .bim, .pvar or a table.",
+        ),
+    ] = None,
+    columns: Columns = None,
+    dialect: DialectName = None,
+    variants: Variants = None,
+    build: Build = None,
+    palindromic: PalindromicRule = Palindromic.DROP,
+    palindromic_maf: PalindromicMaf = 0.40,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Join the tables of several contexts, on one set of alleles, into effects for plait mash."""
+    from plait.io import check_store_writable
+
+    files = _named_files(tables)
+    if not out.rstrip("/").endswith(".zarr"):
+        raise OutputError(f"{out}: the output must end in .zarr.")
+    check_store_writable(out, overwrite)
+    with session(None, quiet, debug), _notes():
+        from plait import gwas
+        from plait.io import write_effects
+
+        read = {
+            context: _read(file, dialect, columns, variants, build, context)
+            for context, file in files.items()
+        }
+        effects = gwas.combine_summary_statistics(
+            read,
+            join=str(join),
+            reference=None if reference is None else _reference(reference),
+            palindromic=str(palindromic),
+            palindromic_maf=palindromic_maf,
+            scale=str(scale),
+        )
+        _say_contexts(read, effects, quiet)
+        write_effects(effects, out, overwrite)
+    say(quiet, f"written: {out}")
+    say(quiet, f"next: plait mash fit --effects {out} --alpha 1 --out my_result")
+
+
+def _dialect_of(file: Path, dialect: str | None, columns: str | None) -> tuple[str, dict[str, str]]:
+    from plait.io.dialects import find_roles
+    from plait.io.summary_statistics import header_of
+
+    return find_roles(header_of(file), dialect, _pairs(columns), str(file))
+
+
+def _read(
+    file: Path,
+    dialect: str | None,
+    columns: str | None,
+    variants: Path | None,
+    build: str | None,
+    trait: str | None,
+) -> "SummaryStatistics":
+    from plait.io import read_gwas_ssf, read_summary_statistics, read_variants
+
+    settings: dict[str, Any] = {
+        "columns": _pairs(columns),
+        "variants": None if variants is None else read_variants(variants),
+    }
+    # What was not given here is left to the metadata beside the table.
+    settings |= {} if build is None else {"build": build}
+    settings |= {} if trait is None else {"trait": trait}
+    if _dialect_of(file, dialect, columns)[0] == "gwas-ssf":
+        return read_gwas_ssf(file, **settings)
+    return read_summary_statistics(file, dialect, **settings)
+
+
+def _reference(file: Path) -> Any:
+    """Return the variants of a .bim or .pvar, or a table of summary statistics."""
+    from plait.io import read_variants
+    from plait.io.variant_files import is_variant_file
+
+    if is_variant_file(file):
+        return read_variants(file, normalise_chromosomes=True)
+    return _read(file, None, None, None, None, None)
+
+
+def _pairs(columns: str | None) -> dict[str, str] | None:
+    if columns is None:
+        return None
+    pairs = [part.partition("=") for part in columns.split(",") if part.strip()]
+    wrong = next((role for role, sign, name in pairs if not (sign and name.strip())), None)
+    if wrong is not None or not pairs:
+        raise OptionError(f"--columns has {wrong or columns!r}; expected ea=A1,oa=A2,beta=b,se=se.")
+    return {role.strip(): name.strip() for role, _, name in pairs}
+
+
+def _named_files(tables: list[str]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for given in tables:
+        name, sign, file = given.partition("=")
+        if not (sign and name and file):
+            raise OptionError(f"{given!r}: give each table with its name, as height=height.tsv.gz.")
+        if name in files:
+            raise OptionError(f"two tables are called {name!r}.")
+        files[name] = Path(file)
+    if len(files) < 2:
+        raise OptionError("there is one table only; two or more are combined.")
+    return files
+
+
+def _contents(table: "SummaryStatistics") -> list[str]:
+    """Say in words what a table holds."""
+    import numpy as np
+    import polars as pl
+
+    from plait.data.summary_derivations import lambda_gc
+
+    frame, lines = table.frame, [f"{table!r}"]
+    for name, count in table.counts.items():
+        lines.append(f"left out: {count:,} rows with {_LOST.get(name, name)}")
+    pairs = frame.select((pl.col("ea") + pl.col("oa")).alias("pair"))["pair"]
+    single = int((pairs.str.len_bytes() == 2).sum())
+    palindromic = int(pairs.is_in(["AT", "TA", "CG", "GC"]).sum())
+    incomplete = frame.select(
+        pl.any_horizontal(pl.col("chrom", "pos", "ea", "oa").is_null())
+    ).to_series()
+    repeated = len(table) - table.keys.n_unique()
+    lines.append(
+        f"variants: {single:,} of single letters, {palindromic:,} of them A/T or C/G; "
+        f"{int(pairs.is_not_null().sum()) - single:,} longer; {int(incomplete.sum()):,} without a "
+        f"position or an allele; {repeated:,} that occur again"
+    )
+    chromosomes = frame["chrom"].drop_nulls().unique(maintain_order=True).to_list()
+    if chromosomes:
+        lines.append(f"chromosomes: {', '.join(chromosomes[:30])}")
+    for name, title in (("eaf", "frequency"), ("n", "sample size"), ("info", "info")):
+        values = table.column(name)
+        known = values[np.isfinite(values)]
+        if len(known):
+            lines.append(
+                f"{title}: {known.min():g} to {known.max():g}, in {len(known):,} of "
+                f"{len(table):,} rows"
+            )
+        else:
+            lines.append(f"{title}: not in the table")
+    log10p, z = table.column("log10p"), table.column("z")
+    if np.isfinite(log10p).any():
+        lines.append(f"smallest p: 10^{np.nanmin(log10p):.1f}; lambda {lambda_gc(z):.3f}")
+    return lines
+
+
+def _builds(table: "SummaryStatistics") -> list[str]:
+    from plait.gwas.table_checks import builds_excluded
+
+    stated = table.build or "not stated"
+    why = [f"not {build}: {reason}" for build, reason in builds_excluded(table.frame).items()]
+    return [f"genome build: {stated}" + "".join(f"; {reason}" for reason in why)]
+
+
+def _hold_against_standard(file: Path, quiet: bool) -> None:
+    from plait.io import validate_gwas_ssf
+
+    found = validate_gwas_ssf(file)
+    for text in found.warnings:
+        say(quiet, f"GWAS-SSF: {text}")
+    for text in found.errors:
+        say(quiet, f"GWAS-SSF, against the standard: {text}")
+    if not found.valid:
+        raise FileFormatError(
+            f"{file} is not valid GWAS-SSF: {len(found.errors)} errors (first: {found.errors[0]})."
+        )
+    say(quiet, "GWAS-SSF: keeps to the standard")
+
+
+def _say_counts(counts: Mapping[str, int], quiet: bool, indent: str = "  ") -> None:
+    for name, count in counts.items():
+        if count:
+            say(quiet, f"{indent}{count:>12,} {WORDS[name]}")
+
+
+def _say_palindromic(decided: Mapping[str, int], quiet: bool) -> None:
+    if any(decided.values()):
+        say(
+            quiet,
+            f"  A/T and C/G: {decided['by_frequency']:,} decided by frequency, "
+            f"{decided['by_assumption']:,} by assumption, {decided['dropped']:,} left out",
+        )
+
+
+def _say_contexts(read: Mapping[str, "SummaryStatistics"], effects: Any, quiet: bool) -> None:
+    import numpy as np
+
+    rows = effects.provenance.options["rows"]
+    for context, table in read.items():
+        say(quiet, f"{context}: {len(table):,} rows")
+        _say_counts(rows[context], quiet)
+    measured = np.isfinite(effects.shat) & ~np.isnan(effects.bhat)
+    everywhere = int(measured.all(axis=1).sum())
+    say(
+        quiet,
+        f"{len(measured):,} variants in {measured.shape[1]} contexts; {everywhere:,} of them in "
+        f"all; {int((~measured).sum()):,} cells are missing",
+    )
+
+
+def _check_table_output(out: Path, to: Format | None, overwrite: bool) -> None:
+    from plait.io import check_writable
+    from plait.io.summary_statistics import TABLE_SUFFIXES
+
+    text = (".tsv", ".tsv.gz")
+    allowed = {None: TABLE_SUFFIXES, Format.PARQUET: (".parquet",)}.get(to, text)
+    if not out.name.endswith(allowed):
+        raise OutputError(f"{out}: the output must end in {' or '.join(allowed)}.")
+    check_writable(out, overwrite)
+    if to is Format.SSF:
+        check_writable(f"{out}-meta.yaml", overwrite)
+
+
+def _metadata_for(file: Path, metadata: Path | None, build: str | None) -> dict[str, Any]:
+    """Return the metadata given, or those beside the table, without what is found out anew."""
+    from plait.io.gwas_ssf import metadata_path
+    from plait.io.metadata_yaml import read_yaml
+
+    place = metadata_path(file) if metadata is None else metadata
+    if metadata is None and not place.is_file():
+        return {} if build is None else {"genome_assembly": build}
+    if not place.is_file():
+        raise FileFormatError(f"{place}: there is no such file.")
+    given = read_yaml(place.read_text(encoding="utf-8"), str(place))
+    for key in ("is_sorted", "date_metadata_last_modified"):
+        given.pop(key, None)
+    return given if build is None else given | {"genome_assembly": build}
+
+
+def _write_ssf(
+    table: "SummaryStatistics", out: Path, metadata: dict[str, Any], overwrite: bool
+) -> None:
+    from plait.io import write_gwas_ssf
+
+    try:
+        write_gwas_ssf(table, out, metadata, overwrite=overwrite)
+    except OutputError:
+        raise
+    except InputError as error:
+        if "metadata of" not in str(error):
+            raise
+        raise InputError(f"{error} Give them with --metadata FILE (YAML).") from None
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Say what the readers log as warnings: rows left out, and why."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            warnings.warn(record.getMessage(), DataWarning, stacklevel=2)
+
+    handler = Lines(logging.WARNING)
+    loggers = [logging.getLogger(name) for name in ("plait.io", "plait.gwas")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+
+
+COMMANDS = (
+    ("check", check, "plait sumstats check height.regenie"),
+    ("convert", convert, "plait sumstats convert height.regenie --to parquet --out height.parquet"),
+    (
+        "harmonise",
+        harmonise,
+        "plait sumstats harmonise height.regenie --reference genotypes.bim --out height.tsv.gz",
+    ),
+    (
+        "combine",
+        combine,
+        "plait sumstats combine height=height.regenie bmi=bmi.regenie --out effects.zarr",
+    ),
+)
+
+app = typer.Typer(
+    help="Tables of summary statistics: what is in them, and joining them.",
+    epilog=f"Docs: {DOCS}",
+    rich_markup_mode="rich",
+    invoke_without_command=True,
+)
+
+
+@app.callback()
+def about(context: typer.Context) -> None:
+    """Look at tables of summary statistics, rewrite, align and join them."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+for _name, _function, _example in COMMANDS:
+    documented(app, _name, _function, _example, DOCS)

@@ -1,0 +1,372 @@
+"""Population structure: principal components of the genotypes.
+
+The components are the leading eigenvectors of the relationship matrix ``K = Z^T Z / M`` of common
+variants that are not linked, ``z = (g - 2 f) / sqrt(2 f (1 - f))`` (Patterson, Price and Reich
+2006). Up to `EXACT_SAMPLES` samples K is made and decomposed. Beyond that a block Krylov space is
+grown from random vectors (Musco and Musco 2015), one pass over the genotypes for each block, and
+the best approximations in it are taken (Rayleigh-Ritz), with their residuals.
+"""
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.data.genotypes import GenotypeSource
+from plait.data.phenotypes import SampleTable
+from plait.errors import ConvergenceWarning, InputError, OptionError
+from plait.execution.grains import GRAIN, Grain, map_grains
+from plait.execution.memory import memory_budget
+from plait.execution.threads import resolve_threads, single_threaded_blas
+from plait.gwas.linkage import ld_prune
+from plait.gwas.quality import VariantFilter
+from plait.gwas.relationship import relationship_matrix, scaled_genotypes
+from plait.io.genotypes import SelectedGenotypes, variants_in_region
+from plait.io.result import Result
+from plait.provenance import Provenance
+
+if TYPE_CHECKING:
+    from polars import DataFrame
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+EXACT_SAMPLES = 5000
+"""Up to this many samples ``method="auto"`` decomposes the whole relationship matrix."""
+_METHODS = ("auto", "exact", "randomised")
+_OVERSAMPLING = 10
+_MAX_PASSES = 12
+_TOLERANCE = 1e-4
+_INACCURATE = 0.1
+_DEPENDENT = 1e-5
+_EVERYTHING = VariantFilter(None, None, None)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PrincipalComponents(Result):
+    """Principal components of N samples.
+
+    Attributes
+    ----------
+    scores : (N, k) array
+        Each of mean 0 and variance 1. The score of largest size is positive.
+    eigenvalues : (k,) array
+        Of the relationship matrix, descending.
+    variance_explained : (k,) array
+        Share of the trace of the relationship matrix.
+    residuals : (k,) array
+        ``|K v - eigenvalue v| / eigenvalue``: 0 for exact components.
+    variants : (M,) array of int
+        Numbers of the variants that were used.
+    samples : (N,) array of str
+    components : tuple of str
+        ``PC1``, ``PC2``, ...
+    method : {"exact", "randomised"}
+    provenance : Provenance or None
+    """
+
+    kind: ClassVar[str] = "principal_components"
+    dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "scores": ("samples", "components"),
+        **dict.fromkeys(("eigenvalues", "variance_explained", "residuals"), ("components",)),
+        "variants": ("variants_used",),
+    }
+    frame_dims: ClassVar[tuple[str, ...]] = ("samples", "components")
+
+    scores: Array
+    eigenvalues: Array
+    variance_explained: Array
+    residuals: Array
+    variants: Indices
+    samples: NDArray[np.str_]
+    components: tuple[str, ...]
+    method: str
+    provenance: Provenance | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"PrincipalComponents({len(self.components)} of {len(self.samples):,} samples from "
+            f"{len(self.variants):,} variants, {self.method})"
+        )
+
+    def summary(self) -> str:
+        """Say how much each component explains."""
+        lines = [repr(self)]
+        for name, value, share in zip(
+            self.components, self.eigenvalues, self.variance_explained, strict=True
+        ):
+            lines.append(f"  {name:<5} eigenvalue {value:8.3f}  {share:7.2%} of the variance")
+        return "\n".join(lines)
+
+    def to_table(self) -> "DataFrame":
+        """Return ``IID`` and a column for each component, as `plait.io.read_covariates` reads."""
+        import polars as pl
+
+        columns = dict(zip(self.components, self.scores.T, strict=True))
+        return pl.DataFrame({"IID": self.samples, **columns})
+
+    def to_covariates(self, others: SampleTable | None = None) -> SampleTable:
+        """Return the components as covariates of `plait.gwas.scan`.
+
+        Parameters
+        ----------
+        others : SampleTable, optional
+            Further covariates, which come first; samples that lack either are left out.
+        """
+        mine = SampleTable(self.samples, self.components, self.scores)
+        if others is None:
+            return mine
+        place = {name: row for row, name in enumerate(self.samples.tolist())}
+        shared = [name for name in others.samples.tolist() if name in place]
+        if not shared:
+            raise InputError("no sample has both covariates and genotypes.")
+        own = {name: row for row, name in enumerate(others.samples.tolist())}
+        values = np.column_stack(
+            [
+                others.values[[own[name] for name in shared]],
+                self.scores[[place[name] for name in shared]],
+            ]
+        )
+        return SampleTable(np.array(shared), (*others.names, *self.components), values)
+
+
+def principal_components(
+    genotypes: GenotypeSource,
+    k: int = 10,
+    method: str = "auto",
+    *,
+    r2: float | None = 0.2,
+    window_kb: float = 1000.0,
+    min_frequency: float = 0.05,
+    min_call_rate: float = 0.95,
+    exclude_regions: Sequence[str] = (),
+    samples: NDArray[np.integer[Any]] | None = None,
+    seed: int = 1,
+    memory: int | str | None = None,
+    threads: int | None = None,
+) -> PrincipalComponents:
+    """Compute principal components of common variants that are not linked.
+
+    Parameters
+    ----------
+    genotypes : GenotypeSource
+        Hard calls.
+    k : int
+        How many components.
+    method : {"auto", "exact", "randomised"}
+        "auto": exact up to 5000 samples.
+    r2, window_kb
+        Variants are thinned as in `plait.gwas.ld_prune`; ``r2=None`` keeps them all.
+    min_frequency, min_call_rate : float
+        Rarer variants and those with fewer genotypes are left out.
+    exclude_regions : sequence of str
+        Regions or whole chromosomes that are left out, as ``"6:25000000-33500000"`` or ``"X"``:
+        long stretches of linkage (in humans the MHC, the inversions of 8p23 and 17q21, the lactase
+        gene) make components of their own.
+    samples : integers, optional
+        Numbers of the samples. Default all.
+    seed : int
+        Of the random start; exact components need none.
+    memory : int or str, optional
+        Bytes. Default half of what is free.
+    threads : int, optional
+        They never change the numbers.
+
+    Returns
+    -------
+    PrincipalComponents
+
+    Raises
+    ------
+    InputError
+        Fewer variants than components are left.
+    LabelError
+        A region is on a chromosome that is not there.
+    CapacityError
+        The relationship matrix does not fit: use ``method="randomised"``.
+
+    Notes
+    -----
+    A missing genotype counts as the mean of its variant. Relatives make components of their own:
+    leave all but one of a family out. Cost: exact N^2 M + 4/3 N^3 flops and 8 N^2 bytes;
+    randomised at most 12 passes of 4 N M (k + 10) flops each. Signs do not depend on which allele
+    is counted.
+    """
+    started = time.perf_counter()
+    n = genotypes.n_samples if samples is None else len(samples)
+    if method not in _METHODS:
+        raise OptionError(f"method is {method!r}; give 'auto', 'exact' or 'randomised'.")
+    if not 1 <= k < n:
+        raise OptionError(f"k is {k}; of {n} samples there are 1 to {n - 1} components.")
+    if method == "auto":
+        method = "exact" if n <= EXACT_SAMPLES else "randomised"
+    used = _choose_variants(
+        genotypes, r2, window_kb, min_frequency, min_call_rate, exclude_regions, samples
+    )
+    if len(used) <= k:
+        raise InputError(
+            f"{len(used)} variants are common, called and unlinked enough for components; {k} "
+            f"components need more than {k}. Lower min_frequency or raise r2."
+        )
+    chosen = SelectedGenotypes(genotypes, used, samples)
+    if method == "exact":
+        values, vectors, trace = _exact(chosen, k, memory, threads)
+        residuals = np.zeros(k)
+    else:
+        values, vectors, residuals, trace = _randomised(chosen, k, seed, memory, threads)
+    vectors = vectors - vectors.mean(axis=0)  # 0 but for rounding
+    vectors /= vectors.std(axis=0, ddof=1)
+    largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(k)]
+    return PrincipalComponents(
+        scores=vectors * np.sign(largest),
+        eigenvalues=values,
+        variance_explained=values / trace,
+        residuals=residuals,
+        variants=used,
+        samples=chosen.samples,
+        components=tuple(f"PC{number + 1}" for number in range(k)),
+        method=method,
+        provenance=Provenance(
+            "gwas pca",
+            options={
+                "k": k,
+                "method": method,
+                "r2": r2,
+                "window_kb": window_kb,
+                "min_frequency": min_frequency,
+                "min_call_rate": min_call_rate,
+                "exclude_regions": list(exclude_regions),
+                "n_variants": len(used),
+            },
+            seed=seed if method == "randomised" else None,
+            seconds=time.perf_counter() - started,
+            threads=resolve_threads(threads),
+        ),
+    )
+
+
+def _choose_variants(
+    genotypes: GenotypeSource,
+    r2: float | None,
+    window_kb: float,
+    min_frequency: float,
+    min_call_rate: float,
+    exclude_regions: Sequence[str],
+    samples: NDArray[np.integer[Any]] | None,
+) -> Indices:
+    """Return the numbers of the variants that components are made of, ascending."""
+    rules = VariantFilter(min_call_rate, None, min_frequency)
+    kept: Indices = np.arange(genotypes.n_variants)
+    for region in exclude_regions:
+        kept = np.setdiff1d(kept, variants_in_region(genotypes.variants, region, "genotypes"))
+    if not len(kept):
+        return kept
+    removed = rules.removed(SelectedGenotypes(genotypes, kept, samples).counts())
+    kept = kept[~np.logical_or.reduce(list(removed.values()))]
+    if r2 is None or not len(kept):
+        return kept
+    table = genotypes.variants[kept]
+    for name, run in table.chromosomes:
+        if (np.diff(table.pos[run]) < 0).any():
+            raise InputError(
+                f"positions on chromosome {name} do not ascend, so that linked variants cannot be "
+                "found: sort the genotypes, or give r2=None."
+            )
+    chosen = SelectedGenotypes(genotypes, kept, samples)
+    return kept[ld_prune(chosen, r2=r2, window_kb=window_kb)]
+
+
+def _exact(
+    genotypes: GenotypeSource, k: int, memory: int | str | None, threads: int | None
+) -> tuple[Array, Array, float]:
+    """Return the leading eigenvalues and eigenvectors, and the trace."""
+    from scipy.linalg import eigh
+
+    found = relationship_matrix(
+        genotypes, "gcta", min_frequency=0.0, by_chromosome=False, memory=memory, threads=threads
+    )
+    matrix, n = found.matrix(), genotypes.n_samples
+    trace = float(np.trace(matrix))
+    # A threaded eigendecomposition is many times slower where other work shares the cores.
+    with single_threaded_blas():
+        values, vectors = eigh(matrix, subset_by_index=[n - k, n - 1], overwrite_a=True)
+    return values[::-1].copy(), vectors[:, ::-1].copy(), trace
+
+
+def _randomised(
+    genotypes: GenotypeSource, k: int, seed: int, memory: int | str | None, threads: int | None
+) -> tuple[Array, Array, Array, float]:
+    """Return the leading eigenvalues, eigenvectors and their residuals, and the trace."""
+    n = genotypes.n_samples
+    width = min(k + _OVERSAMPLING, n - 1)
+    # A thread holds one grain of genotypes and, waiting to be added, a few products.
+    each = 4 * GRAIN * n + 4 * 8 * n * width
+    workers = max(1, min(resolve_threads(threads), memory_budget(memory) // each))
+    random = np.random.default_rng(np.random.SeedSequence([seed]))
+    start = random.standard_normal((n, width))
+    with single_threaded_blas():
+        # Genotypes are centred: constant vectors are in the null space of K.
+        basis = np.linalg.qr(start - start.mean(axis=0))[0]
+    images, trace = _times_relationships(genotypes, basis, workers)
+    newest = images
+    while True:
+        with single_threaded_blas():
+            projected = basis.T @ images
+            values, coordinates = np.linalg.eigh(0.5 * (projected + projected.T))
+            values, coordinates = values[: -k - 1 : -1], coordinates[:, : -k - 1 : -1]
+            vectors = basis @ coordinates
+            apart = images @ coordinates - vectors * values
+            residuals = np.linalg.norm(apart, axis=0) / values
+            if (residuals <= _TOLERANCE).all() or images.shape[1] >= _MAX_PASSES * width:
+                break
+            more = _new_directions(basis, newest, values[0])
+        if not more.shape[1] or basis.shape[1] + more.shape[1] >= n:
+            break
+        newest, _ = _times_relationships(genotypes, more, workers)
+        basis, images = np.hstack([basis, more]), np.hstack([images, newest])
+    if (residuals > _INACCURATE).any():
+        first = int((residuals > _INACCURATE).argmax()) + 1
+        warnings.warn(
+            f"components from PC{first} on are inaccurate: their eigenvalues hardly differ from "
+            "those of chance. Ask for fewer of them.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return values, vectors, residuals, trace
+
+
+def _new_directions(basis: Array, images: Array, largest: float) -> Array:
+    """Return an orthonormal basis of what images add to a basis."""
+    for _ in range(2):  # twice is enough for orthogonality in double precision
+        images = images - basis @ (basis.T @ images)
+    vectors, sizes, _ = np.linalg.svd(images, full_matrices=False)
+    vectors = vectors[:, sizes > _DEPENDENT * largest]
+    vectors -= basis @ (basis.T @ vectors)
+    directions: Array = np.linalg.qr(vectors)[0]
+    return directions
+
+
+def _times_relationships(
+    genotypes: GenotypeSource, vectors: Array, threads: int
+) -> tuple[Array, float]:
+    """Return K times vectors, in one pass over the genotypes, and the trace of K."""
+    everyone = np.arange(genotypes.n_samples)
+    single = vectors.astype(np.float32)
+
+    def one(grain: Grain) -> tuple[Array, float, float]:
+        z, used, _ = scaled_genotypes(genotypes, grain.rows, everyone, "gcta", _EVERYTHING)
+        squares = float(np.einsum("ij,ij->i", z, z).sum(dtype=np.float64))
+        return (z.T @ (z @ single)).astype(np.float64), squares, used
+
+    out, trace, count = np.zeros(vectors.shape), 0.0, 0.0
+    for product, squares, used in map_grains(
+        one, 0, genotypes.n_variants, threads=threads, label="components"
+    ):
+        out += product
+        trace += squares
+        count += used
+    return out / count, trace / count

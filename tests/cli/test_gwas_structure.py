@@ -1,0 +1,117 @@
+"""Quality, relationships and components of genotypes on the command line."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from plait import gwas
+from plait.cli import gwas_structure
+from plait.cli.main import app, main
+from plait.io import open_genotypes, read_covariates, read_relationships
+from plait.io.plink import write_bed
+from plait.simulate import cohort
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("cohort")
+    (place / "demo").mkdir()
+    people = cohort(n_samples=200, n_variants=1500, n_causal=5, seed=3)
+    write_bed(place / "demo/genotypes.bed", people.blocks(), people.variants, people.samples)
+    for name, table in (("traits", people.traits), ("covariates", people.covariates)):
+        columns = dict(zip(table.names, table.values.T, strict=True))
+        frame = pl.DataFrame({"IID": table.samples.tolist()} | columns)
+        frame.write_csv(place / f"demo/{name}.csv")
+    return place
+
+
+@pytest.fixture
+def here(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").symlink_to(folder / "demo")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("name", "example"), [(name, e) for name, _, e in gwas_structure.COMMANDS])
+def test_the_example_of_every_help_runs(here, name, example):
+    shown = CliRunner().invoke(app, ["gwas", name, "--help"], env={"COLUMNS": "200"}).output
+    assert f"Example: {example}" in shown
+    assert main(example.split()[1:]) == 0
+    assert main(example.split()[1:]) == 2  # it exists
+    assert main([*example.split()[1:], "--overwrite", "--quiet"]) == 0
+
+
+def test_qc(here, capsys):
+    assert main(["gwas", "qc", "--geno", "demo/genotypes.bed", "--out", "checked"]) == 0
+    said = capsys.readouterr().out
+    assert "1,500 variants: 0 with a call rate below 0.95" in said
+    assert "200 samples" in said
+    direct = gwas.genotype_quality(open_genotypes("demo/genotypes.bed"))
+    assert pl.read_parquet("checked/variants.parquet").equals(direct.variant_table())
+    samples = pl.read_csv("checked/samples.csv")
+    np.testing.assert_allclose(samples["F"].to_numpy(), direct.inbreeding, rtol=1e-12)
+    about = json.loads((here / "checked/run.json").read_text())
+    assert about["method"] == "gwas qc"
+    assert about["inputs"]["genotypes"].startswith("blake2b:")
+
+
+def test_kinship(here, capsys):
+    command = "gwas kinship --geno demo/genotypes.bed --out k --method gcta --min-maf 0.05"
+    assert main(command.split()) == 0
+    assert "200 samples from" in capsys.readouterr().out
+    direct = gwas.relationship_matrix(
+        open_genotypes("demo/genotypes.bed"), "gcta", min_frequency=0.05
+    )
+    found = read_relationships("k")
+    np.testing.assert_allclose(found.matrix, direct.matrix(), atol=1e-6)
+    assert found.n_variants[0, 0] == direct.n_variants.sum()
+    assert found.samples.tolist() == direct.samples.tolist()
+    assert json.loads((here / "k.json").read_text())["options"]["method"] == "gcta"
+    assert (
+        main(
+            ["gwas", "kinship", "--geno", "demo/genotypes.bed", "--out", "none", "--min-maf", "0.6"]
+        )
+        == 2
+    )
+    assert "between 0 and 0.5" in capsys.readouterr().err
+    source = open_genotypes("demo/genotypes.bed", variants=slice(0, 3))
+    calls = np.zeros((3, 200), dtype=np.int8)
+    write_bed(here / "constant.bed", [calls], source.variants, source.samples)
+    assert main(["gwas", "kinship", "--geno", "constant.bed", "--out", "none"]) == 2
+    assert "no variant that is frequent enough" in capsys.readouterr().err
+
+
+def test_components_are_covariates(here, capsys):
+    command = "gwas pca --geno demo/genotypes.bed --covar demo/covariates.csv --out pcs.csv -k 3"
+    assert main(command.split()) == 0
+    assert "PC3" in capsys.readouterr().out
+    table = read_covariates("pcs.csv")
+    assert table.names == ("age", "sex", "batch1", "batch2", "PC1", "PC2", "PC3")
+    direct = gwas.principal_components(open_genotypes("demo/genotypes.bed"), 3)
+    np.testing.assert_allclose(table.values[:, 4:], direct.scores, rtol=1e-12)
+    about = json.loads((here / "pcs.json").read_text())
+    np.testing.assert_allclose(about["eigenvalues"], direct.eigenvalues)
+    scan = "gwas scan --geno demo/genotypes.bed --pheno demo/traits.csv --covar pcs.csv --out s"
+    assert main([*scan.split(), "--quiet"]) == 0
+    used = json.loads((here / "s/run.json").read_text())["options"]["covariates"]
+    assert used[-1] == "PC3"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("pca --geno demo/genotypes.bed --out p.txt", "must end in"),
+        ("pca --geno demo/genotypes.bed --out p.csv -k 500", "1 to 199"),
+        ("pca --geno demo/genotypes.bed --out p.csv --exclude-region 99", "no chromosome '99'"),
+        ("pca --geno absent.bed --out p.csv", "absent.bed: there is no such file"),
+        ("qc --geno demo/genotypes.bed --out no/where", "create it first"),
+        ("kinship --geno demo/genotypes.bed --out no/where", "create it first"),
+    ],
+)
+def test_errors(here, words, text, capsys):
+    assert main(["gwas", *words.split()]) == 2
+    assert text in capsys.readouterr().err
+    assert [path.name for path in here.iterdir()] == ["demo"]

@@ -1,0 +1,250 @@
+"""Tables of summary statistics on the command line."""
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from plait.cli import sumstats
+from plait.cli.console import as_options
+from plait.cli.main import app, main
+from plait.io import (
+    read_effects,
+    read_gwas_ssf,
+    read_summary_statistics,
+    validate_gwas_ssf,
+)
+
+METADATA = """samples:
+  - sample_size: 5000
+    sample_ancestry_category:
+      - European
+genotyping_technology:
+  - Genome-wide genotyping array
+trait_description:
+  - height
+"""
+
+
+def regenie(random, n=400):
+    """A table as REGENIE writes it, with four letters in turn and two palindromic rows."""
+    ea = np.array(list("ACGT") * (n // 4))
+    oa = np.array(list("GTAC") * (n // 4))
+    oa[:2] = ["T", "G"]
+    f = random.uniform(0.1, 0.35, n)
+    se = 1 / np.sqrt(2 * f * (1 - f) * 5000)
+    beta = se * random.standard_normal(n)
+    from plait.data.p_values import log10_p_of_z
+
+    return pl.DataFrame(
+        {
+            "CHROM": np.repeat([1, 2], n // 2),
+            "GENPOS": np.tile(np.arange(1, n // 2 + 1) * 100, 2),
+            "ID": [f"rs{i}" for i in range(n)],
+            "ALLELE0": oa,
+            "ALLELE1": ea,
+            "A1FREQ": f,
+            "N": np.full(n, 5000),
+            "TEST": ["ADD"] * n,
+            "BETA": beta,
+            "SE": se,
+            "CHISQ": (beta / se) ** 2,
+            "LOG10P": -log10_p_of_z(beta / se),
+            "EXTRA": ["NA"] * n,
+        }
+    )
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(4)
+    height, bmi = regenie(random), regenie(random)
+    flipped = pl.Series(np.arange(400) % 3 == 0)  # every third row of bmi is of the other allele
+    bmi = bmi.with_columns(
+        pl.when(flipped).then("ALLELE1").otherwise("ALLELE0").alias("ALLELE0"),
+        pl.when(flipped).then("ALLELE0").otherwise("ALLELE1").alias("ALLELE1"),
+        pl.when(flipped).then(-pl.col("BETA")).otherwise("BETA").alias("BETA"),
+        pl.when(flipped).then(1 - pl.col("A1FREQ")).otherwise("A1FREQ").alias("A1FREQ"),
+    )
+    for name, frame in (("height", height), ("bmi", bmi.head(390))):
+        frame.write_csv(f"{name}.regenie", separator=" ")
+    bim = height.select("CHROM", "ID", cm=pl.lit(0), pos="GENPOS", ea="ALLELE1", oa="ALLELE0")
+    bim.head(380).write_csv("genotypes.bim", separator="\t", include_header=False)
+    (tmp_path / "about.yaml").write_text(METADATA)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("name", "example"), [(name, e) for name, _, e in sumstats.COMMANDS])
+def test_the_example_of_every_help_runs(folder, name, example):
+    shown = CliRunner().invoke(app, ["sumstats", name, "--help"], env={"COLUMNS": "200"}).output
+    assert f"Example: {example}" in shown
+    assert "Docs: docs/gwas.md" in shown
+    assert main(example.split()[1:]) == 0
+    assert main(["sumstats"]) == 0
+
+
+def test_check(folder, capsys):
+    assert main(["sumstats", "check", "height.regenie"]) == 0
+    said = capsys.readouterr().out
+    assert "dialect regenie" in said
+    assert "ea=ALLELE1" in said
+    assert "400 of single letters, 2 of them A/T or C/G; 0 longer" in said
+    assert "chromosomes: 1, 2" in said
+    assert "sample size: 5000 to 5000, in 400 of 400 rows" in said
+    assert "info: not in the table" in said
+    assert "genome build: not stated" in said
+    assert "agree" in said
+    frame = pl.read_csv("height.regenie", separator=" ")
+    odd = frame.with_columns(
+        LOG10P=pl.col("LOG10P") + 0.5,
+        SE=pl.when(pl.int_range(pl.len()) < 7).then(0).otherwise("SE"),
+    )
+    odd.write_csv("odd.regenie", separator=" ")
+    assert main(["sumstats", "check", "odd.regenie"]) == 0
+    captured = capsys.readouterr()
+    assert "left out: 7 rows with no usable standard error" in captured.out
+    assert "attention: p and z disagree" in captured.out
+    assert captured.err.startswith("plait: warning: no usable standard error")
+
+
+def test_columns_and_dialects(folder, capsys):
+    frame = pl.read_csv("height.regenie", separator=" ")
+    frame.select(SNP="ID", A1="ALLELE1", A2="ALLELE0", b="BETA", se="SE").write_csv("mine.csv")
+    assert main(["sumstats", "check", "mine.csv"]) == 0
+    assert "dialect aliases" in capsys.readouterr().out
+    given = ["--columns", "id=SNP,ea=A2,oa=A1,beta=b,se=se", "--variants", "genotypes.bim"]
+    assert main(["sumstats", "convert", "mine.csv", *given, "--to", "tsv", "--out", "m.tsv"]) == 0
+    table = read_summary_statistics("m.tsv")
+    assert table.frame["ea"].to_list() == frame["ALLELE0"].to_list()
+    assert table.frame["pos"].to_list()[:380] == frame["GENPOS"].to_list()[:380]
+    for columns, text in (("ea", "--columns has 'ea'"), ("wrong=A1", "unknown role 'wrong'")):
+        assert main(["sumstats", "check", "mine.csv", "--columns", columns]) == 2
+        assert text in capsys.readouterr().err
+    assert main(["sumstats", "check", "mine.csv", "--dialect", "regenie"]) == 2
+    assert "not of the dialect 'regenie'" in capsys.readouterr().err
+    frame.rename({"ID": "SNP", "ALLELE1": "Allele1", "ALLELE0": "Allele2"}).write_csv("two.csv")
+    assert main(["sumstats", "check", "two.csv"]) == 2
+    assert "--columns ea=" in capsys.readouterr().err
+
+
+def test_messages_in_the_words_of_the_program():
+    assert (
+        as_options("Say which: columns={'id': 'SNP', ...}.") == "Say which: --columns id=SNP,...."
+    )
+    assert as_options("columns={'ea': ..., 'se': 'b c'}") == "--columns ea=...,se=b c"
+
+
+@pytest.mark.parametrize("out", ["t.parquet", "t.tsv", "t.tsv.gz"])
+def test_convert_and_read_again(folder, out, capsys):
+    to = "parquet" if out.endswith("parquet") else "tsv"
+    command = f"sumstats convert height.regenie --to {to} --out {out} --trait height".split()
+    assert main(command) == 0
+    assert "(400 rows)" in capsys.readouterr().out
+    first, again = read_summary_statistics("height.regenie", trait="height"), None
+    again = read_summary_statistics(out)
+    assert again.frame.equals(first.frame, null_equal=True)
+    assert main(command) == 2
+    assert "exists" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0
+    assert not list(folder.glob(".*partial*"))
+
+
+def test_gwas_ssf(folder, capsys):
+    command = [
+        "sumstats",
+        "convert",
+        "height.regenie",
+        "--to",
+        "ssf",
+        "--build",
+        "hg38",
+        "--out",
+        "h.tsv.gz",
+    ]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "missing trait_description, samples, genotyping_technology" in said
+    assert "--metadata" in said
+    assert not (folder / "h.tsv.gz").exists()
+    assert main([*command, "--metadata", "about.yaml"]) == 0
+    assert validate_gwas_ssf("h.tsv.gz").valid
+    assert read_gwas_ssf("h.tsv.gz").build == "GRCh38"
+    capsys.readouterr()
+    assert main(["sumstats", "check", "h.tsv.gz"]) == 0
+    said = capsys.readouterr().out
+    assert "keeps to the standard" in said
+    assert "would be refused by the catalogue" in said
+    assert "trait 'height', GRCh38" in said
+    again = ["sumstats", "convert", "h.tsv.gz", "--to", "ssf", "--out", "again.tsv.gz"]
+    assert main(again) == 0  # the metadata beside it are taken
+    assert read_gwas_ssf("again.tsv.gz").frame.equals(read_gwas_ssf("h.tsv.gz").frame)
+    (folder / "h.tsv.gz-meta.yaml").unlink()
+    assert main(["sumstats", "check", "h.tsv.gz"]) == 2
+    assert "not valid GWAS-SSF: 1 errors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("reference", ["genotypes.bim", "height.regenie"])
+def test_harmonise(folder, reference, capsys):
+    command = f"sumstats harmonise bmi.regenie --reference {reference} --out b.tsv".split()
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    found, target = read_summary_statistics("b.tsv"), pl.read_csv("height.regenie", separator=" ")
+    if reference.endswith("bim"):  # which knows no frequencies
+        assert "2 left out: A/T or C/G, strand unknown" in said
+        assert "10 left out: position not in the reference" in said
+        assert len(found) == 378
+        target = target[2:380]
+    else:
+        assert "A/T and C/G: 2 decided by frequency" in said
+        assert len(found) == 390
+        target = target[:390]
+    n_flipped = int((np.arange(390)[2:380] % 3 == 0).sum()) if len(found) == 378 else 130
+    assert f"{n_flipped} flipped: effect and other allele exchanged" in said
+    assert found.frame["ea"].to_list() == target["ALLELE1"].to_list()
+    assert (found.column("eaf") < 0.5).all()
+
+
+@pytest.mark.parametrize("join", ["inner", "outer"])
+def test_combine(folder, join, capsys):
+    command = ["sumstats", "combine", "height=height.regenie", "bmi=bmi.regenie", "--out", "e.zarr"]
+    assert main([*command, "--join", join]) == 0
+    said = capsys.readouterr().out
+    assert "height: 400 rows" in said
+    assert "130 flipped" in said
+    assert "--effects e.zarr" in said
+    effects = read_effects("e.zarr")
+    assert effects.contexts == ("height", "bmi")
+    assert len(effects.bhat) == (390 if join == "inner" else 400)
+    assert f"{10 if join == 'outer' else 0} cells are missing" in said
+    bmi = pl.read_csv("bmi.regenie", separator=" ")
+    sign = np.where(np.arange(390) % 3 == 0, -1, 1)
+    np.testing.assert_allclose(effects.bhat[:390, 1], sign * bmi["BETA"].to_numpy(), rtol=1e-12)
+    assert main(command) == 2
+    assert "exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("check absent.tsv", "absent.tsv: there is no such file"),
+        ("convert height.regenie --to parquet --out x.tsv", "must end in .parquet"),
+        ("convert height.regenie --to ssf --out x.parquet", "must end in .tsv or .tsv.gz"),
+        ("convert height.regenie --to ssf --out x.tsv --metadata no.yaml", "no.yaml: there is no"),
+        ("convert height.regenie --to tsv --out no/x.tsv", "create it first"),
+        ("harmonise height.regenie --reference no.bim --out x.tsv", "no.bim: there is no such"),
+        ("harmonise height.regenie --reference genotypes.bim --out x.csv", "must end in"),
+        ("combine a=height.regenie --out e.zarr", "one table only"),
+        ("combine height.regenie bmi.regenie --out e.zarr", "give each table with its name"),
+        ("combine a=height.regenie a=bmi.regenie --out e.zarr", "two tables are called 'a'"),
+        ("combine a=height.regenie b=bmi.regenie --out e.csv", "must end in .zarr"),
+        ("combine a=height.regenie b=bmi.regenie --out e.zarr --palindromic-maf 2", "0 and 0.5"),
+    ],
+)
+def test_errors(folder, words, text, capsys):
+    before = sorted(folder.iterdir())
+    assert main(["sumstats", *words.split()]) == 2
+    said = capsys.readouterr().err
+    assert text in said
+    assert len(said.strip().splitlines()) == 1
+    assert sorted(folder.iterdir()) == before
