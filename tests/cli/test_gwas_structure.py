@@ -1,6 +1,8 @@
 """Quality, relationships and components of genotypes on the command line."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -115,3 +117,18 @@ def test_errors(here, words, text, capsys):
     assert main(["gwas", *words.split()]) == 2
     assert text in capsys.readouterr().err
     assert [path.name for path in here.iterdir()] == ["demo"]
+
+
+def test_the_guide(here, monkeypatch, capsys):
+    """The commands and the Python of docs/gwas.md on structure run."""
+    monkeypatch.chdir(here / "demo")
+    text = (Path(__file__).parents[2] / "docs/gwas.md").read_text(encoding="utf-8")
+    commands = re.search(r"```bash\n(plait gwas qc .*?)```", text, flags=re.DOTALL)[1]
+    program = re.search(r"```python\n(components = .*?)```", text, flags=re.DOTALL)[1]
+    for name in ("checked", "related.grm.bin", "pcs.csv", "with_components"):
+        assert not (here / "demo" / name).exists()
+    for command in commands.strip().splitlines():
+        assert main(command.split()[1:]) == 0, command
+    before = "from plait import gwas\nfrom plait.io import open_genotypes, read_covariates\n"
+    exec(compile(before + program, "docs/gwas.md", "exec"), {})
+    assert "PC5" in capsys.readouterr().out

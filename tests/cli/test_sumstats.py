@@ -1,5 +1,10 @@
 """Tables of summary statistics on the command line."""
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -248,3 +253,41 @@ def test_errors(folder, words, text, capsys):
     assert text in said
     assert len(said.strip().splitlines()) == 1
     assert sorted(folder.iterdir()) == before
+
+
+def test_the_guide(folder):
+    """The commands of docs/gwas.md run."""
+    text = (Path(__file__).parents[2] / "docs/gwas.md").read_text(encoding="utf-8")
+    commands = re.search(r"```bash\n(plait sumstats .*?)```", text, flags=re.DOTALL)[1]
+    for command in commands.strip().splitlines():
+        assert main(command.split()[1:]) == 0, command
+
+
+def test_tables_of_z(folder, capsys):
+    """A table without effects is kept as it is, and its z combined."""
+    frame = pl.read_csv("height.regenie", separator=" ")
+    columns = {"SNP": "ID", "CHR": "CHROM", "BP": "GENPOS", "A1": "ALLELE1", "A2": "ALLELE0"}
+    z = frame.select(**columns, N="N", Z=pl.col("BETA") / pl.col("SE"))
+    z.write_csv("z.sumstats", separator="\t")
+    convert = "sumstats convert z.sumstats --to tsv --out z.tsv"
+    assert main(convert.split()) == 0
+    assert "z only" in capsys.readouterr().out
+    again = read_summary_statistics("z.tsv")
+    assert not again.has_effects
+    np.testing.assert_array_equal(again.column("z"), z["Z"].to_numpy())
+    combine = "sumstats combine a=z.tsv b=bmi.regenie --palindromic keep_forward --out e.zarr"
+    assert main(combine.split()) == 2
+    assert "Use --scale z." in capsys.readouterr().err
+    assert main([*combine.split(), "--scale", "z"]) == 0
+    np.testing.assert_array_equal(read_effects("e.zarr").shat[:390], 1)
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from plait.cli.main import main; main(['sumstats', 'check', '--help']); "
+        "main(['gwas', 'pca', '--help']); "
+        "heavy = {'numba', 'numpy', 'polars', 'scipy', 'zarr', 'xarray', 'matplotlib'}; "
+        "print('LOADED', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "LOADED []" in done.stdout

@@ -150,7 +150,7 @@ def check(
         name, roles = _dialect_of(file, dialect, columns)
         say(quiet, f"{file}: dialect {name}")
         say(quiet, "columns: " + ", ".join(f"{role}={found}" for role, found in roles.items()))
-        table = _read(file, dialect, columns, variants, build, None)
+        table = _read(file, dialect, columns, variants, build, None, name)
         for line in (*_contents(table), *_builds(table)):
             say(quiet, line)
         flags = check_table(table).flags
@@ -344,7 +344,9 @@ def _read(
     variants: Path | None,
     build: str | None,
     trait: str | None,
+    found: str | None = None,
 ) -> "SummaryStatistics":
+    """Read a table, of the dialect that was found if it was looked for already."""
     from plait.io import read_gwas_ssf, read_summary_statistics, read_variants
 
     settings: dict[str, Any] = {
@@ -354,7 +356,7 @@ def _read(
     # What was not given here is left to the metadata beside the table.
     settings |= {} if build is None else {"build": build}
     settings |= {} if trait is None else {"trait": trait}
-    if _dialect_of(file, dialect, columns)[0] == "gwas-ssf":
+    if (found or _dialect_of(file, dialect, columns)[0]) == "gwas-ssf":
         return read_gwas_ssf(file, **settings)
     return read_summary_statistics(file, dialect, **settings)
 
