@@ -178,3 +178,11 @@ def test_bad_input(related):
         scan(source, table(traits), model="mixed", loco=False, exact_below=2)
     with pytest.warns(ModelWarning, match="one chromosome only"):
         scan(source, table(traits[:, :1]), model="mixed", loco=True, exact_below=0)
+
+
+def test_what_is_left_out_is_counted_by_tests(related):
+    calls, traits, _, _ = related
+    calls = calls.copy()
+    calls[:2] = 0
+    found = scan(InMemory(calls), table(traits), model="mixed")
+    assert found.filtered["monomorphic"] == 2 * traits.shape[1]

@@ -95,6 +95,22 @@ def test_sides_scales_and_edges():
     assert -400 < log10_tail(0.999 * weights[weights > 0].sum(), weights, p) < -50
 
 
+@pytest.mark.parametrize("rate", [0.03, 0.2, 0.5])
+def test_the_short_way_agrees_with_the_saddlepoint(rate):
+    """Two tails together by Edgeworth's expansion where that suffices, else one by one."""
+    random = np.random.default_rng(5)
+    for n in (300, 3000, 30_000):
+        weights = random.binomial(2, 0.3, n) - 0.6 + random.normal(0, 0.1, n)
+        p = rate * random.uniform(0.7, 1.3, n)
+        deviation = np.sqrt((weights**2 * p * (1 - p)).sum())
+        for z in (0.1, 1.0, 1.7321, 2.0, 2.857, 4.0, 6.0):
+            c = z * deviation
+            upper = 10 ** log10_tail(c, weights, p, alternative="greater")
+            lower = 10 ** log10_tail(-c, weights, p, alternative="less")
+            together = log10_tail(c, weights, p)
+            assert together == pytest.approx(np.log10(upper + lower), abs=3e-4)
+
+
 def test_normal_tails():
     x = np.array([-30.0, -8.0, -1.0, 0.0, 1.0, 4.999, 5.001, 8.0, 40.0, 1000.0])
     found = [log_normal_tail(value) for value in x]

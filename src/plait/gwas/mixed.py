@@ -143,8 +143,8 @@ class MixedScan:
         self._estimate_again(packed, values, beta, se, log10p)
         beta *= self.design.lengths
         se *= self.design.lengths
-        filtered = {name: int(flags.sum()) for name, flags in removed.items()}
-        filtered["explained by the covariates"] = int(untested.sum())
+        filtered = {name: int(flags.sum()) * n_traits for name, flags in removed.items()}
+        filtered["explained by the covariates"] = int(untested.sum()) * n_traits
         used_samples = np.full((n, n_traits), n_samples)
         return Associations(beta, se, log10p, used_samples, frequency, filtered)
 
