@@ -102,8 +102,10 @@ def test_plink2_against_least_squares(tmp_path):
     y = 0.8 * calls[2] + rng.normal(size=60)
     there = VariantTable.of(["chr1"] * 8, range(10, 18), ["A"] * 8, ["G"] * 8)
     write_bed(tmp_path / "d.bed", [calls], there, names)
+    people = [line.split()[:2] for line in (tmp_path / "d.fam").read_text().splitlines()]
     rows = "".join(
-        f"{name} {name} {value!r}\n" for name, value in zip(names, y.tolist(), strict=True)
+        f"{family} {name} {value!r}\n"
+        for (family, name), value in zip(people, y.tolist(), strict=True)
     )
     write(tmp_path / "p.txt", f"#FID IID y\n{rows}")
     command = ["plink2", "--bfile", "d", "--pheno", "p.txt", "--glm", "allow-no-covars",
