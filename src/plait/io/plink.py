@@ -206,7 +206,7 @@ def write_bed(
         Copies of the effect allele, -1 where missing, block by block.
     variants : VariantTable
     samples : sequence of str
-        Names (N,), also used as families.
+        Names (N,); families are 0, unknown, so that tables with ``#IID`` alone match them.
     overwrite : bool
         Whether files that exist are replaced.
 
@@ -236,7 +236,7 @@ def write_bed(
             raise ShapeError(f"{written:,} rows of calls, but {len(variants):,} variants.")
         frame = variants.frame.select("chrom", "id", "cm", "pos", "ea", "oa")
         frame.fill_nan(0.0).write_csv(bim, separator="\t", include_header=False)
-        lines = (f"{name}\t{name}\t0\t0\t0\t-9\n" for name in names)
+        lines = (f"0\t{name}\t0\t0\t0\t-9\n" for name in names)
         fam.write_text("".join(lines), encoding="utf-8")
 
 
