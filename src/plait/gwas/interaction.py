@@ -222,7 +222,9 @@ def scan_interaction(
     Notes
     -----
     Student's test with N - p - 2 degrees of freedom, p counting the constant, the covariates and
-    the environment; F with 2 for both effects. A missing genotype is the mean of its variant.
+    the environment; F with 2 for both effects. Robust: with Bell and McCaffrey's (2002) degrees of
+    freedom, which are few where carriers are few; without them HC3 finds 20 times too many p below
+    0.001 at 30 copies of an allele. A missing genotype is the mean of its variant.
     Cost 4 N M (p + T + 1) flops in double precision; robust N M (p + T) more, out of BLAS.
     """
     started = time.perf_counter()
@@ -375,6 +377,7 @@ class _Group:
         slopes = np.full((n, n_traits, 2), np.nan)
         covariances = np.full((n, n_traits, 3), np.nan)
         joint = np.full((n, n_traits), np.nan)
+        freedom = np.full((n, 2), df)
         for part, tile, used in aligned_tiles(packed, values, start, np.float64):
             products = (tile @ self.regressors)[used]
             squares = (tile**2 @ self.powers)[used]
@@ -382,16 +385,17 @@ class _Group:
             interaction_statistics(products, squares, p, df, *outputs)
             outputs[0][gone[part]] = np.nan
             if self.robust:
-                known = self.environment, design.basis, design.traits, products, squares, df
-                robust_covariances(tile[used], *known, *outputs)
+                known = self.environment, design.basis, design.traits, products, squares
+                shift = self.centre / self.scale
+                robust_covariances(tile[used], *known, shift, *outputs, freedom[part])
         for array in (covariances, joint):
             array[gone] = np.nan
         untested = ~gone & np.isnan(slopes[:, 0, 0])
         filtered = {name: int(flags.sum()) for name, flags in removed.items()}
         filtered["explained by covariates or main effect"] = int(untested.sum())
-        return self._in_units(slopes, covariances, joint, df), filtered
+        return self._in_units(slopes, covariances, joint, freedom), filtered
 
-    def _in_units(self, slopes: Array, covariances: Array, joint: Array, df: float) -> Any:
+    def _in_units(self, slopes: Array, covariances: Array, joint: Array, df: Array) -> Any:
         """Return effects in the units of trait and environment, the main one where that is 0."""
         lengths, shift = self.design.lengths, self.centre / self.scale
         at_mean, slope = slopes[..., 0], slopes[..., 1]
@@ -401,7 +405,10 @@ class _Group:
         # The two parts may cancel to rounding, never below 0.
         se_main, se_slope = np.sqrt(np.maximum(v_main, 0.0)), np.sqrt(v_slope)
         with np.errstate(divide="ignore", invalid="ignore"):
-            log10p = [log10_p_value(b / s, df) for b, s in ((main, se_main), (slope, se_slope))]
+            log10p = [
+                log10_p_value(b / s, df[:, [k]])
+                for k, (b, s) in enumerate(((main, se_main), (slope, se_slope)))
+            ]
         return {
             "beta_main": main * lengths,
             "se_main": se_main * lengths,

@@ -21,7 +21,7 @@ _NEARLY_PERFECT = 0.99
 _DEPENDENT = 1e-9
 _AS_LIKELY = 1.0 + 1e-7
 _NEGLIGIBLE = 1e-20
-_NO_LEVERAGE_LEFT = 1e-8
+_NO_LEVERAGE_LEFT = 1e-6
 _LOG_2 = math.log(2.0)
 _LOG_10 = math.log(10.0)
 
@@ -436,18 +436,25 @@ def interaction_statistics(  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def robust_covariances(  # type: ignore[no-untyped-def]
-    genotypes, environment, basis, traits, products, squares, df, slopes, covariances, joint
+    genotypes, environment, basis, traits, products, squares, shift, slopes, covariances, joint, df
 ):
     """Replace covariances and joint tests by those that unequal variances do not disturb (HC3).
 
     MacKinnon and White (1985, Journal of Econometrics 29): ``A^-1 D^T diag(e^2 / (1 - l)^2) D
     A^-1`` with D (N, 2) the genotype and its product with the environment, covariates projected
     out, ``A = D^T D``, e the residuals and l the leverages. Inputs as in `interaction_statistics`.
+
+    ``df`` (n, 2), of the main effect where E is 0 (which is ``-shift``) and of the interaction,
+    falls to Satterthwaite's (Bell and McCaffrey 2002, Survey Methodology 28): with few carriers
+    the variance is estimated from few residuals. ``(tr B)^2 / tr B^2`` with ``B = (I - H) diag(c^2
+    / (1 - l)^2) (I - H)`` and c the coefficients of the estimate; off its diagonal, H is that of D.
+    A variant that fits a sample perfectly has no such variance and becomes NaN.
     """
     n_samples, p = basis.shape
     n_traits = traits.shape[1]
     width = p + n_traits
     middle = np.empty((n_traits, 3))
+    sums = np.empty((2, 5))
     for j in range(genotypes.shape[0]):
         if np.isnan(slopes[j, 0, 0]):
             continue
@@ -459,6 +466,8 @@ def robust_covariances(  # type: ignore[no-untyped-def]
             c -= h * h
         determinant = a * c - b * b
         middle[:] = 0.0
+        sums[:] = 0.0
+        usable = True
         for i in range(n_samples):
             g = genotypes[j, i]
             h = g * environment[i]
@@ -468,13 +477,36 @@ def robust_covariances(  # type: ignore[no-untyped-def]
                 g -= q * products[j, k]
                 h -= q * products[j, width + k]
                 leverage += q * q
-            leverage += (c * g * g - 2.0 * b * g * h + a * h * h) / determinant
-            room = max(1.0 - leverage, _NO_LEVERAGE_LEFT)
+            own = (c * g * g - 2.0 * b * g * h + a * h * h) / determinant
+            room = 1.0 - leverage - own
+            if room < _NO_LEVERAGE_LEFT:
+                usable = False
+                break
+            slope = (a * h - b * g) / determinant
+            main = (c * g - b * h) / determinant - shift * slope
+            for k in range(2):
+                weight = ((main if k == 0 else slope) / room) ** 2
+                sums[k, 0] += weight * room
+                sums[k, 1] += weight**2 * (room**2 - own**2)
+                sums[k, 2] += weight * g * g
+                sums[k, 3] += weight * g * h
+                sums[k, 4] += weight * h * h
             for t in range(n_traits):
                 e = (traits[i, t] - slopes[j, t, 0] * g - slopes[j, t, 1] * h) / room
                 middle[t, 0] += e * e * g * g
                 middle[t, 1] += e * e * g * h
                 middle[t, 2] += e * e * h * h
+        if not usable:
+            slopes[j], covariances[j], joint[j] = np.nan, np.nan, np.nan
+            continue
+        for k in range(2):
+            m0, m1, m2 = sums[k, 2:]
+            p00, p01 = (c * m0 - b * m1) / determinant, (c * m1 - b * m2) / determinant
+            p10, p11 = (a * m1 - b * m0) / determinant, (a * m2 - b * m1) / determinant
+            spread = sums[k, 1] + p00**2 + 2.0 * p01 * p10 + p11**2
+            found = sums[k, 0] ** 2 / spread if spread > 0.0 else 1.0
+            df[j, k] = min(df[j, k], max(found, 1.0))
+        joint_df = df[j, 1]  # not the main effect's: that depends on where E is 0
         for t in range(n_traits):
             m0, m1, m2 = middle[t]
             v0 = (c * c * m0 - 2.0 * b * c * m1 + b * b * m2) / determinant**2
@@ -487,4 +519,4 @@ def robust_covariances(  # type: ignore[no-untyped-def]
                 joint[j, t] = np.nan
                 continue
             wald = (v2 * first**2 - 2.0 * v1 * first * second + v0 * second**2) / spread
-            joint[j, t] = -0.5 * df * math.log1p(wald / df) / _LOG_10
+            joint[j, t] = -0.5 * joint_df * math.log1p(wald / joint_df) / _LOG_10
