@@ -1,7 +1,8 @@
 """Compiled loops over genotypes packed into two bits each (see `plait.data.genotypes.pack`)."""
 
 import numpy as np
-from numba import njit
+
+from plait.numerics.compiled import njit
 
 _MISSING = 1
 _LOW_BITS = np.uint64(0x5555555555555555)

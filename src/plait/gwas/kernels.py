@@ -8,8 +8,8 @@ residual trait of length 1. ``u = Q^T g``, ``s = y^T g``, ``v = g^T g - u^T u``.
 import math
 
 import numpy as np
-from numba import njit
 
+from plait.numerics.compiled import njit
 from plait.numerics.saddlepoint_kernels import log_normal_tail, log_two_sided
 from plait.numerics.student_kernels import log10_p, log_gamma_step
 

@@ -1,6 +1,6 @@
 """Compiled loops over the genotypes of samples: arrays in, arrays out."""
 
-from numba import njit
+from plait.numerics.compiled import njit
 
 
 @njit(nogil=True, cache=True)

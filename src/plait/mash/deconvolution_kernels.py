@@ -12,7 +12,6 @@ Widths of correlations and prior covariances are padded to whole tiles by zeros.
 import math
 
 import numpy as np
-from numba import njit
 
 from plait.mash.lane_kernels import (
     LANES,
@@ -27,6 +26,7 @@ from plait.mash.lane_kernels import (
     total_row,
     vectors,
 )
+from plait.numerics.compiled import njit
 
 _LOG_2PI = math.log(2.0 * math.pi)
 _LOG_2 = math.log(2.0)

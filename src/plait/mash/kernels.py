@@ -9,7 +9,6 @@ base matrices are stacked by rows in ``factors`` (total rank x R); those of base
 import math
 
 import numpy as np
-from numba import njit
 
 from plait.mash.lane_kernels import LANES
 from plait.mash.row_batch_kernels import load_rows, new_batch
@@ -20,6 +19,7 @@ from plait.mash.row_posterior_kernels import (
     new_posterior_work,
     new_totals,
 )
+from plait.numerics.compiled import njit
 
 _SQRT_HALF = math.sqrt(0.5)
 _NEGLIGIBLE = 1e-14

@@ -12,11 +12,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from plait.mash.lane_kernels import LANES, TILE, factor_tile, padded, solve_row, solve_tile, vectors
 from plait.mash.row_instructions import scaled_row
+from plait.numerics.compiled import njit
 
 Array = NDArray[np.float64]
 

@@ -8,7 +8,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from plait.mash.lane_kernels import LANES, TILE, multiply_row, padded, vectors
@@ -23,6 +22,7 @@ from plait.mash.row_instructions import (
     scaled_row,
     update_symmetric,
 )
+from plait.numerics.compiled import njit
 
 _LOG_2PI = math.log(2.0 * math.pi)
 _LOG_2 = math.log(2.0)

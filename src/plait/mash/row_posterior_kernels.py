@@ -14,7 +14,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from plait.mash.lane_kernels import (
@@ -29,6 +28,7 @@ from plait.mash.lane_kernels import (
 )
 from plait.mash.row_batch_kernels import whiten_factor
 from plait.mash.row_instructions import copy_vectors, gram_tile, row_moments, shifted_row
+from plait.numerics.compiled import njit
 
 _SQRT_HALF = math.sqrt(0.5)
 _NEGLIGIBLE = 1e-14

@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
-from numba import njit
 
 from plait.mash.kernels import component_posterior, factor_errors, outward_factor, whiten
+from plait.numerics.compiled import njit
 from plait.numerics.random import fill_normals, uniform
 
 

@@ -7,8 +7,9 @@ item and the position alone, so neither blocks nor threads nor order change them
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from plait.numerics.compiled import njit
 
 _M0 = np.uint64(0xD2511F53)
 _M1 = np.uint64(0xCD9E8D57)
@@ -74,5 +75,4 @@ def uniform(
     counter[2] = np.uint64(item) & _LOW
     counter[3] = np.uint64(item) >> _SHIFT
     philox(counter, key, words)
-    first, _ = uniform_pair(words)
-    return first
+    return float(uniform_pair(words)[0])

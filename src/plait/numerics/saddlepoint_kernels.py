@@ -7,7 +7,8 @@ Notation: ``S = sum_i w_i (x_i - p_i) + N(0, extra)`` with independent ``x_i ~ B
 import math
 
 import numpy as np
-from numba import njit
+
+from plait.numerics.compiled import njit
 
 _LOG_2 = math.log(2.0)
 _NEAR_MEAN = 0.03

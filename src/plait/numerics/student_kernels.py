@@ -3,7 +3,8 @@
 import math
 
 import numpy as np
-from numba import njit
+
+from plait.numerics.compiled import njit
 
 _LOG_10 = math.log(10.0)
 _HALF_LOG_PI = 0.5 * math.log(math.pi)
