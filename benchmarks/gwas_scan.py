@@ -100,6 +100,10 @@ def main():
     programs = ["plait, mean", "plait, drop"]
     programs += ["plink2"] if shutil.which("plink2") else []
     found = {}
+    with tempfile.TemporaryDirectory() as name:  # kernels are compiled once
+        write_study(Path(name), 1000)
+        for program in programs:
+            measured(command(program, 10, 1), Path(name))
     for variants in options.variants:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
