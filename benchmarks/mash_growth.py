@@ -1,7 +1,7 @@
 """How the time and memory of fit and posterior grow with the number of effects J.
 
 Claim: time linear in J (exponent near 1), memory by the table and not by J x P; from store to store
-memory does not grow with J. Common errors, canonical matrices, 2 threads.
+memory is that of the budget and of the fit. Common errors, canonical matrices, 2 threads.
 
 In memory all effects are fitted (``chunk_size=None``); above a bound (1 GiB) the likelihoods are
 computed again at every pass rather than held, which shows in the last rows. From store to store

@@ -187,8 +187,12 @@ def test_blocks(made):
     with pytest.raises(OptionError, match="at least 1"):
         made.blocks(0)
     assert made.block_size() == 16_384
-    assert made.block_size(10_000) == 768
-    assert made.block_size(10**9) == 256
+
+
+@pytest.mark.parametrize(("samples", "size"), [(10_000, 768), (10**9, 256)])
+def test_blocks_of_many_samples(made, monkeypatch, samples, size):
+    monkeypatch.setattr(type(made), "n_samples", samples)
+    assert made.block_size() == size
 
 
 def test_variants():

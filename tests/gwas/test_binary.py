@@ -212,7 +212,7 @@ def test_alleles_codes_samples_cuts_and_threads(study, random, monkeypatch):
     many = InMemory(draw_calls(random, 1300, 400, missing=0.02))
     whole = scan(many, table(traits), model="logistic", threads=1)
     for size, threads in ((256, 3), (512, 2)):
-        monkeypatch.setattr(InMemory, "block_size", lambda self, samples=None, size=size: size)
+        monkeypatch.setattr(InMemory, "block_size", lambda self, size=size: size)
         again = scan(many, table(traits), model="logistic", threads=threads)
         for name in FIELDS:
             np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))

@@ -127,7 +127,7 @@ def test_alleles_units_samples_cuts_and_threads(study, random, monkeypatch):
     many = InMemory(draw_calls(random, 1100, 150, missing=0.02))
     whole = scan_interaction(many, table(traits), environment, c, robust=True, threads=1)
     for size, threads in ((256, 3), (512, 2)):
-        monkeypatch.setattr(InMemory, "block_size", lambda self, samples=None, size=size: size)
+        monkeypatch.setattr(InMemory, "block_size", lambda self, size=size: size)
         again = scan_interaction(many, table(traits), environment, c, robust=True, threads=threads)
         for name in FIELDS:
             np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))

@@ -143,7 +143,7 @@ def test_cuts_and_threads_do_not_change_a_bit(related, monkeypatch):
     calls, traits, _, _ = related
     source = InMemory(calls, chromosomes=["1"] * 130 + ["2"] * 170)
     base = scan(source, table(traits), model="mixed", threads=1)
-    monkeypatch.setattr(InMemory, "block_size", lambda self, samples=None: 256)
+    monkeypatch.setattr(InMemory, "block_size", lambda self: 256)
     again = scan(source, table(traits), model="mixed", threads=3)
     for name in ("beta", "se", "log10p", "h2", "V0"):
         np.testing.assert_array_equal(getattr(again, name), getattr(base, name))

@@ -104,7 +104,7 @@ def test_cuts_and_threads_do_not_change_a_bit(random, monkeypatch):
     traits, source = table(random.normal(size=(70, 2))), InMemory(calls)
     base = scan(source, traits, threads=1)
     for size, threads in ((256, 3), (512, 2), (1024, 1)):
-        monkeypatch.setattr(InMemory, "block_size", lambda self, samples=None, size=size: size)
+        monkeypatch.setattr(InMemory, "block_size", lambda self, size=size: size)
         again = scan(source, traits, threads=threads)
         for name in FIELDS:
             np.testing.assert_array_equal(getattr(again, name), getattr(base, name))

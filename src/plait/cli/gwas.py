@@ -9,7 +9,7 @@ import typer
 
 from plait.cli import options
 from plait.cli.console import announce_compilation, say, session, workers_of
-from plait.cli.options import INPUT, MODEL, OUTPUT, documented
+from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
 from plait.cli.outputs import write_table
 
 if TYPE_CHECKING:
@@ -48,13 +48,9 @@ class Transform(StrEnum):
     RANK = "rank"
 
 
-def _option(*names: str, panel: str, help: str, **settings: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
-
-
 Genotypes = Annotated[
     str,
-    _option(
+    option(
         "--geno",
         metavar="FILE",
         panel=INPUT,
@@ -63,7 +59,7 @@ Genotypes = Annotated[
 ]
 Phenotypes = Annotated[
     Path,
-    _option(
+    option(
         "--pheno",
         metavar="FILE",
         panel=INPUT,
@@ -73,7 +69,7 @@ Phenotypes = Annotated[
 ]
 TraitNames = Annotated[
     str | None,
-    _option(
+    option(
         "--traits",
         metavar="LIST",
         panel=INPUT,
@@ -83,7 +79,7 @@ TraitNames = Annotated[
 ]
 Covariates = Annotated[
     Path | None,
-    _option(
+    option(
         "--covar",
         metavar="FILE",
         panel=INPUT,
@@ -92,7 +88,7 @@ Covariates = Annotated[
 ]
 CovariateNames = Annotated[
     str | None,
-    _option(
+    option(
         "--covariates",
         metavar="LIST",
         panel=INPUT,
@@ -102,7 +98,7 @@ CovariateNames = Annotated[
 ]
 Categorical = Annotated[
     str | None,
-    _option(
+    option(
         "--categorical",
         metavar="LIST",
         panel=INPUT,
@@ -111,7 +107,7 @@ Categorical = Annotated[
 ]
 DropMissing = Annotated[
     bool,
-    _option(
+    option(
         "--drop-missing-covariates",
         panel=INPUT,
         help="Leave samples with a missing covariate out.",
@@ -119,7 +115,7 @@ DropMissing = Annotated[
 ]
 ModelOption = Annotated[
     Model,
-    _option(
+    option(
         "--model",
         panel=MODEL,
         help="mixed allows for the relatedness of the samples; logistic is for cases and controls.",
@@ -127,7 +123,7 @@ ModelOption = Annotated[
 ]
 Loco = Annotated[
     bool | None,
-    _option(
+    option(
         "--loco/--no-loco",
         panel=MODEL,
         show_default="with two chromosomes or more",
@@ -136,7 +132,7 @@ Loco = Annotated[
 ]
 MissingOption = Annotated[
     MissingGenotypes,
-    _option(
+    option(
         "--missing",
         panel=MODEL,
         help="Missing genotypes: the mean of the variant, or drop those samples for it.",
@@ -144,18 +140,18 @@ MissingOption = Annotated[
 ]
 TransformOption = Annotated[
     Transform,
-    _option("--transform", panel=MODEL, help="rank: traits become normal scores of ranks."),
+    option("--transform", panel=MODEL, help="rank: traits become normal scores of ranks."),
 ]
 MinCallRate = Annotated[
     float,
-    _option("--min-call-rate", panel=MODEL, help="Smallest share of samples with a genotype."),
+    option("--min-call-rate", panel=MODEL, help="Smallest share of samples with a genotype."),
 ]
 MinMac = Annotated[
     int,
-    _option("--min-mac", panel=MODEL, help="Fewest copies of the rarer allele, per trait."),
+    option("--min-mac", panel=MODEL, help="Fewest copies of the rarer allele, per trait."),
 ]
 MinMaf = Annotated[
-    float, _option("--min-maf", panel=MODEL, help="Smallest frequency of the rarer allele.")
+    float, option("--min-maf", panel=MODEL, help="Smallest frequency of the rarer allele.")
 ]
 
 
@@ -163,7 +159,7 @@ def scan(
     geno: Genotypes,
     pheno: Phenotypes,
     out: Annotated[
-        Path, _option("--out", metavar="FOLDER", panel=OUTPUT, help="Folder to write to.")
+        Path, option("--out", metavar="FOLDER", panel=OUTPUT, help="Folder to write to.")
     ],
     traits: TraitNames = None,
     covar: Covariates = None,

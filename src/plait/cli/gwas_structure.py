@@ -10,7 +10,7 @@ import typer
 from plait.cli import options
 from plait.cli.console import announce_compilation, say, session
 from plait.cli.gwas import DOCS, Genotypes
-from plait.cli.options import INPUT, MODEL, OUTPUT, documented
+from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
 from plait.cli.outputs import TABLES, check_file, write_table
 
 QC_FILES = ("variants.parquet", "samples.csv", "run.json")
@@ -31,15 +31,11 @@ class Decomposition(StrEnum):
     RANDOMISED = "randomised"
 
 
-def _option(*names: str, panel: str, help: str, **settings: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
-
-
 def qc(
     geno: Genotypes,
     out: Annotated[
         Path,
-        _option(
+        option(
             "--out",
             metavar="FOLDER",
             panel=OUTPUT,
@@ -74,7 +70,7 @@ def kinship(
     geno: Genotypes,
     out: Annotated[
         str,
-        _option(
+        option(
             "--out",
             metavar="PREFIX",
             panel=OUTPUT,
@@ -84,14 +80,14 @@ def kinship(
     ],
     method: Annotated[
         Relationship,
-        _option(
+        option(
             "--method",
             panel=MODEL,
             help="vanraden: a variant counts by its variance; gcta: all variants count alike.",
         ),
     ] = Relationship.VANRADEN,
     min_maf: Annotated[
-        float, _option("--min-maf", panel=MODEL, help="Smallest frequency of the rarer allele.")
+        float, option("--min-maf", panel=MODEL, help="Smallest frequency of the rarer allele.")
     ] = 0.01,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
@@ -153,7 +149,7 @@ def pca(
     geno: Genotypes,
     out: Annotated[
         Path,
-        _option(
+        option(
             "--out",
             metavar="FILE",
             panel=OUTPUT,
@@ -162,32 +158,32 @@ def pca(
     ],
     covar: Annotated[
         Path | None,
-        _option(
+        option(
             "--covar",
             metavar="FILE",
             panel=INPUT,
             help="Covariates to put the components beside, in one table.",
         ),
     ] = None,
-    k: Annotated[int, _option("--components", "-k", panel=MODEL, help="How many.")] = 10,
+    k: Annotated[int, option("--components", "-k", panel=MODEL, help="How many.")] = 10,
     method: Annotated[
         Decomposition,
-        _option("--method", panel=MODEL, help="auto: exact up to 5,000 samples."),
+        option("--method", panel=MODEL, help="auto: exact up to 5,000 samples."),
     ] = Decomposition.AUTO,
     r2: Annotated[
         float,
-        _option(
+        option(
             "--r2",
             panel=MODEL,
             help="Variants with a larger squared correlation within 1 Mb are thinned; 1: none.",
         ),
     ] = 0.2,
     min_maf: Annotated[
-        float, _option("--min-maf", panel=MODEL, help="Smallest frequency of the rarer allele.")
+        float, option("--min-maf", panel=MODEL, help="Smallest frequency of the rarer allele.")
     ] = 0.05,
     exclude_region: Annotated[
         list[str] | None,
-        _option(
+        option(
             "--exclude-region",
             metavar="REGION",
             panel=MODEL,

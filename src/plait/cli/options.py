@@ -11,7 +11,8 @@ from typer.core import TyperCommand
 INPUT, MODEL, OUTPUT, RUN = "Input", "Model", "Output", "Run"
 
 
-def _option(*names: str, panel: str, help: str, **settings: Any) -> Any:
+def option(*names: str, panel: str, help: str, **settings: Any) -> Any:
+    """Return an option that stands in one of the panels of the help."""
     return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
 
 
@@ -87,7 +88,7 @@ class Devices(StrEnum):
 
 Bhat = Annotated[
     Path | None,
-    _option(
+    option(
         "--bhat",
         metavar="FILE",
         panel=INPUT,
@@ -97,7 +98,7 @@ Bhat = Annotated[
 ]
 Shat = Annotated[
     Path | None,
-    _option(
+    option(
         "--shat",
         metavar="FILE",
         panel=INPUT,
@@ -106,7 +107,7 @@ Shat = Annotated[
 ]
 EffectsStore = Annotated[
     str | None,
-    _option(
+    option(
         "--effects",
         metavar="STORE",
         panel=INPUT,
@@ -115,7 +116,7 @@ EffectsStore = Annotated[
 ]
 Conditions = Annotated[
     str | None,
-    _option(
+    option(
         "--conditions",
         metavar="LIST",
         panel=INPUT,
@@ -124,7 +125,7 @@ Conditions = Annotated[
 ]
 V = Annotated[
     Path | None,
-    _option(
+    option(
         "--v",
         metavar="FILE",
         panel=INPUT,
@@ -133,7 +134,7 @@ V = Annotated[
 ]
 Alpha = Annotated[
     float,
-    _option(
+    option(
         "--alpha",
         panel=MODEL,
         help="0: effects are comparable between rows; 1: z-scores are (the usual choice for GWAS).",
@@ -141,7 +142,7 @@ Alpha = Annotated[
 ]
 MissingCells = Annotated[
     Missing | None,
-    _option(
+    option(
         "--missing",
         panel=INPUT,
         show_default="auto; exact with --effects",
@@ -150,7 +151,7 @@ MissingCells = Annotated[
 ]
 ZeroShat = Annotated[
     float,
-    _option(
+    option(
         "--zero-shat-reset",
         panel=INPUT,
         show_default="refuse them",
@@ -159,7 +160,7 @@ ZeroShat = Annotated[
 ]
 ZeroBoth = Annotated[
     float,
-    _option(
+    option(
         "--zero-bhat-shat-reset",
         panel=INPUT,
         show_default="refuse them",
@@ -168,7 +169,7 @@ ZeroBoth = Annotated[
 ]
 Ulist = Annotated[
     Path | None,
-    _option(
+    option(
         "--ulist",
         metavar="FILE",
         panel=MODEL,
@@ -178,7 +179,7 @@ Ulist = Annotated[
 ]
 CovMethods = Annotated[
     str | None,
-    _option(
+    option(
         "--cov-methods",
         metavar="LIST",
         panel=MODEL,
@@ -189,11 +190,11 @@ CovMethods = Annotated[
 ]
 Nullweight = Annotated[
     float,
-    _option("--nullweight", panel=MODEL, help="Prior count of the null (with nullbiased)."),
+    option("--nullweight", panel=MODEL, help="Prior count of the null (with nullbiased)."),
 ]
 OutPrefix = Annotated[
     str,
-    _option(
+    option(
         "--out",
         metavar="PREFIX",
         panel=OUTPUT,
@@ -202,14 +203,14 @@ OutPrefix = Annotated[
 ]
 Overwrite = Annotated[
     bool,
-    _option("--overwrite", panel=OUTPUT, help="Replace outputs that exist."),
+    option("--overwrite", panel=OUTPUT, help="Replace outputs that exist."),
 ]
 Gridmult = Annotated[
-    float, _option("--gridmult", panel=MODEL, help="Ratio of neighbouring values of the grid.")
+    float, option("--gridmult", panel=MODEL, help="Ratio of neighbouring values of the grid.")
 ]
 Grid = Annotated[
     str | None,
-    _option(
+    option(
         "--grid",
         metavar="G ...",
         panel=MODEL,
@@ -219,27 +220,27 @@ Grid = Annotated[
 ]
 NoNormalizeU = Annotated[
     bool,
-    _option("--no-normalize-u", panel=MODEL, help="Keep the scale of the covariance matrices."),
+    option("--no-normalize-u", panel=MODEL, help="Keep the scale of the covariance matrices."),
 ]
 NoPointmass = Annotated[
-    bool, _option("--no-pointmass", panel=MODEL, help="Leave out the component without effects.")
+    bool, option("--no-pointmass", panel=MODEL, help="Leave out the component without effects.")
 ]
 PriorOfWeights = Annotated[
-    Prior, _option("--prior", panel=MODEL, help="Prior of the mixture weights.")
+    Prior, option("--prior", panel=MODEL, help="Prior of the mixture weights.")
 ]
 Optmethod = Annotated[
-    Optimiser, _option("--optmethod", panel=MODEL, help="Optimiser; mixsqp certifies its result.")
+    Optimiser, option("--optmethod", panel=MODEL, help="Optimiser; mixsqp certifies its result.")
 ]
 PiThresh = Annotated[
     float,
-    _option("--pi-thresh", panel=MODEL, help="Components with less weight are left out."),
+    option("--pi-thresh", panel=MODEL, help="Components with less weight are left out."),
 ]
 PosteriorSamples = Annotated[
-    int, _option("--posterior-samples", panel=OUTPUT, help="Posterior draws per effect.")
+    int, option("--posterior-samples", panel=OUTPUT, help="Posterior draws per effect.")
 ]
 OutputLevel = Annotated[
     int,
-    _option(
+    option(
         "--outputlevel",
         min=1,
         max=4,
@@ -248,11 +249,11 @@ OutputLevel = Annotated[
     ),
 ]
 OutputLfdr = Annotated[
-    bool, _option("--output-lfdr", panel=OUTPUT, help="Write local false discovery rates too.")
+    bool, option("--output-lfdr", panel=OUTPUT, help="Write local false discovery rates too.")
 ]
 ChunkSize = Annotated[
     int,
-    _option(
+    option(
         "--chunk-size",
         min=0,
         panel=RUN,
@@ -262,7 +263,7 @@ ChunkSize = Annotated[
 ]
 TrainSize = Annotated[
     int | None,
-    _option(
+    option(
         "--train-size",
         metavar="N",
         panel=RUN,
@@ -272,26 +273,26 @@ TrainSize = Annotated[
 ]
 SelectMethod = Annotated[
     Selection,
-    _option("--select-method", panel=RUN, help="Which ones: strong and random, or random."),
+    option("--select-method", panel=RUN, help="Which ones: strong and random, or random."),
 ]
 BackgroundFraction = Annotated[
     float,
-    _option("--background-fraction", panel=RUN, help="Random share of topz_random."),
+    option("--background-fraction", panel=RUN, help="Random share of topz_random."),
 ]
 Weights = Annotated[
     Weighting,
-    _option(
+    option(
         "--weighting",
         panel=RUN,
         help="Whether the selected effects stand for those left out.",
     ),
 ]
 Seed = Annotated[
-    int, _option("--seed", panel=RUN, help="Seed of everything random; recorded in the output.")
+    int, option("--seed", panel=RUN, help="Seed of everything random; recorded in the output.")
 ]
 Threads = Annotated[
     int | None,
-    _option(
+    option(
         "--threads",
         panel=RUN,
         show_default="all cores",
@@ -300,7 +301,7 @@ Threads = Annotated[
 ]
 Memory = Annotated[
     str | None,
-    _option(
+    option(
         "--memory",
         metavar="SIZE",
         panel=RUN,
@@ -312,7 +313,7 @@ Memory = Annotated[
 ]
 Dask = Annotated[
     str | None,
-    _option(
+    option(
         "--dask",
         metavar="ADDRESS",
         panel=RUN,
@@ -322,23 +323,21 @@ Dask = Annotated[
 ]
 LogJson = Annotated[
     bool,
-    _option("--log-json", panel=RUN, help="Log every finished block to stderr, as a line of JSON."),
+    option("--log-json", panel=RUN, help="Log every finished block to stderr, as a line of JSON."),
 ]
 Device = Annotated[
     Devices,
-    _option(
+    option(
         "--device",
         panel=RUN,
         help="Where to compute: cuda is a GPU (through PyTorch) for effects with common errors.",
     ),
 ]
-Quiet = Annotated[
-    bool, _option("--quiet", panel=RUN, help="Print nothing but warnings and errors.")
-]
-Debug = Annotated[bool, _option("--debug", panel=RUN, help="Show the traceback of an error.")]
+Quiet = Annotated[bool, option("--quiet", panel=RUN, help="Print nothing but warnings and errors.")]
+Debug = Annotated[bool, option("--debug", panel=RUN, help="Show the traceback of an error.")]
 Strong = Annotated[
     str | None,
-    _option(
+    option(
         "--strong",
         metavar="RESULT",
         panel=INPUT,
@@ -348,15 +347,15 @@ Strong = Annotated[
 ]
 AllEffects = Annotated[
     bool,
-    _option("--all-effects", panel=INPUT, help="Learn from all effects instead of strong ones."),
+    option("--all-effects", panel=INPUT, help="Learn from all effects instead of strong ones."),
 ]
 Level = Annotated[
     float,
-    _option("--level", panel=INPUT, help="Effects with an lfsr below this are strong."),
+    option("--level", panel=INPUT, help="Effects with an lfsr below this are strong."),
 ]
 Npc = Annotated[
     int | None,
-    _option(
+    option(
         "--npc",
         panel=MODEL,
         show_default="5, or R if less",
@@ -373,7 +372,7 @@ ResultFile = Annotated[
 ]
 Factor = Annotated[
     float,
-    _option(
+    option(
         "--factor",
         panel=MODEL,
         help="Effects are shared when their ratio is between this and its inverse; 0: same sign.",
@@ -381,7 +380,7 @@ Factor = Annotated[
 ]
 LfsrThresh = Annotated[
     float,
-    _option("--lfsr-thresh", panel=MODEL, help="Effects count when their lfsr is below this."),
+    option("--lfsr-thresh", panel=MODEL, help="Effects count when their lfsr is below this."),
 ]
 
 

@@ -12,7 +12,7 @@ import typer
 
 from plait.cli import options
 from plait.cli.console import say, session
-from plait.cli.options import INPUT, MODEL, OUTPUT, documented
+from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
 from plait.errors import DataWarning, FileFormatError, InputError, OptionError, OutputError
 
 if TYPE_CHECKING:
@@ -69,10 +69,6 @@ class Scale(StrEnum):
     Z = "z"
 
 
-def _option(*names: str, panel: str, help: str, **settings: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
-
-
 Table = Annotated[
     Path,
     typer.Argument(
@@ -83,7 +79,7 @@ Table = Annotated[
 ]
 Columns = Annotated[
     str | None,
-    _option(
+    option(
         "--columns",
         metavar="LIST",
         panel=INPUT,
@@ -93,7 +89,7 @@ Columns = Annotated[
 ]
 DialectName = Annotated[
     str | None,
-    _option(
+    option(
         "--dialect",
         metavar="NAME",
         panel=INPUT,
@@ -103,7 +99,7 @@ DialectName = Annotated[
 ]
 Variants = Annotated[
     Path | None,
-    _option(
+    option(
         "--variants",
         metavar="FILE",
         panel=INPUT,
@@ -112,12 +108,12 @@ Variants = Annotated[
 ]
 Build = Annotated[
     str | None,
-    _option("--build", panel=INPUT, help="Genome build of the positions: GRCh37 or GRCh38."),
+    option("--build", panel=INPUT, help="Genome build of the positions: GRCh37 or GRCh38."),
 ]
-Trait = Annotated[str | None, _option("--trait", panel=INPUT, help="Name of the trait.")]
+Trait = Annotated[str | None, option("--trait", panel=INPUT, help="Name of the trait.")]
 PalindromicRule = Annotated[
     Palindromic,
-    _option(
+    option(
         "--palindromic",
         panel=MODEL,
         help="A/T and C/G variants whose frequencies do not tell the strand: drop them, take them "
@@ -126,7 +122,7 @@ PalindromicRule = Annotated[
 ]
 PalindromicMaf = Annotated[
     float,
-    _option(
+    option(
         "--palindromic-maf",
         panel=MODEL,
         help="Frequencies tell the strand where the rarer allele's is at most this in both.",
@@ -166,11 +162,11 @@ def convert(
     file: Table,
     out: Annotated[
         Path,
-        _option("--out", metavar="FILE", panel=OUTPUT, help="The table to write."),
+        option("--out", metavar="FILE", panel=OUTPUT, help="The table to write."),
     ],
     to: Annotated[
         Format,
-        _option(
+        option(
             "--to",
             panel=OUTPUT,
             help="ssf: GWAS-SSF with its metadata (.tsv, .tsv.gz); parquet; tsv (.tsv, .tsv.gz).",
@@ -183,7 +179,7 @@ def convert(
     trait: Trait = None,
     metadata: Annotated[
         Path | None,
-        _option(
+        option(
             "--metadata",
             metavar="FILE",
             panel=INPUT,
@@ -215,7 +211,7 @@ def harmonise(
     file: Table,
     reference: Annotated[
         Path,
-        _option(
+        option(
             "--reference",
             metavar="FILE",
             panel=INPUT,
@@ -224,7 +220,7 @@ def harmonise(
     ],
     out: Annotated[
         Path,
-        _option("--out", metavar="FILE", panel=OUTPUT, help="A .tsv, .tsv.gz or .parquet."),
+        option("--out", metavar="FILE", panel=OUTPUT, help="A .tsv, .tsv.gz or .parquet."),
     ],
     columns: Columns = None,
     dialect: DialectName = None,
@@ -268,22 +264,22 @@ def combine(
     ],
     out: Annotated[
         str,
-        _option("--out", metavar="STORE", panel=OUTPUT, help="Store of effects (.zarr)."),
+        option("--out", metavar="STORE", panel=OUTPUT, help="Store of effects (.zarr)."),
     ],
     join: Annotated[
         Join,
-        _option(
+        option(
             "--join",
             panel=MODEL,
             help="inner: variants of all tables; outer: of any, what was not measured is missing.",
         ),
     ] = Join.OUTER,
     scale: Annotated[
-        Scale, _option("--scale", panel=MODEL, help="Effects and errors, or z with error 1.")
+        Scale, option("--scale", panel=MODEL, help="Effects and errors, or z with error 1.")
     ] = Scale.BETA,
     reference: Annotated[
         Path | None,
-        _option(
+        option(
             "--reference",
             metavar="FILE",
             panel=INPUT,

@@ -138,9 +138,9 @@ class GenotypeSource(ABC):
             )
         return np.array([self._numbers[name] for name in names], dtype=np.intp)
 
-    def block_size(self, samples: int | None = None) -> int:
+    def block_size(self) -> int:
         """Return how many variants make a block of at most 32 MiB of float32."""
-        per_variant = 4 * max(samples or self.n_samples, 1)
+        per_variant = 4 * max(self.n_samples, 1)
         size = _BLOCK_BYTES // per_variant // _SMALLEST_BLOCK * _SMALLEST_BLOCK
         return int(min(max(size, _SMALLEST_BLOCK), _LARGEST_BLOCK))
 
@@ -174,8 +174,7 @@ class GenotypeSource(ABC):
             rows = slice(first, min(first + _LARGEST_BLOCK, stop))
             part = self.read_packed(rows)
             found[rows.start - start : rows.stop - start] = count_genotypes(part, self.n_samples)
-        n2, n_missing, n1, n0 = found.T
-        return GenotypeCounts(n0, n1, n2, n_missing)
+        return GenotypeCounts.of_codes(found)
 
     def close(self) -> None:  # noqa: B027 - a source without a file has nothing to close
         """Release the file; the source is not used afterwards."""

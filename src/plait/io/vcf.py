@@ -94,7 +94,7 @@ class VcfSource(GenotypeSource):
         self._within = None if region is None else self._region(Region.parse(region))
         with_samples = self._open()
         self.samples = distinct_samples(self.path, list(with_samples.samples))
-        if dosage == "dosage" or (dosage == "auto" and _first_has_dosages(with_samples)):
+        if dosage == "dosage" or (dosage == "auto" and _first_has_dosages(with_samples, self.path)):
             self.kind = "dosage"
         self._lock = threading.Lock()
         self._stream: Iterator[Any] | None = None
@@ -263,11 +263,8 @@ def _said_clearly(records: Any, path: Path, first: int) -> Iterator[Any]:
         ) from None
 
 
-def _first_has_dosages(vcf: Any) -> bool:
-    try:
-        first = next(iter(vcf), None)
-    except Exception:  # said when the sites are listed, or when genotypes are read
-        return False
+def _first_has_dosages(vcf: Any, path: Path) -> bool:
+    first = next(_said_clearly(vcf, path, 0), None)
     return first is not None and bool({"DS", "GP"} & set(first.FORMAT))
 
 
