@@ -8,7 +8,7 @@ import pytest
 
 from plait.errors import OutputError
 from plait.execution.blocks import Block
-from plait.execution.checkpoint import Run, digest_of
+from plait.execution.checkpoint import Finished, Run, digest_of
 
 IDENTITY = {
     "inputs": {"the effects": "blake2b:1", "the prior": "blake2b:2"},
@@ -28,9 +28,10 @@ def test_a_run_goes_on(run):
     assert run.begin(IDENTITY) is None
     assert run.finished() == {}
     run.record(Block(2048, 4096), "b")
-    run.record(Block(0, 2048), "a")
+    run.record(Block(0, 2048), "a", {"left out": 3})
     assert run.begin(IDENTITY) is None
-    assert run.finished() == {Block(0, 2048): "a", Block(2048, 4096): "b"}
+    first = Finished("a", {"left out": 3})
+    assert run.finished() == {Block(0, 2048): first, Block(2048, 4096): Finished("b", {})}
     run.discard()
     assert run.finished() == {}
 
@@ -59,7 +60,9 @@ def test_damaged_records_are_not_believed(tmp_path):
     blocks = Path(run.folder, "blocks")
     (blocks / "000000000001024.json").write_text('{"start": 1024, "st')
     (blocks / "000000000002048.json.partial").write_text("{}")
-    for number, text in enumerate(["3", "null", "[]", '{"start": null, "stop": 3, "digest": ""}']):
+    for number, text in enumerate(
+        ["3", "null", "[]", '{"start": null, "stop": 3, "digest": "", "about": {}}']
+    ):
         (blocks / f"{4096 + number}.json").write_text(text)
     assert list(run.finished()) == [Block(0, 1024)]
     for damaged in ("{", "3", "null"):
@@ -75,7 +78,7 @@ def test_who_is_replaced_finds_out_and_harms_nobody(run, change):
     run.record(Block(0, 1024), "a")
     other = Run(run.place)
     other.begin(IDENTITY | change)
-    taken_over = {} if change else {Block(0, 1024): "a"}
+    taken_over = {} if change else {Block(0, 1024): Finished("a", {})}
     assert other.finished() == taken_over
     for act in (run.require_ownership, run.start_anew, lambda: run.record(Block(1024, 2048), "b")):
         with pytest.raises(OutputError, match="another run has taken over"):
@@ -85,7 +88,7 @@ def test_who_is_replaced_finds_out_and_harms_nobody(run, change):
     other.record(Block(1024, 2048), "c")
     third = Run(run.place)
     assert third.begin(IDENTITY | change) is None
-    assert third.finished() == taken_over | {Block(1024, 2048): "c"}
+    assert third.finished() == taken_over | {Block(1024, 2048): Finished("c", {})}
     if change:
         assert run.folder != third.folder  # a late writer hits another place
 

@@ -19,8 +19,9 @@ import pytest
 from plait import mash
 from plait.data import Effects
 from plait.errors import CapacityError, DataWarning, OutputError
+from plait.execution import stored_output
 from plait.io import write_effects
-from plait.mash import device, stored_apply
+from plait.mash import device
 
 ARRAYS = ("posterior_mean", "posterior_sd", "lfsr", "negative_prob", "vloglik", "null_loglik")
 WIDTH = 6
@@ -125,15 +126,15 @@ class Stop(Exception):
 def after_blocks(count, act):
     """Do something when some blocks were recorded."""
 
-    def record(self, block, digest):
-        recorded(self, block, digest)
+    def record(self, block, *what):
+        recorded(self, block, *what)
         seen.append(block)
         if len(seen) == count:
             act()
 
-    recorded, seen = stored_apply.Run.record, []
+    recorded, seen = stored_output.Run.record, []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stored_apply.Run, "record", record)
+        patch.setattr(stored_output.Run, "record", record)
         yield
 
 
@@ -223,7 +224,7 @@ def test_stopped_before_the_last_rename(study, tmp_path):
     out = tmp_path / "out.zarr"
     data, prior = opened(study)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stored_apply, "move_into_place", lambda *_: stop())
+        patch.setattr(stored_output, "move_into_place", lambda *_: stop())
         with pytest.raises(Stop):
             mash.apply_mash_prior_to_store(data, prior, out)
     (group,) = tmp_path.glob(".out.zarr.run/*/store/fitted_g")
@@ -250,7 +251,7 @@ def test_a_full_disk_says_what_is_kept(study, tmp_path, monkeypatch):
     data, prior = opened(study)
     out = tmp_path / "out.zarr"
     with (
-        after_blocks(2, lambda: monkeypatch.setattr(stored_apply, "write_rows", full)),
+        after_blocks(2, lambda: monkeypatch.setattr(stored_output, "write_rows", full)),
         pytest.raises(OutputError, match=r"out.zarr.run is; free some. .*the same command goes on"),
     ):
         mash.apply_mash_prior_to_store(data, prior, out, memory="65MB", threads=1)
@@ -360,7 +361,7 @@ def test_killed_while_an_object_store_copies(study, tmp_path):
     data = mash.mash_open_data("memory://copies/e.zarr")
     prior = mash.FittedG.load(study / "prior.npz")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stored_apply.Run, "discard", lambda _: stop())
+        patch.setattr(stored_output.Run, "discard", lambda _: stop())
         with pytest.raises(Stop):
             mash.apply_mash_prior_to_store(data, prior, out)
     memory.rm("/copies/out.zarr/zarr.json")

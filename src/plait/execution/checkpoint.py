@@ -17,6 +17,7 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -31,6 +32,14 @@ from plait.provenance import json_safe
 _RUN = "run.json"
 _BLOCKS = "blocks"
 _TOLD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What is recorded of a finished block: a digest of what it wrote, and what else it found."""
+
+    digest: str
+    about: dict[str, Any]
 
 
 class Run:
@@ -104,7 +113,7 @@ class Run:
         filesystem, place = self._filesystem()
         _remove(filesystem, f"{place}/{left}")
 
-    def record(self, block: Block, digest: str) -> None:
+    def record(self, block: Block, digest: str, about: Mapping[str, Any] | None = None) -> None:
         """Write down that a block is finished.
 
         Raises
@@ -114,10 +123,10 @@ class Run:
         """
         self.require_ownership()
         content = {"start": block.start, "stop": block.stop, "digest": digest}
-        self._write(self._name_of(block), content)
+        self._write(self._name_of(block), content | {"about": json_safe(dict(about or {}))})
 
-    def finished(self) -> dict[Block, str]:
-        """Return the finished blocks with their digests, in order."""
+    def finished(self) -> dict[Block, Finished]:
+        """Return the finished blocks with what is recorded of them, in order."""
         filesystem, place = self._filesystem()
         folder = f"{place}/{self._folder}/{_BLOCKS}"
         try:
@@ -127,7 +136,10 @@ class Run:
         found = [self._read(str(name)) for name in names if str(name).endswith(".json")]
         # A record that was cut short or damaged is a block that is not finished.
         whole = [item for item in found if _is_block_record(item)]
-        blocks = {Block(item["start"], item["stop"]): item["digest"] for item in whole}
+        blocks = {
+            Block(item["start"], item["stop"]): Finished(item["digest"], item["about"])
+            for item in whole
+        }
         return dict(sorted(blocks.items()))
 
     def keep(self, blocks: Iterable[Block]) -> None:
@@ -273,6 +285,7 @@ def _is_block_record(item: Any) -> bool:
         and all(type(item.get(name)) is int for name in ("start", "stop"))
         and 0 <= item["start"] < item["stop"]
         and isinstance(item.get("digest"), str)
+        and isinstance(item.get("about"), dict)
     )
 
 

@@ -2,31 +2,19 @@
 
 import os
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.errors import DataWarning, OptionError, OutputError
+from plait.errors import OptionError
 from plait.execution.blocks import Block
-from plait.execution.checkpoint import Run, digest_of
-from plait.execution.executors import Workforce, run_blocks
+from plait.execution.executors import Workforce
 from plait.execution.grains import grains
-from plait.io.atomic import NO_SPACE, move_into_place
-from plait.io.store import (
-    can_be_filled,
-    check_store_writable,
-    copy_store,
-    local_path,
-    replacing_store,
-    require_apart,
-)
-from plait.io.stored_arrays import Layout, StoredArray, lay_out, parts_of, write_rows
+from plait.execution.stored_output import StoredOutput, filled_store, write_region
+from plait.io.store import require_apart
+from plait.io.stored_arrays import Layout, StoredArray, parts_of
 from plait.mash.device import torch_device
 from plait.mash.posterior import Request, apply_mixture, output_map
 from plait.mash.results import FittedG, MashResult, as_components, check_prior_width
@@ -36,7 +24,6 @@ from plait.provenance import Provenance, fingerprint
 Array = NDArray[np.float64]
 
 _BOTH = ("effects", "contexts")
-_UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,32 +57,7 @@ class ApplyBlock:
         written = {name: found[name] for name in self.arrays if name != "effects"}
         if "effects" in self.arrays:
             written["effects"] = part.effect_names
-        write_rows(self.target, block.rows, written)
-        return _digest(written)
-
-
-@dataclass(frozen=True)
-class _ReadBack:
-    """Digests what stands in a finished region."""
-
-    target: str
-    arrays: tuple[str, ...]
-
-    def __call__(self, block: Block) -> str:
-        try:
-            found = {name: StoredArray(self.target, name)[block.rows] for name in self.arrays}
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError):
-            return _UNREADABLE  # a file that a crash cut short cannot be decoded
-        return _digest(found)
-
-
-def _digest(arrays: dict[str, Any]) -> str:
-    # The width of fixed-width text depends on the block; the text itself is digested.
-    plain = [
-        np.frombuffer("\0".join(values).encode(), np.uint8) if values.dtype.kind in "OU" else values
-        for values in (arrays[name] for name in sorted(arrays))
-    ]
-    return digest_of(plain)
+        return write_region(self.target, block.rows, written)
 
 
 def apply_to_store(
@@ -141,57 +103,24 @@ def apply_to_store(
     prior, _ = as_components(fitted_g, data.alpha)
     check_prior_width(prior, data.n_conditions)
     require_apart(out, data.url)
-    check_store_writable(out, overwrite)
     layouts = _layouts(data, prior, request, output_lfdr)
-    run = Run(_beside(out))
-    with _ending_clearly(run, out):
-        if reason := run.begin(_identity(data, prior, request, layouts, about or {})):
-            warnings.warn(
-                f"{out}: the interrupted run cannot be continued, because {reason}; starting anew.",
-                DataWarning,
-                stacklevel=3,
-            )
-        finished = _taken_over(run, layouts, data.unit, force)
-        target = _store_of(run)
-        work = ApplyBlock(data, prior, request, tuple(layouts), target)
-        for block, digest in data.map_blocks(work, force, "posterior", finished, _width(layouts)):
-            run.record(block, digest)
-        result = _described(data, prior, target, layouts, started, force, optim or {}, about or {})
-        run.require_ownership()
-        result.save_around(target, tuple(layouts))
-        _put_in_place(run, out, data.n_effects, overwrite)
-    run.discard()
+    about = about or {}
+    with filled_store(
+        out,
+        layouts,
+        _identity(data, prior, request, layouts, about),
+        n_items=data.n_effects,
+        unit=data.unit,
+        items="effects",
+        force=force,
+        overwrite=overwrite,
+    ) as output:
+        work = ApplyBlock(data, prior, request, tuple(layouts), output.target)
+        finished, width = list(output.finished), _width(layouts)
+        for block, digest in data.map_blocks(work, force, "posterior", finished, width):
+            output.record(block, digest)
+        output.complete(_described(data, prior, output, started, force, optim or {}, about))
     return MashResult.open(out)
-
-
-@contextmanager
-def _ending_clearly(run: Run, out: str | os.PathLike[str]) -> Iterator[None]:
-    """Say what is kept when a run is stopped, and when it fails because another took over."""
-    try:
-        yield
-    except KeyboardInterrupt as interruption:
-        interruption.add_note(_what_is_kept(run))
-        raise
-    except Exception as error:
-        if run.was_taken_over():
-            run.abandon()
-            run.require_ownership()
-        if isinstance(error, OSError) and error.errno in NO_SPACE:
-            raise OutputError(
-                f"{out} is not finished: no space is left where {run.place} is; free some. "
-                f"{_what_is_kept(run).capitalize()}"
-            ) from error
-        raise
-
-
-def _what_is_kept(run: Run) -> str:
-    count = sum(len(block) for block in run.finished())
-    if count == 0:
-        return "no block was finished; the same command starts again."
-    return (
-        f"finished blocks ({count:,} effects) are kept in {run.place}, and the same command goes "
-        "on from there."
-    )
 
 
 def _width(layouts: dict[str, Layout]) -> int:
@@ -217,20 +146,6 @@ def _layouts(
     if data.has_effect_names:
         names["effects"] = Layout(("effects",), (data.n_effects,), "str")
     return names
-
-
-def _beside(out: str | os.PathLike[str]) -> str:
-    """Return the folder of the run that makes an output."""
-    local = local_path(out)
-    if local is None:
-        return f"{os.fspath(out).rstrip('/')}.run"
-    path = Path(os.path.realpath(local))
-    return str(path.with_name(f".{path.name}.run"))
-
-
-def _store_of(run: Run) -> str:
-    """Return the store that a run fills; it is put in its place when it is complete."""
-    return f"{run.folder}/store"
 
 
 def _identity(
@@ -272,56 +187,17 @@ def _inputs(data: StoredData) -> dict[str, str]:
     return {"the effects": data.known.fingerprint, "the error correlation": V}
 
 
-def _taken_over(run: Run, layouts: dict[str, Layout], unit: int, force: Workforce) -> list[Block]:
-    """Return the finished blocks that stand in the store as they were written.
-
-    Without any, an empty store is laid out.
-    """
-    finished = run.finished()
-    good: list[Block] = []
-    if finished and can_be_filled(_store_of(run)):
-        read_back = _ReadBack(_store_of(run), tuple(layouts))
-        found = run_blocks(read_back, finished, force, "checking what is finished")
-        good = [block for block, digest in found if digest == finished[block]]
-    if good:
-        run.keep(good)
-    else:
-        run.start_anew()
-        lay_out(_store_of(run), layouts, unit)
-    return good
-
-
-def _put_in_place(run: Run, out: str | os.PathLike[str], n_effects: int, overwrite: bool) -> None:
-    """Let the store stand where it is wanted.
-
-    On disk it is renamed. An object store cannot rename; there it is copied, and what makes the
-    copy complete comes last, when it is sure that nobody else has changed what was copied.
-    """
-    run.require_all(n_effects)
-    run.require_ownership()
-    target, local = _store_of(run), local_path(out)
-    if local is None:
-        with replacing_store(out, overwrite) as place:
-            copy_store(target, place, run.require_ownership)
-    else:
-        # What a writer that was killed had not renamed yet is no part of the store.
-        for partial in Path(target).rglob("*.partial"):
-            partial.unlink(missing_ok=True)
-        move_into_place(target, local, overwrite)
-
-
 def _described(
     data: StoredData,
     prior: FittedG,
-    target: str,
-    layouts: dict[str, Layout],
+    output: StoredOutput,
     started: float,
     force: Workforce,
     optim: dict[str, Any],
     about: dict[str, Any],
 ) -> MashResult:
     """Return the result whose arrays are in the store."""
-    stored = {name: StoredArray(target, name) for name in layouts if name != "effects"}
+    stored = {name: output.stored(name) for name in output.arrays if name != "effects"}
     fields: dict[str, Any] = {name: None for name in MashResult.dims} | stored
     return MashResult(
         **fields,
