@@ -103,7 +103,7 @@ def test_unrelated_samples_give_ordinary_regressions(related):
     source, rows = InMemory(calls), np.arange(120)
     design = make_designs(table(traits), table(covariates, "c"), rows)[0]
     null = NullModel.of(design, np.eye(120))
-    found = MixedScan(source, design, null, ALL, 0.0).run(slice(0, 20))
+    found = MixedScan(source, design, null, ALL, 0.0).run(source.read_packed(slice(0, 20)), 0)
     for j in range(20):
         for t in range(3):
             beta, se, log10p = least_squares(calls[j], traits[:, t], covariates)

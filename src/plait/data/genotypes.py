@@ -74,6 +74,8 @@ class GenotypeSource(ABC):
     """Whether dosages are whole numbers, so that they can be packed."""
     samples: NDArray[np.str_]
     """Names of the samples (N,), each of them once."""
+    path: Any = None
+    """The file behind it, if there is one."""
 
     @property
     @abstractmethod

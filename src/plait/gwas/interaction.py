@@ -28,7 +28,8 @@ from plait.execution.executors import workforce
 from plait.execution.progress import stage
 from plait.gwas.design import Design, make_designs
 from plait.gwas.linear import aligned_tiles
-from plait.gwas.model import scan_blocks, variant_columns
+from plait.gwas.model import variant_columns
+from plait.gwas.passes import scan_blocks
 from plait.gwas.quality import VariantFilter
 from plait.gwas.results import VARIANT_COLUMNS
 from plait.io.result import Result

@@ -8,17 +8,20 @@ is a weighted one, so that genotypes are rotated once for all traits; variants w
 are done again in double precision with h2 estimated beside the variant.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.data.genotypes import GenotypeCounts, GenotypeSource
+from plait.data.genotypes import GenotypeCounts, GenotypeSource, Packed
 from plait.errors import OptionError
 from plait.execution.threads import single_threaded_blas
 from plait.gwas.design import Design
-from plait.gwas.linear import Associations, aligned_tiles
+from plait.gwas.linear import Associations, GroupedScan, aligned_tiles
 from plait.gwas.quality import VariantFilter
+from plait.gwas.relationship import relationship_matrix
 from plait.numerics.reml import SpectralModel, VarianceFit
 
 Array = NDArray[np.float64]
@@ -91,7 +94,8 @@ class MixedScan:
     ) -> None:
         if not 0 <= exact_below <= 1:
             raise OptionError(f"exact_below is {exact_below}; give a p-value between 0 and 1.")
-        self.source, self.design, self.null, self.rules = source, design, null, rules
+        self.design, self.null, self.rules = design, null, rules
+        self.columns = design.columns
         self.exact_below = exact_below
         everyone = np.arange(source.n_samples)
         self.rows = None if np.array_equal(design.rows, everyone) else design.rows
@@ -117,19 +121,20 @@ class MixedScan:
             columns.append(np.column_stack([basis, y]) * root[:, None])
         return weights.astype(np.float32), np.hstack(columns).astype(np.float32), squares
 
-    def run(self, rows: slice) -> Associations:
+    def run(self, packed: Packed, start: int) -> Associations:
         """Return the statistics of some variants, whatever the cut the same bits."""
-        from plait.data.genotype_kernels import count_genotypes
+        from plait.data.genotype_kernels import count_genotypes, select_samples
         from plait.gwas.kernels import centred_values, mixed_statistics
 
-        packed = self.source.read_packed(rows, self.rows)
+        if self.rows is not None:
+            packed = select_samples(packed, self.rows)
         n, n_samples = len(packed), len(self.design.rows)
         counts = count_genotypes(packed, n_samples)
         values, frequency, variation = np.zeros((n, 4)), np.empty(n), np.empty(n)
         centred_values(counts, values, frequency, variation)
         n_traits, p = self.weights.shape[1], self.design.basis.shape[1]
         beta, se, log10p = np.full((3, n, n_traits), np.nan)
-        for part, tile, used in aligned_tiles(packed, values, rows.start, np.float32):
+        for part, tile, used in aligned_tiles(packed, values, start, np.float32):
             rotated = tile[:, :n_samples] @ self.rotation
             products = (rotated @ self.regressors).astype(np.float64)[used]
             squares = (rotated**2 @ self.weights).astype(np.float64)[used]
@@ -179,3 +184,69 @@ class MixedScan:
         beta = coordinates[-1] / triangle[-1, -1]
         se = np.sqrt(residual @ residual / self.design.df) / abs(triangle[-1, -1])
         return float(beta), float(se), float(log10_p_value(beta / se, self.design.df))
+
+
+class MixedModel:
+    """The mixed models of all designs.
+
+    Attributes
+    ----------
+    h2, h2_se : (T,) arrays
+        Share of each trait's variance that follows the relationships of all chromosomes.
+    residuals : list of (N, T) arrays
+        One per design: whitened, each column of length 1.
+    """
+
+    def __init__(
+        self,
+        genotypes: GenotypeSource,
+        designs: list[Design],
+        rules: VariantFilter,
+        loco: bool,
+        exact_below: float,
+        memory: int | str | None,
+        threads: int,
+    ) -> None:
+        self.genotypes, self.designs, self.rules = genotypes, designs, rules
+        self.loco, self.exact_below = loco, exact_below
+        self._samples = np.unique(np.concatenate([design.rows for design in designs]))
+        self._relationships = relationship_matrix(
+            genotypes, samples=self._samples, by_chromosome=loco, memory=memory, threads=threads
+        )
+        n_traits = sum(len(design.columns) for design in designs)
+        self.h2, self.h2_se = np.empty(n_traits), np.empty(n_traits)
+        self.residuals: list[Array] = []
+        self._everything = self._nulls()
+        for design, null in zip(designs, self._everything, strict=True):
+            self.h2[design.columns], self.h2_se[design.columns] = null.fit.h2, null.fit.se
+            self.residuals.append(null.whitened_residuals())
+
+    def passes(self) -> Iterator[tuple[list[slice], Callable[[], GroupedScan]]]:
+        """Yield the variants of each pass, and what prepares it."""
+        if not self.loco:
+            everything = [slice(0, self.genotypes.n_variants)]
+            yield everything, lambda: self._scan(self._everything)
+            return
+        runs = self.genotypes.variants.chromosomes
+        for name in dict.fromkeys(name for name, _ in runs):
+            where = [run for chromosome, run in runs if chromosome == name]
+            yield where, partial(self._without, name)
+
+    def _without(self, name: str) -> GroupedScan:
+        return self._scan(self._nulls(name))
+
+    def _nulls(self, without: str | None = None) -> list["NullModel"]:
+        matrix = self._relationships.matrix(without=without)
+        nulls = []
+        for design in self.designs:
+            rows = np.searchsorted(self._samples, design.rows)
+            nulls.append(NullModel.of(design, matrix[np.ix_(rows, rows)]))
+        return nulls
+
+    def _scan(self, nulls: list["NullModel"]) -> GroupedScan:
+        pairs = zip(self.designs, nulls, strict=True)
+        groups = [
+            MixedScan(self.genotypes, design, null, self.rules, self.exact_below)
+            for design, null in pairs
+        ]
+        return GroupedScan(self.genotypes, groups, len(self.h2))

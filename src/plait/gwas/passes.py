@@ -1,0 +1,218 @@
+"""How a scan goes over the variants: in passes, and there in blocks.
+
+A pass is what is scanned with the same preparation: all variants, or those of one chromosome where
+that is left out of something. Passes are made ready one after another, so that only one of them
+takes memory.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.data.genotypes import GenotypeSource
+from plait.execution.blocks import Block, plan_blocks
+from plait.execution.executors import Workforce, run_blocks
+from plait.execution.progress import stage
+from plait.gwas.binary import BinaryDesign, BinaryScan
+from plait.gwas.design import Design, residual_correlation
+from plait.gwas.linear import TILE, Associations, GroupedScan, LinearScan
+from plait.gwas.mixed import MixedModel
+from plait.gwas.quality import VariantFilter
+
+Part_co = TypeVar("Part_co", covariant=True)
+
+STATISTICS = ("beta", "se", "log10p", "n")
+"""What is found out of every variant and trait."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """Variants that are scanned with the same preparation.
+
+    Attributes
+    ----------
+    runs : list of slice
+        Consecutive variants.
+    make : callable
+        Prepares the scan of these variants.
+    """
+
+    runs: list[slice]
+    make: Callable[[], GroupedScan]
+
+
+class ScanMethod(Protocol):
+    """A model whose preparation without variants is done."""
+
+    def passes(self) -> Iterable[Pass]:
+        """Return the passes, which are over all variants together."""
+
+    def totals(self) -> dict[str, Any]:
+        """Return the fields of the result that are not of variants; after all passes."""
+
+
+class LinearMethod:
+    """Independent errors: one pass."""
+
+    def __init__(
+        self,
+        genotypes: GenotypeSource,
+        designs: list[Design],
+        n_traits: int,
+        missing_genotypes: str,
+        precision: str,
+        rules: VariantFilter,
+    ) -> None:
+        self.designs, self.n_traits = designs, n_traits
+        self.work = LinearScan(genotypes, designs, n_traits, missing_genotypes, precision, rules)
+
+    def passes(self) -> list[Pass]:
+        """Return the only pass."""
+        return [Pass([slice(0, self.work.source.n_variants)], lambda: self.work)]
+
+    def totals(self) -> dict[str, Any]:
+        """Return V0."""
+        residuals = [design.traits for design in self.designs]
+        return {"V0": residual_correlation(self.designs, residuals, self.n_traits)}
+
+
+class LogisticMethod:
+    """Cases and controls: one pass."""
+
+    def __init__(
+        self,
+        genotypes: GenotypeSource,
+        nulls: list[BinaryDesign],
+        n_traits: int,
+        precision: str,
+        rules: VariantFilter,
+    ) -> None:
+        self.nulls, self.n_traits = nulls, n_traits
+        self.work = BinaryScan(genotypes, nulls, n_traits, precision, rules)
+
+    def passes(self) -> list[Pass]:
+        """Return the only pass."""
+        return [Pass([slice(0, self.work.source.n_variants)], lambda: self.work)]
+
+    def totals(self) -> dict[str, Any]:
+        """Return V0 and the number of cases."""
+        designs = [null.design for null in self.nulls]
+        residuals = [null.unit_residuals for null in self.nulls]
+        n_cases = np.empty(self.n_traits, dtype=np.int64)
+        for null in self.nulls:
+            n_cases[null.design.columns] = null.n_cases
+        return {"V0": residual_correlation(designs, residuals, self.n_traits), "n_cases": n_cases}
+
+
+class MixedMethod:
+    """Errors of related samples: a pass over each chromosome, where it is left out."""
+
+    def __init__(
+        self,
+        genotypes: GenotypeSource,
+        designs: list[Design],
+        rules: VariantFilter,
+        loco: bool,
+        exact_below: float,
+        memory: int | str | None,
+        threads: int,
+    ) -> None:
+        self.model = MixedModel(genotypes, designs, rules, loco, exact_below, memory, threads)
+        self.designs = designs
+
+    def passes(self) -> Iterator[Pass]:
+        """Yield a pass for each chromosome, or one for all."""
+        for runs, make in self.model.passes():
+            yield Pass(runs, make)
+
+    def totals(self) -> dict[str, Any]:
+        """Return V0 and the shares of variance."""
+        model = self.model
+        V0 = residual_correlation(self.designs, model.residuals, len(model.h2))
+        return {"V0": V0, "h2": model.h2, "h2_se": model.h2_se}
+
+
+def scan_in_memory(
+    method: ScanMethod, genotypes: GenotypeSource, n_traits: int, force: Workforce
+) -> dict[str, Any]:
+    """Scan all variants; return the statistics, how many tests each rule left out, and totals."""
+    n_variants = genotypes.n_variants
+    values: dict[str, NDArray[Any]] = {
+        name: np.full((n_variants, n_traits), np.nan) for name in STATISTICS[:3]
+    }
+    values["n"] = np.zeros((n_variants, n_traits), dtype=np.int64)
+    values["frequency"] = np.full(n_variants, np.nan)
+    filtered: dict[str, int] = {}
+    with stage("scan", n_variants) as advance:
+        for part in method.passes():
+            work = part.make()
+            for run in part.runs:
+                for block, found in scan_blocks(work, genotypes, run, force):
+                    for name in (*STATISTICS, "frequency"):
+                        values[name][block.rows] = getattr(found, name)
+                    add_counts(filtered, found.filtered)
+                    advance(len(block))
+    return {**values, "filtered": without_zeros(filtered), **method.totals()}
+
+
+def add_counts(total: dict[str, int], more: dict[str, int]) -> None:
+    """Add how many tests each rule left out."""
+    for name, count in more.items():
+        total[name] = total.get(name, 0) + count
+
+
+def without_zeros(counts: dict[str, int]) -> dict[str, int]:
+    """Return the rules that left tests out."""
+    return {name: count for name, count in counts.items() if count}
+
+
+class Work(Protocol[Part_co]):
+    """What scans consecutive variants."""
+
+    def run(self, rows: slice) -> Part_co:
+        """Return what is found in some variants."""
+
+
+def scan_blocks(
+    work: Work[Part_co], genotypes: GenotypeSource, run: slice, force: Workforce
+) -> Iterator[tuple[Block, Part_co]]:
+    """Scan consecutive variants, block by block."""
+    blocks = blocks_within(run, readable(genotypes))
+    yield from run_blocks(_ScanBlock(work), blocks, force, "scan")
+
+
+def readable(genotypes: GenotypeSource) -> int:
+    """Return how many variants are read at a time, in whole tiles."""
+    return max(genotypes.block_size() // TILE, 1) * TILE
+
+
+def blocks_within(run: slice, unit: int) -> list[Block]:
+    """Cut consecutive variants wherever a number is a multiple of ``unit``."""
+    first = run.start // unit * unit
+    blocks = plan_blocks(run.stop - first, unit)
+    return [Block(max(first + b.start, run.start), first + b.stop) for b in blocks]
+
+
+class _ScanBlock(Generic[Part_co]):
+    """Scans one block of variants."""
+
+    def __init__(self, work: Work[Part_co]) -> None:
+        self.work = work
+
+    def __call__(self, block: Block) -> Part_co:
+        return self.work.run(block.rows)
+
+
+def joined(parts: list[Associations]) -> Associations:
+    """Put statistics of consecutive variants together."""
+    filtered: dict[str, int] = {}
+    for part in parts:
+        add_counts(filtered, part.filtered)
+    arrays = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in (*STATISTICS, "frequency")
+    }
+    return Associations(**arrays, filtered=filtered)

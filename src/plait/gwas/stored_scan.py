@@ -1,0 +1,208 @@
+"""A scan into a store, block by block: memory follows the block; killed scans go on."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.data.genotypes import GenotypeSource
+from plait.data.phenotypes import SampleTable
+from plait.execution.blocks import Block, block_rows, workers_that_fit
+from plait.execution.executors import Workforce, run_blocks
+from plait.execution.progress import stage
+from plait.execution.stored_output import StoredOutput, filled_store, write_region
+from plait.gwas.linear import GroupedScan
+from plait.gwas.passes import (
+    STATISTICS,
+    ScanMethod,
+    add_counts,
+    blocks_within,
+    joined,
+    readable,
+    without_zeros,
+)
+from plait.gwas.results import VARIANT_COLUMNS, AssociationResult
+from plait.io.stored_arrays import Layout
+from plait.provenance import Provenance, fingerprint, glance
+
+_BOTH = ("variants", "traits")
+_CHUNK_BYTES = 8 << 20
+_LARGEST_CHUNK = 8192
+_SMALLEST_CHUNK = 256
+_COPIES = 8
+"""Arrays of the size of a block's statistics that are alive while it is worked on (measured)."""
+_LABEL_BYTES = 600
+"""Of the text of a variant while its block is written."""
+
+
+def scan_to_store(
+    method: ScanMethod,
+    genotypes: GenotypeSource,
+    traits: tuple[str, ...],
+    out: str | os.PathLike[str],
+    identity: dict[str, Any],
+    provenance: Provenance,
+    started: float,
+    force: Workforce,
+    overwrite: bool,
+) -> AssociationResult:
+    """Scan all variants into a store.
+
+    Parameters
+    ----------
+    method : ScanMethod
+    genotypes : GenotypeSource
+    traits : tuple of str
+    out : str or path
+        The store to make, a path or any fsspec URL that the workers can reach.
+    identity : dict
+        What the numbers depend on; a scan that was interrupted goes on if it has the same.
+    provenance : Provenance
+    started : float
+        Of `time.perf_counter`, for the seconds of the provenance.
+    force : Workforce
+    overwrite : bool
+        Whether a store that exists is replaced.
+
+    Returns
+    -------
+    AssociationResult
+        Its arrays of variants stay in the store.
+
+    Raises
+    ------
+    CapacityError
+        Not even the smallest block fits in memory.
+    OutputError
+        See `plait.execution.stored_output.filled_store`.
+    """
+    n_variants, n_traits = genotypes.n_variants, len(traits)
+    unit = chunk_of(n_traits)
+    force = _fitting(force, genotypes, n_traits, unit)
+    with filled_store(
+        out,
+        _layouts(n_variants, n_traits),
+        identity | {"size": [n_variants, n_traits, unit]},
+        n_items=n_variants,
+        unit=unit,
+        items="variants",
+        force=force,
+        overwrite=overwrite,
+    ) as output:
+        filtered: dict[str, int] = {}
+        for about in output.finished.values():
+            add_counts(filtered, about["filtered"])
+        with stage("scan", n_variants) as advance:
+            if done := sum(len(block) for block in output.finished):
+                advance(done, note=f"resumed after {done:,}")
+            for block, (digest, left_out) in _scanned(method, genotypes, output, unit, force):
+                output.record(block, digest, {"filtered": left_out})
+                add_counts(filtered, left_out)
+                advance(len(block))
+        stored: dict[str, Any] = {name: output.stored(name) for name in output.arrays}
+        result = AssociationResult(
+            **stored,
+            traits=traits,
+            filtered=without_zeros(filtered),
+            provenance=replace(provenance, seconds=time.perf_counter() - started),
+            **method.totals(),
+        )
+        output.complete(result)
+    return AssociationResult.open(out)
+
+
+def chunk_of(n_traits: int) -> int:
+    """Return the variants of a chunk: a power of two, of at most 8 MiB."""
+    rows = min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, _CHUNK_BYTES // (8 * n_traits)))
+    return int(2 ** (rows.bit_length() - 1))
+
+
+def identity_of(
+    genotypes: GenotypeSource, traits: SampleTable, covariates: SampleTable | None
+) -> dict[str, str]:
+    """Return digests of everything a scan reads.
+
+    Of the genotypes that is what the file says of variants and samples, and its size and ends: not
+    all of its bytes, which may take longer to read than to scan.
+    """
+    found = {
+        "the samples": fingerprint(genotypes.samples),
+        "the positions of the variants": fingerprint(genotypes.variants.pos),
+    }
+    if genotypes.path is not None and Path(genotypes.path).is_file():
+        found["the genotypes"] = glance(genotypes.path)
+    for name, table in (("traits", traits), ("covariates", covariates)):
+        if table is not None:
+            found[f"the {name}"] = fingerprint(table.values)
+            found[f"the names of the {name}"] = fingerprint(np.array(table.names, dtype=np.str_))
+            found[f"the samples of the {name}"] = fingerprint(table.samples)
+    return found
+
+
+def _fitting(force: Workforce, genotypes: GenotypeSource, n_traits: int, unit: int) -> Workforce:
+    """Return a workforce of as many workers as have room, at least one."""
+    per_variant = 8 * len(STATISTICS) * _COPIES * n_traits + _LABEL_BYTES
+    read = min(unit, readable(genotypes)) * 4 * genotypes.n_samples
+    size = (unit, per_variant + read // unit, force.memory)
+    workers = force.workers
+    if force.executor is None:
+        workers = workers_that_fit(*size, workers, genotypes.n_variants)
+    block_rows(*size, workers, genotypes.n_variants)  # raises where not even one unit fits
+    return replace(force, workers=workers)
+
+
+def _layouts(n_variants: int, n_traits: int) -> dict[str, Layout]:
+    layouts = {name: Layout(_BOTH, (n_variants, n_traits)) for name in STATISTICS[:3]}
+    layouts["n"] = Layout(_BOTH, (n_variants, n_traits), "int64")
+    layouts["frequency"] = Layout(("variants",), (n_variants,))
+    for name in VARIANT_COLUMNS:
+        layouts[name] = Layout(("variants",), (n_variants,), "int64" if name == "pos" else "str")
+    return layouts
+
+
+def _scanned(
+    method: ScanMethod,
+    genotypes: GenotypeSource,
+    output: StoredOutput,
+    unit: int,
+    force: Workforce,
+) -> Iterator[tuple[Block, tuple[str, dict[str, int]]]]:
+    """Yield the blocks that were not finished, written, with their digests.
+
+    Runs of variants follow one another: where one ends and the next one begins inside a chunk,
+    their blocks are not written at the same time.
+    """
+    for part in method.passes():
+        cut = [blocks_within(run, unit) for run in part.runs]
+        left = [[b for b in blocks if b not in output.finished] for blocks in cut]
+        if not any(left):
+            continue
+        work = _WriteBlock(part.make(), output.target, readable(genotypes))
+        for blocks in left:
+            yield from run_blocks(work, blocks, force, "scan")
+
+
+@dataclass(frozen=True, eq=False)
+class _WriteBlock:
+    """Scans a block of variants and writes it to its region of the store."""
+
+    work: GroupedScan
+    target: str
+    at_once: int
+
+    def __call__(self, block: Block) -> tuple[str, dict[str, int]]:
+        parts = blocks_within(block.rows, self.at_once)
+        found = joined([self.work.run(part.rows) for part in parts])
+        arrays: dict[str, NDArray[Any]] = {
+            name: getattr(found, name) for name in (*STATISTICS, "frequency")
+        }
+        variants = self.work.source.variants.frame[block.rows]
+        for name in VARIANT_COLUMNS:
+            column = variants[name]
+            arrays[name] = column.to_numpy() if name == "pos" else np.array(column.to_list(), "O")
+        return write_region(self.target, block.rows, arrays), found.filtered
