@@ -3,9 +3,11 @@
 Sums are kept by chromosome, so that the matrix without any one of them is a subtraction.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +20,14 @@ from plait.execution.threads import resolve_threads, single_threaded_blas
 from plait.gwas.quality import VariantFilter
 
 Array = NDArray[np.float64]
+Item = TypeVar("Item")
+Output = TypeVar("Output")
 
 _PANEL = 512
-"""Samples of a panel: what one thread multiplies at a time; the same for any number of threads."""
-_VARIANTS = 1024
+"""Samples of a panel: a thread multiplies two panels at a time, whatever the number of threads."""
+_VARIANTS = 2048
+"""Variants that are multiplied together: sums over them are in single precision."""
+_GRAIN = 1024
 _METHODS = ("vanraden", "gcta")
 
 
@@ -33,8 +39,8 @@ class Relationships:
     ----------
     samples : (N,) array of str
     chromosomes : tuple of str
-    sums : (chromosomes, N, N) array
-        Not divided by anything.
+    sums : (chromosomes, N, N) float32 array
+        Not divided by anything; added up in double precision.
     norms : (chromosomes,) array
         What to divide by.
     n_variants : (chromosomes,) int array
@@ -43,7 +49,7 @@ class Relationships:
 
     samples: NDArray[np.str_]
     chromosomes: tuple[str, ...]
-    sums: Array
+    sums: NDArray[np.float32]
     norms: Array
     n_variants: NDArray[np.int64]
     method: str
@@ -55,9 +61,11 @@ class Relationships:
             if without not in self.chromosomes:
                 raise LabelError(f"there is no chromosome {without!r} among the relationships.")
             kept[self.chromosomes.index(without)] = False
-        total = self.sums.sum(axis=0) if kept.all() else self.sums[kept].sum(axis=0)
-        result: Array = total / self.norms[kept].sum()
-        return result
+        total = np.zeros(self.sums.shape[1:])
+        for k in np.flatnonzero(kept):
+            total += self.sums[k]
+        total /= self.norms[kept].sum()
+        return total
 
 
 def relationship_matrix(
@@ -100,7 +108,7 @@ def relationship_matrix(
     Notes
     -----
     A missing genotype counts as the mean of its variant. Cost: N^2 M flops in single precision,
-    added up in double precision every 1024 variants.
+    added up in double precision every 2048 variants; 4 bytes for each chromosome and pair.
     """
     if method not in _METHODS:
         raise OptionError(f"method is {method!r}; give 'vanraden' or 'gcta'.")
@@ -108,43 +116,66 @@ def relationship_matrix(
     runs = genotypes.variants.chromosomes if by_chromosome else [("all", slice(0, None))]
     names = tuple(dict.fromkeys(name for name, _ in runs))
     n = len(rows)
-    if (needed := 8 * len(names) * n * n) > memory_budget(memory):
+    if (needed := (4 * len(names) + 16) * n * n) > memory_budget(memory):
         raise CapacityError(
             f"relationships of {n:,} samples on {len(names)} chromosomes take "
             f"{needed / 2**30:.1f} GiB. Raise memory, or give by_chromosome=False."
         )
-    sums, norms = np.zeros((len(names), n, n)), np.zeros(len(names))
+    sums, norms = np.zeros((len(names), n, n), dtype=np.float32), np.zeros(len(names))
     counted = np.zeros(len(names), dtype=np.int64)
     rules = VariantFilter(None, None, min_frequency)
+
+    def made(block: slice) -> tuple[NDArray[np.float32], float, int]:
+        return scaled_genotypes(genotypes, block, rows, method, rules, _VARIANTS)
+
     with (
         single_threaded_blas(),
         ThreadPoolExecutor(resolve_threads(threads)) as pool,
         stage("relationships", genotypes.n_variants) as advance,
     ):
         for name, run in runs:
-            k = names.index(name)
-            start, stop, _ = run.indices(genotypes.n_variants)
-            for first in range(start, stop, _VARIANTS):
-                block = slice(first, min(first + _VARIANTS, stop))
-                values, norm, used = scaled_genotypes(genotypes, block, rows, method, rules)
-                panels = list(_panels(n))
-                products = pool.map(
-                    lambda panel, z=values: z[:, panel].T @ z[:, : panel.stop], panels
-                )
-                for panel, product in zip(panels, products, strict=True):
-                    sums[k, panel, : panel.stop] += product
+            k, total = names.index(name), np.zeros((n, n))
+            blocks = _cut(run, genotypes.n_variants)
+            for block, (values, norm, used) in zip(
+                blocks, _one_ahead(pool, made, blocks), strict=True
+            ):
+                list(pool.map(partial(_add_products, values, total), _tiles(n)))
                 norms[k] += norm
                 counted[k] += used
                 advance(block.stop - block.start)
-    for matrix in sums:
-        lower = np.tril_indices(n, -1)
-        matrix.T[lower] = matrix[lower]
+            for one, two in _tiles(n):
+                total[two, one] = total[one, two].T
+            sums[k] += total
     return Relationships(genotypes.samples[rows], names, sums, norms, counted, method)
 
 
-def _panels(n: int) -> Iterator[slice]:
-    for start in range(0, n, _PANEL):
-        yield slice(start, min(start + _PANEL, n))
+def _cut(run: slice, n_variants: int) -> list[slice]:
+    start, stop, _ = run.indices(n_variants)
+    return [slice(a, min(a + _VARIANTS, stop)) for a in range(start, stop, _VARIANTS)]
+
+
+def _one_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Output], items: Sequence[Item]
+) -> Iterator[Output]:
+    """Yield ``function(item)`` of each item, while the pool already works on the next one."""
+    ahead = None
+    for item in items:
+        behind, ahead = ahead, pool.submit(function, item)
+        if behind is not None:
+            yield behind.result()
+    if ahead is not None:
+        yield ahead.result()
+
+
+def _tiles(n: int) -> list[tuple[slice, slice]]:
+    """Return the pairs of panels on and below the diagonal."""
+    panels = [slice(a, min(a + _PANEL, n)) for a in range(0, n, _PANEL)]
+    return [(one, two) for i, one in enumerate(panels) for two in panels[: i + 1]]
+
+
+def _add_products(values: NDArray[np.float32], total: Array, tile: tuple[slice, slice]) -> None:
+    one, two = tile
+    total[one, two] += values[:, one].T @ values[:, two]
 
 
 def scaled_genotypes(
@@ -153,10 +184,11 @@ def scaled_genotypes(
     rows: NDArray[np.integer],
     method: str,
     rules: VariantFilter,
+    height: int = _GRAIN,
 ) -> tuple[NDArray[np.float32], float, int]:
     """Return centred and scaled genotypes, what they add to the norm, and how many count.
 
-    Genotypes are (`_VARIANTS`, N); variants that do not count, and padding, are rows of zeros.
+    Genotypes are (``height``, N); variants that do not count, and padding, are rows of zeros.
     """
     from plait.data.genotype_kernels import count_genotypes, decode
     from plait.gwas.kernels import centred_values
@@ -173,7 +205,7 @@ def scaled_genotypes(
     variance = 2 * frequency * (1 - frequency)
     if method == "gcta":
         values[used] /= np.sqrt(variance[used])[:, None]
-    out = np.zeros((_VARIANTS, 4 * packed.shape[1]), dtype=np.float32)
+    out = np.zeros((height, 4 * packed.shape[1]), dtype=np.float32)
     decode(packed, values.astype(np.float32), out[: len(packed)])
     norm = float(variance[used].sum()) if method == "vanraden" else float(used.sum())
     return out[:, : len(rows)], norm, int(used.sum())
