@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from plait.errors import FileFormatError, NotAvailableError, OptionError, OutputError
-from plait.io import Result, freeze, read_dataset, write_dataset
+from plait.io import Result, freeze
+from plait.io.store import Contents, read_store, write_store
 from plait.provenance import Provenance
 
 Array = np.ndarray
@@ -96,7 +97,7 @@ def test_a_prior_alone(tmp_path):
     prior.save(tmp_path / "g.zarr")
     assert Prior.load(tmp_path / "g.zarr").allclose(prior, rtol=0)
     assert prior.labels("covariances") == ["identity", "ones"]
-    assert read_dataset(tmp_path / "g.zarr").attrs["schema"] == "plait/prior"
+    assert read_store(tmp_path / "g.zarr").attributes["schema"] == "plait/prior"
     with pytest.raises(FileFormatError, match="holds plait/prior; expected plait/shrunken_effects"):
         ShrunkenEffects.load(tmp_path / "g.zarr")
     dataset = prior.to_xarray()
@@ -106,7 +107,7 @@ def test_a_prior_alone(tmp_path):
 
 
 def test_loading_what_was_not_saved_by_a_result(tmp_path):
-    write_dataset(make().to_xarray(), tmp_path / "a.zarr", kind="shrunken_effects")
+    write_store(Contents({}), tmp_path / "a.zarr", kind="shrunken_effects")
     with pytest.raises(FileFormatError, match="has no fields"):
         ShrunkenEffects.load(tmp_path / "a.zarr")
 

@@ -11,29 +11,31 @@ from plait.data import Effects
 from plait.errors import FileFormatError, OutputError
 from plait.io import (
     check_store_writable,
-    read_dataset,
     read_effects,
-    write_dataset,
     write_effects,
 )
 from plait.io.store import (
+    Contents,
     distinct_dims,
-    extend_dataset,
+    extend_store,
     local_path,
     read_provenance,
+    read_store,
     require_apart,
+    write_store,
 )
 from plait.provenance import Provenance
 
-DATASET = xr.Dataset(
+CONTENTS = Contents(
     {
         "a": (("effects", "contexts"), np.array([[1.0, np.inf], [np.nan, -0.0]])),
         "b": (("effects",), np.array([True, False])),
         "c": (("effects",), np.array([1, 2])),
-        "scalar": 2.5,
-    },
-    coords={"effects": np.array(["rs1", "é☃"], dtype=object)},
+        "effects": (("effects",), np.array(["rs1", "é☃"], dtype=object)),
+        "scalar": ((), np.array(2.5)),
+    }
 )
+PART = Contents({"c": CONTENTS.arrays["c"]})
 
 
 @pytest.fixture(params=["path", "str", "file", "memory"])
@@ -53,41 +55,44 @@ def url(request, tmp_path):
 
 def test_round_trip_and_overwriting(url):
     provenance = Provenance("test", options={"alpha": 1})
-    write_dataset(DATASET, url, kind="thing", provenance=provenance)
-    back = read_dataset(url, kind="thing")
-    xr.testing.assert_equal(back.drop_vars("effects"), DATASET.drop_vars("effects"))
-    assert back["effects"].values.tolist() == ["rs1", "é☃"]
-    assert back["b"].dtype == bool
-    assert back.attrs["schema"] == "plait/thing"
-    assert back.attrs["schema_version"] == "1.0"
+    write_store(CONTENTS, url, kind="thing", provenance=provenance)
+    back = read_store(url, kind="thing")
+    assert list(back.arrays) == list(CONTENTS.arrays)
+    for name, (dims, values) in CONTENTS.arrays.items():
+        assert back.arrays[name][0] == dims
+        assert back[name].dtype == values.dtype
+        np.testing.assert_array_equal(back[name], values)
+    assert back.labelled == ["effects"]
+    assert back.attributes["schema"] == "plait/thing"
+    assert back.attributes["schema_version"] == "1.0"
     assert read_provenance(back) == provenance
-    assert read_provenance(DATASET) is None
+    assert read_provenance(CONTENTS) is None
     with pytest.raises(OutputError, match="--overwrite"):
-        write_dataset(DATASET, url, kind="thing")
+        write_store(CONTENTS, url, kind="thing")
     with pytest.raises(OutputError, match="--overwrite"):
         check_store_writable(url)
     check_store_writable(url, overwrite=True)
-    write_dataset(DATASET[["c"]], url, kind="other", overwrite=True)
-    assert list(read_dataset(url, kind="other").data_vars) == ["c"]
+    write_store(PART, url, kind="other", overwrite=True)
+    assert list(read_store(url, kind="other").arrays) == ["c"]
 
 
 def test_groups_and_what_is_left_out(tmp_path):
     url = tmp_path / "a.zarr"
-    write_dataset(DATASET, url, kind="thing", groups={"inner/most": DATASET[["c"]]})
-    inner = read_dataset(url, group="inner/most")
-    assert inner["c"].values.tolist() == [1, 2]
-    assert "a" not in read_dataset(url, leave_out=["a"])
+    write_store(CONTENTS, url, kind="thing", groups={"inner/most": PART})
+    inner = read_store(url, group="inner/most")
+    assert inner["c"].tolist() == [1, 2]
+    assert "a" not in read_store(url, leave_out=["a"])
     with pytest.raises(FileFormatError, match="damaged"):
-        read_dataset(url, group="absent")
+        read_store(url, group="absent")
 
 
 def test_large_arrays_are_cut_in_whole_grains(tmp_path, monkeypatch):
     monkeypatch.setattr("plait.io.store._CHUNK_BYTES", 3000 * 8)
     values = np.random.default_rng(0).random((5000, 2))
-    dataset = xr.Dataset({"a": (("x", "y"), values), "empty": (("z",), np.zeros(0))})
-    write_dataset(dataset, tmp_path / "a.zarr", kind="thing")
+    contents = Contents({"a": (("x", "y"), values), "empty": (("z",), np.zeros(0))})
+    write_store(contents, tmp_path / "a.zarr", kind="thing")
     assert zarr.open_group(tmp_path / "a.zarr", mode="r")["a"].chunks == (1024, 2)
-    np.testing.assert_array_equal(read_dataset(tmp_path / "a.zarr")["a"], values)
+    np.testing.assert_array_equal(read_store(tmp_path / "a.zarr")["a"], values)
 
 
 def change_attributes(path, **changes):
@@ -99,43 +104,43 @@ def change_attributes(path, **changes):
 def test_stores_that_cannot_be_read(tmp_path):
     path = tmp_path / "a.zarr"
     with pytest.raises(FileFormatError, match="does not exist"):
-        read_dataset(path)
+        read_store(path)
     with pytest.raises(FileFormatError, match="is not a store or is damaged"):
-        read_dataset("memory://nowhere/at/all.zarr")
-    write_dataset(DATASET, path, kind="thing")
+        read_store("memory://nowhere/at/all.zarr")
+    write_store(CONTENTS, path, kind="thing")
     with pytest.raises(FileFormatError, match="holds plait/thing; expected plait/effects"):
         read_effects(path)
     change_attributes(path, schema_version="1.7")
-    read_dataset(path)
+    read_store(path)
     change_attributes(path, schema_version="2.0")
     with pytest.raises(FileFormatError, match=r"layout version 2.0.*install a later version"):
-        read_dataset(path)
+        read_store(path)
     change_attributes(path, schema_version="1.0", complete=False)
     with pytest.raises(FileFormatError, match="not complete"):
-        read_dataset(path)
+        read_store(path)
     change_attributes(path, schema="someone/else")
     with pytest.raises(FileFormatError, match="not a store of plait"):
-        read_dataset(path)
+        read_store(path)
     (path / "zarr.json").write_text("{")
     with pytest.raises(FileFormatError, match="damaged"):
-        read_dataset(path)
+        read_store(path)
     (tmp_path / "file.zarr").write_text("text")
     with pytest.raises(FileFormatError, match="damaged"):
-        read_dataset(tmp_path / "file.zarr")
+        read_store(tmp_path / "file.zarr")
 
 
 def test_a_damaged_chunk(tmp_path):
     path = tmp_path / "a.zarr"
-    write_dataset(DATASET, path, kind="thing")
+    write_store(CONTENTS, path, kind="thing")
     (chunk,) = (name for name in (path / "a" / "c").rglob("*") if name.is_file())
     chunk.write_bytes(chunk.read_bytes()[:-4])
     with pytest.raises(FileFormatError, match="damaged"):
-        read_dataset(path)
+        read_store(path)
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     path = tmp_path / "a.zarr"
-    write_dataset(DATASET, path, kind="thing")
+    write_store(CONTENTS, path, kind="thing")
     put = zarr.storage.LocalStore.set
 
     async def full(self, key, value, *rest, **more):
@@ -145,10 +150,10 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(zarr.storage.LocalStore, "set", full)
     with pytest.raises(OutputError, match="no space left"):
-        write_dataset(DATASET, path, kind="other", overwrite=True)
+        write_store(CONTENTS, path, kind="other", overwrite=True)
     monkeypatch.undo()
     assert [name.name for name in tmp_path.iterdir()] == ["a.zarr"]
-    read_dataset(path, kind="thing")
+    read_store(path, kind="thing")
 
 
 def test_a_remote_store_is_removed_when_writing_fails(monkeypatch):
@@ -162,11 +167,11 @@ def test_a_remote_store_is_removed_when_writing_fails(monkeypatch):
 
     monkeypatch.setattr("plait.io.store._write_groups", fail)
     with pytest.raises(ValueError, match="no"):
-        write_dataset(DATASET, url, kind="thing")
+        write_store(CONTENTS, url, kind="thing")
     assert not fsspec.filesystem("memory").exists("/remote/a.zarr")
     fsspec.filesystem("memory").pipe("/remote/a.zarr/text", b"")
     with pytest.raises(OutputError, match="not a store"):
-        write_dataset(DATASET, url, kind="thing", overwrite=True)
+        write_store(CONTENTS, url, kind="thing", overwrite=True)
     fsspec.filesystem("memory").store.clear()
 
 
@@ -188,25 +193,25 @@ def test_a_torn_remote_store_is_replaced(monkeypatch):
 
 def test_killed_between_the_renames(tmp_path):
     path = tmp_path / "a.zarr"
-    write_dataset(DATASET, path, kind="thing")
+    write_store(CONTENTS, path, kind="thing")
     path.rename(tmp_path / ".a.zarr.replaced")
     with pytest.raises(OutputError, match="exists"):
-        write_dataset(DATASET, path, kind="other")
-    read_dataset(path, kind="thing")
+        write_store(CONTENTS, path, kind="other")
+    read_store(path, kind="thing")
     path.rename(tmp_path / ".a.zarr.replaced")
-    write_dataset(DATASET, path, kind="other", overwrite=True)
+    write_store(CONTENTS, path, kind="other", overwrite=True)
     assert [name.name for name in tmp_path.iterdir()] == ["a.zarr"]
 
 
 def test_a_dataset_is_written_beside_again(tmp_path):
     """What an interrupted writer left, whatever its state, is replaced."""
-    groups = {"inner/most": DATASET[["c"]], "inner": DATASET[["c"]]}
+    groups = {"inner/most": PART, "inner": PART}
     for _ in range(2):
-        extend_dataset(DATASET, tmp_path / "a.zarr", kind="thing", groups=groups)
+        extend_store(CONTENTS, tmp_path / "a.zarr", kind="thing", groups=groups)
         (tmp_path / "a.zarr/inner/zarr.json").write_text("{")
         (tmp_path / "a.zarr/a/zarr.json").write_text("")
-    extend_dataset(DATASET, tmp_path / "a.zarr", kind="thing", groups=groups)
-    assert read_dataset(tmp_path / "a.zarr", group="inner/most")["c"].values.tolist() == [1, 2]
+    extend_store(CONTENTS, tmp_path / "a.zarr", kind="thing", groups=groups)
+    assert read_store(tmp_path / "a.zarr", group="inner/most")["c"].tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +267,7 @@ def test_effects_round_trip(tmp_path, labels, correlation):
 
 
 def test_effects_without_a_table(tmp_path):
-    write_dataset(DATASET, tmp_path / "e.zarr", kind="effects")
+    write_store(CONTENTS, tmp_path / "e.zarr", kind="effects")
     with pytest.raises(FileFormatError, match="lacks"):
         read_effects(tmp_path / "e.zarr")
 
@@ -272,3 +277,10 @@ def test_small_helpers(tmp_path):
     assert local_path("s3://bucket/a.zarr") is None
     assert str(local_path("file:///a/b")) == "/a/b"
     assert local_path(tmp_path) == tmp_path
+
+
+def test_xarray_reads_them(tmp_path):
+    write_store(CONTENTS, tmp_path / "a.zarr", kind="thing")
+    found = xr.open_zarr(tmp_path / "a.zarr", consolidated=False).load()
+    xr.testing.assert_equal(found, CONTENTS.to_xarray())
+    assert found["effects"].values.tolist() == ["rs1", "é☃"]

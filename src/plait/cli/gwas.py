@@ -1,6 +1,7 @@
 """``plait gwas``: from genotypes and phenotypes to effects."""
 
 import json
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ from plait.cli import options
 from plait.cli.console import announce_compilation, say, session, workers_of
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
 from plait.cli.outputs import write_table
+from plait.errors import OptionError
 
 if TYPE_CHECKING:
     from plait.gwas import AssociationResult
@@ -20,10 +22,11 @@ EXAMPLE = (
     "plait gwas scan --geno demo/genotypes.bed --pheno demo/traits.csv --covar "
     "demo/covariates.csv --out scanned"
 )
-FILES = (
-    "associations.parquet", "effects.zarr", "error_correlation.csv", "run.json",
-    "manhattan.png", "qq.png",
-)  # fmt: skip
+STORE = "associations.zarr"
+RECORD = "run.json"
+FILES = (STORE, "effects.zarr", RECORD)
+UNFINISHED = ".scan.json"
+"""Tells a folder whose scan is done and whose tables and pictures are not."""
 
 
 class Model(StrEnum):
@@ -46,6 +49,14 @@ class Transform(StrEnum):
 
     NONE = "none"
     RANK = "rank"
+
+
+class Format(StrEnum):
+    """The table of all effects."""
+
+    PARQUET = "parquet"
+    TSV = "tsv"
+    SSF = "ssf"
 
 
 Genotypes = Annotated[
@@ -159,7 +170,13 @@ def scan(
     geno: Genotypes,
     pheno: Phenotypes,
     out: Annotated[
-        Path, option("--out", metavar="FOLDER", panel=OUTPUT, help="Folder to write to.")
+        Path,
+        option(
+            "--out",
+            metavar="FOLDER",
+            panel=OUTPUT,
+            help="Folder to write to. The same command goes on with a scan that was killed.",
+        ),
     ],
     traits: TraitNames = None,
     covar: Covariates = None,
@@ -173,6 +190,18 @@ def scan(
     min_call_rate: MinCallRate = 0.95,
     min_mac: MinMac = 20,
     min_maf: MinMaf = 0.0,
+    table: Annotated[
+        Format,
+        option(
+            "--format",
+            panel=OUTPUT,
+            help="Table of all effects: parquet; tsv (.tsv.gz); ssf, a GWAS-SSF file per trait.",
+        ),
+    ] = Format.PARQUET,
+    metadata: Annotated[
+        Path | None,
+        option("--metadata", metavar="FILE", panel=OUTPUT, help="Metadata of GWAS-SSF (YAML)."),
+    ] = None,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
     memory: options.Memory = None,
@@ -184,32 +213,46 @@ def scan(
     """Regress every trait on every variant, and write effects, errors, p-values and pictures."""
     from plait.cli.mash_show import check_folder
 
-    check_folder(out, FILES, overwrite)
+    was_killed = (out / UNFINISHED).exists()
+    check_folder(out, () if was_killed else FILES, overwrite)
+    if table is Format.SSF and metadata is None:
+        raise OptionError("--format ssf needs --metadata FILE (YAML): what traits and samples are.")
     with (
         session(threads, quiet, debug, log_json),
         workers_of(dask, memory, threads) as workers,
     ):
         from plait import gwas
+        from plait.data.fingerprints import study_fingerprints
+        from plait.studies.stages import Stages
 
-        genotypes, table, others, _ = read_study(
+        genotypes, phenotypes, others = read_study(
             geno, pheno, traits, covar, covariates, categorical, drop_missing_covariates
         )
-        say(quiet, f"{genotypes.n_variants:,} variants x {len(table.names)} traits")
+        say(quiet, f"{genotypes.n_variants:,} variants x {len(phenotypes.names)} traits")
         announce_compilation(quiet)
-        result = gwas.scan(
-            genotypes,
-            table,
-            others,
-            model=str(model),
-            loco=loco,
-            missing_genotypes=str(missing),
-            transform=str(transform),
-            variant_filter=gwas.VariantFilter(min_call_rate, min_mac, min_maf or None),
-            **workers,
-        )
-        written = write_scan(result, out, overwrite)
-    for line in result.summary().splitlines():
-        say(quiet, line)
+        out.mkdir(exist_ok=True)
+        chosen: dict[str, Any] = {
+            "model": str(model),
+            "loco": loco,
+            "missing_genotypes": str(missing),
+            "transform": str(transform),
+        }
+        rules = gwas.VariantFilter(min_call_rate, min_mac, min_maf or None)
+        inputs = study_fingerprints(genotypes, phenotypes, others)
+        stages = Stages(out, inputs, lambda *_: None, UNFINISHED)
+
+        def run() -> None:
+            gwas.scan(
+                genotypes, phenotypes, others, **chosen, variant_filter=rules,
+                out=out / STORE, overwrite=True, **workers,
+            )  # fmt: skip
+
+        stages.run("scan", "", run, (STORE,), chosen | asdict(rules))
+        result = gwas.AssociationResult.open(out / STORE)
+        written = write_scan(result, out, str(table), metadata)
+        (out / UNFINISHED).unlink()
+        for line in result.summary().splitlines():
+            say(quiet, line)
     say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in written))
     say(quiet, f"next: plait mash fit --effects {out}/effects.zarr --alpha 1 --out my_result")
 
@@ -222,10 +265,9 @@ def read_study(
     covariates: str | None,
     categorical: str | None,
     drop_missing_covariates: bool,
-) -> tuple[Any, Any, Any, dict[str, Any]]:
-    """Return genotypes, traits, covariates (complete), and what tells these inputs from others."""
+) -> tuple[Any, Any, Any]:
+    """Return genotypes, traits and covariates (complete, or None)."""
     from plait.io import open_genotypes, read_covariates, read_phenotypes
-    from plait.provenance import fingerprint
 
     genotypes = open_genotypes(geno)
     table = read_phenotypes(pheno, _names(traits))
@@ -234,39 +276,62 @@ def read_study(
         others = read_covariates(covar, _names(covariates), _names(categorical) or ())
         if drop_missing_covariates:
             others = others.complete()
-    place = Path(geno)
-    return genotypes, table, others, {"genotypes": fingerprint(place) if place.exists() else geno}
+    return genotypes, table, others
 
 
-def write_scan(result: "AssociationResult", out: Path, overwrite: bool) -> list[str]:
-    """Write what a scan found into a folder; return the names of the files."""
+def write_scan(
+    result: "AssociationResult", out: Path, table: str, metadata: Path | None
+) -> list[str]:
+    """Write what a scan found into its folder, beside the store; return the names of the files."""
     from importlib.util import find_spec
 
     import polars as pl
 
-    from plait import gwas
-    from plait.io import replace_file, write_effects
-    from plait.plot import save_figure
+    from plait.io import replace_file
 
-    out.mkdir(exist_ok=True)
-    result.write_parquet(out / "associations.parquet", overwrite)
-    write_effects(result.to_effects(), out / "effects.zarr", overwrite)
+    written = [STORE]
+    written += _write_tables(result, out, table, metadata)
+    result.write_effects(out / "effects.zarr", overwrite=True)
     correlation = pl.DataFrame(
         {"trait": list(result.traits)} | dict(zip(result.traits, result.V0.T, strict=True))
     )
-    write_table(out / "error_correlation.csv", correlation, overwrite)
-    about = {} if result.provenance is None else result.provenance.to_dict()
-    with replace_file(out / "run.json", overwrite) as temporary:
-        temporary.write_text(json.dumps(about | {"filtered": result.filtered}, indent=2) + "\n")
-    written = list(FILES[:4])
+    write_table(out / "error_correlation.csv", correlation, overwrite=True)
+    written += ["effects.zarr", "error_correlation.csv"]
     if find_spec("matplotlib") is not None:
+        from plait import gwas
         from plait.cli.mash_show import use_no_window
+        from plait.plot import save_figure
 
         use_no_window()
-        save_figure(gwas.plot_manhattan(result, caption=True), out / "manhattan.png", overwrite)
-        save_figure(gwas.plot_qq(result, caption=True), out / "qq.png", overwrite)
-        written += FILES[4:]
-    return written
+        for name, draw in (("manhattan.png", gwas.plot_manhattan), ("qq.png", gwas.plot_qq)):
+            save_figure(draw(result, caption=True), out / name, overwrite=True)
+            written.append(name)
+    about = {} if result.provenance is None else result.provenance.to_dict()
+    with replace_file(out / RECORD, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(about | {"filtered": result.filtered}, indent=2) + "\n")
+    return [*written, RECORD]
+
+
+def _write_tables(
+    result: "AssociationResult", out: Path, table: str, metadata: Path | None
+) -> list[str]:
+    """Write all effects as a table, or one for each trait."""
+    if table == "parquet":
+        result.write_parquet(out / "associations.parquet", overwrite=True)
+        return ["associations.parquet"]
+    if table == "tsv":
+        result.write_tsv(out / "associations.tsv.gz", overwrite=True)
+        return ["associations.tsv.gz"]
+    from plait.io.gwas_ssf import write_gwas_ssf
+    from plait.io.metadata_yaml import read_yaml
+
+    described = (
+        {} if metadata is None else read_yaml(metadata.read_text(encoding="utf-8"), str(metadata))
+    )
+    for trait in result.traits:
+        name = f"{trait}.tsv.gz"
+        write_gwas_ssf(result.to_summary_statistics(trait), out / name, described, overwrite=True)
+    return [f"{trait}.tsv.gz" for trait in result.traits]
 
 
 def _names(text: str | None) -> list[str] | None:

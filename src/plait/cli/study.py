@@ -97,7 +97,7 @@ def gwas_to_mash(
         from plait.studies import StudySettings
         from plait.studies import gwas_to_mash as study
 
-        genotypes, table, others, inputs = read_study(
+        genotypes, table, others = read_study(
             geno, pheno, traits, covar, covariates, categorical, drop_missing_covariates
         )
         announce_compilation(quiet)
@@ -118,7 +118,6 @@ def gwas_to_mash(
                 random_size=random_size,
                 seed=seed,
             ),
-            inputs=inputs,
             with_report=find_spec("plotly") is not None and find_spec("jinja2") is not None,
             with_figures=find_spec("matplotlib") is not None,
             tell=teller(quiet),

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from plait.data.fingerprints import study_fingerprints
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import SampleTable, align
 from plait.errors import ModelWarning, OptionError
@@ -32,7 +33,7 @@ from plait.gwas.passes import (
 )
 from plait.gwas.quality import VariantFilter
 from plait.gwas.results import VARIANT_COLUMNS, AssociationResult
-from plait.gwas.stored_scan import identity_of, scan_to_store
+from plait.gwas.stored_scan import scan_to_store
 from plait.provenance import Provenance
 
 _log = logging.getLogger("plait.gwas")
@@ -139,7 +140,7 @@ def scan(
         "precision": precision,
         "exact_below": exact_below,
     }
-    inputs = identity_of(genotypes, traits, covariates)
+    inputs = study_fingerprints(genotypes, traits, covariates)
     provenance = Provenance(
         "gwas scan",
         options={**options, **samples.counts},

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,18 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.data.effects import Effects
-from plait.errors import NotAvailableError
+from plait.errors import LabelError, NotAvailableError
+from plait.io import replace_file, write_effects
 from plait.io.result import Result
+from plait.numerics.order_statistics import column_medians
 from plait.provenance import Provenance
 
 if TYPE_CHECKING:
-    from polars import DataFrame
+    from polars import DataFrame, Series
+
+    from plait.data.summary_statistics import SummaryStatistics
 
 Array = NDArray[np.float64]
 
 GENOME_WIDE = 5e-8
 _MEDIAN_CHI2 = 0.4549364231195724
 """Median of chi-square with 1 degree of freedom."""
+_ROW_GROUP = 1 << 17
+_PART_BYTES = 1 << 22
+_PART_ROWS = 8192
 VARIANT_COLUMNS = ("chrom", "pos", "id", "oa", "ea")
 
 
@@ -85,39 +92,31 @@ class AssociationResult(Result):
     provenance: Provenance | None = None
 
     def __repr__(self) -> str:
-        tested = int(np.isfinite(self.se).any(axis=1).sum())
         return (
             f"AssociationResult({len(self.beta):,} variants x {len(self.traits)} traits; "
-            f"{tested:,} variants tested)"
+            f"{self.n_tested:,} variants tested)"
         )
 
     @cached_property
     def variants(self) -> NDArray[np.str_]:
         """Keys ``chrom:pos:oa:ea`` of the variants; where one repeats, with id and number added."""
-        parts = zip(
-            self.chrom.tolist(), self.pos.tolist(), self.oa.tolist(), self.ea.tolist(), strict=True
-        )
-        keys = [":".join(map(str, part)) for part in parts]
-        times = Counter(keys)
-        if len(times) < len(keys):
-            again = [times[key] > 1 for key in keys]
-            seen: Counter[str] = Counter()
-            for row in np.flatnonzero(again).tolist():
-                key = f"{keys[row]}:{self.id[row]}"
-                seen[key] += 1
-                keys[row] = key if seen[key] == 1 else f"{key}:{seen[key]}"
-        return np.array(keys, dtype=np.str_)
+        return self._keys().to_numpy().astype(np.str_)
 
     @property
     def t(self) -> Array:
         """Test statistics (M, T)."""
-        ratio: Array = self.beta / self.se
+        ratio: Array = np.asarray(self.beta) / np.asarray(self.se)
         return ratio
 
-    @property
+    @cached_property
     def lambda_gc(self) -> Array:
         """Median of the squared statistics over that without any effect, (T,)."""
-        return np.asarray(np.nanmedian(self.t**2, axis=0) / _MEDIAN_CHI2)
+
+        def squares() -> Iterator[Array]:
+            for rows in self._parts():
+                yield (self.beta[rows] / self.se[rows]) ** 2
+
+        return column_medians(squares, len(self.traits)) / _MEDIAN_CHI2
 
     def summary(self) -> str:
         """Say in a few lines what was tested and found."""
@@ -125,20 +124,18 @@ class AssociationResult(Result):
         if self.filtered:
             left_out = ", ".join(f"{name} {count:,}" for name, count in self.filtered.items())
             lines.append(f"  tests left out: {left_out}")
+        hits, surest = self._surest()
         for number, trait in enumerate(self.traits):
-            column = self.log10p[:, number]
-            found = int((column < np.log10(GENOME_WIDE)).sum())
-            line = f"  {trait}: {found:,} variants at p < 5e-8, lambda {self.lambda_gc[number]:.3f}"
+            line = f"  {trait}: {hits[number]:,} variants at p < 5e-8"
+            line += f", lambda {self.lambda_gc[number]:.3f}"
             if self.h2 is not None and self.h2_se is not None:
                 line += f", h2 {self.h2[number]:.2f} ({self.h2_se[number]:.2f})"
             if self.n_cases is not None:
                 cases = int(self.n_cases[number])
-                controls = int(self.n[:, number].max(initial=cases)) - cases
-                line += f", {cases:,} cases and {controls:,} controls"
-            if np.isfinite(column).any():
-                best = int(np.nanargmin(column))
+                line += f", {cases:,} cases and {self._most_samples[number] - cases:,} controls"
+            if (best := surest[number]) is not None:
                 line += f", surest {self.id[best]} ({self.chrom[best]}:{self.pos[best]})"
-                line += f" log10 p {column[best]:.1f}"
+                line += f" log10 p {self.log10p[best][number]:.1f}"
             lines.append(line)
         return "\n".join(lines)
 
@@ -153,34 +150,167 @@ class AssociationResult(Result):
         NotAvailableError
             No variant was tested.
         """
-        tested = np.isfinite(self.se).any(axis=1)
-        if not tested.any():
+        return self._effects(slice(0, len(self.beta)), self._keys())
+
+    def write_effects(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write what `to_effects` returns as a store, part by part.
+
+        Raises
+        ------
+        NotAvailableError, OutputError
+            No variant was tested; the store exists or cannot be written.
+        """
+        keys = self._keys()
+        self._require_tests()
+        parts = (self._effects(rows, keys) for rows in self._parts() if self._tested(rows).any())
+        write_effects(parts, path, overwrite)
+
+    def to_table(self, rows: slice = slice(None)) -> "DataFrame":
+        """Return one row per variant, with ``beta.<trait>``, ``se.``, ``log10p.`` and ``n.``.
+
+        Parameters
+        ----------
+        rows : slice
+            Which variants; default all.
+        """
+        import polars as pl
+
+        columns = {name: _as_series(getattr(self, name)[rows]) for name in VARIANT_COLUMNS}
+        columns["eaf"] = _as_series(self.frequency[rows])
+        values = {name: getattr(self, name)[rows] for name in ("beta", "se", "log10p", "n")}
+        for number, trait in enumerate(self.traits):
+            for name, array in values.items():
+                columns[f"{name}.{trait}"] = _as_series(array[:, number])
+        return pl.DataFrame(columns)
+
+    def write_parquet(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write `to_table` as a parquet file, part by part."""
+        from polars.io.plugins import register_io_source
+
+        def tables(*_: Any) -> Iterator["DataFrame"]:
+            for rows in self._parts():
+                yield self.to_table(rows)
+
+        lazy = register_io_source(tables, schema=self.to_table(slice(0, 0)).schema)
+        with replace_file(path, overwrite) as temporary:
+            lazy.sink_parquet(temporary, compression="zstd", row_group_size=_ROW_GROUP)
+
+    def write_tsv(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write `to_table` as text compressed by gzip, part by part; missing values are ``NA``."""
+        import gzip
+
+        with (
+            replace_file(path, overwrite) as temporary,
+            gzip.GzipFile(temporary, "wb", mtime=0) as stream,
+        ):
+            for rows in self._parts():
+                table = self.to_table(rows).fill_nan(None)
+                text = table.write_csv(
+                    separator="\t", null_value="NA", include_header=rows.start == 0
+                )
+                stream.write(text.encode())
+
+    def to_summary_statistics(self, trait: str) -> "SummaryStatistics":
+        """Return what was found for one trait, tested variants only.
+
+        Raises
+        ------
+        LabelError
+            There is no such trait.
+        """
+        import polars as pl
+
+        from plait.data.summary_statistics import SummaryStatistics
+
+        if trait not in self.traits:
+            raise LabelError(f"there is no trait {trait!r}; there are {', '.join(self.traits)}.")
+        number = self.traits.index(trait)
+        names = {f"{name}.{trait}": name for name in ("beta", "se", "log10p", "n")}
+        parts = []
+        for rows in self._parts():
+            table = self.to_table(rows).select(*VARIANT_COLUMNS, "eaf", *names).rename(names)
+            parts.append(table.filter(np.isfinite(self.se[rows][:, number])))
+        frame = pl.concat(parts).with_columns(pl.col("n").cast(pl.Float64))
+        return SummaryStatistics.from_frame(frame, trait=trait)
+
+    def _parts(self) -> Iterator[slice]:
+        """Yield the variants in parts whose table takes a few MiB, in whole chunks of a store."""
+        rows = max(_PART_BYTES // (8 * len(self.traits)) // _PART_ROWS, 1) * _PART_ROWS
+        for start in range(0, len(self.beta), rows):
+            yield slice(start, min(start + rows, len(self.beta)))
+
+    def _tested(self, rows: slice) -> NDArray[np.bool_]:
+        return np.asarray(np.isfinite(self.se[rows]).any(axis=1))
+
+    @cached_property
+    def n_tested(self) -> int:
+        """Variants that were tested for some trait."""
+        return sum(int(self._tested(rows).sum()) for rows in self._parts())
+
+    def _require_tests(self) -> None:
+        if not self.n_tested:
             why = ", ".join(f"{name} {count:,}" for name, count in self.filtered.items())
             raise NotAvailableError(f"no variant was tested; tests left out: {why}.")
-        beta, se = self.beta[tested], self.se[tested]
+
+    @cached_property
+    def _most_samples(self) -> NDArray[np.int64]:
+        return np.asarray(np.max([self.n[rows].max(axis=0) for rows in self._parts()], axis=0))
+
+    def _surest(self) -> tuple[NDArray[np.int64], list[int | None]]:
+        """Return for each trait the number of hits, and the variant of the smallest p-value."""
+        hits = np.zeros(len(self.traits), dtype=np.int64)
+        surest: list[int | None] = [None] * len(self.traits)
+        smallest = np.full(len(self.traits), np.inf)
+        for rows in self._parts():
+            logs = np.where(np.isnan(part := self.log10p[rows]), np.inf, part)
+            hits += (logs < np.log10(GENOME_WIDE)).sum(axis=0)
+            for k in np.flatnonzero(logs.min(axis=0) < smallest):
+                best = int(logs[:, k].argmin())
+                smallest[k], surest[k] = logs[best, k], rows.start + best
+        return hits, surest
+
+    def _effects(self, rows: slice, keys: "Series") -> Effects:
+        self._require_tests()
+        tested = self._tested(rows)
+        beta, se = self.beta[rows][tested], self.se[rows][tested]
+        names = keys[rows].filter(tested).to_numpy()
+        known = np.isfinite(se)
         return Effects(
-            np.where(np.isfinite(se), beta, np.nan),
-            np.where(np.isfinite(se), se, np.nan),
+            np.where(known, beta, np.nan),
+            np.where(known, se, np.nan),
             self.V0,
-            self.variants[tested],
+            names.astype(np.str_),
             self.traits,
             self.provenance,
         )
 
-    def to_table(self) -> "DataFrame":
-        """Return one row per variant, with ``beta.<trait>``, ``se.``, ``log10p.`` and ``n.``."""
+    def _keys(self) -> "Series":
+        """Return the keys of all variants, compact as Arrow holds text."""
         import polars as pl
 
-        columns: dict[str, Any] = {name: getattr(self, name) for name in VARIANT_COLUMNS}
-        columns["eaf"] = self.frequency
-        for number, trait in enumerate(self.traits):
-            for name in ("beta", "se", "log10p", "n"):
-                columns[f"{name}.{trait}"] = getattr(self, name)[:, number]
-        return pl.DataFrame(columns)
+        parts = []
+        for rows in self._parts():
+            columns = [_as_series(getattr(self, name)[rows], name) for name in VARIANT_COLUMNS]
+            parts.append(pl.DataFrame(columns))
+        key = pl.concat_str("chrom", "pos", "oa", "ea", separator=":").alias("key")
+        table = pl.concat(parts).select(key, "id") if parts else pl.DataFrame({"key": []})
+        keys = table["key"]
+        again = keys.is_duplicated()
+        if not again.any():
+            return keys
+        longer = pl.concat_str("key", "id", separator=":").alias("key")
+        repeated = table.filter(again).select(longer)["key"].to_list()
+        seen: Counter[str] = Counter()
+        for row, name in zip(again.arg_true().to_list(), repeated, strict=True):
+            seen[name] += 1
+            keys[row] = name if seen[name] == 1 else f"{name}:{seen[name]}"
+        return keys
 
-    def write_parquet(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write `to_table` as a parquet file."""
-        from plait.io import replace_file
 
-        with replace_file(path, overwrite) as temporary:
-            self.to_table().write_parquet(temporary, compression="zstd")
+def _as_series(values: Any, name: str = "") -> "Series":
+    import polars as pl
+
+    is_text = values.dtype.kind in "OU"
+    return pl.Series(
+        name, values.tolist() if is_text else values, dtype=pl.String if is_text else None
+    )

@@ -4,14 +4,12 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from plait.data.genotypes import GenotypeSource
-from plait.data.phenotypes import SampleTable
 from plait.execution.blocks import Block, block_rows, workers_that_fit
 from plait.execution.executors import Workforce, run_blocks
 from plait.execution.progress import stage
@@ -28,7 +26,7 @@ from plait.gwas.passes import (
 )
 from plait.gwas.results import VARIANT_COLUMNS, AssociationResult
 from plait.io.stored_arrays import Layout
-from plait.provenance import Provenance, fingerprint, glance
+from plait.provenance import Provenance
 
 _BOTH = ("variants", "traits")
 _CHUNK_BYTES = 8 << 20
@@ -120,28 +118,6 @@ def chunk_of(n_traits: int) -> int:
     """Return the variants of a chunk: a power of two, of at most 8 MiB."""
     rows = min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, _CHUNK_BYTES // (8 * n_traits)))
     return int(2 ** (rows.bit_length() - 1))
-
-
-def identity_of(
-    genotypes: GenotypeSource, traits: SampleTable, covariates: SampleTable | None
-) -> dict[str, str]:
-    """Return digests of everything a scan reads.
-
-    Of the genotypes that is what the file says of variants and samples, and its size and ends: not
-    all of its bytes, which may take longer to read than to scan.
-    """
-    found = {
-        "the samples": fingerprint(genotypes.samples),
-        "the positions of the variants": fingerprint(genotypes.variants.pos),
-    }
-    if genotypes.path is not None and Path(genotypes.path).is_file():
-        found["the genotypes"] = glance(genotypes.path)
-    for name, table in (("traits", traits), ("covariates", covariates)):
-        if table is not None:
-            found[f"the {name}"] = fingerprint(table.values)
-            found[f"the names of the {name}"] = fingerprint(np.array(table.names, dtype=np.str_))
-            found[f"the samples of the {name}"] = fingerprint(table.samples)
-    return found
 
 
 def _fitting(force: Workforce, genotypes: GenotypeSource, n_traits: int, unit: int) -> Workforce:

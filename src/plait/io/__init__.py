@@ -15,11 +15,7 @@ from plait.io.matrices import (
 from plait.io.phenotypes import read_covariates, read_phenotypes
 from plait.io.relationship_files import read_relationships, write_relationships
 from plait.io.result import Result, freeze
-from plait.io.store import (
-    check_store_writable,
-    read_dataset,
-    write_dataset,
-)
+from plait.io.store import check_store_writable
 from plait.io.summary_statistics import read_summary_statistics, write_summary_statistics
 from plait.io.variant_files import read_variants
 
@@ -35,7 +31,6 @@ __all__ = [
     "read_contexts",
     "read_covariances",
     "read_covariates",
-    "read_dataset",
     "read_effect_tables",
     "read_effects",
     "read_gwas_ssf",
@@ -49,7 +44,6 @@ __all__ = [
     "replace_folder",
     "scan_eqtl",
     "validate_gwas_ssf",
-    "write_dataset",
     "write_effects",
     "write_gwas_ssf",
     "write_relationships",

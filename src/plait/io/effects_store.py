@@ -13,9 +13,9 @@ from plait.data.effects import Effects
 from plait.errors import FileFormatError, LabelError, ShapeError
 from plait.io.store import (
     SCHEMA_VERSION,
-    read_dataset,
     read_labels,
     read_provenance,
+    read_store,
     replacing_store,
 )
 from plait.io.stored_arrays import Layout, chunk_rows, complete, lay_out
@@ -72,16 +72,16 @@ def read_effects(url: str | os.PathLike[str]) -> Effects:
         There is no such store, it is damaged, holds something else, or was written by a later
         version of plait with another layout.
     """
-    dataset = read_dataset(url, kind=KIND)
-    contexts = read_labels(dataset, "contexts")
+    contents = read_store(url, kind=KIND)
+    contexts = read_labels(contents, "contexts")
     try:
         return Effects(
-            dataset["bhat"].values,
-            dataset["shat"].values,
-            dataset["V"].values if "V" in dataset else None,
-            read_labels(dataset, "effects"),
+            contents["bhat"],
+            contents["shat"],
+            contents.get("V"),
+            read_labels(contents, "effects"),
             None if contexts is None else tuple(str(name) for name in contexts),
-            read_provenance(dataset),
+            read_provenance(contents),
         )
     except KeyError as error:
         raise FileFormatError(f"{url} lacks {error}.") from None

@@ -14,15 +14,16 @@ import numpy as np
 from plait.errors import FileFormatError, NotAvailableError, OptionError
 from plait.io.store import (
     SCHEMA_VERSION,
+    Contents,
     distinct_dims,
-    extend_dataset,
-    label_coordinates,
+    extend_store,
+    label_arrays,
     local_path,
-    read_dataset,
     read_labels,
     read_provenance,
+    read_store,
     require_apart,
-    write_dataset,
+    write_store,
 )
 from plait.io.stored_arrays import StoredArray, has_array
 from plait.provenance import Provenance
@@ -127,26 +128,23 @@ class Result:
 
         A dimension that occurs twice in an array is numbered (``contexts_2``).
         """
-        return self._to_dataset(frozenset())
+        return self._contents(frozenset()).to_xarray()
 
     def _held(self) -> list[str]:
         """Return the names of the arrays that there are."""
         return [name for name in self.dims if getattr(self, name) is not None]
 
-    def _to_dataset(self, left_out: frozenset[str]) -> "Dataset":
-        """Return the arrays and labels, but for some that are not wanted, as a dataset."""
-        import xarray
-
+    def _contents(self, left_out: frozenset[str]) -> Contents:
+        """Return the arrays and labels, but for some that are not wanted."""
         held = self._held()
-        arrays: dict[str, Any] = {
+        arrays = {
             name: (distinct_dims(self.dims[name]), _stacked(getattr(self, name)))
             for name in held
             if name not in left_out
         }
         used = {dimension for name in held for dimension in self.dims[name]}
         wanted = sorted(used - left_out - set(arrays))
-        coordinates = label_coordinates({name: self.labels(name) for name in wanted})
-        return xarray.Dataset(arrays, coords=coordinates)
+        return Contents({**arrays, **label_arrays({name: self.labels(name) for name in wanted})})
 
     def to_frame(self, kind: str = "long") -> "DataFrame":
         """Return a table.
@@ -228,9 +226,9 @@ class Result:
             for name in _field_names(type(self)):
                 if isinstance(value := getattr(self, name), StoredArray):
                     require_apart(path, value.url)
-        groups: dict[str, Dataset] = {}
-        root = self._to_datasets("", groups)
-        write_dataset(
+        groups: dict[str, Contents] = {}
+        root = self._gather("", groups)
+        write_store(
             root,
             path,
             kind=self.kind,
@@ -249,9 +247,9 @@ class Result:
         written : collection of str
             The fields, and the dimensions whose labels, are in the store already.
         """
-        groups: dict[str, Dataset] = {}
-        root = self._to_datasets("", groups, frozenset(written))
-        extend_dataset(
+        groups: dict[str, Contents] = {}
+        root = self._gather("", groups, frozenset(written))
+        extend_store(
             root,
             path,
             kind=self.kind,
@@ -333,10 +331,10 @@ class Result:
         values = np.arange(length) if labels is None else labels
         return pl.Series(dimension.removesuffix("s"), values)
 
-    def _to_datasets(
-        self, prefix: str, groups: "dict[str, Dataset]", written: frozenset[str] = frozenset()
-    ) -> "Dataset":
-        """Return this result as a dataset and put the results inside it into ``groups``.
+    def _gather(
+        self, prefix: str, groups: dict[str, Contents], written: frozenset[str] = frozenset()
+    ) -> Contents:
+        """Return what this result holds and put the results inside it into ``groups``.
 
         Fields in ``written``, and labels of dimensions in it, stand in the store already.
         """
@@ -348,14 +346,14 @@ class Result:
             if name in written or (name in coordinates and value is not None):
                 continue
             if isinstance(value, Result):
-                groups[prefix + name] = value._to_datasets(f"{prefix}{name}/", groups)
+                groups[prefix + name] = value._gather(f"{prefix}{name}/", groups)
             elif not isinstance(value, Provenance) and (name not in self.dims or value is None):
                 others[name] = _plain(value)
         text = json.dumps(others, default=_json_default)
-        dataset = self._to_dataset(written).assign_attrs({_FIELDS: text})
+        contents = self._contents(written).with_attributes(**{_FIELDS: text})
         if prefix and isinstance(origin := getattr(self, "provenance", None), Provenance):
-            dataset = dataset.assign_attrs(provenance=json.dumps(origin.to_dict()))
-        return dataset
+            contents = contents.with_attributes(provenance=json.dumps(origin.to_dict()))
+        return contents
 
     @classmethod
     def _from_store(
@@ -363,7 +361,7 @@ class Result:
     ) -> Self:
         rows = cls.frame_dims[0]
         left = {name for name, dims in cls.dims.items() if dims[0] == rows} if lazy else set()
-        dataset = read_dataset(
+        contents = read_store(
             path,
             kind=root or cls.kind,
             group=prefix.rstrip("/") or None,
@@ -372,25 +370,23 @@ class Result:
         )
         hints = get_type_hints(cls)
         try:
-            values: dict[str, Any] = json.loads(dataset.attrs[_FIELDS])
+            values: dict[str, Any] = json.loads(contents.attributes[_FIELDS])
         except KeyError:
             raise FileFormatError(
                 f"{path} is damaged: {prefix or cls.kind} has no fields."
             ) from None
-        for dimension in map(str, dataset.coords):
+        for dimension in contents.labelled:
             if (name := cls._label_field(dimension)) is not None:
-                labels: Any = read_labels(dataset, dimension)
+                labels: Any = read_labels(contents, dimension)
                 is_list = _is_one_of(hints[name], (tuple, list))
                 values[name] = labels.tolist() if is_list else labels
         for name in _field_names(cls):
             if name in values:
                 values[name] = _restored(values[name], hints[name])
-            elif name in cls.dims and name in dataset:
-                values[name] = _unstacked(
-                    dataset[name].values, dataset, cls.dims[name], hints[name]
-                )
+            elif name in cls.dims and name in contents:
+                values[name] = _unstacked(contents[name], contents, cls.dims[name], hints[name])
             elif name == "provenance":
-                values[name] = read_provenance(dataset)
+                values[name] = read_provenance(contents)
             elif name in left and has_array(path, prefix + name):
                 values[name] = StoredArray(path, prefix + name)
             elif (inner := _result_type(hints[name])) is not None:
@@ -416,12 +412,12 @@ def _stacked(value: Any) -> Any:
     return value.astype(object) if is_text else value
 
 
-def _unstacked(values: Any, dataset: "Dataset", dims: tuple[str, ...], hint: Any) -> Any:
+def _unstacked(values: Any, contents: Contents, dims: tuple[str, ...], hint: Any) -> Any:
     if values.dtype.kind in "OT":
         values = values.astype(object).astype(np.str_)
     if not _is_one_of(hint, (dict, Mapping)):
         return values
-    return dict(zip((str(key) for key in dataset[dims[0]].values), values, strict=True))
+    return dict(zip((str(key) for key in contents[dims[0]]), values, strict=True))
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:

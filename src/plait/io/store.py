@@ -1,4 +1,7 @@
-"""Stores: Zarr v3 groups through xarray, on disk or behind any fsspec URL.
+"""Stores: Zarr v3 groups as xarray reads them, on disk or behind any fsspec URL.
+
+They are written and read by Zarr itself: xarray, which takes most of a second to import, is there
+for users (`Contents.to_xarray`, or ``xarray.open_zarr`` on any store).
 
 A store says what it holds (``schema = "plait/<kind>"``), in which version of the layout, and where
 the numbers came from. A newer major version of the layout is refused; minor versions only add.
@@ -9,6 +12,7 @@ import os
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,21 +31,64 @@ _ROWS = 1024
 SCHEMA_VERSION = "1.0"
 
 
-def write_dataset(
-    dataset: "Dataset",
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What stands in a group of a store.
+
+    Attributes
+    ----------
+    arrays : dict of str to (tuple of str, array)
+        Dimensions and values by name. An array called like its only dimension holds its labels.
+    attributes : dict
+        As JSON holds them.
+    """
+
+    arrays: dict[str, tuple[tuple[str, ...], Any]]
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.arrays
+
+    def __getitem__(self, name: str) -> Any:
+        return self.arrays[name][1]
+
+    def get(self, name: str) -> Any:
+        """Return the values of an array, or None when there is none."""
+        return self.arrays[name][1] if name in self.arrays else None
+
+    @property
+    def labelled(self) -> list[str]:
+        """The dimensions that have labels."""
+        return [name for name, (dims, _) in self.arrays.items() if dims == (name,)]
+
+    def with_attributes(self, **more: Any) -> "Contents":
+        """Return the same arrays with more attributes."""
+        return Contents(self.arrays, {**self.attributes, **more})
+
+    def to_xarray(self) -> "Dataset":
+        """Return a dataset, labels as coordinates."""
+        import xarray
+
+        labels = {name: self.arrays[name] for name in self.labelled}
+        others = {name: item for name, item in self.arrays.items() if name not in labels}
+        return xarray.Dataset(others, coords=labels, attrs=self.attributes)
+
+
+def write_store(
+    contents: Contents,
     url: str | os.PathLike[str],
     *,
     kind: str,
     provenance: Provenance | None = None,
     overwrite: bool = False,
-    groups: "Mapping[str, Dataset] | None" = None,
+    groups: Mapping[str, Contents] | None = None,
     schema_version: str = SCHEMA_VERSION,
 ) -> None:
-    """Write a dataset as a store.
+    """Write a store.
 
     Parameters
     ----------
-    dataset : xarray.Dataset
+    contents : Contents
     url : str or path
         A path or any fsspec URL (``memory://``, ``s3://``). A local store appears whole or not at
         all; a remote one is marked complete when everything is there, and refused before that.
@@ -50,8 +97,8 @@ def write_dataset(
     provenance : Provenance, optional
     overwrite : bool
         Whether a store that exists is replaced.
-    groups : mapping of str to Dataset, optional
-        More datasets, written as groups inside the store.
+    groups : mapping of str to Contents, optional
+        More of them, written as groups inside the store.
     schema_version : str
         Version of the layout, ``"major.minor"``.
 
@@ -61,8 +108,8 @@ def write_dataset(
         The store exists, the folder is missing or not writable, or the disk is full.
     """
     with replacing_store(url, overwrite) as place:
-        extend_dataset(
-            dataset,
+        extend_store(
+            contents,
             place,
             kind=kind,
             provenance=provenance,
@@ -71,30 +118,30 @@ def write_dataset(
         )
 
 
-def extend_dataset(
-    dataset: "Dataset",
+def extend_store(
+    contents: Contents,
     url: str | os.PathLike[str],
     *,
     kind: str,
     provenance: Provenance | None = None,
-    groups: "Mapping[str, Dataset] | None" = None,
+    groups: Mapping[str, Contents] | None = None,
     schema_version: str = SCHEMA_VERSION,
 ) -> None:
-    """Write a dataset beside what stands in a store already, and mark it complete.
+    """Write arrays beside what stands in a store already, and mark it complete.
 
     What an earlier, interrupted call wrote is replaced.
 
     Parameters
     ----------
-    dataset, url, kind, provenance, groups, schema_version
-        As in `write_dataset`.
+    contents, url, kind, provenance, groups, schema_version
+        As in `write_store`.
     """
     attributes = {"schema": f"plait/{kind}", "schema_version": schema_version}
     if provenance is not None:
         attributes["provenance"] = json.dumps(provenance.to_dict(), allow_nan=False)
-    datasets = {"": dataset.assign_attrs(attributes), **(groups or {})}
-    _remove_earlier(datasets, os.fspath(url))
-    _write_groups(datasets, os.fspath(url))
+    everything = {"": contents.with_attributes(**attributes), **(groups or {})}
+    _remove_earlier(everything, os.fspath(url))
+    _write_groups(everything, os.fspath(url))
 
 
 @contextmanager
@@ -148,14 +195,14 @@ def copy_store(
     filesystem.cp_file(root, f"{place}/{STORE_MARKER}")
 
 
-def read_dataset(
+def read_store(
     url: str | os.PathLike[str],
     *,
     kind: str | None = None,
     group: str | None = None,
     leave_out: Sequence[str] = (),
     schema_version: str = SCHEMA_VERSION,
-) -> "Dataset":
+) -> Contents:
     """Read a store.
 
     Parameters
@@ -172,7 +219,8 @@ def read_dataset(
 
     Returns
     -------
-    xarray.Dataset
+    Contents
+        Text as arrays of Python strings.
 
     Raises
     ------
@@ -180,7 +228,6 @@ def read_dataset(
         There is no such store, it is damaged, holds another kind, or was written by a later
         version of plait with another layout.
     """
-    import xarray
     import zarr
     from zarr.errors import BaseZarrError
 
@@ -191,15 +238,13 @@ def read_dataset(
     failures = (BaseZarrError, OSError, KeyError, ValueError, RuntimeError)
     try:
         _check_schema(url, zarr.open_group(source, mode="r").attrs, kind, schema_version)
-        dataset = xarray.open_dataset(
-            source,
-            engine="zarr",
-            group=group,
-            consolidated=False,
-            chunks=None,
-            drop_variables=list(leave_out),
-        )
-        return dataset.load()
+        found: Any = zarr.open_group(source, path=group or "", mode="r")
+        arrays = {
+            name: (tuple(array.metadata.dimension_names or ()), _values(array))
+            for name, array in sorted(found.arrays())
+            if name not in leave_out
+        }
+        return Contents(arrays, dict(found.attrs))
     except FileFormatError:
         raise
     except failures as error:
@@ -214,7 +259,7 @@ def check_schema_of(
     Raises
     ------
     FileFormatError
-        See `read_dataset`.
+        See `read_store`.
     """
     import zarr
     from zarr.errors import BaseZarrError
@@ -242,9 +287,9 @@ def can_be_filled(url: str | os.PathLike[str]) -> bool:
     return True
 
 
-def read_provenance(dataset: "Dataset") -> Provenance | None:
-    """Return the provenance stored with a dataset."""
-    text = dataset.attrs.get("provenance")
+def read_provenance(contents: Contents) -> Provenance | None:
+    """Return the provenance in a store."""
+    text = contents.attributes.get("provenance")
     return None if text is None else Provenance.from_dict(json.loads(text))
 
 
@@ -256,25 +301,26 @@ def distinct_dims(dims: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def label_coordinates(labels: Mapping[str, Any]) -> dict[str, Any]:
-    """Return coordinates of labelled dimensions.
+def label_arrays(labels: Mapping[str, Any]) -> dict[str, tuple[tuple[str, ...], Any]]:
+    """Return the arrays of the labels of dimensions, but for those without.
 
     Python strings become Zarr's variable-length strings; NumPy's fixed-width ones have no
     specification in Zarr v3.
     """
     return {
-        name: (name, np.array([str(label) for label in values], dtype=object))
+        name: ((name,), np.array([str(label) for label in values], dtype=object))
         for name, values in labels.items()
         if values is not None
     }
 
 
-def read_labels(dataset: "Dataset", name: str) -> NDArray[np.str_] | None:
+def read_labels(contents: Contents, name: str) -> NDArray[np.str_] | None:
     """Return the labels of a dimension, or None when it has none."""
-    if name not in dataset.coords:
+    if name not in contents.labelled:
         return None
     # NumPy finds the width of fixed-width text from objects only.
-    return dataset[name].values.astype(object).astype(np.str_)
+    labels: NDArray[np.str_] = contents[name].astype(object).astype(np.str_)
+    return labels
 
 
 def local_path(url: str | os.PathLike[str]) -> Path | None:
@@ -358,41 +404,53 @@ def _remove_store(filesystem: Any, place: str) -> None:
         filesystem.rm(place, recursive=True)
 
 
-def _remove_earlier(datasets: "Mapping[str, Dataset]", place: str) -> None:
-    """Remove what an interrupted writer left of these datasets, whatever its state."""
+def _values(array: Any) -> Any:
+    """Return the values of a Zarr array, text as Python strings."""
+    values = np.asarray(array[...])
+    return values.astype(object) if values.dtype.kind in "OT" else values
+
+
+def _remove_earlier(everything: Mapping[str, Contents], place: str) -> None:
+    """Remove what an interrupted writer left of these arrays and groups, whatever its state."""
     from fsspec.core import url_to_fs
 
     filesystem, folder = url_to_fs(place)
     filesystem.invalidate_cache()
-    names = {str(name) for name in datasets[""].variables}
-    for name in sorted(names | {group.partition("/")[0] for group in datasets if group}):
+    names = set(everything[""].arrays)
+    for name in sorted(names | {group.partition("/")[0] for group in everything if group}):
         if filesystem.exists(f"{folder}/{name}"):
             filesystem.rm(f"{folder}/{name}", recursive=True)
 
 
-def _write_groups(datasets: "Mapping[str, Dataset]", place: str) -> None:
+def _write_groups(everything: Mapping[str, Contents], place: str) -> None:
     import zarr
 
-    for name, dataset in datasets.items():
-        encoding = {key: {"chunks": _chunks(item)} for key, item in dataset.variables.items()}
-        dataset.to_zarr(
-            place,
-            group=name or None,
-            mode="a",
-            zarr_format=3,
-            consolidated=False,
-            encoding={key: value for key, value in encoding.items() if value["chunks"]},
-        )
-    zarr.open_group(place, mode="r+").attrs["complete"] = True
+    root = zarr.open_group(place, mode="a", zarr_format=3)
+    for path, contents in everything.items():
+        group = root.require_group(path) if path else root
+        for name, (dims, given) in contents.arrays.items():
+            values = np.asarray(given)
+            is_text = values.dtype.kind in "OU"
+            array = group.create_array(
+                name,
+                shape=values.shape,
+                dtype="str" if is_text else values.dtype,
+                chunks=_chunks(values),
+                dimension_names=dims,
+                fill_value=np.nan if values.dtype.kind == "f" else None,
+            )
+            array[...] = values.astype(object) if is_text else values
+        group.attrs.update(contents.attributes)
+    root.attrs["complete"] = True
 
 
-def _chunks(variable: Any) -> tuple[int, ...] | None:
+def _chunks(values: NDArray[Any]) -> Any:
     """Cut along the first dimension, in whole grains, to about 8 MiB."""
-    if variable.ndim == 0 or variable.size == 0 or variable.dtype.kind not in "fiub":
-        return None
-    rows = max(1, _CHUNK_BYTES * len(variable) // max(variable.nbytes, 1))
+    if values.ndim == 0 or values.size == 0 or values.dtype.kind not in "fiub":
+        return "auto"
+    rows = max(1, _CHUNK_BYTES * len(values) // max(values.nbytes, 1))
     rows = rows // _ROWS * _ROWS if rows >= _ROWS else rows
-    return (min(rows, len(variable)), *variable.shape[1:])
+    return (min(rows, len(values)), *values.shape[1:])
 
 
 def _check_schema(

@@ -14,7 +14,8 @@ from plait.execution.blocks import Block
 from plait.execution.executors import Workforce, workforce
 from plait.mash.ash import NormalMixture, ash, mash_1by1
 from plait.mash.data import MashData
-from plait.mash.stored import StoredData, score_bins, strengths
+from plait.mash.stored import StoredData, strengths
+from plait.numerics.order_statistics import leading_bits
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -205,7 +206,7 @@ def _strongest_stored(data: StoredData, count: int, force: Workforce) -> Rows:
 
 def _at_least(data: StoredData, bound: int, most: int, block: Block) -> tuple[Array, Rows]:
     scores = strengths(data.read(block.rows, labelled=False))
-    found = np.flatnonzero(score_bins(scores) >= bound)
+    found = np.flatnonzero(leading_bits(scores) >= bound)
     return _strongest(scores[found], block.start + found, most)
 
 

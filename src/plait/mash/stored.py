@@ -19,6 +19,7 @@ from plait.io.stored_arrays import StoredArray, chunk_rows, has_array, place_of
 from plait.mash import checks
 from plait.mash.covariances import select_rows
 from plait.mash.data import MashData, Whole, assemble, counted_cells, grid_extremes
+from plait.numerics.order_statistics import LEADING_BITS, leading_bits
 
 Array = NDArray[np.float64]
 Output = TypeVar("Output")
@@ -34,8 +35,6 @@ _COLUMNS = 10
 
 _LABEL_BYTES = 160
 """Of a label of an effect while its block is worked on: two copies of about 30 characters."""
-
-_SCORE_BITS = 16
 
 Values = tuple[Array, Array, Array]
 
@@ -389,7 +388,7 @@ class _Tally:
         self.first_scale: Array | None = None
         self.is_common_scale = True
         self.smallest_error, self.largest_excess = np.inf, -np.inf
-        self.scores = np.zeros(1 << _SCORE_BITS, dtype=np.int64)
+        self.scores = np.zeros(1 << LEADING_BITS, dtype=np.int64)
         self.n_missing = 0
         self.sums, self.largest_counted = np.zeros(3), 0.0
         self.digest = hashlib.blake2b(digest_size=16)
@@ -446,7 +445,7 @@ class _LookOver:
         labels = self.data.labels(rows)
         if labels is not None:
             digest.update("\0".join(labels).encode())
-        counts = np.bincount(score_bins(strengths(part)), minlength=1 << _SCORE_BITS)
+        counts = np.bincount(leading_bits(strengths(part)), minlength=1 << LEADING_BITS)
         bins = np.flatnonzero(counts)
         return _Glance(
             reference,
@@ -529,9 +528,3 @@ def strengths(data: MashData) -> Array:
     z = np.abs(data.Bhat) / np.maximum(data.Shat, np.finfo(np.float64).tiny)
     score: Array = np.where(np.isfinite(z), z, 0.0).max(axis=1)
     return score
-
-
-def score_bins(scores: Array) -> NDArray[np.int64]:
-    """Return the leading 16 bits of numbers that are not negative: they are ordered like them."""
-    bits = np.ascontiguousarray(scores).view(np.uint64) >> np.uint64(64 - _SCORE_BITS)
-    return bits.astype(np.int64)

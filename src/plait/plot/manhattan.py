@@ -29,7 +29,7 @@ def manhattan(
     pos: ArrayLike,
     log10p: ArrayLike,
     *,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str] | NDArray[np.str_] | None = None,
     line: float | None = GENOME_WIDE,
     name_peaks: int = 5,
     title: str | None = None,

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from plait import gwas, mash
 from plait.data.effects import Effects
+from plait.data.fingerprints import study_fingerprints
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import SampleTable
 from plait.errors import NotAvailableError, OptionError
-from plait.io import read_effects, replace_file, write_effects
-from plait.provenance import fingerprint
+from plait.io import read_effects, replace_file
 from plait.studies.stages import Stages
 
 Indices = NDArray[np.intp]
@@ -110,11 +110,12 @@ class _Road:
             missing_genotypes=s.missing_genotypes,
             transform=s.transform,
             variant_filter=gwas.VariantFilter(s.min_call_rate, s.min_minor_count, s.min_frequency),
+            out=self.folder / "associations.zarr",
+            overwrite=True,
             **self.workers,
         )
         result.write_parquet(self.folder / "associations.parquet", overwrite=True)
-        result.save(self.folder / "associations.zarr", overwrite=True)
-        write_effects(result.to_effects(), self.folder / "effects.zarr", overwrite=True)
+        result.write_effects(self.folder / "effects.zarr", overwrite=True)
 
     def select(self) -> None:
         """Write the rows (among the tested variants) of the strong and of the random set."""
@@ -206,7 +207,7 @@ class _Road:
         )
 
     def associations(self) -> gwas.AssociationResult:
-        return gwas.AssociationResult.load(self.folder / "associations.zarr")
+        return gwas.AssociationResult.open(self.folder / "associations.zarr")
 
     def chosen(self) -> tuple[Effects, Indices, Indices]:
         """Return the effects, and the rows of the strong and of the random set."""
@@ -221,7 +222,6 @@ def gwas_to_mash(
     out: Path | str,
     settings: StudySettings | None = None,
     *,
-    inputs: dict[str, Any] | None = None,
     with_report: bool = True,
     with_figures: bool = True,
     tell: Teller = lambda name, what, seconds: None,
@@ -240,8 +240,6 @@ def gwas_to_mash(
         Folder, made if it is not there. A stage that was done with the same inputs and options is
         kept.
     settings : StudySettings, optional
-    inputs : dict, optional
-        What tells these genotypes from others; default their size, names and variants.
     with_report, with_figures : bool
         Write ``report.html``; ``manhattan.png`` and ``qq.png``.
     tell : callable, optional
@@ -266,7 +264,7 @@ def gwas_to_mash(
     folder.mkdir(exist_ok=True)
     workers = {"executor": executor, "memory": memory, "threads": threads}
     road = _Road(genotypes, traits, covariates, folder, settings, workers)
-    stages = Stages(folder, _fingerprints(genotypes, traits, covariates, inputs), tell)
+    stages = Stages(folder, study_fingerprints(genotypes, traits, covariates), tell)
     chosen = asdict(settings)
     size = f"{genotypes.n_variants:,} variants x {len(traits.names)} traits"
     scanning = (
@@ -308,20 +306,3 @@ def _mash_data(effects: Effects, alpha: float) -> mash.MashData:
         effects.bhat, effects.shat, alpha=alpha, V=effects.V, missing="exact",
         condition_names=effects.contexts,
     )  # fmt: skip
-
-
-def _fingerprints(
-    genotypes: GenotypeSource,
-    traits: SampleTable,
-    covariates: SampleTable | None,
-    inputs: dict[str, Any] | None,
-) -> dict[str, Any]:
-    described: dict[str, Any] = dict(inputs or {})
-    described["size"] = [genotypes.n_samples, genotypes.n_variants]
-    described["positions"] = fingerprint(genotypes.variants.pos)
-    described["samples"] = fingerprint(genotypes.samples)
-    for name, table in (("traits", traits), ("covariates", covariates)):
-        if table is not None:
-            described[name] = [list(table.names), fingerprint(table.values)]
-            described[f"samples of {name}"] = fingerprint(table.samples)
-    return described

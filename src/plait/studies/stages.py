@@ -10,8 +10,6 @@ from typing import Any
 from plait.io import replace_file
 from plait.provenance import Provenance, json_safe
 
-_RECORD = "stages.json"
-
 
 class Stages:
     """The stages of a study in a folder.
@@ -27,6 +25,8 @@ class Stages:
         Fingerprints of the input files, and all that every stage depends on.
     tell : callable
         Called with ``(name, what, seconds)``; seconds are None for a stage that was kept.
+    record : str
+        The file in the folder that says what is done.
     """
 
     def __init__(
@@ -34,9 +34,10 @@ class Stages:
         folder: Path,
         inputs: Mapping[str, Any],
         tell: Callable[[str, str, float | None], None],
+        record: str = "stages.json",
     ) -> None:
         self.folder, self.tell = folder, tell
-        self._place = folder / _RECORD
+        self._place = folder / record
         self._done = self._read()
         self._chain = _digest({"inputs": inputs, "version": Provenance("study").version})
 
