@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
+from plait.data.genotype_blocks import read_block
 from plait.data.phenotypes import SampleTable
 from plait.errors import ModelWarning, OptionError
 from plait.gwas import VariantFilter, relationship_matrix, scan
@@ -103,7 +104,7 @@ def test_unrelated_samples_give_ordinary_regressions(related):
     source, rows = InMemory(calls), np.arange(120)
     design = make_designs(table(traits), table(covariates, "c"), rows)[0]
     null = NullModel.of(design, np.eye(120))
-    found = MixedScan(source, design, null, ALL, 0.0).run(source.read_packed(slice(0, 20)), 0)
+    found = MixedScan(design, null, ALL, 0.0).run(read_block(source, slice(0, 20)))
     for j in range(20):
         for t in range(3):
             beta, se, log10p = least_squares(calls[j], traits[:, t], covariates)

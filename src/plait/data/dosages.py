@@ -1,5 +1,6 @@
-"""Rows of genotypes asked for, and dosages as floats or hard calls."""
+"""Rows of genotypes asked for; dosages as floats or hard calls, and what is counted of them."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,59 @@ from plait.errors import OptionError, ShapeError
 
 HARD_CALL_DISTANCE = 0.1
 """A dosage at most this far from 0, 1 or 2 is a hard call, as in PLINK; others are missing."""
+
+
+@dataclass(frozen=True, eq=False)
+class DosageCounts:
+    """What is expected of the alleles that samples carry, (M,) each; see `GenotypeCounts`.
+
+    Attributes
+    ----------
+    n_called, n_missing : int arrays
+        Samples with and without a dosage.
+    allele_count : array
+        Sum of the dosages.
+    squares : array
+        Sum of their squares about the mean.
+    ploidy : int
+    """
+
+    n_called: NDArray[np.int64]
+    n_missing: NDArray[np.int64]
+    allele_count: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    ploidy: int
+
+    @property
+    def frequency(self) -> NDArray[np.float64]:
+        """Frequency of the effect allele; NaN without any dosage."""
+        with np.errstate(invalid="ignore"):
+            return self.allele_count / (self.ploidy * self.n_called)
+
+    @property
+    def minor_count(self) -> NDArray[np.float64]:
+        """Expected copies of the rarer allele."""
+        count: NDArray[np.float64] = np.minimum(
+            self.allele_count, self.ploidy * self.n_called - self.allele_count
+        )
+        return count
+
+    @property
+    def minor_frequency(self) -> NDArray[np.float64]:
+        """Frequency of the rarer allele; 0 without any dosage."""
+        result: NDArray[np.float64] = self.minor_count / np.maximum(self.ploidy * self.n_called, 1)
+        return result
+
+    @property
+    def info(self) -> NDArray[np.float64]:
+        """Imputation quality, 0 where nothing varies.
+
+        Variance of the dosages over that of genotypes in Hardy-Weinberg proportions, the r2 of MaCH
+        (Li et al. 2010, Genetic Epidemiology 34). Inbred samples can have twice as much.
+        """
+        f = self.minor_frequency
+        expected = self.ploidy * f * (1.0 - f) * self.n_called
+        return np.divide(self.squares, expected, out=np.zeros_like(f), where=expected > 0)
 
 
 def row_numbers(variants: Rows, count: int) -> NDArray[np.intp]:

@@ -1,4 +1,4 @@
-"""Compiled loops over genotypes packed into two bits each (see `plait.data.genotypes.pack`)."""
+"""Compiled loops over dosages, and over calls in two bits each (`plait.data.genotypes.pack`)."""
 
 import numpy as np
 
@@ -105,6 +105,24 @@ def unpack_calls(packed, n_samples):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
+def centred_values(counts, values, squares):  # type: ignore[no-untyped-def]
+    """From counts by code: ``values[j, code]``, centred, and the sum of their squares.
+
+    A missing genotype has the value 0: it is imputed by the mean.
+    """
+    for j in range(counts.shape[0]):
+        n2, n1, n0 = counts[j, 0], counts[j, 2], counts[j, 3]
+        called = n0 + n1 + n2
+        mean = (n1 + 2.0 * n2) / max(called, 1)
+        values[j, 0] = 2.0 - mean
+        values[j, 1] = 0.0
+        values[j, 2] = 1.0 - mean
+        values[j, 3] = -mean
+        # From differences, so that a nearly constant genotype does not cancel.
+        squares[j] = n2 * (2.0 - mean) ** 2 + n1 * (1.0 - mean) ** 2 + n0 * mean**2
+
+
+@njit(nogil=True, cache=True)
 def decode(packed, values, out):  # type: ignore[no-untyped-def]
     """Fill ``out`` (variants, 4 x bytes) with ``values[j, code]``, two genotypes at a time.
 
@@ -153,3 +171,73 @@ def count_allele(alleles, allele, others):  # type: ignore[no-untyped-def]
                 copies += 1
         counts[i] = copies
     return counts
+
+
+@njit(nogil=True, cache=True)
+def missing_calls(packed, n_samples):  # type: ignore[no-untyped-def]
+    """Return which calls are missing, (variants, samples)."""
+    flags = np.empty((packed.shape[0], n_samples), dtype=np.bool_)
+    for j in range(packed.shape[0]):
+        for i in range(n_samples):
+            flags[j, i] = (packed[j, i >> 2] >> (2 * (i & 3))) & 3 == _MISSING
+    return flags
+
+
+@njit(nogil=True, cache=True)
+def rarer_copies(packed, counts, n_samples):  # type: ignore[no-untyped-def]
+    """Return copies of the rarer allele (variants, samples), and where it is the effect allele.
+
+    From counts by code. A missing call is the mean; the second is 1 for the effect allele, else -1.
+    """
+    copies, signs = np.empty((packed.shape[0], n_samples)), np.empty(packed.shape[0])
+    values = np.empty(4)
+    for j in range(packed.shape[0]):
+        n2, n1, n0 = counts[j, 0], counts[j, 2], counts[j, 3]
+        signs[j] = 1.0 if n2 <= n0 else -1.0
+        values[0] = 1.0 + signs[j]
+        values[1] = (n1 + 2.0 * min(n2, n0)) / max(n0 + n1 + n2, 1)
+        values[2] = 1.0
+        values[3] = 1.0 - signs[j]
+        for i in range(n_samples):
+            copies[j, i] = values[(packed[j, i >> 2] >> (2 * (i & 3))) & 3]
+    return copies, signs
+
+
+@njit(nogil=True, cache=True)
+def summarise_dosages(dosages, sums, means, squares, n_missing):  # type: ignore[no-untyped-def]
+    """Fill sums and means of dosages (variants, samples), and sums of squares about the mean.
+
+    Those that are missing (NaN) are counted. Without any the mean is NaN and the others 0.
+    """
+    n_variants, n_samples = dosages.shape
+    for j in range(n_variants):
+        called, total = 0, 0.0
+        low, high = np.inf, -np.inf
+        for i in range(n_samples):
+            dosage = np.float64(dosages[j, i])
+            if np.isnan(dosage):
+                continue
+            called += 1
+            total += dosage
+            low, high = min(low, dosage), max(high, dosage)
+        # The mean of equal numbers is exactly these: what does not vary leaves no rounding errors.
+        mean = total / called if low < high else low
+        spread = 0.0
+        for i in range(n_samples):
+            dosage = np.float64(dosages[j, i])
+            if not np.isnan(dosage):
+                spread += (dosage - mean) ** 2
+        sums[j], means[j], squares[j] = total, mean if called > 0 else np.nan, spread
+        n_missing[j] = n_samples - called
+
+
+@njit(nogil=True, cache=True)
+def centre_dosages(dosages, means, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` with dosages less their means, 0 where missing, and beyond the last sample."""
+    n_variants, n_samples = dosages.shape
+    for j in range(n_variants):
+        for i in range(n_samples):
+            difference = np.float64(dosages[j, i]) - means[j]
+            out[j, i] = 0.0 if np.isnan(difference) else difference
+        for i in range(n_samples, out.shape[1]):
+            out[j, i] = 0.0

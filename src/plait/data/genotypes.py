@@ -61,6 +61,17 @@ class GenotypeCounts:
         count: NDArray[np.int64] = np.minimum(self.n1 + 2 * self.n2, self.n1 + 2 * self.n0)
         return count
 
+    @property
+    def minor_frequency(self) -> NDArray[np.float64]:
+        """Frequency of the rarer allele; 0 without any call."""
+        result: NDArray[np.float64] = self.minor_count / np.maximum(2 * self.n_called, 1)
+        return result
+
+    @property
+    def info(self) -> NDArray[np.float64]:
+        """Imputation quality, which is 1: calls are taken as certain."""
+        return np.ones(len(self.n0))
+
 
 class GenotypeSource(ABC):
     """Genotypes of N samples at M variants, read block by block, never as a whole.

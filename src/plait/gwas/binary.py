@@ -18,17 +18,18 @@ normal deviate of that p-value, so that whoever uses the two together uses the r
 
 import logging
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.data.genotypes import GenotypeCounts, GenotypeSource, Packed
+from plait.data.genotype_blocks import TILE, GenotypeBlock, padded
+from plait.data.genotypes import GenotypeSource
 from plait.data.p_values import absolute_z_of_log10_p
 from plait.data.phenotypes import SampleTable
 from plait.errors import InputError, OptionError
 from plait.gwas.design import Design, make_designs
-from plait.gwas.linear import Associations, GroupedScan, aligned_tiles
+from plait.gwas.linear import Associations, GroupedScan
 from plait.gwas.quality import VariantFilter
 from plait.io.phenotypes import is_binary
 
@@ -113,7 +114,7 @@ class BinaryScan(GroupedScan):
         if not saddlepoint_above > 0:
             raise OptionError(f"saddlepoint_above is {saddlepoint_above}; give a positive number.")
         rules = VariantFilter() if rules is None else rules
-        groups = [_Group(part, source, precision, rules, saddlepoint_above) for part in designs]
+        groups = [_Group(part, precision, rules, saddlepoint_above) for part in designs]
         super().__init__(source, groups, n_traits)
 
 
@@ -121,18 +122,10 @@ class _Group:
     """The traits of one design."""
 
     def __init__(
-        self,
-        null: BinaryDesign,
-        source: GenotypeSource,
-        precision: str,
-        rules: VariantFilter,
-        cut: float,
+        self, null: BinaryDesign, precision: str, rules: VariantFilter, cut: float
     ) -> None:
         self.null, self.rules, self.cut = null, rules, float(cut)
         self.columns = null.design.columns
-        self.n_samples = len(null.design.rows)
-        everyone = np.arange(source.n_samples)
-        self.rows = None if np.array_equal(null.design.rows, everyone) else null.design.rows
         self.dtype = np.dtype(np.float32 if precision == "single" else np.float64)
         parts = [
             np.column_stack([weights[:, None] * loadings, residuals])
@@ -140,44 +133,51 @@ class _Group:
                 null.weights, null.loadings, null.residuals, strict=True
             )
         ]
-        self.regressors, self.weights = self._padded(np.hstack(parts)), self._padded(null.weights.T)
+        self.regressors = padded(np.hstack(parts), self.dtype)
+        self.weights = padded(null.weights.T, self.dtype)
 
-    def _padded(self, values: Array) -> NDArray[Any]:
-        """Add rows of 0 up to a multiple of 4 samples, as packed genotypes have them."""
-        out = np.zeros((4 * -(-self.n_samples // 4), values.shape[1]), dtype=self.dtype)
-        out[: self.n_samples] = values
-        return out
+    def run(self, block: GenotypeBlock) -> Associations:
+        from plait.gwas.kernels import score_statistics
 
-    def run(self, packed: Packed, start: int) -> Associations:
-        from plait.data.genotype_kernels import count_genotypes, select_samples
-        from plait.gwas.kernels import centred_values, saddlepoint_statistics, score_statistics
-
-        null, n = self.null, len(packed)
-        n_traits, _, p = null.loadings.shape
-        if self.rows is not None:
-            packed = select_samples(packed, self.rows)
-        counts = count_genotypes(packed, self.n_samples)
-        values, frequency, variation = np.empty((n, 4)), np.empty(n), np.empty(n)
-        centred_values(counts, values, frequency, variation)
+        null, n = self.null, len(block)
+        n_traits, n_samples, p = null.loadings.shape
+        block = block.of_samples(null.design.rows)
         beta, se, log10p = np.full((3, n, n_traits), np.nan)
         again = np.zeros((n, n_traits), dtype=np.bool_)
-        for part, tile, used in aligned_tiles(packed, values, start, self.dtype):
+        for part, tile, used in block.tiles(self.dtype):
             products = (tile @ self.regressors).astype(np.float64)[used]
             squares = (tile**2 @ self.weights).astype(np.float64)[used]
             outputs = beta[part], se[part], log10p[part], again[part]
             score_statistics(products, squares, p, self.cut, *outputs)
-        removed = self.rules.removed(GenotypeCounts.of_codes(counts))
+        removed = self.rules.removed(block.calls)
         gone = np.logical_or.reduce(list(removed.values()))
         again[gone] = False
-        model = null.loadings, null.probabilities, null.residuals
-        saddlepoint_statistics(packed, counts, *model, self.cut, beta, se, log10p, again)
+        self._do_again(block, beta, se, log10p, again)
         se[again] = np.abs(beta[again]) / absolute_z_of_log10_p(log10p[again])
         for array in (beta, se, log10p):
             array[gone] = np.nan
         filtered = {name: int(flags.sum()) * n_traits for name, flags in removed.items()}
         filtered["explained by the covariates"] = int(np.isnan(beta[~gone]).sum())
-        samples = np.full((n, n_traits), self.n_samples)
-        return Associations(beta, se, log10p, samples, frequency, filtered)
+        samples = np.full((n, n_traits), n_samples)
+        return Associations(beta, se, log10p, samples, block.calls.frequency, filtered)
+
+    def _do_again(
+        self,
+        block: GenotypeBlock,
+        beta: Array,
+        se: Array,
+        log10p: Array,
+        again: NDArray[np.bool_],
+    ) -> None:
+        """Do tests in double precision, some variants at a time, which take eight bytes a copy."""
+        from plait.gwas.kernels import saddlepoint_statistics
+
+        null, marked = self.null, np.flatnonzero(again.any(axis=1))
+        model = null.loadings, null.probabilities, null.residuals
+        for first in range(0, len(marked), TILE):
+            rows = marked[first : first + TILE]
+            outputs = beta, se, log10p, again
+            saddlepoint_statistics(*block.rarer_copies(rows), rows, *model, self.cut, *outputs)
 
 
 def cases_and_controls(traits: SampleTable) -> SampleTable:

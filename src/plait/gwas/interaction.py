@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from plait.data.genotypes import GenotypeCounts, GenotypeSource, Packed
+from plait.data.genotype_blocks import GenotypeBlock, padded, read_block
+from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import SampleTable, align
 from plait.errors import InputError, LabelError, OptionError, TooFewSamplesError
 from plait.execution.executors import workforce
 from plait.execution.progress import stage
 from plait.gwas.design import Design, make_designs
-from plait.gwas.linear import aligned_tiles
 from plait.gwas.model import variant_columns
 from plait.gwas.passes import scan_blocks
 from plait.gwas.quality import VariantFilter
@@ -309,43 +309,35 @@ class InteractionScan:
         self.source, self.n_traits = source, n_traits
         rules = VariantFilter() if rules is None else rules
         self.groups = [
-            _Group(design, environment, source, robust, rules)
+            _Group(design, environment, robust, rules)
             for design, environment in zip(designs, environments, strict=True)
         ]
 
     def run(self, rows: slice) -> Interactions:
         """Return the statistics of some variants, whatever the cut the same bits."""
         n = rows.stop - rows.start
-        packed = self.source.read_packed(rows)
+        block = read_block(self.source, rows)
         values = {name: np.full((n, self.n_traits), np.nan) for name in _VALUES}
         counts = np.zeros((n, self.n_traits), dtype=np.int64)
         filtered: dict[str, int] = {}
         for group in self.groups:
-            found, left_out = group.run(packed, rows.start)
+            found, left_out = group.run(block)
             columns = group.design.columns
             for name, array in found.items():
                 values[name][:, columns] = array
             counts[:, columns] = len(group.design.rows)
             for name, count in left_out.items():
                 filtered[name] = filtered.get(name, 0) + count * len(columns)
-        everyone = GenotypeCounts.of_packed(packed, self.source.n_samples)
-        return Interactions(values, counts, everyone.frequency, filtered)
+        return Interactions(values, counts, block.calls.frequency, filtered)
 
 
 class _Group:
     """The traits of one design."""
 
     def __init__(
-        self,
-        design: Design,
-        environment: Array,
-        source: GenotypeSource,
-        robust: bool,
-        rules: VariantFilter,
+        self, design: Design, environment: Array, robust: bool, rules: VariantFilter
     ) -> None:
         self.design, self.robust, self.rules = design, robust, rules
-        everyone = np.arange(source.n_samples)
-        self.rows = None if np.array_equal(design.rows, everyone) else design.rows
         # Centred and scaled, so that g and g E are as different as they can be.
         self.centre, self.scale = float(environment.mean()), float(environment.std())
         self.environment = (environment - self.centre) / self.scale
@@ -353,33 +345,23 @@ class _Group:
         n_samples = len(environment)
         e = self.environment[:, None]
         powers = np.concatenate([np.ones((n_samples, 1)), e, e * e], axis=1)
-        self.regressors = _padded(np.concatenate([plain, plain * e], axis=1))
-        self.powers = _padded(powers)
+        self.regressors = padded(np.concatenate([plain, plain * e], axis=1), np.float64)
+        self.powers = padded(powers, np.float64)
 
-    def run(self, packed: Packed, start: int) -> tuple[dict[str, Array], dict[str, int]]:
-        from plait.data.genotype_kernels import count_genotypes, select_samples
-        from plait.gwas.kernels import (
-            centred_values,
-            interaction_statistics,
-            robust_covariances,
-        )
+    def run(self, block: GenotypeBlock) -> tuple[dict[str, Array], dict[str, int]]:
+        from plait.gwas.kernels import interaction_statistics, robust_covariances
 
-        design, n = self.design, len(packed)
-        if self.rows is not None:
-            packed = select_samples(packed, self.rows)
-        n_samples, p = design.basis.shape
-        n_traits = design.traits.shape[1]
-        counts = count_genotypes(packed, n_samples)
-        values, frequency, variation = np.empty((n, 4)), np.empty(n), np.empty(n)
-        centred_values(counts, values, frequency, variation)
-        removed = self.rules.removed(GenotypeCounts.of_codes(counts))
+        design, n = self.design, len(block)
+        block = block.of_samples(design.rows)
+        p, n_traits = design.basis.shape[1], design.traits.shape[1]
+        removed = self.rules.removed(block.calls)
         gone = np.logical_or.reduce(list(removed.values()))
         df = float(design.df - 1)
         slopes = np.full((n, n_traits, 2), np.nan)
         covariances = np.full((n, n_traits, 3), np.nan)
         joint = np.full((n, n_traits), np.nan)
         freedom = np.full((n, 2), df)
-        for part, tile, used in aligned_tiles(packed, values, start, np.float64):
+        for part, tile, used in block.tiles(np.float64):
             products = (tile @ self.regressors)[used]
             squares = (tile**2 @ self.powers)[used]
             outputs = slopes[part], covariances[part], joint[part]
@@ -420,13 +402,6 @@ class _Group:
             "covariance": (v_both - shift * v_slope) * lengths**2 / self.scale,
             "log10p_joint": joint,
         }
-
-
-def _padded(values: Array) -> Array:
-    """Add rows of 0 up to a multiple of 4 samples, as packed genotypes have them."""
-    out = np.zeros((4 * -(-len(values) // 4), values.shape[1]))
-    out[: len(values)] = values
-    return out
 
 
 def _joined(covariates: SampleTable | None, environment: SampleTable) -> SampleTable:

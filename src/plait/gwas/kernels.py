@@ -27,30 +27,6 @@ _LOG_10 = math.log(10.0)
 
 
 @njit(nogil=True, cache=True)
-def centred_values(counts, values, frequency, squares):  # type: ignore[no-untyped-def]
-    """From counts by code: ``values[j, code]``, the effect allele's frequency, and ``g^T g``.
-
-    A missing genotype has the value 0: it is imputed by the mean.
-    """
-    for j in range(counts.shape[0]):
-        n2, n1, n0 = counts[j, 0], counts[j, 2], counts[j, 3]
-        called = n0 + n1 + n2
-        if called == 0:
-            values[j] = 0.0
-            frequency[j] = np.nan
-            squares[j] = 0.0
-            continue
-        mean = (n1 + 2.0 * n2) / called
-        frequency[j] = 0.5 * mean
-        values[j, 0] = 2.0 - mean
-        values[j, 1] = 0.0
-        values[j, 2] = 1.0 - mean
-        values[j, 3] = -mean
-        # From differences, so that a nearly constant genotype does not cancel.
-        squares[j] = n2 * (2.0 - mean) ** 2 + n1 * (1.0 - mean) ** 2 + n0 * mean**2
-
-
-@njit(nogil=True, cache=True)
 def linear_statistics(  # type: ignore[no-untyped-def]
     products, squares, n_covariates, df, beta, se, log10p, inexact
 ):
@@ -86,18 +62,20 @@ def linear_statistics(  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def complete_case_statistics(  # type: ignore[no-untyped-def]
-    packed, rows, products, squares, basis, traits, beta, se, log10p, counts
+    is_missing, rows, products, squares, basis, traits, beta, se, log10p, counts
 ):
     """Redo the variants ``rows``, each on the samples that have its genotype (spec 5.1, "drop").
 
-    ``basis`` (N, p) has the constant; ``products`` are those of `linear_statistics`. Sums over the
-    samples that are missing are taken off those over all: no variant is fitted anew.
+    ``is_missing`` (rows, N) says which have not; ``basis`` (N, p) has the constant; ``products``
+    are those of `linear_statistics`. Sums over the samples that are missing are taken off those
+    over all: no variant is fitted anew.
     """
     n_samples, p = basis.shape
     n_traits = traits.shape[1]
     gram, cross = np.zeros((p, p)), np.zeros((p, n_traits))
     left, u, w = np.zeros(n_traits), np.zeros(p), np.zeros(p)
-    for j in rows:
+    for k in range(rows.shape[0]):
+        j = rows[k]
         missing = 0
         gram[:] = 0.0
         cross[:] = 0.0
@@ -105,7 +83,7 @@ def complete_case_statistics(  # type: ignore[no-untyped-def]
         for i in range(p):
             gram[i, i] = 1.0
         for i in range(n_samples):
-            if (packed[j, i >> 2] >> (2 * (i & 3))) & 3 != 1:
+            if not is_missing[k, i]:
                 continue
             missing += 1
             for a in range(p):
@@ -301,31 +279,35 @@ def score_statistics(products, squares, p, cut, beta, se, log10p, again):  # typ
 
 @njit(nogil=True, cache=True)
 def saddlepoint_statistics(  # type: ignore[no-untyped-def]
-    packed, counts, loadings, probabilities, residuals, cut, beta, se, log10p, again
+    copies, signs, rows, loadings, probabilities, residuals, cut, beta, se, log10p, again
 ):
     """Do the tests marked in ``again`` in double precision, and with the saddlepoint beyond cut.
 
-    ``loadings`` (T, N, p) are the covariates, orthonormal under the weights of each trait, the
-    constant first; ``probabilities`` and ``residuals`` are (T, N). Afterwards ``again`` marks where
-    the p-value is the saddlepoint's (which leaves the error to the caller). Samples without the
-    rarer allele enter sums by what is known of all (Dey et al. 2017), so that a rare variant costs
-    what its carriers cost.
+    Of the variants ``rows``, ``copies`` (rows, N) are those of the rarer allele and ``signs`` 1
+    where that is the effect allele, else -1. ``loadings`` (T, N, p) are the covariates, orthonormal
+    under the weights of each trait, the constant first; ``probabilities`` and ``residuals`` are
+    (T, N). Afterwards ``again`` marks where the p-value is the saddlepoint's (which leaves the
+    error to the caller). Samples without the rarer allele enter sums by what is known of all (Dey
+    et al. 2017), so that a rare variant costs what its carriers cost.
     """
     n_traits, n_samples, p = loadings.shape
-    copies, terms, chances = np.empty(n_samples), np.empty(n_samples), np.empty(n_samples)
+    terms, chances = np.empty(n_samples), np.empty(n_samples)
     carriers = np.empty(n_samples, dtype=np.int64)
     u = np.empty(p)
-    for j in range(packed.shape[0]):
-        if not again[j].any():
-            continue
-        sign, n_carriers = _rarer_allele(packed[j], counts[j], copies, carriers)
+    for row in range(rows.shape[0]):
+        j, sign, g = rows[row], signs[row], copies[row]
+        n_carriers = 0
+        for i in range(n_samples):
+            if g[i] != 0.0:
+                carriers[n_carriers] = i
+                n_carriers += 1
         sparse = 2 * n_carriers < n_samples
         for t in range(n_traits):
             if not again[j, t]:
                 continue
             again[j, t] = False
             score, total = _weighted_sums(
-                copies, carriers, n_carriers, loadings[t], probabilities[t], residuals[t], u
+                g, carriers, n_carriers, loadings[t], probabilities[t], residuals[t], u
             )
             v = total - np.sum(u * u)
             if not v > COLLINEAR * (total - u[0] * u[0]):
@@ -341,7 +323,7 @@ def saddlepoint_statistics(  # type: ignore[no-untyped-def]
             extra = v if sparse else 0.0
             for k in range(followed):
                 i = carriers[k] if sparse else k
-                left, chance = copies[i], probabilities[t, i]
+                left, chance = g[i], probabilities[t, i]
                 for c in range(p):
                     left -= loadings[t, i, c] * u[c]
                 terms[k], chances[k] = left, chance
@@ -351,31 +333,6 @@ def saddlepoint_statistics(  # type: ignore[no-untyped-def]
             if log_p > -np.inf:
                 log10p[j, t] = log_p / _LOG_10
                 again[j, t] = True
-
-
-@njit(nogil=True, cache=True)
-def _rarer_allele(packed, counts, copies, carriers):  # type: ignore[no-untyped-def]
-    """Fill copies of the rarer allele (missing: their mean) and which samples have any.
-
-    Returns 1 where that is the effect allele, else -1, and the number of carriers.
-    """
-    n2, n1, n0 = counts[0], counts[2], counts[3]
-    sign = 1.0 if n2 <= n0 else -1.0
-    mean = (n1 + 2.0 * min(n2, n0)) / max(n0 + n1 + n2, 1)
-    found = 0
-    for i in range(copies.shape[0]):
-        code = (packed[i >> 2] >> (2 * (i & 3))) & 3
-        if code == 1:
-            value = mean
-        elif code == 2:
-            value = 1.0
-        else:
-            value = 2.0 if (code == 0) == (sign > 0.0) else 0.0
-        copies[i] = value
-        if value != 0.0:
-            carriers[found] = i
-            found += 1
-    return sign, found
 
 
 @njit(nogil=True, cache=True)

@@ -1,28 +1,28 @@
 """The linear scan: every variant against every trait in one pass over the genotypes (spec 5.1).
 
-Genotypes are decoded into tiles of `TILE` variants, centred, and multiplied once by the covariates
-and the residual traits of a design; slopes, errors and p-values follow from those products and from
-counts. Products are in single precision, sums over more than `_SPAN` samples in double; where the
-covariates explain nearly all of a variant, or a variant nearly all of a trait, they are done again
-in double precision.
+Genotypes, calls or dosages, are centred in tiles of `TILE` variants and multiplied once by the
+covariates and the residual traits of a design; slopes, errors and p-values follow from those
+products and from sums of squares. Products are in single precision, sums over more than `_SPAN`
+samples in double; where the covariates explain nearly all of a variant, or a variant nearly all of
+a trait, they are done again in double precision.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.data.genotypes import GenotypeCounts, GenotypeSource, Packed
+from plait.data.genotype_blocks import TILE as TILE
+from plait.data.genotype_blocks import GenotypeBlock, padded, read_block
+from plait.data.genotypes import GenotypeSource
 from plait.errors import OptionError
 from plait.gwas.design import Design
 from plait.gwas.quality import VariantFilter
 
 Array = NDArray[np.float64]
 
-TILE = 256
-"""Variants that are decoded and multiplied together; tiles begin at multiples of it."""
 _SPAN = 8192
 
 
@@ -56,8 +56,8 @@ class TraitGroup(Protocol):
     columns: NDArray[np.intp]
     """The traits, as numbers among all traits."""
 
-    def run(self, packed: Packed, start: int) -> Associations:
-        """Return the statistics of packed variants of all samples, the first of them ``start``."""
+    def run(self, block: GenotypeBlock) -> Associations:
+        """Return the statistics of a block of all samples."""
 
 
 class GroupedScan:
@@ -69,12 +69,12 @@ class GroupedScan:
     def run(self, rows: slice) -> Associations:
         """Return the statistics of some variants, whatever the cut the same bits."""
         n = rows.stop - rows.start
-        packed = self.source.read_packed(rows)
+        block = read_block(self.source, rows)
         beta, se, log10p = np.full((3, n, self.n_traits), np.nan)
         counts = np.zeros((n, self.n_traits), dtype=np.int64)
         filtered: dict[str, int] = {}
         for group in self.groups:
-            found = group.run(packed, rows.start)
+            found = group.run(block)
             columns = group.columns
             beta[:, columns], se[:, columns], log10p[:, columns] = (
                 found.beta,
@@ -84,39 +84,7 @@ class GroupedScan:
             counts[:, columns] = found.n
             for name, count in found.filtered.items():
                 filtered[name] = filtered.get(name, 0) + count
-        everyone = GenotypeCounts.of_packed(packed, self.source.n_samples)
-        return Associations(beta, se, log10p, counts, everyone.frequency, filtered)
-
-
-def aligned_tiles(
-    packed: Packed, values: Array, start: int, dtype: Any
-) -> Iterator[tuple[slice, NDArray[Any], slice]]:
-    """Decode variants into tiles of `TILE` that begin at multiples of it.
-
-    So every variant has the same place in its tile, and its products the same bits, however
-    variants are cut into blocks.
-
-    Yields
-    ------
-    slice, (TILE, 4 bytes) array, slice
-        Which of the variants, decoded as ``values[j, code]`` (n, 4), and their rows of the tile;
-        the array is used again for the next tile.
-    """
-    from plait.data.genotype_kernels import decode
-
-    n, width = packed.shape
-    offset = start % TILE
-    table = values.astype(dtype)
-    tile = np.zeros((TILE, 4 * width), dtype=dtype)
-    for number in range(-(-(offset + n) // TILE)):
-        first = max(number * TILE - offset, 0)
-        last = min((number + 1) * TILE - offset, n)
-        place = first + offset - number * TILE
-        used = slice(place, place + last - first)
-        if last - first < TILE:
-            tile[:] = 0.0
-        decode(packed[first:last], table[first:last], tile[used])
-        yield slice(first, last), tile, used
+        return Associations(beta, se, log10p, counts, block.calls.frequency, filtered)
 
 
 class LinearScan(GroupedScan):
@@ -149,7 +117,7 @@ class LinearScan(GroupedScan):
         if precision not in ("single", "double"):
             raise OptionError(f"precision is {precision!r}; give 'single' or 'double'.")
         rules = VariantFilter() if rules is None else rules
-        groups = [_Group(design, source, missing_genotypes, precision, rules) for design in designs]
+        groups = [_Group(design, missing_genotypes, precision, rules) for design in designs]
         super().__init__(source, groups, n_traits)
 
 
@@ -157,39 +125,20 @@ class _Group:
     """The traits of one design."""
 
     def __init__(
-        self,
-        design: Design,
-        source: GenotypeSource,
-        missing_genotypes: str,
-        precision: str,
-        rules: VariantFilter,
+        self, design: Design, missing_genotypes: str, precision: str, rules: VariantFilter
     ) -> None:
         self.design, self.rules, self.columns = design, rules, design.columns
         self.drops = missing_genotypes == "drop"
         self.dtype = np.dtype(np.float32 if precision == "single" else np.float64)
-        self.n_samples = len(design.rows)
-        everyone = np.arange(source.n_samples)
-        self.rows = None if np.array_equal(design.rows, everyone) else design.rows
         self.exact = design.regressors
-        padded = np.zeros((4 * -(-self.n_samples // 4), self.exact.shape[1]))
-        padded[: self.n_samples] = self.exact
-        self.regressors = padded.astype(self.dtype)
+        self.regressors = padded(self.exact, self.dtype)
 
-    def run(self, packed: Packed, start: int) -> Associations:
-        from plait.data.genotype_kernels import count_genotypes, select_samples
-        from plait.gwas.kernels import (
-            centred_values,
-            complete_case_statistics,
-            linear_statistics,
-        )
+    def run(self, block: GenotypeBlock) -> Associations:
+        from plait.gwas.kernels import complete_case_statistics, linear_statistics
 
-        design, n = self.design, len(packed)
-        if self.rows is not None:
-            packed = select_samples(packed, self.rows)
-        counts = count_genotypes(packed, self.n_samples)
-        values, frequency, squares = np.empty((n, 4)), np.empty(n), np.empty(n)
-        centred_values(counts, values, frequency, squares)
-        products = self._products(packed, values, start)
+        design, n = self.design, len(block)
+        block = block.of_samples(design.rows)
+        squares, products = block.squares, self._products(block)
         beta, se, log10p = np.empty((3, n, design.traits.shape[1]))
         inexact = np.zeros(n, dtype=np.bool_)
         covariates = design.basis.shape[1] - 1
@@ -198,19 +147,21 @@ class _Group:
         linear_statistics(products, squares, covariates, df, beta, se, log10p, inexact)
         again = np.flatnonzero(inexact)
         if len(again) and self.dtype == np.float32:
-            products[again] = self._exact_products(packed[again], values[again])
+            # Row by row: the same bits whichever variants need it together.
+            products[again] = [self.exact.T @ row for row in block.centred(again)]
             part = np.empty((3, len(again), beta.shape[1]))
             taken = products[again], squares[again], covariates, df
             linear_statistics(*taken, part[0], part[1], part[2], inexact[again])
             for whole, exact in zip(outputs, part, strict=True):
                 whole[again] = exact
-        used = np.full(n, self.n_samples)
+        used = np.full(n, block.n_samples)
         if self.drops:
-            rows = np.flatnonzero(counts[:, 1])
+            rows = np.flatnonzero(block.calls.n_missing)
+            missing = block.is_missing(rows)
             complete_case_statistics(
-                packed, rows, products, squares, design.basis, design.traits, *outputs, used
+                missing, rows, products, squares, design.basis, design.traits, *outputs, used
             )
-        removed = self.rules.removed(GenotypeCounts.of_codes(counts))
+        removed = self.rules.removed(block.calls)
         gone = np.logical_or.reduce(list(removed.values()))
         untested = ~gone & np.isnan(beta[:, 0])
         for values in outputs:
@@ -220,12 +171,12 @@ class _Group:
         filtered = {name: int(flags.sum()) * beta.shape[1] for name, flags in removed.items()}
         filtered["explained by the covariates"] = int(untested.sum()) * beta.shape[1]
         samples = np.repeat(used[:, None], beta.shape[1], axis=1)
-        return Associations(beta, se, log10p, samples, frequency, filtered)
+        return Associations(beta, se, log10p, samples, block.calls.frequency, filtered)
 
-    def _products(self, packed: Packed, values: Array, start: int) -> Array:
+    def _products(self, block: GenotypeBlock) -> Array:
         """Return (n, p - 1 + T) products of the centred genotypes with the regressors."""
-        out = np.empty((len(packed), self.regressors.shape[1]))
-        for part, tile, used in aligned_tiles(packed, values, start, self.dtype):
+        out = np.empty((len(block), self.regressors.shape[1]))
+        for part, tile, used in block.tiles(self.dtype):
             out[part] = self._multiply(tile)[used]
         return out
 
@@ -236,10 +187,3 @@ class _Group:
             span = slice(begin, begin + _SPAN)
             total += tile[:, span] @ self.regressors[span]
         return total
-
-    def _exact_products(self, packed: Packed, values: Array) -> Array:
-        from plait.data.genotype_kernels import decode_exactly
-
-        genotypes = decode_exactly(packed, values, self.n_samples)
-        # Row by row: the same bits whichever variants need it together.
-        return np.array([self.exact.T @ row for row in genotypes])

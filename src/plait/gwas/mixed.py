@@ -15,11 +15,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.data.genotypes import GenotypeCounts, GenotypeSource, Packed
+from plait.data.genotype_blocks import GenotypeBlock
+from plait.data.genotypes import GenotypeSource
 from plait.errors import OptionError
 from plait.execution.threads import single_threaded_blas
 from plait.gwas.design import Design
-from plait.gwas.linear import Associations, GroupedScan, aligned_tiles
+from plait.gwas.linear import Associations, GroupedScan
 from plait.gwas.quality import VariantFilter
 from plait.gwas.relationship import relationship_matrix
 from plait.numerics.reml import SpectralModel, VarianceFit
@@ -76,7 +77,6 @@ class MixedScan:
 
     Parameters
     ----------
-    source : GenotypeSource
     design : Design
     null : NullModel
     rules : VariantFilter
@@ -86,7 +86,6 @@ class MixedScan:
 
     def __init__(
         self,
-        source: GenotypeSource,
         design: Design,
         null: NullModel,
         rules: VariantFilter,
@@ -97,8 +96,6 @@ class MixedScan:
         self.design, self.null, self.rules = design, null, rules
         self.columns = design.columns
         self.exact_below = exact_below
-        everyone = np.arange(source.n_samples)
-        self.rows = None if np.array_equal(design.rows, everyone) else design.rows
         self.rotation = null.rotation.astype(np.float32)
         self.weights, self.regressors, self.squares = self._weighted()
 
@@ -121,51 +118,41 @@ class MixedScan:
             columns.append(np.column_stack([basis, y]) * root[:, None])
         return weights.astype(np.float32), np.hstack(columns).astype(np.float32), squares
 
-    def run(self, packed: Packed, start: int) -> Associations:
+    def run(self, block: GenotypeBlock) -> Associations:
         """Return the statistics of some variants, whatever the cut the same bits."""
-        from plait.data.genotype_kernels import count_genotypes, select_samples
-        from plait.gwas.kernels import centred_values, mixed_statistics
+        from plait.gwas.kernels import mixed_statistics
 
-        if self.rows is not None:
-            packed = select_samples(packed, self.rows)
-        n, n_samples = len(packed), len(self.design.rows)
-        counts = count_genotypes(packed, n_samples)
-        values, frequency, variation = np.zeros((n, 4)), np.empty(n), np.empty(n)
-        centred_values(counts, values, frequency, variation)
+        block = block.of_samples(self.design.rows)
+        n, n_samples = len(block), block.n_samples
         n_traits, p = self.weights.shape[1], self.design.basis.shape[1]
         beta, se, log10p = np.full((3, n, n_traits), np.nan)
-        for part, tile, used in aligned_tiles(packed, values, start, np.float32):
+        for part, tile, used in block.tiles(np.float32):
             rotated = tile[:, :n_samples] @ self.rotation
             products = (rotated @ self.regressors).astype(np.float64)[used]
             squares = (rotated**2 @ self.weights).astype(np.float64)[used]
             outputs = beta[part], se[part], log10p[part]
             mixed_statistics(products, squares, self.squares, p, float(self.design.df), *outputs)
-        removed = self.rules.removed(GenotypeCounts.of_codes(counts))
+        removed = self.rules.removed(block.calls)
         gone = np.logical_or.reduce(list(removed.values()))
         untested = ~gone & np.isnan(beta[:, 0])
         for array in (beta, se, log10p):
             array[gone] = np.nan
-        self._estimate_again(packed, values, beta, se, log10p)
+        self._estimate_again(block, beta, se, log10p)
         beta *= self.design.lengths
         se *= self.design.lengths
         filtered = {name: int(flags.sum()) * n_traits for name, flags in removed.items()}
         filtered["explained by the covariates"] = int(untested.sum()) * n_traits
         used_samples = np.full((n, n_traits), n_samples)
-        return Associations(beta, se, log10p, used_samples, frequency, filtered)
+        return Associations(beta, se, log10p, used_samples, block.calls.frequency, filtered)
 
-    def _estimate_again(
-        self, packed: NDArray[np.uint8], values: Array, beta: Array, se: Array, log10p: Array
-    ) -> None:
+    def _estimate_again(self, block: GenotypeBlock, beta: Array, se: Array, log10p: Array) -> None:
         """Do variants with small p-values again, with the variance share beside each of them."""
-        from plait.data.genotype_kernels import decode_exactly
-
         if self.exact_below == 0:
             return
         with np.errstate(invalid="ignore"):
             small = log10p <= np.log10(self.exact_below)
         for j in np.flatnonzero(small.any(axis=1)):
-            genotype = decode_exactly(packed[j : j + 1], values[j : j + 1], len(self.rotation))[0]
-            rotated = self.null.rotation.T @ genotype
+            rotated = self.null.rotation.T @ block.centred(np.array([j]))[0]
             for t in np.flatnonzero(small[j]):
                 beta[j, t], se[j, t], log10p[j, t] = self._one(rotated, int(t))
 
@@ -245,8 +232,5 @@ class MixedModel:
 
     def _scan(self, nulls: list["NullModel"]) -> GroupedScan:
         pairs = zip(self.designs, nulls, strict=True)
-        groups = [
-            MixedScan(self.genotypes, design, null, self.rules, self.exact_below)
-            for design, null in pairs
-        ]
+        groups = [MixedScan(design, null, self.rules, self.exact_below) for design, null in pairs]
         return GroupedScan(self.genotypes, groups, len(self.h2))

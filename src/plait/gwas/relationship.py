@@ -190,16 +190,14 @@ def scaled_genotypes(
 
     Genotypes are (``height``, N); variants that do not count, and padding, are rows of zeros.
     """
-    from plait.data.genotype_kernels import count_genotypes, decode
-    from plait.gwas.kernels import centred_values
+    from plait.data.genotype_kernels import centred_values, count_genotypes, decode
 
     packed = genotypes.read_packed(block, rows)
     counts = count_genotypes(packed, len(rows))
-    values, frequency, squares = (
-        np.zeros((len(packed), 4)), np.empty(len(packed)), np.empty(len(packed))
-    )  # fmt: skip
-    centred_values(counts, values, frequency, squares)
-    removed = rules.removed(GenotypeCounts.of_codes(counts))
+    values, squares = np.empty((len(packed), 4)), np.empty(len(packed))
+    centred_values(counts, values, squares)
+    calls = GenotypeCounts.of_codes(counts)
+    frequency, removed = calls.frequency, rules.removed(calls)
     used = ~np.logical_or.reduce(list(removed.values()))
     values[~used] = 0.0
     variance = 2 * frequency * (1 - frequency)
