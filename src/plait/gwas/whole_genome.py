@@ -1,0 +1,484 @@
+"""Whole-genome regression: a linear scan of what other chromosomes do not predict (spec 5.3).
+
+    trait = covariates + prediction from the other chromosomes + beta * copies + error
+
+Predictions are made in two levels without any matrix of samples by samples, as in REGENIE
+(Mbatchou et al. 2021, Nature Genetics 53): ridge regressions on blocks of consecutive variants,
+with five penalties each, then a ridge regression on their predictions. Samples are in folds, and
+the prediction of a sample comes from fits that did not see its fold, at both levels.
+
+Two things differ from REGENIE. There, the second level is fitted to predictions that have seen the
+traits of the fold that it leaves out, so that a share of about (blocks / samples) of pure noise is
+"predicted" and taken off the trait, and off its effects; here it is fitted to products with
+predictions that have not (`plait.numerics.ridge.StackedProducts`). And coefficients of the
+second level shrink towards a common one, not towards 0: the sum of all blocks is a prediction too.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.data.genotype_blocks import GenotypeBlock, read_block
+from plait.data.genotypes import GenotypeSource
+from plait.errors import CapacityError, InputError, TooFewSamplesError
+from plait.execution.blocks import Block
+from plait.execution.executors import Workforce, run_blocks, workforce
+from plait.execution.progress import stage
+from plait.gwas.design import Design
+from plait.gwas.linear import LinearScan
+from plait.gwas.quality import VariantFilter
+from plait.io.stored_arrays import Layout, StoredArray, lay_out, write_rows
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+FOLDS = 5
+SHARES = np.array([0.01, 0.25, 0.5, 0.75, 0.99])
+"""Shares of variance that predictors may explain; a penalty for each (spec 5.3)."""
+BLOCK = 1000
+"""Variants of a block."""
+_PREDICTORS = VariantFilter(min_minor_count=None, min_frequency=0.01)
+_SPAN = 8192
+_MEMORY_SHARE = 2
+"""Predictions of blocks stay in memory where this many times their bytes fit."""
+_TILE = 50
+"""Blocks whose predictions are multiplied together."""
+_EXPLAINED = 1e-6
+
+
+class WholeGenomeModel:
+    """Predictions of traits from the genome, without each chromosome, and the scans they leave.
+
+    Parameters
+    ----------
+    genotypes : GenotypeSource
+    designs : list of Design
+    rules : VariantFilter
+        Which variants are tested. Predictors are those called in 95 % of the samples whose rarer
+        allele has a frequency of 0.01.
+    missing_genotypes : {"mean", "drop"}
+        Of the tests (see `LinearScan`); a missing genotype of a predictor is its mean.
+    precision : {"single", "double"}
+        Of products with genotypes and of predictions.
+    memory : int or str, optional
+        Bytes; predictions of blocks that need more than half of it go to a store meanwhile.
+    threads : int, optional
+        They never change the numbers.
+    seed : int
+        Of the folds.
+    folder : str or path, optional
+        Where that store is, while the model is fitted. Default: that of temporary files.
+
+    Attributes
+    ----------
+    explained : (T,) array
+        Share of the variance of a trait (less covariates) that is predicted out of fold, from all
+        chromosomes; 0 where nothing predicts better than the mean.
+    shares : (T,) array
+        The share that was chosen for the penalty of the second level, out of `SHARES`; 0 where
+        there is no prediction.
+    residuals : list of (N, T) arrays
+        For each design, what is left by predictions from all chromosomes, each of length 1.
+    n_predictors, n_blocks : int
+        Variants that predict, and their blocks.
+
+    Raises
+    ------
+    InputError
+        Predictors are on one chromosome only.
+    TooFewSamplesError
+        A trait is measured on fewer than 10 samples.
+    CapacityError
+        The products of the predictions with one another do not fit in memory.
+
+    Notes
+    -----
+    With N samples, M predictors, blocks of B = 1000 and T traits of one pattern of missing values,
+    the first level takes N M B flops, read once, and 25 B^2 M more for decompositions; the second
+    N P^2 + 9 P^3 for each trait, with P = 5 M / B predictions of 4 N bytes each.
+    """
+
+    def __init__(
+        self,
+        genotypes: GenotypeSource,
+        designs: list[Design],
+        rules: VariantFilter,
+        missing_genotypes: str = "mean",
+        precision: str = "single",
+        memory: int | str | None = None,
+        threads: int | None = None,
+        seed: int = 1,
+        folder: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.genotypes, self.designs, self.rules = genotypes, designs, rules
+        self.missing_genotypes, self.precision = missing_genotypes, precision
+        dtype = np.dtype(np.float32 if precision == "single" else np.float64)
+        force = workforce(None, memory, threads)
+        blocks = predictor_blocks(genotypes, designs)
+        self.n_blocks = len(blocks)
+        self.n_predictors = sum(len(block.variants) for block in blocks)
+        self.chromosomes = tuple(dict.fromkeys(block.chromosome for block in blocks))
+        if len(self.chromosomes) < 2:
+            found = f"chromosome {self.chromosomes[0]}" if self.chromosomes else "no chromosome"
+            raise InputError(
+                f"variants that can predict (called in 95 % of the samples, frequency at least "
+                f"0.01) are on {found} only; model='whole-genome' tests each chromosome beside a "
+                "prediction from the others, and needs two. Use model='mixed' or 'linear'."
+            )
+        parts = [_FoldedDesign(design, genotypes.n_samples, seed, dtype) for design in designs]
+        with _Predictions(parts, len(blocks), dtype, force, folder) as predictions:
+            products = _first_level(genotypes, parts, blocks, predictions, force)
+            n_traits = sum(len(design.columns) for design in designs)
+            self.explained, self.shares = np.zeros((2, n_traits))
+            self._by_chromosome: list[NDArray[Any]] = []
+            for d, part in enumerate(parts):
+                made = np.zeros((len(self.chromosomes), *part.design.traits.shape), dtype)
+                for t, trait in enumerate(part.design.columns):
+                    fit = _second_level(part, t, predictions.of(d, t), products[d], force)
+                    self.explained[trait], self.shares[trait] = fit.explained, fit.share
+                    names = [self.chromosomes.index(block.chromosome) for block in blocks]
+                    _add_predictions(
+                        part, fit.coefficients, predictions.of(d, t), names, made[..., t]
+                    )
+                self._by_chromosome.append(made)
+        self.residuals = [self._left(d)[0] for d in range(len(designs))]
+
+    def passes(self) -> Iterator[tuple[list[slice], Callable[[], LinearScan]]]:
+        """Yield the runs of variants of each chromosome, and what prepares their scan."""
+        runs: dict[str, list[slice]] = {}
+        for name, run in self.genotypes.variants.chromosomes:
+            runs.setdefault(name, []).append(run)
+        for name, own in runs.items():
+            yield own, partial(self._scan, name)
+
+    def _scan(self, chromosome: str) -> LinearScan:
+        designs = []
+        for d, design in enumerate(self.designs):
+            traits, lengths = self._left(d, chromosome)
+            designs.append(replace(design, traits=traits, lengths=design.lengths * lengths))
+        return LinearScan(
+            self.genotypes,
+            designs,
+            len(self.explained),
+            self.missing_genotypes,
+            self.precision,
+            self.rules,
+        )
+
+    def _left(self, d: int, without: str | None = None) -> tuple[Array, Array]:
+        """Return what predictions leave of the traits of a design, of length 1, and the lengths."""
+        design = self.designs[d]
+        left = design.traits.copy()
+        for name, prediction in zip(self.chromosomes, self._by_chromosome[d], strict=True):
+            if name != without:
+                left -= prediction
+        for _ in range(2):  # twice is enough for orthogonality to rounding
+            left -= design.basis @ (design.basis.T @ left)
+        lengths = np.linalg.norm(left, axis=0)
+        return left / lengths, lengths
+
+
+@dataclass(frozen=True, eq=False)
+class PredictorBlock:
+    """Consecutive predictors on one chromosome: numbers of variants, ascending."""
+
+    chromosome: str
+    variants: Indices
+
+    @property
+    def span(self) -> slice:
+        """Variants that are read."""
+        return slice(int(self.variants[0]), int(self.variants[-1]) + 1)
+
+
+def predictor_blocks(
+    genotypes: GenotypeSource, designs: Sequence[Design], size: int | None = None
+) -> list[PredictorBlock]:
+    """Choose the predictors, counted among the samples of any design, and cut them into blocks."""
+    rows = np.unique(np.concatenate([design.rows for design in designs]))
+    size = BLOCK if size is None else size
+    blocks = []
+    for name, run in genotypes.variants.chromosomes:
+        used = []
+        for start in range(run.start, run.stop, step := genotypes.block_size()):
+            some = slice(start, min(start + step, run.stop))
+            block = read_block(genotypes, some, rows)
+            removed = list(_PREDICTORS.removed(block.calls).values())
+            used.append(
+                start + np.flatnonzero(~np.logical_or.reduce(removed) & (block.squares > 0))
+            )
+        kept = np.concatenate(used)
+        # As even as can be: a last block of a few variants would be a predictor of its own.
+        count = -(-len(kept) // size)
+        blocks += [PredictorBlock(name, part) for part in np.array_split(kept, count or 1)]
+    return [block for block in blocks if len(block.variants)]
+
+
+class _FoldedDesign:
+    """A design with its samples in the order of their folds; traits have variance 1."""
+
+    def __init__(self, design: Design, n_samples: int, seed: int, dtype: np.dtype[Any]) -> None:
+        n, p = design.basis.shape
+        if n < 2 * FOLDS:
+            raise TooFewSamplesError(
+                f"a trait is measured on {n} genotyped samples; {FOLDS} folds to predict in need "
+                f"at least {2 * FOLDS}. Leave it out, or use model='linear'."
+            )
+        self.design, self.dtype = design, dtype
+        # A draw for every genotyped sample: it does not matter which others have the trait.
+        place = np.random.default_rng(np.random.SeedSequence(seed)).permutation(n_samples)
+        fold = np.empty(n, dtype=np.intp)
+        fold[np.argsort(place[design.rows])] = np.arange(n) % FOLDS
+        self.order = np.argsort(fold, kind="stable")
+        self.rows = design.rows[self.order]
+        self.counts = np.bincount(fold, minlength=FOLDS)
+        stops = np.cumsum(self.counts).tolist()
+        self.folds = [slice(a, b) for a, b in zip([0, *stops[:-1]], stops, strict=True)]
+        self.unit = (n - p) ** 0.5
+        self.basis, self.traits = design.basis[self.order], self.unit * design.traits[self.order]
+        self.regressors = np.hstack([self.basis, self.traits]).astype(dtype)
+
+
+class _FoldedGenotypes:
+    """Centred genotypes (variants, samples by fold) of a block, for a design."""
+
+    def __init__(self, block: GenotypeBlock, kept: Indices, part: _FoldedDesign) -> None:
+        self.part = part
+        own = block.of_samples(part.rows)
+        self.values = np.empty((len(kept), own.n_samples), dtype=part.dtype)
+        for variants, tile, used in own.tiles(part.dtype):
+            first, last = np.searchsorted(kept, [variants.start, variants.stop])
+            rows = kept[first:last] - variants.start
+            self.values[first:last] = tile[used][rows, : own.n_samples]
+
+    def products(self) -> tuple[Array, Array, Array, Array]:
+        """Return sums of products in each fold, of genotypes without covariates, of variance 1.
+
+        Returns
+        -------
+        (K, B, B), (K, B, T), (B,) and (B, p) arrays
+            Among genotypes, with the traits; then what genotypes were multiplied by, and their
+            products with the covariates before.
+        """
+        part, n, p = self.part, len(self.values), self.part.design.basis.shape[1]
+        grams, products = np.zeros((FOLDS, n, n)), np.zeros((FOLDS, n, part.regressors.shape[1]))
+        for k, fold in enumerate(part.folds):
+            for span in _spans(fold):
+                some = self.values[:, span]
+                grams[k] += some @ some.T
+                products[k] += some @ part.regressors[span]
+        along, crosses = products[:, :, :p].sum(axis=0), products[:, :, p:]
+        squares = np.einsum("kjj->j", grams)
+        for k, fold in enumerate(part.folds):
+            basis, mixed = part.basis[fold], products[k, :, :p] @ along.T
+            grams[k] += along @ (basis.T @ basis) @ along.T - mixed - mixed.T
+            crosses[k] -= along @ (basis.T @ part.traits[fold])
+        left = np.einsum("kjj->j", grams)
+        scale, varies = np.zeros(n), left > _EXPLAINED * squares
+        scale[varies] = part.unit / np.sqrt(left[varies])
+        grams *= np.outer(scale, scale)
+        crosses *= scale[:, None]
+        return grams, crosses, scale, along
+
+    def predictions(self, coefficients: Array, scale: Array, along: Array) -> NDArray[Any]:
+        """Return predictions (T, R, N) from coefficients (K, R, B, T) for each fold."""
+        part, n_traits, n_penalties = self.part, coefficients.shape[3], coefficients.shape[1]
+        found = np.empty((n_traits * n_penalties, self.values.shape[1]), dtype=part.dtype)
+        for k, fold in enumerate(part.folds):
+            flat = (coefficients[k] * scale[:, None]).transpose(2, 0, 1).reshape(-1, len(scale))
+            found[:, fold] = flat.astype(part.dtype) @ self.values[:, fold]
+            found[:, fold] -= (flat @ along @ part.basis[fold].T).astype(part.dtype)
+        return found.reshape(n_traits, n_penalties, -1)
+
+
+class _Predictions:
+    """Predictions of blocks (shares x blocks, samples by fold), in memory or in a store.
+
+    There is an array for each trait of each design; it is gone when the model is fitted.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[_FoldedDesign],
+        n_blocks: int,
+        dtype: np.dtype[Any],
+        force: Workforce,
+        folder: str | os.PathLike[str] | None,
+    ) -> None:
+        height = len(SHARES) * n_blocks
+        shapes = {
+            f"{d}-{t}": (height, int(part.counts.sum()))
+            for d, part in enumerate(parts)
+            for t in range(len(part.design.columns))
+        }
+        size = sum(dtype.itemsize * rows * columns for rows, columns in shapes.values())
+        self.folder: str | None = None
+        self.arrays: Mapping[str, Any]
+        if _MEMORY_SHARE * size <= force.memory:
+            self.arrays = {name: np.empty(shape, dtype) for name, shape in shapes.items()}
+            return
+        self.folder = tempfile.mkdtemp(prefix="plait-predictions-", dir=folder)
+        layouts = {
+            name: Layout(("predictions", "samples"), shape, dtype.name)
+            for name, shape in shapes.items()
+        }
+        lay_out(self.folder, layouts, len(SHARES))
+        self.arrays = {name: StoredArray(self.folder, name) for name in shapes}
+
+    def __enter__(self) -> "_Predictions":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.folder is not None:
+            shutil.rmtree(self.folder)
+
+    def of(self, d: int, t: int) -> Any:
+        """Return the predictions of a trait of a design, to be read by rows."""
+        return self.arrays[f"{d}-{t}"]
+
+    def put(self, number: int, d: int, values: NDArray[Any]) -> None:
+        """Keep the predictions (traits, shares, samples) of a block."""
+        rows = slice(number * len(SHARES), (number + 1) * len(SHARES))
+        named = {f"{d}-{t}": trait for t, trait in enumerate(values)}
+        if self.folder is not None:
+            write_rows(self.folder, rows, named)
+            return
+        for name, trait in named.items():
+            self.arrays[name][rows] = trait
+
+
+def _first_level(
+    genotypes: GenotypeSource,
+    parts: Sequence[_FoldedDesign],
+    blocks: Sequence[PredictorBlock],
+    predictions: _Predictions,
+    force: Workforce,
+) -> list[Array]:
+    """Fit ridge regressions on every block, and keep their predictions.
+
+    Returns, for each design, ``held_out``, ``nested`` and ``nested_squares`` of `FoldedRidge`, as
+    (3, K, blocks x shares, T).
+    """
+    from plait.numerics.ridge import ridge_in_folds
+
+    n_predictors = sum(len(block.variants) for block in blocks)
+    penalties = n_predictors * (1 - SHARES) / SHARES
+
+    def one(number: Block) -> list[Array]:
+        block, sums = blocks[number.start], []
+        everyone = read_block(genotypes, block.span)
+        for d, part in enumerate(parts):
+            folded = _FoldedGenotypes(everyone, block.variants - block.span.start, part)
+            grams, crosses, scale, along = folded.products()
+            fit = ridge_in_folds(grams, crosses, penalties)
+            predictions.put(number.start, d, folded.predictions(fit.coefficients, scale, along))
+            sums.append(np.array([fit.held_out, fit.nested, fit.nested_squares]))
+        return sums
+
+    found: list[list[Array]] = []
+    with stage("whole-genome regression", n_predictors) as advance:
+        work = [Block(number, number + 1) for number in range(len(blocks))]
+        for number, sums in run_blocks(one, work, force, "whole-genome regression"):
+            found.append(sums)
+            advance(len(blocks[number.start].variants))
+    return [np.concatenate([sums[d] for sums in found], axis=2) for d in range(len(parts))]
+
+
+@dataclass(frozen=True, eq=False)
+class _Stacked:
+    """The second level of a trait: coefficients (K, P) of predictions, and how well they do."""
+
+    coefficients: Array
+    share: float
+    explained: float
+
+
+def _second_level(
+    part: _FoldedDesign, t: int, predictions: Any, products: Array, force: Workforce
+) -> _Stacked:
+    """Fit the second level of a trait in folds; its penalty is the best out of fold."""
+    from plait.numerics.ridge import StackedProducts
+
+    height = products.shape[2]
+    if (needed := 8 * (FOLDS + 4 * force.workers) * height**2) > force.memory:
+        raise CapacityError(
+            f"products of {height:,} predictions take {needed / 2**30:.1f} GiB and memory is "
+            f"{force.memory / 2**30:.1f} GiB: raise --memory (memory=), or predict from fewer "
+            "variants."
+        )
+    kinds = np.tile(np.arange(len(SHARES)), height // len(SHARES))
+    grams, (held_out, nested, nested_squares) = (
+        _fold_grams(part, predictions, force),
+        products[..., t],
+    )
+    stacked = StackedProducts(grams, held_out, nested, nested_squares, part.counts, kinds)
+    squares = [float(part.traits[fold, t] @ part.traits[fold, t]) for fold in part.folds]
+
+    def one(fold: Block) -> tuple[Array, Array]:
+        b = stacked.coefficients(fold.start, SHARES)
+        return b, stacked.squared_errors(fold.start, b, squares[fold.start])
+
+    folds = [Block(k, k + 1) for k in range(FOLDS)]
+    fits = [fit for _, fit in run_blocks(one, folds, force, "second level")]
+    explained = 1 - np.sum([errors for _, errors in fits], axis=0) / sum(squares)
+    best = int(np.argmax(explained))
+    if explained[best] <= 0:
+        return _Stacked(np.zeros((FOLDS, height)), 0.0, 0.0)
+    coefficients = np.array([b[best] for b, _ in fits])
+    return _Stacked(coefficients, float(SHARES[best]), float(explained[best]))
+
+
+def _fold_grams(part: _FoldedDesign, predictions: Any, force: Workforce) -> Array:
+    """Return ``W_k^T W_k`` (K, P, P) of predictions (P, samples by fold)."""
+    height = predictions.shape[0]
+    step = _TILE * len(SHARES)
+    tiles = [slice(a, min(a + step, height)) for a in range(0, height, step)]
+    pairs = [(i, j) for i in range(len(tiles)) for j in range(i + 1)]
+    grams = np.empty((FOLDS, height, height))
+
+    def one(number: Block) -> Array:
+        i, j = pairs[number.start]
+        first = predictions[tiles[i]]
+        second = first if i == j else predictions[tiles[j]]
+        out = np.zeros((FOLDS, len(first), len(second)))
+        for k, fold in enumerate(part.folds):
+            for span in _spans(fold):
+                out[k] += first[:, span] @ second[:, span].T
+        return out
+
+    work = [Block(number, number + 1) for number in range(len(pairs))]
+    for number, found in run_blocks(one, work, force, "products of predictions"):
+        i, j = pairs[number.start]
+        grams[:, tiles[i], tiles[j]] = found
+        grams[:, tiles[j], tiles[i]] = found.transpose(0, 2, 1)
+    return grams
+
+
+def _add_predictions(
+    part: _FoldedDesign,
+    coefficients: Array,
+    predictions: Any,
+    chromosomes: Sequence[int],
+    out: NDArray[Any],
+) -> None:
+    """Fill ``out`` (chromosomes, N) with predictions in units of the traits of the design."""
+    for number, chromosome in enumerate(chromosomes):
+        rows = slice(number * len(SHARES), (number + 1) * len(SHARES))
+        block = predictions[rows]
+        for k, fold in enumerate(part.folds):
+            out[chromosome, part.order[fold]] += (
+                coefficients[k, rows] @ block[:, fold]
+            ) / part.unit
+
+
+def _spans(fold: slice) -> Iterator[slice]:
+    """Cut the samples of a fold: sums over more are added in double precision."""
+    for start in range(fold.start, fold.stop, _SPAN):
+        yield slice(start, min(start + _SPAN, fold.stop))
