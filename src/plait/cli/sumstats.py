@@ -153,7 +153,7 @@ def check(
         for flag in flags:
             say(quiet, f"attention: {flag}")
         if not flags:
-            say(quiet, "effects, errors, p-values, frequencies and sample sizes agree")
+            say(quiet, "nothing in it disagrees: effects, errors, p-values, frequencies, sizes")
         if name == "gwas-ssf":
             _hold_against_standard(file, quiet)
 

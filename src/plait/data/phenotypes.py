@@ -66,7 +66,7 @@ class SampleTable:
         if np.isinf(values).any():
             row, column = np.argwhere(np.isinf(values))[0]
             raise InputError(
-                f"{names[column]!r} of sample {samples[row]!r} is infinite; write NA if it is "
+                f"{names[column]!r} of sample {str(samples[row])!r} is infinite; write NA if it is "
                 "missing."
             )
         values.flags.writeable = samples.flags.writeable = False
@@ -259,8 +259,9 @@ def _warn_left_out(why: str, names: list[str]) -> None:
 def _require_distinct(names: list[str]) -> None:
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        some = ", ".join(map(repr, twice[:10])) + (", ..." if len(twice) > 10 else "")
-        raise DuplicateSampleError(f"{len(twice)} samples occur more than once: {some}.")
+        some = ", ".join(map(repr, twice[:10]))
+        more = f" and {len(twice) - 10:,} others" if len(twice) > 10 else ""
+        raise DuplicateSampleError(f"more than one sample is called {some}{more}.")
 
 
 def _rows_by_name(table: SampleTable, use: NDArray[np.bool_]) -> dict[str, int]:

@@ -131,8 +131,8 @@ def _basis(covariates: SampleTable | None, used: NDArray[np.intp], traits: list[
     if len(used) < columns.shape[1] + 2:
         raise TooFewSamplesError(
             f"trait {traits[0]!r} is measured on {len(used)} genotyped samples; with "
-            f"{columns.shape[1]} covariates (and the constant) at least {columns.shape[1] + 2} are "
-            "needed."
+            f"{columns.shape[1] - 1} covariates and the constant at least {columns.shape[1] + 2} "
+            "are needed."
         )
     basis = np.linalg.qr(columns)[0]
     basis[:, 0] = constant[:, 0]

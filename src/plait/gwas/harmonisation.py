@@ -117,14 +117,15 @@ def harmonise(
         raise OptionError(f"palindromic_maf is {palindromic_maf}; it is between 0 and 0.5.")
     target, build = _as_reference(reference, reference_build)
     if len(table):
-        require_same_build("the table", table.frame, table.build, "the reference", target, build)
+        name = _name(table)
+        require_same_build(name, table.frame, table.build, "the reference", target, build)
     categories, rows = _match(table.frame, target)
     by = _resolve_palindromic(table, target, categories, rows, palindromic, palindromic_maf)
     _drop_duplicates(table, categories, rows)
     counts = {name: int((categories == number).sum()) for number, name in enumerate(CATEGORIES)}
     kept = np.flatnonzero(categories <= STRAND_FLIPPED)
     if not len(kept) and len(table):
-        raise HarmonisationError(_explain(counts, len(table), target.height))
+        raise HarmonisationError(_explain(counts, _name(table), len(table), target.height))
     result = _rewritten(table, target, categories, rows, kept, build)
     _log.info("harmonised %s of %s rows: %s", f"{len(kept):,}", f"{len(table):,}", counts)
     return Harmonised(
@@ -455,10 +456,17 @@ def _labels(target: "DataFrame") -> NDArray[np.str_]:
     return np.array(keys.to_series().to_list(), dtype=np.str_)
 
 
-def _explain(counts: Mapping[str, int], n_rows: int, n_reference: int) -> str:
+def _name(table: SummaryStatistics) -> str:
+    """Return how a table is called in messages: by its trait, if it has one."""
+    traits = table.frame["trait"].drop_nulls().unique()
+    return f"the table of {traits[0]!r}" if len(traits) == 1 else "the table"
+
+
+def _explain(counts: Mapping[str, int], table: str, n_rows: int, n_reference: int) -> str:
     lost = ", ".join(f"{counts[name]:,} {name}" for name in CATEGORIES[PALINDROMIC_DROPPED:])
     message = (
-        f"none of the {n_rows:,} rows fits the {n_reference:,} variants of the reference: {lost}."
+        f"none of the {n_rows:,} rows of {table} fits the {n_reference:,} variants of the "
+        f"reference: {lost}."
     )
     if counts["not_in_reference"] > n_rows / 2:
         message += (

@@ -93,9 +93,10 @@ def distinct_samples(place: Any, names: Sequence[str]) -> NDArray[np.str_]:
     """
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        some = ", ".join(map(repr, twice[:10])) + (", ..." if len(twice) > 10 else "")
+        some = ", ".join(map(repr, twice[:10]))
+        more = f" and {len(twice) - 10:,} others" if len(twice) > 10 else ""
         raise DuplicateSampleError(
-            f"{place}: {len(twice)} samples occur more than once: {some}. Remove or rename them."
+            f"{place}: more than one sample is called {some}{more}. Remove or rename them."
         )
     return np.array(names, dtype=np.str_)
 

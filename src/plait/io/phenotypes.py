@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.data.phenotypes import SampleTable
-from plait.errors import FileFormatError, LabelError
+from plait.errors import FileFormatError, InputError, LabelError, MissingCovariateError
+from plait.io.genotype_files import distinct_samples
 
 if TYPE_CHECKING:
     from polars import DataFrame, Series
@@ -52,7 +53,7 @@ def read_phenotypes(
     Raises
     ------
     FileFormatError
-        A trait has text that is not a number; the message names the sample and the text.
+        A trait has text that is not a number, or is infinite; the message names the sample.
     LabelError
         There is no such column.
     DuplicateSampleError
@@ -86,6 +87,8 @@ def read_covariates(
 
     Raises
     ------
+    MissingCovariateError
+        A covariate is infinite.
     LabelError, DuplicateSampleError
         As in `read_phenotypes`.
     """
@@ -103,7 +106,7 @@ def read_covariates(
             columns += values
         else:
             labels.append(name)
-            columns.append(_numbers(Path(path), text, samples))
+            columns.append(_numbers(Path(path), text, samples, MissingCovariateError))
     return SampleTable(np.array(samples), tuple(labels), _table(columns, len(samples)))
 
 
@@ -133,6 +136,7 @@ def _read(path: Path, wanted: Sequence[str] | None) -> tuple[list[str], "DataFra
         families = frame[family].fill_null("").to_list()
         names = [f"{first}:{second}" for first, second in zip(families, names, strict=True)]
     _log.info("%s: %d samples named by column %r", path, len(names), sample)
+    distinct_samples(path, names)
     return names, frame.select(others)
 
 
@@ -165,7 +169,12 @@ def _first_text(column: "Series") -> int | None:
     return int(bad[0]) if len(bad) else None
 
 
-def _numbers(path: Path, column: "Series", samples: list[str]) -> NDArray[np.float64]:
+def _numbers(
+    path: Path,
+    column: "Series",
+    samples: list[str],
+    if_infinite: type[InputError] = FileFormatError,
+) -> NDArray[np.float64]:
     import polars as pl
 
     row = _first_text(column)
@@ -175,6 +184,12 @@ def _numbers(path: Path, column: "Series", samples: list[str]) -> NDArray[np.flo
             f"expected a number. Missing values are written {', '.join(MISSING[1:])} or left empty."
         )
     values: NDArray[np.float64] = column.cast(pl.Float64).fill_null(np.nan).to_numpy().copy()
+    infinite = np.flatnonzero(np.isinf(values))
+    if len(infinite):
+        raise if_infinite(
+            f"{path}: column {column.name!r} is infinite for {len(infinite)} samples (first: "
+            f"{samples[infinite[0]]!r}). Write NA where a value is missing."
+        )
     negative = values[values < 0]
     if len(negative) and (negative == -9).all():
         values[values == -9] = np.nan
