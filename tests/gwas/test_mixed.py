@@ -9,8 +9,8 @@ from plait.data.phenotypes import SampleTable
 from plait.errors import ModelWarning, OptionError
 from plait.gwas import VariantFilter, relationship_matrix, scan
 from plait.gwas.design import make_designs
-from plait.gwas.mixed import MixedScan, NullModel
-from plait.numerics.reml import SpectralModel
+from plait.gwas.mixed import MixedGroup, NullModel
+from plait.numerics.reml import RestrictedModel
 from tests.gwas.conftest import InMemory, least_squares
 
 ALL = VariantFilter(min_call_rate=None, min_minor_count=None)
@@ -103,8 +103,8 @@ def test_unrelated_samples_give_ordinary_regressions(related):
     calls, traits, covariates, _ = related
     source, rows = InMemory(calls), np.arange(120)
     design = make_designs(table(traits), table(covariates, "c"), rows)[0]
-    null = NullModel.of(design, np.eye(120))
-    found = MixedScan(design, null, ALL, 0.0).run(read_block(source, slice(0, 20)))
+    null = NullModel(design, np.eye(120))
+    found = MixedGroup(null, None, ALL, 0.0).run(read_block(source, slice(0, 20)))
     for j in range(20):
         for t in range(3):
             beta, se, log10p = least_squares(calls[j], traits[:, t], covariates)
@@ -130,11 +130,12 @@ def test_boundaries_and_errors_of_the_share():
     X = np.ones((600, 1)) + 0.1 * random.normal(size=(600, 1))
     share = np.array([0.0, 0.5, 0.999])
     d = share * values[:, None] + 1 - share
-    fit = SpectralModel(values, np.sqrt(d) * random.normal(size=(600, 3)), X).fit()
+    basis, K = np.linalg.qr(X)[0], np.diag(values)
+    fit = RestrictedModel.of(K, basis, np.sqrt(d) * random.normal(size=(600, 3))).fit()
     assert fit.h2[0] < 0.2
     assert fit.h2[2] > 0.9
     many = np.sqrt(0.5 * values + 0.5)[:, None] * random.normal(size=(600, 300))
-    fit = SpectralModel(values, many, X).fit()
+    fit = RestrictedModel.of(K, basis, many).fit()
     inside = ~fit.at_boundary
     assert abs(fit.h2.mean() - 0.5) < 5 * fit.h2.std() / np.sqrt(300)
     assert np.median(fit.se[inside]) == pytest.approx(fit.h2.std(), rel=0.25)

@@ -3,82 +3,95 @@
     trait = covariates + beta * copies of the effect allele + u + error,  u ~ N(0, s2 h2 K)
 
 The share h2 is estimated once per trait (and chromosome, when that is left out of K), without any
-variant (Kang et al. 2010, Nature Genetics 42). In the eigenbasis of K the regression of a variant
-is a weighted one, so that genotypes are rotated once for all traits; variants with small p-values
-are done again in double precision with h2 estimated beside the variant.
+variant (Kang et al. 2010, Nature Genetics 42). With ``P`` the inverse of the covariance between
+samples, covariates projected out, a variant g has the slope ``s / v``, ``s = g^T P y`` and ``v =
+g^T P g``. Scores s are products with one vector for each trait. Variances v follow from a few more
+products where that is accurate enough (`plait.gwas.calibration`), else from rotated genotypes.
+Variants with small p-values are done again in double precision with h2 estimated beside the
+variant.
 """
 
+import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.data.genotype_blocks import GenotypeBlock
+from plait.data.genotype_blocks import TILE, GenotypeBlock, padded
 from plait.data.genotypes import GenotypeSource
 from plait.errors import OptionError
 from plait.execution.threads import single_threaded_blas
+from plait.gwas.calibration import Calibration, calibrate, random_variants, tested_genotypes
 from plait.gwas.design import Design
 from plait.gwas.linear import Associations, GroupedScan
 from plait.gwas.quality import VariantFilter
 from plait.gwas.relationship import relationship_matrix
-from plait.numerics.reml import SpectralModel, VarianceFit
+from plait.numerics.reml import RestrictedModel, VarianceFit
 
 Array = NDArray[np.float64]
 
 EXACT_BELOW = 1e-4
 """p-value from which the variance share is estimated again beside the variant."""
+_SPAN = 8192
+_SINGLE = 1e-3
+"""Relative error of t in single precision: variants so close to `EXACT_BELOW` are looked at."""
+_SURE = 4.0
+_log = logging.getLogger("plait.gwas")
 
 
-@dataclass(frozen=True, eq=False)
 class NullModel:
     """The model of a design without variants, for one relationship matrix.
-
-    Attributes
-    ----------
-    rotation : (N, N) array
-        Eigenvectors of K as columns.
-    model : SpectralModel
-    fit : VarianceFit
-    """
-
-    rotation: Array
-    model: SpectralModel
-    fit: VarianceFit
-
-    @classmethod
-    def of(cls, design: Design, relationships: Array) -> "NullModel":
-        """Estimate the variance shares of all traits of a design.
-
-        Relationships (N, N) are scaled to a mean of 1 on the diagonal.
-        """
-        scaled = relationships / np.mean(np.diagonal(relationships))
-        # A threaded eigendecomposition is many times slower where other work shares the cores.
-        with single_threaded_blas():
-            values, vectors = np.linalg.eigh(scaled)
-            model = SpectralModel(values, vectors.T @ design.traits, vectors.T @ design.basis)
-            return cls(vectors, model, model.fit())
-
-    def whitened_residuals(self) -> Array:
-        """Return ``V^-1/2 (y - X a)`` (N, T), each of length 1, one row per sample."""
-        model, columns = self.model, []
-        for t, value in enumerate(self.fit.h2.tolist()):
-            root = model.variances(value) ** -0.5
-            basis = np.linalg.qr(model.covariates * root[:, None])[0]
-            y = model.traits[:, t] * root
-            y = self.rotation @ (y - basis @ (basis.T @ y))
-            columns.append(y / np.linalg.norm(y))
-        return np.column_stack(columns)
-
-
-class MixedScan:
-    """Scans variants of one design under one null model.
 
     Parameters
     ----------
     design : Design
+    relationships : (N, N) array
+        Scaled here to a mean of 1 on the diagonal.
+
+    Attributes
+    ----------
+    model : RestrictedModel
+    fit : VarianceFit
+    """
+
+    def __init__(self, design: Design, relationships: Array) -> None:
+        scaled = relationships / np.mean(np.diagonal(relationships))
+        self.design = design
+        # Threaded BLAS is many times slower where other work shares the cores.
+        with single_threaded_blas():
+            self.model = RestrictedModel.of(scaled, design.basis, design.traits)
+            self.fit: VarianceFit = self.model.fit()
+
+    def projected_traits(self) -> tuple[Array, Array]:
+        """Return ``P y`` (N, T), one row per sample, and ``y^T P y`` (T,)."""
+        model, columns = self.model, []
+        for t, value in enumerate(self.fit.h2.tolist()):
+            columns.append(model.solve(value, model.traits[:, t]))
+        solved = np.column_stack(columns)
+        lengths = np.einsum("it,it->t", solved, model.traits)
+        with single_threaded_blas():
+            return model.relationships.rotated_back(solved), lengths
+
+    def whitened_residuals(self) -> Array:
+        """Return ``V^(-1/2) (y - X a)`` (N, T), each of length 1, one row per sample."""
+        model, columns = self.model, []
+        for t, value in enumerate(self.fit.h2.tolist()):
+            y = model.relationships.whitened(value, 1.0 - value, model.traits[:, [t]])
+            columns.append(y / np.linalg.norm(y))
+        with single_threaded_blas():
+            return model.relationships.rotated_back(np.hstack(columns))
+
+
+class MixedGroup:
+    """Scans the traits of one design under one null model.
+
+    Parameters
+    ----------
     null : NullModel
+    calibration : Calibration or None
+        None rotates every variant.
     rules : VariantFilter
     exact_below : float
         See `EXACT_BELOW`; 0 keeps the variance shares of the null model, 1 estimates all again.
@@ -86,95 +99,144 @@ class MixedScan:
 
     def __init__(
         self,
-        design: Design,
         null: NullModel,
+        calibration: Calibration | None,
         rules: VariantFilter,
         exact_below: float = EXACT_BELOW,
     ) -> None:
-        if not 0 <= exact_below <= 1:
-            raise OptionError(f"exact_below is {exact_below}; give a p-value between 0 and 1.")
-        self.design, self.null, self.rules = design, null, rules
-        self.columns = design.columns
-        self.exact_below = exact_below
-        self.rotation = null.rotation.astype(np.float32)
-        self.weights, self.regressors, self.squares = self._weighted()
+        from scipy.special import stdtrit
 
-    def _weighted(self) -> tuple[NDArray[np.float32], NDArray[np.float32], Array]:
-        """Return weights (N, T), what genotypes are multiplied by, and ``y^T P y`` (T,).
+        self.design, self.model, self.h2 = null.design, null.model, null.fit.h2
+        self.columns, self.rules = null.design.columns, rules
+        self.calibration, self.exact_below = calibration, exact_below
+        basis = self.design.basis
+        projected, self.lengths = null.projected_traits()
+        directions = np.empty((len(basis), 0)) if calibration is None else calibration.directions
+        self.n_directions = directions.shape[1]
+        self.regressors = padded(np.hstack([basis[:, 1:], directions, projected]), np.float32)
+        if calibration is None:
+            self._rotate()
+        slack = 0.0 if calibration is None else max(calibration.worst, _SURE * calibration.error)
+        cut = -float(stdtrit(self.design.df, 0.5 * exact_below))
+        self.cut = cut * (1.0 - min(slack + _SINGLE, 0.5))
+        """Variants with a larger t are done again in double precision."""
 
-        For each trait the regressors are an orthonormal basis of the weighted covariates (p
-        columns), then the weighted residual trait.
-        """
-        model, h2 = self.null.model, self.null.fit.h2
-        weights, columns = np.empty((len(model.values), len(h2))), []
-        squares = np.empty(len(h2))
-        for t, value in enumerate(h2.tolist()):
-            root = model.variances(value) ** -0.5
-            basis = np.linalg.qr(model.covariates * root[:, None])[0]
-            y = model.traits[:, t] * root
-            y = y - basis @ (basis.T @ y)
-            weights[:, t] = root**2
-            squares[t] = y @ y
-            columns.append(np.column_stack([basis, y]) * root[:, None])
-        return weights.astype(np.float32), np.hstack(columns).astype(np.float32), squares
+    def _rotate(self) -> None:
+        """Prepare the rotation of all variants, (N, samples of a tile), and the factors of V."""
+        reduced, basis = self.model.relationships, self.design.basis
+        with single_threaded_blas():
+            rotation = reduced.rotated(np.eye(len(basis)) - basis @ basis.T)
+        self.rotation = np.ascontiguousarray(padded(rotation.T, np.float32).T)
+        factors = [reduced.factor(value, 1.0 - value) for value in self.h2.tolist()]
+        self.pivots = np.array([pivots for pivots, _ in factors])
+        self.below = np.array([below for _, below in factors])
 
     def run(self, block: GenotypeBlock) -> Associations:
-        """Return the statistics of some variants, whatever the cut the same bits."""
-        from plait.gwas.kernels import mixed_statistics
+        """Return the statistics of a block of all samples, whatever the cut the same bits."""
+        from plait.gwas.mixed_kernels import left_by_covariates, mixed_statistics
 
-        block = block.of_samples(self.design.rows)
-        n, n_samples = len(block), block.n_samples
-        n_traits, p = self.weights.shape[1], self.design.basis.shape[1]
-        beta, se, log10p = np.full((3, n, n_traits), np.nan)
-        for part, tile, used in block.tiles(np.float32):
-            rotated = tile[:, :n_samples] @ self.rotation
-            products = (rotated @ self.regressors).astype(np.float64)[used]
-            squares = (rotated**2 @ self.weights).astype(np.float64)[used]
-            outputs = beta[part], se[part], log10p[part]
-            mixed_statistics(products, squares, self.squares, p, float(self.design.df), *outputs)
+        design = self.design
+        block = block.of_samples(design.rows)
+        n, n_traits, p = len(block), len(self.h2), design.basis.shape[1]
+        variances = np.empty((n, n_traits))
+        products = self._products(block, variances)
+        left, inexact = np.empty(n), np.empty(n, dtype=np.bool_)
+        left_by_covariates(block.squares, products[:, : p - 1], left, inexact)
+        self._fill_variances(left, products, variances)
+        outputs = tuple(np.empty((3, n, n_traits)))
+        beta, se, log10p = outputs
+        scores = products[:, -n_traits:]
+        mixed_statistics(scores, variances, self.lengths, float(design.df), *outputs, inexact)
         removed = self.rules.removed(block.calls)
         gone = np.logical_or.reduce(list(removed.values()))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            again = (np.abs(beta / se) >= self.cut) | inexact[:, None]
+        self._again(block, again & ~gone[:, None], outputs)
         untested = ~gone & np.isnan(beta[:, 0])
-        for array in (beta, se, log10p):
+        for array in outputs:
             array[gone] = np.nan
-        self._estimate_again(block, beta, se, log10p)
-        beta *= self.design.lengths
-        se *= self.design.lengths
+        beta *= design.lengths
+        se *= design.lengths
         filtered = {name: int(flags.sum()) * n_traits for name, flags in removed.items()}
         filtered["explained by the covariates"] = int(untested.sum()) * n_traits
-        used_samples = np.full((n, n_traits), n_samples)
-        return Associations(beta, se, log10p, used_samples, block.calls.frequency, filtered)
+        used = np.full((n, n_traits), block.n_samples)
+        return Associations(beta, se, log10p, used, block.calls.frequency, filtered)
 
-    def _estimate_again(self, block: GenotypeBlock, beta: Array, se: Array, log10p: Array) -> None:
-        """Do variants with small p-values again, with the variance share beside each of them."""
-        if self.exact_below == 0:
+    def _products(self, block: GenotypeBlock, variances: Array) -> Array:
+        """Return products with the regressors; fill variances where variants are rotated."""
+        from plait.gwas.mixed_kernels import tridiagonal_variances
+
+        products = np.empty((len(block), self.regressors.shape[1]))
+        whole = np.empty((TILE, len(self.h2)))
+        for part, tile, used in block.tiles(np.float32):
+            total = np.zeros((TILE, self.regressors.shape[1]))
+            for begin in range(0, tile.shape[1], _SPAN):
+                span = slice(begin, begin + _SPAN)
+                total += tile[:, span] @ self.regressors[span]
+            products[part] = total[used]
+            if self.calibration is None:
+                tridiagonal_variances(self.rotation @ tile.T, self.below, self.pivots, whole)
+                variances[part] = whole[used]
+        return products
+
+    def _fill_variances(self, left: Array, products: Array, variances: Array) -> None:
+        from plait.gwas.mixed_kernels import calibrated_variances
+
+        if self.calibration is None:
+            variances[np.isnan(left)] = np.nan
             return
-        with np.errstate(invalid="ignore"):
-            small = log10p <= np.log10(self.exact_below)
-        for j in np.flatnonzero(small.any(axis=1)):
-            rotated = self.null.rotation.T @ block.centred(np.array([j]))[0]
-            for t in np.flatnonzero(small[j]):
-                beta[j, t], se[j, t], log10p[j, t] = self._one(rotated, int(t))
+        p = self.design.basis.shape[1]
+        along = products[:, p - 1 : p - 1 + self.n_directions]
+        taken = self.calibration.constants, self.calibration.weights
+        calibrated_variances(left, along, *taken, variances)
 
-    def _one(self, genotype: Array, t: int) -> tuple[float, float, float]:
-        """Return slope, error and log10 p of one rotated variant, by its own variance share."""
+    def _again(
+        self, block: GenotypeBlock, again: NDArray[np.bool_], outputs: tuple[Array, ...]
+    ) -> None:
+        """Do tests again in double precision, small p-values with h2 beside the variant."""
+        from plait.gwas.kernels import COLLINEAR
+
+        basis = self.design.basis
+        for j in np.flatnonzero(again.any(axis=1)):
+            # One by one: the same bits whichever variants need it together.
+            genotype = block.centred(np.array([j]))[0]
+            genotype -= basis @ (basis.T @ genotype)
+            if not genotype @ genotype > COLLINEAR * block.squares[j]:
+                for array in outputs:
+                    array[j] = np.nan
+                continue
+            rotated = self.model.relationships.rotated(genotype)
+            for t in np.flatnonzero(again[j]):
+                for array, value in zip(outputs, self._one(rotated, int(t)), strict=True):
+                    array[j, t] = value
+
+    def _one(self, rotated: Array, t: int) -> tuple[float, float, float]:
+        """Return slope, error and log10 p of one rotated variant."""
         from plait.numerics.student import log10_p_value
 
-        null = self.null.model
-        X = np.column_stack([null.covariates, genotype])
-        model = SpectralModel(null.values, null.traits[:, [t]], X)
-        root = model.variances(model.near(float(self.null.fit.h2[t]))) ** -0.5
-        basis, triangle = np.linalg.qr(X * root[:, None])
-        y = null.traits[:, t] * root
-        coordinates = basis.T @ y
-        residual = y - basis @ coordinates
-        beta = coordinates[-1] / triangle[-1, -1]
-        se = np.sqrt(residual @ residual / self.design.df) / abs(triangle[-1, -1])
-        return float(beta), float(se), float(log10_p_value(beta / se, self.design.df))
+        h2 = float(self.h2[t])
+        beta, se = self.model.regression(rotated, t, h2)
+        log10p = float(log10_p_value(beta / se if se else np.inf, self.design.df))
+        if self.exact_below and log10p <= np.log10(self.exact_below):
+            beta, se = self.model.regression(rotated, t, self.model.share_beside(rotated, t, h2))
+            log10p = float(log10_p_value(beta / se if se else np.inf, self.design.df))
+        return beta, se, log10p
 
 
 class MixedModel:
     """The mixed models of all designs.
+
+    Parameters
+    ----------
+    genotypes : GenotypeSource
+    designs : list of Design
+    rules : VariantFilter
+    loco : bool
+        Leave the chromosome of a variant out of the relationships.
+    exact_below : float
+    memory : int, str or None
+        For the relationships.
+    threads : int
 
     Attributes
     ----------
@@ -182,6 +244,16 @@ class MixedModel:
         Share of each trait's variance that follows the relationships of all chromosomes.
     residuals : list of (N, T) arrays
         One per design: whitened, each column of length 1.
+    checks : list of dict
+        One for every pass that was made ready, and there for every design: ``chromosome`` (None for
+        all), ``samples``, ``h2`` of the traits, and the report of
+        `plait.gwas.calibration.calibrate`.
+
+    Notes
+    -----
+    Cost: N^2 M flops for the relationships; 4/3 N^3 for each design and chromosome; 2 N M (p + k +
+    T) for the scan, k the number of leading eigenvectors that it needs, or 2 N^2 M where samples
+    are too closely related; 4 N^2 for each variant with a small p-value.
     """
 
     def __init__(
@@ -194,6 +266,8 @@ class MixedModel:
         memory: int | str | None,
         threads: int,
     ) -> None:
+        if not 0 <= exact_below <= 1:
+            raise OptionError(f"exact_below is {exact_below}; give a p-value between 0 and 1.")
         self.genotypes, self.designs, self.rules = genotypes, designs, rules
         self.loco, self.exact_below = loco, exact_below
         self._samples = np.unique(np.concatenate([design.rows for design in designs]))
@@ -203,34 +277,55 @@ class MixedModel:
         n_traits = sum(len(design.columns) for design in designs)
         self.h2, self.h2_se = np.empty(n_traits), np.empty(n_traits)
         self.residuals: list[Array] = []
-        self._everything = self._nulls()
-        for design, null in zip(designs, self._everything, strict=True):
+        self.checks: list[dict[str, Any]] = []
+        everything = self._nulls()
+        for design, null in zip(designs, everything, strict=True):
             self.h2[design.columns], self.h2_se[design.columns] = null.fit.h2, null.fit.se
             self.residuals.append(null.whitened_residuals())
+        self._everything = [] if loco else everything
 
     def passes(self) -> Iterator[tuple[list[slice], Callable[[], GroupedScan]]]:
         """Yield the variants of each pass, and what prepares it."""
         if not self.loco:
             everything = [slice(0, self.genotypes.n_variants)]
-            yield everything, lambda: self._scan(self._everything)
+            yield everything, partial(self._scan, None, everything)
             return
         runs = self.genotypes.variants.chromosomes
         for name in dict.fromkeys(name for name, _ in runs):
             where = [run for chromosome, run in runs if chromosome == name]
-            yield where, partial(self._without, name)
+            yield where, partial(self._scan, name, where)
 
-    def _without(self, name: str) -> GroupedScan:
-        return self._scan(self._nulls(name))
-
-    def _nulls(self, without: str | None = None) -> list["NullModel"]:
+    def _nulls(self, without: str | None = None) -> list[NullModel]:
         matrix = self._relationships.matrix(without=without)
         nulls = []
         for design in self.designs:
             rows = np.searchsorted(self._samples, design.rows)
-            nulls.append(NullModel.of(design, matrix[np.ix_(rows, rows)]))
+            whole = len(rows) == len(matrix)
+            nulls.append(NullModel(design, matrix if whole else matrix[np.ix_(rows, rows)]))
         return nulls
 
-    def _scan(self, nulls: list["NullModel"]) -> GroupedScan:
-        pairs = zip(self.designs, nulls, strict=True)
-        groups = [MixedScan(design, null, self.rules, self.exact_below) for design, null in pairs]
+    def _scan(self, name: str | None, runs: list[slice]) -> GroupedScan:
+        block = random_variants(self.genotypes, runs)
+        groups = []
+        for null in self._everything or self._nulls(name):
+            drawn = tested_genotypes(block, null.design, self.rules)
+            with single_threaded_blas():
+                calibration, report = calibrate(null.model, null.fit.h2, drawn)
+            check = {"chromosome": name, "samples": len(null.design.rows)}
+            self.checks.append(check | {"h2": null.fit.h2.tolist()} | report)
+            _log.info("%s", _described(self.checks[-1]))
+            groups.append(MixedGroup(null, calibration, self.rules, self.exact_below))
         return GroupedScan(self.genotypes, groups, len(self.h2))
+
+
+def _described(check: dict[str, Any]) -> str:
+    """Return a line for the log about how the variances of scores are found."""
+    where = "all variants" if check["chromosome"] is None else f"chromosome {check['chromosome']}"
+    if "error" not in check:
+        why = f"only {check['variants']} variants to calibrate on"
+    else:
+        why = f"standard errors by calibration are off by {check['error']:.2%} (root mean square), "
+        why += f"at most {check['worst']:.2%}, of {check['variants'] // 2} variants"
+    if check["leading"] is None:
+        return f"{where}: variants are rotated; {why}"
+    return f"{where}: calibrated with {check['leading']} leading eigenvectors; {why}"

@@ -12,7 +12,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.data.genotypes import GenotypeCounts, GenotypeSource
+from plait.data.genotype_blocks import read_block
+from plait.data.genotypes import GenotypeSource
 from plait.errors import CapacityError, LabelError, OptionError
 from plait.execution.memory import memory_budget
 from plait.execution.progress import stage
@@ -190,20 +191,14 @@ def scaled_genotypes(
 
     Genotypes are (``height``, N); variants that do not count, and padding, are rows of zeros.
     """
-    from plait.data.genotype_kernels import centred_values, count_genotypes, decode
-
-    packed = genotypes.read_packed(block, rows)
-    counts = count_genotypes(packed, len(rows))
-    values, squares = np.empty((len(packed), 4)), np.empty(len(packed))
-    centred_values(counts, values, squares)
-    calls = GenotypeCounts.of_codes(counts)
-    frequency, removed = calls.frequency, rules.removed(calls)
+    read = read_block(genotypes, block, rows)
+    removed, frequency = rules.removed(read.calls), read.calls.frequency
     used = ~np.logical_or.reduce(list(removed.values()))
-    values[~used] = 0.0
-    variance = 2 * frequency * (1 - frequency)
-    if method == "gcta":
-        values[used] /= np.sqrt(variance[used])[:, None]
-    out = np.zeros((height, 4 * packed.shape[1]), dtype=np.float32)
-    decode(packed, values.astype(np.float32), out[: len(packed)])
+    variance = np.where(used, genotypes.ploidy * frequency * (1 - frequency), 1.0)
+    scales = used / np.sqrt(variance) if method == "gcta" else used.astype(np.float64)
+    out = np.zeros((height, len(rows)), dtype=np.float32)
+    for part, tile, places in read.tiles(np.float32):
+        factors = scales[part, None].astype(np.float32)
+        np.multiply(tile[places, : len(rows)], factors, out=out[part])
     norm = float(variance[used].sum()) if method == "vanraden" else float(used.sum())
-    return out[:, : len(rows)], norm, int(used.sum())
+    return out, norm, int(used.sum())

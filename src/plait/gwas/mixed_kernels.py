@@ -1,0 +1,87 @@
+"""Compiled loops of the mixed-model scan: arrays in, arrays out (spec 5.2).
+
+Per variant: g is the centred genotype, covariates projected out; ``s = g^T P y`` its score with a
+trait and ``v = g^T P g`` the variance of that, ``P`` the inverse of the covariance between samples
+on the space orthogonal to the covariates.
+"""
+
+import math
+
+import numpy as np
+
+from plait.gwas.kernels import COLLINEAR
+from plait.numerics.compiled import njit
+from plait.numerics.student_kernels import log10_p, log_gamma_step
+
+_MUCH_EXPLAINED = 1e-2
+_NEARLY_PERFECT = 0.99
+
+
+@njit(nogil=True, cache=True)
+def left_by_covariates(squares, products, left, inexact):  # type: ignore[no-untyped-def]
+    """Fill ``left`` (n,) of ``squares``, NaN where a variant is explained by the covariates.
+
+    ``products`` (n, p - 1) are those with the basis of the covariates, without the constant.
+    ``inexact`` marks where single precision was not enough.
+    """
+    for j in range(squares.shape[0]):
+        value = squares[j]
+        for c in range(products.shape[1]):
+            value -= products[j, c] ** 2
+        inexact[j] = value < _MUCH_EXPLAINED * squares[j]
+        left[j] = value if value > COLLINEAR * squares[j] else np.nan
+
+
+@njit(nogil=True, cache=True)
+def calibrated_variances(left, projections, constants, weights, variances):  # type: ignore[no-untyped-def]
+    """Fill ``v`` (n, T) from what is left of the squares, and products with k directions (n, k).
+
+    ``v = c g^T g + sum_i (w_i - c) (u_i^T g)^2``; ``weights`` (T, k) are the differences.
+    """
+    for j in range(left.shape[0]):
+        for t in range(constants.shape[0]):
+            v = constants[t] * left[j]
+            for i in range(projections.shape[1]):
+                v += weights[t, i] * projections[j, i] ** 2
+            variances[j, t] = v
+
+
+@njit(nogil=True, cache=True)
+def tridiagonal_variances(rotated, below, pivots, variances):  # type: ignore[no-untyped-def]
+    """Fill ``v`` (n, T) of rotated genotypes (N, n): ``|D^(-1/2) L^-1 z|^2``, ``V = L D L^T``.
+
+    ``below`` (T, N - 1) are the subdiagonals of L, ``pivots`` (T, N) the diagonals D.
+    """
+    n_samples, n = rotated.shape
+    solved = np.empty(n)
+    for t in range(pivots.shape[0]):
+        inverse = 1.0 / pivots[t, 0]
+        for j in range(n):
+            solved[j] = rotated[0, j]
+            variances[j, t] = solved[j] * solved[j] * inverse
+        for i in range(1, n_samples):
+            multiple, inverse = below[t, i - 1], 1.0 / pivots[t, i]
+            for j in range(n):
+                solved[j] = rotated[i, j] - multiple * solved[j]
+                variances[j, t] += solved[j] * solved[j] * inverse
+
+
+@njit(nogil=True, cache=True)
+def mixed_statistics(scores, variances, lengths, df, beta, se, log10p, inexact):  # type: ignore[no-untyped-def]
+    """Fill slopes, errors and p-values (n, T); ``lengths`` (T,) are ``y^T P y``.
+
+    ``inexact`` (n,) is set where a variant nearly fits a trait.
+    """
+    constant = log_gamma_step(0.5 * df)
+    for j in range(scores.shape[0]):
+        for t in range(scores.shape[1]):
+            s, v = scores[j, t], variances[j, t]
+            if not v > 0.0:
+                beta[j, t], se[j, t], log10p[j, t] = np.nan, np.nan, np.nan
+                continue
+            explained = s * s / v
+            inexact[j] |= explained > _NEARLY_PERFECT * lengths[t]
+            beta[j, t] = s / v
+            se[j, t] = math.sqrt(max(lengths[t] - explained, 0.0) / (df * v))
+            t_value = beta[j, t] / se[j, t] if se[j, t] > 0.0 else np.inf
+            log10p[j, t] = log10_p(t_value, df, constant)

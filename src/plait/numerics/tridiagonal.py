@@ -1,0 +1,130 @@
+"""Symmetric matrices made tridiagonal: ``A = Q T Q^T`` for a third of what eigenvectors cost.
+
+With ``a T + b I`` one can solve, and know its determinant, in O(N) for any a and b; that is all
+that a likelihood in a ratio of two variances needs.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+_WIDTH = 128
+"""Reflections that are applied together."""
+_STEP = 0.3
+_REACH = 30.0
+
+
+@dataclass(frozen=True, eq=False)
+class Tridiagonal:
+    """A symmetric positive semi-definite matrix ``A = Q T Q^T``.
+
+    Attributes
+    ----------
+    diagonal : (N,) array
+    off_diagonal : (N - 1,) array
+    reflectors : (N - 1, N - 1) array
+        Unit lower triangle; Q is the product of the reflections ``I - s v v^T`` of its columns.
+    blocks : list of (k, k) arrays
+        For every `_WIDTH` columns V their upper triangular B, ``I - V B V^T`` being the product of
+        the reflections (Schreiber and Van Loan 1989, SIAM J. Sci. Stat. Comput. 10).
+    lifted : float
+        What was added to the diagonal because rounding had left an eigenvalue below 0.
+    """
+
+    diagonal: Array
+    off_diagonal: Array
+    reflectors: Array
+    blocks: list[Array]
+    lifted: float
+
+    @classmethod
+    def of(cls, matrix: Array) -> "Tridiagonal":
+        """Reduce a symmetric matrix (N, N), N >= 3, of which the lower triangle is read.
+
+        4/3 N^3 flops in one thread; N^2 numbers are kept.
+        """
+        from scipy.linalg import eigvalsh_tridiagonal, lapack
+
+        work = int(lapack.dsytrd_lwork(len(matrix), lower=1)[0])
+        reduced, diagonal, off_diagonal, scales, _ = lapack.dsytrd(matrix, lower=1, lwork=work)
+        reflectors = np.tril(reduced[1:, :-1], -1)
+        np.fill_diagonal(reflectors, 1.0)
+        lowest = eigvalsh_tridiagonal(diagonal, off_diagonal, select="i", select_range=(0, 0))[0]
+        lifted = max(-float(lowest), 0.0)
+        blocks = []
+        for columns in _groups(len(scales)):
+            vectors, own = reflectors[columns.start :, columns], scales[columns]
+            products = np.triu(vectors.T @ vectors, 1) * own[:, None]
+            blocks.append(np.linalg.solve(products + np.eye(len(own)), np.diag(own)))
+        return cls(diagonal + lifted, off_diagonal, reflectors, blocks, lifted)
+
+    def __len__(self) -> int:
+        return len(self.diagonal)
+
+    def rotated(self, columns: Array) -> Array:
+        """Return ``Q^T columns``, for vectors or arrays with N rows; 4 N^2 flops a column."""
+        out = np.array(columns, dtype=np.float64)
+        for group, block in zip(_groups(len(self) - 1), self.blocks, strict=True):
+            vectors = self.reflectors[group.start :, group]
+            out[group.start + 1 :] -= vectors @ (block.T @ (vectors.T @ out[group.start + 1 :]))
+        return out
+
+    def rotated_back(self, columns: Array) -> Array:
+        """Return ``Q columns``."""
+        out = np.array(columns, dtype=np.float64)
+        pairs = list(zip(_groups(len(self) - 1), self.blocks, strict=True))
+        for group, block in reversed(pairs):
+            vectors = self.reflectors[group.start :, group]
+            out[group.start + 1 :] -= vectors @ (block @ (vectors.T @ out[group.start + 1 :]))
+        return out
+
+    def factor(self, multiple: float, shift: float) -> tuple[Array, Array]:
+        """Return D (N,) and the subdiagonal (N - 1,) of L in ``multiple T + shift I = L D L^T``."""
+        from scipy.linalg.lapack import dpttrf
+
+        squares, below, _ = dpttrf(multiple * self.diagonal + shift, multiple * self.off_diagonal)
+        return squares, below
+
+    def leading(self, count: int) -> tuple[Array, Array]:
+        """Return the largest eigenvalues, descending, and the eigenvectors of T as columns."""
+        from scipy.linalg import eigh_tridiagonal
+
+        if not count:
+            return np.empty(0), np.empty((len(self), 0))
+        last = len(self) - 1
+        values, vectors = eigh_tridiagonal(
+            self.diagonal, self.off_diagonal, select="i", select_range=(last + 1 - count, last)
+        )
+        return values[::-1].copy(), vectors[:, ::-1].copy()
+
+    @cached_property
+    def largest(self) -> float:
+        """A bound of the largest eigenvalue (Gershgorin)."""
+        beside = np.abs(np.concatenate([[0.0], self.off_diagonal, [0.0]]))
+        return float((self.diagonal + beside[:-1] + beside[1:]).max())
+
+    def whitened(self, multiple: float, shift: float, columns: Array) -> Array:
+        """Return ``(multiple T + shift I)^(-1/2) columns``, of the symmetric root; shift > 0.
+
+        ``V^(-1/2) = 2 / pi int exp(u) (exp(2 u) I + V)^(-1) du`` by the trapezoidal rule, whose
+        error falls exponentially (Hale, Higham and Trefethen 2008, SIAM J. Numer. Anal. 46, use the
+        same integral); relative error below 1e-12.
+        """
+        from scipy.linalg.lapack import dpttrs
+
+        low = 0.5 * np.log(shift) - _REACH
+        high = 0.5 * np.log(multiple * self.largest + shift) + _REACH
+        total = np.zeros(columns.shape)
+        for u in np.arange(low, high, _STEP):
+            factor = self.factor(multiple, shift + float(np.exp(2.0 * u)))
+            total += np.exp(u) * dpttrs(*factor, columns)[0]
+        total *= _STEP * 2.0 / np.pi
+        return total
+
+
+def _groups(count: int) -> list[slice]:
+    return [slice(start, min(start + _WIDTH, count)) for start in range(0, count, _WIDTH)]
