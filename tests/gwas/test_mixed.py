@@ -8,8 +8,11 @@ from plait.data.genotype_blocks import read_block
 from plait.data.phenotypes import SampleTable
 from plait.errors import ModelWarning, OptionError
 from plait.gwas import VariantFilter, relationship_matrix, scan
+from plait.gwas.calibration import TOLERANCE
 from plait.gwas.design import make_designs
-from plait.gwas.mixed import MixedGroup, NullModel
+from plait.gwas.linear import GroupedScan
+from plait.gwas.mixed import EXACT_BELOW, MixedGroup, MixedModel, NullModel
+from plait.gwas.passes import joined
 from plait.numerics.reml import RestrictedModel
 from tests.gwas.conftest import InMemory, least_squares
 
@@ -139,6 +142,153 @@ def test_boundaries_and_errors_of_the_share():
     inside = ~fit.at_boundary
     assert abs(fit.h2.mean() - 0.5) < 5 * fit.h2.std() / np.sqrt(300)
     assert np.median(fit.se[inside]) == pytest.approx(fit.h2.std(), rel=0.25)
+
+
+def populations(random, n_variants, n_samples, apart):
+    """Three populations whose frequencies differ (Balding and Nichols 1995)."""
+    p = random.uniform(0.1, 0.9, (n_variants, 1))
+    spread = (1 - apart) / apart
+    own = random.beta(np.repeat(p * spread, 3, axis=1), np.repeat((1 - p) * spread, 3, axis=1))
+    return random.binomial(2, own[:, np.arange(n_samples) % 3]).astype(np.int8)
+
+
+@pytest.fixture(scope="module")
+def structured():
+    """Genotypes on two chromosomes, and the scan of traits that follow them, calibrated."""
+    random = np.random.default_rng(21)
+    calls = populations(random, 3000, 500, 0.1)
+    calls[random.random(calls.shape) < 0.01] = -1
+    source = InMemory(calls, chromosomes=["1"] * 1500 + ["2"] * 1500)
+    effects = random.normal(size=(3000, 2)) * (random.random((3000, 1)) < 0.003)
+    genetic = np.maximum(calls, 0).T @ effects
+    traits = table(genetic / genetic.std(axis=0) + random.normal(size=(500, 2)))
+    return source, make_designs(traits, None, np.arange(500))
+
+
+def scans(source, designs, exact_below=EXACT_BELOW, threads=1):
+    """Return the model, its scans with calibration where it serves, and with rotation."""
+    model = MixedModel(source, designs, ALL, True, exact_below, None, threads)
+    calibrated, rotated = [], []
+    for runs, make in model.passes():
+        work = make()
+        nulls = model._nulls(model.checks[-1]["chromosome"])
+        groups = [MixedGroup(null, None, ALL, exact_below) for null in nulls]
+        exact = GroupedScan(source, groups, len(model.h2))
+        calibrated += [work.run(run) for run in runs]
+        rotated += [exact.run(run) for run in runs]
+    return model, joined(calibrated), joined(rotated)
+
+
+def test_structure_is_calibrated_along_leading_eigenvectors(structured):
+    model, calibrated, rotated = scans(*structured, exact_below=0)
+    assert [check["chromosome"] for check in model.checks] == ["1", "2"]
+    for check in model.checks:
+        assert check["leading"] == 16
+        assert check["ratio_sd"] > 0.03
+        assert check["error"] < TOLERANCE
+    ratio = calibrated.se / rotated.se - 1
+    measured = max(check["error"] for check in model.checks)
+    assert np.sqrt((ratio**2).mean()) < 1.3 * measured
+
+
+def test_small_p_values_do_not_depend_on_calibration(structured):
+    _, calibrated, rotated = scans(*structured)
+    small = rotated.log10p < np.log10(EXACT_BELOW)
+    assert small.sum() > 10
+    np.testing.assert_array_equal(calibrated.log10p < np.log10(EXACT_BELOW), small)
+    np.testing.assert_array_equal(calibrated.beta[small], rotated.beta[small])
+    np.testing.assert_array_equal(calibrated.log10p[small], rotated.log10p[small])
+
+
+def test_scores_are_those_of_the_inverse_covariance(structured):
+    source, designs = structured
+    K = relationship_matrix(source).matrix("1")
+    null = NullModel(designs[0], K)
+    K = K / np.diag(K).mean()
+    projected, lengths = null.projected_traits()
+    X = np.ones((500, 1))
+    for t, h2 in enumerate(null.fit.h2):
+        inverse = np.linalg.inv(h2 * K + (1 - h2) * np.eye(500))
+        P = inverse - inverse @ X @ np.linalg.inv(X.T @ inverse @ X) @ X.T @ inverse
+        y = designs[0].traits[:, t]
+        np.testing.assert_allclose(projected[:, t], P @ y, atol=1e-8)
+        assert lengths[t] == pytest.approx(y @ P @ y, rel=1e-8)
+
+
+def test_close_relatives_are_rotated(caplog):
+    random = np.random.default_rng(4)
+    calls, family = families(random, 1200, 30, 10)
+    source = InMemory(calls, chromosomes=["1"] * 600 + ["2"] * 600)
+    traits = table(1.5 * random.normal(size=(30, 1))[family] + random.normal(size=(300, 1)))
+    designs = make_designs(traits, None, np.arange(300))
+    with caplog.at_level("INFO", logger="plait.gwas"):
+        model, found, rotated = scans(source, designs)
+    assert all(check["leading"] is None for check in model.checks)
+    assert all(check["error"] > TOLERANCE for check in model.checks)
+    np.testing.assert_array_equal(found.se, rotated.se)
+    assert "chromosome 2: variants are rotated; standard errors by calibration" in caplog.text
+
+
+def test_few_variants_are_rotated(related):
+    calls, traits, _, _ = related
+    design = make_designs(table(traits), None, np.arange(120))
+    model = MixedModel(InMemory(calls[:100]), design, ALL, False, 0.0, None, 1)
+    ((_, make),) = model.passes()
+    make()
+    assert model.checks[0]["leading"] is None
+    assert model.checks[0]["variants"] == 100
+
+
+def test_ordinary_regression_to_double_precision(related):
+    calls, traits, covariates, _ = related
+    design = make_designs(table(traits), table(covariates, "c"), np.arange(120))[0]
+    group = MixedGroup(NullModel(design, np.eye(120)), None, ALL, 1.0)
+    found = group.run(read_block(InMemory(calls), slice(0, 20)))
+    for j in range(20):
+        for t in range(3):
+            expected = least_squares(calls[j], traits[:, t], covariates)
+            values = found.beta[j, t], found.se[j, t], found.log10p[j, t]
+            assert values == pytest.approx(expected, rel=1e-8)
+
+
+def test_dosages_that_are_calls(structured):
+    source, designs = structured
+
+    class Dosages(InMemory):
+        kind = "dosage"
+
+    same = Dosages(source.calls, chromosomes=["1"] * 1500 + ["2"] * 1500)
+    _, calls, _ = scans(source, designs)
+    _, dosages, _ = scans(same, designs)
+    np.testing.assert_allclose(
+        dosages.beta / dosages.se, calls.beta / calls.se, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_traits_on_different_samples(structured):
+    source, _ = structured
+    random = np.random.default_rng(8)
+    values = random.normal(size=(500, 2))
+    values[300:, 1] = np.nan
+    designs = make_designs(table(values), None, np.arange(500))
+    model, found, rotated = scans(source, designs, exact_below=0)
+    assert [check["samples"] for check in model.checks] == [500, 300, 500, 300]
+    assert (found.n[0] == [500, 300]).all()
+    assert [array.shape for array in model.residuals] == [(500, 1), (300, 1)]
+    assert np.abs(found.se / rotated.se - 1).max() < 0.05
+
+
+def test_calibration_has_the_same_bits_for_any_cut(structured):
+    source, designs = structured
+    model = MixedModel(source, designs, ALL, True, EXACT_BELOW, None, 1)
+    again = MixedModel(source, designs, ALL, True, EXACT_BELOW, None, 3)
+    _, make = next(model.passes())
+    whole = make().run(slice(0, 1500))
+    _, make = next(again.passes())
+    work = make()
+    parts = joined([work.run(rows) for rows in (slice(0, 100), slice(100, 777), slice(777, 1500))])
+    for name in ("beta", "se", "log10p"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
 
 
 def test_cuts_and_threads_do_not_change_a_bit(related, monkeypatch):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from plait.errors import InputError
 from plait.gwas import relationship_matrix
 from tests.gwas.conftest import InMemory, draw_calls
 
@@ -39,3 +40,12 @@ def test_a_chromosome_in_two_runs(many):
 def test_threads_do_not_change_a_bit(many):
     alone = relationship_matrix(many, threads=1)
     np.testing.assert_array_equal(relationship_matrix(many, threads=3).sums, alone.sums)
+
+
+def test_nothing_left_to_relate_by():
+    random = np.random.default_rng(4)
+    calls = draw_calls(random, 30, 200)
+    calls[20:] = 0
+    found = relationship_matrix(InMemory(calls, chromosomes=["1"] * 20 + ["2"] * 10))
+    with pytest.raises(InputError, match="once chromosome '1' is left out"):
+        found.matrix("1")

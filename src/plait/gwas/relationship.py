@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from plait.data.genotype_blocks import read_block
 from plait.data.genotypes import GenotypeSource
-from plait.errors import CapacityError, LabelError, OptionError
+from plait.errors import CapacityError, InputError, LabelError, OptionError
 from plait.execution.memory import memory_budget
 from plait.execution.progress import stage
 from plait.execution.threads import resolve_threads, single_threaded_blas
@@ -56,16 +56,31 @@ class Relationships:
     method: str
 
     def matrix(self, without: str | None = None) -> Array:
-        """Return the relationship matrix (N, N), of all chromosomes or all but one."""
+        """Return the relationship matrix (N, N), of all chromosomes or all but one.
+
+        Raises
+        ------
+        LabelError
+            There is no such chromosome.
+        InputError
+            No variant of the chromosomes counts.
+        """
         kept = np.ones(len(self.chromosomes), dtype=bool)
         if without is not None:
             if without not in self.chromosomes:
                 raise LabelError(f"there is no chromosome {without!r} among the relationships.")
             kept[self.chromosomes.index(without)] = False
+        norm = float(self.norms[kept].sum())
+        if not norm > 0:
+            where = "" if without is None else f" once chromosome {without!r} is left out"
+            raise InputError(
+                f"no variant is common enough to tell how samples are related{where}. Give more "
+                "variants, or (in a scan) loco=False."
+            )
         total = np.zeros(self.sums.shape[1:])
         for k in np.flatnonzero(kept):
             total += self.sums[k]
-        total /= self.norms[kept].sum()
+        total /= norm
         return total
 
 
