@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from plait.data.phenotypes import SampleTable
-from plait.errors import InputError, TooFewSamplesError
-from plait.gwas import VariantFilter, whole_genome
+from plait.errors import CapacityError, InputError, OptionError, TooFewSamplesError
+from plait.gwas import VariantFilter, scan, whole_genome
 from plait.gwas.design import make_designs
 from plait.gwas.whole_genome import SHARES, WholeGenomeModel
 from tests.gwas.conftest import InMemory, draw_calls, least_squares
+from tests.gwas.test_dosages import Dosages
 
 ALL = VariantFilter(min_call_rate=None, min_minor_count=None)
 
@@ -44,8 +46,8 @@ def folds_of(rows, n_samples, seed):
     return fold
 
 
-def written_out(Z, y, fold, blocks):
-    """Both levels for one trait: predictions (blocks, N), out of fold, and their R2.
+def written_out(Z, y, fold, blocks, chromosomes):
+    """Both levels for one trait: predictions from all and from all but one, out of fold; their R2.
 
     Genotypes Z (N, M) and y are residuals of variance 1.
     """
@@ -67,30 +69,39 @@ def written_out(Z, y, fold, blocks):
                 for unseen in set(range(5)) - {k}:
                     coefficients = fitted(block, penalty, [k, unseen])
                     nested[unseen, mine, 5 * b + r] = Z[mine][:, block] @ coefficients
+    found, errors = second_level(W, nested, y, fold)
+    best = np.argmin(errors)
+    predictions = [apply(W, fold, found[best])]
+    for chromosome in np.unique(chromosomes):
+        use = np.repeat(chromosomes != chromosome, 5)
+        found, _ = second_level(W[:, use], nested[:, :, use], y, fold)
+        predictions.append(apply(W[:, use], fold, found[best]))
+    return predictions, 1 - errors[best] / (y @ y), SHARES[best]
+
+
+def second_level(W, nested, y, fold):
+    """Coefficients (shares, K, P), and squared errors out of fold."""
+    width = W.shape[1]
     s = np.sqrt(np.mean(W**2, axis=0))
-    found, errors = np.zeros((len(SHARES), 5, 5 * count)), np.zeros(len(SHARES))
+    found, errors = np.zeros((len(SHARES), 5, width)), np.zeros(len(SHARES))
     for k in range(5):
         rest = fold != k
         A = W[rest] / s
         s_nested = np.sqrt(np.mean(nested[k, rest] ** 2, axis=0))
         cross = (nested[k, rest] / s_nested).T @ y[rest]
-        sums = np.zeros((5 * count, 5))
+        sums = np.zeros((width, 5))
         for r in range(5):
             sums[r::5, r] = s[r::5]
         sums /= np.sqrt(np.mean((A @ sums) ** 2, axis=0))
         for i, h in enumerate(SHARES):
-            prior = h / (1 - h) * (np.eye(5 * count) / (5 * count) + sums @ sums.T / 5)
-            beta = np.linalg.solve(A.T @ A + np.linalg.inv(prior), cross)
-            found[i, k] = beta / s
+            prior = h / (1 - h) * (np.eye(width) / width + sums @ sums.T / 5)
+            found[i, k] = np.linalg.solve(A.T @ A + np.linalg.inv(prior), cross) / s
             errors[i] += np.sum((y[~rest] - W[~rest] @ found[i, k]) ** 2)
-    explained = 1 - errors / (y @ y)
-    best = found[np.argmax(explained)]
-    predictions = np.zeros((count, n))
-    for b in range(count):
-        for i in range(n):
-            columns = slice(5 * b, 5 * b + 5)
-            predictions[b, i] = W[i, columns] @ best[fold[i], columns]
-    return predictions, explained.max(), SHARES[np.argmax(explained)]
+    return found, errors
+
+
+def apply(W, fold, coefficients):
+    return np.array([W[i] @ coefficients[fold[i]] for i in range(len(W))])
 
 
 @pytest.fixture
@@ -115,6 +126,7 @@ def test_against_fits_written_out(small):
     used = np.delete(np.arange(60), 13)
     cuts = [used[:10], used[10:19], *np.split(used[19:], 4)]
     blocks = [np.searchsorted(used, block) for block in cuts]
+    names = np.repeat([1, 2, 3], 2)
     passes = [make() for _, make in model.passes()]
     for d, design in enumerate(designs):
         genotypes = source.calls[used][:, design.rows].T.astype(float)
@@ -129,16 +141,15 @@ def test_against_fits_written_out(small):
         for t, trait in enumerate(design.columns):
             y = traits[design.rows, trait] - hat @ traits[design.rows, trait]
             length = np.linalg.norm(y) / unit
-            predictions, explained, share = written_out(Z, y / length, fold, blocks)
+            predictions, explained, share = written_out(Z, y / length, fold, blocks, names)
             assert model.explained[trait] == pytest.approx(explained, abs=1e-9)
             assert model.shares[trait] == share
             for c, work in enumerate(passes):
-                others = [b for b in range(6) if b // 2 != c]
-                left = y - length * predictions[others].sum(axis=0)
+                left = y - length * predictions[1 + c]
                 left -= hat @ left
                 own = work.groups[d].design
                 np.testing.assert_allclose(own.traits[:, t] * own.lengths[t], left, atol=1e-8)
-            everything = y - length * predictions.sum(axis=0)
+            everything = y - length * predictions[0]
             everything -= hat @ everything
             everything /= np.linalg.norm(everything)
             np.testing.assert_allclose(model.residuals[d][:, t], everything, atol=1e-8)
@@ -213,7 +224,107 @@ def test_constant_and_rare_variants_do_not_predict(small):
     np.testing.assert_array_equal(more.residuals[1], base.residuals[1])
 
 
-def test_bad_input(small):
+def test_dosages_are_taken_as_they_are(small):
+    """Whole dosages give the results of calls."""
+    source, traits, covariates = small
+    designs = designs_of(traits, covariates)
+    calls = WholeGenomeModel(source, designs, ALL, precision="double")
+    values = np.where(source.calls < 0, np.nan, source.calls).astype(np.float32)
+    dosages = Dosages(values)
+    dosages._variants = source.variants
+    same = WholeGenomeModel(dosages, designs, ALL, precision="double")
+    np.testing.assert_allclose(same.explained, calls.explained, atol=1e-10)
+    np.testing.assert_allclose(scanned(same, dosages), scanned(calls, source), rtol=1e-8)
+
+
+def test_noise_is_left_as_it_is(monkeypatch):
+    """Nothing of noise is predicted out of fold, and its p-values are uniform."""
+    monkeypatch.setattr(whole_genome, "BLOCK", 50)
+    random = np.random.default_rng(7)
+    source = InMemory(draw_calls(random, 5000, 600), chromosomes=np.repeat(list("12345"), 1000))
+    model = WholeGenomeModel(source, designs_of(random.normal(size=(600, 12))), ALL)
+    assert model.explained.mean() < 0.005
+    assert model.explained.max() < 0.02
+    _, _, log10p = scanned(model, source)
+    for column in log10p.T:
+        assert stats.kstest(10**column, "uniform").pvalue > 1e-5
+
+
+@pytest.fixture(scope="module")
+def polygenic():
+    """Six traits of 80 causal variants on four chromosomes of five; the scans of both models."""
+    random = np.random.default_rng(8)
+    calls = draw_calls(random, 2500, 1500)
+    names = np.repeat(list("12345"), 500)
+    causal = random.choice(2000, 80, replace=False)
+    effects = np.zeros((2500, 6))
+    effects[causal] = 0.25 * random.normal(size=(80, 6))
+    traits = calls.T @ effects + random.normal(size=(1500, 6))
+    source = InMemory(calls, chromosomes=names)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(whole_genome, "BLOCK", 50)
+        model = WholeGenomeModel(source, designs_of(traits), ALL)
+    return source, traits, causal, effects, model, scanned(model, source)
+
+
+def test_power_is_gained(polygenic):
+    """What is predicted leaves smaller errors: at the causal variants chi-squares rise so much."""
+    source, traits, causal, _, model, (beta, se, _) = polygenic
+    linear = scan(source, table(traits), variant_filter=ALL)
+    assert (model.explained > 0.15).all()
+    gain = np.mean((beta[causal] / se[causal]) ** 2, axis=0) / np.mean(
+        linear.t[causal] ** 2, axis=0
+    )
+    assert (gain > 1 + 0.5 * model.explained).all()
+    assert gain.mean() > 1.1
+    ratio = np.median(se / linear.se, axis=0) ** 2
+    assert (ratio < 1 - 0.6 * model.explained).all()
+
+
+def test_effects_are_not_shrunken(polygenic):
+    """Predictions that had seen a sample would take its trait, and so the effects, away."""
+    _, _, causal, effects, _, (beta, se, _) = polygenic
+    b, true, error = beta[causal], effects[causal], se[causal]
+    weight = 1 / error**2
+    slope = np.sum(weight * b * true) / np.sum(weight * true**2)
+    assert abs(slope - 1) < 4 / np.sqrt(np.sum(weight * true**2))
+    assert 4 / np.sqrt(np.sum(weight * true**2)) < 0.05
+
+
+def test_variants_without_effects_are_calibrated(polygenic):
+    _, _, _, _, _, (beta, se, log10p) = polygenic
+    null = slice(2000, None)
+    for column in log10p[null].T:
+        assert stats.kstest(10**column, "uniform").pvalue > 1e-5
+    chi2 = (beta[null] / se[null]) ** 2
+    assert abs(chi2.mean() - 1) < 5 * np.sqrt(2 / chi2.size)
+
+
+def test_structure_is_removed_as_by_the_mixed_model(monkeypatch):
+    """Two populations that differ in the trait through many variants."""
+    monkeypatch.setattr(whole_genome, "BLOCK", 60)
+    random = np.random.default_rng(9)
+    frequency = random.uniform(0.15, 0.85, (3000, 1))
+    shift = 0.1 * random.normal(size=(3000, 1)) * np.where(np.arange(800) % 2, 1, -1)
+    calls = random.binomial(2, np.clip(frequency + shift, 0.03, 0.97)).astype(np.int8)
+    source = InMemory(calls, chromosomes=np.repeat(list("12345"), 600))
+    scaled = calls[:2400] - calls[:2400].mean(axis=1, keepdims=True)
+    genetic = scaled.T @ random.normal(size=(2400, 4))
+    traits = genetic / genetic.std(axis=0) + random.normal(size=(800, 4))
+    model = WholeGenomeModel(source, designs_of(traits), VariantFilter())
+    beta, se, _ = scanned(model, source)
+    t = beta / se
+    linear, mixed = scan(source, table(traits)), scan(source, table(traits), model="mixed")
+    null = slice(2400, None)
+    inflation = [np.mean(np.median(x[null] ** 2, axis=0)) / 0.4549 for x in (linear.t, t, mixed.t)]
+    assert inflation[0] > 1.5
+    assert abs(inflation[1] - 1) < 0.12
+    alike = [np.corrcoef(x.ravel(), mixed.t.ravel())[0, 1] for x in (linear.t, t)]
+    assert alike[0] < 0.8
+    assert alike[1] > 0.95
+
+
+def test_bad_input(small, monkeypatch):
     source, traits, _ = small
     with pytest.raises(InputError, match="are on chromosome 1 only"):
         WholeGenomeModel(InMemory(source.calls), designs_of(traits), ALL)
@@ -223,3 +334,8 @@ def test_bad_input(small):
     few[9:] = np.nan
     with pytest.raises(TooFewSamplesError, match="9 genotyped samples"):
         WholeGenomeModel(source, designs_of(few), ALL)
+    with pytest.raises(OptionError, match="precision is 'half'"):
+        WholeGenomeModel(source, designs_of(traits), ALL, precision="half")
+    monkeypatch.setattr(whole_genome, "BLOCK", 1000)
+    with pytest.raises(CapacityError, match=r"1,000 variants .* raise --memory"):
+        WholeGenomeModel(source, designs_of(traits), ALL, memory="1MiB")

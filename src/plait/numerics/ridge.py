@@ -6,6 +6,7 @@ SciPy is imported with this module, so that limits of BLAS threads set later hol
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,7 +131,7 @@ class StackedProducts:
     counts: NDArray[np.int64]
     kinds: NDArray[np.intp]
 
-    def coefficients(self, k: int, shares: Array) -> Array:
+    def coefficients(self, k: int, shares: Array, kept: NDArray[np.bool_] | None = None) -> Array:
         """Return the coefficients (shares, P) of the predictions, fitted without fold k.
 
         The trait is ``W (E c + d) + error``, with the sums of each kind ``W E``: ``c`` is what
@@ -138,28 +139,39 @@ class StackedProducts:
         both are normal and explain ``h`` of the variance each, h in ``shares``: a ridge regression
         on predictions and sums with penalties ``P (1 - h) / h`` and ``kinds (1 - h) / h``.
 
+        Parameters
+        ----------
+        k : int
+        shares : array
+        kept : (P,) bool array, optional
+            The predictions that may be used; coefficients of others are 0. Default all.
+
         Notes
         -----
         ``W_j`` has seen the trait of fold k, and a fit to ``W_j^T y_j`` would favour whatever
         follows y_k by chance: held-out fold k would not be held out. ``nested`` has not seen it.
         """
-        n_rest = self.counts.sum() - self.counts[k]
-        scale = _reciprocal(np.sqrt(self._squares() / self.counts.sum()))
-        gram = (self.grams.sum(axis=0) - self.grams[k]) * np.outer(scale, scale)
-        cross = self.nested[k] * _reciprocal(np.sqrt(self.nested_squares[k] / n_rest))
-        n_kinds = int(self.kinds.max()) + 1
-        sums = np.zeros((len(scale), n_kinds))
-        sums[np.arange(len(scale)), self.kinds] = _reciprocal(scale)
-        sums *= _reciprocal(np.sqrt(np.einsum("pr,pr->r", sums, gram @ sums) / n_rest))
+        use = np.arange(len(self.kinds)) if kept is None else np.flatnonzero(kept)
+        some = np.ix_(use, use)
+        n_rest, n_kinds = self.counts.sum() - self.counts[k], int(self.kinds.max()) + 1
+        total = self.total[some]
+        scale = _reciprocal(np.sqrt(np.diagonal(total) / self.counts.sum()))
+        gram = (total - self.grams[k][some]) * scale * scale[:, None]
+        cross = self.nested[k, use] * _reciprocal(np.sqrt(self.nested_squares[k, use] / n_rest))
+        sums = np.zeros((len(use), n_kinds))
+        sums[np.arange(len(use)), self.kinds[use]] = _reciprocal(scale)
         summed = gram @ sums
+        length = _reciprocal(np.sqrt(np.einsum("pr,pr->r", sums, summed) / n_rest))
+        sums, summed = sums * length, summed * length
         design = np.block([[gram, summed], [summed.T, sums.T @ summed]])
         target = np.concatenate([cross, sums.T @ cross])
-        penalty = np.repeat([float(len(scale)), float(n_kinds)], [len(scale), n_kinds])
+        penalty = np.repeat([float(len(use)), float(n_kinds)], [len(use), n_kinds])
         found = np.array(
             [ridge_coefficients(design, target, penalty * (1 - h) / h) for h in shares.tolist()]
         )
-        apart, common = found[:, : len(scale)], found[:, len(scale) :]
-        coefficients: Array = (apart + common @ sums.T) * scale
+        apart, common = found[:, : len(use)], found[:, len(use) :]
+        coefficients = np.zeros((len(shares), len(self.kinds)))
+        coefficients[:, use] = (apart + common @ sums.T) * scale
         return coefficients
 
     def squared_errors(self, k: int, coefficients: Array, trait_square: float) -> Array:
@@ -168,9 +180,11 @@ class StackedProducts:
         errors: Array = trait_square - 2 * coefficients @ self.held_out[k] + fitted
         return errors
 
-    def _squares(self) -> Array:
-        squares: Array = np.einsum("kpp->p", self.grams)
-        return squares
+    @cached_property
+    def total(self) -> Array:
+        """``W^T W`` (P, P) of all folds."""
+        total: Array = self.grams.sum(axis=0)
+        return total
 
 
 def _reciprocal(values: Array) -> Array:
