@@ -1,5 +1,6 @@
 """Tables of summary statistics on the command line."""
 
+import json
 import re
 import subprocess
 import sys
@@ -187,6 +188,44 @@ def test_gwas_ssf(folder, capsys):
     (folder / "h.tsv.gz-meta.yaml").unlink()
     assert main(["sumstats", "check", "h.tsv.gz"]) == 2
     assert "not valid GWAS-SSF: 1 errors" in capsys.readouterr().err
+
+
+def test_harmonised_gwas_ssf(folder, capsys):
+    command = (
+        "sumstats harmonise bmi.regenie --reference genotypes.bim --to ssf --build hg38 "
+        "--metadata about.yaml --out b.tsv.gz"
+    )
+    assert main(command.split()) == 0
+    assert validate_gwas_ssf("b.tsv.gz").valid
+    raw = pl.read_csv("b.tsv.gz", separator="\t")
+    assert set(raw["hm_code"].unique()) <= {10, 11, 12, 13}
+    about = (folder / "b.tsv.gz-meta.yaml").read_text()
+    assert "is_harmonised: true" in about and "harmonisation_reference: genotypes.bim" in about
+    # Read again, it fits as it is.
+    assert (
+        main(
+            ["sumstats", "harmonise", "b.tsv.gz", "--reference", "genotypes.bim", "--out", "c.tsv"]
+        )
+        == 0
+    )
+    assert read_summary_statistics("c.tsv").keys.equals(read_gwas_ssf("b.tsv.gz").keys)
+
+
+def test_what_was_run_is_beside_the_output(folder, capsys):
+    runs = {
+        "c.tsv": "convert bmi.regenie --to tsv",
+        "h.tsv": "harmonise bmi.regenie --reference genotypes.bim --palindromic-maf 0.3",
+        "e.zarr": "combine height=height.regenie bmi=bmi.regenie --join inner",
+    }
+    for out, words in runs.items():
+        assert main(["sumstats", *words.split(), "--out", out]) == 0
+        about = json.loads((folder / f"{out}.run.json").read_text())
+        assert about["method"] == f"sumstats {words.split()[0]}"
+        assert "bytes of" in about["inputs"]["bmi.regenie"]
+        assert about["seconds"] > 0
+        assert main(["sumstats", *words.split(), "--out", out, "--overwrite"]) == 0
+    assert about["options"]["join"] == "inner"
+    assert list(about["inputs"]) == ["height.regenie", "bmi.regenie"]
 
 
 @pytest.mark.parametrize("reference", ["genotypes.bim", "height.regenie"])

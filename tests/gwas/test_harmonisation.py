@@ -325,3 +325,20 @@ def test_a_real_table_against_its_genotypes():
     assert fits > 0.99 * len(made)
     turned = harmonise(flip(made), target, palindromic="keep_forward")
     assert_same(result.table, turned.table)
+
+
+def test_codes_of_the_catalogue():
+    target = reference(
+        (1, "A", "G", 0.2), (2, "A", "G", 0.2), (3, "A", "G", 0.2), (4, "A", "G", 0.2),
+        (5, "A", "T", 0.2), (6, "A", "T", 0.2), (7, "A", "T", 0.2), (8, "A", "T", 0.2),
+        (9, "C", "G", np.nan), (10, "C", "G", np.nan),
+    )  # fmt: skip
+    rows = [
+        (1, "A", "G", 0.2, 1), (2, "G", "A", 0.8, 1), (3, "T", "C", 0.2, 1), (4, "C", "T", 0.8, 1),
+        (5, "A", "T", 0.2, 1), (6, "T", "A", 0.8, 1), (7, "T", "A", 0.2, 1), (8, "A", "T", 0.8, 1),
+        (9, "C", "G", 0.2, 1), (10, "G", "C", 0.2, 1), (11, "A", "G", 0.2, 1),
+    ]  # fmt: skip
+    found = harmonise(table(rows), target, palindromic="keep_forward")
+    assert found.hm_code.tolist() == [10, 11, 12, 13, 1, 2, 3, 4, 5, 6]
+    assert found.table.column("beta").tolist() == [1, -1, 1, -1, 1, -1, 1, -1, 1, -1]
+    assert harmonise(table(rows), target).hm_code.tolist() == [10, 11, 12, 13, 1, 2, 3, 4]

@@ -14,7 +14,7 @@ from plait.io.dialects import DIALECTS, ROLES, find_roles
 
 
 def whole(dialect):
-    return [name for name, _, _ in dialect.columns]
+    return [name.replace("*", "A") for name, _, _ in dialect.columns]
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
@@ -23,7 +23,7 @@ def test_every_dialect_is_found_by_its_own_columns(dialect):
     header = whole(dialect)
     if dialect.confirmed:
         found, roles = find_roles(header)
-        assert found == dialect.name and roles == dialect.roles(header)
+        assert found == dialect.name and roles == dialect.roles(header, "A")
     else:
         with pytest.raises(UnknownDialectError, match=f"dialect='{dialect.name}'"):
             find_roles(header)

@@ -1,9 +1,7 @@
 """``plait sumstats``: tables of summary statistics, looked at, rewritten, aligned and joined."""
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +11,15 @@ import typer
 from plait.cli import options
 from plait.cli.console import say, session
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
-from plait.errors import DataWarning, FileFormatError, InputError, OptionError, OutputError
+from plait.cli.summary_inputs import (
+    Reading,
+    notes,
+    read_metadata,
+    read_reference,
+    record_path,
+    write_record,
+)
+from plait.errors import FileFormatError, InputError, OutputError
 
 if TYPE_CHECKING:
     from plait.data.summary_statistics import SummaryStatistics
@@ -110,7 +116,26 @@ Build = Annotated[
     str | None,
     option("--build", panel=INPUT, help="Genome build of the positions: GRCh37 or GRCh38."),
 ]
+Context = Annotated[
+    str | None,
+    option(
+        "--context",
+        metavar="NAME",
+        panel=INPUT,
+        help="Which population, method or study, of a table with several side by side.",
+    ),
+]
 Trait = Annotated[str | None, option("--trait", panel=INPUT, help="Name of the trait.")]
+Metadata = Annotated[
+    Path | None,
+    option(
+        "--metadata",
+        metavar="FILE",
+        panel=INPUT,
+        show_default="FILE-meta.yaml, if there is one",
+        help="Metadata for ssf (YAML): samples, genotyping_technology and so on.",
+    ),
+]
 PalindromicRule = Annotated[
     Palindromic,
     option(
@@ -136,17 +161,19 @@ def check(
     dialect: DialectName = None,
     variants: Variants = None,
     build: Build = None,
+    context: Context = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Say what is in a table, and what looks wrong. GWAS-SSF is held against its standard."""
-    with session(None, quiet, debug), _notes():
+    with session(None, quiet, debug), notes():
         from plait.gwas.table_checks import check_table
 
-        name, roles = _dialect_of(file, dialect, columns)
+        reading = Reading(columns, dialect, variants, build, context)
+        name, roles = reading.roles(file)
         say(quiet, f"{file}: dialect {name}")
         say(quiet, "columns: " + ", ".join(f"{role}={found}" for role, found in roles.items()))
-        table = _read(file, dialect, columns, variants, build, None, name)
+        table = reading.table(file)
         for line in (*_contents(table), *_builds(table)):
             say(quiet, line)
         flags = check_table(table).flags
@@ -176,33 +203,31 @@ def convert(
     dialect: DialectName = None,
     variants: Variants = None,
     build: Build = None,
+    context: Context = None,
     trait: Trait = None,
-    metadata: Annotated[
-        Path | None,
-        option(
-            "--metadata",
-            metavar="FILE",
-            panel=INPUT,
-            show_default="FILE-meta.yaml, if there is one",
-            help="Metadata for ssf (YAML): samples, genotyping_technology and so on.",
-        ),
-    ] = None,
+    metadata: Metadata = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Write a table of any tool in another format, with what can be derived filled in."""
     _check_table_output(out, to, overwrite)
-    with session(None, quiet, debug), _notes():
-        table = _read(file, dialect, columns, variants, build, trait)
+    started = time.perf_counter()
+    with session(None, quiet, debug), notes():
+        table = Reading(columns, dialect, variants, build, context).table(file, trait)
         for line in _contents(table):
             say(quiet, line)
         if to is Format.SSF:
-            _write_ssf(table, out, _metadata_for(file, metadata, build), overwrite)
+            _write_ssf(table, out, read_metadata(file, metadata, build), overwrite)
         else:
             from plait.io import write_summary_statistics
 
             write_summary_statistics(table, out, overwrite=overwrite)
+        about = {"to": to, "dialect": dialect, "columns": columns, "build": table.build}
+        write_record(
+            out, "sumstats convert", [file], started, overwrite,
+            **about, context=context, rows=len(table), left_out=dict(table.counts),
+        )  # fmt: skip
     also = f" · {out}-meta.yaml" if to is Format.SSF else ""
     say(quiet, f"written: {out} ({len(table):,} rows){also}")
 
@@ -222,11 +247,22 @@ def harmonise(
         Path,
         option("--out", metavar="FILE", panel=OUTPUT, help="A .tsv, .tsv.gz or .parquet."),
     ],
+    to: Annotated[
+        Format | None,
+        option(
+            "--to",
+            panel=OUTPUT,
+            show_default="by the name",
+            help="ssf: GWAS-SSF with its metadata, and hm_code for each row; parquet; tsv.",
+        ),
+    ] = None,
     columns: Columns = None,
     dialect: DialectName = None,
     variants: Variants = None,
     build: Build = None,
+    context: Context = None,
     trait: Trait = None,
+    metadata: Metadata = None,
     palindromic: PalindromicRule = Palindromic.DROP,
     palindromic_maf: PalindromicMaf = 0.40,
     overwrite: options.Overwrite = False,
@@ -234,13 +270,14 @@ def harmonise(
     debug: options.Debug = False,
 ) -> None:
     """Bring a table to the positions and alleles of a reference."""
-    _check_table_output(out, None, overwrite)
-    with session(None, quiet, debug), _notes():
+    _check_table_output(out, to, overwrite)
+    started = time.perf_counter()
+    with session(None, quiet, debug), notes():
         from plait import gwas
         from plait.io import write_summary_statistics
 
-        table = _read(file, dialect, columns, variants, build, trait)
-        target = _reference(reference)
+        table = Reading(columns, dialect, variants, build, context).table(file, trait)
+        target = read_reference(reference)
         say(quiet, f"{file}: {len(table):,} rows; {reference}: {len(target):,} variants")
         found = gwas.harmonise(
             table, target, palindromic=str(palindromic), palindromic_maf=palindromic_maf
@@ -249,7 +286,18 @@ def harmonise(
         _say_palindromic(found.palindromic, quiet)
         for flag in found.checks.flags:
             say(quiet, f"attention: {flag}")
-        write_summary_statistics(found.table, out, overwrite=overwrite)
+        if to is Format.SSF:
+            described = read_metadata(file, metadata, build)
+            described |= {"harmonisation_reference": reference.name}
+            _write_ssf(found.table, out, described, overwrite, found.hm_code)
+        else:
+            write_summary_statistics(found.table, out, overwrite=overwrite)
+        write_record(
+            out, "sumstats harmonise", [file, reference], started, overwrite,
+            dialect=dialect, columns=columns, context=context, build=found.table.build,
+            palindromic=palindromic, palindromic_maf=palindromic_maf,
+            rows=found.counts, left_out=dict(table.counts),
+        )  # fmt: skip
     say(quiet, f"written: {out} ({len(found.table):,} rows)")
 
 
@@ -259,7 +307,8 @@ def combine(
         typer.Argument(
             metavar="NAME=FILE ...",
             show_default=False,
-            help="The tables, each with the name of its context (a trait, a tissue, a cohort).",
+            help="The tables, each with the name of its context (a trait, a tissue, a cohort). "
+            "Without a name: all contexts of a table with several side by side.",
         ),
     ],
     out: Annotated[
@@ -291,6 +340,7 @@ def combine(
     dialect: DialectName = None,
     variants: Variants = None,
     build: Build = None,
+    context: Context = None,
     palindromic: PalindromicRule = Palindromic.DROP,
     palindromic_maf: PalindromicMaf = 0.40,
     overwrite: options.Overwrite = False,
@@ -300,95 +350,33 @@ def combine(
     """Join the tables of several contexts, on one set of alleles, into effects for plait mash."""
     from plait.io import check_store_writable
 
-    files = _named_files(tables)
     if not out.rstrip("/").endswith(".zarr"):
         raise OutputError(f"{out}: the output must end in .zarr.")
     check_store_writable(out, overwrite)
-    with session(None, quiet, debug), _notes():
+    started = time.perf_counter()
+    with session(None, quiet, debug), notes():
         from plait import gwas
         from plait.io import write_effects
 
-        read = {
-            context: _read(file, dialect, columns, variants, build, context)
-            for context, file in files.items()
-        }
+        read = Reading(columns, dialect, variants, build, context).tables(tables)
         effects = gwas.combine_summary_statistics(
             read,
             join=str(join),
-            reference=None if reference is None else _reference(reference),
+            reference=None if reference is None else read_reference(reference),
             palindromic=str(palindromic),
             palindromic_maf=palindromic_maf,
             scale=str(scale),
         )
         _say_contexts(read, effects, quiet)
         write_effects(effects, out, overwrite)
+        files = [Path(given.partition("=")[2] or given) for given in tables]
+        origin = effects.provenance
+        write_record(
+            out, "sumstats combine", files + ([] if reference is None else [reference]), started,
+            overwrite, **({} if origin is None else origin.options),
+        )  # fmt: skip
     say(quiet, f"written: {out}")
     say(quiet, f"next: plait mash fit --effects {out} --alpha 1 --out my_result")
-
-
-def _dialect_of(file: Path, dialect: str | None, columns: str | None) -> tuple[str, dict[str, str]]:
-    from plait.io.dialects import find_roles
-    from plait.io.summary_statistics import header_of
-
-    return find_roles(header_of(file), dialect, _pairs(columns), str(file))
-
-
-def _read(
-    file: Path,
-    dialect: str | None,
-    columns: str | None,
-    variants: Path | None,
-    build: str | None,
-    trait: str | None,
-    found: str | None = None,
-) -> "SummaryStatistics":
-    """Read a table, of the dialect that was found if it was looked for already."""
-    from plait.io import read_gwas_ssf, read_summary_statistics, read_variants
-
-    settings: dict[str, Any] = {
-        "columns": _pairs(columns),
-        "variants": None if variants is None else read_variants(variants),
-    }
-    # What was not given here is left to the metadata beside the table.
-    settings |= {} if build is None else {"build": build}
-    settings |= {} if trait is None else {"trait": trait}
-    if (found or _dialect_of(file, dialect, columns)[0]) == "gwas-ssf":
-        return read_gwas_ssf(file, **settings)
-    return read_summary_statistics(file, dialect, **settings)
-
-
-def _reference(file: Path) -> Any:
-    """Return the variants of a .bim or .pvar, or a table of summary statistics."""
-    from plait.io import read_variants
-    from plait.io.variant_files import is_variant_file
-
-    if is_variant_file(file):
-        return read_variants(file, normalise_chromosomes=True)
-    return _read(file, None, None, None, None, None)
-
-
-def _pairs(columns: str | None) -> dict[str, str] | None:
-    if columns is None:
-        return None
-    pairs = [part.partition("=") for part in columns.split(",") if part.strip()]
-    wrong = next((role for role, sign, name in pairs if not (sign and name.strip())), None)
-    if wrong is not None or not pairs:
-        raise OptionError(f"--columns has {wrong or columns!r}; expected ea=A1,oa=A2,beta=b,se=se.")
-    return {role.strip(): name.strip() for role, _, name in pairs}
-
-
-def _named_files(tables: list[str]) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for given in tables:
-        name, sign, file = given.partition("=")
-        if not (sign and name and file):
-            raise OptionError(f"{given!r}: give each table with its name, as height=height.tsv.gz.")
-        if name in files:
-            raise OptionError(f"two tables are called {name!r}.")
-        files[name] = Path(file)
-    if len(files) < 2:
-        raise OptionError("there is one table only; two or more are combined.")
-    return files
 
 
 def _contents(table: "SummaryStatistics") -> list[str]:
@@ -495,58 +483,28 @@ def _check_table_output(out: Path, to: Format | None, overwrite: bool) -> None:
     if not out.name.endswith(allowed):
         raise OutputError(f"{out}: the output must end in {' or '.join(allowed)}.")
     check_writable(out, overwrite)
+    check_writable(record_path(out), overwrite)
     if to is Format.SSF:
         check_writable(f"{out}-meta.yaml", overwrite)
 
 
-def _metadata_for(file: Path, metadata: Path | None, build: str | None) -> dict[str, Any]:
-    """Return the metadata given, or those beside the table, without what is found out anew."""
-    from plait.io.gwas_ssf import metadata_path
-    from plait.io.metadata_yaml import read_yaml
-
-    place = metadata_path(file) if metadata is None else metadata
-    if metadata is None and not place.is_file():
-        return {} if build is None else {"genome_assembly": build}
-    if not place.is_file():
-        raise FileFormatError(f"{place}: there is no such file.")
-    given = read_yaml(place.read_text(encoding="utf-8"), str(place))
-    for key in ("is_sorted", "date_metadata_last_modified"):
-        given.pop(key, None)
-    return given if build is None else given | {"genome_assembly": build}
-
-
 def _write_ssf(
-    table: "SummaryStatistics", out: Path, metadata: dict[str, Any], overwrite: bool
+    table: "SummaryStatistics",
+    out: Path,
+    metadata: dict[str, Any],
+    overwrite: bool,
+    hm_code: Any = None,
 ) -> None:
     from plait.io import write_gwas_ssf
 
     try:
-        write_gwas_ssf(table, out, metadata, overwrite=overwrite)
+        write_gwas_ssf(table, out, metadata, hm_code=hm_code, overwrite=overwrite)
     except OutputError:
         raise
     except InputError as error:
         if "metadata of" not in str(error):
             raise
         raise InputError(f"{error} Give them with --metadata FILE (YAML).") from None
-
-
-@contextmanager
-def _notes() -> Iterator[None]:
-    """Say what the readers log as warnings: rows left out, and why."""
-
-    class Lines(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            warnings.warn(record.getMessage(), DataWarning, stacklevel=2)
-
-    handler = Lines(logging.WARNING)
-    loggers = [logging.getLogger(name) for name in ("plait.io", "plait.gwas")]
-    for logger in loggers:
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
 
 
 COMMANDS = (

@@ -30,6 +30,8 @@ CATEGORIES = (
 FORWARD, FLIPPED, STRAND, STRAND_FLIPPED, PALINDROMIC_DROPPED, NO_MATCH = range(6)
 NOT_IN_REFERENCE, INCOMPLETE, DUPLICATE = 6, 7, 8
 
+_CODE, _CODE_BY_FREQUENCY, _CODE_BY_ASSUMPTION = 10, 1, 5
+"""Of the GWAS Catalog, for rows that fit as they are; flipped and other strands follow in order."""
 _PALINDROMIC = ("drop", "keep_forward", "infer")
 _INFER_ABOVE = 0.99
 _ROUNDING = 1e-9  # of 1 - f, so that a table and its flip are treated alike
@@ -52,6 +54,10 @@ class Harmonised:
         The reference's variant of each row of the table.
     counts : dict of str to int
         Rows of each category.
+    hm_code : (rows of table,) array of int
+        What happened to each row of the table in the codes of the GWAS Catalog: 10 as it is, 11
+        flipped, 12 on the other strand, 13 both; 1 to 4 the same for palindromic rows decided by
+        frequency, 5 to 8 for those whose strand was assumed.
     palindromic : dict of str to int
         Palindromic rows decided by frequency, by assumption, and dropped.
     checks : TableChecks
@@ -61,6 +67,7 @@ class Harmonised:
     table: SummaryStatistics
     categories: NDArray[np.int8] = field(repr=False)
     reference_rows: Rows = field(repr=False)
+    hm_code: NDArray[np.int8] = field(repr=False)
     counts: dict[str, int]
     palindromic: dict[str, int]
     checks: TableChecks = field(repr=False)
@@ -120,7 +127,7 @@ def harmonise(
         name = _name(table)
         require_same_build(name, table.frame, table.build, "the reference", target, build)
     categories, rows = _match(table.frame, target)
-    by = _resolve_palindromic(table, target, categories, rows, palindromic, palindromic_maf)
+    base, by = _resolve_palindromic(table, target, categories, rows, palindromic, palindromic_maf)
     _drop_duplicates(table, categories, rows)
     counts = {name: int((categories == number).sum()) for number, name in enumerate(CATEGORIES)}
     kept = np.flatnonzero(categories <= STRAND_FLIPPED)
@@ -132,6 +139,7 @@ def harmonise(
         table=result,
         categories=categories,
         reference_rows=rows[kept],
+        hm_code=base[kept] + categories[kept],
         counts=counts,
         palindromic=by,
         checks=check_table(result, target["eaf"].to_numpy()[rows[kept]]),
@@ -354,8 +362,11 @@ def _resolve_palindromic(
     rows: Rows,
     rule: str,
     limit: float,
-) -> dict[str, int]:
-    """Decide the strand of palindromic rows, in place."""
+) -> tuple[NDArray[np.int8], dict[str, int]]:
+    """Decide the strand of palindromic rows, in place.
+
+    Returns the catalogue's code of each row if it fits as it is, and counts of palindromic rows.
+    """
     import polars as pl
 
     pair = table.frame.select((pl.col("ea") + pl.col("oa")).alias("pair"))["pair"]
@@ -383,8 +394,10 @@ def _resolve_palindromic(
     elif rule == "drop":
         decided[left] = PALINDROMIC_DROPPED
     categories[letters] = decided
+    base = np.full(len(categories), _CODE, dtype=np.int8)
+    base[letters] = np.where(told, _CODE_BY_FREQUENCY, _CODE_BY_ASSUMPTION)
     dropped = int((decided == PALINDROMIC_DROPPED).sum())
-    return {
+    return base, {
         "by_frequency": int(told.sum()),
         "by_assumption": int(left.sum()) - dropped,
         "dropped": dropped,

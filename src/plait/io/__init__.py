@@ -16,7 +16,11 @@ from plait.io.phenotypes import read_covariates, read_phenotypes
 from plait.io.relationship_files import read_relationships, write_relationships
 from plait.io.result import Result, freeze
 from plait.io.store import check_store_writable
-from plait.io.summary_statistics import read_summary_statistics, write_summary_statistics
+from plait.io.summary_statistics import (
+    read_summary_contexts,
+    read_summary_statistics,
+    write_summary_statistics,
+)
 from plait.io.variant_files import read_variants
 
 __all__ = [
@@ -38,6 +42,7 @@ __all__ = [
     "read_phenotypes",
     "read_relationships",
     "read_square",
+    "read_summary_contexts",
     "read_summary_statistics",
     "read_variants",
     "replace_file",

@@ -7,6 +7,9 @@ is taken.
 Names of columns were taken from the tools' public documentation. A dialect is *confirmed* when
 its reading was tried on a file that the tool made. An unconfirmed one is never applied silently:
 it must be asked for by name, or its columns given.
+
+Some tables hold several contexts side by side: populations, methods, studies. There a ``*`` in the
+name of a column stands for the name of the context.
 """
 
 import logging
@@ -69,12 +72,15 @@ class Dialect:
     confirmed : str
         On what the dialect was confirmed; empty: only documented.
     note : str
+    combined : tuple of str
+        Contexts that are made of the others, and not read with them.
     """
 
     name: str
     layout: str
     confirmed: str = ""
     note: str = ""
+    combined: tuple[str, ...] = ()
 
     @cached_property
     def columns(self) -> tuple[tuple[str, str, int], ...]:
@@ -88,23 +94,48 @@ class Dialect:
                 parsed.append((header, role, -1 if opened else group))
         return tuple(parsed)
 
+    @property
+    def has_contexts(self) -> bool:
+        """Whether its tables hold contexts side by side."""
+        return "*" in self.layout
+
     def matches(self, header: Sequence[str]) -> int:
         """Return how many columns are this dialect's; 0 where one that is needed is absent."""
-        present = set(header)
-        needed = {group for _, _, group in self.columns if group >= 0}
-        found = {group for name, _, group in self.columns if group >= 0 and name in present}
-        if needed - found:
-            return 0
-        return sum(name in present for name, _, _ in self.columns)
+        if self.has_contexts:
+            columns = [self._columns_of(header, context) for context in self.contexts(header)]
+            return len({name for found in columns for name, _ in found})
+        return len(self._columns_of(header))
 
-    def roles(self, header: Sequence[str]) -> dict[str, str]:
-        """Return the column of each role."""
-        present = set(header)
+    def contexts(self, header: Sequence[str]) -> tuple[str, ...]:
+        """Return the contexts that a table holds, in its order."""
+        needed = [name for name, _, group in self.columns if "*" in name and group >= 0]
+        if not needed:
+            return ()
+        before, after = needed[0].split("*")
+        names = [
+            name[len(before) : len(name) - len(after)]
+            for name in header
+            if len(name) > len(needed[0]) - 1 and name.startswith(before) and name.endswith(after)
+        ]
+        return tuple(name for name in names if self._columns_of(header, name))
+
+    def roles(self, header: Sequence[str], context: str = "") -> dict[str, str]:
+        """Return the column of each role, of one context."""
         roles: dict[str, str] = {}
-        for name, role, _ in self.columns:
-            if role and name in present:
+        for name, role in self._columns_of(header, context):
+            if role:
                 roles.setdefault(role, name)
         return roles
+
+    def _columns_of(self, header: Sequence[str], context: str = "") -> list[tuple[str, str]]:
+        """Return columns that are there, with their roles; none where a needed one is not."""
+        present = set(header)
+        columns = [(name.replace("*", context), role, k) for name, role, k in self.columns]
+        needed = {group for _, _, group in columns if group >= 0}
+        found = {group for name, _, group in columns if group >= 0 and name in present}
+        if needed - found:
+            return []
+        return [(name, role) for name, role, _ in columns if name in present]
 
 
 _RUN = "files made by running {}"
@@ -233,6 +264,26 @@ DIALECTS = (
         "variant=variant minor_allele minor_AF low_confidence_variant n_complete_samples=n AC "
         "ytx beta=beta se=se tstat=t pval=p",
     ),
+    Dialect(
+        "pan-ukb",
+        "chr=chrom pos=pos ref=oa alt=ea [af_*=eaf] beta_*=beta se_*=se "
+        "neglog10_pval_*=neg_log10_p [low_confidence_*]",
+        note="a context for each population",
+        combined=("meta", "meta_hq"),
+    ),
+    Dialect(
+        "gwas-vcf",
+        "CHROM=chrom POS=pos ID=id REF=oa ALT=ea *:ES=beta *:SE=se [*:LP=neg_log10_p *:AF=eaf] "
+        "[*:SS=n|*:NS=n *:EZ=z *:SI=info]",
+        "published excerpts of files made by gwas2vcf",
+        "a context for each study; see plait.io.gwas_vcf",
+    ),
+    Dialect(
+        "panicle",
+        "MARKER=id CHROM=chrom POS=pos [SNP] REF=oa ALT=ea MAF *_P=p *_Effect=beta [*_SE=se]",
+        _RUN.format("PANICLE 0.5.0 with GLM and MLM on a VCF"),
+        "a context for each method; the standard error is that of p where it is not in the file",
+    ),
     Dialect("ldak", "Predictor=id A1=ea A2=oa Z=z|BETA=beta [SE=se] n=n [A1Freq=eaf]"),
     Dialect(
         "gwas-ssf",
@@ -280,6 +331,7 @@ def find_roles(
     dialect: str | None = None,
     columns: Mapping[str, str] | None = None,
     where: str = "the table",
+    context: str | None = None,
 ) -> tuple[str, dict[str, str]]:
     """Return the dialect of a header and which column plays each role.
 
@@ -293,6 +345,8 @@ def find_roles(
         Given alone, these columns and no others are used. With a dialect, they go before its own.
     where : str
         What is read, for messages.
+    context : str, optional
+        Which context, where the table holds several.
 
     Raises
     ------
@@ -301,18 +355,46 @@ def find_roles(
     AmbiguousAlleleColumnsError
         The header does not say which allele is the effect allele.
     OptionError, LabelError
-        ``dialect`` or ``columns`` are not possible.
+        ``dialect``, ``columns`` or ``context`` are not possible.
     """
     given = dict(columns or {})
     _check_columns(given, header, where)
-    if dialect is not None:
-        return dialect, {**_named(dialect, header, where).roles(header), **given}
-    if given:
-        return "columns", given
-    found = _detect(header, where)
-    if found is not None:
-        return found.name, found.roles(header)
-    return "aliases", _by_alias(header, where)
+    if dialect is None and given:
+        found = None
+    else:
+        found = _named(dialect, header, where) if dialect else _detect(header, where)
+    if found is None or not found.has_contexts:
+        if context is not None:
+            raise OptionError(f"{where} holds one context only; leave out context={context!r}.")
+        if found is not None:
+            return found.name, {**found.roles(header), **given}
+        return ("columns", given) if given else ("aliases", _by_alias(header, where))
+    return found.name, {**found.roles(header, _one_context(found, header, where, context)), **given}
+
+
+def find_contexts(
+    header: Sequence[str], dialect: str | None = None, where: str = "the table"
+) -> tuple[str, ...]:
+    """Return the contexts that a table holds side by side; none where it is of one context.
+
+    Those that are made of others (meta-analyses of the populations beside them) are left out.
+    """
+    found = _named(dialect, header, where) if dialect else _detect(header, where)
+    if found is None:
+        return ()
+    return tuple(name for name in found.contexts(header) if name not in found.combined)
+
+
+def _one_context(found: Dialect, header: Sequence[str], where: str, wanted: str | None) -> str:
+    names = found.contexts(header)
+    if wanted is None and len(names) == 1:
+        return names[0]
+    listed = ", ".join(names)
+    if wanted is None:
+        raise OptionError(f"{where} holds several contexts: {listed}. Say which: context=.")
+    if wanted not in names:
+        raise LabelError(f"{where} has no context {wanted!r}; there are {listed}.")
+    return wanted
 
 
 def _check_columns(given: Mapping[str, str], header: Sequence[str], where: str) -> None:
@@ -350,10 +432,11 @@ def _detect(header: Sequence[str], where: str) -> Dialect | None:
         raise UnknownDialectError(f"the columns of {where} fit {names} equally; give dialect=.")
     winner = winners[0]
     if not winner.confirmed:
+        example = winner.roles(header, next(iter(winner.contexts(header)), ""))
         raise UnknownDialectError(
             f"{where} looks like {winner.name}, which plait knows from documentation only and has "
             f"not confirmed on a file. If you know it is, give dialect={winner.name!r}, or say "
-            f"what the columns are: columns={winner.roles(header)}."
+            f"what the columns are: columns={example}."
         )
     return winner
 

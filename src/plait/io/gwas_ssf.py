@@ -12,9 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from plait.data.summary_statistics import SummaryStatistics, standard_build
-from plait.errors import FileFormatError, InputError, MissingSidecarError, OptionError
+from plait.errors import (
+    FileFormatError,
+    InputError,
+    MissingSidecarError,
+    OptionError,
+    ShapeError,
+)
 from plait.io.atomic import replace_file
 from plait.io.metadata_yaml import read_yaml, write_yaml
 from plait.io.summary_statistics import header_of, read_summary_statistics, read_table
@@ -41,6 +48,11 @@ _SMALLEST = -300.0
 _TO_NUMBER = {"X": "23", "Y": "24", "MT": "25"}
 _VARIANT_ID = r"^\w+_\d+_[ACGT]+_[ACGT]+$"
 FILE_TYPE = "GWAS-SSF v1.0"
+HM_CODES = (
+    "1-4 palindromic, strand by allele frequency; 5-8 palindromic, strand assumed; 10-13 not "
+    "palindromic; in each group: forward, forward with alleles exchanged, reverse, reverse with "
+    "alleles exchanged"
+)
 
 
 @dataclass(frozen=True)
@@ -116,6 +128,7 @@ def write_gwas_ssf(
     metadata: Mapping[str, Any] | None = None,
     *,
     p: str = "auto",
+    hm_code: ArrayLike | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a table and its metadata.
@@ -131,6 +144,9 @@ def write_gwas_ssf(
         name, checksum, date) need not be given.
     p : {"auto", "p_value", "neg_log_10_p_value"}
         How p is written; by default as -log10 p where a double cannot hold it.
+    hm_code : (M,) array of int, optional
+        For a table that was harmonised, what happened to each row
+        (`plait.gwas.harmonisation.Harmonised.hm_code`).
     overwrite : bool
 
     Raises
@@ -146,10 +162,17 @@ def write_gwas_ssf(
     if not path.name.endswith((".tsv", ".tsv.gz")):
         raise InputError(f"{path}: a GWAS-SSF file is called NAME.tsv or NAME.tsv.gz.")
     frame = _to_columns(table, p)
+    if hm_code is not None:
+        codes = np.asarray(hm_code)
+        if codes.shape != (len(table),):
+            raise ShapeError(f"hm_code has shape {codes.shape}; the table has {len(table):,} rows.")
+        frame = frame.with_columns(hm_code=codes)
     text = frame.write_csv(separator="\t", null_value="#NA", line_terminator="\n").encode()
     # No name and no time in the header: the same table gives the same bytes.
     data = gzip.compress(text, mtime=0) if path.suffix == ".gz" else text
     described = _metadata_of(table, frame, metadata or {})
+    if hm_code is not None:
+        described |= {"is_harmonised": True, "hm_code_definition": HM_CODES}
     described["data_file_name"] = path.name
     described["data_file_md5sum"] = hashlib.md5(data, usedforsecurity=False).hexdigest()
     problems = metadata_problems(described)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from plait.data.summary_statistics import SummaryStatistics, described
 from plait.data.variants import VariantTable
-from plait.errors import FileFormatError, LabelError, OutputError
+from plait.errors import FileFormatError, LabelError, OptionError, OutputError
+from plait.io import gwas_vcf
 from plait.io.atomic import replace_file
-from plait.io.dialects import find_roles
+from plait.io.dialects import find_contexts, find_roles
 
 if TYPE_CHECKING:
     from polars import DataFrame, Expr, Series
@@ -42,6 +43,7 @@ def read_summary_statistics(
     dialect: str | None = None,
     columns: Mapping[str, str] | None = None,
     *,
+    context: str | None = None,
     delimiter: str | None = None,
     test: str | None = "ADD",
     variants: VariantTable | None = None,
@@ -56,11 +58,14 @@ def read_summary_statistics(
     Parameters
     ----------
     path : path
-        Text separated by tabs, commas or blanks, compressed with gzip or not, or Parquet.
+        Text separated by tabs, commas or blanks, compressed with gzip or not, GWAS-VCF, or Parquet.
     dialect : str, optional
         The tool that wrote it (`plait.io.dialects`); default: found by the names of the columns.
     columns : mapping of role to column, optional
         What the columns are, for example ``{"ea": "A1", "oa": "A2", "beta": "b", "se": "se"}``.
+    context : str, optional
+        Which population, method or study, where the table holds several side by side
+        (`read_summary_contexts` reads all of them).
     delimiter : str, optional
         The character between columns; default: the one that the header and the rows agree on.
     test : str, optional
@@ -70,9 +75,9 @@ def read_summary_statistics(
         Effect alleles are taken from it only when ``dialect`` is given, because PLINK 1.9 may
         have exchanged the alleles of the .bim.
     trait : str, optional
-        Name of the trait or context.
+        Name of the trait or context. Default: what the table says, else its context.
     build : str, optional
-        Genome build of the positions.
+        Genome build of the positions. Default: what a GWAS-VCF says.
     normalise_chromosomes : bool
         Whether ``chr1`` and ``01`` become ``1``, 23 ``X``, 24 ``Y`` and 26 ``MT``.
     bad_se : {"drop", "error"}
@@ -97,8 +102,8 @@ def read_summary_statistics(
     (about its uncompressed size); the columns that are not used are never parsed.
     """
     path = Path(path)
-    header, load = _open(path, delimiter)
-    found, roles = find_roles(header, dialect, columns, str(path))
+    header, load, stated = _open(path, delimiter)
+    found, roles = find_roles(header, dialect, columns, str(path), context)
     _log.info("%s: dialect %s, columns %s", path, found, roles)
     raw = load(list(dict.fromkeys(roles.values())))
     frame = raw.select(raw[column].alias(role) for role, column in roles.items())
@@ -110,11 +115,42 @@ def read_summary_statistics(
         frame = _completed(frame, variants, normalise_chromosomes, dialect is not None)
     return SummaryStatistics.from_frame(
         frame,
-        build=build,
-        trait=trait,
+        build=build or stated,
+        trait=trait or context,
         bad_se=bad_se,
         allow_standardised=allow_standardised,
     )
+
+
+def read_summary_contexts(
+    path: str | os.PathLike[str], dialect: str | None = None, **options: Any
+) -> dict[str, SummaryStatistics]:
+    """Read all contexts of a table that holds several side by side.
+
+    Parameters
+    ----------
+    path : path
+        A GWAS-VCF (a context for each study), or a table with columns for each population
+        (Pan-UKB) or method (PANICLE). Meta-analyses of the others are left out; they are read by
+        their name with `read_summary_statistics`.
+    dialect : str, optional
+    **options
+        Of `read_summary_statistics`.
+
+    Returns
+    -------
+    dict of str to SummaryStatistics
+        By the name of the context, in the order of the table.
+
+    Raises
+    ------
+    OptionError
+        The table is of one context.
+    """
+    names = find_contexts(header_of(Path(path)), dialect, str(path))
+    if not names:
+        raise OptionError(f"{path} holds one context only.")
+    return {name: read_summary_statistics(path, dialect, context=name, **options) for name in names}
 
 
 def write_summary_statistics(
@@ -164,7 +200,7 @@ def read_table(
     path: Path, wanted: Sequence[str] | None = None, delimiter: str | None = None
 ) -> "DataFrame":
     """Read columns of a delimited text as text, or of Parquet as they are."""
-    header, load = _open(path, delimiter)
+    header, load, _ = _open(path, delimiter)
     frame: DataFrame = load(list(header if wanted is None else wanted))
     return frame
 
@@ -174,16 +210,18 @@ def header_of(path: Path) -> list[str]:
     return _open(path, None)[0]
 
 
-def _open(path: Path, delimiter: str | None) -> tuple[list[str], Any]:
-    """Return the names of the columns, and a function that reads some of them."""
+def _open(path: Path, delimiter: str | None) -> tuple[list[str], Any, str | None]:
+    """Return the names of the columns, a function that reads some, and the build if it is said."""
     import polars as pl
 
     if not path.is_file():
         raise FileFormatError(f"{path}: there is no such file.")
     if path.suffix in (".parquet", ".pq"):
         names = list(pl.read_parquet_schema(path))
-        return names, lambda wanted: pl.read_parquet(path, columns=wanted)
+        return names, lambda wanted: pl.read_parquet(path, columns=wanted), None
     text = read_bytes(path)
+    if text.startswith(gwas_vcf.START):
+        return *gwas_vcf.open_gwas_vcf(path, text), gwas_vcf.build_of(text)
     start, first = _header_line(path, text)
     separator = delimiter or sniff_delimiter(first, text[start : start + _SNIFFED])
     body = text[start:]
@@ -204,7 +242,7 @@ def _open(path: Path, delimiter: str | None) -> tuple[list[str], Any]:
         _check_widths(path, rows, separator, len(header), has_comments)
         return _parse(path, rows, separator, header, wanted, has_comments)
 
-    return header, load
+    return header, load, None
 
 
 def read_bytes(path: Path) -> bytes:

@@ -1,0 +1,174 @@
+"""How the commands of ``plait sumstats`` read tables, and what they write about a run."""
+
+import json
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plait.errors import DataWarning, FileFormatError, OptionError
+
+if TYPE_CHECKING:
+    from plait.data.summary_statistics import SummaryStatistics
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How tables are read, by the options of a command.
+
+    Attributes
+    ----------
+    columns, dialect, build, context : str or None
+    variants : Path or None
+    """
+
+    columns: str | None = None
+    dialect: str | None = None
+    variants: Path | None = None
+    build: str | None = None
+    context: str | None = None
+
+    def roles(self, file: Path) -> tuple[str, dict[str, str]]:
+        """Return the dialect of a table, and which column plays each role."""
+        from plait.io.dialects import find_roles
+        from plait.io.summary_statistics import header_of
+
+        given = _pairs(self.columns)
+        return find_roles(header_of(file), self.dialect, given, str(file), self.context)
+
+    def table(self, file: Path, trait: str | None = None) -> "SummaryStatistics":
+        """Read a table."""
+        from plait.io import read_gwas_ssf, read_summary_statistics
+
+        if self.roles(file)[0] == "gwas-ssf":
+            return read_gwas_ssf(file, **self._settings(trait))
+        return read_summary_statistics(
+            file, self.dialect, context=self.context, **self._settings(trait)
+        )
+
+    def tables(self, given: list[str]) -> dict[str, "SummaryStatistics"]:
+        """Read ``NAME=FILE``, and all contexts of a table that is given without a name."""
+        from plait.io import read_summary_contexts
+
+        tables: dict[str, SummaryStatistics] = {}
+        for text in given:
+            name, sign, file = text.partition("=")
+            if sign and not (name and file):
+                raise OptionError(
+                    f"{text!r}: give each table with its name, as height=height.tsv.gz."
+                )
+            if sign:
+                found = {name: self.table(Path(file), name)}
+            elif self._has_contexts(Path(text)):
+                found = read_summary_contexts(Path(text), self.dialect, **self._settings(None))
+            else:
+                raise OptionError(
+                    f"{text!r} holds one context: give each table with its name, as height={text}."
+                )
+            twice = next((name for name in found if name in tables), None)
+            if twice is not None:
+                raise OptionError(f"two tables are called {twice!r}.")
+            tables |= found
+        if len(tables) < 2:
+            raise OptionError("there is one table only; two or more are combined.")
+        return tables
+
+    def _has_contexts(self, file: Path) -> bool:
+        from plait.io.dialects import find_contexts
+        from plait.io.summary_statistics import header_of
+
+        return bool(find_contexts(header_of(file), self.dialect, str(file)))
+
+    def _settings(self, trait: str | None) -> dict[str, Any]:
+        from plait.io import read_variants
+
+        settings: dict[str, Any] = {
+            "columns": _pairs(self.columns),
+            "variants": None if self.variants is None else read_variants(self.variants),
+        }
+        # What was not given here is left to the metadata beside the table.
+        settings |= {} if self.build is None else {"build": self.build}
+        return settings | ({} if trait is None else {"trait": trait})
+
+
+def read_reference(file: Path) -> Any:
+    """Return the variants of a .bim or .pvar, or a table of summary statistics."""
+    from plait.io import read_variants
+    from plait.io.variant_files import is_variant_file
+
+    if is_variant_file(file):
+        return read_variants(file, normalise_chromosomes=True)
+    return Reading().table(file)
+
+
+def _pairs(columns: str | None) -> dict[str, str] | None:
+    if columns is None:
+        return None
+    pairs = [part.partition("=") for part in columns.split(",") if part.strip()]
+    wrong = next((role for role, sign, name in pairs if not (sign and name.strip())), None)
+    if wrong is not None or not pairs:
+        raise OptionError(f"--columns has {wrong or columns!r}; expected ea=A1,oa=A2,beta=b,se=se.")
+    return {role.strip(): name.strip() for role, _, name in pairs}
+
+
+def read_metadata(file: Path, metadata: Path | None, build: str | None) -> dict[str, Any]:
+    """Return the metadata given, or those beside the table, without what is found out anew."""
+    from plait.io.gwas_ssf import metadata_path
+    from plait.io.metadata_yaml import read_yaml
+
+    place = metadata_path(file) if metadata is None else metadata
+    if metadata is None and not place.is_file():
+        return {} if build is None else {"genome_assembly": build}
+    if not place.is_file():
+        raise FileFormatError(f"{place}: there is no such file.")
+    given = read_yaml(place.read_text(encoding="utf-8"), str(place))
+    for key in ("is_sorted", "date_metadata_last_modified"):
+        given.pop(key, None)
+    return given if build is None else given | {"genome_assembly": build}
+
+
+def record_path(out: str | Path) -> Path:
+    """Return where it is written what was run."""
+    return Path(f"{str(out).rstrip('/')}.run.json")
+
+
+def write_record(
+    out: str | Path, command: str, inputs: list[Path], started: float, overwrite: bool, **about: Any
+) -> None:
+    """Write what was run on what beside an output; to a URL, nothing.
+
+    Inputs are known by their size and a digest of the first and last MiB.
+    """
+    from plait.io import replace_file
+    from plait.provenance import Provenance, glance
+
+    if "://" in str(out):
+        return
+    seconds = time.perf_counter() - started
+    digests = {str(file): glance(file) for file in inputs}
+    record = Provenance(command, about, inputs=digests, seconds=seconds).to_dict()
+    with replace_file(record_path(out), overwrite) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def notes() -> Iterator[None]:
+    """Say what the readers log as warnings: rows left out, and why."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            warnings.warn(record.getMessage(), DataWarning, stacklevel=2)
+
+    handler = Lines(logging.WARNING)
+    loggers = [logging.getLogger(name) for name in ("plait.io", "plait.gwas")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
