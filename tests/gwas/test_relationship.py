@@ -37,6 +37,26 @@ def test_a_chromosome_in_two_runs(many):
     np.testing.assert_allclose(found.matrix("2"), vanraden(without_two), atol=1e-6)
 
 
+def test_calls_and_the_same_dosages(many):
+    class Dosages(InMemory):
+        kind = "dosage"
+
+    chosen = np.arange(699, 0, -3)
+    expected = relationship_matrix(many, samples=chosen, min_frequency=0.2)
+    found = relationship_matrix(Dosages(many.calls), samples=chosen, min_frequency=0.2)
+    assert found.n_variants.sum() == expected.n_variants.sum() < 2300
+    np.testing.assert_allclose(found.matrix(), expected.matrix(), atol=1e-6)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+def test_calls_that_are_missing_count_as_the_mean(missing):
+    calls = draw_calls(np.random.default_rng(6), 9000, 60, missing)
+    calls[:, 7] = -1  # nothing is known of a sample
+    found = relationship_matrix(InMemory(calls)).matrix()
+    np.testing.assert_allclose(found, vanraden(calls), atol=1e-7)
+    np.testing.assert_allclose(found[7], 0.0, atol=1e-7)
+
+
 def test_threads_do_not_change_a_bit(many):
     alone = relationship_matrix(many, threads=1)
     np.testing.assert_array_equal(relationship_matrix(many, threads=3).sums, alone.sums)

@@ -1,19 +1,22 @@
 """Genomic relationships of samples: one pass over the genotypes, a matrix for each chromosome.
 
-Sums are kept by chromosome, so that the matrix without any one of them is a subtraction.
+Sums are kept by chromosome, so that the matrix without any one of them is a subtraction. Where
+variants count alike, products of hard calls are made from counts of bits, exactly and several times
+as fast as by multiplication; others are products of floats.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from plait.data.genotype_blocks import read_block
-from plait.data.genotypes import GenotypeSource
+from plait.data.genotypes import GenotypeCounts, GenotypeSource, Packed
 from plait.errors import CapacityError, InputError, LabelError, OptionError
 from plait.execution.memory import memory_budget
 from plait.execution.progress import stage
@@ -21,13 +24,13 @@ from plait.execution.threads import resolve_threads, single_threaded_blas
 from plait.gwas.quality import VariantFilter
 
 Array = NDArray[np.float64]
+Samples = NDArray[np.integer[Any]]
+Tile = tuple[slice, slice]
 Item = TypeVar("Item")
 Output = TypeVar("Output")
 
 _PANEL = 512
 """Samples of a panel: a thread multiplies two panels at a time, whatever the number of threads."""
-_VARIANTS = 2048
-"""Variants that are multiplied together: sums over them are in single precision."""
 _GRAIN = 1024
 _METHODS = ("vanraden", "gcta")
 
@@ -124,7 +127,9 @@ def relationship_matrix(
     Notes
     -----
     A missing genotype counts as the mean of its variant. Cost: N^2 M flops in single precision,
-    added up in double precision every 2048 variants; 4 bytes for each chromosome and pair.
+    added up in double precision every 2048 variants; or, of hard calls by VanRaden's method, about
+    N^2 M / 100 operations on words of 64 variants and 2 N^2 M flops times the share of missing
+    calls. Memory: 4 bytes for each chromosome and pair.
     """
     if method not in _METHODS:
         raise OptionError(f"method is {method!r}; give 'vanraden' or 'gcta'.")
@@ -140,34 +145,33 @@ def relationship_matrix(
     sums, norms = np.zeros((len(names), n, n), dtype=np.float32), np.zeros(len(names))
     counted = np.zeros(len(names), dtype=np.int64)
     rules = VariantFilter(None, None, min_frequency)
-
-    def made(block: slice) -> tuple[NDArray[np.float32], float, int]:
-        return scaled_genotypes(genotypes, block, rows, method, rules, _VARIANTS)
-
     with (
         single_threaded_blas(),
         ThreadPoolExecutor(resolve_threads(threads)) as pool,
         stage("relationships", genotypes.n_variants) as advance,
     ):
         for name, run in runs:
-            k, total = names.index(name), np.zeros((n, n))
-            blocks = _cut(run, genotypes.n_variants)
-            for block, (values, norm, used) in zip(
-                blocks, _one_ahead(pool, made, blocks), strict=True
+            k = names.index(name)
+            total = _empty_total(genotypes, rows, rules, method)
+            blocks = _cut(run, genotypes.n_variants, total.at_once)
+            for block, (read, norm, used) in zip(
+                blocks, _one_ahead(pool, total.read, blocks), strict=True
             ):
-                list(pool.map(partial(_add_products, values, total), _tiles(n)))
+                list(pool.map(partial(total.add, read), total.tasks))
                 norms[k] += norm
                 counted[k] += used
                 advance(block.stop - block.start)
             for one, two in _tiles(n):
-                total[two, one] = total[one, two].T
-            sums[k] += total
+                values = total.tile(one, two)
+                sums[k, one, two] += values
+                if one != two:
+                    sums[k, two, one] += values.T
     return Relationships(genotypes.samples[rows], names, sums, norms, counted, method)
 
 
-def _cut(run: slice, n_variants: int) -> list[slice]:
+def _cut(run: slice, n_variants: int, size: int) -> list[slice]:
     start, stop, _ = run.indices(n_variants)
-    return [slice(a, min(a + _VARIANTS, stop)) for a in range(start, stop, _VARIANTS)]
+    return [slice(a, min(a + size, stop)) for a in range(start, stop, size)]
 
 
 def _one_ahead(
@@ -183,15 +187,140 @@ def _one_ahead(
         yield ahead.result()
 
 
-def _tiles(n: int) -> list[tuple[slice, slice]]:
+def _panels(n: int) -> list[slice]:
+    return [slice(a, min(a + _PANEL, n)) for a in range(0, n, _PANEL)]
+
+
+def _tiles(n: int) -> list[Tile]:
     """Return the pairs of panels on and below the diagonal."""
-    panels = [slice(a, min(a + _PANEL, n)) for a in range(0, n, _PANEL)]
+    panels = _panels(n)
     return [(one, two) for i, one in enumerate(panels) for two in panels[: i + 1]]
 
 
-def _add_products(values: NDArray[np.float32], total: Array, tile: tuple[slice, slice]) -> None:
-    one, two = tile
-    total[one, two] += values[:, one].T @ values[:, two]
+class _Total(ABC, Generic[Item]):
+    """The sum over the variants of a run; threads add to different parts of it.
+
+    Attributes
+    ----------
+    at_once : int
+        Variants of a block.
+    tasks : list of Tile
+        Parts that can be added to at the same time.
+    """
+
+    at_once: int
+    tasks: list[Any]
+
+    @abstractmethod
+    def read(self, block: slice) -> tuple[Item, float, int]:
+        """Return a block made ready, what it adds to the norm, and how many variants count."""
+
+    @abstractmethod
+    def add(self, read: Item, task: Any) -> None:
+        """Add a block to one part."""
+
+    @abstractmethod
+    def tile(self, one: slice, two: slice) -> Array:
+        """Return a tile of the sum, on or below the diagonal."""
+
+
+def _empty_total(
+    genotypes: GenotypeSource, rows: Samples, rules: VariantFilter, method: str
+) -> _Total[Any]:
+    if method == "vanraden" and genotypes.kind == "hardcall":
+        return _CallTotal(genotypes, rows, rules)
+    return _DosageTotal(genotypes, rows, rules, method)
+
+
+class _DosageTotal(_Total[NDArray[np.float32]]):
+    """Products of scaled genotypes, tile by tile."""
+
+    at_once = 2048  # sums over them are in single precision
+
+    def __init__(
+        self, genotypes: GenotypeSource, rows: Samples, rules: VariantFilter, method: str
+    ) -> None:
+        self._what = genotypes, rows, method, rules
+        self._total = np.zeros((len(rows), len(rows)))
+        self.tasks = _tiles(len(rows))
+
+    def read(self, block: slice) -> tuple[NDArray[np.float32], float, int]:
+        genotypes, rows, method, rules = self._what
+        return scaled_genotypes(genotypes, block, rows, method, rules, self.at_once)
+
+    def add(self, read: NDArray[np.float32], task: Tile) -> None:
+        one, two = task
+        self._total[one, two] += read[:, one].T @ read[:, two]
+
+    def tile(self, one: slice, two: slice) -> Array:
+        return self._total[one, two]
+
+
+@dataclass(frozen=True, eq=False)
+class _Calls:
+    """A block of hard calls: see `plait.gwas.relationship_kernels`."""
+
+    packed: Packed
+    used: NDArray[np.bool_]
+    means: Array
+    one: NDArray[np.uint64]
+    two: NDArray[np.uint64]
+    starts: NDArray[np.int64]
+    members: NDArray[np.int32]
+
+
+class _CallTotal(_Total[_Calls]):
+    """Products of centred calls from squared distances.
+
+    With ``|a - b|^2`` known, ``a b = (|a|^2 + |b|^2 - |a - b|^2) / 2``: distances between calls are
+    counts of bits, whole numbers without any rounding. There, a missing call has 0 copies; what
+    makes that the mean is added apart, for a sample from the variants that it lacks.
+    """
+
+    at_once = 8192
+
+    def __init__(self, genotypes: GenotypeSource, rows: Samples, rules: VariantFilter) -> None:
+        n = len(rows)
+        everyone = np.array_equal(rows, np.arange(genotypes.n_samples))
+        self._genotypes, self._rows, self._rules = genotypes, None if everyone else rows, rules
+        self._distances = np.zeros((n, n), dtype=np.int64)
+        self._missing = np.zeros((n, n))
+        self._squares = np.zeros(n)
+        self.tasks = [*_panels(n), *_tiles(n)]
+
+    def read(self, block: slice) -> tuple[_Calls, float, int]:
+        from plait.gwas.relationship_kernels import carriers, missing_lists
+
+        n = len(self._squares)
+        packed = self._genotypes.read_packed(block, self._rows)
+        counts = GenotypeCounts.of_packed(packed, n)
+        used = ~np.logical_or.reduce(list(self._rules.removed(counts).values()))
+        frequency = counts.frequency
+        shape = (4 * packed.shape[1], -(-len(packed) // 64))
+        one, two = np.empty(shape, dtype=np.uint64), np.empty(shape, dtype=np.uint64)
+        carriers(packed, used, one, two)
+        lists = missing_lists(packed, used, n)
+        norm = float((2 * frequency * (1 - frequency))[used].sum())
+        return _Calls(packed, used, 2 * frequency, one, two, *lists), norm, int(used.sum())
+
+    def add(self, read: _Calls, task: slice | Tile) -> None:
+        from plait.gwas.relationship_kernels import add_missing, add_squared_distances
+
+        if isinstance(task, slice):
+            lists = read.starts, read.members
+            taken = read.packed, read.used, read.means, *lists, task.start, task.stop
+            add_missing(*taken, self._squares, self._missing)
+        else:
+            rows, columns = task
+            where = rows.start, rows.stop, columns.start, columns.stop
+            add_squared_distances(read.one, read.two, *where, self._distances)
+
+    def tile(self, one: slice, two: slice) -> Array:
+        squares = self._squares[one, None] + self._squares[two]
+        values: Array = 0.5 * (squares - self._distances[one, two])
+        if one == two:
+            values = np.tril(values) + np.tril(values, -1).T
+        return values + self._missing[one, two] + self._missing[two, one].T
 
 
 def scaled_genotypes(

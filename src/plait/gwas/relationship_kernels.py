@@ -1,0 +1,149 @@
+"""Compiled loops over packed calls that relationships are made of.
+
+Codes are PLINK's: 0 two copies of the effect allele, 1 missing, 2 one, 3 none.
+"""
+
+import numpy as np
+
+from plait.numerics.compiled import njit
+
+_ALTERNATE = np.uint64(0x5555555555555555)
+_PAIRS = np.uint64(0x3333333333333333)
+_NIBBLES = np.uint64(0x0F0F0F0F0F0F0F0F)
+_BYTES = np.uint64(0x0101010101010101)
+_ONE = np.uint64(1)
+_WORD = 64
+_SQUARE = 64
+"""Samples whose words stay in the nearest cache together."""
+_TOGETHER = 512
+"""Variants that are decoded together."""
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _set_bits(word):  # type: ignore[no-untyped-def]
+    """Count the set bits of a word, in a way that compilers know as one instruction."""
+    word = word - ((word >> _ONE) & _ALTERNATE)
+    word = (word & _PAIRS) + ((word >> np.uint64(2)) & _PAIRS)
+    word = (word + (word >> np.uint64(4))) & _NIBBLES
+    return (word * _BYTES) >> np.uint64(56)
+
+
+@njit(nogil=True, cache=True)
+def carriers(packed, used, one, two):  # type: ignore[no-untyped-def]
+    """Fill bits of ``one`` and ``two`` (4 x bytes, words): who has at least so many copies.
+
+    A bit is a variant; missing calls and variants that are not used have none.
+    """
+    n, n_bytes = packed.shape
+    single = np.empty(4 * n_bytes, dtype=np.uint64)
+    double = np.empty(4 * n_bytes, dtype=np.uint64)
+    for word in range(one.shape[1]):
+        single[:] = 0
+        double[:] = 0
+        for place in range(min(_WORD, n - _WORD * word)):
+            j = _WORD * word + place
+            if not used[j]:
+                continue
+            shift = np.uint64(place)
+            for i in range(n_bytes):
+                value = np.uint64(packed[j, i] ^ 255)
+                for part in range(4):
+                    low = (value >> np.uint64(2 * part)) & _ONE
+                    high = (value >> np.uint64(2 * part + 1)) & _ONE
+                    single[4 * i + part] |= low << shift
+                    double[4 * i + part] |= (low & high) << shift
+        one[:, word] = single
+        two[:, word] = double
+
+
+@njit(nogil=True, cache=True)
+def add_squared_distances(one, two, first, last, begin, end, total):  # type: ignore[no-untyped-def]
+    """Add ``sum (g_i - g_k)^2`` of samples i in first:last and k <= i in begin:end to ``total``.
+
+    With x and y the bits in which "one copy or more" and "two copies" differ, it is ``x + y + 2 x
+    y`` for every variant.
+    """
+    words = one.shape[1]
+    for top in range(first, last, _SQUARE):
+        for left in range(begin, min(end, top + _SQUARE), _SQUARE):
+            for i in range(top, min(top + _SQUARE, last)):
+                for k in range(left, min(left + _SQUARE, end, i + 1)):
+                    count = np.uint64(0)
+                    for word in range(words):
+                        x = one[i, word] ^ one[k, word]
+                        y = two[i, word] ^ two[k, word]
+                        count += _set_bits(x) + _set_bits(y) + (_set_bits(x & y) << _ONE)
+                    total[i, k] += np.int64(count)
+
+
+@njit(nogil=True, cache=True)
+def missing_lists(packed, used, n_samples):  # type: ignore[no-untyped-def]
+    """Return the variants that each sample lacks: where its list starts (N + 1,), and the lists."""
+    n, n_bytes = packed.shape
+    starts = np.zeros(n_samples + 1, dtype=np.int64)
+    for fill in range(2):
+        if fill == 1:
+            for i in range(n_samples):
+                starts[i + 1] += starts[i]
+            members = np.empty(starts[n_samples], dtype=np.int32)
+            place = starts.copy()
+        for j in range(n):
+            if not used[j]:
+                continue
+            for i in range(n_bytes):
+                value = packed[j, i]
+                flags = value & ~(value >> 1) & 0x55
+                if flags == 0:
+                    continue
+                for part in range(4):
+                    sample = 4 * i + part
+                    if (flags >> (2 * part)) & 1 and sample < n_samples:
+                        if fill == 0:
+                            starts[sample + 1] += 1
+                        else:
+                            members[place[sample]] = j
+                            place[sample] += 1
+    return starts, members
+
+
+@njit(nogil=True, cache=True)
+def add_missing(packed, used, means, starts, members, first, last, squares, total):  # type: ignore[no-untyped-def]
+    """Add to ``squares`` (N,) and ``total`` (N, N) what samples first:last are to the others.
+
+    With G the copies, 0 where missing (x = 1), m the mean of a variant: ``sum (G_i - m)^2``, and
+    ``sum m x_k (G_i - m + m x_i / 2)`` in row k and column i. ``first`` is a multiple of 4.
+    """
+    n, n_samples = packed.shape[0], starts.shape[0] - 1
+    width = last - first
+    values = np.zeros((_TOGETHER, width + 4), dtype=np.float32)
+    table = np.empty(4, dtype=np.float32)
+    place = starts[:n_samples].copy()
+    own = np.zeros(width + 4)
+    for begin in range(0, n, _TOGETHER):
+        end = min(begin + _TOGETHER, n)
+        for j in range(begin, end):
+            if not used[j]:
+                continue
+            m = means[j]
+            table[0], table[1], table[2], table[3] = 2.0 - m, -0.5 * m, 1.0 - m, -m
+            row = values[j - begin]
+            for i in range(first // 4, (last + 3) // 4):
+                value = packed[j, i]
+                at = 4 * i - first
+                row[at] = table[value & 3]
+                row[at + 1] = table[(value >> 2) & 3]
+                row[at + 2] = table[(value >> 4) & 3]
+                row[at + 3] = table[value >> 6]
+            for i in range(width):
+                own[i] += np.float64(row[i]) * np.float64(row[i])
+        for k in range(n_samples):
+            while place[k] < starts[k + 1] and members[place[k]] < end:
+                j = members[place[k]]
+                place[k] += 1
+                m = np.float32(means[j])
+                row, out = values[j - begin], total[k, first:last]
+                for i in range(width):
+                    out[i] += m * row[i]
+                if first <= k < last:  # a missing call stands for 0 copies here
+                    own[k - first] += 0.75 * means[j] * means[j]
+    squares[first:last] += own[:width]
