@@ -162,18 +162,18 @@ def fingerprint(source: ArrayLike | os.PathLike[str]) -> str:
 
 
 def glance(path: str | os.PathLike[str]) -> str:
-    """Return the size, time and a digest of the first and last MiB of a file.
+    """Return a digest of the size of a file, its time, and its first and last MiB.
 
     For files that take long to read; `fingerprint` reads all of it.
     """
     path = Path(path)
     state = path.stat()
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(f"{state.st_size} {state.st_mtime_ns}".encode(), digest_size=16)
     with path.open("rb") as file:
         digest.update(file.read(_GLANCE_BYTES))
         file.seek(max(state.st_size - _GLANCE_BYTES, 0))
         digest.update(file.read(_GLANCE_BYTES))
-    return f"{state.st_size} bytes of {state.st_mtime_ns}, blake2b:{digest.hexdigest()}"
+    return f"blake2b:{digest.hexdigest()}"
 
 
 def _file_blocks(path: Path) -> Iterator[bytes]:

@@ -13,7 +13,12 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -95,6 +100,25 @@ def is_dask(executor: Any) -> bool:
     """Tell whether an executor is a client of a Dask cluster."""
     distributed = sys.modules.get("distributed")  # whoever has a client has imported it
     return distributed is not None and isinstance(executor, distributed.Client)
+
+
+def refuse_forks(executor: Any) -> None:
+    """Refuse a pool whose processes are forks, for work that opens files by Polars.
+
+    Polars' threads do not survive a fork: its first call there would wait forever.
+
+    Raises
+    ------
+    OptionError
+        It is such a pool.
+    """
+    context: Any = getattr(executor, "_mp_context", None)
+    if isinstance(executor, ProcessPoolExecutor) and context.get_start_method() == "fork":
+        raise OptionError(
+            "executor is a pool of forked processes, which cannot read genotypes; give "
+            "ProcessPoolExecutor(mp_context=multiprocessing.get_context('spawn')), or None for "
+            "threads of this process."
+        )
 
 
 def _threads_of_workers(client: Any) -> dict[str, int]:
