@@ -124,6 +124,15 @@ DropMissing = Annotated[
         help="Leave samples with a missing covariate out.",
     ),
 ]
+Components = Annotated[
+    int,
+    option(
+        "--pcs",
+        metavar="K",
+        panel=INPUT,
+        help="Principal components of the genotypes to add to the covariates.",
+    ),
+]
 ModelOption = Annotated[
     Model,
     option(
@@ -164,6 +173,10 @@ MinMac = Annotated[
 MinMaf = Annotated[
     float, option("--min-maf", panel=MODEL, help="Smallest frequency of the rarer allele.")
 ]
+MinInfo = Annotated[
+    float,
+    option("--min-info", panel=MODEL, help="Smallest imputation quality of dosages (MaCH r2)."),
+]
 
 
 def scan(
@@ -183,6 +196,7 @@ def scan(
     covariates: CovariateNames = None,
     categorical: Categorical = None,
     drop_missing_covariates: DropMissing = False,
+    pcs: Components = 0,
     model: ModelOption = Model.LINEAR,
     loco: Loco = None,
     missing: MissingOption = MissingGenotypes.MEAN,
@@ -190,6 +204,7 @@ def scan(
     min_call_rate: MinCallRate = 0.95,
     min_mac: MinMac = 20,
     min_maf: MinMaf = 0.0,
+    min_info: MinInfo = 0.0,
     table: Annotated[
         Format,
         option(
@@ -226,7 +241,7 @@ def scan(
         from plait.studies.stages import Stages
 
         genotypes, phenotypes, others = read_study(
-            geno, pheno, traits, covar, covariates, categorical, drop_missing_covariates
+            geno, pheno, traits, covar, covariates, categorical, drop_missing_covariates, pcs
         )
         say(quiet, f"{genotypes.n_variants:,} variants x {len(phenotypes.names)} traits")
         announce_compilation(quiet)
@@ -237,7 +252,7 @@ def scan(
             "missing_genotypes": str(missing),
             "transform": str(transform),
         }
-        rules = gwas.VariantFilter(min_call_rate, min_mac, min_maf or None)
+        rules = gwas.VariantFilter(min_call_rate, min_mac, min_maf or None, min_info or None)
         inputs = study_fingerprints(genotypes, phenotypes, others)
         stages = Stages(out, inputs, lambda *_: None, UNFINISHED)
 
@@ -265,6 +280,7 @@ def read_study(
     covariates: str | None,
     categorical: str | None,
     drop_missing_covariates: bool,
+    pcs: int,
 ) -> tuple[Any, Any, Any]:
     """Return genotypes, traits and covariates (complete, or None)."""
     from plait.io import open_genotypes, read_covariates, read_phenotypes
@@ -276,6 +292,10 @@ def read_study(
         others = read_covariates(covar, _names(covariates), _names(categorical) or ())
         if drop_missing_covariates:
             others = others.complete()
+    if pcs:
+        from plait.gwas import principal_components
+
+        others = principal_components(genotypes, pcs).to_covariates(others)
     return genotypes, table, others
 
 

@@ -9,6 +9,7 @@ from plait.cli import options
 from plait.cli.console import announce_compilation, say, session, workers_of
 from plait.cli.gwas import (
     Categorical,
+    Components,
     CovariateNames,
     Covariates,
     DropMissing,
@@ -54,6 +55,7 @@ def gwas_to_mash(
     covariates: CovariateNames = None,
     categorical: Categorical = None,
     drop_missing_covariates: DropMissing = False,
+    pcs: Components = 0,
     model: ModelOption = Model.LINEAR,
     loco: Loco = None,
     missing: MissingOption = MissingGenotypes.MEAN,
@@ -98,7 +100,7 @@ def gwas_to_mash(
         from plait.studies import gwas_to_mash as study
 
         genotypes, table, others = read_study(
-            geno, pheno, traits, covar, covariates, categorical, drop_missing_covariates
+            geno, pheno, traits, covar, covariates, categorical, drop_missing_covariates, pcs
         )
         announce_compilation(quiet)
         result = study(

@@ -20,6 +20,7 @@ def study_fingerprints(
     found = {
         "the samples": fingerprint(genotypes.samples),
         "the positions of the variants": fingerprint(genotypes.variants.pos),
+        "whether genotypes are calls or dosages": genotypes.kind,
     }
     if genotypes.path is not None and Path(genotypes.path).is_file():
         found["the genotypes"] = glance(genotypes.path)

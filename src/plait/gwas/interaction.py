@@ -14,7 +14,7 @@ ordinary test of b finds too much; ``robust=True`` uses errors that hold then, t
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,7 +25,7 @@ from plait.data.genotype_blocks import GenotypeBlock, padded, read_block
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import SampleTable, align
 from plait.errors import InputError, LabelError, OptionError, TooFewSamplesError
-from plait.execution.executors import workforce
+from plait.execution.executors import refuse_forks, workforce
 from plait.execution.progress import stage
 from plait.gwas.design import Design, make_designs
 from plait.gwas.model import variant_columns
@@ -245,6 +245,7 @@ def scan_interaction(
     designs = make_designs(samples.traits, samples.covariates, samples.rows, transform)
     environments = [values[np.searchsorted(samples.rows, design.rows)] for design in designs]
     rules = VariantFilter() if variant_filter is None else variant_filter
+    refuse_forks(executor)
     force = workforce(executor, memory, threads)
     n_variants, n_traits = genotypes.n_variants, len(samples.traits.names)
     work = InteractionScan(genotypes, designs, environments, n_traits, robust, rules)
@@ -266,9 +267,7 @@ def scan_interaction(
         "robust": robust,
         "transform": transform,
         "covariates": samples.covariates.names,
-        "min_call_rate": rules.min_call_rate,
-        "min_minor_count": rules.min_minor_count,
-        "min_frequency": rules.min_frequency,
+        **asdict(rules),
         **samples.counts,
     }
     seconds, used = time.perf_counter() - started, force.workers * force.threads

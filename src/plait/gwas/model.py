@@ -2,8 +2,9 @@
 
     trait = covariates + beta * copies of the effect allele + error
 
-with independent errors (`plait.gwas.linear`), or errors of related samples (`plait.gwas.mixed`); of
-cases and controls it is the log odds that follow covariates and alleles (`plait.gwas.binary`).
+with independent errors (`plait.gwas.linear`), errors of related samples (`plait.gwas.mixed`), or
+less what the other chromosomes predict (`plait.gwas.whole_genome`); of cases and controls it is the
+log odds that follow covariates and alleles (`plait.gwas.binary`).
 See `plait.gwas.design` for how covariates and traits are made ready.
 """
 
@@ -11,7 +12,7 @@ import logging
 import os
 import time
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from plait.data.fingerprints import study_fingerprints
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import SampleTable, align
 from plait.errors import ModelWarning, OptionError
-from plait.execution.executors import workforce
+from plait.execution.executors import refuse_forks, workforce
 from plait.gwas.binary import binary_traits, cases_and_controls, make_binary_designs
 from plait.gwas.design import make_designs
 from plait.gwas.mixed import EXACT_BELOW
@@ -29,17 +30,19 @@ from plait.gwas.passes import (
     LogisticMethod,
     MixedMethod,
     ScanMethod,
+    WholeGenomeMethod,
     scan_in_memory,
 )
 from plait.gwas.quality import VariantFilter
 from plait.gwas.results import VARIANT_COLUMNS, AssociationResult
 from plait.gwas.stored_scan import scan_to_store
+from plait.gwas.whole_genome import WholeGenomeModel
 from plait.provenance import Provenance
 
 _log = logging.getLogger("plait.gwas")
 
 
-_MODELS = ("linear", "mixed", "logistic")
+_MODELS = ("linear", "mixed", "whole-genome", "logistic")
 
 
 def scan(
@@ -55,6 +58,7 @@ def scan(
     covariate_missing: str = "error",
     precision: str = "single",
     exact_below: float = EXACT_BELOW,
+    seed: int = 1,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     executor: Any = None,
@@ -68,26 +72,30 @@ def scan(
     genotypes : GenotypeSource
     traits, covariates : SampleTable
         Matched to the genotypes by the names of samples. Covariates do not include the constant.
-    model : {"linear", "mixed", "logistic"}
+    model : {"linear", "mixed", "whole-genome", "logistic"}
         "mixed" allows for the relationships of the samples, which it takes from the genotypes.
+        "whole-genome" does so for more samples than have room in a matrix: it tests what the other
+        chromosomes do not predict.
         "logistic" is for cases and controls, written 1 and 0, or 2 and 1; effects are logs of odds
         ratios, and small p-values hold with few cases and rare alleles too.
     loco : bool, optional
         Mixed: leave the chromosome of a variant out of the relationships, so that they do not take
         the variant's own effect away. Default yes, where there are two chromosomes or more.
     missing_genotypes : {"mean", "drop"}
-        A missing genotype is the mean of its variant, or (linear) its sample is left out of the
-        regression of that variant, exactly, without fitting anew.
+        A missing genotype is the mean of its variant, or (linear, whole-genome) its sample is left
+        out of the regression of that variant, exactly, without fitting anew.
     transform : {"none", "rank"}
         "rank": traits are replaced by the normal scores of their ranks.
     variant_filter : VariantFilter, optional
         Which variants are tested; counted among the samples of each trait.
     covariate_missing : {"error", "drop"}
     precision : {"single", "double"}
-        Linear, logistic: of the products with genotypes. Single: t within 1e-4 max(1, |t|), redone
+        Linear, whole-genome, logistic: of the products with genotypes. Single: t within 1e-4 max(1, |t|), redone
         in double where that would not hold.
     exact_below : float
         Mixed: p-value from which the variance share is estimated again beside the variant.
+    seed : int
+        Whole-genome: of the folds in which samples are predicted.
     out : str or path, optional
         A store to write to, block by block: memory then follows the block and not the number of
         variants, and a scan that was killed goes on where it was. Default: all in memory.
@@ -106,7 +114,8 @@ def scan(
     LabelError
         No sample has genotypes, traits and covariates.
     InputError
-        Logistic: a trait is not of cases and controls, or covariates separate them.
+        Logistic: a trait is not of cases and controls, or covariates separate them. Whole-genome:
+        variants that can predict are on one chromosome only.
     MissingCovariateError, TooFewSamplesError, ConstantTraitError
         See `plait.data.phenotypes.align` and `plait.gwas.design.make_designs`.
     CapacityError
@@ -122,11 +131,12 @@ def scan(
     everything.
     """
     started = time.perf_counter()
-    _check_options(model, missing_genotypes, transform)
+    _check_options(model, loco, missing_genotypes, transform)
     traits = _checked_traits(model, traits)
     samples = align(genotypes.samples, traits, covariates, covariate_missing=covariate_missing)
     _log.info("samples: %s", ", ".join(f"{name} {n:,}" for name, n in samples.counts.items()))
     rules = VariantFilter() if variant_filter is None else variant_filter
+    refuse_forks(executor)
     force = workforce(executor, memory, threads)
     options = {
         "model": model,
@@ -134,11 +144,10 @@ def scan(
         "missing_genotypes": missing_genotypes,
         "transform": transform,
         "covariates": [] if samples.covariates is None else samples.covariates.names,
-        "min_call_rate": rules.min_call_rate,
-        "min_minor_count": rules.min_minor_count,
-        "min_frequency": rules.min_frequency,
+        **asdict(rules),
         "precision": precision,
         "exact_below": exact_below,
+        "seed": seed,
     }
     inputs = study_fingerprints(genotypes, traits, covariates)
     provenance = Provenance(
@@ -158,6 +167,11 @@ def scan(
             method = LinearMethod(
                 genotypes, designs, len(names), missing_genotypes, precision, rules
             )
+        elif model == "whole-genome":
+            fitted = WholeGenomeModel(
+                genotypes, designs, rules, missing_genotypes, precision, memory, threads, seed
+            )
+            method = WholeGenomeMethod(fitted)
         else:
             loco = _leaves_chromosomes_out(genotypes, loco)
             method = MixedMethod(
@@ -178,10 +192,14 @@ def scan(
     )
 
 
-def _check_options(model: str, missing_genotypes: str, transform: str) -> None:
+def _check_options(model: str, loco: bool | None, missing_genotypes: str, transform: str) -> None:
     if model not in _MODELS:
-        raise OptionError(f"model is {model!r}; give 'linear', 'mixed' or 'logistic'.")
-    if model != "linear" and missing_genotypes != "mean":
+        raise OptionError(f"model is {model!r}; give one of {', '.join(map(repr, _MODELS))}.")
+    if model == "whole-genome" and loco is False:
+        raise OptionError(
+            "the whole-genome model always leaves chromosomes out; loco=False cannot."
+        )
+    if model in ("mixed", "logistic") and missing_genotypes != "mean":
         raise OptionError(f"the {model} model takes missing_genotypes='mean' only.")
     if model == "logistic" and transform != "none":
         raise OptionError("the logistic model takes traits as they are, transform='none'.")

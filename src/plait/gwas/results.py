@@ -28,8 +28,9 @@ GENOME_WIDE = 5e-8
 _MEDIAN_CHI2 = 0.4549364231195724
 """Median of chi-square with 1 degree of freedom."""
 _ROW_GROUP = 1 << 17
-_PART_BYTES = 1 << 22
-_PART_ROWS = 8192
+_CHUNK_BYTES = 8 << 20
+_LARGEST_CHUNK = 8192
+_SMALLEST_CHUNK = 256
 VARIANT_COLUMNS = ("chrom", "pos", "id", "oa", "ea")
 
 
@@ -56,6 +57,9 @@ class AssociationResult(Result):
     h2, h2_se : (T,) array or None
         Of a mixed model: the share of each trait's variance that follows the relationships of all
         chromosomes, given the covariates, and its standard error.
+    explained : (T,) array or None
+        Of a whole-genome model: the share of each trait's variance, given the covariates, that is
+        predicted from all chromosomes out of fold.
     n_cases : (T,) int array or None
         Of a logistic model: how many of the samples of each trait are cases. Effects are logs of
         odds ratios then.
@@ -69,7 +73,7 @@ class AssociationResult(Result):
         **dict.fromkeys(("beta", "se", "log10p", "n"), ("variants", "traits")),
         **dict.fromkeys(("frequency", *VARIANT_COLUMNS), ("variants",)),
         "V0": ("traits", "traits"),
-        **dict.fromkeys(("h2", "h2_se", "n_cases"), ("traits",)),
+        **dict.fromkeys(("h2", "h2_se", "explained", "n_cases"), ("traits",)),
     }
     frame_dims: ClassVar[tuple[str, ...]] = ("variants", "traits")
 
@@ -87,6 +91,7 @@ class AssociationResult(Result):
     V0: Array
     h2: Array | None = None
     h2_se: Array | None = None
+    explained: Array | None = None
     n_cases: NDArray[np.int64] | None = None
     filtered: dict[str, int] = field(default_factory=dict)
     provenance: Provenance | None = None
@@ -130,6 +135,8 @@ class AssociationResult(Result):
             line += f", lambda {self.lambda_gc[number]:.3f}"
             if self.h2 is not None and self.h2_se is not None:
                 line += f", h2 {self.h2[number]:.2f} ({self.h2_se[number]:.2f})"
+            if self.explained is not None:
+                line += f", {self.explained[number]:.1%} predicted from other samples"
             if self.n_cases is not None:
                 cases = int(self.n_cases[number])
                 line += f", {cases:,} cases and {self._most_samples[number] - cases:,} controls"
@@ -234,8 +241,8 @@ class AssociationResult(Result):
         return SummaryStatistics.from_frame(frame, trait=trait)
 
     def _parts(self) -> Iterator[slice]:
-        """Yield the variants in parts whose table takes a few MiB, in whole chunks of a store."""
-        rows = max(_PART_BYTES // (8 * len(self.traits)) // _PART_ROWS, 1) * _PART_ROWS
+        """Yield the variants in parts, which are the chunks of a store."""
+        rows = chunk_variants(len(self.traits))
         for start in range(0, len(self.beta), rows):
             yield slice(start, min(start + rows, len(self.beta)))
 
@@ -305,6 +312,12 @@ class AssociationResult(Result):
             seen[name] += 1
             keys[row] = name if seen[name] == 1 else f"{name}:{seen[name]}"
         return keys
+
+
+def chunk_variants(n_traits: int) -> int:
+    """Return the variants of a chunk of a store: a power of two, of at most 8 MiB."""
+    rows = min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, _CHUNK_BYTES // (8 * n_traits)))
+    return int(2 ** (rows.bit_length() - 1))
 
 
 def _as_series(values: Any, name: str = "") -> "Series":

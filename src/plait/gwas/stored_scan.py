@@ -24,14 +24,11 @@ from plait.gwas.passes import (
     readable,
     without_zeros,
 )
-from plait.gwas.results import VARIANT_COLUMNS, AssociationResult
+from plait.gwas.results import VARIANT_COLUMNS, AssociationResult, chunk_variants
 from plait.io.stored_arrays import Layout
 from plait.provenance import Provenance
 
 _BOTH = ("variants", "traits")
-_CHUNK_BYTES = 8 << 20
-_LARGEST_CHUNK = 8192
-_SMALLEST_CHUNK = 256
 _COPIES = 8
 """Arrays of the size of a block's statistics that are alive while it is worked on (measured)."""
 _LABEL_BYTES = 600
@@ -80,7 +77,7 @@ def scan_to_store(
         See `plait.execution.stored_output.filled_store`.
     """
     n_variants, n_traits = genotypes.n_variants, len(traits)
-    unit = chunk_of(n_traits)
+    unit = chunk_variants(n_traits)
     force = _fitting(force, genotypes, n_traits, unit)
     with filled_store(
         out,
@@ -112,12 +109,6 @@ def scan_to_store(
         )
         output.complete(result)
     return AssociationResult.open(out)
-
-
-def chunk_of(n_traits: int) -> int:
-    """Return the variants of a chunk: a power of two, of at most 8 MiB."""
-    rows = min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, _CHUNK_BYTES // (8 * n_traits)))
-    return int(2 ** (rows.bit_length() - 1))
 
 
 def _fitting(force: Workforce, genotypes: GenotypeSource, n_traits: int, unit: int) -> Workforce:
