@@ -89,12 +89,16 @@ def calibrate(
         trait), ``leading`` (the number of eigenvectors, None if variants are rotated), and, of the
         last number that was tried, ``error`` and ``worst``.
     """
+    from plait.gwas.mixed_kernels import tridiagonal_variances
+
     report: dict[str, Any] = {"variants": len(genotypes), "leading": None}
     if len(genotypes) < _ENOUGH:
         return None, report
     lengths = np.linalg.norm(genotypes, axis=1)
-    rotated = np.asfortranarray(model.relationships.rotated((genotypes / lengths[:, None]).T))
-    exact = np.array([(rotated * model.solve(value, rotated)).sum(axis=0) for value in h2.tolist()])
+    rotated = model.relationships.rotated(np.ascontiguousarray(genotypes.T) / lengths)
+    variances = np.empty((len(genotypes), len(h2)))
+    tridiagonal_variances(rotated, *model.factors(h2), variances)
+    exact = variances.T
     report["ratio_sd"] = float((exact.std(axis=1) / exact.mean(axis=1)).max())
     for count in LEADING:
         if count * _SHARE > model.df:

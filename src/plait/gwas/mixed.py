@@ -127,9 +127,7 @@ class MixedGroup:
         with single_threaded_blas():
             rotation = reduced.rotated(np.eye(len(basis)) - basis @ basis.T)
         self.rotation = np.ascontiguousarray(padded(rotation.T, np.float32).T)
-        factors = [reduced.factor(value, 1.0 - value) for value in self.h2.tolist()]
-        self.pivots = np.array([pivots for pivots, _ in factors])
-        self.below = np.array([below for _, below in factors])
+        self.factors = self.model.factors(self.h2)
 
     def run(self, block: GenotypeBlock) -> Associations:
         """Return the statistics of a block of all samples, whatever the cut the same bits."""
@@ -175,7 +173,7 @@ class MixedGroup:
                 total += tile[:, span] @ self.regressors[span]
             products[part] = total[used]
             if self.calibration is None:
-                tridiagonal_variances(self.rotation @ tile.T, self.below, self.pivots, whole)
+                tridiagonal_variances(self.rotation @ tile.T, *self.factors, whole)
                 variances[part] = whole[used]
         return products
 

@@ -47,10 +47,10 @@ def calibrated_variances(left, projections, constants, weights, variances):  # t
 
 
 @njit(nogil=True, cache=True)
-def tridiagonal_variances(rotated, below, pivots, variances):  # type: ignore[no-untyped-def]
+def tridiagonal_variances(rotated, pivots, below, variances):  # type: ignore[no-untyped-def]
     """Fill ``v`` (n, T) of rotated genotypes (N, n): ``|D^(-1/2) L^-1 z|^2``, ``V = L D L^T``.
 
-    ``below`` (T, N - 1) are the subdiagonals of L, ``pivots`` (T, N) the diagonals D.
+    ``pivots`` (T, N) are the diagonals of D, ``below`` (T, N - 1) the subdiagonals of L.
     """
     n_samples, n = rotated.shape
     solved = np.empty(n)

@@ -88,6 +88,11 @@ class RestrictedModel:
         """Degrees of freedom of the residuals, N - p."""
         return len(self.relationships) - self.n_covariates
 
+    def factors(self, h2: Array) -> tuple[Array, Array]:
+        """Return D (T, N) and the subdiagonals of L (T, N - 1) for each share of T traits."""
+        found = [self.relationships.factor(value, 1.0 - value) for value in h2.tolist()]
+        return np.array([pivots for pivots, _ in found]), np.array([below for _, below in found])
+
     def solve(self, h2: float, columns: Array) -> Array:
         """Return ``(h2 T + (1 - h2) I)^-1 columns``."""
         from scipy.linalg.lapack import dpttrs
