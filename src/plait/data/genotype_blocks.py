@@ -195,7 +195,8 @@ class DosageBlock(GenotypeBlock):
         return copies, np.where(is_other[:, 0], -1.0, 1.0)
 
     def _selected(self, samples: Samples) -> "DosageBlock":
-        return DosageBlock(self.dosages[:, samples], self.start, self.ploidy)
+        # An index would leave the columns contiguous; kernels go along rows.
+        return DosageBlock(np.take(self.dosages, samples, axis=1), self.start, self.ploidy)
 
     def _centre(self, variants: slice, out: NDArray[Any]) -> None:
         from plait.data.genotype_kernels import centre_dosages
