@@ -324,6 +324,29 @@ def test_structure_is_removed_as_by_the_mixed_model(monkeypatch):
     assert alike[1] > 0.95
 
 
+def test_scan_in_memory_and_into_a_store(small, tmp_path):
+    source, traits, covariates = small
+    designs = designs_of(traits, covariates)
+    model = WholeGenomeModel(source, designs, ALL, seed=5)
+    given = source, table(traits), table(covariates, "c")
+    options = {"model": "whole-genome", "variant_filter": ALL, "seed": 5}
+    result = scan(*given, **options)
+    np.testing.assert_array_equal([result.beta, result.se, result.log10p], scanned(model, source))
+    np.testing.assert_array_equal(result.explained, model.explained)
+    left = model.residuals[0]
+    assert result.V0[0, 1] == pytest.approx(left[:, 0] @ left[:, 1])
+    assert "predicted from other samples" in result.summary()
+    stored = scan(*given, **options, out=tmp_path / "stored.zarr")
+    np.testing.assert_array_equal(stored.t, result.t)
+    np.testing.assert_array_equal(stored.explained, result.explained)
+    other = scan(*given, **options | {"seed": 6})
+    assert not np.array_equal(other.explained, result.explained)
+    dropped = scan(*given, **options, missing_genotypes="drop")
+    assert (dropped.n < result.n).any()
+    with pytest.raises(OptionError, match="always leaves chromosomes out"):
+        scan(*given, **options, loco=False)
+
+
 def test_bad_input(small, monkeypatch):
     source, traits, _ = small
     with pytest.raises(InputError, match="are on chromosome 1 only"):

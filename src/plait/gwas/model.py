@@ -90,8 +90,8 @@ def scan(
         Which variants are tested; counted among the samples of each trait.
     covariate_missing : {"error", "drop"}
     precision : {"single", "double"}
-        Linear, whole-genome, logistic: of the products with genotypes. Single: t within 1e-4 max(1, |t|), redone
-        in double where that would not hold.
+        All but mixed: of the products with genotypes. Single: t within 1e-4 max(1, |t|), redone in
+        double where that would not hold.
     exact_below : float
         Mixed: p-value from which the variance share is estimated again beside the variant.
     seed : int

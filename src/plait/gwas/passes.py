@@ -21,6 +21,7 @@ from plait.gwas.design import Design, residual_correlation
 from plait.gwas.linear import TILE, Associations, GroupedScan, LinearScan
 from plait.gwas.mixed import MixedModel
 from plait.gwas.quality import VariantFilter
+from plait.gwas.whole_genome import WholeGenomeModel
 
 Part_co = TypeVar("Part_co", covariant=True)
 
@@ -133,6 +134,24 @@ class MixedMethod:
         model = self.model
         V0 = residual_correlation(self.designs, model.residuals, len(model.h2))
         return {"V0": V0, "h2": model.h2, "h2_se": model.h2_se}
+
+
+class WholeGenomeMethod:
+    """Traits less what other chromosomes predict: a pass over each chromosome."""
+
+    def __init__(self, model: WholeGenomeModel) -> None:
+        self.model = model
+
+    def passes(self) -> Iterator[Pass]:
+        """Yield a pass for each chromosome."""
+        for runs, make in self.model.passes():
+            yield Pass(runs, make)
+
+    def totals(self) -> dict[str, Any]:
+        """Return V0 and the shares of variance that are predicted."""
+        model = self.model
+        V0 = residual_correlation(model.designs, model.residuals, len(model.explained))
+        return {"V0": V0, "explained": model.explained}
 
 
 def scan_in_memory(
