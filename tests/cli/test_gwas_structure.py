@@ -60,6 +60,27 @@ def test_qc(here, capsys):
     assert about["inputs"]["genotypes"].startswith("blake2b:")
 
 
+def test_qc_of_chromosome_x(here, capsys):
+    genotypes = open_genotypes("demo/genotypes.bed")
+    write_bed("x.bed", [genotypes.read(dtype=np.int8)], genotypes.variants, genotypes.samples)
+    for name, column, values in (("bim", 0, ["X"]), ("fam", 4, ["1", "2", "2", "0"])):
+        rows = [line.split("\t") for line in Path(f"x.{name}").read_text().splitlines()]
+        for number, row in enumerate(rows):
+            row[column] = values[number % len(values)]
+        Path(f"x.{name}").write_text("\n".join("\t".join(row) for row in rows) + "\n")
+    females = np.arange(200) % 4 % 3 > 0
+    assert main(["gwas", "qc", "--geno", "x.bed", "--out", "females"]) == 0
+    found = pl.read_parquet("females/variants.parquet")
+    calls = genotypes.read(dtype=np.int8)[:, females]
+    counts = [(calls == copies).sum(axis=1) for copies in range(3)]
+    np.testing.assert_array_equal(found["hwe_p"], gwas.hardy_weinberg_p(*counts))
+    assert main(["gwas", "qc", "--geno", "x.bed", "--out", "both", "--hwe-x", "both"]) == 0
+    both = pl.read_parquet("both/variants.parquet")["hwe_p"]
+    assert both.null_count() == 0 and (both != found["hwe_p"]).any()
+    about = json.loads((here / "both/run.json").read_text())
+    assert about["options"] == {"hardy_weinberg_x": "both"}
+
+
 def test_kinship(here, capsys):
     command = "gwas kinship --geno demo/genotypes.bed --out k --method gcta --min-maf 0.05"
     assert main(command.split()) == 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from plait.errors import InputError, ShapeError
-from plait.gwas import hardy_weinberg_p
+from plait.gwas import hardy_weinberg_p, hardy_weinberg_x_p
 
 
 def probability(n, rare, h):
@@ -64,3 +64,65 @@ def test_bad_counts():
         hardy_weinberg_p([1, 2], [1], [3])
     with pytest.raises(InputError, match="negative"):
         hardy_weinberg_p([1], [-1], [3])
+
+
+def both_sexes(m0, m1, f0, f1, f2):
+    """Graffelman and Weir's sum over all outcomes, in exact fractions."""
+    males, females = m0 + m1, f0 + f1 + f2
+    copies, alleles = m1 + f1 + 2 * f2, males + 2 * females
+    outcomes = {}
+    for m in range(males + 1):
+        for h in range(females + 1):
+            twice, odd = divmod(copies - m - h, 2)
+            if odd or twice < 0 or twice + h > females:
+                continue
+            ways = 2**h * comb(males, m) * comb(females, h) * comb(females - h, twice)
+            outcomes[m, h] = Fraction(ways, comb(alleles, copies))
+    assert sum(outcomes.values()) == 1
+    own = outcomes[m1, f1]
+    return float(sum(p for p in outcomes.values() if p <= own))
+
+
+def test_all_small_tables_of_both_sexes():
+    tables = [
+        (m0, males - m0, f0, f1, females - f0 - f1)
+        for males in range(7)
+        for females in range(8 - males)
+        for m0 in range(males + 1)
+        for f0 in range(females + 1)
+        for f1 in range(females - f0 + 1)
+    ]
+    found = hardy_weinberg_x_p(*np.array(tables).T)
+    for table, p in zip(tables, found, strict=True):
+        assert p == pytest.approx(both_sexes(*table) if sum(table) else 1.0, rel=1e-11), table
+
+
+@pytest.mark.parametrize(
+    "table", [(20, 3, 31, 9, 0), (3, 30, 9, 9, 20), (40, 0, 10, 20, 10), (0, 0, 12, 30, 8)]
+)
+def test_larger_tables_of_both_sexes(table):
+    found = hardy_weinberg_x_p(*([count] for count in table))[0]
+    assert found == pytest.approx(both_sexes(*table), rel=1e-10)
+    if table[:2] == (0, 0):  # without males it is the test of autosomes
+        assert found == pytest.approx(hardy_weinberg_p(*([n] for n in table[2:]))[0], rel=1e-10)
+
+
+def test_both_sexes_find_what_females_cannot():
+    # In Hardy-Weinberg proportions among females, and rarer among males.
+    assert hardy_weinberg_p([250], [500], [250])[0] > 0.9
+    assert hardy_weinberg_x_p([900], [100], [250], [500], [250])[0] < 1e-90
+    random = np.random.default_rng(4)
+    males, females = random.binomial(1, 0.3, (3000, 150)), random.binomial(2, 0.3, (3000, 120))
+    counts = [(males == k).sum(axis=1) for k in (0, 1)]
+    counts += [(females == k).sum(axis=1) for k in (0, 1, 2)]
+    p = hardy_weinberg_x_p(*counts)
+    for level in (0.01, 0.05, 0.2):
+        assert (p <= level).mean() <= level + 5 * np.sqrt(level / 3000)
+    np.testing.assert_allclose(p, hardy_weinberg_x_p(*(counts[k] for k in (1, 0, 4, 3, 2))))
+
+
+def test_bad_counts_of_both_sexes():
+    with pytest.raises(ShapeError):
+        hardy_weinberg_x_p([1, 2], [1], [3], [1], [1])
+    with pytest.raises(InputError, match="negative"):
+        hardy_weinberg_x_p([1], [-1], [3], [1], [1])

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from plait.errors import InputError
-from plait.gwas import GenotypeQuality, genotype_quality, hardy_weinberg_p
+from plait.errors import InputError, OptionError
+from plait.gwas import GenotypeQuality, genotype_quality, hardy_weinberg_p, hardy_weinberg_x_p
+from plait.io import SelectedGenotypes
 from tests.gwas.conftest import InMemory, draw_calls
 
 
@@ -75,3 +76,32 @@ def test_nothing_to_count():
     only_x = InMemory(np.ones((3, 4), dtype=np.int8), chromosomes=["X"] * 3)
     assert np.isnan(genotype_quality(only_x).inbreeding).all()
     assert "F: median" not in genotype_quality(only_x).summary()
+
+
+def test_hardy_weinberg_on_x_is_of_females(source):
+    sexes = np.array([1, 2, 0] * 20 + [2])
+    source = InMemory(source.calls, chromosomes=["1"] * 1200 + ["2"] * 900 + ["chrX"] * 200)
+    source.sexes = sexes
+    on_x = source.calls[2100:]
+    counts = {
+        sex: [(on_x[:, sexes == sex] == copies).sum(axis=1) for copies in range(3)]
+        for sex in (1, 2)
+    }
+    females = genotype_quality(source)
+    np.testing.assert_array_equal(females.hardy_weinberg[2100:], hardy_weinberg_p(*counts[2]))
+    both = genotype_quality(source, hardy_weinberg_x="both", threads=2)
+    # Heterozygous males are no males of either allele.
+    np.testing.assert_array_equal(
+        both.hardy_weinberg[2100:], hardy_weinberg_x_p(counts[1][0], counts[1][2], *counts[2])
+    )
+    np.testing.assert_array_equal(both.hardy_weinberg[:2100], females.hardy_weinberg[:2100])
+    # The sexes follow the samples.
+    some = np.arange(60, 20, -1)
+    part = SelectedGenotypes(source, np.arange(2050, 2300), some)
+    own = InMemory(source.calls[2050:][:, some], chromosomes=["2"] * 50 + ["chrX"] * 200)
+    own.sexes = sexes[some]
+    np.testing.assert_array_equal(
+        genotype_quality(part).hardy_weinberg, genotype_quality(own).hardy_weinberg
+    )
+    with pytest.raises(OptionError, match="'females' or 'both'"):
+        genotype_quality(source, hardy_weinberg_x="graffelman")

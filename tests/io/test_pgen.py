@@ -13,6 +13,7 @@ from plait.errors import (
     OptionError,
     TruncatedFileError,
 )
+from plait.io import open_genotypes
 from plait.io.pgen import PgenSource
 from plait.io.plink import write_bed
 
@@ -184,3 +185,13 @@ def test_plink2_reads_and_writes_the_same(tmp_path):
     assert source.variants.keys.to_list() == VARIANTS.keys.to_list()
     rows, columns = random.permutation(6), random.permutation(7)[:4]
     np.testing.assert_array_equal(source.read(rows, columns, np.int8), CALLS[rows][:, columns])
+
+
+def test_sexes_of_the_psam(tmp_path):
+    path = write_pgen(tmp_path / "a.pgen")
+    assert open_genotypes(path).sexes.tolist() == [0] * 7
+    rows = zip(SAMPLES, ["1", "2", "M", "f", "NA", "0", "F"], strict=True)
+    lines = ["#IID\tSEX", *("\t".join(row) for row in rows)]
+    path.with_suffix(".psam").write_text("\n".join(lines) + "\n")
+    assert open_genotypes(path).sexes.tolist() == [1, 2, 1, 2, 0, 0, 2]
+    assert open_genotypes(path, samples=["flo", "dee"]).sexes.tolist() == [0, 2]

@@ -23,6 +23,13 @@ class Relationship(StrEnum):
     GCTA = "gcta"
 
 
+class SexesOnX(StrEnum):
+    """Who is tested for Hardy-Weinberg proportions on chromosome X."""
+
+    FEMALES = "females"
+    BOTH = "both"
+
+
 class Decomposition(StrEnum):
     """How components are computed."""
 
@@ -42,6 +49,15 @@ def qc(
             help="Folder to write variants.parquet, samples.csv and run.json to.",
         ),
     ],
+    hwe_x: Annotated[
+        SexesOnX,
+        option(
+            "--hwe-x",
+            panel=MODEL,
+            help="Hardy-Weinberg on chromosome X: in females, or in both sexes together, which "
+            "also finds alleles that are not as frequent in males.",
+        ),
+    ] = SexesOnX.FEMALES,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
     quiet: options.Quiet = False,
@@ -56,7 +72,7 @@ def qc(
 
         genotypes = _open(geno)
         announce_compilation(quiet)
-        found = genotype_quality(genotypes)
+        found = genotype_quality(genotypes, hardy_weinberg_x=str(hwe_x))
         out.mkdir(exist_ok=True)
         write_table(out / QC_FILES[0], found.variant_table(), overwrite)
         write_table(out / QC_FILES[1], found.sample_table(), overwrite)

@@ -1,6 +1,6 @@
 """Association scan: from genotypes and phenotypes to effects."""
 
-from plait.gwas.hardy_weinberg import hardy_weinberg_p
+from plait.gwas.hardy_weinberg import hardy_weinberg_p, hardy_weinberg_x_p
 from plait.gwas.harmonisation import Harmonised, combine_summary_statistics, harmonise
 from plait.gwas.interaction import InteractionResult, scan_interaction
 from plait.gwas.linkage import Clumps, clump, ld_prune
@@ -25,6 +25,7 @@ __all__ = [
     "combine_summary_statistics",
     "genotype_quality",
     "hardy_weinberg_p",
+    "hardy_weinberg_x_p",
     "harmonise",
     "ld_prune",
     "plot_manhattan",

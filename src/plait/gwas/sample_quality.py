@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.data.genotypes import GenotypeCounts, GenotypeSource
-from plait.errors import InputError
+from plait.errors import InputError, OptionError
 from plait.execution.grains import Grain, map_grains
 from plait.execution.threads import resolve_threads
-from plait.gwas.hardy_weinberg import hardy_weinberg_p
+from plait.gwas.hardy_weinberg import hardy_weinberg_p, hardy_weinberg_x_p
 from plait.io.result import Result
 from plait.provenance import Provenance
 
@@ -23,6 +23,7 @@ Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 _NOT_AUTOSOMES = frozenset(["X", "Y", "XY", "MT", "M"])
+_ON_X = ("females", "both")
 _COUNTED = ("n0", "n1", "n2", "n_missing")
 _PLACES = ("chrom", "pos", "id", "oa", "ea")
 
@@ -43,8 +44,8 @@ class GenotypeQuality(Result):
     n0, n1, n2, n_missing : (M,) int arrays
         Samples with no, one and two copies of the effect allele, and without a genotype.
     hardy_weinberg : (M,) array
-        Exact p-value of Hardy-Weinberg proportions; NaN off the autosomes, where it would need the
-        sexes of the samples.
+        Exact p-value of Hardy-Weinberg proportions; on X see `genotype_quality`, NaN on Y and MT,
+        and on X where the sexes of the samples are not known.
     provenance : Provenance or None
     """
 
@@ -170,13 +171,19 @@ class _Part:
     expected_missing: Array
 
 
-def genotype_quality(genotypes: GenotypeSource, *, threads: int | None = None) -> GenotypeQuality:
+def genotype_quality(
+    genotypes: GenotypeSource, *, hardy_weinberg_x: str = "females", threads: int | None = None
+) -> GenotypeQuality:
     """Count genotypes of every variant and of every sample, in one pass.
 
     Parameters
     ----------
     genotypes : GenotypeSource
         Hard calls.
+    hardy_weinberg_x : {"females", "both"}
+        Whether Hardy-Weinberg proportions on chromosome X are tested in females, or in both sexes
+        together (`plait.gwas.hardy_weinberg_x_p`), which also finds alleles that are not as
+        frequent in males. Sexes are those of the .fam or .psam.
     threads : int, optional
         They never change the numbers.
 
@@ -188,21 +195,29 @@ def genotype_quality(genotypes: GenotypeSource, *, threads: int | None = None) -
     ------
     InputError
         There are no samples or no variants.
+    OptionError
+        ``hardy_weinberg_x`` is neither.
 
     Notes
     -----
     With n genotypes and frequency f a heterozygote is expected with probability
     ``2 f (1 - f) 2 n / (2 n - 1)``, which is unbiased in small samples. Chromosomes X, Y, XY and
     MT (with or without ``chr``) do not count for heterozygosity; chromosomes with numbers all do,
-    because numbers of autosomes differ between species. Cost: N M / 4 bytes read.
+    because numbers of autosomes differ between species. Males that are called heterozygous on X are
+    left out of its test. Cost: N M / 4 bytes read.
     """
+    if hardy_weinberg_x not in _ON_X:
+        raise OptionError(f"hardy_weinberg_x is {hardy_weinberg_x!r}; give 'females' or 'both'.")
     started = time.perf_counter()
     n, m = genotypes.n_samples, genotypes.n_variants
     if not n or not m:
         raise InputError(f"there are {m} variants of {n} samples: nothing to count.")
     frame = genotypes.variants.frame
-    autosomal = _autosomal(frame["chrom"].to_list())
-    work = _Pass(genotypes, autosomal)
+    names = frame["chrom"].to_list()
+    autosomal = _autosomal(names)
+    on_x = frame["chrom"].is_in([name for name in set(names) if _bare(name) == "X"]).to_numpy()
+    sexes = getattr(genotypes, "sexes", None)
+    work = _Pass(genotypes, autosomal, _OnX.of(sexes, on_x, hardy_weinberg_x))
     parts = list(map_grains(work, 0, m, threads=threads, label="genotype quality"))
     missing = np.sum([part.missing for part in parts], axis=0)
     lacking = np.zeros(n)
@@ -228,17 +243,53 @@ def genotype_quality(genotypes: GenotypeSource, *, threads: int | None = None) -
         hardy_weinberg=np.concatenate([part.p for part in parts]),
         provenance=Provenance(
             "gwas qc",
+            {"hardy_weinberg_x": hardy_weinberg_x},
             seconds=time.perf_counter() - started,
             threads=resolve_threads(threads),
         ),
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _OnX:
+    """Which variants are on chromosome X, and the sexes that their test needs."""
+
+    variants: NDArray[np.bool_]
+    males: NDArray[np.int64]
+    females: NDArray[np.int64]
+    both: bool
+
+    @classmethod
+    def of(cls, sexes: Any, variants: NDArray[np.bool_], rule: str) -> "_OnX":
+        """Take the sexes, 1 male and 2 female, if they are known."""
+        known = np.zeros(0, dtype=np.int64) if sexes is None else np.asarray(sexes)
+        return cls(variants, np.flatnonzero(known == 1), np.flatnonzero(known == 2), rule == "both")
+
+    def fill(self, p: Array, packed: NDArray[np.uint8], rows: slice) -> None:
+        """Put the p-values of variants on X in their places."""
+        from plait.data.genotype_kernels import count_genotypes, select_samples
+
+        here = np.flatnonzero(self.variants[rows])
+        if not len(here) or not len(self.females):
+            return
+        counts = [
+            GenotypeCounts.of_codes(
+                count_genotypes(select_samples(packed[here], samples), len(samples))
+            )
+            for samples in (self.females, self.males)
+        ]
+        females, males = counts
+        if self.both:
+            p[here] = hardy_weinberg_x_p(males.n0, males.n2, females.n0, females.n1, females.n2)
+        else:
+            p[here] = hardy_weinberg_p(females.n0, females.n1, females.n2)
+
+
 class _Pass:
     """Counts the genotypes of one grain of variants."""
 
-    def __init__(self, genotypes: GenotypeSource, autosomal: NDArray[np.bool_]) -> None:
-        self.genotypes, self.autosomal = genotypes, autosomal
+    def __init__(self, genotypes: GenotypeSource, autosomal: NDArray[np.bool_], on_x: _OnX) -> None:
+        self.genotypes, self.autosomal, self.on_x = genotypes, autosomal, on_x
 
     def __call__(self, grain: Grain) -> _Part:
         from plait.data.genotype_kernels import count_genotypes
@@ -257,9 +308,14 @@ class _Pass:
         add_sample_sums(packed, expected, missing, heterozygous, lacking)
         p = hardy_weinberg_p(counts.n0, counts.n1, counts.n2)
         p[~autosomal] = np.nan
+        self.on_x.fill(p, packed, grain.rows)
         return _Part(codes, p, missing, heterozygous, float(expected.sum()), lacking)
 
 
 def _autosomal(names: list[str]) -> NDArray[np.bool_]:
-    known = {name: name.upper().removeprefix("CHR") not in _NOT_AUTOSOMES for name in set(names)}
+    known = {name: _bare(name) not in _NOT_AUTOSOMES for name in set(names)}
     return np.array([known[name] for name in names], dtype=np.bool_)
+
+
+def _bare(name: str) -> str:
+    return name.upper().removeprefix("CHR")

@@ -170,6 +170,11 @@ class SelectedGenotypes(GenotypeSource):
             self.samples = distinct_samples("samples", source.samples[numbers].tolist())
             if np.array_equal(numbers, np.arange(source.n_samples)):
                 self._samples = None
+        # What else a source knows of its samples.
+        for name in ("families", "sexes"):
+            known = getattr(source, name, None)
+            if known is not None:
+                setattr(self, name, known if self._samples is None else known[self._samples])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.source, self._rows, self._samples)

@@ -31,6 +31,7 @@ _VARIABLE_WIDTH = 0x10
 _RECORDS_PER_BLOCK = 1 << 16
 _DOSAGE_BITS = 0x60
 _PVAR = ("#CHROM", "POS", "ID", "REF", "ALT")
+_SEXES = {"1": 1, "M": 1, "2": 2, "F": 2}
 
 
 class PgenSource(GenotypeSource):
@@ -47,6 +48,11 @@ class PgenSource(GenotypeSource):
     multiallelic : {"split", "drop"}
         A variant with several ALT alleles becomes one row for each of them, whose dosage is the
         number of copies of that ALT; or it is left out.
+
+    Attributes
+    ----------
+    sexes : (N,) array of int
+        1 male, 2 female, 0 unknown.
 
     Notes
     -----
@@ -69,7 +75,7 @@ class PgenSource(GenotypeSource):
         has_dosages = _check_header(self.path)
         if dosage == "dosage" or (dosage == "auto" and has_dosages):
             self.kind = "dosage"
-        self.samples = _read_samples(_sidecar(self.path, ".psam"))
+        self.samples, self.sexes = _read_samples(_sidecar(self.path, ".psam"))
         self._frame = _read_variants(_sidecar(self.path, ".pvar", ".pvar.zst"))
         n_alts = self._frame["ALT"].str.count_matches(",", literal=True).to_numpy() + 1
         self._offsets = np.concatenate([[0], np.cumsum(n_alts + 1)]).astype(np.uintp)
@@ -315,14 +321,17 @@ def read_pvar(place: Path) -> VariantTable:
     )
 
 
-def _read_samples(place: Path) -> NDArray[np.str_]:
+def _read_samples(place: Path) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+    """Return the names of the samples, and their sexes: 1 male, 2 female, 0 unknown."""
     frame = _read_table(place, b"#")
     names = [name.removeprefix("#") for name in frame.columns]
     if "IID" not in names:
         raise FileFormatError(f"{place} lacks the column IID.")
     own = frame.to_series(names.index("IID")).to_list()
     families = frame.to_series(names.index("FID")).to_list() if "FID" in names else ["0"] * len(own)
-    return family_samples(place, families, own)
+    said = frame.to_series(names.index("SEX")).to_list() if "SEX" in names else [None] * len(own)
+    sexes = np.array([_SEXES.get(str(sex).upper(), 0) for sex in said], dtype=np.int64)
+    return family_samples(place, families, own), sexes
 
 
 def _numbers(path: Path, text: Any) -> Any:
