@@ -6,7 +6,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from plait.cli import check, demo, gwas, gwas_structure, mash, report, study, sumstats
+from plait.cli import (
+    check,
+    demo,
+    gwas,
+    gwas_interaction,
+    gwas_structure,
+    mash,
+    report,
+    study,
+    sumstats,
+)
 from plait.cli.console import INTERRUPTED, exit_status, report_error
 from plait.cli.options import documented
 
@@ -86,6 +96,7 @@ app = typer.Typer(
 )
 app.add_typer(mash.app, name="mash")
 gwas_structure.register(gwas.app)
+gwas_interaction.register(gwas.app)
 app.add_typer(gwas.app, name="gwas")
 app.add_typer(sumstats.app, name="sumstats")
 documented(app, "gwas-to-mash", study.gwas_to_mash, study.EXAMPLE, study.DOCS)
