@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 
 from plait.cli.main import main
-from tests.gwas.test_dosages import draw_dosages, write_vcf
+from tests.gwas.conftest import draw_dosages
+from tests.gwas.test_dosages import write_vcf
 
 
 def test_a_scan_of_imputed_genotypes(tmp_path, monkeypatch, capsys):

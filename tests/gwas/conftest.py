@@ -6,6 +6,7 @@ from scipy import stats
 from plait.data.genotype_kernels import select_samples
 from plait.data.genotypes import GenotypeSource, as_floats, pack
 from plait.data.variants import VariantTable
+from plait.errors import OptionError
 
 
 class InMemory(GenotypeSource):
@@ -38,11 +39,40 @@ class InMemory(GenotypeSource):
         return packed if samples is None else select_samples(packed, samples)
 
 
+class Dosages(InMemory):
+    """Dosages (variants, samples), NaN where missing."""
+
+    kind = "dosage"
+
+    def __init__(self, dosages, samples=None):
+        super().__init__(np.zeros(np.shape(dosages)), samples)
+        self.dosages = np.asarray(dosages)
+
+    def read(self, variants=slice(None), samples=None, dtype=np.float32):
+        dosages = self.dosages[variants].astype(dtype)
+        return dosages if samples is None else dosages[:, samples]
+
+    def read_packed(self, variants, samples=None):
+        raise OptionError("these are dosages")
+
+
 def draw_calls(random, n_variants, n_samples, missing=0.0):
     frequency = random.uniform(0.1, 0.9, (n_variants, 1))
     calls = random.binomial(2, frequency, (n_variants, n_samples)).astype(np.int8)
     calls[random.random(calls.shape) < missing] = -1
     return calls
+
+
+def draw_dosages(random, n_variants, n_samples, missing=0.0):
+    """What imputation knows of calls: the mean given noisy data, as float32."""
+    calls = draw_calls(random, n_variants, n_samples)
+    dosages = np.clip(calls + 0.4 * random.normal(size=calls.shape), 0, 2).astype(np.float32)
+    dosages[random.random(calls.shape) < missing] = np.nan
+    return dosages
+
+
+def as_dosages(calls):
+    return np.where(calls < 0, np.nan, calls.astype(np.float32))
 
 
 def least_squares(genotype, y, covariates):

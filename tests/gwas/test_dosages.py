@@ -9,7 +9,7 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
-from plait.data.genotype_blocks import TILE, CallBlock, DosageBlock, read_block
+from plait.data.genotype_blocks import read_block
 from plait.data.phenotypes import SampleTable
 from plait.errors import InputError, OptionError
 from plait.gwas import VariantFilter, scan
@@ -17,27 +17,10 @@ from plait.gwas.binary import BinaryScan, make_binary_designs
 from plait.gwas.interaction import EFFECTS, scan_interaction
 from plait.io import convert_genotypes, open_genotypes
 from plait.numerics.saddlepoint import log10_tail
-from tests.gwas.conftest import InMemory, draw_calls
+from tests.gwas.conftest import Dosages, InMemory, as_dosages, draw_calls, draw_dosages
 
 ALL = VariantFilter(min_call_rate=None, min_minor_count=None)
 FIELDS = ("beta", "se", "log10p", "n", "frequency")
-
-
-class Dosages(InMemory):
-    """Dosages (variants, samples), NaN where missing."""
-
-    kind = "dosage"
-
-    def __init__(self, dosages, samples=None):
-        super().__init__(np.zeros(np.shape(dosages)), samples)
-        self.dosages = np.asarray(dosages)
-
-    def read(self, variants=slice(None), samples=None, dtype=np.float32):
-        dosages = self.dosages[variants].astype(dtype)
-        return dosages if samples is None else dosages[:, samples]
-
-    def read_packed(self, variants, samples=None):
-        raise OptionError("these are dosages")
 
 
 def table(values, names="t"):
@@ -45,18 +28,6 @@ def table(values, names="t"):
     if isinstance(names, str):
         names = [f"{names}{i}" for i in range(values.shape[1])]
     return SampleTable(np.array([f"s{i}" for i in range(len(values))]), tuple(names), values)
-
-
-def draw_dosages(random, n_variants, n_samples, missing=0.0):
-    """What imputation knows of calls: the mean given noisy data, as float32."""
-    calls = draw_calls(random, n_variants, n_samples)
-    dosages = np.clip(calls + 0.4 * random.normal(size=calls.shape), 0, 2).astype(np.float32)
-    dosages[random.random(calls.shape) < missing] = np.nan
-    return dosages
-
-
-def as_dosages(calls):
-    return np.where(calls < 0, np.nan, calls.astype(np.float32))
 
 
 @pytest.fixture
@@ -184,85 +155,6 @@ def test_cuts_threads_and_order_of_samples(random, monkeypatch):
         options = {"precision": "double", "missing_genotypes": missing}
         once, again = (scan(given, quantities, **options) for given in (source, turned))
         np.testing.assert_allclose(again.t, once.t, atol=1e-11)
-
-
-def test_any_start_of_a_block(random):
-    """Tiles are where they are among all variants, not where a block begins."""
-    dosages = draw_dosages(random, 3 * TILE, 10, missing=0.1)
-    source = Dosages(dosages)
-    for rows in (slice(0, 3 * TILE), slice(100, 700), slice(TILE, TILE + 1), slice(5, 5)):
-        block = read_block(source, rows)
-        assert isinstance(block, DosageBlock)
-        seen = []
-        for part, tile, used in block.tiles(np.float64):
-            assert tile.shape == (TILE, 12)
-            assert (rows.start + part.start - used.start) % TILE == 0
-            seen += range(rows.start + part.start, rows.start + part.stop)
-            numbers = np.arange(part.start, part.stop)
-            np.testing.assert_array_equal(tile[used, :10], block.centred(numbers))
-            tile[used] = 0.0
-            assert not tile.any()
-        assert seen == list(range(rows.start, rows.stop))
-
-
-@pytest.mark.parametrize("dosages", [False, True])
-def test_what_a_block_says(random, dosages):
-    """Both kinds of block against the same numbers."""
-    calls = draw_calls(random, 40, 23, missing=0.2)
-    calls[3] = -1
-    values = as_dosages(calls) if not dosages else draw_dosages(random, 40, 23, missing=0.2)
-    values[3] = np.nan
-    source = Dosages(values) if dosages else InMemory(calls)
-    samples = random.permutation(23)[:17]
-    whole = read_block(source, slice(0, 40))
-    assert whole.of_samples(np.arange(23)) is whole
-    rows = np.array([0, 3, 7, 20])
-    for block in (whole.of_samples(samples), read_block(source, slice(0, 40), samples)):
-        assert isinstance(block, DosageBlock if dosages else CallBlock)
-        chosen = values[:, samples].astype(float)
-        missing = np.isnan(chosen)
-        called = (~missing).sum(axis=1)
-        counts = np.nansum(chosen, axis=1)
-        with np.errstate(invalid="ignore"):
-            means = counts / called
-        assert len(block) == 40
-        np.testing.assert_array_equal(block.calls.n_called, called)
-        np.testing.assert_array_equal(block.calls.n_missing, missing.sum(axis=1))
-        np.testing.assert_allclose(block.calls.frequency, means / 2, rtol=1e-14)
-        minor = np.minimum(counts, 2 * called - counts)
-        np.testing.assert_allclose(block.calls.minor_count, minor, rtol=1e-13)
-        share = minor / np.maximum(2 * called, 1)
-        np.testing.assert_allclose(block.calls.minor_frequency, share, rtol=1e-13)
-        centred = np.where(missing, 0.0, chosen - means[:, None])
-        np.testing.assert_allclose(block.squares, (centred**2).sum(axis=1), rtol=1e-12)
-        np.testing.assert_allclose(block.centred(rows), centred[rows], atol=1e-14)
-        np.testing.assert_array_equal(block.is_missing(rows), missing[rows])
-        known = np.array([0, 7, 20])
-        copies, signs = block.rarer_copies(known)
-        filled = np.where(missing, means[:, None], chosen)[known]
-        expected = np.where(signs[:, None] > 0, filled, 2 - filled)
-        np.testing.assert_allclose(copies, expected, atol=1e-14)
-        np.testing.assert_array_equal(copies == 0, expected == 0)
-        assert (copies.mean(axis=1) <= 1).all()
-        if dosages:
-            used = called > 0
-            info = block.squares[used] / called[used] / (2 * share[used] * (1 - share[used]))
-            np.testing.assert_allclose(block.calls.info[used], info, rtol=1e-12)
-            assert block.calls.info[3] == 0
-
-
-def test_other_ploidy(random):
-    dosages = random.uniform(0, 4, (5, 30)).astype(np.float32)
-    dosages[:2] = np.minimum(4, dosages[:2] + 3)
-    block = DosageBlock(dosages, 0, ploidy=4)
-    f = dosages.astype(float).mean(axis=1) / 4
-    np.testing.assert_allclose(block.calls.frequency, f, rtol=1e-12)
-    np.testing.assert_allclose(block.calls.minor_frequency, np.minimum(f, 1 - f), rtol=1e-12)
-    variance = dosages.astype(float).var(axis=1)
-    np.testing.assert_allclose(block.calls.info, variance / (4 * f * (1 - f)), rtol=1e-12)
-    copies, signs = block.rarer_copies(np.arange(5))
-    assert signs[:2].tolist() == [-1.0, -1.0]
-    np.testing.assert_allclose(copies[0], 4 - dosages[0].astype(float), rtol=1e-12)
 
 
 def test_flipped_alleles(study):

@@ -11,8 +11,7 @@ from plait.errors import CapacityError, InputError, OptionError, TooFewSamplesEr
 from plait.gwas import VariantFilter, scan, whole_genome
 from plait.gwas.design import make_designs
 from plait.gwas.whole_genome import SHARES, WholeGenomeModel
-from tests.gwas.conftest import InMemory, draw_calls, least_squares
-from tests.gwas.test_dosages import Dosages
+from tests.gwas.conftest import Dosages, InMemory, draw_calls, least_squares
 
 ALL = VariantFilter(min_call_rate=None, min_minor_count=None)
 
@@ -222,6 +221,22 @@ def test_constant_and_rare_variants_do_not_predict(small):
     np.testing.assert_array_equal(more.explained, base.explained)
     np.testing.assert_array_equal(more.residuals[0], base.residuals[0])
     np.testing.assert_array_equal(more.residuals[1], base.residuals[1])
+
+
+def test_a_variant_that_is_a_covariate_does_not_predict(small):
+    """Nothing but rounding errors is left of it, which must not be scaled up."""
+    source, traits, covariates = small
+    taken = np.column_stack([covariates, source.calls[4] == 1, source.calls[4] == 2])
+    calls = source.calls.copy()
+    calls[4, calls[4] < 0] = 0
+    models = []
+    for variants in (calls, np.delete(calls, 4, axis=0)):
+        names = np.repeat(["1", "2", "3"], [len(variants) - 40, 20, 20])
+        genotypes = InMemory(variants, chromosomes=names)
+        models.append(WholeGenomeModel(genotypes, designs_of(traits, taken), ALL))
+    assert [model.n_predictors for model in models] == [59, 58]
+    # The number of predictors enters penalties.
+    np.testing.assert_allclose(models[0].explained, models[1].explained, atol=5e-3)
 
 
 def test_dosages_are_taken_as_they_are(small):

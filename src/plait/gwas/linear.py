@@ -14,8 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.data.genotype_blocks import TILE as TILE
-from plait.data.genotype_blocks import GenotypeBlock, padded, read_block
+from plait.data.genotype_blocks import TILE, GenotypeBlock, padded, read_block
 from plait.data.genotypes import GenotypeSource
 from plait.errors import OptionError
 from plait.gwas.design import Design

@@ -12,13 +12,14 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.data.genotype_blocks import TILE
 from plait.data.genotypes import GenotypeSource
 from plait.execution.blocks import Block, plan_blocks
 from plait.execution.executors import Workforce, run_blocks
 from plait.execution.progress import stage
 from plait.gwas.binary import BinaryDesign, BinaryScan
 from plait.gwas.design import Design, residual_correlation
-from plait.gwas.linear import TILE, Associations, GroupedScan, LinearScan
+from plait.gwas.linear import Associations, GroupedScan, LinearScan
 from plait.gwas.mixed import MixedModel
 from plait.gwas.quality import VariantFilter
 from plait.gwas.whole_genome import WholeGenomeModel
@@ -130,10 +131,10 @@ class MixedMethod:
             yield Pass(runs, make)
 
     def totals(self) -> dict[str, Any]:
-        """Return V0 and the shares of variance."""
+        """Return V0, the shares of variance, and how far off standard errors were."""
         model = self.model
         V0 = residual_correlation(self.designs, model.residuals, len(model.h2))
-        return {"V0": V0, "h2": model.h2, "h2_se": model.h2_se}
+        return {"V0": V0, "h2": model.h2, "h2_se": model.h2_se, "checks": model.checks}
 
 
 class WholeGenomeMethod:
