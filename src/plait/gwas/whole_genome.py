@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from plait.data.genotype_blocks import GenotypeBlock, read_block
 from plait.data.genotypes import GenotypeSource
 from plait.errors import CapacityError, InputError, TooFewSamplesError
-from plait.execution.blocks import Block
+from plait.execution.blocks import Block, plan_blocks
 from plait.execution.executors import Workforce, run_blocks, workforce
 from plait.execution.progress import stage
 from plait.execution.threads import single_threaded_blas
@@ -58,7 +58,8 @@ _TILE = 50
 """Blocks whose predictions are multiplied together."""
 _COPIES = 10
 """Matrices of the products of predictors, or of predictions, that a worker has at a time."""
-_EXPLAINED = 1e-6
+_EXPLAINED = 1e-4
+"""Share of a genotype's variation that covariates must leave for it to predict."""
 
 
 class WholeGenomeModel:
@@ -134,7 +135,7 @@ class WholeGenomeModel:
         self._scan_of(designs)  # says what is wrong with options before the long work
         dtype = np.dtype(np.float32 if precision == "single" else np.float64)
         force = workforce(None, memory, threads)
-        blocks = predictor_blocks(genotypes, designs)
+        blocks = predictor_blocks(genotypes, designs, force)
         self.n_blocks = len(blocks)
         self.n_predictors = sum(len(block.variants) for block in blocks)
         self.chromosomes = tuple(dict.fromkeys(block.chromosome for block in blocks))
@@ -215,24 +216,24 @@ class PredictorBlock:
 
 
 def predictor_blocks(
-    genotypes: GenotypeSource, designs: Sequence[Design], size: int | None = None
+    genotypes: GenotypeSource, designs: Sequence[Design], force: Workforce
 ) -> list[PredictorBlock]:
     """Choose the predictors, counted among the samples of any design, and cut them into blocks."""
     rows = np.unique(np.concatenate([design.rows for design in designs]))
-    size = BLOCK if size is None else size
+
+    def chosen(part: Block) -> Indices:
+        block = read_block(genotypes, part.rows).of_samples(rows)
+        removed = list(_PREDICTORS.removed(block.calls).values())
+        return part.start + np.flatnonzero(~np.logical_or.reduce(removed) & (block.squares > 0))
+
     blocks = []
     for name, run in genotypes.variants.chromosomes:
-        used = []
-        for start in range(run.start, run.stop, step := genotypes.block_size()):
-            some = slice(start, min(start + step, run.stop))
-            block = read_block(genotypes, some, rows)
-            removed = list(_PREDICTORS.removed(block.calls).values())
-            used.append(
-                start + np.flatnonzero(~np.logical_or.reduce(removed) & (block.squares > 0))
-            )
+        parts = plan_blocks(run.stop - run.start, genotypes.block_size())
+        work = [Block(run.start + part.start, run.start + part.stop) for part in parts]
+        used = [found for _, found in run_blocks(chosen, work, force, "predictors")]
         kept = np.concatenate(used)
         # As even as can be: a last block of a few variants would be a predictor of its own.
-        count = -(-len(kept) // size)
+        count = -(-len(kept) // BLOCK)
         blocks += [PredictorBlock(name, part) for part in np.array_split(kept, count or 1)]
     return [block for block in blocks if len(block.variants)]
 
@@ -408,7 +409,8 @@ def _first_level(
         made = folded.predictions(fit.coefficients, scale, along)
         return made, np.array([fit.held_out, fit.nested, fit.nested_squares])
 
-    each = max(_block_bytes(part, genotypes) for part in parts)
+    widest = max(block.span.stop - block.span.start for block in blocks)
+    each = max(_block_bytes(part, genotypes, widest) for part in parts)
     force = _with_room(force, predictions.held, each, f"{BLOCK:,} variants")
     found: list[list[Array]] = []
     with stage("whole-genome regression", n_predictors) as advance:
@@ -419,9 +421,9 @@ def _first_level(
     return [np.concatenate([sums[d] for sums in found], axis=2) for d in range(len(parts))]
 
 
-def _block_bytes(part: _FoldedDesign, genotypes: GenotypeSource) -> int:
+def _block_bytes(part: _FoldedDesign, genotypes: GenotypeSource, widest: int) -> int:
     """Return the memory that a block of predictors takes while it is worked on."""
-    read = BLOCK * genotypes.n_samples * (8 if genotypes.kind == "dosage" else 1)
+    read = widest * genotypes.n_samples * (8 if genotypes.kind == "dosage" else 1)
     per_sample = part.dtype.itemsize * (BLOCK + 3 * len(SHARES) * part.traits.shape[1])
     return int(read + len(part.rows) * per_sample + 8 * _COPIES * BLOCK**2)
 
