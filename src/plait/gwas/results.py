@@ -65,6 +65,11 @@ class AssociationResult(Result):
         odds ratios then.
     filtered : dict of str to int
         How many tests (of one variant and trait) each rule left out.
+    checks : list of dict
+        Of a mixed model, for each chromosome and each group of traits on the same samples: how far
+        off calibrated standard errors were where they were compared (``error``, root mean square,
+        and ``worst``, relative), with how many ``leading`` eigenvectors, None where variants were
+        rotated instead (see `plait.gwas.calibration`).
     provenance : Provenance or None
     """
 
@@ -94,6 +99,7 @@ class AssociationResult(Result):
     explained: Array | None = None
     n_cases: NDArray[np.int64] | None = None
     filtered: dict[str, int] = field(default_factory=dict)
+    checks: list[dict[str, Any]] = field(default_factory=list)
     provenance: Provenance | None = None
 
     def __repr__(self) -> str:
@@ -129,6 +135,12 @@ class AssociationResult(Result):
         if self.filtered:
             left_out = ", ".join(f"{name} {count:,}" for name, count in self.filtered.items())
             lines.append(f"  tests left out: {left_out}")
+        calibrated = [check for check in self.checks if check["leading"] is not None]
+        if calibrated:
+            error, worst = (max(check[name] for check in calibrated) for name in ("error", "worst"))
+            lines.append(
+                f"  standard errors are calibrated: off by {error:.2%}, at most {worst:.2%}"
+            )
         hits, surest = self._surest()
         for number, trait in enumerate(self.traits):
             line = f"  {trait}: {hits[number]:,} variants at p < 5e-8"
