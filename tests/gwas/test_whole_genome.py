@@ -318,27 +318,29 @@ def test_variants_without_effects_are_calibrated(polygenic):
 
 
 def test_structure_is_removed_as_by_the_mixed_model(monkeypatch):
-    """Two populations that differ in the trait through many variants."""
-    monkeypatch.setattr(whole_genome, "BLOCK", 60)
+    """Two populations that differ in the trait through many variants.
+
+    Where a chromosome is left out of a fit to all, squares of null t-statistics average 3.7.
+    """
+    monkeypatch.setattr(whole_genome, "BLOCK", 100)
     random = np.random.default_rng(9)
-    frequency = random.uniform(0.15, 0.85, (3000, 1))
-    shift = 0.1 * random.normal(size=(3000, 1)) * np.where(np.arange(800) % 2, 1, -1)
+    frequency = random.uniform(0.15, 0.85, (2000, 1))
+    shift = 0.1 * random.normal(size=(2000, 1)) * np.where(np.arange(1500) % 2, 1, -1)
     calls = random.binomial(2, np.clip(frequency + shift, 0.03, 0.97)).astype(np.int8)
-    source = InMemory(calls, chromosomes=np.repeat(list("12345"), 600))
-    scaled = calls[:2400] - calls[:2400].mean(axis=1, keepdims=True)
-    genetic = scaled.T @ random.normal(size=(2400, 4))
-    traits = genetic / genetic.std(axis=0) + random.normal(size=(800, 4))
-    model = WholeGenomeModel(source, designs_of(traits), VariantFilter())
-    beta, se, _ = scanned(model, source)
-    t = beta / se
-    linear, mixed = scan(source, table(traits)), scan(source, table(traits), model="mixed")
-    null = slice(2400, None)
-    inflation = [np.mean(np.median(x[null] ** 2, axis=0)) / 0.4549 for x in (linear.t, t, mixed.t)]
-    assert inflation[0] > 1.5
-    assert abs(inflation[1] - 1) < 0.12
-    alike = [np.corrcoef(x.ravel(), mixed.t.ravel())[0, 1] for x in (linear.t, t)]
-    assert alike[0] < 0.8
-    assert alike[1] > 0.95
+    source = InMemory(calls, chromosomes=np.repeat(list("12345"), 400))
+    scaled = calls[:1600] - calls[:1600].mean(axis=1, keepdims=True)
+    genetic = scaled.T @ random.normal(size=(1600, 4))
+    traits = genetic / genetic.std(axis=0) + random.normal(size=(1500, 4))
+    found = [
+        scan(source, table(traits), model=model).t for model in ("linear", "mixed", "whole-genome")
+    ]
+    linear, mixed, whole = ((t[1600:] ** 2).mean() for t in found)
+    assert linear > 3
+    assert abs(mixed - 1) < 0.15
+    assert abs(whole - 1) < 0.15
+    alike = np.corrcoef([t.ravel() for t in found])
+    assert alike[0, 1] < 0.6
+    assert alike[1, 2] > 0.95
 
 
 def test_scan_in_memory_and_into_a_store(small, tmp_path):
