@@ -19,6 +19,7 @@ Three things differ from what is published there.
    one fit each carries a part of that, and what is left without one can be worse than nothing.
 """
 
+import logging
 import os
 import shutil
 import tempfile
@@ -41,6 +42,8 @@ from plait.gwas.design import Design
 from plait.gwas.linear import LinearScan
 from plait.gwas.quality import VariantFilter
 from plait.io.stored_arrays import Layout, StoredArray, lay_out, write_rows
+
+_log = logging.getLogger("plait.gwas")
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -146,6 +149,12 @@ class WholeGenomeModel:
                 f"0.01) are on {found} only; model='whole-genome' tests each chromosome beside a "
                 "prediction from the others, and needs two. Use model='mixed' or 'linear'."
             )
+        _log.info(
+            "whole-genome regression: %s predictors in %s blocks on %d chromosomes",
+            f"{self.n_predictors:,}",
+            f"{self.n_blocks:,}",
+            len(self.chromosomes),
+        )
         names = np.array([self.chromosomes.index(block.chromosome) for block in blocks])
         parts = [_FoldedDesign(design, genotypes.n_samples, seed, dtype) for design in designs]
         with (
