@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 GENOME_WIDE = 5e-8
 _MEDIAN_CHI2 = 0.4549364231195724
 """Median of chi-square with 1 degree of freedom."""
-_ROW_GROUP = 1 << 17
+_GROUP_BYTES = 1 << 23
 _CHUNK_BYTES = 8 << 20
 _LARGEST_CHUNK = 8192
 _SMALLEST_CHUNK = 256
@@ -111,7 +111,8 @@ class AssociationResult(Result):
     @cached_property
     def variants(self) -> NDArray[np.str_]:
         """Keys ``chrom:pos:oa:ea`` of the variants; where one repeats, with id and number added."""
-        return self._keys().to_numpy().astype(np.str_)
+        parts = [self._keys(rows).to_numpy() for rows in self._parts()]
+        return np.concatenate(parts).astype(np.str_)
 
     @property
     def t(self) -> Array:
@@ -169,7 +170,7 @@ class AssociationResult(Result):
         NotAvailableError
             No variant was tested.
         """
-        return self._effects(slice(0, len(self.beta)), self._keys())
+        return self._effects(slice(0, len(self.beta)))
 
     def write_effects(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write what `to_effects` returns as a store, part by part.
@@ -179,9 +180,8 @@ class AssociationResult(Result):
         NotAvailableError, OutputError
             No variant was tested; the store exists or cannot be written.
         """
-        keys = self._keys()
         self._require_tests()
-        parts = (self._effects(rows, keys) for rows in self._parts() if self._tested(rows).any())
+        parts = (self._effects(rows) for rows in self._parts() if self._tested(rows).any())
         write_effects(parts, path, overwrite)
 
     def to_table(self, rows: slice = slice(None)) -> "DataFrame":
@@ -212,7 +212,8 @@ class AssociationResult(Result):
 
         lazy = register_io_source(tables, schema=self.to_table(slice(0, 0)).schema)
         with replace_file(path, overwrite) as temporary:
-            lazy.sink_parquet(temporary, compression="zstd", row_group_size=_ROW_GROUP)
+            rows = max(_GROUP_BYTES // (32 * len(self.traits)), _LARGEST_CHUNK)
+            lazy.sink_parquet(temporary, compression="zstd", row_group_size=rows)
 
     def write_tsv(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write `to_table` as text compressed by gzip, part by part; missing values are ``NA``."""
@@ -288,11 +289,11 @@ class AssociationResult(Result):
                 smallest[k], surest[k] = logs[best, k], rows.start + best
         return hits, surest
 
-    def _effects(self, rows: slice, keys: "Series") -> Effects:
+    def _effects(self, rows: slice) -> Effects:
         self._require_tests()
         tested = self._tested(rows)
         beta, se = self.beta[rows][tested], self.se[rows][tested]
-        names = keys[rows].filter(tested).to_numpy()
+        names = self._keys(rows).filter(tested).to_numpy()
         known = np.isfinite(se)
         return Effects(
             np.where(known, beta, np.nan),
@@ -303,27 +304,39 @@ class AssociationResult(Result):
             self.provenance,
         )
 
-    def _keys(self) -> "Series":
-        """Return the keys of all variants, compact as Arrow holds text."""
+    def _keys(self, rows: slice) -> "Series":
+        """Return the keys of some variants."""
+        keys = self._plain_keys(rows)
+        for row, name in self._renamed.items():
+            if rows.start <= row < rows.stop:
+                keys[row - rows.start] = name
+        return keys
+
+    def _plain_keys(self, rows: slice) -> "Series":
         import polars as pl
 
-        parts = []
-        for rows in self._parts():
-            columns = [_as_series(getattr(self, name)[rows], name) for name in VARIANT_COLUMNS]
-            parts.append(pl.DataFrame(columns))
-        key = pl.concat_str("chrom", "pos", "oa", "ea", separator=":").alias("key")
-        table = pl.concat(parts).select(key, "id") if parts else pl.DataFrame({"key": []})
-        keys = table["key"]
-        again = keys.is_duplicated()
-        if not again.any():
-            return keys
-        longer = pl.concat_str("key", "id", separator=":").alias("key")
-        repeated = table.filter(again).select(longer)["key"].to_list()
-        seen: Counter[str] = Counter()
-        for row, name in zip(again.arg_true().to_list(), repeated, strict=True):
-            seen[name] += 1
-            keys[row] = name if seen[name] == 1 else f"{name}:{seen[name]}"
-        return keys
+        names = ("chrom", "pos", "oa", "ea")
+        frame = pl.DataFrame([_as_series(getattr(self, name)[rows], name) for name in names])
+        return frame.select(pl.concat_str(*names, separator=":"))["chrom"]
+
+    @cached_property
+    def _renamed(self) -> dict[int, str]:
+        """What variants are called whose keys repeat: with their id, and a number if need be."""
+        parts = [self._plain_keys(rows).hash().to_numpy() for rows in self._parts()]
+        hashes = np.concatenate(parts)
+        found, times = np.unique(hashes, return_counts=True)
+        if times.max() == 1:
+            return {}
+        suspects = np.flatnonzero(np.isin(hashes, found[times > 1])).tolist()
+        keys = {row: str(self._plain_keys(slice(row, row + 1))[0]) for row in suspects}
+        total, seen = Counter(keys.values()), Counter[str]()
+        renamed = {}
+        for row, key in keys.items():
+            if total[key] > 1:
+                name = f"{key}:{self.id[row]}"
+                seen[name] += 1
+                renamed[row] = name if seen[name] == 1 else f"{name}:{seen[name]}"
+        return renamed
 
 
 def chunk_variants(n_traits: int) -> int:

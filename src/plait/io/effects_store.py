@@ -52,10 +52,11 @@ def write_effects(
     if first is None:
         raise ShapeError("there are no effects to write.")
     with replacing_store(url, overwrite) as place:
-        _lay_out(first, place)
+        filling = _Filling(first, place, _lay_out(first, place))
         for part in chain([first], parts):
             _require_alike(first, part)
-            _append(part, place)
+            filling.add(part)
+        filling.flush()
         attributes: dict[str, Any] = {"schema": f"plait/{KIND}", "schema_version": SCHEMA_VERSION}
         if first.provenance is not None:
             origin = first.provenance.to_dict()
@@ -87,7 +88,8 @@ def read_effects(url: str | os.PathLike[str]) -> Effects:
         raise FileFormatError(f"{url} lacks {error}.") from None
 
 
-def _lay_out(first: Effects, place: str) -> None:
+def _lay_out(first: Effects, place: str) -> int:
+    """Make the arrays; return the rows of a chunk."""
     width = first.n_contexts
     both = ("effects", "contexts")
     arrays = {name: Layout(both, (0, width)) for name in ("bhat", "shat")}
@@ -99,8 +101,10 @@ def _lay_out(first: Effects, place: str) -> None:
         arrays["V"] = Layout(("contexts", "contexts_2"), (width, width))
     elif first.V is not None:
         arrays["V"] = Layout((*both, "contexts_2"), (0, width, width))
-    lay_out(place, arrays, chunk_rows(8 * width * (1 if first.common_V else width)))
+    rows = chunk_rows(8 * width * (1 if first.common_V else width))
+    lay_out(place, arrays, rows)
     _fill(first, place)
+    return rows
 
 
 def _fill(first: Effects, place: str) -> None:
@@ -114,16 +118,38 @@ def _fill(first: Effects, place: str) -> None:
         group["V"][:] = first.V
 
 
-def _append(part: Effects, place: str) -> None:
-    import zarr
+class _Filling:
+    """Appends parts of any size in whole chunks: one that is begun would be written again."""
 
-    group: Any = zarr.open_group(place, mode="r+")
-    group["bhat"].append(part.bhat)
-    group["shat"].append(part.shat)
-    if part.effects is not None:
-        group["effects"].append(part.effects.astype(object))
-    if part.V is not None and not part.common_V:
-        group["V"].append(part.V)
+    def __init__(self, first: Effects, place: str, rows: int) -> None:
+        import zarr
+
+        self._group: Any = zarr.open_group(place, mode="r+")
+        self._rows = rows
+        self._waiting: dict[str, list[NDArray[Any]]] = {"bhat": [], "shat": []}
+        if first.effects is not None:
+            self._waiting["effects"] = []
+        if first.V is not None and not first.common_V:
+            self._waiting["V"] = []
+
+    def add(self, part: Effects) -> None:
+        """Take a part; what fills chunks is written."""
+        for name, waiting in self._waiting.items():
+            waiting.append(getattr(part, name))
+            ready = sum(map(len, waiting)) // self._rows * self._rows
+            if ready:
+                joined = np.concatenate(waiting)
+                self._write(name, joined[:ready])
+                waiting[:] = [joined[ready:].copy()]
+
+    def flush(self) -> None:
+        """Write what is left."""
+        for name, waiting in self._waiting.items():
+            if sum(map(len, waiting)):
+                self._write(name, np.concatenate(waiting))
+
+    def _write(self, name: str, values: NDArray[Any]) -> None:
+        self._group[name].append(values.astype(object) if name == "effects" else values)
 
 
 def _require_alike(first: Effects, part: Effects) -> None:
