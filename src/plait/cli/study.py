@@ -16,6 +16,7 @@ from plait.cli.gwas import (
     Genotypes,
     Loco,
     MinCallRate,
+    MinInfo,
     MinMac,
     MinMaf,
     MissingGenotypes,
@@ -63,6 +64,7 @@ def gwas_to_mash(
     min_call_rate: MinCallRate = 0.95,
     min_mac: MinMac = 20,
     min_maf: MinMaf = 0.0,
+    min_info: MinInfo = 0.0,
     strong_p: Annotated[
         float,
         typer.Option(
@@ -116,6 +118,7 @@ def gwas_to_mash(
                 min_call_rate=min_call_rate,
                 min_minor_count=min_mac,
                 min_frequency=min_maf or None,
+                min_info=min_info or None,
                 strong_p=strong_p,
                 random_size=random_size,
                 seed=seed,

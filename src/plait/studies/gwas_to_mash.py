@@ -42,7 +42,7 @@ class StudySettings:
     loco : bool or None
     missing_genotypes : {"mean", "drop"}
     transform : {"none", "rank"}
-    min_call_rate, min_minor_count, min_frequency
+    min_call_rate, min_minor_count, min_frequency, min_info
         See `plait.gwas.VariantFilter`.
     strong_p : float
         Largest p-value (in any trait) of a variant in the strong set.
@@ -67,6 +67,7 @@ class StudySettings:
     min_call_rate: float | None = 0.95
     min_minor_count: int | None = 20
     min_frequency: float | None = None
+    min_info: float | None = None
     strong_p: float = 1e-4
     clump_r2: float = 0.1
     clump_kb: float = 250.0
@@ -109,7 +110,9 @@ class _Road:
             loco=s.loco,
             missing_genotypes=s.missing_genotypes,
             transform=s.transform,
-            variant_filter=gwas.VariantFilter(s.min_call_rate, s.min_minor_count, s.min_frequency),
+            variant_filter=gwas.VariantFilter(
+                s.min_call_rate, s.min_minor_count, s.min_frequency, s.min_info
+            ),
             out=self.folder / "associations.zarr",
             overwrite=True,
             **self.workers,
@@ -269,7 +272,7 @@ def gwas_to_mash(
     size = f"{genotypes.n_variants:,} variants x {len(traits.names)} traits"
     scanning = (
         "model", "loco", "missing_genotypes", "transform",
-        "min_call_rate", "min_minor_count", "min_frequency",
+        "min_call_rate", "min_minor_count", "min_frequency", "min_info",
     )  # fmt: skip
     selecting = (
         "strong_p", "clump_r2", "clump_kb", "random_size", "prune_r2", "prune_kb", "seed"
