@@ -13,6 +13,7 @@ variant.
 
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from plait.data.genotype_blocks import TILE, GenotypeBlock, padded
 from plait.data.genotypes import GenotypeSource
 from plait.errors import OptionError
+from plait.execution.memory import memory_budget
 from plait.execution.threads import single_threaded_blas
 from plait.gwas.calibration import Calibration, calibrate, random_variants, tested_genotypes
 from plait.gwas.design import Design
@@ -38,6 +40,8 @@ _SPAN = 8192
 _SINGLE = 1e-3
 """Relative error of t in single precision: variants so close to `EXACT_BELOW` are looked at."""
 _SURE = 4.0
+_COPIES = 5
+"""Matrices of the size of the relationships that a chromosome takes while it is made ready."""
 _log = logging.getLogger("plait.gwas")
 
 
@@ -233,8 +237,9 @@ class MixedModel:
         Leave the chromosome of a variant out of the relationships.
     exact_below : float
     memory : int, str or None
-        For the relationships.
+        For relationships and what is made of them.
     threads : int
+        As many chromosomes are made ready at the same time, where memory allows.
 
     Attributes
     ----------
@@ -281,6 +286,10 @@ class MixedModel:
             self.h2[design.columns], self.h2_se[design.columns] = null.fit.h2, null.fit.se
             self.residuals.append(null.whitened_residuals())
         self._everything = [] if loco else everything
+        left = memory_budget(memory) - self._relationships.sums.nbytes
+        room = left // (_COPIES * 8 * len(self._samples) ** 2 * len(designs))
+        self._at_once = max(1, min(threads, room))
+        self._made: dict[str, list[NullModel]] = {}
 
     def passes(self) -> Iterator[tuple[list[slice], Callable[[], GroupedScan]]]:
         """Yield the variants of each pass, and what prepares it."""
@@ -302,10 +311,19 @@ class MixedModel:
             nulls.append(NullModel(design, matrix if whole else matrix[np.ix_(rows, rows)]))
         return nulls
 
+    def _ready(self, name: str) -> list[NullModel]:
+        """Return the models without a chromosome, made together with those of the next ones."""
+        if name not in self._made:
+            names = self._relationships.chromosomes
+            names = names[names.index(name) :][: self._at_once]
+            with single_threaded_blas(), ThreadPoolExecutor(len(names)) as pool:
+                self._made = dict(zip(names, pool.map(self._nulls, names), strict=True))
+        return self._made.pop(name)
+
     def _scan(self, name: str | None, runs: list[slice]) -> GroupedScan:
         block = random_variants(self.genotypes, runs)
         groups = []
-        for null in self._everything or self._nulls(name):
+        for null in self._everything if name is None else self._ready(name):
             drawn = tested_genotypes(block, null.design, self.rules)
             with single_threaded_blas():
                 calibration, report = calibrate(null.model, null.fit.h2, drawn)
