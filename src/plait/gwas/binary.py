@@ -236,16 +236,22 @@ def make_binary_designs(
             probabilities = fit_null(design.basis, y)
             if probabilities is None:
                 _explain_separation(traits.names[column], y, covariates, used)
-            weights = probabilities * (1.0 - probabilities)
-            triangle = np.linalg.qr(np.sqrt(weights)[:, None] * design.basis)[1]
             fits.append(probabilities)
-            loadings.append(np.linalg.solve(triangle.T, design.basis.T).T)
+            loadings.append(weighted_basis(design.basis, probabilities))
         mu = np.array(fits)
         n_cases = outcomes.sum(axis=1).astype(np.int64)
         for column, cases in zip(design.columns.tolist(), n_cases.tolist(), strict=True):
             _log.info("%s: %d cases, %d controls", traits.names[column], cases, len(used) - cases)
         made.append(BinaryDesign(design, mu, outcomes - mu, np.array(loadings), n_cases))
     return made
+
+
+def weighted_basis(basis: Array, probabilities: Array) -> Array:
+    """Return covariates (N, p) orthonormal in the metric of the variances of the outcomes."""
+    weights = probabilities * (1.0 - probabilities)
+    triangle = np.linalg.qr(np.sqrt(weights)[:, None] * basis)[1]
+    loadings: Array = np.linalg.solve(triangle.T, basis.T).T
+    return loadings
 
 
 def fit_null(basis: Array, y: Array) -> Array | None:

@@ -4,7 +4,8 @@
 
 with independent errors (`plait.gwas.linear`), errors of related samples (`plait.gwas.mixed`), or
 less what the other chromosomes predict (`plait.gwas.whole_genome`); of cases and controls it is the
-log odds that follow covariates and alleles (`plait.gwas.binary`).
+log odds that follow covariates and alleles (`plait.gwas.binary`), beside what the other chromosomes
+predict (`plait.gwas.whole_genome_logistic`).
 See `plait.gwas.design` for how covariates and traits are made ready.
 """
 
@@ -30,6 +31,7 @@ from plait.gwas.passes import (
     LogisticMethod,
     MixedMethod,
     ScanMethod,
+    WholeGenomeLogisticMethod,
     WholeGenomeMethod,
     scan_in_memory,
 )
@@ -37,12 +39,15 @@ from plait.gwas.quality import VariantFilter
 from plait.gwas.results import VARIANT_COLUMNS, AssociationResult
 from plait.gwas.stored_scan import scan_to_store
 from plait.gwas.whole_genome import WholeGenomeModel
+from plait.gwas.whole_genome_logistic import WholeGenomeLogistic
 from plait.provenance import Provenance
 
 _log = logging.getLogger("plait.gwas")
 
 
-_MODELS = ("linear", "mixed", "whole-genome", "logistic")
+_LOGISTIC = ("logistic", "whole-genome-logistic")
+_WHOLE_GENOME = ("whole-genome", "whole-genome-logistic")
+_MODELS = ("linear", "mixed", "whole-genome", *_LOGISTIC)
 
 
 def scan(
@@ -72,12 +77,13 @@ def scan(
     genotypes : GenotypeSource
     traits, covariates : SampleTable
         Matched to the genotypes by the names of samples. Covariates do not include the constant.
-    model : {"linear", "mixed", "whole-genome", "logistic"}
+    model : {"linear", "mixed", "whole-genome", "logistic", "whole-genome-logistic"}
         "mixed" allows for the relationships of the samples, which it takes from the genotypes.
         "whole-genome" does so for more samples than have room in a matrix: it tests what the other
         chromosomes do not predict.
         "logistic" is for cases and controls, written 1 and 0, or 2 and 1; effects are logs of odds
-        ratios, and small p-values hold with few cases and rare alleles too.
+        ratios, and small p-values hold with few cases and rare alleles too; "whole-genome-logistic"
+        has the prediction from the other chromosomes as a covariate.
     loco : bool, optional
         Mixed: leave the chromosome of a variant out of the relationships, so that they do not take
         the variant's own effect away. Default yes, where there are two chromosomes or more.
@@ -116,6 +122,8 @@ def scan(
     InputError
         Logistic: a trait is not of cases and controls, or covariates separate them. Whole-genome:
         variants that can predict are on one chromosome only.
+    ConvergenceError
+        Whole-genome logistic: prediction and covariates separate cases from controls.
     MissingCovariateError, TooFewSamplesError, ConstantTraitError
         See `plait.data.phenotypes.align` and `plait.gwas.design.make_designs`.
     CapacityError
@@ -158,9 +166,16 @@ def scan(
     )
     method: ScanMethod
     names = samples.traits.names
-    if model == "logistic":
+    if model in _LOGISTIC:
         nulls = make_binary_designs(samples.traits, samples.covariates, samples.rows)
-        method = LogisticMethod(genotypes, nulls, len(names), precision, rules)
+        if model == "logistic":
+            method = LogisticMethod(genotypes, nulls, len(names), precision, rules)
+        else:
+            designs = [null.design for null in nulls]
+            fitted = WholeGenomeModel(
+                genotypes, designs, rules, missing_genotypes, precision, memory, threads, seed
+            )
+            method = WholeGenomeLogisticMethod(WholeGenomeLogistic(fitted, nulls, names))
     else:
         designs = make_designs(samples.traits, samples.covariates, samples.rows, transform)
         if model == "linear":
@@ -195,19 +210,17 @@ def scan(
 def _check_options(model: str, loco: bool | None, missing_genotypes: str, transform: str) -> None:
     if model not in _MODELS:
         raise OptionError(f"model is {model!r}; give one of {', '.join(map(repr, _MODELS))}.")
-    if model == "whole-genome" and loco is False:
-        raise OptionError(
-            "the whole-genome model always leaves chromosomes out; loco=False cannot."
-        )
-    if model in ("mixed", "logistic") and missing_genotypes != "mean":
+    if model in _WHOLE_GENOME and loco is False:
+        raise OptionError(f"model={model!r} always leaves chromosomes out; loco=False cannot be.")
+    if model in ("mixed", *_LOGISTIC) and missing_genotypes != "mean":
         raise OptionError(f"the {model} model takes missing_genotypes='mean' only.")
-    if model == "logistic" and transform != "none":
-        raise OptionError("the logistic model takes traits as they are, transform='none'.")
+    if model in _LOGISTIC and transform != "none":
+        raise OptionError(f"the {model} model takes traits as they are, transform='none'.")
 
 
 def _checked_traits(model: str, traits: SampleTable) -> SampleTable:
     """Return the traits as the model takes them."""
-    if model == "logistic":
+    if model in _LOGISTIC:
         return cases_and_controls(traits)
     binary = binary_traits(traits)
     if binary:

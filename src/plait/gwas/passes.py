@@ -23,6 +23,7 @@ from plait.gwas.linear import Associations, GroupedScan, LinearScan
 from plait.gwas.mixed import MixedModel
 from plait.gwas.quality import VariantFilter
 from plait.gwas.whole_genome import WholeGenomeModel
+from plait.gwas.whole_genome_logistic import WholeGenomeLogistic
 
 Part_co = TypeVar("Part_co", covariant=True)
 
@@ -101,12 +102,7 @@ class LogisticMethod:
 
     def totals(self) -> dict[str, Any]:
         """Return V0 and the number of cases."""
-        designs = [null.design for null in self.nulls]
-        residuals = [null.unit_residuals for null in self.nulls]
-        n_cases = np.empty(self.n_traits, dtype=np.int64)
-        for null in self.nulls:
-            n_cases[null.design.columns] = null.n_cases
-        return {"V0": residual_correlation(designs, residuals, self.n_traits), "n_cases": n_cases}
+        return _of_binary_traits(self.nulls, self.n_traits)
 
 
 class MixedMethod:
@@ -153,6 +149,33 @@ class WholeGenomeMethod:
         model = self.model
         V0 = residual_correlation(model.designs, model.residuals, len(model.explained))
         return {"V0": V0, "explained": model.explained}
+
+
+class WholeGenomeLogisticMethod:
+    """Cases and controls beside what other chromosomes predict: a pass over each chromosome."""
+
+    def __init__(self, model: WholeGenomeLogistic) -> None:
+        self.model = model
+
+    def passes(self) -> Iterator[Pass]:
+        """Yield a pass for each chromosome."""
+        for runs, make in self.model.passes():
+            yield Pass(runs, make)
+
+    def totals(self) -> dict[str, Any]:
+        """Return V0, the number of cases, and the shares of variance that are predicted."""
+        totals = _of_binary_traits(self.model.everything, len(self.model.names))
+        return {**totals, "explained": self.model.model.explained}
+
+
+def _of_binary_traits(nulls: list[BinaryDesign], n_traits: int) -> dict[str, Any]:
+    """Return V0 and the number of cases."""
+    designs = [null.design for null in nulls]
+    residuals = [null.unit_residuals for null in nulls]
+    n_cases = np.empty(n_traits, dtype=np.int64)
+    for null in nulls:
+        n_cases[null.design.columns] = null.n_cases
+    return {"V0": residual_correlation(designs, residuals, n_traits), "n_cases": n_cases}
 
 
 def scan_in_memory(

@@ -172,13 +172,34 @@ class WholeGenomeModel:
                 self._predicted.append(made)
         self.residuals = [self._left(d)[0] for d in range(len(designs))]
 
-    def passes(self) -> Iterator[tuple[list[slice], Callable[[], LinearScan]]]:
-        """Yield the runs of variants of each chromosome, and what prepares their scan."""
+    @property
+    def runs(self) -> dict[str, list[slice]]:
+        """Runs of variants on each chromosome."""
         runs: dict[str, list[slice]] = {}
         for name, run in self.genotypes.variants.chromosomes:
             runs.setdefault(name, []).append(run)
-        for name, own in runs.items():
+        return runs
+
+    def passes(self) -> Iterator[tuple[list[slice], Callable[[], LinearScan]]]:
+        """Yield the runs of variants of each chromosome, and what prepares their scan."""
+        for name, own in self.runs.items():
             yield own, partial(self._scan, name)
+
+    def predictions(self, d: int, without: str = "") -> NDArray[Any]:
+        """Return predictions (N, T) of the traits of a design, as these are of length 1.
+
+        Parameters
+        ----------
+        d : int
+            Number of the design.
+        without : str
+            The chromosome that does not predict. Default: all do.
+        """
+        known = without in self.chromosomes
+        found: NDArray[Any] = self._predicted[d][
+            1 + self.chromosomes.index(without) if known else 0
+        ]
+        return found
 
     def _scan(self, chromosome: str) -> LinearScan:
         designs = []
@@ -200,15 +221,17 @@ class WholeGenomeModel:
     def _left(self, d: int, without: str = "") -> tuple[Array, Array]:
         """Return what predictions leave of the traits of a design, of length 1, and the lengths."""
         design = self.designs[d]
-        known = without in self.chromosomes
-        left = (
-            design.traits - self._predicted[d][1 + self.chromosomes.index(without) if known else 0]
-        )
-        with single_threaded_blas():
-            for _ in range(2):  # twice is enough for orthogonality to rounding
-                left -= design.basis @ (design.basis.T @ left)
+        left = without_covariates(design.traits - self.predictions(d, without), design.basis)
         lengths = np.linalg.norm(left, axis=0)
         return left / lengths, lengths
+
+
+def without_covariates(values: Array, basis: Array) -> Array:
+    """Return what an orthonormal basis of the covariates leaves of columns."""
+    with single_threaded_blas():
+        for _ in range(2):  # twice is enough for orthogonality to rounding
+            values = values - basis @ (basis.T @ values)
+    return values
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,87 @@
+"""Whole-genome regression of cases and controls: score tests beside a prediction.
+
+    logit P(case) = covariates + c * prediction from the other chromosomes + beta * copies
+
+The prediction is that of `plait.gwas.whole_genome` for the outcomes 0 and 1. It enters as a
+covariate: its coefficient c, which takes it to the scale of log odds, is fitted for each chromosome
+that is left out. Tests are those of `plait.gwas.binary`, with saddlepoint p-values.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.errors import ConvergenceError
+from plait.gwas.binary import BinaryDesign, BinaryScan, fit_null, weighted_basis
+from plait.gwas.whole_genome import WholeGenomeModel, without_covariates
+
+Array = NDArray[np.float64]
+
+
+class WholeGenomeLogistic:
+    """The scans of binary traits that predictions without each chromosome make.
+
+    Parameters
+    ----------
+    model : WholeGenomeModel
+        Of the designs of ``nulls``.
+    nulls : list of BinaryDesign
+        The regressions without variants and predictions.
+    names : sequence of str
+        Of all traits.
+
+    Attributes
+    ----------
+    everything : list of BinaryDesign
+        One for each trait: the regression with the prediction from all chromosomes.
+    """
+
+    def __init__(
+        self, model: WholeGenomeModel, nulls: list[BinaryDesign], names: Sequence[str]
+    ) -> None:
+        self.model, self.nulls, self.names = model, nulls, names
+        self.everything = self._beside("")
+
+    def passes(self) -> Iterator[tuple[list[slice], Callable[[], BinaryScan]]]:
+        """Yield the runs of variants of each chromosome, and what prepares their scan."""
+        for name, runs in self.model.runs.items():
+            yield runs, partial(self._scan, name)
+
+    def _scan(self, chromosome: str) -> BinaryScan:
+        model = self.model
+        designs = self._beside(chromosome)
+        return BinaryScan(model.genotypes, designs, len(self.names), model.precision, model.rules)
+
+    def _beside(self, without: str) -> list[BinaryDesign]:
+        """Fit every trait beside its prediction; traits have different ones, so one by one."""
+        return [
+            self._fitted(null, d, t, without)
+            for d, null in enumerate(self.nulls)
+            for t in range(len(null.design.columns))
+        ]
+
+    def _fitted(self, null: BinaryDesign, d: int, t: int, without: str) -> BinaryDesign:
+        design = null.design
+        basis, column = design.basis, design.columns[[t]]
+        prediction = self.model.predictions(d, without)[:, [t]].astype(np.float64)
+        apart = without_covariates(prediction, basis)
+        if apart.any():
+            basis = np.column_stack([basis, apart / np.linalg.norm(apart)])
+        outcomes = np.rint(null.probabilities[t] + null.residuals[t])
+        probabilities = fit_null(basis, outcomes)
+        if probabilities is None:
+            raise ConvergenceError(
+                f"trait {self.names[column[0]]!r}: covariates and the prediction from the genome "
+                "tell some cases and controls apart without error, so that the logistic regression "
+                "has no fit. Use model='logistic' or 'whole-genome' for this trait."
+            )
+        own = type(design)(design.rows, column, basis, design.traits[:, [t]], design.lengths[[t]])
+        return BinaryDesign(
+            own,
+            probabilities[None],
+            (outcomes - probabilities)[None],
+            weighted_basis(basis, probabilities)[None],
+            null.n_cases[[t]],
+        )
