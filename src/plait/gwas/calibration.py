@@ -36,8 +36,8 @@ N)^(-1/2)``: 1.6 % of 2000. Variants with small p-values are done exactly anyway
 """
 LEADING = (0, 16, 64, 256)
 """How many leading eigenvectors are tried, the fewest first."""
-_SHARE = 8
-"""At most one eigenvector for so many samples: rotating variants is no dearer then."""
+_SHARE = 4
+"""At most one eigenvector for so many samples: with more, rotating variants is hardly dearer."""
 _DRAWN = 1024
 _USED = 256
 _ENOUGH = 128
