@@ -304,6 +304,7 @@ _OPTIONS = {
     " If you know the format, say so (format=...).": "",
     "Raise memory, or give by_chromosome=False.": "Raise --memory, or give --no-loco.",
     "Say which: context=.": "Say which: --context NAME.",
+    "draw it without genotypes": "leave out --geno",
     "leave out context=": "leave out --context ",
     "give dialect=.": "give --dialect NAME.",
     "give dialect=": "give --dialect ",

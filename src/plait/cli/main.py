@@ -11,6 +11,7 @@ from plait.cli import (
     demo,
     gwas,
     gwas_interaction,
+    gwas_region,
     gwas_structure,
     mash,
     report,
@@ -97,6 +98,7 @@ app = typer.Typer(
 app.add_typer(mash.app, name="mash")
 gwas_structure.register(gwas.app)
 gwas_interaction.register(gwas.app)
+gwas_region.register(gwas.app)
 app.add_typer(gwas.app, name="gwas")
 app.add_typer(sumstats.app, name="sumstats")
 documented(app, "gwas-to-mash", study.gwas_to_mash, study.EXAMPLE, study.DOCS)

@@ -5,7 +5,7 @@ from plait.gwas.harmonisation import Harmonised, combine_summary_statistics, har
 from plait.gwas.interaction import InteractionResult, scan_interaction
 from plait.gwas.linkage import Clumps, clump, ld_prune
 from plait.gwas.model import scan
-from plait.gwas.plots import plot_manhattan, plot_qq
+from plait.gwas.plots import plot_manhattan, plot_qq, plot_regional
 from plait.gwas.quality import VariantFilter
 from plait.gwas.relationship import Relationships, relationship_matrix
 from plait.gwas.results import AssociationResult
@@ -30,6 +30,7 @@ __all__ = [
     "ld_prune",
     "plot_manhattan",
     "plot_qq",
+    "plot_regional",
     "principal_components",
     "relationship_matrix",
     "scan",

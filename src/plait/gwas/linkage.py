@@ -172,6 +172,43 @@ def clump(
     return Clumps(np.array(index, dtype=np.intp), members)
 
 
+def r2_with(
+    genotypes: GenotypeSource,
+    lead: int,
+    variants: Indices,
+    samples: NDArray[np.integer] | None = None,
+) -> NDArray[np.float64]:
+    """Return the squared correlation of variants with one of them.
+
+    Parameters
+    ----------
+    genotypes : GenotypeSource
+    lead : int
+        Number of the variant that the others are compared with.
+    variants : (K,) int array
+    samples : integers, optional
+        Numbers of the samples to use. Default all.
+
+    Returns
+    -------
+    (K,) array
+        NaN where a variant, or the lead, does not vary.
+
+    Notes
+    -----
+    Missing genotypes count as the mean. Single precision: right to about 1e-6. Cost: 2 N K flops.
+    """
+    own, frequency = standardised(genotypes, np.array([lead]), samples)
+    if not frequency[0]:
+        return np.full(len(variants), np.nan)
+    parts = []
+    for start in range(0, len(variants), _BLOCK):
+        rows, varies = standardised(genotypes, variants[start : start + _BLOCK], samples)
+        squares = (rows @ own[0]).astype(np.float64) ** 2
+        parts.append(np.where(varies > 0, np.minimum(squares, 1.0), np.nan))
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
 def standardised(
     genotypes: GenotypeSource,
     variants: "slice | Indices",

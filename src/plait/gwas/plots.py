@@ -1,17 +1,23 @@
 """Figures of a scan: thin calls of `plait.plot`."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from plait import plot
+from plait.data.genotypes import GenotypeSource
+from plait.data.summary_statistics import SummaryStatistics
 from plait.errors import LabelError
+from plait.gwas.regional import locus_around
 from plait.gwas.results import AssociationResult
 from plait.io.stored_arrays import parts_of
+from plait.io.summary_statistics import chromosome_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from polars import DataFrame
 
 
 def plot_manhattan(
@@ -21,15 +27,28 @@ def plot_manhattan(
     caption: bool = False,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Draw the Manhattan plot of one trait, or of the surest of all traits at every variant."""
-    values = _one_trait(result, trait)
-    title = "surest of all traits" if trait is None and len(result.traits) > 1 else trait
+    """Draw the Manhattan plot of one trait, or of the surest of all traits at every variant.
+
+    Parameters
+    ----------
+    result : AssociationResult
+    trait : str, optional
+        Default all of them: each variant has the height of its smallest p-value, and those above
+        the line the colour of that trait.
+    caption : bool
+        Write below the figure how to read it.
+    ax : matplotlib Axes, optional
+    """
+    overlaid = trait is None and len(result.traits) > 1
+    values, traits = _surest(result) if overlaid else (_one_trait(result, trait), None)
     return plot.manhattan(
         np.asarray(result.chrom),
         np.asarray(result.pos),
         values,
         labels=result.id,
-        title=title or result.traits[0],
+        traits=result.traits if overlaid else None,
+        trait_of=traits,
+        title="surest of all traits" if overlaid else trait or result.traits[0],
         caption=caption,
         ax=ax,
     )
@@ -48,10 +67,69 @@ def plot_qq(
     return plot.qq(_one_trait(result, trait), title=trait, caption=caption, ax=ax)
 
 
+def plot_regional(
+    result: AssociationResult | SummaryStatistics,
+    genotypes: GenotypeSource | None = None,
+    lead: str | None = None,
+    *,
+    window_kb: float = 500.0,
+    traits: str | Sequence[str] | None = None,
+    genes: "DataFrame | None" = None,
+    title: str | None = None,
+    caption: bool = False,
+    axes: "Sequence[Axes] | None" = None,
+) -> "list[Axes]":
+    """Draw the associations around a lead variant, coloured by linkage with it.
+
+    Parameters
+    ----------
+    result, genotypes, lead, window_kb, traits
+        See `plait.gwas.regional.locus_around`. Several traits are drawn one below the other.
+    genes : polars.DataFrame, optional
+        ``chrom``, ``start``, ``end`` and ``name`` of genes to draw below.
+    title : str, optional
+    caption : bool
+        Write below the figure how to read it.
+    axes : sequence of matplotlib Axes, optional
+        One per trait, and one more for genes.
+
+    Returns
+    -------
+    list of matplotlib.axes.Axes
+    """
+    locus = locus_around(result, genotypes, lead, window_kb, traits)
+    track = None
+    if genes is not None:
+        bare = chromosome_names(genes["chrom"]) == chromosome_names(locus.variants["chrom"])[0]
+        track = list(genes.filter(bare).select("start", "end", "name").iter_rows())
+    return plot.regional(
+        locus.variants["pos"].to_numpy(),
+        locus.log10p,
+        None if genotypes is None else locus.r2,
+        locus.lead,
+        locus.traits,
+        chrom=locus.chrom.removeprefix("chr"),
+        lead_name=locus.lead_name,
+        window=locus.window,
+        genes=track,
+        title=title,
+        caption=caption,
+        axes=axes,
+    )
+
+
+def _surest(result: AssociationResult) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Return the smallest p-value of each variant, as a logarithm, and of which trait it is."""
+    parts = [np.fmin.reduce(result.log10p[rows], axis=1) for rows in parts_of(result.log10p)]
+    which = [
+        np.argmin(np.nan_to_num(result.log10p[rows], nan=1.0), axis=1)
+        for rows in parts_of(result.log10p)
+    ]
+    return np.concatenate(parts), np.concatenate(which)
+
+
 def _one_trait(result: AssociationResult, trait: str | None) -> NDArray[np.float64]:
-    if trait is None:
-        parts = [np.fmin.reduce(result.log10p[rows], axis=1) for rows in parts_of(result.log10p)]
-        return np.concatenate(parts)
+    trait = result.traits[0] if trait is None else trait
     if trait not in result.traits:
         raise LabelError(f"there is no trait {trait!r}; there are {', '.join(result.traits)}.")
     return np.asarray(result.log10p[:, result.traits.index(trait)])

@@ -8,6 +8,7 @@ from plait.plot.forest import forest
 from plait.plot.manhattan import manhattan
 from plait.plot.patterns import patterns
 from plait.plot.qq import qq
+from plait.plot.regional import regional
 from plait.plot.sharing import sharing
 from plait.plot.shrinkage import shrinkage
 from plait.plot.style import save_figure
@@ -18,6 +19,7 @@ __all__ = [
     "manhattan",
     "patterns",
     "qq",
+    "regional",
     "save_figure",
     "sharing",
     "shrinkage",

@@ -7,7 +7,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.errors import OptionError, ShapeError
-from plait.plot.style import BLUE, VERMILION, axes_for, styled, write_caption
+from plait.plot.style import (
+    BESIDE_POINTS,
+    COLOURS,
+    GREY,
+    INK,
+    VERMILION,
+    axes_for,
+    check_labels,
+    chosen_traits,
+    styled,
+    write_caption,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +41,8 @@ def manhattan(
     log10p: ArrayLike,
     *,
     labels: Sequence[str] | NDArray[np.str_] | None = None,
+    traits: Sequence[str] | None = None,
+    trait_of: ArrayLike | None = None,
     line: float | None = GENOME_WIDE,
     name_peaks: int = 5,
     title: str | None = None,
@@ -48,6 +61,10 @@ def manhattan(
         log10 of p-values; NaN is left out.
     labels : (M,) sequence of str, optional
         Names of variants, for the peaks.
+    traits : sequence of str, optional
+    trait_of : (M,) array of int, optional
+        The trait of each point, by number: points above the line are coloured by it. Beyond 7
+        traits, those with the highest peaks have colours of their own.
     line : float, optional
         Height of the dashed line; None draws none.
     name_peaks : int
@@ -74,6 +91,9 @@ def manhattan(
         )
     if name_peaks < 0:
         raise OptionError(f"name_peaks is {name_peaks}; it cannot be negative.")
+    groups = None if trait_of is None else np.asarray(trait_of)
+    if groups is not None and len(groups) != len(names):
+        raise ShapeError(f"trait_of has {len(groups)} entries for {len(names)} variants.")
     across, ticks, number = _along_genome(names, places)
     shown = thinned(across, heights)
     with styled() as plt:
@@ -85,11 +105,14 @@ def manhattan(
         if line is not None:
             ax.axhline(line, color=VERMILION, linewidth=0.8, linestyle="--")
             top = max(top, 1.1 * line)
+            if groups is not None:
+                high = shown[heights[shown] > line]
+                _draw_by_trait(ax, across[high], heights[high], groups[high], traits)
             for peak in _peaks(across, heights, line, name_peaks if labels is not None else 0):
                 ax.annotate(
                     str(labels[peak]) if labels is not None else "",
                     (across[peak], heights[peak]), (0, 4), textcoords="offset points",
-                    ha="center", fontsize=7, color=BLUE,
+                    ha="center", fontsize=7, color=INK, bbox=BESIDE_POINTS, zorder=5,
                 )  # fmt: skip
         ax.set_ylim(0, top)
         ax.margins(x=0.01)
@@ -100,8 +123,37 @@ def manhattan(
         if title is not None:
             ax.set_title(title)
         if caption:
-            write_caption(ax, CAPTION)
+            colours = "" if groups is None else " Colours: the trait of the smallest p-value."
+            write_caption(ax, CAPTION + colours)
     return ax
+
+
+def _draw_by_trait(
+    ax: "Axes",
+    across: NDArray[np.float64],
+    heights: NDArray[np.float64],
+    groups: NDArray[np.intp],
+    traits: Sequence[str] | None,
+) -> None:
+    """Draw points in the colours of their traits, and say which is which."""
+    count = int(groups.max(initial=-1)) + 1
+    names = check_labels(traits, count if traits is None else max(count, len(traits)), "traits")
+    peaks = np.zeros(len(names))
+    np.maximum.at(peaks, groups, heights)
+    own, others = chosen_traits(peaks)
+    for colour, k in zip((*COLOURS[: len(own)], GREY), (*own, -1), strict=True):
+        here = groups == k if k >= 0 else np.isin(groups, others)
+        if here.any():
+            name = names[k] if k >= 0 else f"{int((peaks[others] > 0).sum())} others"
+            ax.scatter(
+                across[here], heights[here], s=9, color=colour, linewidths=0, rasterized=True,
+                label=name, zorder=3,
+            )  # fmt: skip
+    if len(groups):
+        ax.legend(
+            loc="lower right", bbox_to_anchor=(1, 1), ncols=5, handletextpad=0, columnspacing=0.8,
+            borderaxespad=0.2, markerscale=1.6,
+        )  # fmt: skip
 
 
 def thinned(

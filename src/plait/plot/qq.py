@@ -8,7 +8,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from plait.errors import ShapeError
 from plait.plot.manhattan import thinned
-from plait.plot.style import BLUE, GREY, VERMILION, axes_for, check_labels, styled, write_caption
+from plait.plot.style import (
+    COLOURS,
+    GREY,
+    axes_for,
+    check_labels,
+    chosen_traits,
+    styled,
+    write_caption,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +27,6 @@ CAPTION = (
     "points above it from the start mean that something inflates all of them (relatedness, "
     "population structure). lambda is the ratio of the medians, 1 when nothing does."
 )
-_COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
 _BAND_POINTS = 300
 
 
@@ -32,6 +39,8 @@ def qq(
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Draw observed against expected ``-log10 p``, one colour per trait.
+
+    Beyond 7 traits, those with the largest lambda have colours of their own; the others are grey.
 
     Parameters
     ----------
@@ -57,18 +66,18 @@ def qq(
         ax = axes_for(plt, ax, 3.6, 3.6)
         counts = np.isfinite(columns).sum(axis=0)
         _draw_band(ax, int(counts.max()))
-        for t in range(columns.shape[1]):
-            observed = np.sort(-columns[np.isfinite(columns[:, t]), t])[::-1]
-            if not len(observed):
-                continue
-            expected = -np.log10((np.arange(len(observed)) + 0.5) / len(observed))
-            shown = thinned(expected, observed, 2000)
-            text = f"lambda {genomic_inflation(-observed):.2f}"
-            ax.scatter(
-                expected[shown], observed[shown], s=6, linewidths=0, rasterized=True,
-                color=_COLOURS[t % len(_COLOURS)],
-                label=text if names is None else f"{names[t]}, {text}",
-            )  # fmt: skip
+        seen = [column[np.isfinite(column)] for column in columns.T]
+        inflation = np.array([genomic_inflation(values) for values in seen])
+        own, others = chosen_traits(np.nan_to_num(inflation, nan=-1.0))
+        for t in others:
+            _draw_points(ax, seen[t], GREY, 3)
+        for colour, t in zip(COLOURS, own, strict=False):
+            text = f"lambda {inflation[t]:.2f}"
+            _draw_points(ax, seen[t], colour, 6, text if names is None else f"{names[t]}, {text}")
+        if others:
+            low, high = np.nanmin(inflation[others]), np.nanmax(inflation[others])
+            text = f"{len(others)} others, lambda {low:.2f} to {high:.2f}"
+            ax.scatter([], [], s=3, color=GREY, label=text)
         ax.set_xlim(0)
         ax.set_ylim(0)
         ax.set_xlabel("expected $-\\log_{10} p$")
@@ -81,9 +90,26 @@ def qq(
     return ax
 
 
+def _draw_points(
+    ax: "Axes", log10p: NDArray[np.float64], colour: str, size: float, label: str | None = None
+) -> None:
+    observed = np.sort(-log10p)[::-1]
+    if not len(observed):
+        return
+    expected = -np.log10((np.arange(len(observed)) + 0.5) / len(observed))
+    shown = thinned(expected, observed, 2000)
+    ax.scatter(
+        expected[shown], observed[shown], s=size, linewidths=0, rasterized=True, color=colour,
+        label=label,
+    )  # fmt: skip
+
+
 def genomic_inflation(log10p: NDArray[np.float64]) -> float:
-    """Return the median chi-square of p-values over that without any effect."""
+    """Return the median chi-square of p-values over that without any effect; NaN without any."""
     from scipy.special import ndtri_exp
+
+    if not len(log10p):
+        return float("nan")
 
     middle = float(np.median(log10p)) * np.log(10) - np.log(2)
     return float(ndtri_exp(middle) ** 2 / ndtri_exp(np.log(0.25)) ** 2)

@@ -10,11 +10,16 @@ from plait.errors import DependencyError, OutputError, ShapeError
 from plait.io.atomic import replace_file
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 BLUE, VERMILION, GREY, INK = "#0072B2", "#D55E00", "#9A9A9A", "#222222"
 """Colours of Okabe and Ito, which people with any colour vision tell apart."""
+
+COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
+"""Of several traits in one picture; more cannot be told apart."""
 
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -91,6 +96,23 @@ def check_labels(labels: Sequence[str] | None, count: int, what: str) -> list[st
     if len(names) != count:
         raise ShapeError(f"{len(names)} labels were given for {count} {what}.")
     return names
+
+
+def chosen_traits(
+    importance: "NDArray[np.floating[Any] | np.integer[Any]]",
+) -> "tuple[list[int], list[int]]":
+    """Return the traits that get colours of their own, in their order, and the others.
+
+    All of them where there are colours enough, else the most important ones.
+    """
+    order = sorted(range(len(importance)), key=lambda k: -float(importance[k]))
+    own = sorted(order[: len(COLOURS)])
+    return own, sorted(set(order) - set(own))
+
+
+BESIDE_POINTS: Any = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.8}
+"""The ground of text that lies over points. An outline of its letters would make them no text in
+a .svg."""
 
 
 def label_size(count: int, inches: float) -> float:

@@ -1,0 +1,169 @@
+"""Manhattan and QQ plots: what is drawn, thinned, named and coloured, for one trait or many."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from plait import gwas, plot
+from plait.errors import LabelError, OptionError, ShapeError
+from plait.gwas.results import AssociationResult
+from plait.plot.manhattan import thinned
+from plait.plot.qq import genomic_inflation
+from plait.plot.style import COLOURS, GREY
+
+mpl.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+
+
+def scanned(n_traits, n_variants=3000):
+    """Uniform p-values, and a peak of each trait of its own; the first one is not tested."""
+    random = np.random.default_rng(n_traits)
+    values = np.log10(random.uniform(size=(n_variants, n_traits)))
+    for k in range(n_traits):
+        values[100 * k + 50 : 100 * k + 55, k] = -10.0 - k
+    values[0] = np.nan
+    return AssociationResult(
+        beta=values * 0,
+        se=values * 0 + 1,
+        log10p=values,
+        n=np.full(values.shape, 400),
+        frequency=np.full(n_variants, 0.3),
+        chrom=np.repeat(["1", "2", "X"], n_variants // 3),
+        pos=np.tile(np.arange(1, n_variants // 3 + 1), 3),
+        id=np.array([f"rs{k}" for k in range(n_variants)]),
+        oa=np.full(n_variants, "A"),
+        ea=np.full(n_variants, "G"),
+        traits=tuple(f"t{k}" for k in range(n_traits)),
+        V0=np.eye(n_traits),
+        filtered={},
+    )
+
+
+def legend_of(ax):
+    found = ax.get_legend()
+    return [] if found is None else [text.get_text() for text in found.get_texts()]
+
+
+def heights_by_colour(ax):
+    drawn = {}
+    for points in ax.collections:
+        if isinstance(points, mpl.collections.PathCollection) and len(points.get_offsets()):
+            colour = mpl.colors.to_hex(points.get_facecolor()[0]).upper()
+            drawn.setdefault(colour, []).extend(points.get_offsets()[:, 1].tolist())
+    return drawn
+
+
+@pytest.mark.parametrize("n_traits", [1, 4, 12])
+def test_manhattan_of_all_traits(n_traits):
+    result = scanned(n_traits)
+    ax = gwas.plot_manhattan(result, caption=True)
+    ax.figure.canvas.draw()
+    drawn = heights_by_colour(ax)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "2", "X"]
+    if n_traits == 1:
+        assert ax.get_title("left") == "t0"
+        assert legend_of(ax) == []
+        assert {text.get_text() for text in ax.texts} >= {"rs50"}
+        return
+    assert ax.get_title("left") == "surest of all traits"
+    own = range(max(n_traits - 7, 0), n_traits)  # the highest peaks
+    for colour, k in zip(COLOURS, own, strict=False):
+        assert drawn[colour.upper()] == [10.0 + k] * 5
+    others = n_traits - len(own)
+    assert legend_of(ax) == [f"t{k}" for k in own] + ([f"{others} others"] if others else [])
+    assert (GREY.upper() in drawn) == bool(others)
+    # Below the line, traits are not told apart.
+    assert sum(len(values) for values in drawn.values()) >= 2999
+
+
+def test_manhattan_of_one_of_many():
+    result = scanned(4)
+    ax = gwas.plot_manhattan(result, "t2")
+    assert ax.get_title("left") == "t2" and legend_of(ax) == []
+    heights = np.concatenate(list(heights_by_colour(ax).values()))
+    np.testing.assert_allclose(np.sort(heights), np.sort(-result.log10p[1:, 2]))
+    with pytest.raises(LabelError, match="there is no trait 'x'; there are t0, t1"):
+        gwas.plot_manhattan(result, "x")
+    with pytest.raises(OptionError, match="name_peaks"):
+        plot.manhattan(["1"], [1], [-1.0], name_peaks=-1)
+    with pytest.raises(ShapeError, match="1, 2 and 1 entries"):
+        plot.manhattan(["1"], [1, 2], [-1.0])
+    with pytest.raises(ShapeError, match="trait_of has 2 entries for 1"):
+        plot.manhattan(["1"], [1], [-1.0], trait_of=[0, 1])
+    with pytest.raises(ShapeError, match="1 labels were given for 2 traits"):
+        plot.manhattan(["1"], [1], [-9.0], traits=["a"], trait_of=[1])
+
+
+def test_manhattan_without_hits_has_no_legend():
+    ax = plot.manhattan(["1", "1"], [1, 2], [-1.0, np.nan], traits=["a", "b"], trait_of=[0, 1])
+    assert legend_of(ax) == []
+
+
+def test_thinning_keeps_what_stands_out():
+    random = np.random.default_rng(0)
+    heights = -np.log10(random.uniform(size=200_000))
+    across = np.arange(200_000.0)
+    heights[7] = np.nan
+    shown = thinned(across, heights)
+    high = np.flatnonzero(heights > 3)
+    assert set(high) <= set(shown)
+    assert len(high) + 10_000 < len(shown) <= len(high) + 20_000
+    assert 7 not in shown
+    np.testing.assert_array_equal(thinned(across[:500], heights[:500]), np.r_[:7, 8:500])
+
+
+@pytest.mark.parametrize("n_traits", [1, 4, 12])
+def test_qq_of_all_traits(n_traits):
+    result = scanned(n_traits)
+    ax = gwas.plot_qq(result, caption=True)
+    ax.figure.canvas.draw()
+    inflation = np.array([genomic_inflation(column[1:]) for column in result.log10p.T])
+    own = np.sort(np.argsort(-inflation, kind="stable")[:7])
+    expected = [f"t{k}, lambda {inflation[k]:.2f}" for k in own]
+    others = np.setdiff1d(np.arange(n_traits), own)
+    if len(others):
+        low, high = inflation[others].min(), inflation[others].max()
+        expected.append(f"{len(others)} others, lambda {low:.2f} to {high:.2f}")
+    assert legend_of(ax) == expected
+    drawn = heights_by_colour(ax)
+    for colour, k in zip(COLOURS, own, strict=False):
+        assert max(drawn[colour.upper()]) == 10.0 + k
+    alone = gwas.plot_qq(result, "t0")
+    assert alone.get_title("left") == "t0"
+    assert legend_of(alone) == [f"lambda {inflation[0]:.2f}"]
+
+
+def test_qq_of_a_trait_that_was_not_tested():
+    values = np.log10(np.random.default_rng(0).uniform(size=(500, 2)))
+    values[:, 1] = np.nan
+    ax = plot.qq(values, ["a", "b"])
+    assert legend_of(ax)[0].startswith("a, lambda ")
+    assert np.isnan(genomic_inflation(np.empty(0)))
+    with pytest.raises(ShapeError, match="must hold some p-values"):
+        plot.qq(values[:, 1])
+
+
+def test_the_band_holds_uniform_p_values():
+    random = np.random.default_rng(1)
+    ax = plot.qq(np.log10(random.uniform(size=4000)))
+    band = ax.collections[0].get_paths()[0].vertices
+    points = next(p for p in ax.collections if isinstance(p, mpl.collections.PathCollection))
+    expected, observed = points.get_offsets().T
+    middle = (expected > 0.5) & (expected < 2.5)
+    half = len(band) // 2
+    edges = [band[1:half], band[half + 1 : -1]]
+    bounds = []
+    for edge in edges:
+        order = np.argsort(edge[:, 0])
+        bounds.append(np.interp(expected[middle], edge[order, 0], edge[order, 1]))
+    inside = (observed[middle] >= np.min(bounds, axis=0)) & (
+        observed[middle] <= np.max(bounds, axis=0)
+    )
+    assert inside.mean() > 0.9
