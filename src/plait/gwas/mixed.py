@@ -121,7 +121,7 @@ class MixedGroup:
         if calibration is None:
             self._rotate()
         slack = 0.0 if calibration is None else max(calibration.worst, _SURE * calibration.error)
-        cut = -float(stdtrit(self.design.df, 0.5 * exact_below))
+        cut = -float(stdtrit(self.design.df, 0.5 * exact_below)) if exact_below else np.inf
         self.cut = cut * (1.0 - min(slack + _SINGLE, 0.5))
         """Variants with a larger t are done again in double precision."""
 
