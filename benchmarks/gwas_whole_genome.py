@@ -71,13 +71,13 @@ def run_case(folder, traits, threads, block, kept):
     """Fit and scan; print what was measured."""
     from plait.data.phenotypes import SampleTable
     from plait.execution.threads import single_threaded_blas
-    from plait.gwas import VariantFilter, whole_genome
+    from plait.gwas import VariantFilter, genome_prediction, whole_genome
     from plait.gwas.design import make_designs
     from plait.io import open_genotypes
 
-    whole_genome.BLOCK = block
+    genome_prediction.BLOCK = block
     if kept == "a store":
-        whole_genome._MEMORY_SHARE = 1 << 40
+        genome_prediction._MEMORY_SHARE = 1 << 40
     genotypes = open_genotypes(folder / "g.bed")
     values = np.load(folder / "traits.npy")[:, :traits]
     names = tuple(f"t{k}" for k in range(traits))

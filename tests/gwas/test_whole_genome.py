@@ -1,5 +1,7 @@
 """Whole-genome regression against fits written out in full, its calibration, and what it gains."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,10 @@ from scipy import stats
 from plait.data.genotype_blocks import read_block
 from plait.data.phenotypes import SampleTable
 from plait.errors import CapacityError, InputError, OptionError, TooFewSamplesError
-from plait.gwas import VariantFilter, scan, whole_genome
+from plait.gwas import VariantFilter, genome_prediction, scan
 from plait.gwas.design import make_designs
-from plait.gwas.whole_genome import SHARES, WholeGenomeModel
+from plait.gwas.genome_prediction import SHARES
+from plait.gwas.whole_genome import WholeGenomeModel
 from tests.gwas.conftest import Dosages, InMemory, draw_calls, least_squares
 
 ALL = VariantFilter(min_call_rate=None, min_minor_count=None)
@@ -107,7 +110,7 @@ def apply(W, fold, coefficients):
 @pytest.fixture
 def small(monkeypatch):
     """A polygenic trait, another one, and one that some samples lack; blocks of 10."""
-    monkeypatch.setattr(whole_genome, "BLOCK", 10)
+    monkeypatch.setattr(genome_prediction, "BLOCK", 10)
     random = np.random.default_rng(4)
     calls = draw_calls(random, 60, 120, missing=0.01)
     calls[13] = 1
@@ -173,20 +176,20 @@ def test_effects_are_in_units_of_the_trait(small):
 
 def test_threads_and_stores_do_not_change_a_bit(small, monkeypatch, tmp_path):
     source, traits, covariates = small
-    monkeypatch.setattr(whole_genome, "_TILE", 2)
-    monkeypatch.setattr(whole_genome, "_SPAN", 16)
+    monkeypatch.setattr(genome_prediction, "_TILE", 2)
+    monkeypatch.setattr(genome_prediction, "_SPAN", 16)
     designs = designs_of(traits, covariates)
     one = WholeGenomeModel(source, designs, ALL, threads=1)
     two = WholeGenomeModel(source, designs, ALL, threads=2)
     kept = []
-    put = whole_genome._Predictions.put
+    put = genome_prediction.StoredPredictions.put
 
     def spied(self, number, d, values):
         kept.append(Path(self.folder).parent)
         put(self, number, d, values)
 
-    monkeypatch.setattr(whole_genome._Predictions, "put", spied)
-    monkeypatch.setattr(whole_genome, "_MEMORY_SHARE", 1 << 40)
+    monkeypatch.setattr(genome_prediction.StoredPredictions, "put", spied)
+    monkeypatch.setattr(genome_prediction, "_MEMORY_SHARE", 1 << 40)
     stored = WholeGenomeModel(source, designs, ALL, threads=2, folder=tmp_path)
     assert kept == [tmp_path] * 12
     assert not list(tmp_path.iterdir())
@@ -194,6 +197,40 @@ def test_threads_and_stores_do_not_change_a_bit(small, monkeypatch, tmp_path):
         np.testing.assert_array_equal(other.explained, one.explained)
         for ours, theirs in zip(scanned(one, source), scanned(other, source), strict=True):
             np.testing.assert_array_equal(ours, theirs)
+
+
+FRESH = """
+import sys
+import numpy as np
+from plait.data.phenotypes import SampleTable
+from plait.execution import threads
+from plait.gwas import VariantFilter
+from plait.gwas.design import make_designs
+from plait.gwas.whole_genome import WholeGenomeModel
+from plait.io import open_genotypes
+
+limit, seen = threads.threadpool_limits, []
+
+def spied(**options):
+    seen.append("scipy.linalg" in sys.modules)
+    return limit(**options)
+
+threads.threadpool_limits = spied
+genotypes = open_genotypes("g.bed")
+traits = SampleTable(genotypes.samples, ("t",), np.arange(120.0)[:, None] % 7)
+before = "scipy.linalg" in sys.modules
+WholeGenomeModel(genotypes, make_designs(traits, None, np.arange(120)), VariantFilter())
+print(before, len(seen) > 0, all(seen))
+"""
+
+
+def test_blas_is_limited_after_scipy_has_come(small, tmp_path):
+    """SciPy brings a BLAS of its own, which a limit that was set before would miss."""
+    source = small[0]
+    write_bed(tmp_path / "g.bed", [source.calls], source.variants, list(source.samples))
+    words = [sys.executable, "-c", FRESH]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "True"]
 
 
 def test_single_precision_is_close(small):
@@ -231,9 +268,11 @@ def test_a_variant_that_is_a_covariate_does_not_predict(small, dtype):
     source.calls[4] = np.maximum(source.calls[4], 0)
     taken = np.column_stack([covariates, source.calls[4] == 1, source.calls[4] == 2])
     design = designs_of(traits[:, :1], taken)[0]
-    part = whole_genome._FoldedDesign(design, 120, 1, np.dtype(dtype))
+    part = genome_prediction.FoldedDesign(design, 120, 1, np.dtype(dtype))
     block = read_block(source, slice(0, 10))
-    grams, crosses, scale, _ = whole_genome._FoldedGenotypes(block, np.arange(10), part).products()
+    grams, crosses, scale, _ = genome_prediction.FoldedGenotypes(
+        block, np.arange(10), part
+    ).products()
     np.testing.assert_array_equal(scale == 0, np.arange(10) == 4)
     assert not grams[:, 4].any()
     assert not crosses[:, 4].any()
@@ -256,7 +295,7 @@ def test_dosages_are_taken_as_they_are(small):
 
 def test_noise_is_left_as_it_is(monkeypatch):
     """Nothing of noise is predicted out of fold, and its p-values are uniform."""
-    monkeypatch.setattr(whole_genome, "BLOCK", 50)
+    monkeypatch.setattr(genome_prediction, "BLOCK", 50)
     random = np.random.default_rng(7)
     source = InMemory(draw_calls(random, 5000, 600), chromosomes=np.repeat(list("12345"), 1000))
     model = WholeGenomeModel(source, designs_of(random.normal(size=(600, 12))), ALL)
@@ -279,7 +318,7 @@ def polygenic():
     traits = calls.T @ effects + random.normal(size=(1500, 6))
     source = InMemory(calls, chromosomes=names)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(whole_genome, "BLOCK", 50)
+        patch.setattr(genome_prediction, "BLOCK", 50)
         model = WholeGenomeModel(source, designs_of(traits), ALL)
     return source, traits, causal, effects, model, scanned(model, source)
 
@@ -322,7 +361,7 @@ def test_structure_is_removed_as_by_the_mixed_model(monkeypatch):
 
     Where a chromosome is left out of a fit to all, squares of null t-statistics average 3.7.
     """
-    monkeypatch.setattr(whole_genome, "BLOCK", 100)
+    monkeypatch.setattr(genome_prediction, "BLOCK", 100)
     random = np.random.default_rng(9)
     frequency = random.uniform(0.15, 0.85, (2000, 1))
     shift = 0.1 * random.normal(size=(2000, 1)) * np.where(np.arange(1500) % 2, 1, -1)
@@ -378,6 +417,7 @@ def test_bad_input(small, monkeypatch):
         WholeGenomeModel(source, designs_of(few), ALL)
     with pytest.raises(OptionError, match="precision is 'half'"):
         WholeGenomeModel(source, designs_of(traits), ALL, precision="half")
-    monkeypatch.setattr(whole_genome, "BLOCK", 1000)
-    with pytest.raises(CapacityError, match=r"1,000 variants .* raise --memory"):
-        WholeGenomeModel(source, designs_of(traits), ALL, memory="1MiB")
+    monkeypatch.setattr(genome_prediction, "BLOCK", 1000)
+    many = InMemory(np.tile(source.calls, (30, 1)), chromosomes=np.repeat(["1", "2"], 900))
+    with pytest.raises(CapacityError, match=r"885 variants .* raise --memory"):
+        WholeGenomeModel(many, designs_of(traits), ALL, memory="1MiB")

@@ -6,7 +6,7 @@ import statsmodels.api as sm
 from scipy import stats
 
 from plait.errors import ConvergenceError, InputError, OptionError
-from plait.gwas import VariantFilter, scan, whole_genome
+from plait.gwas import VariantFilter, genome_prediction, scan
 from plait.gwas.binary import make_binary_designs
 from plait.gwas.whole_genome import WholeGenomeModel
 from plait.gwas.whole_genome_logistic import WholeGenomeLogistic
@@ -25,7 +25,7 @@ def binary(random, genetic, prevalence, noise):
 @pytest.fixture
 def study(monkeypatch):
     """Two traits, one of them missing for some samples, and a covariate."""
-    monkeypatch.setattr(whole_genome, "BLOCK", 10)
+    monkeypatch.setattr(genome_prediction, "BLOCK", 10)
     random = np.random.default_rng(6)
     calls = draw_calls(random, 90, 400, missing=0.01)
     covariates = random.normal(size=(400, 1))
@@ -90,7 +90,7 @@ def test_what_cannot_be_predicted_is_scanned_as_it_is(study):
 
 
 def test_power_is_gained_and_null_variants_are_calibrated(monkeypatch):
-    monkeypatch.setattr(whole_genome, "BLOCK", 50)
+    monkeypatch.setattr(genome_prediction, "BLOCK", 50)
     random = np.random.default_rng(12)
     calls = draw_calls(random, 2500, 3000)
     causal = random.choice(2000, 60, replace=False)
@@ -108,7 +108,7 @@ def test_power_is_gained_and_null_variants_are_calibrated(monkeypatch):
 
 def test_structure_is_removed(monkeypatch):
     """Populations with other shares of cases: the logistic scan is inflated, this one is not."""
-    monkeypatch.setattr(whole_genome, "BLOCK", 100)
+    monkeypatch.setattr(genome_prediction, "BLOCK", 100)
     random = np.random.default_rng(13)
     frequency = random.uniform(0.15, 0.85, (2000, 1))
     shift = 0.1 * random.normal(size=(2000, 1)) * np.where(np.arange(2000) % 2, 1, -1)

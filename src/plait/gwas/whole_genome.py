@@ -21,48 +21,25 @@ Three things differ from what is published there.
 
 import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.data.genotype_blocks import GenotypeBlock, read_block
 from plait.data.genotypes import GenotypeSource
-from plait.errors import CapacityError, InputError, TooFewSamplesError
-from plait.execution.blocks import Block, plan_blocks
-from plait.execution.executors import Workforce, run_blocks, workforce
-from plait.execution.progress import stage
+from plait.errors import InputError
+from plait.execution.executors import workforce
 from plait.execution.threads import single_threaded_blas
 from plait.gwas.design import Design
 from plait.gwas.linear import LinearScan
 from plait.gwas.quality import VariantFilter
-from plait.io.stored_arrays import Layout, StoredArray, lay_out, write_rows
 
 _log = logging.getLogger("plait.gwas")
 
 Array = NDArray[np.float64]
-Indices = NDArray[np.intp]
-
-FOLDS = 5
-SHARES = np.array([0.01, 0.25, 0.5, 0.75, 0.99])
-"""Shares of variance that predictors may explain; a penalty for each (spec 5.3)."""
-BLOCK = 1000
-"""Variants of a block."""
-_PREDICTORS = VariantFilter(min_minor_count=None, min_frequency=0.01)
-_SPAN = 8192
-_MEMORY_SHARE = 2
-"""Predictions of blocks stay in memory where this many times their bytes fit."""
-_TILE = 50
-"""Blocks whose predictions are multiplied together."""
-_COPIES = 10
-"""Matrices of the products of predictors, or of predictions, that a worker has at a time."""
-_EXPLAINED = 1e-4
-"""Share of a genotype's variation that covariates must leave for it to predict."""
 
 
 class WholeGenomeModel:
@@ -94,7 +71,7 @@ class WholeGenomeModel:
         Share of the variance of a trait (less covariates) that is predicted out of fold, from all
         chromosomes; 0 where nothing predicts better than the mean.
     shares : (T,) array
-        The share that was chosen for the penalty of the second level, out of `SHARES`; 0 where
+        The share that was chosen for the penalty of the second level, out of five; 0 where
         there is no prediction.
     residuals : list of (N, T) arrays
         For each design, what is left by predictions from all chromosomes, each of length 1.
@@ -132,9 +109,12 @@ class WholeGenomeModel:
     ) -> None:
         self.genotypes, self.designs, self.rules = genotypes, designs, rules
         self.missing_genotypes, self.precision = missing_genotypes, precision
+        # With it comes SciPy, before BLAS is limited to one thread: its own BLAS is limited too.
+        from plait.gwas.genome_prediction import predict_out_of_fold, predictor_blocks
+
         n_traits = sum(len(design.columns) for design in designs)
         self.explained, self.shares = np.zeros((2, n_traits))
-        self._predicted: list[NDArray[Any]] = []  # from all chromosomes, then without each
+        self._predicted: list[NDArray[Any]] = []
         self._scan_of(designs)  # says what is wrong with options before the long work
         dtype = np.dtype(np.float32 if precision == "single" else np.float64)
         force = workforce(None, memory, threads)
@@ -155,21 +135,11 @@ class WholeGenomeModel:
             f"{self.n_blocks:,}",
             len(self.chromosomes),
         )
-        names = np.array([self.chromosomes.index(block.chromosome) for block in blocks])
-        parts = [_FoldedDesign(design, genotypes.n_samples, seed, dtype) for design in designs]
-        with (
-            single_threaded_blas(),
-            _Predictions(parts, len(blocks), dtype, force, folder) as predictions,
-        ):
-            products = _first_level(genotypes, parts, blocks, predictions, force)
-            for d, part in enumerate(parts):
-                made = np.zeros((1 + len(self.chromosomes), *part.design.traits.shape), dtype)
-                for t, trait in enumerate(part.design.columns):
-                    own = predictions.of(d, t)
-                    fit = _second_level(part, t, own, products[d], names, predictions.held, force)
-                    self.explained[trait], self.shares[trait] = fit.explained, fit.share
-                    _add_predictions(part, fit.coefficients, own, made[..., t])
-                self._predicted.append(made)
+        predicted = predict_out_of_fold(genotypes, designs, blocks, dtype, seed, force, folder)
+        for design, part in zip(designs, predicted, strict=True):
+            self.explained[design.columns] = part.explained
+            self.shares[design.columns] = part.shares
+            self._predicted.append(part.predictions)
         self.residuals = [self._left(d)[0] for d in range(len(designs))]
 
     @property
@@ -232,349 +202,3 @@ def without_covariates(values: Array, basis: Array) -> Array:
         for _ in range(2):  # twice is enough for orthogonality to rounding
             values = values - basis @ (basis.T @ values)
     return values
-
-
-@dataclass(frozen=True, eq=False)
-class PredictorBlock:
-    """Consecutive predictors on one chromosome: numbers of variants, ascending."""
-
-    chromosome: str
-    variants: Indices
-
-    @property
-    def span(self) -> slice:
-        """Variants that are read."""
-        return slice(int(self.variants[0]), int(self.variants[-1]) + 1)
-
-
-def predictor_blocks(
-    genotypes: GenotypeSource, designs: Sequence[Design], force: Workforce
-) -> list[PredictorBlock]:
-    """Choose the predictors, counted among the samples of any design, and cut them into blocks."""
-    rows = np.unique(np.concatenate([design.rows for design in designs]))
-
-    def chosen(part: Block) -> Indices:
-        block = read_block(genotypes, part.rows).of_samples(rows)
-        removed = list(_PREDICTORS.removed(block.calls).values())
-        return part.start + np.flatnonzero(~np.logical_or.reduce(removed) & (block.squares > 0))
-
-    blocks = []
-    for name, run in genotypes.variants.chromosomes:
-        parts = plan_blocks(run.stop - run.start, genotypes.block_size())
-        work = [Block(run.start + part.start, run.start + part.stop) for part in parts]
-        used = [found for _, found in run_blocks(chosen, work, force, "predictors")]
-        kept = np.concatenate(used)
-        # As even as can be: a last block of a few variants would be a predictor of its own.
-        count = -(-len(kept) // BLOCK)
-        blocks += [PredictorBlock(name, part) for part in np.array_split(kept, count or 1)]
-    return [block for block in blocks if len(block.variants)]
-
-
-class _FoldedDesign:
-    """A design with its samples in the order of their folds; traits have variance 1."""
-
-    def __init__(self, design: Design, n_samples: int, seed: int, dtype: np.dtype[Any]) -> None:
-        n, p = design.basis.shape
-        if n < 2 * FOLDS:
-            raise TooFewSamplesError(
-                f"a trait is measured on {n} genotyped samples; {FOLDS} folds to predict in need "
-                f"at least {2 * FOLDS}. Leave it out, or use model='linear'."
-            )
-        self.design, self.dtype = design, dtype
-        # A draw for every genotyped sample: it does not matter which others have the trait.
-        place = np.random.default_rng(np.random.SeedSequence(seed)).permutation(n_samples)
-        fold = np.empty(n, dtype=np.intp)
-        fold[np.argsort(place[design.rows])] = np.arange(n) % FOLDS
-        self.order = np.argsort(fold, kind="stable")
-        self.rows = design.rows[self.order]
-        self.counts = np.bincount(fold, minlength=FOLDS)
-        stops = np.cumsum(self.counts).tolist()
-        self.folds = [slice(a, b) for a, b in zip([0, *stops[:-1]], stops, strict=True)]
-        self.unit = (n - p) ** 0.5
-        self.basis, self.traits = design.basis[self.order], self.unit * design.traits[self.order]
-        self.regressors = np.hstack([self.basis, self.traits]).astype(dtype)
-
-
-class _FoldedGenotypes:
-    """Centred genotypes (variants, samples by fold) of a block, for a design."""
-
-    def __init__(self, block: GenotypeBlock, kept: Indices, part: _FoldedDesign) -> None:
-        self.part = part
-        own = block.of_samples(part.rows)
-        self.values = np.empty((len(kept), own.n_samples), dtype=part.dtype)
-        for variants, tile, used in own.tiles(part.dtype):
-            first, last = np.searchsorted(kept, [variants.start, variants.stop])
-            rows = kept[first:last] - variants.start
-            self.values[first:last] = tile[used][rows, : own.n_samples]
-
-    def products(self) -> tuple[Array, Array, Array, Array]:
-        """Return sums of products in each fold, of genotypes without covariates, of variance 1.
-
-        Returns
-        -------
-        (K, B, B), (K, B, T), (B,) and (B, p) arrays
-            Among genotypes, with the traits; then what genotypes were multiplied by, and their
-            products with the covariates before.
-        """
-        part, n, p = self.part, len(self.values), self.part.design.basis.shape[1]
-        grams, products = np.zeros((FOLDS, n, n)), np.zeros((FOLDS, n, part.regressors.shape[1]))
-        for k, fold in enumerate(part.folds):
-            for span in _spans(fold):
-                some = self.values[:, span]
-                grams[k] += some @ some.T
-                products[k] += some @ part.regressors[span]
-        along, crosses = products[:, :, :p].sum(axis=0), products[:, :, p:]
-        squares = np.einsum("kjj->j", grams)
-        for k, fold in enumerate(part.folds):
-            basis, mixed = part.basis[fold], products[k, :, :p] @ along.T
-            grams[k] += along @ (basis.T @ basis) @ along.T - mixed - mixed.T
-            crosses[k] -= along @ (basis.T @ part.traits[fold])
-        left = np.einsum("kjj->j", grams)
-        scale, varies = np.zeros(n), left > _EXPLAINED * squares
-        scale[varies] = part.unit / np.sqrt(left[varies])
-        grams *= np.outer(scale, scale)
-        crosses *= scale[:, None]
-        return grams, crosses, scale, along
-
-    def predictions(self, coefficients: Array, scale: Array, along: Array) -> NDArray[Any]:
-        """Return predictions (T, R, N) from coefficients (K, R, B, T) for each fold."""
-        part, n_traits, n_penalties = self.part, coefficients.shape[3], coefficients.shape[1]
-        found = np.empty((n_traits * n_penalties, self.values.shape[1]), dtype=part.dtype)
-        for k, fold in enumerate(part.folds):
-            flat = (coefficients[k] * scale[:, None]).transpose(2, 0, 1).reshape(-1, len(scale))
-            found[:, fold] = flat.astype(part.dtype) @ self.values[:, fold]
-            found[:, fold] -= (flat @ along @ part.basis[fold].T).astype(part.dtype)
-        return found.reshape(n_traits, n_penalties, -1)
-
-
-class _Predictions:
-    """Predictions of blocks (blocks x shares, samples by fold), in memory or in a store.
-
-    There is an array for each trait of each design; it is gone when the model is fitted. ``held``
-    are the bytes in memory.
-    """
-
-    def __init__(
-        self,
-        parts: Sequence[_FoldedDesign],
-        n_blocks: int,
-        dtype: np.dtype[Any],
-        force: Workforce,
-        folder: str | os.PathLike[str] | None,
-    ) -> None:
-        height = len(SHARES) * n_blocks
-        shapes = {
-            f"{d}-{t}": (height, int(part.counts.sum()))
-            for d, part in enumerate(parts)
-            for t in range(len(part.design.columns))
-        }
-        size = sum(dtype.itemsize * rows * columns for rows, columns in shapes.values())
-        self.folder: str | None = None
-        self.held = size
-        self.arrays: Mapping[str, Any]
-        if _MEMORY_SHARE * size <= force.memory:
-            self.arrays = {name: np.empty(shape, dtype) for name, shape in shapes.items()}
-            return
-        self.held = 0
-        self.folder = tempfile.mkdtemp(prefix="plait-predictions-", dir=folder)
-        layouts = {
-            name: Layout(("predictions", "samples"), shape, dtype.name)
-            for name, shape in shapes.items()
-        }
-        lay_out(self.folder, layouts, len(SHARES))
-        self.arrays = {name: StoredArray(self.folder, name) for name in shapes}
-
-    def __enter__(self) -> "_Predictions":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.folder is not None:
-            shutil.rmtree(self.folder)
-
-    def of(self, d: int, t: int) -> Any:
-        """Return the predictions of a trait of a design, to be read by rows."""
-        return self.arrays[f"{d}-{t}"]
-
-    def put(self, number: int, d: int, values: NDArray[Any]) -> None:
-        """Keep the predictions (traits, shares, samples) of a block."""
-        rows = slice(number * len(SHARES), (number + 1) * len(SHARES))
-        named = {f"{d}-{t}": trait for t, trait in enumerate(values)}
-        if self.folder is not None:
-            write_rows(self.folder, rows, named)
-            return
-        for name, trait in named.items():
-            self.arrays[name][rows] = trait
-
-
-def _first_level(
-    genotypes: GenotypeSource,
-    parts: Sequence[_FoldedDesign],
-    blocks: Sequence[PredictorBlock],
-    predictions: _Predictions,
-    force: Workforce,
-) -> list[Array]:
-    """Fit ridge regressions on every block, and keep their predictions.
-
-    Returns, for each design, ``held_out``, ``nested`` and ``nested_squares`` of `FoldedRidge`, as
-    (3, K, blocks x shares, T).
-    """
-    from plait.numerics.ridge import ridge_in_folds
-
-    n_predictors = sum(len(block.variants) for block in blocks)
-    penalties = n_predictors * (1 - SHARES) / SHARES
-
-    def one(number: Block) -> list[Array]:
-        block, sums = blocks[number.start], []
-        everyone = read_block(genotypes, block.span)
-        for d, part in enumerate(parts):
-            made, products = fitted(everyone, block.variants - block.span.start, part)
-            predictions.put(number.start, d, made)
-            sums.append(products)
-        return sums
-
-    def fitted(
-        everyone: GenotypeBlock, kept: Indices, part: _FoldedDesign
-    ) -> tuple[NDArray[Any], Array]:
-        folded = _FoldedGenotypes(everyone, kept, part)
-        grams, crosses, scale, along = folded.products()
-        fit = ridge_in_folds(grams, crosses, penalties)
-        made = folded.predictions(fit.coefficients, scale, along)
-        return made, np.array([fit.held_out, fit.nested, fit.nested_squares])
-
-    widest = max(block.span.stop - block.span.start for block in blocks)
-    each = max(_block_bytes(part, genotypes, widest) for part in parts)
-    force = _with_room(force, predictions.held, each, f"{BLOCK:,} variants")
-    found: list[list[Array]] = []
-    with stage("whole-genome regression", n_predictors) as advance:
-        work = [Block(number, number + 1) for number in range(len(blocks))]
-        for number, sums in run_blocks(one, work, force, "whole-genome regression"):
-            found.append(sums)
-            advance(len(blocks[number.start].variants))
-    return [np.concatenate([sums[d] for sums in found], axis=2) for d in range(len(parts))]
-
-
-def _block_bytes(part: _FoldedDesign, genotypes: GenotypeSource, widest: int) -> int:
-    """Return the memory that a block of predictors takes while it is worked on."""
-    read = widest * genotypes.n_samples * (8 if genotypes.kind == "dosage" else 1)
-    per_sample = part.dtype.itemsize * (BLOCK + 3 * len(SHARES) * part.traits.shape[1])
-    return int(read + len(part.rows) * per_sample + 8 * _COPIES * BLOCK**2)
-
-
-def _with_room(force: Workforce, held: int, each: int, what: str) -> Workforce:
-    """Return as many workers as have room beside what is held."""
-    if held + each > force.memory:
-        raise CapacityError(
-            f"whole-genome regression with {what} at a time takes {(held + each) / 2**30:.2f} GiB "
-            f"and memory is {force.memory / 2**30:.2f} GiB: raise --memory (memory=), or predict "
-            "from fewer variants."
-        )
-    return replace(force, workers=min(force.workers, (force.memory - held) // each))
-
-
-@dataclass(frozen=True, eq=False)
-class _Stacked:
-    """The second level of a trait, and how well it does.
-
-    ``coefficients`` (1 + chromosomes, K, P) are those of the fit to predictions from all
-    chromosomes, then of those to predictions from all but one.
-    """
-
-    coefficients: Array
-    share: float
-    explained: float
-
-
-def _second_level(
-    part: _FoldedDesign,
-    t: int,
-    predictions: Any,
-    products: Array,
-    chromosomes: Indices,
-    held: int,
-    force: Workforce,
-) -> _Stacked:
-    """Fit the second level of a trait in folds; its penalty is the best out of fold.
-
-    Without a chromosome it is fitted again, with the same penalty.
-    """
-    from plait.numerics.ridge import StackedProducts
-
-    height = products.shape[2]
-    held += 8 * (FOLDS + 1) * height**2
-    force = _with_room(force, held, 8 * _COPIES * height**2, f"{height:,} predictions")
-    kinds = np.tile(np.arange(len(SHARES)), height // len(SHARES))
-    grams, (held_out, nested, nested_squares) = (
-        _fold_grams(part, predictions, force),
-        products[..., t],
-    )
-    stacked = StackedProducts(grams, held_out, nested, nested_squares, part.counts, kinds)
-    squares = [float(part.traits[fold, t] @ part.traits[fold, t]) for fold in part.folds]
-
-    def one(fold: Block) -> tuple[Array, Array]:
-        b = stacked.coefficients(fold.start, SHARES)
-        return b, stacked.squared_errors(fold.start, b, squares[fold.start])
-
-    folds = [Block(k, k + 1) for k in range(FOLDS)]
-    fits = [fit for _, fit in run_blocks(one, folds, force, "second level")]
-    explained = 1 - np.sum([errors for _, errors in fits], axis=0) / sum(squares)
-    best = int(np.argmax(explained))
-    count = int(chromosomes.max()) + 1
-    coefficients = np.zeros((1 + count, FOLDS, height))
-    if explained[best] <= 0:
-        return _Stacked(coefficients, 0.0, 0.0)
-    coefficients[0] = [b[best] for b, _ in fits]
-    place = np.repeat(chromosomes, len(SHARES))
-
-    def again(number: Block) -> Array:
-        k, chromosome = divmod(number.start, count)
-        b: Array = stacked.coefficients(k, SHARES[[best]], place != chromosome)[0]
-        return b
-
-    work = [Block(number, number + 1) for number in range(FOLDS * count)]
-    for number, b in run_blocks(again, work, force, "second level without a chromosome"):
-        k, chromosome = divmod(number.start, count)
-        coefficients[1 + chromosome, k] = b
-    return _Stacked(coefficients, float(SHARES[best]), float(explained[best]))
-
-
-def _fold_grams(part: _FoldedDesign, predictions: Any, force: Workforce) -> Array:
-    """Return ``W_k^T W_k`` (K, P, P) of predictions (P, samples by fold)."""
-    height = predictions.shape[0]
-    step = _TILE * len(SHARES)
-    tiles = [slice(a, min(a + step, height)) for a in range(0, height, step)]
-    pairs = [(i, j) for i in range(len(tiles)) for j in range(i + 1)]
-    grams = np.empty((FOLDS, height, height))
-
-    def one(number: Block) -> Array:
-        i, j = pairs[number.start]
-        first = predictions[tiles[i]]
-        second = first if i == j else predictions[tiles[j]]
-        out = np.zeros((FOLDS, len(first), len(second)))
-        for k, fold in enumerate(part.folds):
-            for span in _spans(fold):
-                out[k] += first[:, span] @ second[:, span].T
-        return out
-
-    work = [Block(number, number + 1) for number in range(len(pairs))]
-    for number, found in run_blocks(one, work, force, "products of predictions"):
-        i, j = pairs[number.start]
-        grams[:, tiles[i], tiles[j]] = found
-        grams[:, tiles[j], tiles[i]] = found.transpose(0, 2, 1)
-    return grams
-
-
-def _add_predictions(
-    part: _FoldedDesign, coefficients: Array, predictions: Any, out: NDArray[Any]
-) -> None:
-    """Fill ``out`` (fits, N) with predictions in units of the traits of the design."""
-    for start in range(0, predictions.shape[0], len(SHARES)):
-        rows = slice(start, start + len(SHARES))
-        block = predictions[rows]
-        for k, fold in enumerate(part.folds):
-            out[:, part.order[fold]] += coefficients[:, k, rows] @ block[:, fold] / part.unit
-
-
-def _spans(fold: slice) -> Iterator[slice]:
-    """Cut the samples of a fold: sums over more are added in double precision."""
-    for start in range(fold.start, fold.stop, _SPAN):
-        yield slice(start, min(start + _SPAN, fold.stop))
