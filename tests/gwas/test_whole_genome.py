@@ -15,6 +15,7 @@ from plait.gwas import VariantFilter, genome_prediction, scan
 from plait.gwas.design import make_designs
 from plait.gwas.genome_prediction import SHARES
 from plait.gwas.whole_genome import WholeGenomeModel
+from plait.io.plink import write_bed
 from tests.gwas.conftest import Dosages, InMemory, draw_calls, least_squares
 
 ALL = VariantFilter(min_call_rate=None, min_minor_count=None)
