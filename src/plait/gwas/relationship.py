@@ -32,6 +32,8 @@ Output = TypeVar("Output")
 _PANEL = 512
 """Samples of a panel: a thread multiplies two panels at a time, whatever the number of threads."""
 _GRAIN = 1024
+_MANY_MISSING = 0.05
+"""Share of missing calls from which multiplying is faster than looking after each of them."""
 _METHODS = ("vanraden", "gcta")
 
 
@@ -127,9 +129,9 @@ def relationship_matrix(
     Notes
     -----
     A missing genotype counts as the mean of its variant. Cost: N^2 M flops in single precision,
-    added up in double precision every 2048 variants; or, of hard calls by VanRaden's method, about
-    N^2 M / 100 operations on words of 64 variants and 2 N^2 M flops times the share of missing
-    calls. Memory: 4 bytes for each chromosome and pair.
+    added up in double precision every 2048 variants; or, of hard calls by VanRaden's method where
+    few are missing, N^2 M / 128 comparisons of words of 64 variants and 2 N^2 M flops times the
+    share of missing calls. Memory: 4 bytes for each chromosome and pair, and 16 for each pair.
     """
     if method not in _METHODS:
         raise OptionError(f"method is {method!r}; give 'vanraden' or 'gcta'.")
@@ -269,32 +271,37 @@ class _Calls:
     members: NDArray[np.int32]
 
 
-class _CallTotal(_Total[_Calls]):
+class _CallTotal(_Total[_Calls | NDArray[np.float32]]):
     """Products of centred calls from squared distances.
 
     With ``|a - b|^2`` known, ``a b = (|a|^2 + |b|^2 - |a - b|^2) / 2``: distances between calls are
     counts of bits, whole numbers without any rounding. There, a missing call has 0 copies; what
-    makes that the mean is added apart, for a sample from the variants that it lacks.
+    makes that the mean is added apart, for a sample from the variants that it lacks. Blocks in
+    which many calls are missing are multiplied instead.
     """
 
-    at_once = 8192
+    at_once = 4096
 
     def __init__(self, genotypes: GenotypeSource, rows: Samples, rules: VariantFilter) -> None:
         n = len(rows)
         everyone = np.array_equal(rows, np.arange(genotypes.n_samples))
         self._genotypes, self._rows, self._rules = genotypes, None if everyone else rows, rules
         self._distances = np.zeros((n, n), dtype=np.int64)
-        self._missing = np.zeros((n, n))
+        self._halves = np.zeros((n, n))  # of what is added, with its transpose, to the rest
         self._squares = np.zeros(n)
         self.tasks = [*_panels(n), *_tiles(n)]
 
-    def read(self, block: slice) -> tuple[_Calls, float, int]:
+    def read(self, block: slice) -> tuple[_Calls | NDArray[np.float32], float, int]:
         from plait.gwas.relationship_kernels import carriers, missing_lists
 
         n = len(self._squares)
         packed = self._genotypes.read_packed(block, self._rows)
         counts = GenotypeCounts.of_packed(packed, n)
         used = ~np.logical_or.reduce(list(self._rules.removed(counts).values()))
+        if counts.n_missing[used].sum() > _MANY_MISSING * n * used.sum():
+            rows = np.arange(n) if self._rows is None else self._rows
+            rules = self._rules
+            return scaled_genotypes(self._genotypes, block, rows, "vanraden", rules, self.at_once)
         frequency = counts.frequency
         shape = (4 * packed.shape[1], -(-len(packed) // 64))
         one, two = np.empty(shape, dtype=np.uint64), np.empty(shape, dtype=np.uint64)
@@ -303,13 +310,18 @@ class _CallTotal(_Total[_Calls]):
         norm = float((2 * frequency * (1 - frequency))[used].sum())
         return _Calls(packed, used, 2 * frequency, one, two, *lists), norm, int(used.sum())
 
-    def add(self, read: _Calls, task: slice | Tile) -> None:
+    def add(self, read: _Calls | NDArray[np.float32], task: slice | Tile) -> None:
         from plait.gwas.relationship_kernels import add_missing, add_squared_distances
 
-        if isinstance(task, slice):
+        if isinstance(read, np.ndarray):
+            if not isinstance(task, slice):
+                one, two = task
+                product = read[:, one].T @ read[:, two]
+                self._halves[task] += 0.5 * product if one == two else product
+        elif isinstance(task, slice):
             lists = read.starts, read.members
             taken = read.packed, read.used, read.means, *lists, task.start, task.stop
-            add_missing(*taken, self._squares, self._missing)
+            add_missing(*taken, self._squares, self._halves)
         else:
             rows, columns = task
             where = rows.start, rows.stop, columns.start, columns.stop
@@ -320,7 +332,7 @@ class _CallTotal(_Total[_Calls]):
         values: Array = 0.5 * (squares - self._distances[one, two])
         if one == two:
             values = np.tril(values) + np.tril(values, -1).T
-        return values + self._missing[one, two] + self._missing[two, one].T
+        return values + self._halves[one, two] + self._halves[two, one].T
 
 
 def scaled_genotypes(
