@@ -31,8 +31,9 @@ Array = NDArray[np.float64]
 TOLERANCE = 0.01
 """Root mean square of the relative errors of standard errors that calibration may make.
 
-With N samples, standard errors are themselves estimates with a relative error of about ``(2
-N)^(-1/2)``: 1.6 % of 2000. Variants with small p-values are done exactly anyway.
+t-statistics are off by as much, slopes by twice that. With N samples, standard errors are
+themselves estimates with a relative error of about ``(2 N)^(-1/2)``: 1.6 % of 2000. Variants with
+small p-values are done exactly anyway.
 """
 LEADING = (0, 16, 64, 256)
 """How many leading eigenvectors are tried, the fewest first."""
