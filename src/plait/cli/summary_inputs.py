@@ -141,7 +141,7 @@ def write_record(
 ) -> None:
     """Write what was run on what beside an output; to a URL, nothing.
 
-    Inputs are known by their size and a digest of the first and last MiB.
+    Of inputs their size, first and last MiB are digested.
     """
     from plait.io import replace_file
     from plait.provenance import Provenance, glance

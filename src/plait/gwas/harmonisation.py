@@ -483,8 +483,8 @@ def _explain(counts: Mapping[str, int], table: str, n_rows: int, n_reference: in
     )
     if counts["not_in_reference"] > n_rows / 2:
         message += (
-            " Most positions are not in the reference: the two are probably on different genome "
-            "builds, or name chromosomes differently."
+            " Most positions are not in the reference: the two are on different genome builds, "
+            "cover other regions, or name chromosomes differently."
         )
     elif counts["no_match"] > n_rows / 2:
         message += " Positions are there and alleles differ: probably another genome build."

@@ -52,7 +52,7 @@ def ld_prune(
     window_kb : float
         Distance up to which variants are compared, in thousands of bases.
     window_variants : int, optional
-        Compare with this many preceding variants instead.
+        Compare within this many consecutive variants instead.
     min_frequency : float
         Variants whose rarer allele is rarer are left out; monomorphic ones always are.
     samples : integers, optional
@@ -66,8 +66,9 @@ def ld_prune(
     Notes
     -----
     Greedy along the chromosome: of two variants with a larger r2 the one with the rarer allele
-    goes (the later one of a tie), as in PLINK's ``--indep-pairwise``. Missing genotypes count as
-    the mean. Cost: 2 N flops for every variant and kept variant of its window.
+    goes (the later one of a tie). PLINK's ``--indep-pairwise 50 1 0.2`` keeps the same as
+    ``window_variants=50``; with wide windows it compares in another order, and keeps about as many
+    variants. Missing genotypes count as the mean. Cost: 2 N flops for every variant and kept variant of its window.
     """
     if not 0 < r2 <= 1:
         raise OptionError(f"r2 is {r2}; give a number above 0, at most 1.")
@@ -87,7 +88,7 @@ def ld_prune(
                 if window_variants is None:
                     first = np.searchsorted(pos[run], pos[block] - 1000 * window_kb) + run.start
                 else:
-                    first = np.maximum(block - window_variants, run.start)
+                    first = np.maximum(block - window_variants + 1, run.start)
                 near = numbers >= first[0]
                 kept.append(numbers[~near])
                 numbers, minor = numbers[near], minor[near]

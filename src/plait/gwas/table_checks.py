@@ -48,6 +48,8 @@ class TableChecks:
         Share of rows in which z and beta have the same sign.
     p_disagreements : int
         Rows with p in 1e-6 to 1 in which -log10 p and that of z differ by more than 0.1.
+    p_smaller : float
+        Share of those rows in which p is smaller than that of z.
     trait_sd : float
         Median of ``se sqrt(2 f (1 - f) n)``, which estimates the standard deviation of the trait.
     trait_sd_cv : float
@@ -55,6 +57,8 @@ class TableChecks:
         standard errors do not belong together.
     frequency_differences : int
         Rows whose frequency differs from the reference's by more than 0.2; 0 without reference.
+    incomplete : int
+        Rows without a chromosome, a position or an allele.
     """
 
     n_variants: int
@@ -62,9 +66,11 @@ class TableChecks:
     lambda_gc: float
     sign_agreement: float
     p_disagreements: int
+    p_smaller: float
     trait_sd: float
     trait_sd_cv: float
     frequency_differences: int = 0
+    incomplete: int = 0
 
     @property
     def flags(self) -> list[str]:
@@ -78,11 +84,20 @@ class TableChecks:
         if self.sign_agreement < 1:
             found.append(f"z and beta differ in sign in {1 - self.sign_agreement:.2%} of rows")
         if self.p_disagreements:
-            found.append(f"p and z disagree in {self.p_disagreements:,} rows")
+            found.append(
+                f"p and z disagree in {self.p_disagreements:,} of {self.n_variants:,} rows (p is "
+                f"smaller in {self.p_smaller:.0%} of them): p may be of another test than the "
+                "effects and their errors, which are what plait works with"
+            )
         if self.frequency_differences:
             found.append(
                 f"{self.frequency_differences:,} frequencies differ from the reference's by "
                 "more than 0.2"
+            )
+        if self.incomplete:
+            found.append(
+                f"{self.incomplete:,} of {self.n_variants:,} rows lack a position or an allele, "
+                "and cannot be brought to the alleles of another table"
             )
         return found
 
@@ -96,12 +111,15 @@ def check_table(table: SummaryStatistics, reference_frequency: Array | None = No
     reference_frequency : (M,) array, optional
         Frequency of each row's effect allele in the reference; NaN where unknown.
     """
+    import polars as pl
+
     beta, se, z, log10p = (table.column(name) for name in ("beta", "se", "z", "log10p"))
     eaf, n = table.column("eaf"), table.column("n")
     signed = (beta != 0) & (z != 0) & np.isfinite(beta) & np.isfinite(z)
     agree = np.sign(beta[signed]) == np.sign(z[signed])
     compared = (log10p > -6) & np.isfinite(z)
-    apart = np.abs(log10p[compared] - log10_p_of_z(z[compared])) > 0.1
+    lower = log10_p_of_z(z[compared]) - log10p[compared]
+    apart = np.abs(lower) > 0.1
     with np.errstate(invalid="ignore"):
         deviation = se * np.sqrt(2 * eaf * (1 - eaf) * n)
     deviation = deviation[np.isfinite(deviation) & (deviation > 0)]
@@ -109,6 +127,8 @@ def check_table(table: SummaryStatistics, reference_frequency: Array | None = No
     if reference_frequency is not None:
         with np.errstate(invalid="ignore"):
             differs = int((np.abs(eaf - reference_frequency) > 0.2).sum())
+    keys = [pl.col(name).is_null() for name in ("chrom", "pos", "ea", "oa")]
+    incomplete = table.frame.select(pl.any_horizontal(keys)).to_series()
     counts = table.frame["chrom"].drop_nulls().value_counts(sort=True)
     return TableChecks(
         n_variants=len(table),
@@ -116,9 +136,11 @@ def check_table(table: SummaryStatistics, reference_frequency: Array | None = No
         lambda_gc=lambda_gc(z),
         sign_agreement=float(agree.mean()) if agree.size else float("nan"),
         p_disagreements=int(apart.sum()),
+        p_smaller=float((lower[apart] > 0).mean()) if apart.any() else float("nan"),
         trait_sd=float(np.median(deviation)) if deviation.size else float("nan"),
         trait_sd_cv=float(deviation.std() / deviation.mean()) if deviation.size else float("nan"),
         frequency_differences=differs,
+        incomplete=int(incomplete.sum()),
     )
 
 

@@ -216,14 +216,15 @@ def _to_columns(table: SummaryStatistics, p: str) -> "DataFrame":
         frame["eaf"].alias("effect_allele_frequency"),
         (0.0 - log10p).alias("neg_log_10_p_value")
         if as_logs
-        else pl.Series("p_value", 10.0 ** log10p.to_numpy()),
+        # What was read as 0.69 is not to be written as 0.6899999999999999.
+        else pl.Series("p_value", 10.0 ** log10p.to_numpy()).round_sig_figs(15),
     ]
     ids = frame["id"].drop_nulls()
     named = "variant_id" if ids.str.contains(_VARIANT_ID).all() else "id"
     for ours, theirs in (("id", named), ("rsid", "rsid"), ("info", "info"), ("n", "n")):
         values = frame[ours].fill_nan(None) if ours in ("info", "n") else frame[ours]
         if values.null_count() < len(values):
-            if ours == "n" and values.drop_nulls().is_in(values.drop_nulls().round()).all():
+            if ours == "n" and (values == values.round()).all():
                 values = values.cast(pl.Int64)
             columns.append(values.alias(theirs))
     return pl.DataFrame(columns).with_columns(pl.selectors.float().fill_nan(None))
