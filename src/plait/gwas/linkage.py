@@ -68,7 +68,8 @@ def ld_prune(
     Greedy along the chromosome: of two variants with a larger r2 the one with the rarer allele
     goes (the later one of a tie). PLINK's ``--indep-pairwise 50 1 0.2`` keeps the same as
     ``window_variants=50``; with wide windows it compares in another order, and keeps about as many
-    variants. Missing genotypes count as the mean. Cost: 2 N flops for every variant and kept variant of its window.
+    variants. Missing genotypes count as the mean. Cost: 2 N flops for every variant and kept
+    variant of its window.
     """
     if not 0 < r2 <= 1:
         raise OptionError(f"r2 is {r2}; give a number above 0, at most 1.")
