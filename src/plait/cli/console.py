@@ -302,7 +302,7 @@ _OPTIONS = {
     "n_train": "--train-size",
     "(covariate_missing='drop')": "(--drop-missing-covariates)",
     " If you know the format, say so (format=...).": "",
-    "Raise memory, or give by_chromosome=False.": "Raise --memory, or give --no-loco.",
+    "give by_chromosome=False": "give --no-loco",
     "Say which: context=.": "Say which: --context NAME.",
     "draw it without genotypes": "leave out --geno",
     "leave out context=": "leave out --context ",

@@ -91,7 +91,7 @@ def make_designs(
         columns = np.array(group)
         used = np.flatnonzero(seen[:, columns[0]])
         names = [traits.names[column] for column in columns]
-        basis = _basis(covariates, used, names)
+        basis = _basis(covariates, used, names, len(rows))
         residuals, lengths = _residuals(values[np.ix_(used, columns)], basis, names)
         designs.append(Design(rows[used], columns, basis, residuals, lengths))
     return designs
@@ -120,7 +120,9 @@ def residual_correlation(
     return project_positive_definite(matrix)
 
 
-def _basis(covariates: SampleTable | None, used: NDArray[np.intp], traits: list[str]) -> Array:
+def _basis(
+    covariates: SampleTable | None, used: NDArray[np.intp], traits: list[str], n_samples: int
+) -> Array:
     constant = np.full((len(used), 1), len(used) ** -0.5)
     if covariates is None or not covariates.names:
         columns = constant
@@ -130,7 +132,8 @@ def _basis(covariates: SampleTable | None, used: NDArray[np.intp], traits: list[
         columns = np.concatenate([constant, _standardised(values)], axis=1)
     if len(used) < columns.shape[1] + 2:
         raise TooFewSamplesError(
-            f"trait {traits[0]!r} is measured on {len(used)} genotyped samples; with "
+            f"trait {traits[0]!r} is measured on {len(used)} of the {n_samples:,} samples with "
+            "genotypes, some trait and all covariates; with "
             f"{columns.shape[1] - 1} covariates and the constant at least {columns.shape[1] + 2} "
             "are needed."
         )

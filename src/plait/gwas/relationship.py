@@ -139,10 +139,13 @@ def relationship_matrix(
     runs = genotypes.variants.chromosomes if by_chromosome else [("all", slice(0, None))]
     names = tuple(dict.fromkeys(name for name, _ in runs))
     n = len(rows)
-    if (needed := (4 * len(names) + 16) * n * n) > memory_budget(memory):
+    needed, budget = (4 * len(names) + 16) * n * n, memory_budget(memory)
+    if needed > budget:
+        less = ", or give by_chromosome=False" if len(names) > 1 else ""
         raise CapacityError(
-            f"relationships of {n:,} samples on {len(names)} chromosomes take "
-            f"{needed / 2**30:.1f} GiB. Raise memory, or give by_chromosome=False."
+            f"relationships of {n:,} samples on {len(names)} chromosome(s) take "
+            f"{needed / 2**20:,.0f} MiB and memory is {budget / 2**20:,.0f} MiB: raise --memory "
+            f"(memory=){less}."
         )
     sums, norms = np.zeros((len(names), n, n), dtype=np.float32), np.zeros(len(names))
     counted = np.zeros(len(names), dtype=np.int64)
