@@ -34,7 +34,9 @@ class Model(StrEnum):
 
     LINEAR = "linear"
     MIXED = "mixed"
+    WHOLE_GENOME = "whole-genome"
     LOGISTIC = "logistic"
+    WHOLE_GENOME_LOGISTIC = "whole-genome-logistic"
 
 
 class MissingGenotypes(StrEnum):
@@ -138,7 +140,8 @@ ModelOption = Annotated[
     option(
         "--model",
         panel=MODEL,
-        help="mixed allows for the relatedness of the samples; logistic is for cases and controls.",
+        help="mixed and, for many samples, whole-genome allow for relatedness and structure; the "
+        "logistic models are for cases and controls.",
     ),
 ]
 Loco = Annotated[
@@ -205,6 +208,7 @@ def scan(
     min_mac: MinMac = 20,
     min_maf: MinMaf = 0.0,
     min_info: MinInfo = 0.0,
+    seed: options.Seed = 1,
     table: Annotated[
         Format,
         option(
@@ -251,6 +255,7 @@ def scan(
             "loco": loco,
             "missing_genotypes": str(missing),
             "transform": str(transform),
+            "seed": seed,
         }
         rules = gwas.VariantFilter(min_call_rate, min_mac, min_maf or None, min_info or None)
         inputs = study_fingerprints(genotypes, phenotypes, others)

@@ -20,7 +20,7 @@ import numpy as np
 
 from plait.data.fingerprints import study_fingerprints
 from plait.data.genotypes import GenotypeSource
-from plait.data.phenotypes import SampleTable, align
+from plait.data.phenotypes import AlignedSamples, SampleTable, align
 from plait.errors import ModelWarning, OptionError
 from plait.execution.executors import refuse_forks, workforce
 from plait.gwas.binary import binary_traits, cases_and_controls, make_binary_designs
@@ -134,8 +134,8 @@ def scan(
     Notes
     -----
     Cost, for each pattern of missing traits: linear 2 N M (p + T) flops and N M / 4 bytes read;
-    logistic 2 N M T (p + 2) flops; mixed N^2 M for the relationships, about 10 N^3 for each
-    chromosome, and 2 N^2 M for rotating the genotypes. Traits measured on the same samples share
+    logistic 2 N M T (p + 2) flops; mixed and whole-genome see `plait.gwas.mixed.MixedModel` and
+    `plait.gwas.whole_genome.WholeGenomeModel`. Traits measured on the same samples share
     everything.
     """
     started = time.perf_counter()
@@ -164,34 +164,8 @@ def scan(
         inputs=inputs,
         threads=force.workers * force.threads,
     )
-    method: ScanMethod
     names = samples.traits.names
-    if model in _LOGISTIC:
-        nulls = make_binary_designs(samples.traits, samples.covariates, samples.rows)
-        if model == "logistic":
-            method = LogisticMethod(genotypes, nulls, len(names), precision, rules)
-        else:
-            designs = [null.design for null in nulls]
-            fitted = WholeGenomeModel(
-                genotypes, designs, rules, missing_genotypes, precision, memory, threads, seed
-            )
-            method = WholeGenomeLogisticMethod(WholeGenomeLogistic(fitted, nulls, names))
-    else:
-        designs = make_designs(samples.traits, samples.covariates, samples.rows, transform)
-        if model == "linear":
-            method = LinearMethod(
-                genotypes, designs, len(names), missing_genotypes, precision, rules
-            )
-        elif model == "whole-genome":
-            fitted = WholeGenomeModel(
-                genotypes, designs, rules, missing_genotypes, precision, memory, threads, seed
-            )
-            method = WholeGenomeMethod(fitted)
-        else:
-            loco = _leaves_chromosomes_out(genotypes, loco)
-            method = MixedMethod(
-                genotypes, designs, rules, loco, exact_below, memory, force.workers
-            )
+    method = _prepared(genotypes, samples, rules, options, memory, force.workers)
     if out is not None:
         versions = {"plait": provenance.version, **provenance.libraries}
         identity = {"what": "scan", "inputs": inputs, "options": options, "versions": versions}
@@ -205,6 +179,41 @@ def scan(
         traits=names,
         provenance=replace(provenance, seconds=time.perf_counter() - started),
     )
+
+
+def _prepared(
+    genotypes: GenotypeSource,
+    samples: AlignedSamples,
+    rules: VariantFilter,
+    options: dict[str, Any],
+    memory: int | str | None,
+    threads: int,
+) -> ScanMethod:
+    """Do what a model needs before any variant is tested."""
+    model, precision, missing = (
+        options[name] for name in ("model", "precision", "missing_genotypes")
+    )
+    names = samples.traits.names
+    if model in _LOGISTIC:
+        nulls = make_binary_designs(samples.traits, samples.covariates, samples.rows)
+        designs = [null.design for null in nulls]
+    else:
+        designs = make_designs(
+            samples.traits, samples.covariates, samples.rows, options["transform"]
+        )
+    if model == "linear":
+        return LinearMethod(genotypes, designs, len(names), missing, precision, rules)
+    if model == "logistic":
+        return LogisticMethod(genotypes, nulls, len(names), precision, rules)
+    if model == "mixed":
+        loco = _leaves_chromosomes_out(genotypes, options["loco"])
+        return MixedMethod(genotypes, designs, rules, loco, options["exact_below"], memory, threads)
+    fitted = WholeGenomeModel(
+        genotypes, designs, rules, missing, precision, memory, threads, options["seed"]
+    )
+    if model == "whole-genome":
+        return WholeGenomeMethod(fitted)
+    return WholeGenomeLogisticMethod(WholeGenomeLogistic(fitted, nulls, names))
 
 
 def _check_options(model: str, loco: bool | None, missing_genotypes: str, transform: str) -> None:
@@ -242,7 +251,7 @@ def _leaves_chromosomes_out(genotypes: GenotypeSource, loco: bool | None) -> boo
             "there is one chromosome only, and without it there are no relationships: all variants "
             "count towards them.",
             ModelWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return several if loco is None else loco and several
 

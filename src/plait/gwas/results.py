@@ -147,7 +147,9 @@ class AssociationResult(Result):
             line = f"  {trait}: {hits[number]:,} variants at p < 5e-8"
             line += f", lambda {self.lambda_gc[number]:.3f}"
             if self.h2 is not None and self.h2_se is not None:
-                line += f", h2 {self.h2[number]:.2f} ({self.h2_se[number]:.2f})"
+                line += f", h2 {self.h2[number]:.2f}"
+                if np.isfinite(self.h2_se[number]):
+                    line += f" ({self.h2_se[number]:.2f})"
             if self.explained is not None:
                 line += f", {self.explained[number]:.1%} predicted from other samples"
             if self.n_cases is not None:

@@ -38,7 +38,8 @@ class StudySettings:
 
     Attributes
     ----------
-    model : {"linear", "mixed"}
+    model : str
+        See `plait.gwas.scan`.
     loco : bool or None
     missing_genotypes : {"mean", "drop"}
     transform : {"none", "rank"}
@@ -57,7 +58,7 @@ class StudySettings:
     alpha : float
         See `plait.mash.mash_set_data`.
     seed : int
-        Of the random set.
+        Of the random set, and of the folds of a whole-genome model.
     """
 
     model: str = "linear"
@@ -110,6 +111,7 @@ class _Road:
             loco=s.loco,
             missing_genotypes=s.missing_genotypes,
             transform=s.transform,
+            seed=s.seed,
             variant_filter=gwas.VariantFilter(
                 s.min_call_rate, s.min_minor_count, s.min_frequency, s.min_info
             ),
@@ -271,7 +273,7 @@ def gwas_to_mash(
     chosen = asdict(settings)
     size = f"{genotypes.n_variants:,} variants x {len(traits.names)} traits"
     scanning = (
-        "model", "loco", "missing_genotypes", "transform",
+        "model", "loco", "missing_genotypes", "transform", "seed",
         "min_call_rate", "min_minor_count", "min_frequency", "min_info",
     )  # fmt: skip
     selecting = (
