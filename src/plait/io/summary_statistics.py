@@ -34,6 +34,7 @@ TABLE_SUFFIXES = (".parquet", ".tsv", ".tsv.gz")
 """What `write_summary_statistics` writes."""
 _NEEDED = ("chrom", "pos", "ea", "oa", "beta", "se")
 _SNIFFED = 1 << 16
+_HEADER_BYTES = 1 << 24
 _BLANKS = re.compile(rb"[ \t]+")
 _NUMBERED = {"23": "X", "24": "Y", "26": "MT", "M": "MT", "x": "X", "y": "Y", "mt": "MT"}
 
@@ -102,7 +103,39 @@ def read_summary_statistics(
     (about its uncompressed size); the columns that are not used are never parsed.
     """
     path = Path(path)
-    header, load, stated = _open(path, delimiter)
+    return _read(
+        path,
+        _open(path, delimiter),
+        dialect,
+        columns,
+        context=context,
+        test=test,
+        variants=variants,
+        trait=trait,
+        build=build,
+        normalise_chromosomes=normalise_chromosomes,
+        bad_se=bad_se,
+        allow_standardised=allow_standardised,
+    )
+
+
+def _read(
+    path: Path,
+    opened: tuple[list[str], Any, str | None],
+    dialect: str | None,
+    columns: Mapping[str, str] | None = None,
+    *,
+    context: str | None = None,
+    test: str | None = "ADD",
+    variants: VariantTable | None = None,
+    trait: str | None = None,
+    build: str | None = None,
+    normalise_chromosomes: bool = True,
+    bad_se: str = "drop",
+    allow_standardised: bool = False,
+) -> SummaryStatistics:
+    """Read a table that was opened; see `read_summary_statistics`."""
+    header, load, stated = opened
     found, roles = find_roles(header, dialect, columns, str(path), context)
     _log.info("%s: dialect %s, columns %s", path, found, roles)
     raw = load(list(dict.fromkeys(roles.values())))
@@ -123,7 +156,11 @@ def read_summary_statistics(
 
 
 def read_summary_contexts(
-    path: str | os.PathLike[str], dialect: str | None = None, **options: Any
+    path: str | os.PathLike[str],
+    dialect: str | None = None,
+    *,
+    delimiter: str | None = None,
+    **options: Any,
 ) -> dict[str, SummaryStatistics]:
     """Read all contexts of a table that holds several side by side.
 
@@ -133,8 +170,7 @@ def read_summary_contexts(
         A GWAS-VCF (a context for each study), or a table with columns for each population
         (Pan-UKB) or method (PANICLE). Meta-analyses of the others are left out; they are read by
         their name with `read_summary_statistics`.
-    dialect : str, optional
-    **options
+    dialect, delimiter, **options
         Of `read_summary_statistics`.
 
     Returns
@@ -147,10 +183,12 @@ def read_summary_contexts(
     OptionError
         The table is of one context.
     """
-    names = find_contexts(header_of(Path(path)), dialect, str(path))
+    path = Path(path)
+    opened = _open(path, delimiter)
+    names = find_contexts(opened[0], dialect, str(path))
     if not names:
         raise OptionError(f"{path} holds one context only.")
-    return {name: read_summary_statistics(path, dialect, context=name, **options) for name in names}
+    return {name: _read(path, opened, dialect, context=name, **options) for name in names}
 
 
 def write_summary_statistics(
@@ -206,12 +244,15 @@ def read_table(
 
 
 def header_of(path: Path) -> list[str]:
-    """Return the names of the columns of a delimited text or Parquet file."""
-    return _open(path, None)[0]
+    """Return the names of the columns of a delimited text or Parquet file, from its beginning."""
+    return _open(path, None, _HEADER_BYTES)[0]
 
 
-def _open(path: Path, delimiter: str | None) -> tuple[list[str], Any, str | None]:
-    """Return the names of the columns, a function that reads some, and the build if it is said."""
+def _open(path: Path, delimiter: str | None, limit: int = -1) -> tuple[list[str], Any, str | None]:
+    """Return the names of the columns, a function that reads some, and the build if it is said.
+
+    With a limit no more bytes of text than that are read.
+    """
     import polars as pl
 
     if not path.is_file():
@@ -219,7 +260,7 @@ def _open(path: Path, delimiter: str | None) -> tuple[list[str], Any, str | None
     if path.suffix in (".parquet", ".pq"):
         names = list(pl.read_parquet_schema(path))
         return names, lambda wanted: pl.read_parquet(path, columns=wanted), None
-    text = read_bytes(path)
+    text = read_bytes(path, limit)
     if text.startswith(gwas_vcf.START):
         return *gwas_vcf.open_gwas_vcf(path, text), gwas_vcf.build_of(text)
     start, first = _header_line(path, text)
@@ -245,14 +286,15 @@ def _open(path: Path, delimiter: str | None) -> tuple[list[str], Any, str | None
     return header, load, None
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return the bytes of a file, unpacked if it is compressed with gzip."""
-    raw = path.read_bytes()
-    if raw[:2] == b"\x1f\x8b":
-        try:
-            raw = gzip.decompress(raw)
-        except (OSError, EOFError, zlib.error) as error:
-            raise FileFormatError(f"{path} is damaged or cut short: {error}.") from None
+def read_bytes(path: Path, limit: int = -1) -> bytes:
+    """Return the bytes of a file, or so many of them, unpacked if it is compressed with gzip."""
+    with path.open("rb") as stream:
+        is_compressed = stream.read(2) == b"\x1f\x8b"
+    try:
+        with gzip.open(path) if is_compressed else path.open("rb") as stream:
+            raw = stream.read(limit)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise FileFormatError(f"{path} is damaged or cut short: {error}.") from None
     return raw.replace(b"\r\n", b"\n") if b"\r\n" in raw[:_SNIFFED] else raw
 
 
