@@ -47,9 +47,8 @@ def _scalar(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     text = str(value)
-    if (
-        not text.isprintable()
-    ):  # other blanks and ends of lines, which would not be read as they are
+    # Other blanks and ends of lines would not be read as they are.
+    if not text.isprintable():
         return json.dumps(text)
     looks_otherwise = text.lower() in _RESERVED or re.fullmatch(r"[\d.+\-eE_:xo]+", text)
     date = re.fullmatch(r"\d{4}-\d\d-\d\d", text)
