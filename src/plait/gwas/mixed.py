@@ -40,7 +40,7 @@ _SPAN = 8192
 _SINGLE = 1e-3
 """Relative error of t in single precision: variants so close to `EXACT_BELOW` are looked at."""
 _SURE = 4.0
-_COPIES = 5
+_COPIES = 4
 """Matrices of the size of the relationships that a chromosome takes while it is made ready."""
 _log = logging.getLogger("plait.gwas")
 
@@ -324,8 +324,8 @@ class MixedModel:
         block = random_variants(self.genotypes, runs)
         groups = []
         for null in self._everything if name is None else self._ready(name):
-            drawn = tested_genotypes(block, null.design, self.rules)
             with single_threaded_blas():
+                drawn = tested_genotypes(block, null.design, self.rules)
                 calibration, report = calibrate(null.model, null.fit.h2, drawn)
             check = {"chromosome": name, "samples": len(null.design.rows)}
             self.checks.append(check | {"h2": null.fit.h2.tolist()} | report)

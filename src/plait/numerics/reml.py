@@ -75,11 +75,14 @@ class RestrictedModel:
 
         ``basis`` (N, p) of the covariates is orthonormal. Cost: 4/3 N^3 flops; K is not changed.
         """
+        from scipy.linalg.blas import dsyr2k
+
         product = relationships @ basis
         product -= 0.5 * basis @ (basis.T @ product)
-        projected = relationships - basis @ product.T
-        projected -= product @ basis.T
-        reduced = Tridiagonal.of(projected)
+        projected = np.array(relationships.T, order="F")
+        given = {"beta": 1.0, "c": projected, "lower": 1, "overwrite_c": 1}
+        projected = dsyr2k(-1.0, np.asfortranarray(basis), np.asfortranarray(product), **given)
+        reduced = Tridiagonal.of(projected, overwrite=True)
         left = traits - basis @ (basis.T @ traits)
         return cls(reduced, np.asfortranarray(reduced.rotated(left)), basis.shape[1])
 

@@ -27,7 +27,7 @@ class Tridiagonal:
     diagonal : (N,) array
     off_diagonal : (N - 1,) array
     reflectors : (N - 1, N - 1) array
-        Unit lower triangle; Q is the product of the reflections ``I - s v v^T`` of its columns.
+        Q is the product of the reflections ``I - s v v^T`` of the columns of its lower triangle.
     blocks : list of (k, k) arrays
         For every `_WIDTH` columns V their upper triangular B, ``I - V B V^T`` being the product of
         the reflections (Schreiber and Van Loan 1989, SIAM J. Sci. Stat. Comput. 10).
@@ -42,21 +42,26 @@ class Tridiagonal:
     lifted: float
 
     @classmethod
-    def of(cls, matrix: Array) -> "Tridiagonal":
+    def of(cls, matrix: Array, *, overwrite: bool = False) -> "Tridiagonal":
         """Reduce a symmetric matrix (N, N), N >= 3, of which the lower triangle is read.
 
-        4/3 N^3 flops in one thread; N^2 numbers are kept.
+        4/3 N^3 flops in one thread; N^2 numbers are kept, those of the matrix itself where it may
+        be overwritten and is in Fortran order.
         """
         from scipy.linalg import eigvalsh_tridiagonal, lapack
 
         work = int(lapack.dsytrd_lwork(len(matrix), lower=1)[0])
-        reduced, diagonal, off_diagonal, scales, _ = lapack.dsytrd(matrix, lower=1, lwork=work)
-        reflectors = np.tril(reduced[1:, :-1], -1)
-        np.fill_diagonal(reflectors, 1.0)
+        reduced, diagonal, off_diagonal, scales, _ = lapack.dsytrd(
+            matrix, lower=1, lwork=work, overwrite_a=overwrite
+        )
+        reflectors = reduced[1:, :-1]
         lowest = eigvalsh_tridiagonal(diagonal, off_diagonal, select="i", select_range=(0, 0))[0]
         lifted = max(-float(lowest), 0.0)
         blocks = []
         for columns in _groups(len(scales)):
+            # What stands above the diagonal is used nowhere else.
+            reflectors[columns, columns] = np.tril(reflectors[columns, columns], -1)
+            np.fill_diagonal(reflectors[columns, columns], 1.0)
             vectors, own = reflectors[columns.start :, columns], scales[columns]
             products = np.triu(vectors.T @ vectors, 1) * own[:, None]
             blocks.append(np.linalg.solve(products + np.eye(len(own)), np.diag(own)))
