@@ -67,6 +67,8 @@ def single_threaded_blas() -> Iterator[None]:
     The limit is the process's, not the thread's: it is set when the first thread enters and lifted
     when the last one leaves, or a thread that leaves early would lift it for the others.
     """
+    import scipy.linalg  # noqa: F401 - brings a BLAS of its own; what is not loaded has no limit
+
     with _limit.lock:
         _limit.depth += 1
         if _limit.depth == 1:

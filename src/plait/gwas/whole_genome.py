@@ -109,7 +109,6 @@ class WholeGenomeModel:
     ) -> None:
         self.genotypes, self.designs, self.rules = genotypes, designs, rules
         self.missing_genotypes, self.precision = missing_genotypes, precision
-        # With it comes SciPy, before BLAS is limited to one thread: its own BLAS is limited too.
         from plait.gwas.genome_prediction import predict_out_of_fold, predictor_blocks
 
         n_traits = sum(len(design.columns) for design in designs)

@@ -2,7 +2,6 @@
 
 Samples are in K folds. Of Z (N, B) and y only ``Z_k^T Z_k`` and ``Z_k^T y_k`` of each fold k are
 needed: what leaves folds out is a difference of sums (Mbatchou et al. 2021, Nature Genetics 53).
-SciPy is imported with this module, so that limits of BLAS threads set later hold for its BLAS too.
 """
 
 from dataclasses import dataclass

@@ -16,6 +16,7 @@ from plait.plot.style import (
     axes_for,
     check_labels,
     chosen_traits,
+    counted,
     styled,
     write_caption,
 )
@@ -63,7 +64,7 @@ def manhattan(
         Names of variants, for the peaks.
     traits : sequence of str, optional
     trait_of : (M,) array of int, optional
-        The trait of each point, by number: points above the line are coloured by it. Beyond 7
+        The trait of each point, by number: points above the line are coloured by it. Beyond 8
         traits, those with the highest peaks have colours of their own.
     line : float, optional
         Height of the dashed line; None draws none.
@@ -144,7 +145,7 @@ def _draw_by_trait(
     for colour, k in zip((*COLOURS[: len(own)], GREY), (*own, -1), strict=True):
         here = groups == k if k >= 0 else np.isin(groups, others)
         if here.any():
-            name = names[k] if k >= 0 else f"{int((peaks[others] > 0).sum())} others"
+            name = names[k] if k >= 0 else counted(int((peaks[others] > 0).sum()))
             ax.scatter(
                 across[here], heights[here], s=9, color=colour, linewidths=0, rasterized=True,
                 label=name, zorder=3,

@@ -14,6 +14,7 @@ from plait.plot.style import (
     axes_for,
     check_labels,
     chosen_traits,
+    counted,
     styled,
     write_caption,
 )
@@ -28,6 +29,8 @@ CAPTION = (
     "population structure). lambda is the ratio of the medians, 1 when nothing does."
 )
 _BAND_POINTS = 300
+_MOST_INSIDE = 3
+"""Entries of the legend that leave room for the points."""
 
 
 def qq(
@@ -40,7 +43,8 @@ def qq(
 ) -> "Axes":
     """Draw observed against expected ``-log10 p``, one colour per trait.
 
-    Beyond 7 traits, those with the largest lambda have colours of their own; the others are grey.
+    Beyond 8 traits, those with the smallest p-values have colours of their own, as in the Manhattan
+    plot; the others are grey. The legend stands beside the picture from 4 traits on.
 
     Parameters
     ----------
@@ -63,12 +67,14 @@ def qq(
         raise ShapeError(f"log10p has shape {columns.shape} and must hold some p-values.")
     names = check_labels(labels, columns.shape[1], "traits") if labels is not None else None
     with styled() as plt:
-        ax = axes_for(plt, ax, 3.6, 3.6)
+        beside = columns.shape[1] > _MOST_INSIDE
+        ax = axes_for(plt, ax, 6.0 if beside else 3.6, 3.6)
         counts = np.isfinite(columns).sum(axis=0)
         _draw_band(ax, int(counts.max()))
         seen = [column[np.isfinite(column)] for column in columns.T]
         inflation = np.array([genomic_inflation(values) for values in seen])
-        own, others = chosen_traits(np.nan_to_num(inflation, nan=-1.0))
+        peaks = np.array([-values.min(initial=0.0) for values in seen])
+        own, others = chosen_traits(peaks)
         for t in others:
             _draw_points(ax, seen[t], GREY, 3)
         for colour, t in zip(COLOURS, own, strict=False):
@@ -76,13 +82,15 @@ def qq(
             _draw_points(ax, seen[t], colour, 6, text if names is None else f"{names[t]}, {text}")
         if others:
             low, high = np.nanmin(inflation[others]), np.nanmax(inflation[others])
-            text = f"{len(others)} others, lambda {low:.2f} to {high:.2f}"
+            text = f"{counted(len(others))}, lambda {low:.2f}"
+            text += f" to {high:.2f}" if len(others) > 1 else ""
             ax.scatter([], [], s=3, color=GREY, label=text)
         ax.set_xlim(0)
         ax.set_ylim(0)
         ax.set_xlabel("expected $-\\log_{10} p$")
         ax.set_ylabel("observed $-\\log_{10} p$")
-        ax.legend(loc="upper left", handletextpad=0.2, markerscale=2)
+        anchor = {"bbox_to_anchor": (1.0, 1.0)} if beside else {}
+        ax.legend(loc="upper left", handletextpad=0.2, markerscale=2, **anchor)
         if title is not None:
             ax.set_title(title)
         if caption:

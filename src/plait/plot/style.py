@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BLUE, VERMILION, GREY, INK = "#0072B2", "#D55E00", "#9A9A9A", "#222222"
 """Colours of Okabe and Ito, which people with any colour vision tell apart."""
 
-COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
+COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8C564B")
 """Of several traits in one picture; more cannot be told apart."""
 
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
@@ -108,6 +108,11 @@ def chosen_traits(
     order = sorted(range(len(importance)), key=lambda k: -float(importance[k]))
     own = sorted(order[: len(COLOURS)])
     return own, sorted(set(order) - set(own))
+
+
+def counted(others: int) -> str:
+    """Return what a legend calls the traits without a colour of their own."""
+    return "1 other" if others == 1 else f"{others} others"
 
 
 BESIDE_POINTS: Any = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.8}
