@@ -45,6 +45,8 @@
       hoverlabel: { bgcolor: get("--surface"), bordercolor: get("--grey"), font: { color: get("--ink"), size: 12.5 }, align: "left" },
       xaxis: axis, yaxis: axis, showlegend: false, dragmode: narrow.matches ? false : "zoom",
       legend: { font: { size: 12 } },
+      // Its ground would be half of the paper's, and half of transparent black is grey.
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: get("--grey"), activecolor: get("--ink") },
     } };
   }
   const config = {
