@@ -30,7 +30,7 @@ def by_enumeration(n0, n1, n2, mid_p):
 @pytest.mark.parametrize("mid_p", [False, True])
 def test_all_small_tables(mid_p):
     tables = [
-        (a, b, n - a - b) for n in range(1, 22) for a in range(n + 1) for b in range(n + 1 - a)
+        (a, b, n - a - b) for n in range(1, 31) for a in range(n + 1) for b in range(n + 1 - a)
     ]
     n0, n1, n2 = np.array(tables).T
     found = hardy_weinberg_p(n0, n1, n2, mid_p)
