@@ -81,6 +81,8 @@ def missing_lists(packed, used, n_samples):  # type: ignore[no-untyped-def]
     """Return the variants that each sample lacks: where its list starts (N + 1,), and the lists."""
     n, n_bytes = packed.shape
     starts = np.zeros(n_samples + 1, dtype=np.int64)
+    words = np.zeros(-(-n_bytes // 8), dtype=np.uint64)
+    held = words.view(np.uint8)  # the first byte is the lowest: samples are in the order of bits
     for fill in range(2):
         if fill == 1:
             for i in range(n_samples):
@@ -90,19 +92,20 @@ def missing_lists(packed, used, n_samples):  # type: ignore[no-untyped-def]
         for j in range(n):
             if not used[j]:
                 continue
-            for i in range(n_bytes):
-                value = packed[j, i]
-                flags = value & ~(value >> 1) & 0x55
-                if flags == 0:
-                    continue
-                for part in range(4):
-                    sample = 4 * i + part
-                    if (flags >> (2 * part)) & 1 and sample < n_samples:
-                        if fill == 0:
-                            starts[sample + 1] += 1
-                        else:
-                            members[place[sample]] = j
-                            place[sample] += 1
+            held[:n_bytes] = packed[j]
+            for i in range(words.shape[0]):
+                flags = words[i] & ~(words[i] >> _ONE) & _ALTERNATE
+                while flags != 0:
+                    lowest = flags & (~flags + _ONE)
+                    flags ^= lowest
+                    sample = 32 * i + np.int64(_set_bits(lowest - _ONE)) // 2
+                    if sample >= n_samples:
+                        break
+                    if fill == 0:
+                        starts[sample + 1] += 1
+                    else:
+                        members[place[sample]] = j
+                        place[sample] += 1
     return starts, members
 
 
