@@ -1,5 +1,7 @@
 """Tridiagonal reductions against dense algebra."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -59,3 +61,11 @@ def test_eigenvalues_below_zero_are_lifted():
     assert reduced.lifted == pytest.approx(1e-6, rel=1e-6)
     pivots, _ = reduced.factor(1 - 1e-6, 1e-6)
     assert (pivots > 0).all()
+
+
+def test_another_process_gets_the_same_bits():
+    random = np.random.default_rng(4)
+    reduced = Tridiagonal.of(relationships(random, 301, 200))
+    sent = pickle.loads(pickle.dumps(reduced))
+    for columns in (random.normal(size=301), random.normal(size=(301, 7))):
+        np.testing.assert_array_equal(sent.rotated(columns), reduced.rotated(columns))

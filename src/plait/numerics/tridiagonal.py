@@ -26,8 +26,10 @@ class Tridiagonal:
     ----------
     diagonal : (N,) array
     off_diagonal : (N - 1,) array
-    reflectors : (N - 1, N - 1) array
-        Q is the product of the reflections ``I - s v v^T`` of the columns of its lower triangle.
+    reduced : (N, N) array
+        Q is the product of the reflections ``I - s v v^T``, their vectors below the diagonal. In
+        Fortran order, which it keeps when it is sent to another process: products then have the
+        same bits.
     blocks : list of (k, k) arrays
         For every `_WIDTH` columns V their upper triangular B, ``I - V B V^T`` being the product of
         the reflections (Schreiber and Van Loan 1989, SIAM J. Sci. Stat. Comput. 10).
@@ -37,7 +39,7 @@ class Tridiagonal:
 
     diagonal: Array
     off_diagonal: Array
-    reflectors: Array
+    reduced: Array
     blocks: list[Array]
     lifted: float
 
@@ -65,7 +67,7 @@ class Tridiagonal:
             vectors, own = reflectors[columns.start :, columns], scales[columns]
             products = np.triu(vectors.T @ vectors, 1) * own[:, None]
             blocks.append(np.linalg.solve(products + np.eye(len(own)), np.diag(own)))
-        return cls(diagonal + lifted, off_diagonal, reflectors, blocks, lifted)
+        return cls(diagonal + lifted, off_diagonal, reduced, blocks, lifted)
 
     def __len__(self) -> int:
         return len(self.diagonal)
@@ -74,7 +76,7 @@ class Tridiagonal:
         """Return ``Q^T columns``, for vectors or arrays with N rows; 4 N^2 flops a column."""
         out = np.array(columns, dtype=np.float64)
         for group, block in zip(_groups(len(self) - 1), self.blocks, strict=True):
-            vectors = self.reflectors[group.start :, group]
+            vectors = self.reduced[group.start + 1 :, group]
             out[group.start + 1 :] -= vectors @ (block.T @ (vectors.T @ out[group.start + 1 :]))
         return out
 
@@ -83,7 +85,7 @@ class Tridiagonal:
         out = np.array(columns, dtype=np.float64)
         pairs = list(zip(_groups(len(self) - 1), self.blocks, strict=True))
         for group, block in reversed(pairs):
-            vectors = self.reflectors[group.start :, group]
+            vectors = self.reduced[group.start + 1 :, group]
             out[group.start + 1 :] -= vectors @ (block @ (vectors.T @ out[group.start + 1 :]))
         return out
 
