@@ -2,6 +2,11 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from threadpoolctl import threadpool_info
+
+from plait.execution.threads import single_threaded_blas
 
 FRESH = """
 import sys
@@ -20,3 +25,31 @@ def test_every_blas_is_limited_also_that_of_scipy():
     before, found = done.stdout.splitlines()
     assert before == "False"
     assert found.split(maxsplit=1)[1] == "{1}"
+
+
+def blas_threads():
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_any_thread_can_limit_whoever_did_before():
+    """threadpoolctl lets the thread that came first own the limit, as long as it lives."""
+
+    def limited():
+        with single_threaded_blas():
+            return blas_threads()
+
+    with single_threaded_blas():
+        assert blas_threads() == {1}
+    before = blas_threads()
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        for pool in (one, other, one):
+            assert pool.submit(limited).result() == {1}
+            assert blas_threads() == before
+        # The one that comes first leaves first.
+        first, second = single_threaded_blas(), single_threaded_blas()
+        one.submit(first.__enter__).result()
+        other.submit(second.__enter__).result()
+        one.submit(first.__exit__, None, None, None).result()
+        assert blas_threads() == {1}
+        other.submit(second.__exit__, None, None, None).result()
+        assert blas_threads() == before

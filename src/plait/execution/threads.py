@@ -6,10 +6,10 @@ threads changes the speed and never the bits.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 from threadpoolctl import threadpool_limits
@@ -72,14 +72,27 @@ def single_threaded_blas() -> Iterator[None]:
     with _limit.lock:
         _limit.depth += 1
         if _limit.depth == 1:
-            _limit.limits = threadpool_limits(limits=1, user_api="blas")
+            _limit.limits = _apart(lambda: threadpool_limits(limits=1, user_api="blas"))
     try:
         yield
     finally:
         with _limit.lock:
             _limit.depth -= 1
             if _limit.depth == 0:
-                _limit.limits.restore_original_limits()
+                _apart(_limit.limits.restore_original_limits)
+
+
+def _apart(action: Callable[[], Any]) -> Any:
+    """Return what a call returns in a thread that ends with it.
+
+    threadpoolctl lets the first thread that limits OpenBLAS own the limit while it lives, and does
+    nothing for any other.
+    """
+    found: list[Any] = []
+    thread = Thread(target=lambda: found.append(action()))
+    thread.start()
+    thread.join()
+    return found[0]
 
 
 class _Limit:
