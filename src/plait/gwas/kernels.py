@@ -15,7 +15,6 @@ from plait.numerics.student_kernels import log10_p, log_gamma_step
 
 COLLINEAR = 1e-6
 """Share of a genotype's variation that covariates must leave for it to be tested."""
-_WEIGHTED_COLLINEAR = 1e-5
 _MUCH_EXPLAINED = 1e-2
 _NEARLY_PERFECT = 0.99
 _DEPENDENT = 1e-9
@@ -170,31 +169,6 @@ def prune_block(squares, numbers, first, frequencies, alive, n_old, limit):  # t
             else:
                 alive[own] = False
                 break
-
-
-@njit(nogil=True, cache=True)
-def mixed_statistics(products, squares, left, p, df, beta, se, log10p):  # type: ignore[no-untyped-def]
-    """Fill slopes, errors and p-values of weighted regressions (spec 5.2).
-
-    For every trait ``products`` (n, T (p + 1)) holds those of the weighted genotype with a basis of
-    the weighted covariates and with the residual trait, ``squares`` (n, T) its square, and ``left``
-    (T,) the square of the residual trait. A variant that the covariates explain stays NaN.
-    """
-    constant = log_gamma_step(0.5 * df)
-    for j in range(squares.shape[0]):
-        for t in range(squares.shape[1]):
-            base = t * (p + 1)
-            v = squares[j, t]
-            for c in range(p):
-                v -= products[j, base + c] ** 2
-            if not v > _WEIGHTED_COLLINEAR * squares[j, t]:
-                continue
-            s = products[j, base + p]
-            rest = max(left[t] - s * s / v, 0.0)
-            beta[j, t] = s / v
-            se[j, t] = math.sqrt(rest / (df * v))
-            t_value = beta[j, t] / se[j, t] if se[j, t] > 0.0 else np.inf
-            log10p[j, t] = log10_p(t_value, df, constant)
 
 
 @njit(nogil=True, cache=True)

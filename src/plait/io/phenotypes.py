@@ -4,6 +4,9 @@ The column of names is the first of `ID_COLUMNS` that occurs, else the first col
 ``FID`` in front of it is left out unless names repeat without it. Missing values are written as in
 `MISSING`; -9 is missing too, but only in columns without any other negative value. Nothing of this
 is silent: what was decided is logged.
+
+Expression in the layout of FastQTL and tensorQTL (`BED_COLUMNS`, then a column per sample) is read
+too: one row per gene, which becomes a trait.
 """
 
 import gzip
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.data.labels import first_repeat
 from plait.data.phenotypes import SampleTable
 from plait.errors import FileFormatError, InputError, LabelError, MissingCovariateError
 from plait.io.genotype_files import distinct_samples
@@ -29,6 +33,10 @@ ID_COLUMNS = (
     "accession",
 )  # fmt: skip
 FAMILY_COLUMNS = ("#FID", "FID")
+BED_COLUMNS = (
+    ("#chr", "#chrom"), ("start",), ("end",), ("phenotype_id", "gene_id", "gene", "trid", "id"),
+)  # fmt: skip
+"""What the first columns of a table of expression are called, capitals or not."""
 MISSING = ("", "NA", "NaN", "nan", ".", "null")
 
 _log = logging.getLogger("plait.io")
@@ -42,7 +50,8 @@ def read_phenotypes(
     Parameters
     ----------
     path : path
-        A table with a header, delimited by tabs, commas or blanks (also .gz), or parquet.
+        A table with a header, delimited by tabs, commas or blanks (also .gz), or parquet. Of
+        expression (``#chr start end phenotype_id`` and a column for each sample) genes are traits.
     traits : sequence of str, optional
         Columns to read, in this order. Default every column but those that name samples.
 
@@ -116,9 +125,31 @@ def is_binary(values: NDArray[np.float64]) -> bool:
     return len(found) == 2 and tuple(found.tolist()) in ((0.0, 1.0), (1.0, 2.0))
 
 
+def _is_expression(header: list[str]) -> bool:
+    """Tell whether a table has a row for each gene and a column for each sample."""
+    pairs = zip(header, BED_COLUMNS, strict=False)
+    return len(header) > len(BED_COLUMNS) and all(name.lower() in known for name, known in pairs)
+
+
+def _transposed(path: Path, frame: "DataFrame") -> "DataFrame":
+    """Return a table of genes by samples with a row for each sample."""
+    import polars as pl
+
+    column, samples = frame.columns[len(BED_COLUMNS) - 1], frame.columns[len(BED_COLUMNS) :]
+    genes = frame[column].fill_null("").to_list()
+    if len(set(genes)) < len(genes):
+        one, other = first_repeat(genes)
+        raise LabelError(f"{path}: rows {one + 1} and {other + 1} are both {genes[one]!r}.")
+    _log.info("%s: %d traits named by column %r", path, len(genes), column)
+    turned = frame.select(samples).transpose(column_names=genes)
+    return turned.insert_column(0, pl.Series("IID", samples))
+
+
 def _read(path: Path, wanted: Sequence[str] | None) -> tuple[list[str], "DataFrame"]:
     """Return the names of the samples, and the wanted columns as text."""
     frame = _read_text(path)
+    if _is_expression(frame.columns):
+        frame = _transposed(path, frame)
     header = frame.columns
     sample = next((name for name in ID_COLUMNS if name in header), header[0])
     family = next((name for name in FAMILY_COLUMNS if name in header and name != sample), None)
