@@ -5,7 +5,7 @@ that is left out of something. Passes are made ready one after another, so that 
 takes memory.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -50,6 +50,10 @@ class Pass:
 class ScanMethod(Protocol):
     """A model whose preparation without variants is done."""
 
+    @property
+    def checks(self) -> Sequence[dict[str, Any]]:
+        """What was checked while passes were made ready; see `AssociationResult.checks`."""
+
     def passes(self) -> Iterable[Pass]:
         """Return the passes, which are over all variants together."""
 
@@ -59,6 +63,8 @@ class ScanMethod(Protocol):
 
 class LinearMethod:
     """Independent errors: one pass."""
+
+    checks: Sequence[dict[str, Any]] = ()
 
     def __init__(
         self,
@@ -84,6 +90,8 @@ class LinearMethod:
 
 class LogisticMethod:
     """Cases and controls: one pass."""
+
+    checks: Sequence[dict[str, Any]] = ()
 
     def __init__(
         self,
@@ -121,20 +129,27 @@ class MixedMethod:
         self.model = MixedModel(genotypes, designs, rules, loco, exact_below, memory, threads)
         self.designs = designs
 
+    @property
+    def checks(self) -> Sequence[dict[str, Any]]:
+        """How far off standard errors were, for each chromosome."""
+        return self.model.checks
+
     def passes(self) -> Iterator[Pass]:
         """Yield a pass for each chromosome, or one for all."""
         for runs, make in self.model.passes():
             yield Pass(runs, make)
 
     def totals(self) -> dict[str, Any]:
-        """Return V0, the shares of variance, and how far off standard errors were."""
+        """Return V0 and the shares of variance."""
         model = self.model
         V0 = residual_correlation(self.designs, model.residuals, len(model.h2))
-        return {"V0": V0, "h2": model.h2, "h2_se": model.h2_se, "checks": model.checks}
+        return {"V0": V0, "h2": model.h2, "h2_se": model.h2_se}
 
 
 class WholeGenomeMethod:
     """Traits less what other chromosomes predict: a pass over each chromosome."""
+
+    checks: Sequence[dict[str, Any]] = ()
 
     def __init__(self, model: WholeGenomeModel) -> None:
         self.model = model
@@ -153,6 +168,8 @@ class WholeGenomeMethod:
 
 class WholeGenomeLogisticMethod:
     """Cases and controls beside what other chromosomes predict: a pass over each chromosome."""
+
+    checks: Sequence[dict[str, Any]] = ()
 
     def __init__(self, model: WholeGenomeLogistic) -> None:
         self.model = model
@@ -198,7 +215,8 @@ def scan_in_memory(
                         values[name][block.rows] = getattr(found, name)
                     add_counts(filtered, found.filtered)
                     advance(len(block))
-    return {**values, "filtered": without_zeros(filtered), **method.totals()}
+    found_out = {"filtered": without_zeros(filtered), "checks": list(method.checks)}
+    return {**values, **found_out, **method.totals()}
 
 
 def add_counts(total: dict[str, int], more: dict[str, int]) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,13 +90,17 @@ def scan_to_store(
         overwrite=overwrite,
     ) as output:
         filtered: dict[str, int] = {}
+        checks: dict[tuple[Any, ...], dict[str, Any]] = {}
         for about in output.finished.values():
             add_counts(filtered, about["filtered"])
+            _add_checks(checks, about["checks"])
         with stage("scan", n_variants) as advance:
             if done := sum(len(block) for block in output.finished):
                 advance(done, note=f"resumed after {done:,}")
             for block, (digest, left_out) in _scanned(method, genotypes, output, unit, force):
-                output.record(block, digest, {"filtered": left_out})
+                _add_checks(checks, method.checks)
+                about = {"filtered": left_out, "checks": list(checks.values())}
+                output.record(block, digest, about)
                 add_counts(filtered, left_out)
                 advance(len(block))
         stored: dict[str, Any] = {name: output.stored(name) for name in output.arrays}
@@ -104,11 +108,20 @@ def scan_to_store(
             **stored,
             traits=traits,
             filtered=without_zeros(filtered),
+            checks=list(checks.values()),
             provenance=replace(provenance, seconds=time.perf_counter() - started),
             **method.totals(),
         )
         output.complete(result)
     return AssociationResult.open(out)
+
+
+def _add_checks(
+    known: dict[tuple[Any, ...], dict[str, Any]], more: Sequence[dict[str, Any]]
+) -> None:
+    """Add what was checked, once for each chromosome and group of traits."""
+    for check in more:
+        known[check["chromosome"], check["samples"], *check["h2"]] = check
 
 
 def _fitting(force: Workforce, genotypes: GenotypeSource, n_traits: int, unit: int) -> Workforce:
