@@ -48,6 +48,10 @@ class InputTypeError(InputError, TypeError):
     """A value has the wrong type."""
 
 
+class MissingAttributeError(InputError, AttributeError):
+    """An object lacks an attribute that is needed."""
+
+
 class FileFormatError(InputError):
     """A file cannot be read as what it claims to be."""
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from plait.errors import LabelError
+
 
 def first_repeat(labels: Sequence[str]) -> tuple[int, int]:
     """Return the two positions of the first label that occurs again (some label must)."""
@@ -11,6 +13,16 @@ def first_repeat(labels: Sequence[str]) -> tuple[int, int]:
             return seen[label], position
         seen[label] = position
     raise ValueError("no label occurs twice")
+
+
+def require_distinct(what: str, labels: Sequence[str]) -> None:
+    """Raise `LabelError` if a label occurs twice; ``what`` says what is labelled, as "guide"."""
+    if len(set(labels)) < len(labels):
+        first, second = first_repeat(labels)
+        raise LabelError(
+            f"the {what} {labels[first]!r} occurs twice, at {first + 1} and {second + 1}; names "
+            "must differ."
+        )
 
 
 def describe_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:

@@ -1,0 +1,182 @@
+"""Usages of gene programs as compositions: the floor under them and the centered log-ratio."""
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.errors import DataWarning, InputError, OptionError
+
+Array = NDArray[np.float64]
+
+_BLOCK_NUMBERS = 1 << 22
+
+
+def usage_floor(usage: NDArray[np.floating], quantile: float = 1e-4) -> float:
+    """Return the floor under usages, a quantile of all their N K entries.
+
+    Near-zero usages make logarithms run away; usages below the floor are raised to it.
+
+    Parameters
+    ----------
+    usage : (N, K) array
+        Finite and not negative, with a positive entry in every row (see `check_usage`).
+    quantile : float
+        Between 0 and 1, interpolated linearly between entries.
+
+    Returns
+    -------
+    float
+        Positive. Where the quantile is 0, as in factorisations with exact zeros, it is the smallest
+        positive entry, with a warning.
+
+    Raises
+    ------
+    OptionError
+        The quantile is outside [0, 1].
+
+    Notes
+    -----
+    The floor is of all cells together: other cells, another floor. Memory is that of the entries
+    below the quantile, time O(N K).
+    """
+    if not 0.0 <= quantile <= 1.0:
+        raise OptionError(f"eps_quantile is {quantile}; give a number between 0 and 1.")
+    eps = _quantile_of_entries(usage, quantile)
+    if eps > 0.0:
+        return eps
+    zeros = 0
+    smallest = np.inf
+    for block in _blocks(usage):
+        positive = block[block > 0.0]
+        zeros += block.size - positive.size
+        smallest = min(smallest, float(positive.min(initial=np.inf)))
+    warnings.warn(
+        f"{zeros / usage.size:.3%} of the usages are 0, more than the quantile {quantile:g}, so "
+        f"the floor is the smallest positive usage, {smallest:.3g}. Give eps= to choose another.",
+        DataWarning,
+        stacklevel=2,
+    )
+    return smallest
+
+
+def floor_usage(usage: NDArray[np.floating], eps: float) -> Array:
+    """Return usages raised to at least ``eps``, rows scaled to sum to 1."""
+    floored = np.maximum(np.asarray(usage, dtype=np.float64), eps)
+    floored /= floored.sum(axis=1, keepdims=True)
+    return floored
+
+
+def centered_log_ratio(usage: NDArray[np.floating], eps: float) -> Array:
+    """Return the centered log-ratio of usages above a floor.
+
+    ``Y_ik = log u'_ik - mean_j log u'_ij`` with ``u' = max(u, eps)``: the logarithm of a usage
+    relative to the geometric mean of its cell.
+
+    Parameters
+    ----------
+    usage : (N, K) array
+        Rows need not sum to 1: a factor common to a row changes nothing but what is floored.
+    eps : float
+        Positive (`usage_floor`).
+
+    Returns
+    -------
+    (N, K) array
+        Rows sum to 0.
+    """
+    ratios = np.empty(usage.shape, dtype=np.float64)
+    start = 0
+    for block in _blocks(usage):
+        logarithms = np.log(np.maximum(block, eps))
+        logarithms -= logarithms.mean(axis=1, keepdims=True)
+        ratios[start : start + len(block)] = logarithms
+        start += len(block)
+    return ratios
+
+
+def check_usage(
+    usage: NDArray[np.floating], programs: tuple[str, ...], cells: NDArray[np.str_]
+) -> None:
+    """Refuse usages that are no composition.
+
+    Raises
+    ------
+    InputError
+        There are fewer than two programs or no cells, an entry is negative, infinite or not a
+        number, or a cell uses no program.
+
+    Warns
+    -----
+    DataWarning
+        Rows sum to less than 0.5 or more than 1.5.
+    """
+    if usage.shape[0] == 0 or usage.shape[1] < 2:
+        raise InputError(
+            f"the usage has {usage.shape[0]} cells and {usage.shape[1]} programs; a log-ratio "
+            "needs cells and at least 2 programs."
+        )
+    unusual: list[int] = []
+    start = 0
+    for block in _blocks(usage):
+        bad = ~np.isfinite(block) | (block < 0.0)
+        if bad.any():
+            row, column = np.argwhere(bad)[0]
+            raise InputError(
+                f"the usage of program {programs[column]!r} by cell {cells[start + row]!r} is "
+                f"{block[row, column]}; usages are finite and not negative. Check the programs "
+                f"{', '.join(repr(programs[k]) for k in np.flatnonzero(bad.any(axis=0))[:10])}."
+            )
+        total = block.sum(axis=1)
+        empty = np.flatnonzero(total == 0.0) + start
+        if len(empty):
+            some = ", ".join(repr(str(cell)) for cell in cells[empty[:3]])
+            raise InputError(
+                f"cells without any positive usage, the first being {some}: leave such cells out."
+            )
+        unusual += (np.flatnonzero((total < 0.5) | (total > 1.5)) + start).tolist()
+        start += len(block)
+    if unusual:
+        first = unusual[0]
+        warnings.warn(
+            f"the usages of {len(unusual):,} of {len(usage):,} cells sum to less than 0.5 or more "
+            f"than 1.5 (first: {str(cells[first])!r}, {float(usage[first].sum()):.3g}). They are "
+            "taken as they are, but the floor means something else in cells of another scale; "
+            "divide each row by its sum.",
+            DataWarning,
+            stacklevel=3,
+        )
+
+
+def _blocks(usage: NDArray[np.floating]) -> Iterator[Array]:
+    height = max(1, _BLOCK_NUMBERS // max(1, usage.shape[1]))
+    for start in range(0, len(usage), height):
+        yield np.asarray(usage[start : start + height], dtype=np.float64)
+
+
+def _quantile_of_entries(usage: NDArray[np.floating], quantile: float) -> float:
+    # Like np.quantile of the whole, but only the entries up to the quantile are ever held.
+    position = quantile * (usage.size - 1)
+    below = int(np.floor(position))
+    wanted = min(below + 2, usage.size)
+    smallest = np.empty(0)
+    waiting: list[Array] = []
+    for block in _blocks(usage):
+        entries = block.ravel()
+        if len(smallest) == wanted:
+            entries = entries[entries < smallest[-1]]
+        waiting.append(entries)
+        if sum(map(len, waiting)) >= wanted:
+            smallest = _first(np.concatenate([smallest, *waiting]), wanted)
+            waiting = []
+    smallest = np.sort(_first(np.concatenate([smallest, *waiting]), wanted))
+    low, high = smallest[below], smallest[min(below + 1, usage.size - 1)]
+    return float(np.interp(position - below, [0.0, 1.0], [low, high]))
+
+
+def _first(entries: Array, count: int) -> Array:
+    # The smallest entries, the largest of them last.
+    if len(entries) <= count:
+        return entries
+    return np.partition(entries, count - 1)[:count]

@@ -1,0 +1,381 @@
+"""The inputs of a perturbation screen's tests, checked once at the door."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csc_array, issparse
+
+from plait.crt.composition import centered_log_ratio, check_usage, usage_floor
+from plait.crt.covariates import CovariateDesign, as_frame_or_array, encode_covariates
+from plait.crt.guides import (
+    build_gene_to_cols,
+    guide_labels,
+    guide_targets,
+    indicator_matrix,
+    to_csc_matrix,
+    union_obs_idx_from_cols,
+)
+from plait.crt.statistic import cross_product, residualize
+from plait.data.labels import describe_difference, require_distinct
+from plait.errors import InputTypeError, LabelError, OptionError, ShapeError
+from plait.io.anndata import get_from_adata_any, get_from_uns
+from plait.io.result import freeze
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CRTInputs:
+    """A perturbation screen, ready to be tested: N cells, K programs, G guides, p covariates.
+
+    Build it with `prepare_crt_inputs`. Arrays are read-only and no part of the AnnData.
+
+    Attributes
+    ----------
+    C : (N, p) array
+        Design of the covariates, of full rank; the intercept first.
+    Y : (N, K) array
+        Centered log-ratios of the usages.
+    A : (p, p) array
+        ``(C'C)^-1``.
+    CTY : (p, K) array
+        ``C'Y``.
+    basis : (N, p) array
+        Q, orthonormal, with the span of C.
+    residuals : (N, K) array
+        ``R = MY = Y - QQ'Y``.
+    G : (N, G) csc_array
+        Guides of cells; what is stored is present.
+    guide_names : tuple of str
+    guide2gene : dict of str to str
+        The target of each guide that has one.
+    gene_to_cols : dict of str to (n,) array of int
+        The columns of G of each target, ascending; targets are sorted.
+    program_names : tuple of str
+    cell_names : (N,) array of str
+    U : (N, K) float32 array
+        Usages as they came.
+    usage_eps_quantile : float or None
+        The quantile that gave the floor; None where the floor was given.
+    eps : float
+        The floor under usages.
+    covar_cols : tuple of str or None
+        Columns of C without the intercept; None where the covariates were an array of numbers.
+    covar_df_raw : pandas.DataFrame or None
+        The covariates as they came, if they were a DataFrame.
+    batch_raw : (N,) array or None
+        The batch of each cell.
+    dropped_covariates : tuple of str
+        Left out of C because they are constant or determined by the others.
+    """
+
+    C: Array
+    Y: Array
+    A: Array
+    CTY: Array
+    basis: Array
+    residuals: Array
+    G: csc_array
+    guide_names: tuple[str, ...]
+    guide2gene: dict[str, str]
+    gene_to_cols: dict[str, NDArray[np.intp]]
+    program_names: tuple[str, ...]
+    cell_names: NDArray[np.str_]
+    U: NDArray[np.float32]
+    usage_eps_quantile: float | None
+    eps: float
+    covar_cols: tuple[str, ...] | None = None
+    covar_df_raw: "DataFrame | None" = None
+    batch_raw: NDArray[Any] | None = None
+    dropped_covariates: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("C", "Y", "A", "CTY", "basis", "residuals", "U", "cell_names", "batch_raw"):
+            object.__setattr__(self, name, freeze(getattr(self, name)))
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells N."""
+        return int(self.Y.shape[0])
+
+    @property
+    def n_programs(self) -> int:
+        """Number of programs K."""
+        return int(self.Y.shape[1])
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The targets with at least one guide, sorted."""
+        return tuple(self.gene_to_cols)
+
+    def treated(self, gene: str) -> NDArray[np.int32]:
+        """Return the cells that carry a guide of a target, ascending.
+
+        Raises
+        ------
+        LabelError
+            No guide has this target (also a KeyError).
+        """
+        return union_obs_idx_from_cols(self.G, self._columns(gene))
+
+    def treated_matrix(self, genes: Iterable[str] | None = None) -> csc_array:
+        """Return which cells carry a guide of which target.
+
+        Parameters
+        ----------
+        genes : iterable of str, optional
+            Default `units`.
+
+        Returns
+        -------
+        (N, J) csc_array of int8
+            1 where a cell carries at least one guide of a target, rows ascending in each column.
+
+        Raises
+        ------
+        LabelError
+            No guide has this target (also a KeyError).
+        """
+        return indicator_matrix(
+            self.G, [self._columns(gene) for gene in (self.units if genes is None else genes)]
+        )
+
+    def _columns(self, gene: str) -> NDArray[np.intp]:
+        if gene not in self.gene_to_cols:
+            some = ", ".join(map(repr, self.units[:5]))
+            raise LabelError(
+                f"no guide targets {gene!r}; there are {len(self.gene_to_cols):,} targets "
+                f"({some}{', ...' if len(self.gene_to_cols) > 5 else ''})."
+            )
+        return self.gene_to_cols[gene]
+
+    def __repr__(self) -> str:
+        return (
+            f"CRTInputs({self.n_cells:,} cells, {self.n_programs} programs, "
+            f"{len(self.guide_names):,} guides of {len(self.gene_to_cols):,} targets, "
+            f"{self.C.shape[1]} columns of covariates)"
+        )
+
+
+def prepare_crt_inputs(
+    adata: Any,
+    usage_key: str = "cnmf_usage",
+    covar_key: str = "covar",
+    guide_assignment_key: str = "guide_assignment",
+    guide_names_key: str = "guide_names",
+    guide2gene_key: str = "guide2gene",
+    eps_quantile: float = 1e-4,
+    add_intercept: bool = True,
+    standardize: bool = True,
+    numeric_as_category_threshold: int | None = 20,
+    batch_key: str = "batch",
+    clamp_threads: bool = True,
+    *,
+    eps: float | None = None,
+    object_policy: str = "numeric",
+    threads: int | None = None,
+) -> CRTInputs:
+    """Check a perturbation screen and make it ready for testing.
+
+    Parameters
+    ----------
+    adata : AnnData or any object with some of its containers
+        In memory or backed; it is not changed. Keys are looked for in ``obsm``, ``layers``,
+        ``obsp``, ``uns``, ``obs`` and the object itself, in this order.
+    usage_key : str
+        Usage of gene programs (N, K), a DataFrame or array of non-negative numbers.
+    covar_key : str
+        Covariates of cells, a DataFrame of any types or an array; counts should be logged.
+    guide_assignment_key : str
+        Guides of cells (N, G): a DataFrame whose columns are the guides, an array, or sparse.
+        Anything but 0 is present.
+    guide_names_key : str
+        Key of ``uns``: names of the columns, needed unless they are those of a DataFrame.
+    guide2gene_key : str
+        Target of each guide: a mapping, or one written as JSON. Guides without a target stay in
+        ``G`` and belong to no unit.
+    eps_quantile : float
+        The floor under usages as a quantile of all N K of them.
+    add_intercept, standardize, numeric_as_category_threshold, object_policy
+        How covariates are encoded: `get_covar_matrix`.
+    batch_key : str
+        A column of the covariates, or else of ``obs``, that holds batches.
+    clamp_threads : bool
+        For callers of programDE. BLAS runs on one thread here in any case, so that results do not
+        depend on it; ``threads`` take blocks of cells instead.
+    eps : float, optional
+        The floor itself, instead of a quantile.
+    threads : int, optional
+        Default all cores; never changes the numbers.
+
+    Returns
+    -------
+    CRTInputs
+
+    Raises
+    ------
+    LabelError
+        A key is nowhere, or a guide, program or covariate occurs twice (also a KeyError).
+    ShapeError
+        Numbers of cells, guides or programs disagree.
+    InputError
+        There are no names of guides, no target has a guide, or numbers are missing, infinite or
+        negative where they may not be. `get_covar_matrix` names further errors.
+    InputTypeError
+        A value is not of a type that can be used (also a TypeError).
+
+    Warns
+    -----
+    DataWarning
+        Usages do not sum to about 1 or are 0 so often that the quantile is; covariates were left
+        out.
+
+    Notes
+    -----
+    Names of programs are ``uns["program_names"]``, else the columns of a DataFrame of usages, else
+    ``program_0`` and so on. Memory is about 8 N (2 K + 2 p) bytes beside the AnnData; time
+    O(N K p + N p^2).
+    """
+    if eps is not None and not (np.isfinite(eps) and eps > 0.0):
+        raise OptionError(f"eps is {eps}; the floor under usages is positive.")
+    usage_source = get_from_adata_any(adata, usage_key)
+    covariates = as_frame_or_array(get_from_adata_any(adata, covar_key), object_policy)
+    guides_source = get_from_adata_any(adata, guide_assignment_key)
+    usage = _as_usage(usage_source, usage_key)
+    guide_names = guide_labels(adata, guides_source, guide_names_key)
+    _require_equal_rows(covariates, usage, guides_source)
+    cells = _cell_names(adata, (usage_source, covariates, guides_source), len(usage))
+    programs = get_program_names(adata, usage.shape[1], usage_source)
+    check_usage(usage, programs, cells)
+    guides = to_csc_matrix(guides_source)
+    guide2gene = guide_targets(adata, guide2gene_key)
+    gene_to_cols = build_gene_to_cols(guide_names, guide2gene)
+    design = encode_covariates(
+        covariates,
+        add_intercept=add_intercept,
+        standardize=standardize,
+        numeric_as_category_threshold=numeric_as_category_threshold,
+        object_policy=object_policy,
+    )
+    floor = usage_floor(usage, eps_quantile) if eps is None else float(eps)
+    is_frame = not isinstance(covariates, np.ndarray)
+    return _assemble(
+        centered_log_ratio(usage, floor),
+        design,
+        threads,
+        G=guides,
+        guide_names=guide_names,
+        guide2gene=guide2gene,
+        gene_to_cols=gene_to_cols,
+        program_names=programs,
+        cell_names=cells,
+        U=np.array(usage, dtype=np.float32),
+        usage_eps_quantile=eps_quantile if eps is None else None,
+        eps=floor,
+        covar_df_raw=covariates.copy() if is_frame else None,
+        batch_raw=_batches(adata, covariates, batch_key),
+    )
+
+
+def get_program_names(adata: Any, n_programs: int, usage: Any = None) -> tuple[str, ...]:
+    """Return the names of programs.
+
+    Parameters
+    ----------
+    adata : AnnData
+        ``uns["program_names"]`` are the names, if there.
+    n_programs : int
+    usage : DataFrame or anything, optional
+        Otherwise its columns are, or else ``program_0``, ``program_1``, ....
+
+    Raises
+    ------
+    ShapeError
+        There are not as many names as programs.
+    LabelError
+        A name occurs twice.
+    """
+    given = get_from_uns(adata, "program_names")
+    if given is None:
+        given = getattr(usage, "columns", None)
+    if given is None:
+        return tuple(f"program_{k}" for k in range(n_programs))
+    names = tuple(str(name) for name in given)
+    if len(names) != n_programs:
+        raise ShapeError(f"there are {len(names)} program names and {n_programs} programs.")
+    require_distinct("program", names)
+    return names
+
+
+def _assemble(
+    outcome: Array, design: CovariateDesign, threads: int | None, **fields: Any
+) -> CRTInputs:
+    return CRTInputs(
+        C=design.matrix,
+        Y=outcome,
+        A=design.inverse,
+        CTY=cross_product(design.matrix, outcome, threads),
+        basis=design.basis,
+        residuals=residualize(outcome, design.basis, threads),
+        covar_cols=design.names,
+        dropped_covariates=design.dropped,
+        **fields,
+    )
+
+
+def _as_matrix(values: NDArray[Any], what: str) -> NDArray[Any]:
+    if values.dtype.kind not in "biuf":
+        raise InputTypeError(f"{what} holds {values.dtype}; expected numbers.")
+    if values.ndim != 2:
+        raise ShapeError(f"{what} has {values.ndim} dimensions; expected a row for each cell.")
+    return values
+
+
+def _as_usage(source: Any, key: str) -> NDArray[np.floating]:
+    values = source.toarray() if issparse(source) else np.asarray(source)
+    matrix = _as_matrix(values, f"the usage {key!r}")
+    return matrix if matrix.dtype in (np.float32, np.float64) else matrix.astype(np.float64)
+
+
+def _require_equal_rows(covariates: Any, usage: Any, assignment: Any) -> None:
+    counts = (len(covariates), len(usage), np.shape(assignment)[0])
+    if len(set(counts)) > 1:
+        raise ShapeError(
+            f"numbers of cells differ: {counts[0]:,} in the covariates, {counts[1]:,} in the "
+            f"usage, {counts[2]:,} in the guide assignment."
+        )
+
+
+def _cell_names(adata: Any, tables: Sequence[Any], n_cells: int) -> NDArray[np.str_]:
+    sources = [getattr(adata, "obs_names", None)]
+    for table in tables:
+        index = getattr(table, "index", None)
+        # The default index of pandas is no name; a sparse array has none.
+        if index is not None and not callable(index) and type(index).__name__ != "RangeIndex":
+            sources.append(index)
+    labels = [np.array([str(name) for name in source]) for source in sources if source is not None]
+    if not labels:
+        return np.array([f"cell {i}" for i in range(n_cells)])
+    if len(labels[0]) != n_cells:
+        raise ShapeError(f"there are {len(labels[0]):,} names of cells and {n_cells:,} cells.")
+    for other in labels[1:]:
+        if not np.array_equal(labels[0], other):
+            raise LabelError(
+                "the cells are not the same or not in the same order everywhere: "
+                f"{describe_difference(labels[0].tolist(), other.tolist())}."
+            )
+    return labels[0]
+
+
+def _batches(adata: Any, covariates: Any, key: str) -> NDArray[Any] | None:
+    frames: tuple[Any, ...] = (covariates, getattr(adata, "obs", None))
+    for frame in frames:
+        if hasattr(frame, "columns") and key in frame.columns:
+            return np.array(frame[key])
+    return None

@@ -1,0 +1,184 @@
+"""Guides of cells: their matrix, their names, their targets, and the cells of a target."""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csc_array, issparse
+
+from plait.data.labels import require_distinct
+from plait.errors import InputError, InputTypeError, ShapeError
+from plait.io.anndata import get_from_adata_any, get_from_uns
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_log = logging.getLogger("plait.crt")
+
+
+def to_csc_matrix(assignment: Any) -> csc_array:
+    """Return guides of cells as a sparse matrix by columns, a copy without explicit zeros.
+
+    Parameters
+    ----------
+    assignment : (N, G) DataFrame, array or sparse array
+        Numbers or truth values.
+
+    Raises
+    ------
+    InputError
+        An entry is negative or not finite.
+    InputTypeError, ShapeError
+        It is no matrix of numbers.
+    """
+    if issparse(assignment):
+        matrix = csc_array(assignment, copy=True)
+    elif hasattr(assignment, "iloc"):
+        matrix = _sparse_frame(assignment)
+    else:
+        dense = np.asarray(assignment)
+        if dense.ndim != 2:
+            raise ShapeError(
+                f"the guide assignment has {dense.ndim} dimensions; expected a row for each cell "
+                "and a column for each guide."
+            )
+        matrix = csc_array(dense) if dense.dtype.kind in "biuf" else dense
+    if matrix.dtype.kind not in "biuf":
+        raise InputTypeError(
+            f"the guide assignment holds {matrix.dtype}; expected numbers or truth values."
+        )
+    bad = ~np.isfinite(matrix.data) | (matrix.data < 0)
+    if bad.any():
+        place = int(np.argmax(bad))
+        column = int(np.searchsorted(matrix.indptr, place, side="right")) - 1
+        raise InputError(
+            f"the guide assignment of cell {int(matrix.indices[place]) + 1} and guide {column + 1} "
+            f"(from 1) is {matrix.data[place]}; expected 0 where a guide is absent and a positive "
+            "number where it is present."
+        )
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    matrix.sort_indices()
+    return matrix
+
+
+def build_gene_to_cols(
+    guide_names: Sequence[str], guide2gene: Mapping[str, str]
+) -> dict[str, NDArray[np.intp]]:
+    """Return the columns of each target's guides, ascending; targets in sorted order.
+
+    Raises
+    ------
+    InputError
+        No guide has a target.
+    """
+    columns: dict[str, list[int]] = {}
+    for column, guide in enumerate(guide_names):
+        if guide in guide2gene:
+            columns.setdefault(guide2gene[guide], []).append(column)
+    if not columns:
+        some = ", ".join(map(repr, list(guide2gene)[:2])) or "nothing"
+        raise InputError(
+            f"no target has a guide: the mapping has {some} and the columns of the guide "
+            f"assignment are {', '.join(map(repr, guide_names[:2]))}. Names must agree exactly."
+        )
+    absent = len(set(guide2gene) - set(guide_names))
+    if absent:
+        _log.info("%d guides of the mapping are not in the guide assignment", absent)
+    return {gene: np.array(columns[gene], dtype=np.intp) for gene in sorted(columns)}
+
+
+def union_obs_idx_from_cols(G_csc: csc_array, cols: ArrayLike) -> NDArray[np.int32]:
+    """Return the rows with something stored in any of some columns, ascending, each once."""
+    parts = [
+        G_csc.indices[G_csc.indptr[j] : G_csc.indptr[j + 1]]
+        for j in np.asarray(cols, dtype=np.intp)
+    ]
+    return np.unique(np.concatenate(parts)).astype(np.int32) if parts else np.empty(0, np.int32)
+
+
+def indicator_matrix(G: csc_array, sets: Iterable[ArrayLike]) -> csc_array:
+    """Return for each set of columns which rows have something stored in any of them.
+
+    Parameters
+    ----------
+    G : (N, G) csc_array
+    sets : J sequences of int
+
+    Returns
+    -------
+    (N, J) csc_array of int8
+    """
+    rows = [union_obs_idx_from_cols(G, columns) for columns in sets]
+    bounds = np.concatenate([[0], np.cumsum([len(part) for part in rows])]).astype(np.int64)
+    indices = np.concatenate([np.empty(0, np.int32), *rows])
+    return csc_array(
+        (np.ones(len(indices), dtype=np.int8), indices, bounds), shape=(G.shape[0], len(rows))
+    )
+
+
+def guide_labels(adata: Any, assignment: Any, key: str) -> tuple[str, ...]:
+    """Return the names of an assignment's columns: its own, or those under a key of ``uns``."""
+    given = getattr(assignment, "columns", None)
+    if given is None:
+        given = get_from_uns(adata, key)
+    if given is None:
+        raise InputError(f"guide column names are required: pass a DataFrame or uns[{key!r}].")
+    names = tuple(str(name) for name in given)
+    shape = np.shape(assignment)
+    if len(shape) != 2:
+        raise ShapeError(
+            f"the guide assignment has {len(shape)} dimensions; expected a row for each cell and a "
+            "column for each guide."
+        )
+    if len(names) != shape[1]:
+        raise ShapeError(
+            f"there are {len(names):,} guide names and the guide assignment has {shape[1]:,} "
+            "columns."
+        )
+    require_distinct("guide", names)
+    return names
+
+
+def guide_targets(adata: Any, key: str) -> dict[str, str]:
+    """Return the target of each guide that has one, from a mapping or its JSON."""
+    source = get_from_adata_any(adata, key)
+    if isinstance(source, str):
+        try:
+            source = json.loads(source)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{key!r} is text but not JSON: {error}.") from None
+    if not hasattr(source, "items"):
+        raise InputTypeError(
+            f"{key!r} is a {type(source).__name__}; expected a mapping of guides to their targets."
+        )
+    return {
+        str(guide): str(gene)
+        for guide, gene in source.items()
+        if gene is not None and gene == gene  # a target that is NaN is none
+    }
+
+
+def _sparse_frame(frame: "DataFrame") -> csc_array:
+    # Column by column: N x G dense numbers may not fit in memory.
+    columns = [np.asarray(frame.iloc[:, j]) for j in range(frame.shape[1])]
+    for name, column in zip(frame.columns, columns, strict=True):
+        if column.dtype.kind not in "biuf":
+            raise InputTypeError(
+                f"the guide {name!r} of the guide assignment holds {column.dtype}; expected "
+                "numbers or truth values."
+            )
+    rows = [np.flatnonzero(column) for column in columns]
+    bounds = np.concatenate([[0], np.cumsum([len(part) for part in rows])]).astype(np.int64)
+    entries = [column[part] for column, part in zip(columns, rows, strict=True)]
+    return csc_array(
+        (
+            np.concatenate([np.empty(0, np.int8), *entries]),
+            np.concatenate([np.empty(0, np.int32), *rows]).astype(np.int32),
+            bounds,
+        ),
+        shape=frame.shape,
+    )
