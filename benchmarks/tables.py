@@ -75,8 +75,31 @@ def summary():
         f"- {whole['effects']:,} x 20 z-scores from store to store: {whole['seconds']:.0f} s, peak "
         f"memory {whole['peak_mb'] / 1000:.1f} GB; killed at half, the same command takes another "
         f"{resumed['seconds']:.0f} s and writes the same bytes.",
+        *scans(),
     ]
     return "\n".join(lines)
+
+
+def scans():
+    """Return what there is to say about association scans."""
+    linear = {
+        (row["program"], row["traits"]): row
+        for row in load("gwas_scan")
+        if row["threads"] == 1 and row["variants"] == 100_000
+    }
+    mixed = {(row["what"], row["program"], row["traits"]): row["cpu"] for row in load("gwas_mixed")}
+    ratio = {key: row["ratio"] for key, row in linear.items() if "ratio" in row}
+    whole = "mixed scan, relationships included"
+    times = [mixed[whole, program, n] for n in (1, 10) for program in ("plait", "panicle")]
+    return [
+        "- Linear scan of 2,000 samples, from the .bed to tables and pictures, per variant and CPU "
+        f"second: {ratio['plait, mean', 1]:.0f} times as fast as PLINK 2 with 1 trait and "
+        f"{ratio['plait, mean', 10]:.0f} times with 10 "
+        f"({ratio['plait, drop', 1]:.0f} and {ratio['plait, drop', 10]:.0f} with complete cases).",
+        "- Mixed scan without each chromosome, 2,000 samples, 100,000 variants, relationships "
+        f"included: {times[0]:.1f} CPU s for 1 trait and {times[2]:.1f} for 10; PANICLE "
+        f"{times[1]:.1f} and {times[3]:.1f}.",
+    ]
 
 
 def put(path, marks, body):
