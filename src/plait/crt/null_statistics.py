@@ -1,0 +1,306 @@
+"""Statistics of resampled treatments, added up while the treated cells are drawn.
+
+The effect of a treatment x on outcome k, adjusted for covariates, is S_k / D with
+S_k = sum of the residuals R_k over treated cells and D = n1 - |Q'x|^2, where R = MY, M projects out
+the covariates and Q is an orthonormal basis of their span (Frisch, Waugh and Lovell). So a resample
+needs only the sums of [R | Q] over its treated cells.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.crt.resampling import Resampler, blocks_of_resamples, check_resamples
+from plait.crt.resampling_kernels import add_hits
+from plait.crt.seeds import RESAMPLES_PER_BLOCK
+from plait.errors import InputError, ShapeError
+
+_SMALLEST_DENOMINATOR = 1e-12
+_SINGLE_ROUNDING = 1e-6
+"""Share of n1 below which D is rounding of the float32 rows; its effect is then 0 by definition."""
+_COLUMNS = 8
+"""Tables have a multiple of this many columns, which one instruction adds."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CellTable:
+    """What is added up over treated cells.
+
+    Attributes
+    ----------
+    rows : (cells, columns) float32 or int32 array
+        The outcomes, then the basis, then zeros up to a multiple of 8 columns.
+    n_outcomes, n_basis : int
+        How many columns are outcomes and basis.
+    """
+
+    rows: NDArray[np.float32] | NDArray[np.int32]
+    n_outcomes: int
+    n_basis: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NullStatistics:
+    """A statistic in every resample.
+
+    Attributes
+    ----------
+    values : (resamples, outcomes) array
+        The effects, or the rank-biserial correlations.
+    n_treated : (resamples,) int64 array
+        Treated cells.
+    """
+
+    values: NDArray[np.float64]
+    n_treated: NDArray[np.int64]
+
+
+def residual_table(residuals: NDArray[np.float64], basis: NDArray[np.float64]) -> CellTable:
+    """Put residuals and basis side by side in single precision.
+
+    Parameters
+    ----------
+    residuals : (cells, outcomes) array
+        Outcomes with the covariates projected out.
+    basis : (cells, p) array
+        Orthonormal basis of the covariates' span.
+
+    Returns
+    -------
+    CellTable
+        Of 4 x cells x (outcomes + p) bytes; made once for all units.
+
+    Raises
+    ------
+    ShapeError
+        The arrays are not matrices of the same cells.
+    """
+    _check_same_cells(residuals, basis)
+    n_outcomes, n_basis = residuals.shape[1], basis.shape[1]
+    rows = np.zeros((len(residuals), _padded(n_outcomes + n_basis)), dtype=np.float32)
+    rows[:, :n_outcomes] = residuals
+    rows[:, n_outcomes : n_outcomes + n_basis] = basis
+    return CellTable(rows, n_outcomes, n_basis)
+
+
+def rank_table(ranks: NDArray[np.float64]) -> CellTable:
+    """Return twice the centred ranks, 2 rank - (cells + 1), which are whole numbers.
+
+    Parameters
+    ----------
+    ranks : (cells, outcomes) array
+        Ranks from 1, by any rule; see `plait.crt.ranks.rank_columns`.
+
+    Returns
+    -------
+    CellTable
+        Of 4 x cells x outcomes bytes. Sums of it are exact, so that ties are ties.
+    """
+    if ranks.ndim != 2:
+        raise ShapeError(f"ranks have {ranks.ndim} dimensions; cells x outcomes are expected.")
+    rows = np.zeros((len(ranks), _padded(ranks.shape[1])), dtype=np.int32)
+    for column in range(ranks.shape[1]):
+        rows[:, column] = 2.0 * ranks[:, column].astype(np.float64) - (len(ranks) + 1)
+    return CellTable(rows, ranks.shape[1], 0)
+
+
+def null_effects(table: CellTable, resampler: Resampler, resamples: int) -> NullStatistics:
+    """Return one unit's effects in resamples of its treatment.
+
+    Parameters
+    ----------
+    table : CellTable
+        From `residual_table`.
+    resampler : Resampler
+        Draws the unit's treated cells.
+    resamples : int
+        How many, at least 1.
+
+    Returns
+    -------
+    NullStatistics
+        The effect is 0 where a resample treats no cell, or where the covariates explain all but
+        1e-6 of its treatment (then D would be the rounding of the single-precision rows).
+
+    Raises
+    ------
+    OptionError, ShapeError
+        No resample, or cells that do not fit.
+
+    Notes
+    -----
+    Sums are in double precision, rows in single: effects agree with double precision to about
+    1e-7 of their standard deviation. Time O(resamples x treated cells x columns), memory
+    O(512 x columns) beside the result.
+    """
+    sums, counts = _sums(table, resampler, resamples)
+    k = table.n_outcomes
+    return NullStatistics(_effects(sums[:, :k], sums[:, k:], counts, _SINGLE_ROUNDING), counts)
+
+
+def null_rank_biserial(table: CellTable, resampler: Resampler, resamples: int) -> NullStatistics:
+    """Return one unit's rank-biserial correlations in resamples of its treatment.
+
+    Parameters
+    ----------
+    table : CellTable
+        From `rank_table`.
+    resampler : Resampler
+        Draws the unit's treated cells.
+    resamples : int
+        How many, at least 1.
+
+    Returns
+    -------
+    NullStatistics
+        NaN where a resample treats no cell or every cell.
+
+    Raises
+    ------
+    OptionError, ShapeError
+        No resample, or cells that do not fit.
+    """
+    sums, counts = _sums(table, resampler, resamples)
+    return NullStatistics(_rank_biserial(sums, counts, len(table.rows)), counts)
+
+
+def effects_of_index_lists(
+    residuals: NDArray[np.float64],
+    basis: NDArray[np.float64],
+    starts: NDArray[np.int64],
+    cells: NDArray[np.int32],
+) -> NullStatistics:
+    """Return effects of given treatments in double precision; the observed one is such a list.
+
+    Parameters
+    ----------
+    residuals : (cells, outcomes) array
+        Outcomes with the covariates projected out.
+    basis : (cells, p) array
+        Orthonormal basis of the covariates' span.
+    starts, cells : integer arrays
+        Treatment b has the cells ``cells[starts[b]:starts[b + 1]]``, each once.
+
+    Returns
+    -------
+    NullStatistics
+        The effect is 0 where D is at most 1e-12.
+
+    Raises
+    ------
+    InputError, ShapeError
+        A list names a cell that there is not, or the arrays do not fit.
+    """
+    _check_same_cells(residuals, basis)
+    outcome_sums, counts = _sums_of_lists(residuals, starts, cells)
+    basis_sums, _ = _sums_of_lists(basis, starts, cells)
+    return NullStatistics(_effects(outcome_sums, basis_sums, counts, 0.0), counts)
+
+
+def rank_biserial_of_index_lists(
+    table: CellTable, starts: NDArray[np.int64], cells: NDArray[np.int32]
+) -> NullStatistics:
+    """Return rank-biserial correlations of given treatments; the observed one is such a list.
+
+    Parameters
+    ----------
+    table : CellTable
+        From `rank_table`.
+    starts, cells : integer arrays
+        Treatment b has the cells ``cells[starts[b]:starts[b + 1]]``, each once.
+
+    Returns
+    -------
+    NullStatistics
+        The same bits as `null_rank_biserial` has for the same draws.
+
+    Raises
+    ------
+    InputError, ShapeError
+        A list names a cell that there is not.
+    """
+    sums, counts = _sums_of_lists(table.rows[:, : table.n_outcomes], starts, cells)
+    return NullStatistics(_rank_biserial(sums, counts, len(table.rows)), counts)
+
+
+def _sums(
+    table: CellTable, resampler: Resampler, resamples: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the sums of the table's rows over each resample's treated cells, and their number."""
+    check_resamples(resamples)
+    if resampler.n_cells != len(table.rows):
+        raise ShapeError(
+            f"treatments are drawn for {resampler.n_cells} cells, but the table has "
+            f"{len(table.rows)}."
+        )
+    columns = table.n_outcomes + table.n_basis
+    sums = np.empty((resamples, columns))
+    counts = np.empty(resamples, dtype=np.int64)
+    near = np.empty((RESAMPLES_PER_BLOCK, table.rows.shape[1]))
+    near_counts = np.empty(RESAMPLES_PER_BLOCK, dtype=np.int64)
+    for block, size in blocks_of_resamples(resamples):
+        near[:] = 0.0
+        near_counts[:] = 0
+        for hits in resampler.hits(block):
+            add_hits(table.rows, hits.cells, hits.slots, len(hits.cells), near, near_counts)
+        begin = block * RESAMPLES_PER_BLOCK
+        sums[begin : begin + size] = near[:size, :columns]
+        counts[begin : begin + size] = near_counts[:size]
+    return sums, counts
+
+
+def _sums_of_lists(
+    rows: NDArray[np.floating] | NDArray[np.integer],
+    starts: NDArray[np.int64],
+    cells: NDArray[np.int32],
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the sums of rows over each list's cells, and the number of its cells."""
+    cells = np.asarray(cells)
+    if len(cells) and not 0 <= cells.min() <= cells.max() < len(rows):
+        raise InputError(
+            f"the lists name cells {cells.min()} to {cells.max()}, but there are {len(rows)} "
+            "cells, numbered from 0."
+        )
+    counts = np.diff(starts).astype(np.int64)
+    sums = np.empty((len(counts), rows.shape[1]))
+    for number, (begin, end) in enumerate(pairwise(starts)):
+        sums[number] = rows[cells[begin:end]].sum(axis=0, dtype=np.float64)
+    return sums, counts
+
+
+def _effects(
+    outcome_sums: NDArray[np.float64],
+    basis_sums: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    rounding: float,
+) -> NDArray[np.float64]:
+    """Return S / D, and 0 where D is not above what rounding makes of 0."""
+    denominator = counts - np.einsum("bp,bp->b", basis_sums, basis_sums)
+    is_defined = denominator > np.maximum(_SMALLEST_DENOMINATOR, rounding * counts)
+    effects = np.zeros(outcome_sums.shape)
+    np.divide(outcome_sums, denominator[:, None], out=effects, where=is_defined[:, None])
+    return effects
+
+
+def _rank_biserial(
+    sums: NDArray[np.float64], counts: NDArray[np.int64], n_cells: int
+) -> NDArray[np.float64]:
+    """Return 2 U / (n1 n0) - 1, which is the sum of 2 rank - (N + 1) over the treated / (n1 n0)."""
+    pairs = (counts * (n_cells - counts))[:, None]
+    correlations = np.full(sums.shape, np.nan)
+    np.divide(sums, pairs, out=correlations, where=pairs > 0)
+    return correlations
+
+
+def _check_same_cells(residuals: NDArray[np.float64], basis: NDArray[np.float64]) -> None:
+    if residuals.ndim != 2 or basis.ndim != 2 or len(residuals) != len(basis):
+        raise ShapeError(
+            f"residuals have the shape {residuals.shape} and the basis {basis.shape}; both must be "
+            "matrices with a row for each cell."
+        )
+
+
+def _padded(columns: int) -> int:
+    return -(-columns // _COLUMNS) * _COLUMNS

@@ -1,0 +1,231 @@
+"""Resampled treatment indicators: independent Bernoulli draws and permutations within strata.
+
+A resampler hands out hits (a cell treated in a resample) in short runs, block by block of
+`plait.crt.seeds.RESAMPLES_PER_BLOCK` resamples. `null_statistics` adds them up as they come;
+`index_lists` writes the same draws down. Strata are made in `plait.crt.strata`.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.crt.resampling_kernels import bernoulli_hits, stratified_hits
+from plait.crt.seeds import RESAMPLES_PER_BLOCK, Method, UnitStream
+from plait.errors import InputError, OptionError, ShapeError
+
+_RUN = 8192
+"""Hits that are drawn and added up together; their buffers stay in a core's second cache."""
+_LARGEST_HAZARD = 740.0
+"""-log of the smallest positive double: stands for a cell that is always treated."""
+
+
+class Hits(NamedTuple):
+    """A run of draws; the arrays are buffers that the next run overwrites.
+
+    Attributes
+    ----------
+    cells : (hits,) int32 array
+    slots : (hits,) int32 array
+        The resample within the block.
+    """
+
+    cells: NDArray[np.int32]
+    slots: NDArray[np.int32]
+
+
+class Resampler(Protocol):
+    """Draws the treated cells of one unit."""
+
+    n_cells: int
+
+    def hits(self, block: int) -> Iterator[Hits]:
+        """Yield all draws of one block of resamples."""
+
+
+class BernoulliResampler:
+    """Treats every cell independently with its own probability.
+
+    Parameters
+    ----------
+    probabilities : (cells,) array
+        In [0, 1].
+    stream : UnitStream
+        The unit's random numbers.
+
+    Raises
+    ------
+    InputError, ShapeError
+        The probabilities are not such a vector.
+
+    Notes
+    -----
+    Time O(cells + resamples x sum of probabilities) and one random number for each hit, where a
+    permutation of all resamples for every cell costs O(cells x resamples).
+    """
+
+    def __init__(self, probabilities: NDArray[np.float64], stream: UnitStream) -> None:
+        probabilities = check_probabilities(probabilities)
+        with np.errstate(divide="ignore"):
+            hazards = -np.log1p(-probabilities)
+        self._hazards = np.minimum(hazards, _LARGEST_HAZARD)
+        self._stream = stream
+        self.n_cells = len(probabilities)
+
+    def hits(self, block: int) -> Iterator[Hits]:
+        """Yield the draws of a block, cell by cell and within a cell in order of resamples."""
+        random = self._stream.generator(Method.BERNOULLI, block)
+        exponentials = np.empty(_RUN)
+        cells, slots = np.empty(_RUN, dtype=np.int32), np.empty(_RUN, dtype=np.int32)
+        place, waiting = np.array([0, 0, 1], dtype=np.int64), np.zeros(1)
+        while place[0] < self.n_cells:
+            random.standard_exponential(out=exponentials)
+            n = bernoulli_hits(
+                self._hazards, RESAMPLES_PER_BLOCK, exponentials, place, waiting, cells, slots
+            )
+            yield Hits(cells[:n], slots[:n])
+
+
+class StratifiedResampler:
+    """Permutes the treatment within strata, so that each keeps its number of treated cells.
+
+    Parameters
+    ----------
+    stratum : (cells,) integer array
+        Each cell's stratum, from 0.
+    treated : (strata,) integer array
+        Treated cells of each stratum.
+    stream : UnitStream
+        The unit's random numbers.
+
+    Raises
+    ------
+    InputError, ShapeError
+        A stratum has fewer cells than treated cells, or the arrays do not fit.
+
+    Notes
+    -----
+    Time O(cells + resamples x treated cells).
+    """
+
+    def __init__(
+        self, stratum: NDArray[np.integer], treated: NDArray[np.integer], stream: UnitStream
+    ) -> None:
+        stratum, treated = np.asarray(stratum), np.asarray(treated, dtype=np.int64)
+        if stratum.ndim != 1 or treated.ndim != 1:
+            raise ShapeError(
+                f"strata have {stratum.ndim} and their treated counts {treated.ndim} dimensions; "
+                "both must be vectors."
+            )
+        if len(stratum) and not 0 <= stratum.min() <= stratum.max() < len(treated):
+            raise InputError(
+                f"strata are numbered {stratum.min()} to {stratum.max()}, but there are counts of "
+                f"treated cells for {len(treated)} strata."
+            )
+        sizes = np.bincount(stratum, minlength=len(treated))
+        if np.any((treated < 0) | (treated > sizes)):
+            first = int(np.flatnonzero((treated < 0) | (treated > sizes))[0])
+            raise InputError(
+                f"stratum {first} has {sizes[first]} cells and {treated[first]} treated ones; the "
+                "treated must be between 0 and all."
+            )
+        self._members = np.argsort(stratum, kind="stable").astype(np.int32)
+        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self._treated = treated
+        self._stream = stream
+        self.n_cells = len(stratum)
+
+    def hits(self, block: int) -> Iterator[Hits]:
+        """Yield the draws of a block, stratum by stratum."""
+        random = self._stream.generator(Method.STRATIFIED_PERMUTATION, block)
+        uniforms = np.empty(_RUN)
+        cells, slots = np.empty(_RUN, dtype=np.int32), np.empty(_RUN, dtype=np.int32)
+        place = np.zeros(3, dtype=np.int64)
+        members = self._members.copy()
+        while place[0] < len(self._treated):
+            random.random(out=uniforms)
+            n = stratified_hits(
+                members,
+                self._starts,
+                self._treated,
+                RESAMPLES_PER_BLOCK,
+                uniforms,
+                place,
+                cells,
+                slots,
+            )
+            yield Hits(cells[:n], slots[:n])
+
+
+def index_lists(
+    resampler: Resampler, resamples: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return the treated cells of every resample.
+
+    Parameters
+    ----------
+    resampler : Resampler
+        What draws them.
+    resamples : int
+        How many, at least 1.
+
+    Returns
+    -------
+    starts : (resamples + 1,) int64 array
+        Resample b has the cells ``cells[starts[b]:starts[b + 1]]``.
+    cells : int32 array
+        Ascending within each resample.
+
+    Raises
+    ------
+    OptionError
+        Fewer than one resample.
+
+    Notes
+    -----
+    Memory O(resamples x treated cells). The statistics of `plait.crt.null_statistics` come from
+    the same draws without it.
+    """
+    check_resamples(resamples)
+    parts, counts = [], []
+    for block, size in blocks_of_resamples(resamples):
+        # Cells above resamples: one sort orders both.
+        drawn = [hits.slots.astype(np.int64) * resampler.n_cells + hits.cells
+                 for hits in resampler.hits(block)]  # fmt: skip
+        keys = np.sort(np.concatenate(drawn)) if drawn else np.empty(0, dtype=np.int64)
+        keys = keys[: np.searchsorted(keys, size * resampler.n_cells)]
+        parts.append((keys % resampler.n_cells).astype(np.int32))
+        counts.append(np.bincount(keys // resampler.n_cells, minlength=size))
+    starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
+    return starts, np.concatenate(parts)
+
+
+def blocks_of_resamples(resamples: int) -> Iterator[tuple[int, int]]:
+    """Yield each block's number and how many of its resamples are wanted."""
+    for block in range(-(-resamples // RESAMPLES_PER_BLOCK)):
+        yield block, min(RESAMPLES_PER_BLOCK, resamples - block * RESAMPLES_PER_BLOCK)
+
+
+def check_resamples(resamples: int) -> None:
+    """Refuse a number of resamples below one."""
+    if resamples < 1:
+        raise OptionError(f"{resamples} resamples were asked for; give at least 1.")
+
+
+def check_probabilities(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return probabilities as a float64 vector, or say what is wrong with them."""
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    if probabilities.ndim != 1:
+        raise ShapeError(
+            f"the propensities have {probabilities.ndim} dimensions; one probability for each cell "
+            "is expected."
+        )
+    wrong = ~((probabilities >= 0) & (probabilities <= 1))
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        raise InputError(
+            f"{int(wrong.sum())} propensities are not numbers between 0 and 1 (first: cell "
+            f"{first}, {probabilities[first]})."
+        )
+    return probabilities

@@ -1,0 +1,334 @@
+"""Strata of cells with like propensity, batch and burden, within which treatment is permuted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from plait.crt.resampling import check_probabilities
+from plait.errors import InputError, InputTypeError, LabelError, OptionError, ShapeError
+
+_BIN_METHODS = ("quantile", "uniform")
+
+
+@dataclass(frozen=True, slots=True)
+class StrataOptions:
+    """How strata are made.
+
+    Attributes
+    ----------
+    n_bins : int
+        Quantile bins of the propensity (20).
+    stratify_by_batch : bool
+        Keep batches apart (True).
+    batch_key : str
+        The covariate that holds the batch ("batch").
+    min_stratum_size : int or None
+        Strata with fewer cells are merged into one (2); None or at most 1 merges none.
+    burden_key : str or None
+        A covariate to stratify by too, such as the number of guides of a cell (None).
+    n_burden_bins : int
+        Its bins (8).
+    burden_bin_method : str
+        "quantile" (default) or "uniform" bins of it.
+    burden_clip_quantiles : tuple of float
+        It is clipped to these quantiles before it is binned, (0, 1).
+
+    Raises
+    ------
+    OptionError
+        A value is out of range.
+    """
+
+    n_bins: int = 20
+    stratify_by_batch: bool = True
+    batch_key: str = "batch"
+    min_stratum_size: int | None = 2
+    burden_key: str | None = None
+    n_burden_bins: int = 8
+    burden_bin_method: str = "quantile"
+    burden_clip_quantiles: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        _check_bins(self.burden_bin_method, self.burden_clip_quantiles)
+
+    @classmethod
+    def from_mapping(cls, options: Mapping[str, Any] | None) -> Self:
+        """Return the options of a dictionary.
+
+        Raises
+        ------
+        InputTypeError
+            An option is unknown; it is also a TypeError.
+        """
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(options or {}) - set(known))
+        if unknown:
+            raise InputTypeError(
+                f"unknown options of stratified permutation: {', '.join(unknown)}; there are "
+                f"{', '.join(known)}."
+            )
+        return cls(**(options or {}))
+
+
+def compute_bins(
+    values: ArrayLike,
+    n_bins: int,
+    method: str = "quantile",
+    clip_quantiles: tuple[float, float] = (0.0, 1.0),
+) -> tuple[NDArray[np.int64], int, NDArray[np.float64]]:
+    """Cut values into bins.
+
+    Parameters
+    ----------
+    values : (cells,) array
+        Finite numbers.
+    n_bins : int
+        Bins wanted; at most 1 gives a single one.
+    method : str
+        "quantile": edges at equally spaced probabilities (linear interpolation). "uniform": edges
+        equally spaced from the least to the greatest value.
+    clip_quantiles : tuple of float
+        Values are clipped to these quantiles first.
+
+    Returns
+    -------
+    bins : (cells,) int64 array
+        A bin includes its lower edge; the last one its upper edge too.
+    n_effective : int
+        Bins left after equal edges were joined.
+    edges : (n_effective + 1,) array
+        Empty for a single bin.
+
+    Raises
+    ------
+    OptionError, InputError, ShapeError
+        An option or value is not as described.
+    """
+    _check_bins(method, clip_quantiles)
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1:
+        raise ShapeError(f"values to bin have {numbers.ndim} dimensions; a vector is expected.")
+    is_finite = np.isfinite(numbers)
+    if not is_finite.all():
+        raise InputError(f"{int((~is_finite).sum())} of the values to bin are not finite.")
+    single = np.zeros(len(numbers), dtype=np.int64), 1, np.empty(0)
+    if n_bins <= 1 or not len(numbers):
+        return single
+    if tuple(clip_quantiles) != (0.0, 1.0):
+        numbers = np.clip(numbers, *np.quantile(numbers, clip_quantiles))
+    if method == "quantile":
+        edges = np.quantile(numbers, np.linspace(0.0, 1.0, n_bins + 1))
+    else:
+        edges = np.linspace(numbers.min(), numbers.max(), n_bins + 1)
+    edges = np.unique(edges)
+    if len(edges) <= 2:
+        return single
+    n_effective = len(edges) - 1
+    bins = np.searchsorted(edges, numbers, side="right") - 1
+    return np.clip(bins, 0, n_effective - 1), n_effective, edges
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Strata:
+    """The strata of one unit.
+
+    Attributes
+    ----------
+    stratum : (cells,) int64 array
+        Each cell's stratum; the merged one, if any, is the last.
+    sizes, treated : (strata,) int64 arrays
+        Cells and treated cells.
+    propensity_bins : int
+        Bins of the propensity that were left after equal edges were joined.
+    """
+
+    stratum: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    treated: NDArray[np.int64]
+    propensity_bins: int
+
+    @property
+    def is_informative(self) -> NDArray[np.bool_]:
+        """Strata with treated and untreated cells: only they vary between resamples."""
+        return (self.treated > 0) & (self.treated < self.sizes)
+
+    @property
+    def n_informative(self) -> int:
+        """Number of informative strata; without any, every resample equals the data."""
+        return int(self.is_informative.sum())
+
+    @property
+    def uninformative_treated_share(self) -> float:
+        """Share of the treated cells that are in uninformative strata; 0 without any treated."""
+        treated = int(self.treated.sum())
+        return float(self.treated[~self.is_informative].sum() / treated) if treated else 0.0
+
+
+class Stratification:
+    """Makes each unit's strata; what units share is computed once.
+
+    Parameters
+    ----------
+    options : StrataOptions
+        How.
+    batch : (cells,) array, optional
+        Batch values of any type; missing values are a batch of their own. None: not stratified by.
+    burden : (cells,) array, optional
+        Burden values; None: not stratified by.
+
+    Raises
+    ------
+    InputError, ShapeError
+        The burden is missing somewhere or not numeric.
+    """
+
+    def __init__(
+        self,
+        options: StrataOptions,
+        batch: ArrayLike | None = None,
+        burden: ArrayLike | None = None,
+    ) -> None:
+        self.options = options
+        self._batch = None if batch is None else first_appearance_codes(batch)
+        self.burden_bins: NDArray[np.int64] | None = None
+        self.n_burden_bins = 1
+        self.burden_edges = np.empty(0)
+        if burden is not None:
+            self.burden_bins, self.n_burden_bins, self.burden_edges = compute_bins(
+                _numeric_burden(burden, options.burden_key),
+                options.n_burden_bins,
+                options.burden_bin_method,
+                options.burden_clip_quantiles,
+            )
+
+    def strata(
+        self, probabilities: NDArray[np.float64], treated_cells: NDArray[np.integer]
+    ) -> Strata:
+        """Return the strata of one unit.
+
+        Parameters
+        ----------
+        probabilities : (cells,) array
+            The unit's propensities.
+        treated_cells : integer array
+            Its treated cells, each once.
+
+        Returns
+        -------
+        Strata
+
+        Raises
+        ------
+        InputError, ShapeError
+            The propensities are not one probability for each cell.
+        """
+        probabilities = check_probabilities(probabilities)
+        bins, n_bins, _ = compute_bins(probabilities, self.options.n_bins)
+        label = bins * self.n_burden_bins
+        for name, shared in (("batch", self._batch), ("burden", self.burden_bins)):
+            if shared is not None and len(shared) != len(label):
+                raise ShapeError(
+                    f"there are {len(label)} propensities and {len(shared)} values of the {name}."
+                )
+        if self.burden_bins is not None:
+            label = label + self.burden_bins
+        if self._batch is not None:
+            label = label + self._batch * (n_bins * self.n_burden_bins)
+        stratum = _merge_small(label, self.options.min_stratum_size)
+        sizes = np.bincount(stratum)
+        treated = np.bincount(stratum[treated_cells], minlength=len(sizes))
+        return Strata(stratum, sizes, treated, n_bins)
+
+
+def stratification_values(
+    options: StrataOptions, covariates: Any = None, batch: ArrayLike | None = None
+) -> tuple[ArrayLike | None, ArrayLike | None]:
+    """Look up the batch and the burden that the options name.
+
+    Parameters
+    ----------
+    options : StrataOptions
+        What to look for.
+    covariates : DataFrame or mapping, optional
+        Raw covariates by name; None where they came as an array.
+    batch : (cells,) array, optional
+        The batch that is taken where the covariates have none.
+
+    Returns
+    -------
+    batch, burden : arrays or None
+        None where not stratified by; for the batch also where there is none, which the caller
+        should warn about.
+
+    Raises
+    ------
+    LabelError
+        The burden's covariate does not exist.
+    """
+    burden = None
+    if options.burden_key is not None:
+        if covariates is None or options.burden_key not in covariates:
+            raise LabelError(
+                f"there is no covariate {options.burden_key!r} to take the burden from; give the "
+                "covariates as a DataFrame with that column or leave burden_key out."
+            )
+        burden = covariates[options.burden_key]
+    if not options.stratify_by_batch:
+        return None, burden
+    if covariates is not None and options.batch_key in covariates:
+        batch = covariates[options.batch_key]
+    return batch, burden
+
+
+def first_appearance_codes(values: ArrayLike) -> NDArray[np.int64]:
+    """Return values as numbers from 0 in order of first appearance; missing ones are one value."""
+    codes: dict[Any, int] = {}
+    listed = np.asarray(values, dtype=object)
+    if listed.ndim != 1:
+        raise ShapeError(f"batch values have {listed.ndim} dimensions; a vector is expected.")
+    # A value that differs from itself (NaN) or has no truth (pandas.NA) is missing.
+    keys = (None if value is None or not _equals_itself(value) else value for value in listed)
+    return np.fromiter((codes.setdefault(key, len(codes)) for key in keys), np.int64, len(listed))
+
+
+def _equals_itself(value: Any) -> bool:
+    try:
+        return bool(value == value)
+    except TypeError:
+        return False
+
+
+def _numeric_burden(burden: ArrayLike, key: str | None) -> NDArray[np.float64]:
+    try:
+        values = np.asarray(burden, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the burden {key!r} is not numeric ({error}).") from error
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"the burden {key!r} is missing or infinite in {int((~np.isfinite(values)).sum())} "
+            "cells; fill it in or remove these cells."
+        )
+    return values
+
+
+def _merge_small(label: NDArray[np.int64], least: int | None) -> NDArray[np.int64]:
+    """Return strata numbered densely; those below ``least`` cells become one, the last."""
+    _, stratum, sizes = np.unique(label, return_inverse=True, return_counts=True)
+    if least is None or least <= 1 or not (sizes < least).any():
+        return stratum.astype(np.int64)
+    is_kept = sizes >= least
+    renumbered = np.where(is_kept, np.cumsum(is_kept) - 1, is_kept.sum())
+    return renumbered[stratum].astype(np.int64)
+
+
+def _check_bins(method: str, clip_quantiles: tuple[float, float]) -> None:
+    if method not in _BIN_METHODS:
+        raise OptionError(f"the bin method is {method!r}; give one of {', '.join(_BIN_METHODS)}.")
+    if len(clip_quantiles) != 2 or not 0 <= clip_quantiles[0] <= clip_quantiles[1] <= 1:
+        raise OptionError(
+            f"the clip quantiles are {clip_quantiles}; give a lower and an upper one between 0 "
+            "and 1."
+        )
