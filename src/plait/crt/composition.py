@@ -124,7 +124,7 @@ def check_usage(
         if bad.any():
             row, column = np.argwhere(bad)[0]
             raise InputError(
-                f"the usage of program {programs[column]!r} by cell {cells[start + row]!r} is "
+                f"the usage of program {programs[column]!r} by cell {str(cells[start + row])!r} is "
                 f"{block[row, column]}; usages are finite and not negative. Check the programs "
                 f"{', '.join(repr(programs[k]) for k in np.flatnonzero(bad.any(axis=0))[:10])}."
             )
@@ -177,6 +177,4 @@ def _quantile_of_entries(usage: NDArray[np.floating], quantile: float) -> float:
 
 def _first(entries: Array, count: int) -> Array:
     # The smallest entries, the largest of them last.
-    if len(entries) <= count:
-        return entries
-    return np.partition(entries, count - 1)[:count]
+    return np.partition(entries, min(count, len(entries)) - 1)[:count]

@@ -176,7 +176,7 @@ def as_frame_or_array(covariates: Any, object_policy: str = "numeric") -> "DataF
     """Return covariates as a DataFrame, or as a two-dimensional array if they are plain numbers."""
     if hasattr(covariates, "to_frame") and not hasattr(covariates, "columns"):
         covariates = covariates.to_frame()  # a Series
-    if hasattr(covariates, "columns") and hasattr(covariates, "dtypes"):
+    if hasattr(covariates, "iloc"):
         return covariates
     values = covariates.toarray() if issparse(covariates) else np.asarray(covariates)
     if values.ndim == 1:
@@ -240,13 +240,10 @@ def encode_categorical_covariates(
     _require_few_levels(df, categorical)
     if not dummy_na:
         _warn_of_missing_categories(df, categorical)
-    used = df.assign(
-        **{
-            name: df[name].cat.remove_unused_categories()
-            for name in categorical
-            if isinstance(df[name].dtype, pd.CategoricalDtype)
-        }
-    )
+    used = df.copy(deep=False)
+    for name in categorical:
+        if isinstance(df[name].dtype, pd.CategoricalDtype):
+            used[name] = df[name].cat.remove_unused_categories()
     return pd.get_dummies(
         used, columns=categorical, drop_first=drop_first, dummy_na=dummy_na, dtype=np.float64
     )
