@@ -152,7 +152,8 @@ def check_usage(
 def _blocks(usage: NDArray[np.floating]) -> Iterator[Array]:
     height = max(1, _BLOCK_NUMBERS // max(1, usage.shape[1]))
     for start in range(0, len(usage), height):
-        yield np.asarray(usage[start : start + height], dtype=np.float64)
+        # In one memory layout, so that sums over a row have the same bits in any.
+        yield np.ascontiguousarray(usage[start : start + height], dtype=np.float64)
 
 
 def _quantile_of_entries(usage: NDArray[np.floating], quantile: float) -> float:

@@ -164,6 +164,7 @@ def encode_covariates(
             )
         names = [str(name) for name in table.columns]
         values = table.to_numpy(dtype=np.float64, na_value=np.nan)
+    values = np.ascontiguousarray(values)  # sums have the same bits however the data were laid out
     if standardize:
         values = _standardized(values)
     if add_intercept:

@@ -115,7 +115,8 @@ def read_screen(
     try:
         if path.suffix == ".h5ad":
             return anndata.read_h5ad(path, backed="r")
-        data = mudata.read_h5mu(path)
+        with mudata.set_options(pull_on_update=False):  # columns are taken from the modalities
+            data = mudata.read_h5mu(path)
     except (OSError, KeyError, ValueError) as error:
         raise FileFormatError(f"{path} cannot be read as {path.suffix}: {error}.") from error
     return screen_from_mudata(data, guide_modality=guide_modality, target_column=target_column)
