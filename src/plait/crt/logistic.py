@@ -1,0 +1,224 @@
+"""Penalised logistic regressions of many treatments on one design, by Newton's method.
+
+Treatments are fitted together, because the products of covariates that their Hessians need are
+the same. The matrix products always have `WIDTH` columns, zeros where there are fewer
+treatments, and everything else is element by element: so a fit has the same bits whichever
+treatments are fitted beside it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csc_array
+
+Array = NDArray[np.float64]
+
+WIDTH = 16
+"""Treatments that are fitted together."""
+_ROWS = 1024
+"""Cells whose products are made together; they stay in a core's second cache."""
+_ROUNDING = 1e-12
+"""Share of the objective that an increase may be and still be rounding."""
+_FLAT = 1e-9
+"""Decrease of the objective, as Newton's method expects it, that is none."""
+_LONG = 0.1
+"""Change of the linear predictor of some cell that is not one of convergence."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LogisticFit:
+    """Fitted logistic regressions, one for each treatment.
+
+    Attributes
+    ----------
+    coefficients : (1 + p, treatments) array
+        The intercept's, then the covariates'.
+    iterations : (treatments,) int64 array
+        Newton steps taken.
+    halvings : (treatments,) int64 array
+        Steps tried in vain and halved.
+    converged, separated : (treatments,) bool arrays
+        Whether the last step was below the tolerance; whether the objective has no minimum, because
+        the covariates separate some treated from untreated cells.
+    """
+
+    coefficients: Array
+    iterations: NDArray[np.int64]
+    halvings: NDArray[np.int64]
+    converged: NDArray[np.bool_]
+    separated: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Design:
+    """Covariates and an intercept, ready to be fitted on.
+
+    Attributes
+    ----------
+    columns : (1 + p, cells) array
+        Ones, then the covariates, a row for each.
+    reaches : (1 + p,) array
+        1, then the largest distance of a value from its column's mean.
+    """
+
+    columns: Array
+    reaches: Array
+
+    @classmethod
+    def of(cls, covariates: Array) -> "Design":
+        """Return the design of (cells, p) covariates, none of which is constant."""
+        columns = np.empty((1 + covariates.shape[1], len(covariates)))
+        columns[0] = 1.0
+        columns[1:] = covariates.T
+        centred = np.abs(covariates - covariates.mean(axis=0))
+        return cls(columns, np.append(1.0, centred.max(axis=0)))
+
+
+def fit_logistic(
+    design: Design, treated: csc_array, penalty: float, tolerance: float, max_iterations: int
+) -> LogisticFit:
+    """Fit up to `WIDTH` treatments, each of some but not all cells.
+
+    Parameters
+    ----------
+    design : Design
+        Intercept and covariates.
+    treated : (cells, treatments) csc_array
+        Ones at the treated cells.
+    penalty : float
+        1 / C_value, half of which weighs the squared coefficients of the covariates; 0 for none.
+    tolerance : float
+        A full Newton step with no larger entry is the last one.
+    max_iterations : int
+        Of steps and halvings together.
+
+    Returns
+    -------
+    LogisticFit
+
+    Notes
+    -----
+    A step that would raise the objective is halved until it does not: without that, Newton's method
+    runs off where treated cells are few. Time O(cells x p^2) for each iteration and treatment.
+    """
+    q, n_cells = design.columns.shape
+    n = treated.shape[1]
+    response = np.asarray(treated.T @ design.columns.T).T  # X'y
+    penalties = np.full((q, 1), penalty)
+    penalties[0] = 0.0
+    coefficients = np.zeros((q, n))
+    share = response[0] / n_cells
+    coefficients[0] = np.log(share / (1.0 - share))
+    problem = _Problem(design, penalties)
+    objective, gradient, hessian = problem.evaluate(coefficients, response)
+    step = _newton_step(hessian, gradient)
+    scale = np.ones(n)
+    iterations, halvings = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    converged, separated = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+    for _ in range(max_iterations):
+        active = np.flatnonzero(~(converged | separated))
+        if not len(active):
+            break
+        trial = coefficients[:, active] - scale[active] * step[:, active]
+        value, slope, curvature = problem.evaluate(trial, response[:, active])
+        is_better = value <= objective[active] + _ROUNDING * np.abs(objective[active])
+        worse, better = active[~is_better], active[is_better]
+        scale[worse] /= 2.0
+        halvings[worse] += 1
+        coefficients[:, better] = trial[:, is_better]
+        objective[better] = value[is_better]
+        iterations[better] += 1
+        is_full = scale[better] == 1.0
+        converged[better] = is_full & (np.abs(step[:, better]).max(axis=0) < tolerance)
+        step[:, better] = _newton_step(curvature[is_better], slope[:, is_better])
+        scale[better] = 1.0
+        # A long step that gains nothing goes off to infinity.
+        gain = np.einsum("qj,qj->j", step[:, better], slope[:, is_better])
+        length = np.abs(step[:, better] * design.reaches[:, None]).max(axis=0)
+        separated[better] = ~(np.isfinite(length) & ~((gain < _FLAT) & (length > _LONG)))
+    return LogisticFit(coefficients, iterations, halvings, converged & ~separated, separated)
+
+
+def probabilities(design: Design, coefficients: Array) -> Array:
+    """Return the (cells, treatments) probabilities of up to `WIDTH` treatments."""
+    padded = _padded(coefficients)
+    n = coefficients.shape[1]
+    result = np.empty((design.columns.shape[1], n))
+    for begin in range(0, len(result), _ROWS):
+        eta = (design.columns[:, begin : begin + _ROWS].T @ padded)[:, :n]
+        tail = np.exp(-np.abs(eta))
+        inverse = 1.0 / (1.0 + tail)
+        result[begin : begin + _ROWS] = np.where(eta >= 0.0, inverse, tail * inverse)
+    return result
+
+
+class _Problem:
+    """The penalised objective with its first two derivatives."""
+
+    def __init__(self, design: Design, penalties: Array) -> None:
+        self.columns = design.columns
+        self.penalties = penalties
+        q = len(penalties)
+        self.upper = np.triu_indices(q)
+        self._products = np.empty((len(self.upper[0]), _ROWS))
+
+    def evaluate(self, coefficients: Array, response: Array) -> tuple[Array, Array, Array]:
+        """Return objectives (n,), gradients (q, n) and Hessians (n, q, q)."""
+        q, n = coefficients.shape
+        padded = _padded(coefficients)
+        loss, slope = np.zeros(WIDTH), np.zeros((q, WIDTH))
+        curvature = np.zeros((len(self._products), WIDTH))
+        for begin in range(0, self.columns.shape[1], _ROWS):
+            part = self.columns[:, begin : begin + _ROWS]
+            terms = np.zeros((3, part.shape[1], WIDTH))
+            _fill_terms((part.T @ padded)[:, :n], *terms[:, :, :n])
+            loss += terms[0].sum(axis=0)
+            slope += part @ terms[1]
+            curvature += self._fill_products(part) @ terms[2]
+        shrunk = self.penalties * coefficients
+        objective = loss[:n] + np.einsum(
+            "qj,qj->j", coefficients, 0.5 * shrunk - response, optimize=False
+        )
+        hessian = np.empty((n, q, q))
+        hessian[:, self.upper[0], self.upper[1]] = curvature[:, :n].T
+        hessian[:, self.upper[1], self.upper[0]] = curvature[:, :n].T
+        hessian[:, np.arange(q), np.arange(q)] += self.penalties[:, 0]
+        return objective, slope[:, :n] - response + shrunk, hessian
+
+    def _fill_products(self, part: Array) -> Array:
+        """Return the products of each pair of columns (q (q + 1) / 2, rows), in a buffer."""
+        products = self._products[:, : part.shape[1]]
+        begin = 0
+        for i in range(len(part)):
+            end = begin + len(part) - i
+            np.multiply(part[i], part[i:], out=products[begin:end])
+            begin = end
+        return products
+
+
+def _fill_terms(eta: Array, loss: Array, probability: Array, weight: Array) -> None:
+    """Write log(1 + exp(eta)), its first and its second derivative."""
+    tail = np.exp(-np.abs(eta))
+    inverse = 1.0 / (1.0 + tail)
+    np.add(np.maximum(eta, 0.0), np.log(1.0 + tail), out=loss)
+    probability[:] = np.where(eta >= 0.0, inverse, tail * inverse)
+    np.multiply(tail * inverse, inverse, out=weight)
+
+
+def _newton_step(hessian: Array, gradient: Array) -> Array:
+    """Return each treatment's step (q, n); not finite where its Hessian is singular."""
+    step = np.full(gradient.shape, np.nan)
+    try:
+        step[:] = np.linalg.solve(hessian, gradient.T[:, :, None])[:, :, 0].T
+    except np.linalg.LinAlgError:
+        for j, matrix in enumerate(hessian):
+            if np.linalg.matrix_rank(matrix, hermitian=True) == len(matrix):
+                step[:, j] = np.linalg.solve(matrix, gradient[:, j])
+    return step
+
+
+def _padded(coefficients: Array) -> Array:
+    padded = np.zeros((len(coefficients), WIDTH))
+    padded[:, : coefficients.shape[1]] = coefficients
+    return padded
