@@ -52,6 +52,28 @@ def test_what_covariates_determine_has_no_effect():
     assert np.isfinite(found.se[1:]).all() and found.beta[1:].all()
 
 
+def test_what_covariates_determine_is_seen_among_many_cells():
+    # A running sum over a million cells leaves D / n_1 of 1e-11, and effects of 1e9.
+    random = np.random.default_rng(3)
+    n_cells = 400_000
+    half = random.random(n_cells) < 0.5
+    off_by_one = half.copy()
+    off_by_one[0] = not half[0]
+    design = np.column_stack([np.ones(n_cells), random.normal(size=n_cells), half])
+    treated = csc_array(
+        np.column_stack([np.ones(n_cells), half, ~half, off_by_one]).astype(np.int8)
+    )
+    outcome = random.normal(size=(n_cells, 1))
+    basis = np.linalg.qr(design)[0]
+    found = ols_statistics(residualize(outcome, basis), basis, treated)
+    assert not found.beta[:3].any() and np.isinf(found.se[:3]).all()
+    # One cell that does not fit is enough for an effect: that cell's residual.
+    assert found.denominator[3] == pytest.approx(1.0, abs=1e-4)
+    assert np.abs(found.beta[3, 0]) == pytest.approx(
+        np.abs(outcome[0, 0] - outcome[half == half[0]].mean()), rel=1e-2
+    )
+
+
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_all_or_no_cells_treated(everywhere):
     screen = small_screen()

@@ -4,14 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_array
+from scipy.sparse import csc_array, csr_array
 
 from plait.errors import ShapeError
 from plait.execution.grains import Grain, map_grains
 
 Array = NDArray[np.float64]
 
-_NO_VARIATION = 1e-12
+_NO_VARIATION = 1e-10
+_CHUNK = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +79,11 @@ def ols_statistics(residuals: Array, basis: Array, treated: csc_array) -> OLSSta
         )
     rows = treated.T.tocsr()
     n_treated = np.diff(rows.indptr).astype(np.int64)
-    sums = np.asarray(rows @ residuals, dtype=np.float64)
-    projections = np.asarray(rows @ basis, dtype=np.float64)
-    # |u|^2 is rounded relative to n_1, so a D below that is none.
+    sums, projections = _row_sums(rows, residuals), _row_sums(rows, basis)
+    # |u|^2 is rounded relative to n_1, so a D below that is none; one cell that does not fit the
+    # covariates is far above.
     denominator = np.maximum(n_treated - (projections**2).sum(axis=1), 0.0)
-    varies = denominator > _NO_VARIATION * np.maximum(n_treated, 1)
+    varies = denominator > _NO_VARIATION * n_treated
     divisor = np.where(varies, denominator, 1.0)[:, None]
     beta = np.where(varies[:, None], sums / divisor, 0.0)
     total = np.einsum("ik,ik->k", residuals, residuals)
@@ -91,6 +92,26 @@ def ols_statistics(residuals: Array, basis: Array, treated: csc_array) -> OLSSta
     t = np.divide(beta, se, out=np.copysign(np.inf, beta), where=se > 0.0)
     t[beta == 0.0] = 0.0
     return OLSStatistics(beta=beta, denominator=denominator, n_treated=n_treated, se=se, t=t)
+
+
+def _row_sums(rows: csr_array, values: Array) -> Array:
+    """Return the sums of ``values`` (N, W) over the columns stored in each row, (J, W).
+
+    Summed in chunks: one running sum over a million cells loses five digits, and ``D`` with them.
+    """
+    lengths = np.diff(rows.indptr)
+    chunks = -(-lengths // _CHUNK)
+    first = np.concatenate([[0], np.cumsum(chunks)])
+    within = np.arange(first[-1]) - np.repeat(first[:-1], chunks)
+    starts = np.repeat(rows.indptr[:-1], chunks) + _CHUNK * within
+    pieces = csr_array(
+        (rows.data, rows.indices, np.append(starts, rows.nnz)), shape=(len(starts), len(values))
+    )
+    sums = np.zeros((len(lengths), values.shape[1]))
+    if rows.nnz:
+        some = lengths > 0
+        sums[some] = np.add.reduceat(pieces @ values, first[:-1][some], axis=0)
+    return sums
 
 
 def residualize(values: Array, basis: Array, threads: int | None = None) -> Array:
