@@ -325,3 +325,22 @@ def test_a_real_screen_with_exact_zeros():
     assert inputs.n_cells == 20_729 and len(inputs.units) == 26 + 1
     assert np.isfinite(inputs.Y).all() and inputs.eps > 0
     assert set(inputs.batch_raw) == {"rep_1", "rep_2", "rep_3"}
+
+
+def test_a_part_of_an_anndata():
+    random = np.random.default_rng(3)
+    cells = [f"cell{i}" for i in range(60)]
+    screen = small_screen()
+    adata = as_anndata(screen, frames=True)
+    adata.obsm["covar"] = pd.DataFrame(
+        {
+            "batch": pd.Categorical(random.choice(["a", "b"], 60), categories=["a", "b", "c"]),
+            "x": random.normal(size=60),
+        },
+        index=cells,
+    )
+    part = adata[:50]
+    inputs = prepare_crt_inputs(part)
+    assert part.is_view and inputs.covar_cols == ("x", "batch_b")
+    assert adata.obsm["covar"]["batch"].cat.categories.tolist() == ["a", "b", "c"]
+    same_numbers(inputs, prepare_crt_inputs(part.copy()))

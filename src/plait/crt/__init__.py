@@ -10,6 +10,7 @@ from plait.crt.covariates import encode_categorical_covariates, get_covar_matrix
 from plait.crt.data import CRTInputs, get_program_names, prepare_crt_inputs
 from plait.crt.guides import build_gene_to_cols, to_csc_matrix, union_obs_idx_from_cols
 from plait.crt.statistic import OLSStatistics, ols_statistics
+from plait.crt.threads import limit_threading
 from plait.io.anndata import get_from_adata_any, read_cnmf_usage, read_guide_table, read_screen
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "get_covar_matrix",
     "get_from_adata_any",
     "get_program_names",
+    "limit_threading",
     "ols_statistics",
     "prepare_crt_inputs",
     "read_cnmf_usage",
