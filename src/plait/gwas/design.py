@@ -97,15 +97,23 @@ def make_designs(
     return designs
 
 
+def without(values: Array, basis: Array) -> Array:
+    """Return what an orthonormal basis (N, p) of the covariates leaves of columns of N values."""
+    for _ in range(2):  # twice is enough for orthogonality to rounding
+        values = values - basis @ (basis.T @ values)
+    return values
+
+
 def residual_correlation(
     designs: Sequence[Design], residuals: Sequence[Array], n_traits: int
 ) -> Array:
     """Return the correlation of the errors of the effects of any two traits, (T, T).
 
     ``residuals`` are, for each design, those of its traits, each of length 1. Of traits on the same
-    samples it is that of their residuals; with samples of their own it
-    shrinks by ``n_both / sqrt(n_1 n_2)``. It is the exact correlation of the z-scores of a variant
-    without effects (spec 5.5), made positive definite where patterns of missing values spoil that.
+    samples it is that of their residuals; with samples of their own it shrinks by
+    ``n_both / sqrt(n_1 n_2)``. Where samples are unrelated it is the correlation of the scores of a
+    variant without effects (spec 5.5); for related samples see `plait.gwas.mixed.MixedModel`. It is
+    made positive definite where patterns of missing values spoil that.
     """
     matrix = np.eye(n_traits)
     for i, first in enumerate(designs):
@@ -155,8 +163,7 @@ def _residuals(values: Array, basis: Array, names: list[str]) -> tuple[Array, Ar
     spread = np.linalg.norm(centred, axis=0)
     constant = spread <= _NOTHING_LEFT * np.maximum(size * len(values) ** 0.5, 1e-300)
     scaled = centred / np.where(constant, 1.0, spread)
-    for _ in range(2):  # twice is enough for orthogonality to rounding
-        scaled -= basis @ (basis.T @ scaled)
+    scaled = without(scaled, basis)
     left = np.linalg.norm(scaled, axis=0)
     constant |= left <= 1e-7
     if constant.any():

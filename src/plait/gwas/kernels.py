@@ -15,9 +15,9 @@ from plait.numerics.student_kernels import log10_p, log_gamma_step
 
 COLLINEAR = 1e-6
 """Share of a genotype's variation that covariates must leave for it to be tested."""
+TESTED, EXPLAINED, CONSTANT_TRAIT, PERFECT = 0, 1, 2, 3
+"""Why a test has no result: nothing is left of the variant, of the trait, or of its errors."""
 _MUCH_EXPLAINED = 1e-2
-_NEARLY_PERFECT = 0.99
-_DEPENDENT = 1e-9
 _AS_LIKELY = 1.0 + 1e-7
 _NEGLIGIBLE = 1e-20
 _NO_LEVERAGE_LEFT = 1e-6
@@ -27,12 +27,14 @@ _LOG_10 = math.log(10.0)
 
 @njit(nogil=True, cache=True)
 def linear_statistics(  # type: ignore[no-untyped-def]
-    products, squares, n_covariates, df, beta, se, log10p, inexact
+    products, squares, n_covariates, df, least, beta, se, log10p, reasons, inexact
 ):
     """Fill slopes, their errors and p-values of traits of length 1 (spec 5.1).
 
     ``products`` (n, covariates without the constant + traits) holds u and s. A variant that the
-    covariates explain stays NaN. ``inexact`` marks where single precision was not enough.
+    covariates explain stays NaN, with `EXPLAINED` in ``reasons`` (n, T). ``inexact`` marks
+    variants of which covariates leave less than the share ``least``, or that leave less than that
+    of a trait: differences of products are then too rough.
     """
     n_traits = beta.shape[1]
     constant = log_gamma_step(0.5 * df)
@@ -41,18 +43,18 @@ def linear_statistics(  # type: ignore[no-untyped-def]
         for c in range(n_covariates):
             explained += products[j, c] ** 2
         v = squares[j] - explained
-        inexact[j] = v < _MUCH_EXPLAINED * squares[j]
+        inexact[j] = v < least * squares[j]
         if not v > COLLINEAR * squares[j]:
             beta[j] = np.nan
             se[j] = np.nan
             log10p[j] = np.nan
+            reasons[j] = EXPLAINED
             continue
         for t in range(n_traits):
             s = products[j, n_covariates + t]
-            r2 = s * s / v
-            if r2 > _NEARLY_PERFECT:
+            rest = max(1.0 - s * s / v, 0.0)
+            if rest < least:
                 inexact[j] = True
-            rest = max(1.0 - r2, 0.0)
             beta[j, t] = s / v
             se[j, t] = math.sqrt(rest / (df * v))
             t_value = s / math.sqrt(v) * math.sqrt(df / rest) if rest > 0.0 else np.inf
@@ -61,13 +63,16 @@ def linear_statistics(  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def complete_case_statistics(  # type: ignore[no-untyped-def]
-    is_missing, rows, products, squares, basis, traits, beta, se, log10p, counts
-):
+    is_missing, rows, products, squares, basis, traits, least,
+    beta, se, log10p, counts, reasons, inexact,
+):  # fmt: skip
     """Redo the variants ``rows``, each on the samples that have its genotype (spec 5.1, "drop").
 
-    ``is_missing`` (rows, N) says which have not; ``basis`` (N, p) has the constant; ``products``
-    are those of `linear_statistics`. Sums over the samples that are missing are taken off those
-    over all: no variant is fitted anew.
+    ``is_missing`` (rows, N) says which have not; ``basis`` (N, p) has the constant; the others are
+    those of `linear_statistics`. Sums over the samples that are missing are taken off those over
+    all: no variant is fitted anew. Where less than ``least`` is left of the length of a column of
+    the basis, of the variant or of a trait, squared, that is too rough too: ``inexact`` says so,
+    and what stands in the other outputs is without meaning.
     """
     n_samples, p = basis.shape
     n_traits = traits.shape[1]
@@ -94,20 +99,27 @@ def complete_case_statistics(  # type: ignore[no-untyped-def]
                 left[t] -= traits[i, t] ** 2
         counts[j] = n_samples - missing
         df = float(n_samples - missing - p - 1)
-        u[0] = 0.0  # the genotype is centred at its mean over the samples that have it
-        for a in range(1, p):
-            u[a] = products[j, a - 1]
-        usable = df > 0 and _factorise(gram)
-        v = squares[j]
-        if usable:
-            _solve(gram, u, w)
-            for a in range(p):
-                v -= w[a] * w[a]
-        if not (usable and v > COLLINEAR * squares[j]):
+        if not (df > 0 and squares[j] > 0.0):
             beta[j] = np.nan
             se[j] = np.nan
             log10p[j] = np.nan
+            reasons[j] = EXPLAINED
+            inexact[j] = False
             continue
+        u[0] = 0.0  # the genotype is centred at its mean over the samples that have it
+        for a in range(1, p):
+            u[a] = products[j, a - 1]
+        inexact[j] = not _factorise(gram, least)
+        if inexact[j]:
+            continue
+        _solve(gram, u, w)
+        v = squares[j]
+        for a in range(p):
+            v -= w[a] * w[a]
+        inexact[j] = v < least * squares[j]
+        if inexact[j]:
+            continue
+        reasons[j] = TESTED
         constant = log_gamma_step(0.5 * df)
         for t in range(n_traits):
             s, rest = products[j, p - 1 + t], left[t]
@@ -115,23 +127,28 @@ def complete_case_statistics(  # type: ignore[no-untyped-def]
             for a in range(p):
                 s -= w[a] * u[a]
                 rest -= u[a] * u[a]
+            residual = rest - s * s / v
+            if rest < least or residual < least * rest:
+                inexact[j] = True
+                break
             beta[j, t] = s / v
-            residual = max(rest - s * s / v, 0.0)
             se[j, t] = math.sqrt(residual / (df * v))
-            t_value = beta[j, t] / se[j, t] if se[j, t] > 0.0 else np.inf
-            log10p[j, t] = log10_p(t_value, df, constant)
+            log10p[j, t] = log10_p(beta[j, t] / se[j, t], df, constant)
 
 
 @njit(nogil=True, cache=True)
-def _factorise(a):  # type: ignore[no-untyped-def]
-    """Cholesky factor of a matrix that is the identity less something, in its lower triangle."""
+def _factorise(a, least):  # type: ignore[no-untyped-def]
+    """Cholesky factor of the identity less something, in its lower triangle.
+
+    False where less than ``least`` is left of a diagonal element.
+    """
     for i in range(a.shape[0]):
         for j in range(i + 1):
             total = a[i, j]
             for k in range(j):
                 total -= a[i, k] * a[j, k]
             if i == j:
-                if total < _DEPENDENT:
+                if total < least:
                     return False
                 a[i, i] = math.sqrt(total)
             else:

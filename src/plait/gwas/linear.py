@@ -3,8 +3,9 @@
 Genotypes, calls or dosages, are centred in tiles of `TILE` variants and multiplied once by the
 covariates and the residual traits of a design; slopes, errors and p-values follow from those
 products and from sums of squares. Products are in single precision, sums over more than `_SPAN`
-samples in double; where the covariates explain nearly all of a variant, or a variant nearly all of
-a trait, they are done again in double precision.
+samples in double. Where the covariates explain nearly all of a variant, or a variant nearly all of
+a trait, differences of such sums are too rough (`_ENOUGH`): these variants are fitted one by one,
+from residuals, in double precision.
 """
 
 from collections.abc import Sequence
@@ -17,12 +18,29 @@ from numpy.typing import NDArray
 from plait.data.genotype_blocks import TILE, GenotypeBlock, padded, read_block
 from plait.data.genotypes import GenotypeSource
 from plait.errors import OptionError
-from plait.gwas.design import Design
+from plait.gwas.design import Design, without
 from plait.gwas.quality import VariantFilter
 
 Array = NDArray[np.float64]
 
 _SPAN = 8192
+_ENOUGH = {"single": 1e-2, "double": 1e-4}
+"""Share left of a sum of squares from which differences of products are precise enough.
+
+Products of a precision eps leave a share r with a relative error of some eps / r: 1e-5 and 1e-11.
+"""
+_NOTHING = 1e-14
+"""Share of a sum of squares below which nothing is left: 1e-7 of a length.
+
+As little is refused of a trait that covariates explain (`plait.gwas.design`), and dosages are not
+known better.
+"""
+_RULES = (
+    "explained by the covariates",
+    "without variation of the trait",
+    "explains the trait exactly",
+)
+"""Why a test of a variant has no result, as numbered from 1 in `plait.gwas.kernels`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,50 +145,55 @@ class _Group:
         self, design: Design, missing_genotypes: str, precision: str, rules: VariantFilter
     ) -> None:
         self.design, self.rules, self.columns = design, rules, design.columns
-        self.drops = missing_genotypes == "drop"
+        self.drops, self.least = missing_genotypes == "drop", _ENOUGH[precision]
         self.dtype = np.dtype(np.float32 if precision == "single" else np.float64)
-        self.exact = design.regressors
-        self.regressors = padded(self.exact, self.dtype)
+        self.regressors = padded(design.regressors, self.dtype)
 
     def run(self, block: GenotypeBlock) -> Associations:
-        from plait.gwas.kernels import complete_case_statistics, linear_statistics
-
         design, n = self.design, len(block)
         block = block.of_samples(design.rows)
-        squares, products = block.squares, self._products(block)
-        beta, se, log10p = np.empty((3, n, design.traits.shape[1]))
-        inexact = np.zeros(n, dtype=np.bool_)
-        covariates = design.basis.shape[1] - 1
-        outputs = (beta, se, log10p)
-        df = float(design.df)
-        linear_statistics(products, squares, covariates, df, beta, se, log10p, inexact)
-        again = np.flatnonzero(inexact)
-        if len(again) and self.dtype == np.float32:
-            # Row by row: the same bits whichever variants need it together.
-            products[again] = [self.exact.T @ row for row in block.centred(again)]
-            part = np.empty((3, len(again), beta.shape[1]))
-            taken = products[again], squares[again], covariates, df
-            linear_statistics(*taken, part[0], part[1], part[2], inexact[again])
-            for whole, exact in zip(outputs, part, strict=True):
-                whole[again] = exact
-        used = np.full(n, block.n_samples)
-        if self.drops:
-            rows = np.flatnonzero(block.calls.n_missing)
-            missing = block.is_missing(rows)
-            complete_case_statistics(
-                missing, rows, products, squares, design.basis, design.traits, *outputs, used
-            )
         removed = self.rules.removed(block.calls)
         gone = np.logical_or.reduce(list(removed.values()))
-        untested = ~gone & np.isnan(beta[:, 0])
+        beta, se, log10p = outputs = tuple(np.empty((3, n, design.traits.shape[1])))
+        reasons = np.zeros(beta.shape, dtype=np.uint8)
+        used = np.full(n, block.n_samples)
+        inexact = self._fill(block, outputs, used, reasons)
+        for j in np.flatnonzero(inexact & ~gone):
+            # One by one: the same bits whichever variants need it together.
+            row = np.array([j])
+            called = ~block.is_missing(row)[0] if self.drops else np.ones(block.n_samples, bool)
+            fit = fit_directly(block.centred(row)[0], called, design)
+            beta[j], se[j], log10p[j], reasons[j] = fit
         for values in outputs:
             values[gone] = np.nan
         beta *= design.lengths
         se *= design.lengths
         filtered = {name: int(flags.sum()) * beta.shape[1] for name, flags in removed.items()}
-        filtered["explained by the covariates"] = int(untested.sum()) * beta.shape[1]
+        left_out = np.bincount(reasons[~gone].ravel(), minlength=len(_RULES) + 1)
+        filtered |= {name: int(left_out[k]) for k, name in enumerate(_RULES, start=1)}
         samples = np.repeat(used[:, None], beta.shape[1], axis=1)
         return Associations(beta, se, log10p, samples, block.calls.frequency, filtered)
+
+    def _fill(
+        self,
+        block: GenotypeBlock,
+        outputs: tuple[Array, ...],
+        used: NDArray[np.int64],
+        reasons: NDArray[np.uint8],
+    ) -> NDArray[np.bool_]:
+        """Fill statistics from products; return which variants (n,) need a fit of their own."""
+        from plait.gwas.kernels import complete_case_statistics, linear_statistics
+
+        design, squares, products = self.design, block.squares, self._products(block)
+        inexact = np.zeros(len(block), dtype=np.bool_)
+        shape = design.basis.shape[1] - 1, float(design.df), self.least
+        linear_statistics(products, squares, *shape, *outputs, reasons, inexact)
+        if self.drops:
+            rows = np.flatnonzero(block.calls.n_missing)
+            taken = rows, products, squares, design.basis, design.traits, self.least
+            missing = block.is_missing(rows)
+            complete_case_statistics(missing, *taken, *outputs, used, reasons, inexact)
+        return inexact
 
     def _products(self, block: GenotypeBlock) -> Array:
         """Return (n, p - 1 + T) products of the centred genotypes with the regressors."""
@@ -186,3 +209,56 @@ class _Group:
             span = slice(begin, begin + _SPAN)
             total += tile[:, span] @ self.regressors[span]
         return total
+
+
+def fit_directly(
+    genotype: Array, called: NDArray[np.bool_], design: Design
+) -> tuple[Array, Array, Array, NDArray[np.uint8]]:
+    """Fit one variant by least squares on the samples that have a call.
+
+    Parameters
+    ----------
+    genotype : (N,) array
+        Centred at its mean over these samples.
+    called : (N,) bool array
+    design : Design
+
+    Returns
+    -------
+    (T,) arrays
+        Slopes, errors and log10 p-values of traits of length 1; NaN where there is a reason, the
+        fourth array (see `plait.gwas.kernels.EXPLAINED`).
+
+    Notes
+    -----
+    Of residuals, so that small differences are not those of large sums. N p^2 flops where a call is
+    missing, else N (p + T).
+    """
+    from plait.gwas.kernels import COLLINEAR, CONSTANT_TRAIT, EXPLAINED, PERFECT, TESTED
+    from plait.numerics.student import log10_p_value
+
+    g, basis, y = genotype, design.basis, design.traits
+    nothing = np.full(y.shape[1], np.nan)
+    explained = nothing, nothing, nothing, np.full(y.shape[1], EXPLAINED, dtype=np.uint8)
+    if not called.all():
+        g, y = g[called], y[called]
+        basis, triangle = np.linalg.qr(basis[called])
+        if (np.diagonal(triangle) ** 2 <= _NOTHING).any():  # covariates depend on one another here
+            return explained
+        y = without(y, basis)
+    squares = g @ g
+    g = without(g, basis)
+    v, lengths = g @ g, np.einsum("it,it->t", y, y)
+    if not v > COLLINEAR * squares:
+        return explained
+    slopes = g @ y / v
+    errors = y - np.outer(g, slopes)
+    residuals = np.einsum("it,it->t", errors, errors)
+    df = len(y) - basis.shape[1] - 1
+    reasons = np.full(len(slopes), TESTED, dtype=np.uint8)
+    reasons[residuals <= _NOTHING * lengths] = PERFECT
+    reasons[lengths <= _NOTHING] = CONSTANT_TRAIT
+    tested = reasons == TESTED
+    se = np.where(tested, np.sqrt(residuals / (df * v)), np.nan)
+    log10p = log10_p_value(slopes / se, np.full(len(slopes), df))
+    return np.where(tested, slopes, np.nan), se, log10p, reasons

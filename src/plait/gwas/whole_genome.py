@@ -33,7 +33,7 @@ from plait.data.genotypes import GenotypeSource
 from plait.errors import InputError
 from plait.execution.executors import workforce
 from plait.execution.threads import single_threaded_blas
-from plait.gwas.design import Design
+from plait.gwas.design import Design, without
 from plait.gwas.linear import LinearScan
 from plait.gwas.quality import VariantFilter
 
@@ -196,8 +196,6 @@ class WholeGenomeModel:
 
 
 def without_covariates(values: Array, basis: Array) -> Array:
-    """Return what an orthonormal basis of the covariates leaves of columns."""
+    """Return what covariates leave of columns (see `plait.gwas.design.without`)."""
     with single_threaded_blas():
-        for _ in range(2):  # twice is enough for orthogonality to rounding
-            values = values - basis @ (basis.T @ values)
-    return values
+        return without(values, basis)
