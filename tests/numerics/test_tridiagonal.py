@@ -42,18 +42,6 @@ def test_leading_eigenvectors():
     assert reduced.leading(0)[1].shape == (200, 0)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1 - 1e-6])
-def test_whitening_is_by_the_symmetric_root(share):
-    random = np.random.default_rng(2)
-    matrix = relationships(random, 150, 40)
-    reduced = Tridiagonal.of(matrix)
-    y = random.normal(size=(150, 2))
-    values, vectors = np.linalg.eigh(share * matrix + (1 - share) * np.eye(150))
-    direct = vectors @ (values[:, None] ** -0.5 * (vectors.T @ y))
-    found = reduced.rotated_back(reduced.whitened(share, 1 - share, reduced.rotated(y)))
-    np.testing.assert_allclose(found, direct, atol=1e-9 * np.abs(direct).max())
-
-
 def test_eigenvalues_below_zero_are_lifted():
     random = np.random.default_rng(3)
     matrix = relationships(random, 60, 20) - 1e-6 * np.eye(60)

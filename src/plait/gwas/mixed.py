@@ -5,8 +5,9 @@
 The share h2 is estimated once per trait (and chromosome, when that is left out of K), without any
 variant (Kang et al. 2010, Nature Genetics 42). With ``P`` the inverse of the covariance between
 samples, covariates projected out, a variant g has the slope ``s / v``, ``s = g^T P y`` and ``v =
-g^T P g``. Scores s are products with one vector for each trait. Variances v follow from a few more
-products where that is accurate enough (`plait.gwas.calibration`), else from rotated genotypes.
+g^T P g``. Scores s are products with one vector for each trait. Variances v of common variants
+follow from a few more products where that is accurate enough, those of rare variants from the
+carriers (`plait.gwas.calibration`); else from rotated genotypes.
 Variants with small p-values are done again in double precision with h2 estimated beside the
 variant.
 """
@@ -25,11 +26,18 @@ from plait.data.genotypes import GenotypeSource
 from plait.errors import OptionError
 from plait.execution.memory import memory_budget
 from plait.execution.threads import single_threaded_blas
-from plait.gwas.calibration import Calibration, calibrate, random_variants, tested_genotypes
+from plait.gwas.calibration import (
+    Calibration,
+    calibrate,
+    random_variants,
+    rare_copies,
+    tested_genotypes,
+)
 from plait.gwas.design import Design
 from plait.gwas.linear import Associations, GroupedScan
 from plait.gwas.quality import VariantFilter
 from plait.gwas.relationship import relationship_matrix
+from plait.numerics.linalg import cov_to_cor, project_positive_definite, symmetrise
 from plait.numerics.reml import RestrictedModel, VarianceFit
 
 Array = NDArray[np.float64]
@@ -40,7 +48,7 @@ _SPAN = 8192
 _SINGLE = 1e-3
 """Relative error of t in single precision: variants so close to `EXACT_BELOW` are looked at."""
 _SURE = 4.0
-_COPIES = 4
+_COPIES = 5
 """Matrices of the size of the relationships that a chromosome takes while it is made ready."""
 _log = logging.getLogger("plait.gwas")
 
@@ -56,16 +64,18 @@ class NullModel:
 
     Attributes
     ----------
+    relationships : (N, N) array
+        Scaled.
     model : RestrictedModel
     fit : VarianceFit
     """
 
     def __init__(self, design: Design, relationships: Array) -> None:
-        scaled = relationships / np.mean(np.diagonal(relationships))
+        self.relationships: Array = relationships / np.mean(np.diagonal(relationships))
         self.design = design
         # Threaded BLAS is many times slower where other work shares the cores.
         with single_threaded_blas():
-            self.model = RestrictedModel.of(scaled, design.basis, design.traits)
+            self.model = RestrictedModel.of(self.relationships, design.basis, design.traits)
             self.fit: VarianceFit = self.model.fit()
 
     def projected_traits(self) -> tuple[Array, Array]:
@@ -78,14 +88,9 @@ class NullModel:
         with single_threaded_blas():
             return model.relationships.rotated_back(solved), lengths
 
-    def whitened_residuals(self) -> Array:
-        """Return ``V^(-1/2) (y - X a)`` (N, T), each of length 1, one row per sample."""
-        model, columns = self.model, []
-        for t, value in enumerate(self.fit.h2.tolist()):
-            y = model.relationships.whitened(value, 1.0 - value, model.traits[:, [t]])
-            columns.append(y / np.linalg.norm(y))
-        with single_threaded_blas():
-            return model.relationships.rotated_back(np.hstack(columns))
+    def inverse(self, h2: float) -> Array:
+        """Return P (N, N) at a share."""
+        return self.model.inverse(h2, self.relationships, self.design.basis)
 
 
 class MixedGroup:
@@ -120,6 +125,7 @@ class MixedGroup:
         self.regressors = padded(np.hstack([basis[:, 1:], directions, projected]), np.float32)
         if calibration is None:
             self._rotate()
+        self.rare_up_to = 0 if calibration is None else rare_copies(len(basis))
         slack = 0.0 if calibration is None else max(calibration.worst, _SURE * calibration.error)
         cut = -float(stdtrit(self.design.df, 0.5 * exact_below)) if exact_below else np.inf
         self.cut = cut * (1.0 - min(slack + _SINGLE, 0.5))
@@ -144,13 +150,15 @@ class MixedGroup:
         products = self._products(block, variances)
         left, inexact = np.empty(n), np.empty(n, dtype=np.bool_)
         left_by_covariates(block.squares, products[:, : p - 1], left, inexact)
+        removed = self.rules.removed(block.calls)
+        gone = np.logical_or.reduce(list(removed.values()))
         self._fill_variances(left, products, variances)
+        rare = np.flatnonzero(~gone & (block.calls.minor_count <= self.rare_up_to))
+        self._fill_rare(block, rare[~np.isnan(left[rare])], left, variances, inexact)
         outputs = tuple(np.empty((3, n, n_traits)))
         beta, se, log10p = outputs
         scores = products[:, -n_traits:]
         mixed_statistics(scores, variances, self.lengths, float(design.df), *outputs, inexact)
-        removed = self.rules.removed(block.calls)
-        gone = np.logical_or.reduce(list(removed.values()))
         with np.errstate(invalid="ignore", divide="ignore"):
             again = (np.abs(beta / se) >= self.cut) | inexact[:, None]
         self._again(block, again & ~gone[:, None], outputs)
@@ -191,6 +199,24 @@ class MixedGroup:
         along = products[:, p - 1 : p - 1 + self.n_directions]
         taken = self.calibration.constants, self.calibration.weights
         calibrated_variances(left, along, *taken, variances)
+
+    def _fill_rare(
+        self,
+        block: GenotypeBlock,
+        rare: NDArray[np.intp],
+        left: Array,
+        variances: Array,
+        inexact: NDArray[np.bool_],
+    ) -> None:
+        """Replace the variances of rare variants; mark those that are done one by one."""
+        if self.calibration is None or self.calibration.rare is None:
+            inexact[rare] = True
+            return
+        for start in range(0, len(rare), TILE):
+            part = rare[start : start + TILE]
+            exact = np.empty((len(part), len(self.h2)))
+            self.calibration.rare.fill(block.rarer_copies(part)[0], left[part], exact)
+            variances[part] = exact
 
     def _again(
         self, block: GenotypeBlock, again: NDArray[np.bool_], outputs: tuple[Array, ...]
@@ -245,8 +271,10 @@ class MixedModel:
     ----------
     h2, h2_se : (T,) arrays
         Share of each trait's variance that follows the relationships of all chromosomes.
-    residuals : list of (N, T) arrays
-        One per design: whitened, each column of length 1.
+    V0 : (T, T) array
+        Correlation of the scores ``g^T P y`` of any two traits, g a variant without effects whose
+        genotypes covary as the relationships K say: that of ``y_1^T P_1 K P_2 y_2``, with a P for
+        each trait, 0 where a sample lacks it.
     checks : list of dict
         One for every pass that was made ready, and there for every design: ``chromosome`` (None for
         all), ``samples``, ``h2`` of the traits, and the report of
@@ -254,9 +282,11 @@ class MixedModel:
 
     Notes
     -----
-    Cost: N^2 M flops for the relationships; 4/3 N^3 for each design and chromosome; 2 N M (p + k +
-    T) for the scan, k the number of leading eigenvectors that it needs, or 2 N^2 M where samples
-    are too closely related; 4 N^2 for each variant with a small p-value.
+    Cost: N^2 M flops for the relationships; 4/3 N^3 for each design and chromosome, and N^3 for
+    every trait (for some 4 to 8 of many) if there are rare variants; 2 N M (p + k + T) for the
+    scan, k the number of leading eigenvectors that it needs, and c^2 for a rare variant with c
+    carriers, or 2 N^2 M where samples are too closely related; 4 N^2 for each variant with a small
+    p-value.
     """
 
     def __init__(
@@ -279,12 +309,11 @@ class MixedModel:
         )
         n_traits = sum(len(design.columns) for design in designs)
         self.h2, self.h2_se = np.empty(n_traits), np.empty(n_traits)
-        self.residuals: list[Array] = []
         self.checks: list[dict[str, Any]] = []
         everything = self._nulls()
         for design, null in zip(designs, everything, strict=True):
             self.h2[design.columns], self.h2_se[design.columns] = null.fit.h2, null.fit.se
-            self.residuals.append(null.whitened_residuals())
+        self.V0 = self._score_correlation(everything)
         self._everything = [] if loco else everything
         left = memory_budget(memory) - self._relationships.sums.nbytes
         room = left // (_COPIES * 8 * len(self._samples) ** 2 * len(designs))
@@ -301,6 +330,15 @@ class MixedModel:
         for name in dict.fromkeys(name for name, _ in runs):
             where = [run for chromosome, run in runs if chromosome == name]
             yield where, partial(self._scan, name, where)
+
+    def _score_correlation(self, nulls: list[NullModel]) -> Array:
+        projected = np.zeros((len(self._samples), len(self.h2)))
+        for null in nulls:
+            rows = np.searchsorted(self._samples, null.design.rows)
+            projected[np.ix_(rows, null.design.columns)] = null.projected_traits()[0]
+        with single_threaded_blas():
+            matrix = projected.T @ self._relationships.matrix() @ projected
+        return project_positive_definite(cov_to_cor(symmetrise(matrix)))
 
     def _nulls(self, without: str | None = None) -> list[NullModel]:
         matrix = self._relationships.matrix(without=without)
@@ -326,7 +364,7 @@ class MixedModel:
         for null in self._everything if name is None else self._ready(name):
             with single_threaded_blas():
                 drawn = tested_genotypes(block, null.design, self.rules)
-                calibration, report = calibrate(null.model, null.fit.h2, drawn)
+                calibration, report = calibrate(null.model, null.fit.h2, drawn, null.inverse)
             check = {"chromosome": name, "samples": len(null.design.rows)}
             self.checks.append(check | {"h2": null.fit.h2.tolist()} | report)
             _log.info("%s", _described(self.checks[-1]))
@@ -341,7 +379,7 @@ def _described(check: dict[str, Any]) -> str:
         why = f"only {check['variants']} variants to calibrate on"
     else:
         why = f"standard errors by calibration are off by {check['error']:.2%} (root mean square), "
-        why += f"at most {check['worst']:.2%}, of {check['variants'] // 2} variants"
+        why += f"at most {check['worst']:.2%}, of {check['compared']} variants"
     if check["leading"] is None:
         return f"{where}: variants are rotated; {why}"
     return f"{where}: calibrated with {check['leading']} leading eigenvectors; {why}"

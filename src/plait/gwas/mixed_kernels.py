@@ -15,6 +15,8 @@ from plait.numerics.student_kernels import log10_p, log_gamma_step
 
 _MUCH_EXPLAINED = 1e-2
 _NEARLY_PERFECT = 0.99
+_CARRIED = 0.1
+"""Copies from which a sample carries an allele; fewer are the noise of imputation, or a mean."""
 
 
 @njit(nogil=True, cache=True)
@@ -43,6 +45,52 @@ def calibrated_variances(left, projections, constants, weights, variances):  # t
             v = constants[t] * left[j]
             for i in range(projections.shape[1]):
                 v += weights[t, i] * projections[j, i] ** 2
+            variances[j, t] = v
+
+
+@njit(nogil=True, cache=True)
+def rare_variances(copies, left, inverses, averages, weights, reach, variances):  # type: ignore[no-untyped-def]
+    """Fill ``v`` (n, T) from copies of the rarer allele (n, N): see `plait.gwas.calibration`.
+
+    ``v = a^T P (a + 2 e) + e^T P e``: a are the copies of carriers, e what others have of dosages,
+    or where a call is missing. The last term is taken for the average of P (m,) times ``e^T e``.
+    """
+    n_samples, n_shares = copies.shape[1], inverses.shape[0]
+    carriers = np.empty(n_samples, dtype=np.int64)
+    others = np.empty(n_samples, dtype=np.int64)
+    logs = np.empty(n_shares)
+    for j in range(copies.shape[0]):
+        g = copies[j]
+        n_carriers, n_others = 0, 0
+        total, square = 0.0, 0.0
+        for i in range(n_samples):
+            if g[i] >= _CARRIED:
+                carriers[n_carriers] = i
+                n_carriers += 1
+            elif g[i] != 0.0:
+                others[n_others] = i
+                n_others += 1
+                total += g[i]
+                square += g[i] * g[i]
+        rest = square - total * total / n_samples
+        for k in range(n_shares):
+            v = averages[k] * rest
+            for a in range(n_carriers):
+                row = inverses[k, carriers[a]]
+                product = 0.5 * g[carriers[a]] * row[carriers[a]]
+                for b in range(a):
+                    product += g[carriers[b]] * row[carriers[b]]
+                for b in range(n_others):
+                    product += g[others[b]] * row[others[b]]
+                v += 2.0 * g[carriers[a]] * product
+            logs[k] = math.log(v) if v > 0.0 else np.nan
+        for t in range(weights.shape[0]):
+            total = 0.0
+            for k in range(n_shares):
+                total += weights[t, k] * logs[k]
+            v = math.exp(total)
+            if reach[t] < 1.0:  # 1 / v is linear in h2 for an eigenvector
+                v = left[j] / (1.0 + reach[t] * (left[j] / v - 1.0))
             variances[j, t] = v
 
 

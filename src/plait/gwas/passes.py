@@ -127,7 +127,6 @@ class MixedMethod:
         threads: int,
     ) -> None:
         self.model = MixedModel(genotypes, designs, rules, loco, exact_below, memory, threads)
-        self.designs = designs
 
     @property
     def checks(self) -> Sequence[dict[str, Any]]:
@@ -142,8 +141,7 @@ class MixedMethod:
     def totals(self) -> dict[str, Any]:
         """Return V0 and the shares of variance."""
         model = self.model
-        V0 = residual_correlation(self.designs, model.residuals, len(model.h2))
-        return {"V0": V0, "h2": model.h2, "h2_se": model.h2_se}
+        return {"V0": model.V0, "h2": model.h2, "h2_se": model.h2_se}
 
 
 class WholeGenomeMethod:

@@ -67,9 +67,10 @@ class AssociationResult(Result):
         How many tests (of one variant and trait) each rule left out.
     checks : list of dict
         Of a mixed model, for each chromosome and each group of traits on the same samples: how far
-        off calibrated standard errors were where they were compared (``error``, root mean square,
-        and ``worst``, relative), with how many ``leading`` eigenvectors, None where variants were
-        rotated instead (see `plait.gwas.calibration`).
+        off calibrated standard errors were among the ``compared`` variants (``error``, root mean
+        square, and ``worst``, relative; and in ``strata`` by copies of the rarer allele), with how
+        many ``leading`` eigenvectors, None where variants were rotated instead (see
+        `plait.gwas.calibration.calibrate`).
     provenance : Provenance or None
     """
 
@@ -139,8 +140,10 @@ class AssociationResult(Result):
         calibrated = [check for check in self.checks if check["leading"] is not None]
         if calibrated:
             error, worst = (max(check[name] for check in calibrated) for name in ("error", "worst"))
+            compared = sum(check["compared"] for check in calibrated)
             lines.append(
-                f"  standard errors are calibrated: off by {error:.2%}, at most {worst:.2%}"
+                f"  standard errors are calibrated: off by {error:.2%} (root mean square), at most "
+                f"{worst:.2%}, of the {compared:,} variants compared"
             )
         hits, surest = self._surest()
         for number, trait in enumerate(self.traits):

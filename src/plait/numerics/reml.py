@@ -75,14 +75,7 @@ class RestrictedModel:
 
         ``basis`` (N, p) of the covariates is orthonormal. Cost: 4/3 N^3 flops; K is not changed.
         """
-        from scipy.linalg.blas import dsyr2k
-
-        product = relationships @ basis
-        product -= 0.5 * basis @ (basis.T @ product)
-        projected = np.array(relationships.T, order="F")
-        given = {"beta": 1.0, "c": projected, "lower": 1, "overwrite_c": 1}
-        projected = dsyr2k(-1.0, np.asfortranarray(basis), np.asfortranarray(product), **given)
-        reduced = Tridiagonal.of(projected, overwrite=True)
+        reduced = Tridiagonal.of(_projected(relationships, basis), overwrite=True)
         left = traits - basis @ (basis.T @ traits)
         return cls(reduced, np.asfortranarray(reduced.rotated(left)), basis.shape[1])
 
@@ -102,6 +95,25 @@ class RestrictedModel:
 
         solved: Array = dpttrs(*self.relationships.factor(h2, 1.0 - h2), columns)[0]
         return solved
+
+    def inverse(self, h2: float, relationships: Array, basis: Array) -> Array:
+        """Return ``P = M (h2 M K M + (1 - h2) I)^-1 M`` (N, N), symmetric.
+
+        ``relationships`` and ``basis`` are those that the model was made `of`. Cost: N^3 flops.
+        """
+        from scipy.linalg.lapack import dpotrf, dpotri
+
+        rest = 1.0 - h2 + h2 * self.relationships.lifted
+        matrix = _projected(relationships, basis)
+        matrix *= h2
+        matrix[np.diag_indices(len(matrix))] += rest
+        factor, failed = dpotrf(matrix, lower=1, overwrite_a=1)
+        if failed:
+            raise np.linalg.LinAlgError(f"the covariance at h2 = {h2} is not positive definite")
+        lower = np.tril(dpotri(factor, lower=1, overwrite_c=1)[0])
+        inverse: Array = lower + np.tril(lower, -1).T
+        inverse -= (basis / rest) @ basis.T
+        return inverse
 
     def log_likelihood(self, h2: float, columns: NDArray[np.intp] | None = None) -> Array:
         """Return the restricted log-likelihood (T,), maximised over ``s2``."""
@@ -186,6 +198,16 @@ class RestrictedModel:
 
     def _numbers(self, h2: float) -> tuple[Array, Array, float]:
         return self.relationships.diagonal, self.relationships.off_diagonal, h2
+
+
+def _projected(relationships: Array, basis: Array) -> Array:
+    """Return ``M K M`` in Fortran order; what is above its diagonal means nothing."""
+    from scipy.linalg.blas import dsyr2k
+
+    product = relationships @ basis
+    product -= 0.5 * basis @ (basis.T @ product)
+    given = {"beta": 1.0, "c": np.array(relationships.T, order="F"), "lower": 1, "overwrite_c": 1}
+    return np.asarray(dsyr2k(-1.0, np.asfortranarray(basis), np.asfortranarray(product), **given))
 
 
 def _highest(

@@ -5,7 +5,6 @@ that a likelihood in a ratio of two variances needs.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,6 @@ Array = NDArray[np.float64]
 
 _WIDTH = 128
 """Reflections that are applied together."""
-_STEP = 0.3
-_REACH = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,30 +104,6 @@ class Tridiagonal:
             self.diagonal, self.off_diagonal, select="i", select_range=(last + 1 - count, last)
         )
         return values[::-1].copy(), vectors[:, ::-1].copy()
-
-    @cached_property
-    def largest(self) -> float:
-        """A bound of the largest eigenvalue (Gershgorin)."""
-        beside = np.abs(np.concatenate([[0.0], self.off_diagonal, [0.0]]))
-        return float((self.diagonal + beside[:-1] + beside[1:]).max())
-
-    def whitened(self, multiple: float, shift: float, columns: Array) -> Array:
-        """Return ``(multiple T + shift I)^(-1/2) columns``, of the symmetric root; shift > 0.
-
-        ``V^(-1/2) = 2 / pi int exp(u) (exp(2 u) I + V)^(-1) du`` by the trapezoidal rule, whose
-        error falls exponentially (Hale, Higham and Trefethen 2008, SIAM J. Numer. Anal. 46, use the
-        same integral); relative error below 1e-12.
-        """
-        from scipy.linalg.lapack import dpttrs
-
-        low = 0.5 * np.log(shift) - _REACH
-        high = 0.5 * np.log(multiple * self.largest + shift) + _REACH
-        total = np.zeros(columns.shape)
-        for u in np.arange(low, high, _STEP):
-            factor = self.factor(multiple, shift + float(np.exp(2.0 * u)))
-            total += np.exp(u) * dpttrs(*factor, columns)[0]
-        total *= _STEP * 2.0 / np.pi
-        return total
 
 
 def _groups(count: int) -> list[slice]:
