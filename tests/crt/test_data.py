@@ -14,6 +14,9 @@ from plait.crt import (
     build_gene_to_cols,
     get_program_names,
     prepare_crt_inputs,
+    read_cnmf_usage,
+    read_guide_table,
+    read_screen,
     to_csc_matrix,
     union_obs_idx_from_cols,
 )
@@ -344,3 +347,30 @@ def test_a_part_of_an_anndata():
     assert part.is_view and inputs.covar_cols == ("x", "batch_b")
     assert adata.obsm["covar"]["batch"].cat.categories.tolist() == ["a", "b", "c"]
     same_numbers(inputs, prepare_crt_inputs(part.copy()))
+
+
+def test_from_the_files_of_other_tools_to_inputs(tmp_path):
+    screen = small_screen()
+    expected = prepare_crt_inputs(screen)
+    adata = as_anndata(screen)
+    usage = pd.DataFrame(100.0 * adata.obsm.pop("cnmf_usage"), index=adata.obs_names)
+    path = tmp_path / "run.usages.k_4.dt_2_0.consensus.txt"
+    usage.iloc[::-1].to_csv(path, sep="\t")
+    adata.obsm["cnmf_usage"] = read_cnmf_usage(path, adata.obs_names)
+    names = np.array(adata.uns.pop("guide_names"))
+    rows, columns = np.nonzero(adata.obsm.pop("guide_assignment"))
+    table = pd.DataFrame({"cell": adata.obs_names[rows], "guide": names[columns]})
+    table.sample(frac=1.0, random_state=1).to_csv(tmp_path / "guides.csv", index=False)
+    adata.obsm["guide_assignment"], adata.uns["guide_names"] = read_guide_table(
+        tmp_path / "guides.csv", adata.obs_names
+    )
+    adata.write_h5ad(tmp_path / "screen.h5ad")
+    opened = read_screen(tmp_path / "screen.h5ad")
+    inputs = prepare_crt_inputs(opened)
+    opened.file.close()
+    assert inputs.units == expected.units
+    np.testing.assert_array_equal(
+        inputs.treated_matrix().toarray(), expected.treated_matrix().toarray()
+    )
+    np.testing.assert_allclose(inputs.Y, expected.Y, atol=1e-12)
+    assert inputs.program_names == ("0", "1", "2", "3")

@@ -11,7 +11,13 @@ from plait.crt.data import CRTInputs, get_program_names, prepare_crt_inputs
 from plait.crt.guides import build_gene_to_cols, to_csc_matrix, union_obs_idx_from_cols
 from plait.crt.statistic import OLSStatistics, ols_statistics
 from plait.crt.threads import limit_threading
-from plait.io.anndata import get_from_adata_any, read_cnmf_usage, read_guide_table, read_screen
+from plait.io.anndata import (
+    get_from_adata_any,
+    read_cnmf_usage,
+    read_guide_table,
+    read_screen,
+    screen_from_mudata,
+)
 
 __all__ = [
     "CRTInputs",
@@ -31,6 +37,7 @@ __all__ = [
     "read_cnmf_usage",
     "read_guide_table",
     "read_screen",
+    "screen_from_mudata",
     "to_csc_matrix",
     "union_obs_idx_from_cols",
     "usage_floor",
