@@ -188,6 +188,10 @@ def test_types_of_covariates():
     )
     _, names = get_covar_matrix(of(frame))
     assert names == ["whole", "text_b", "7_2.0"]
+    _, names = get_covar_matrix(of(pd.DataFrame({"h": np.arange(40, dtype=np.float16) % 3})))
+    assert names == ["h_1.0", "h_2.0"]
+    for nothing in (frame[[]], np.empty((40, 0))):
+        np.testing.assert_array_equal(get_covar_matrix(of(nothing))[0], np.ones((40, 1)))
     series = frame["text"].rename("batch")
     assert get_covar_matrix(of(series))[1] == ["batch_b"]
     sparse = csr_array(random.normal(size=(40, 2)))
@@ -210,6 +214,18 @@ def test_encode_categorical_covariates_gives_missing_a_level():
         (np.array([[0.1], [np.nan], [1.0]]), {}, MissingCovariateError, "'covar_0'"),
         (pd.DataFrame([[1.0, 2.0]] * 5, columns=["x", "x"]), {}, LabelError, "'x' occurs twice"),
         (pd.DataFrame({"t": pd.to_datetime(["2020"] * 5)}), {}, InputTypeError, "datetime64"),
+        (
+            pd.DataFrame({"t": [[1], [2]] * 5}),
+            {},
+            InputTypeError,
+            r"'t' holds objects such as \[1\]",
+        ),
+        (
+            pd.DataFrame({"t": pd.array([True, None] * 5, dtype="boolean")}),
+            {},
+            MissingCovariateError,
+            r"'t' \(5 cells\)",
+        ),
         (pd.DataFrame({"c": list("abcdefgh")}), {}, TooFewSamplesError, "'c' alone 8"),
         (np.random.default_rng(5).normal(size=(4, 3)), {}, TooFewSamplesError, "4 cells and 4"),
         (np.zeros((5, 2, 2)), {}, ShapeError, "3 dimensions"),

@@ -245,6 +245,8 @@ def encode_categorical_covariates(
     for name in categorical:
         if isinstance(df[name].dtype, pd.CategoricalDtype):
             used[name] = df[name].cat.remove_unused_categories()
+        elif df[name].dtype == np.float16:  # of which pandas makes no categories
+            used[name] = df[name].astype(np.float32)
     return pd.get_dummies(
         used, columns=categorical, drop_first=drop_first, dummy_na=dummy_na, dtype=np.float64
     )
@@ -396,7 +398,7 @@ def _require_finite(values: Array, names: Sequence[str]) -> None:
 
 
 def _require_few_levels(frame: "DataFrame", categorical: Sequence[Any]) -> None:
-    levels = {name: int(frame[name].nunique()) for name in categorical}
+    levels = {name: _n_levels(frame, name) for name in categorical}
     if sum(levels.values()) - len(levels) + 2 > len(frame):
         most = max(levels, key=levels.__getitem__)
         raise TooFewSamplesError(
@@ -404,6 +406,16 @@ def _require_few_levels(frame: "DataFrame", categorical: Sequence[Any]) -> None:
             f"{levels[most]:,}) and there are {len(frame):,} cells: there would be as many "
             "columns as cells. Leave out columns that name cells, and store numbers as numbers."
         )
+
+
+def _n_levels(frame: "DataFrame", name: Any) -> int:
+    try:
+        return int(frame[name].nunique())
+    except TypeError:
+        raise InputTypeError(
+            f"the covariate {name!r} holds objects such as {frame[name].iloc[0]!r}; expected "
+            "numbers, truth values, text or categories."
+        ) from None
 
 
 def _warn_of_missing_categories(frame: "DataFrame", categorical: Sequence[Any]) -> None:
