@@ -5,8 +5,8 @@ The model of a unit is L2-penalised logistic regression with a free intercept,
     minimise  sum_i [log(1 + exp(eta_i)) - y_i eta_i] + |theta|^2 / (2 C_value)
 
 over b0 and theta, where eta = b0 + C theta. It is solved to its optimum, where the mean propensity
-is the share of treated cells. The coefficient of a constant column is 0 there, because the intercept
-is free and it is not; it is left out.
+is the share of treated cells. A constant column has coefficient 0 there, because the intercept is
+free and it is not; it is left out.
 """
 
 import warnings

@@ -130,6 +130,9 @@ class StratifiedResampler:
                 f"stratum {first} has {sizes[first]} cells and {treated[first]} treated ones; the "
                 "treated must be between 0 and all."
             )
+        # Of 16 bits, NumPy's stable sort takes time linear in the number of cells.
+        if len(treated) < 2**15:
+            stratum = stratum.astype(np.int16)
         self._members = np.argsort(stratum, kind="stable").astype(np.int32)
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self._treated = treated

@@ -99,8 +99,8 @@ def compute_bins(
         A bin includes its lower edge; the last one its upper edge too.
     n_effective : int
         Bins left after equal edges were joined.
-    edges : (n_effective + 1,) array
-        Empty for a single bin.
+    edges : array
+        Distinct, ascending; n_effective + 1 of them, or for a single bin at most two.
 
     Raises
     ------
@@ -114,9 +114,9 @@ def compute_bins(
     is_finite = np.isfinite(numbers)
     if not is_finite.all():
         raise InputError(f"{int((~is_finite).sum())} of the values to bin are not finite.")
-    single = np.zeros(len(numbers), dtype=np.int64), 1, np.empty(0)
+    single = np.zeros(len(numbers), dtype=np.int64)
     if n_bins <= 1 or not len(numbers):
-        return single
+        return single, 1, np.empty(0)
     if tuple(clip_quantiles) != (0.0, 1.0):
         numbers = np.clip(numbers, *np.quantile(numbers, clip_quantiles))
     if method == "quantile":
@@ -125,7 +125,7 @@ def compute_bins(
         edges = np.linspace(numbers.min(), numbers.max(), n_bins + 1)
     edges = np.unique(edges)
     if len(edges) <= 2:
-        return single
+        return single, 1, edges
     n_effective = len(edges) - 1
     bins = np.searchsorted(edges, numbers, side="right") - 1
     return np.clip(bins, 0, n_effective - 1), n_effective, edges
@@ -316,12 +316,10 @@ def _numeric_burden(burden: ArrayLike, key: str | None) -> NDArray[np.float64]:
 
 def _merge_small(label: NDArray[np.int64], least: int | None) -> NDArray[np.int64]:
     """Return strata numbered densely; those below ``least`` cells become one, the last."""
-    _, stratum, sizes = np.unique(label, return_inverse=True, return_counts=True)
-    if least is None or least <= 1 or not (sizes < least).any():
-        return stratum.astype(np.int64)
-    is_kept = sizes >= least
-    renumbered = np.where(is_kept, np.cumsum(is_kept) - 1, is_kept.sum())
-    return renumbered[stratum].astype(np.int64)
+    sizes = np.bincount(label)
+    is_kept = sizes >= max(least or 1, 1)
+    numbers = np.where(is_kept, np.cumsum(is_kept) - 1, is_kept.sum())
+    return np.asarray(numbers[label], dtype=np.int64)
 
 
 def _check_bins(method: str, clip_quantiles: tuple[float, float]) -> None:
