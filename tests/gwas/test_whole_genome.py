@@ -272,13 +272,37 @@ def test_a_variant_that_is_a_covariate_does_not_predict(small, dtype):
     part = genome_prediction.FoldedDesign(design, 120, 1, np.dtype(dtype))
     block = read_block(source, slice(0, 10))
     grams, crosses, scale, _ = genome_prediction.FoldedGenotypes(
-        block, np.arange(10), part
+        [(block, np.arange(10))], part
     ).products()
     np.testing.assert_array_equal(scale == 0, np.arange(10) == 4)
     assert not grams[:, 4].any()
     assert not crosses[:, 4].any()
     left = np.delete(np.einsum("kjj->j", grams), 4)
     np.testing.assert_allclose(left, 120 - 5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("runs", ["interleaved", "far apart"])
+def test_blocks_are_of_chromosomes_wherever_their_variants_lie(small, monkeypatch, runs):
+    source, traits, covariates = small
+    monkeypatch.setattr(genome_prediction, "TILE", 4)
+    order = np.random.default_rng(1).permutation(60)
+    if runs == "far apart":
+        order = np.concatenate([np.arange(14), np.arange(20, 60), np.arange(14, 20)])
+    # Chromosomes and their variants in the order in which they were.
+    chromosomes = np.array(source.variants.frame["chrom"].to_list())[order]
+    place = np.argsort(chromosomes, kind="stable")
+    moved = np.empty_like(source.calls)
+    moved[place] = source.calls
+    designs = designs_of(traits, covariates)
+    found = [
+        WholeGenomeModel(InMemory(calls, chromosomes=names), designs, ALL, precision="double")
+        for calls, names in ((source.calls, np.sort(chromosomes)), (moved, chromosomes))
+    ]
+    assert found[0].n_blocks == found[1].n_blocks == 6
+    for d in range(len(designs)):
+        for without in ("", "1", "2", "3"):
+            sorted_, interleaved = (model.predictions(d, without) for model in found)
+            np.testing.assert_allclose(interleaved, sorted_, atol=1e-8)
 
 
 def test_dosages_are_taken_as_they_are(small):
@@ -381,6 +405,29 @@ def test_structure_is_removed_as_by_the_mixed_model(monkeypatch):
     alike = np.corrcoef([t.ravel() for t in found])
     assert alike[0, 1] < 0.6
     assert alike[1, 2] > 0.95
+
+
+def test_close_relatives_make_it_conservative(monkeypatch):
+    """In sibships of four few small p-values, never too many; the mixed model has what is due."""
+    monkeypatch.setattr(genome_prediction, "BLOCK", 100)
+    random = np.random.default_rng(21)
+    m, families, size = 2400, 150, 4
+    parents = random.random((m, families, 2, 2)) < random.uniform(0.1, 0.9, (m, 1, 1, 1))
+    calls = np.zeros((m, families, size), dtype=np.int8)
+    for child in range(size):
+        for parent in range(2):
+            passed = random.integers(0, 2, (m, families, 1))
+            calls[:, :, child] += np.take_along_axis(parents[:, :, parent], passed, 2)[:, :, 0]
+    calls = calls.reshape(m, families * size)
+    genetic = (calls - calls.mean(axis=1, keepdims=True))[:1200].T @ random.normal(size=(1200, 8))
+    noise = random.normal(size=genetic.shape)
+    traits = np.sqrt(0.7) * genetic / genetic.std(axis=0) + np.sqrt(0.3) * noise
+    source = InMemory(calls, chromosomes=np.repeat(list("1234"), 600))
+    found = {model: scan(source, table(traits), model=model) for model in ("whole-genome", "mixed")}
+    squares = {model: (result.t[1200:] ** 2).mean() for model, result in found.items()}
+    assert 0.75 < squares["whole-genome"] < 0.97
+    assert abs(squares["mixed"] - 1) < 0.06
+    assert (found["whole-genome"].log10p[1200:] < -2).mean() < 0.01
 
 
 def test_scan_in_memory_and_into_a_store(small, tmp_path):

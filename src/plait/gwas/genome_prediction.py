@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.data.genotype_blocks import GenotypeBlock, read_block
+from plait.data.genotype_blocks import TILE, GenotypeBlock, read_block
 from plait.data.genotypes import GenotypeSource
 from plait.errors import CapacityError, TooFewSamplesError
 from plait.execution.blocks import Block, plan_blocks
@@ -68,21 +68,27 @@ class OutOfFold:
 
 @dataclass(frozen=True, eq=False)
 class PredictorBlock:
-    """Consecutive predictors on one chromosome: numbers of variants, ascending."""
+    """Consecutive predictors of one chromosome: numbers of variants, ascending."""
 
     chromosome: str
     variants: Indices
 
     @property
-    def span(self) -> slice:
-        """Variants that are read."""
-        return slice(int(self.variants[0]), int(self.variants[-1]) + 1)
+    def pieces(self) -> list[Indices]:
+        """The predictors that are read together.
+
+        Gaps wider than `TILE`, as where the variants of a chromosome lie apart, are not read.
+        """
+        return np.split(self.variants, np.flatnonzero(np.diff(self.variants) > TILE) + 1)
 
 
 def predictor_blocks(
     genotypes: GenotypeSource, designs: Sequence[Design], force: Workforce
 ) -> list[PredictorBlock]:
-    """Choose the predictors, counted among the samples of any design, and cut them into blocks."""
+    """Choose the predictors, counted among the samples of any design, and cut them into blocks.
+
+    Blocks are of the variants of a chromosome wherever these lie: what is between does not matter.
+    """
     rows = np.unique(np.concatenate([design.rows for design in designs]))
 
     def chosen(part: Block) -> Indices:
@@ -90,12 +96,15 @@ def predictor_blocks(
         removed = list(_PREDICTORS.removed(block.calls).values())
         return part.start + np.flatnonzero(~np.logical_or.reduce(removed) & (block.squares > 0))
 
-    blocks = []
+    found: dict[str, list[Indices]] = {}
     for name, run in genotypes.variants.chromosomes:
         parts = plan_blocks(run.stop - run.start, genotypes.block_size())
         work = [Block(run.start + part.start, run.start + part.stop) for part in parts]
-        used = [found for _, found in run_blocks(chosen, work, force, "predictors")]
-        kept = np.concatenate(used)
+        used = [numbers for _, numbers in run_blocks(chosen, work, force, "predictors")]
+        found.setdefault(name, []).extend(used)
+    blocks = []
+    for name, numbers in found.items():
+        kept = np.concatenate(numbers)
         # As even as can be: a last block of a few variants would be a predictor of its own.
         count = -(-len(kept) // BLOCK)
         blocks += [PredictorBlock(name, part) for part in np.array_split(kept, count or 1)]
@@ -179,16 +188,23 @@ class FoldedDesign:
 
 
 class FoldedGenotypes:
-    """Centred genotypes (variants, samples by fold) of a block, for a design."""
+    """Centred genotypes (variants, samples by fold) of some predictors, for a design.
 
-    def __init__(self, block: GenotypeBlock, kept: Indices, part: FoldedDesign) -> None:
-        self.part = part
-        own = block.of_samples(part.rows)
-        self.values = np.empty((len(kept), own.n_samples), dtype=part.dtype)
-        for variants, tile, used in own.tiles(part.dtype):
-            first, last = np.searchsorted(kept, [variants.start, variants.stop])
-            rows = kept[first:last] - variants.start
-            self.values[first:last] = tile[used][rows, : own.n_samples]
+    ``pieces`` are blocks, and the numbers of their variants that are predictors.
+    """
+
+    def __init__(self, pieces: Sequence[tuple[GenotypeBlock, Indices]], part: FoldedDesign) -> None:
+        self.part, filled = part, 0
+        count = sum(len(kept) for _, kept in pieces)
+        self.values = np.empty((count, len(part.rows)), dtype=part.dtype)
+        for block, kept in pieces:
+            own = block.of_samples(part.rows)
+            for variants, tile, used in own.tiles(part.dtype):
+                first, last = np.searchsorted(kept, [variants.start, variants.stop])
+                rows = kept[first:last] - variants.start
+                chosen = slice(filled + first, filled + last)
+                self.values[chosen] = tile[used][rows, : own.n_samples]
+            filled += len(kept)
 
     def products(self) -> tuple[Array, Array, Array, Array]:
         """Return sums of products in each fold, of genotypes without covariates, of variance 1.
@@ -306,24 +322,27 @@ def _first_level(
 
     def one(number: Block) -> list[Array]:
         block, sums = blocks[number.start], []
-        everyone = read_block(genotypes, block.span)
+        everyone = [
+            (read_block(genotypes, slice(int(piece[0]), int(piece[-1]) + 1)), piece - piece[0])
+            for piece in block.pieces
+        ]
         for d, part in enumerate(parts):
-            made, products = fitted(everyone, block.variants - block.span.start, part)
+            made, products = fitted(everyone, part)
             predictions.put(number.start, d, made)
             sums.append(products)
         return sums
 
     def fitted(
-        everyone: GenotypeBlock, kept: Indices, part: FoldedDesign
+        everyone: list[tuple[GenotypeBlock, Indices]], part: FoldedDesign
     ) -> tuple[NDArray[Any], Array]:
-        folded = FoldedGenotypes(everyone, kept, part)
+        folded = FoldedGenotypes(everyone, part)
         grams, crosses, scale, along = folded.products()
         fit = ridge_in_folds(grams, crosses, penalties)
         made = folded.predictions(fit.coefficients, scale, along)
         return made, np.array([fit.held_out, fit.nested, fit.nested_squares])
 
     largest = max(len(block.variants) for block in blocks)
-    widest = max(block.span.stop - block.span.start for block in blocks)
+    widest = max(sum(int(np.ptp(p)) + 1 for p in block.pieces) for block in blocks)
     each = max(_block_bytes(part, genotypes, largest, widest) for part in parts)
     force = _with_room(force, predictions.held, each, f"{largest:,} variants")
     found: list[list[Array]] = []
