@@ -95,10 +95,23 @@ def stratified_hits(members, starts, treated, resamples, uniforms, place, cells,
 @njit(nogil=True, cache=True)
 def add_hits(table, cells, slots, n, sums, counts):  # type: ignore[no-untyped-def]
     """Add each hit's row of ``table`` (cells, columns) to its resample's row of ``sums``."""
-    for i in range(n):
-        cell = cells[i]
+    # Plain loops over contiguous columns: nests of short loops are not vectorised.
+    columns = table.shape[1]
+    i = 0
+    while i < n:
         slot = slots[i]
-        counts[slot] += 1
-        # One plain loop over contiguous columns: nests of short loops are not vectorised.
-        for column in range(table.shape[1]):
-            sums[slot, column] += table[cell, column]
+        if i + 3 < n and slots[i + 1] == slot and slots[i + 2] == slot and slots[i + 3] == slot:
+            # Draws within strata come in such runs; the sums are then read and written once.
+            a, b, c, d = cells[i], cells[i + 1], cells[i + 2], cells[i + 3]
+            for column in range(columns):
+                first = np.float64(table[a, column]) + np.float64(table[b, column])
+                second = np.float64(table[c, column]) + np.float64(table[d, column])
+                sums[slot, column] += first + second
+            counts[slot] += 4
+            i += 4
+        else:
+            cell = cells[i]
+            for column in range(columns):
+                sums[slot, column] += table[cell, column]
+            counts[slot] += 1
+            i += 1
