@@ -157,19 +157,22 @@ def count_allele(alleles, allele, others):  # type: ignore[no-untyped-def]
     """Count an allele (or all others) among the alleles (samples, ploidy) that samples carry.
 
     -1 is a missing allele, which makes the count -1; -2 is none, as a haploid has no second one.
+    The one allele of a haploid counts twice, as that of a homozygote.
     """
     n_samples, ploidy = alleles.shape
     counts = np.empty(n_samples, dtype=np.int8)
     for i in range(n_samples):
-        copies = 0
+        copies, present = 0, 0
         for k in range(ploidy):
             carried = alleles[i, k]
             if carried == -1 or (carried < 0 and k == 0):
-                copies = -1
+                copies, present = -1, 0
                 break
-            if carried >= 0 and (carried == allele) != others:
-                copies += 1
-        counts[i] = copies
+            if carried >= 0:
+                present += 1
+                if (carried == allele) != others:
+                    copies += 1
+        counts[i] = 2 * copies if present == 1 else copies
     return counts
 
 

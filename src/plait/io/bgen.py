@@ -21,6 +21,7 @@ from plait.errors import DataWarning, FileFormatError, MissingSidecarError, Trun
 from plait.io.genotype_files import (
     COUNTS,
     DOSAGES,
+    HaploidNotice,
     VariantList,
     check_option,
     distinct_samples,
@@ -59,6 +60,7 @@ class BgenSource(GenotypeSource):
 
     Notes
     -----
+    The allele of a haploid genotype counts twice, as in PLINK: dosages are 0 to 2 for all samples.
     Variants with more than two alleles are left out, with a `DataWarning`. A reader holds one file
     handle, so threads take turns with it; give each worker its own source.
     """
@@ -82,6 +84,7 @@ class BgenSource(GenotypeSource):
         if first_allele == "reference":
             _log.warning("%s: the first allele is taken as the reference.", self.path)
         self._reader: Any = None
+        self._haploid = HaploidNotice(self.path)
         self._lock = threading.Lock()
         self.samples = self._sample_names()
         self._table, self._records = self._list_variants()
@@ -132,11 +135,15 @@ class BgenSource(GenotypeSource):
         try:
             variant = self._open()[record]
             dosage: NDArray[np.float32] = variant.alt_dosage
-            return variant.ploidy - dosage if self.count == "oa" else dosage
+            alone = variant.ploidy == 1
         except (ValueError, RuntimeError) as error:
             raise FileFormatError(
                 f"{self.path}: variant {record + 1} cannot be read ({error})."
             ) from None
+        if alone.any():
+            self._haploid.say()
+            dosage = np.where(alone, 2 * dosage, dosage)
+        return self.ploidy - dosage if self.count == "oa" else dosage
 
     def _open(self) -> Any:
         if self._reader is None:

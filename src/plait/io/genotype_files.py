@@ -1,6 +1,7 @@
 """What the readers of genotypes share: their libraries, options, and the names of samples."""
 
 import importlib
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ COUNTS = ("ea", "oa")
 DOSAGES = ("auto", "hardcall", "dosage")
 MULTIALLELIC = ("split", "drop")
 _VARIANTS_OF_A_PART = 1 << 16
+_log = logging.getLogger("plait.io")
 
 
 def library(name: str) -> Any:
@@ -37,6 +39,22 @@ def library(name: str) -> Any:
             "pip install 'plait[genotypes]'",
             name=name,
         ) from None
+
+
+class HaploidNotice:
+    """Says once, in the log, that a file has genotypes of one allele."""
+
+    def __init__(self, place: object) -> None:
+        self._place, self._is_said = place, False
+
+    def say(self) -> None:
+        """Say it, if it was not said before."""
+        if not self._is_said:
+            self._is_said = True
+            _log.warning(
+                "%s has haploid genotypes: their allele counts twice, as in homozygotes.",
+                self._place,
+            )
 
 
 class VariantList:

@@ -21,6 +21,7 @@ from plait.io.genotype_files import (
     COUNTS,
     DOSAGES,
     MULTIALLELIC,
+    HaploidNotice,
     VariantList,
     check_option,
     distinct_samples,
@@ -64,7 +65,10 @@ class VcfSource(GenotypeSource):
 
     Notes
     -----
-    A call with a missing allele ("0/.") is missing. A haploid call counts 0 or 1 copies.
+    A call with a missing allele ("0/.") is missing. The allele of a haploid genotype (of the Y
+    chromosome, of mitochondria, of a haploid organism) counts twice, as in PLINK: 0 or 2 copies, so
+    that frequencies and counts are on one scale. Its DS and GP are of that one allele and count
+    twice as well; DS without a GT beside it is taken as that of a diploid.
 
     A VCF can only be read forward. Opening one goes through the sites once, without the genotypes,
     to list the variants. After that, consecutive blocks continue one stream, and nothing is read
@@ -96,6 +100,7 @@ class VcfSource(GenotypeSource):
         self.samples = distinct_samples(self.path, list(with_samples.samples))
         if dosage == "dosage" or (dosage == "auto" and _first_has_dosages(with_samples, self.path)):
             self.kind = "dosage"
+        self._haploid = HaploidNotice(self.path)
         self._lock = threading.Lock()
         self._stream: Iterator[Any] | None = None
         self._at = -1
@@ -144,7 +149,9 @@ class VcfSource(GenotypeSource):
             for row in np.argsort(records, kind="stable"):
                 record = self._go_to(int(records[row]))
                 wanted = Alternative(int(alleles[row]), self.count == "oa")
-                found = decode(record, wanted, self.path)
+                found, alone = decode(record, wanted, self.path)
+                if alone.any():
+                    self._haploid.say()
                 values[row] = found if samples is None else found[samples]
         return values
 

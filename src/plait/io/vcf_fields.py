@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from plait.errors import FileFormatError
 
 _PLOIDY = 2
+_ABSENT = -2
+Flags = NDArray[np.bool_]
+_Found = tuple[NDArray[Any], Flags] | None  # copies of one allele of a haploid; who is haploid
 
 
 class Alternative(NamedTuple):
@@ -19,8 +22,8 @@ class Alternative(NamedTuple):
     others: bool
 
 
-def hard_calls_of(record: Any, wanted: Alternative, path: Path) -> NDArray[np.int8]:
-    """Return copies of an allele by GT, -1 where an allele is missing."""
+def hard_calls_of(record: Any, wanted: Alternative, path: Path) -> tuple[NDArray[np.int8], Flags]:
+    """Return copies of an allele by GT, -1 where an allele is missing; and who is haploid."""
     from plait.data.genotype_kernels import count_allele
 
     try:
@@ -31,42 +34,52 @@ def hard_calls_of(record: Any, wanted: Alternative, path: Path) -> NDArray[np.in
             "(dosage='dosage')."
         ) from None
     copies: NDArray[np.int8] = count_allele(alleles, wanted.allele, wanted.others)
-    return copies
+    return copies, haploid(alleles) & (copies >= 0)  # "." is missing whatever the ploidy
 
 
-def dosages_of(record: Any, wanted: Alternative, path: Path) -> NDArray[Any]:
-    """Return the dosage of an allele by the first of DS, GP and GT that the record has."""
+def dosages_of(record: Any, wanted: Alternative, path: Path) -> tuple[NDArray[Any], Flags]:
+    """Return the dosage of an allele by the first of DS, GP and GT there is; and who is haploid."""
     n_alts = max(len(record.ALT), 1)
     for field, dosage in (("DS", _from_ds), ("GP", _from_gp)):
         values = record.format(field)
         if values is not None and not np.isnan(values).all():
-            found = dosage(values, wanted.allele, n_alts)
+            found = dosage(record, values, wanted.allele, n_alts)
             if found is None:
                 raise FileFormatError(
                     f"{path}: the record at {record.CHROM}:{record.POS} has {values.shape[1]} "
                     f"values of {field} for {n_alts} ALT alleles."
                 )
-            return _PLOIDY - found if wanted.others else found
-    calls = hard_calls_of(record, wanted, path)
-    return np.where(calls < 0, np.float32(np.nan), calls.astype(np.float32))
+            copies, alone = found
+            copies = np.where(alone, _PLOIDY * copies, copies)
+            return _PLOIDY - copies if wanted.others else copies, alone
+    calls, alone = hard_calls_of(record, wanted, path)
+    return np.where(calls < 0, np.float32(np.nan), calls.astype(np.float32)), alone
 
 
-def _from_ds(values: NDArray[Any], allele: int, n_alts: int) -> NDArray[Any] | None:
-    found: NDArray[Any] = values[:, allele - 1]
-    return found if values.shape[1] == n_alts else None
+def haploid(alleles: NDArray[Any]) -> Flags:
+    """Return which genotypes (..., ploidy) are of one allele: the others are not there (-2)."""
+    flags: Flags = (alleles[..., 1:] == _ABSENT).all(axis=-1)
+    return flags
 
 
-def _from_gp(values: NDArray[Any], allele: int, n_alts: int) -> NDArray[Any] | None:
+def _from_ds(record: Any, values: NDArray[Any], allele: int, n_alts: int) -> _Found:
+    if values.shape[1] != n_alts:
+        return None
+    alone = np.zeros(len(values), dtype=np.bool_)
+    if "GT" in record.FORMAT:  # DS alone does not say whether it is of one allele or of two
+        alone = haploid(record.genotype.array()[:, :-1]) & ~np.isnan(values[:, allele - 1])
+    return values[:, allele - 1], alone
+
+
+def _from_gp(record: Any, values: NDArray[Any], allele: int, n_alts: int) -> _Found:
     copies = _copies_by_genotype(allele, n_alts)
     if values.shape[1] == n_alts + 1:  # every sample is haploid: one probability per allele
-        haploid: NDArray[Any] = values[:, allele]
-        return haploid
+        return values[:, allele], np.ones(len(values), dtype=np.bool_)
     if values.shape[1] != len(copies):
         return None
     # A haploid sample among diploid ones has one probability per allele; the rest is not there.
-    haploid_rows = np.isnan(values[:, n_alts + 1 :]).all(axis=1)
-    dosage: NDArray[Any] = values @ copies
-    return np.where(haploid_rows, values[:, allele], dosage)
+    alone = np.isnan(values[:, n_alts + 1 :]).all(axis=1) & ~np.isnan(values[:, 0])
+    return np.where(alone, values[:, allele], values @ copies), alone
 
 
 @lru_cache(maxsize=256)

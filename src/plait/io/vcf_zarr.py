@@ -18,10 +18,12 @@ from plait.io.genotype_files import (
     COUNTS,
     DOSAGES,
     MULTIALLELIC,
+    HaploidNotice,
     check_option,
     distinct_samples,
     require_file,
 )
+from plait.io.vcf_fields import haploid
 
 _VERSION = "0.4"
 _CHUNK_VARIANTS = 1000
@@ -48,9 +50,11 @@ class VcfZarrSource(GenotypeSource):
 
     Notes
     -----
-    A call with a missing allele is missing. Chunks are read whole, so blocks that are not much
-    smaller than the store's chunks read fastest. A chunk whose file was lost reads as what the
-    store says that absent chunks hold (missing calls in the stores that plait writes).
+    A call with a missing allele is missing. The allele of a haploid genotype counts twice, as in
+    PLINK, and so does its ``call_DS`` where the store has ``call_genotype`` to tell. Chunks are
+    read whole, so blocks that are not much smaller than the store's chunks read fastest. A chunk
+    whose file was lost reads as what the store says that absent chunks hold (missing calls in the
+    stores that plait writes).
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class VcfZarrSource(GenotypeSource):
         self.path, self.dosage, self.count = os.fspath(path), dosage, count
         self.multiallelic = multiallelic
         self._group = _open(self.path)
+        self._haploid = HaploidNotice(self.path)
         self.samples = distinct_samples(self.path, self._labels("sample_id"))
         self._field = self._choose_field()
         self.kind = "dosage" if self._field == "call_DS" or dosage == "dosage" else "hardcall"
@@ -110,7 +115,8 @@ class VcfZarrSource(GenotypeSource):
     def _calls(
         self, numbers: NDArray[np.intp], samples: NDArray[np.integer[Any]] | None
     ) -> NDArray[np.int8]:
-        genotypes, wanted = self._rows(numbers, samples), self._alleles[numbers][:, None]
+        genotypes = self._rows(self._field, numbers, samples)
+        wanted = self._alleles[numbers][:, None]
         shape = genotypes.shape[:2]
         copies, present = np.zeros(shape, np.int8), np.zeros(shape, np.int8)
         missing = genotypes[:, :, 0] < 0
@@ -121,23 +127,32 @@ class VcfZarrSource(GenotypeSource):
             missing |= alleles == -1
         if self.count == "oa":
             copies = present - copies
+        alone = (present == 1) & ~missing
+        copies[alone] *= 2
         copies[missing] = -1
+        if alone.any():
+            self._haploid.say()
         return copies
 
     def _dosages(
         self, numbers: NDArray[np.intp], samples: NDArray[np.integer[Any]] | None
     ) -> NDArray[Any]:
-        values = self._rows(numbers, samples)
+        values = self._rows(self._field, numbers, samples)
         if values.ndim == 3:
             values = values[np.arange(len(numbers)), :, self._alleles[numbers] - 1]
+        if "call_genotype" in self._group:
+            alone = haploid(self._rows("call_genotype", numbers, samples)) & ~np.isnan(values)
+            if alone.any():
+                self._haploid.say()
+                values = np.where(alone, 2 * values, values)
         return self.ploidy - values if self.count == "oa" else values
 
     def _rows(
-        self, numbers: NDArray[np.intp], samples: NDArray[np.integer[Any]] | None
+        self, name: str, numbers: NDArray[np.intp], samples: NDArray[np.integer[Any]] | None
     ) -> NDArray[Any]:
         """Return the values of the records that these variants are of, in their order."""
         records, order = np.unique(self._records[numbers], return_inverse=True)
-        array = self._group[self._field]
+        array = self._group[name]
         if not len(records):
             width = self.n_samples if samples is None else len(samples)
             return np.empty((0, width, *array.shape[2:]), array.dtype)
@@ -150,7 +165,7 @@ class VcfZarrSource(GenotypeSource):
                 found = np.asarray(array.oindex[rows, np.asarray(samples)])
         except Exception as error:  # codecs raise what they like
             raise FileFormatError(
-                f"{self.path}: {self._field} of records {records[0] + 1} to {records[-1] + 1} "
+                f"{self.path}: {name} of records {records[0] + 1} to {records[-1] + 1} "
                 f"cannot be read ({error}): the store is damaged."
             ) from None
         return found if np.array_equal(order, np.arange(len(found))) else found[order]
