@@ -227,3 +227,29 @@ def test_single_precision_ranks_of_too_many_cells_are_refused():
     many = np.broadcast_to(np.zeros((1, 1), dtype=np.float32), (2**24 + 1, 1))
     with pytest.raises(OptionError, match="rank_dtype='float64'"):
         rank_columns(many, "min", np.float32)
+
+
+def test_null_shares_match_the_deep_oracle():
+    """Shares of null effects beyond the observed one, against those in the oracle's many draws.
+
+    Programs of one unit share their draws, so the mean of z^2 is allowed [0.35, 1.8] (the bounds
+    of the reference: false alarm below 1e-6).
+    """
+    screen, oracle = reference_screen("synth_a"), load("crt/synth_a", "oracle.npz")
+    table, draws = residual_table(screen.residuals, screen.basis), 1023
+    z = []
+    for j, gene in enumerate(screen.genes):
+        resampler = BernoulliResampler(
+            oracle["propensity_optimum"][:, j], UnitStream(123, str(gene))
+        )
+        null = null_effects(table, resampler, draws)
+        known = oracle["B"][j]
+        observed = oracle["thresholds"][j, :, 0]
+        share = (oracle["count_right"][j, :, 0] + oracle["count_left"][j, :, 0]) / known
+        found = (np.abs(null.values) >= observed).mean(axis=0)
+        enough = draws * np.minimum(share, 1 - share) >= 5
+        spread = np.sqrt(share * (1 - share) * (1 / draws + 1 / known))
+        z.extend(((found - share) / spread)[enough])
+    assert len(z) > 150
+    assert 0.35 < np.mean(np.square(z)) < 1.8
+    assert np.abs(z).max() < 7
