@@ -11,7 +11,7 @@ from plait.data.phenotypes import SampleTable
 from plait.errors import ConstantTraitError, InputError, OptionError
 from plait.gwas import AssociationResult, VariantFilter, scan
 from plait.gwas.binary import BinaryScan, fit_null, make_binary_designs
-from tests.gwas.conftest import InMemory, draw_calls
+from tests.gwas.conftest import Dosages, InMemory, draw_calls
 
 ALL = VariantFilter(min_call_rate=None, min_minor_count=None)
 FIELDS = ("beta", "se", "log10p", "n", "frequency")
@@ -80,6 +80,120 @@ def test_score_test_and_null_model_of_statsmodels(study):
         np.testing.assert_array_equal(found.n[:, t], used.sum())
     np.testing.assert_allclose(single.beta / single.se, found.beta / found.se, atol=1e-4)
     np.testing.assert_allclose(single.se, found.se, rtol=1e-5)
+
+
+def firth(X, y):
+    """The last coefficient of a logistic regression with Firth's penalty on all of them."""
+    slope = np.zeros(X.shape[1])
+    for _ in range(500):
+        m = 1 / (1 + np.exp(-X @ slope))
+        w = m * (1 - m)
+        inverse = np.linalg.inv((X.T * w) @ X)
+        leverages = w * np.einsum("ia,ab,ib->i", X, inverse, X)
+        step = inverse @ X.T @ (y - m + leverages * (0.5 - m))
+        step /= max(1, 2 * np.abs(step).max())
+        slope += step
+        if np.abs(step).max() < 1e-10:
+            return slope[-1]
+    raise AssertionError("no convergence")
+
+
+def test_effects_are_log_odds_ratios_with_few_cases(random):
+    """1 case to 50 controls, where a single step of Newton's is up to twice too long."""
+    frequencies, effects = np.repeat([0.02, 0.1], 20), np.tile([1.0, 1.5], 20)
+    calls = random.binomial(2, frequencies[:, None], (40, 5000)).astype(np.int8)
+    traits = draw_cases(random, np.log(0.02) + effects * calls.T)
+    found = scan(InMemory(calls), table(traits), model="logistic", variant_filter=ALL)
+    beta, z = np.diag(found.beta), np.diag(found.t)
+    family = sm.families.Binomial()
+    fits = [
+        sm.GLM(y, sm.add_constant(g.astype(float)), family=family).fit()
+        for g, y in zip(calls, traits.T, strict=True)
+    ]
+    likeliest = np.array([fit.params[1] for fit in fits])
+    beyond = np.abs(z) > 2
+    assert beyond.sum() >= 35
+    np.testing.assert_allclose(beta[beyond], likeliest[beyond], atol=0.06)
+    assert abs(np.mean(beta[beyond] - likeliest[beyond])) < 0.02
+    p = (np.log(2) + stats.norm.logsf(np.abs(z))) / np.log(10)
+    np.testing.assert_allclose(np.diag(found.log10p)[beyond], p[beyond], rtol=1e-6)
+
+
+def test_what_one_step_is_off_below_the_cut(random):
+    """8 copies expected in cases: 10 %, too large where they have more, too small where less."""
+    n, n_cases = 2000, 40
+    calls = random.binomial(2, 0.1, (1500, n)).astype(np.int8)
+    y = (np.arange(n) < n_cases).astype(float)[:, None]
+    designs = make_binary_designs(table(y), None, np.arange(n))
+    one, full = (
+        BinaryScan(InMemory(calls), designs, 1, saddlepoint_above=cut).run(slice(0, 1500))
+        for cut in (np.inf, 0.5)
+    )
+    z = one.beta / one.se
+    ratios = one.beta / full.beta
+    assert 1.05 < np.median(ratios[(z > 1) & (z < 2)]) < 1.15
+    assert 0.85 < np.median(ratios[(z < -1) & (z > -2)]) < 0.95
+
+
+def test_effects_of_separated_carriers():
+    """With the constant only, Firth's penalty is half a sample in each cell of the table."""
+    n, n_cases = 5000, 100
+    y = np.zeros((n, 1))
+    y[:n_cases] = 1
+    counts = [(20, 20), (40, 20), (40, 5), (200, 20), (600, 0), (3000, 100), (4000, 60)]
+    calls = np.zeros((len(counts), n), dtype=np.int8)
+    for row, (carriers, cases) in zip(calls, counts, strict=True):
+        row[:cases] = 1
+        row[n_cases : n_cases + carriers - cases] = 1
+    found = scan(InMemory(calls), table(y), model="logistic", precision="double")
+    assert (np.abs(found.t) > 2).all()
+    for (carriers, cases), beta in zip(counts, found.beta[:, 0], strict=True):
+        inside = np.log((cases + 0.5) / (carriers - cases + 0.5))
+        outside = np.log((n_cases - cases + 0.5) / (n - n_cases - carriers + cases + 0.5))
+        assert beta == pytest.approx(inside - outside, abs=2e-4)
+
+
+def test_penalised_effects_of_small_and_extreme_studies(random):
+    """Whatever the counts, the fit comes to rest at the penalised estimate."""
+    for _ in range(40):
+        n = int(random.integers(20, 200))
+        n_cases = int(random.integers(2, n // 2 + 1))
+        y = (random.permutation(n) < n_cases).astype(float)
+        dosages = np.clip(random.normal(random.uniform(0.1, 1), 0.7, (6, n)), 0, 2)
+        dosages[:3] = np.round(dosages[:3])
+        dosages[3:] = np.round(4 * dosages[3:]) / 4
+        dosages[[0, 3]] += y * (2 - dosages[[0, 3]])  # all cases have two copies
+        designs = make_binary_designs(table(y[:, None]), None, np.arange(n))
+        work = BinaryScan(Dosages(dosages), designs, 1, rules=ALL, saddlepoint_above=1e-6)
+        for genotype, beta in zip(dosages, work.run(slice(0, 6)).beta[:, 0], strict=True):
+            if np.ptp(genotype) > 0:
+                full = firth(np.column_stack([np.ones(n), genotype]), y)
+                assert beta == pytest.approx(full, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("prevalence", [0.02, 0.4])
+@pytest.mark.parametrize("correlation", [0.0, 0.5])
+def test_effects_with_covariates_fixed(random, prevalence, correlation):
+    """Against all coefficients fitted anew, with covariates that genotypes follow or not."""
+    n, m = 3000, 24
+    covariates = random.normal(size=(n, 2))
+    frequency = np.repeat([0.05, 0.2, 0.4], 8)
+    logit = np.log(frequency / (1 - frequency))[:, None] + correlation * covariates[:, 0]
+    calls = random.binomial(2, 1 / (1 + np.exp(-logit))).astype(np.int8)
+    effects = random.choice([-1.0, -0.5, 0.5, 1.0], m)
+    base = np.log(prevalence / (1 - prevalence)) + covariates @ [0.5, -0.4]
+    traits = draw_cases(random, base[:, None] + (effects[:, None] * calls).T)
+    found = scan(
+        InMemory(calls), table(traits), table(covariates, "c"), model="logistic",
+        variant_filter=ALL,
+    )  # fmt: skip
+    beyond = np.flatnonzero(np.abs(np.diag(found.t)) > 2)
+    assert len(beyond) > 12
+    X = sm.add_constant(covariates)
+    full = np.array([firth(np.column_stack([X, calls[j]]), traits[:, j]) for j in beyond])
+    ratios = np.diag(found.beta)[beyond] / full
+    assert np.abs(ratios - 1).max() < (0.1 if correlation else 0.03)
+    assert np.abs(np.median(ratios) - 1) < 0.015
 
 
 def test_effects_and_p_values_of_the_whole_regression(random):

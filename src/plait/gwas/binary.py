@@ -11,9 +11,23 @@ two standard deviations the p-value is therefore the saddlepoint's (Dey et al. 2
 Journal of Human Genetics 101), which knows the whole distribution of s; see
 `plait.numerics.saddlepoint`.
 
-The effect is one step of Newton's from 0, ``s / v``: a little too small for large effects. Its
-standard error is ``1 / sqrt(v)``, or, where the saddlepoint was used, what makes ``beta / se`` the
-normal deviate of that p-value, so that whoever uses the two together uses the right evidence.
+There the effect is a log odds ratio with Firth's penalty (1993, Biometrika 80), which is finite
+when all carriers are cases, or none is. As in REGENIE (Mbatchou et al. 2021, Nature Genetics 53)
+the effects of covariates stay those of the null fit. The genotype is cleared of what covariates
+explain of it, since with g itself the estimate would shrink by that share. The constant is fitted
+beside the effect: kept too, it would leave the effect of an allele of frequency 0.1 and an odds
+ratio of 4.5 12 % short where 3 % of the samples are cases. Against all coefficients fitted anew,
+log odds ratios up to 1.5 were within 5 %, their median within 2 % (13 % where a covariate changes
+the odds of the allele 3.7 times for each of its standard deviations). The standard error is what
+makes ``beta / se`` the normal deviate of the saddlepoint p-value, so that whoever uses the two
+together uses the right evidence.
+
+Below two standard deviations the effect is one step of Newton's from 0, ``s / v``, and its standard
+error ``1 / sqrt(v)``. The step takes v for constant: with few copies of the rarer allele in cases
+it is too large where cases have more of it than expected, and too small where they have less.
+Between one and two standard deviations its median is off by 2 % or less in as many cases as
+controls (10 copies expected in cases), and with 4 to 50 controls to a case by 2 to 3 % (80 copies
+expected), 6 % (20), 10 % (8) and 25 % (2).
 """
 
 import logging
@@ -36,7 +50,7 @@ from plait.io.phenotypes import is_binary
 Array = NDArray[np.float64]
 
 SADDLEPOINT_ABOVE = 2.0
-"""Standard deviations from which the p-value of a score is the saddlepoint's."""
+"""Standard deviations from which p-values are the saddlepoint's, and effects penalised fits."""
 _CONVERGED = 1e-10
 _STEADY = 1e-4
 _ITERATIONS = 40
@@ -92,12 +106,12 @@ class BinaryScan(GroupedScan):
     rules : VariantFilter
         Which variants are tested; counted among the samples of each trait.
     saddlepoint_above : float
-        See `SADDLEPOINT_ABOVE`; infinity keeps the normal p-values.
+        See `SADDLEPOINT_ABOVE`; infinity keeps normal p-values and single steps.
 
     Notes
     -----
     A missing genotype is the mean of its variant. Cost: 2 N M T (p + 2) flops, and for the few
-    percent beyond two standard deviations about 10 passes over the carriers.
+    percent beyond two standard deviations about 20 passes over the carriers.
     """
 
     def __init__(
@@ -124,6 +138,8 @@ class _Group:
     def __init__(
         self, null: BinaryDesign, precision: str, rules: VariantFilter, cut: float
     ) -> None:
+        from plait.gwas.binary_kernels import N_SHIFTS, totals_of_shifted
+
         self.null, self.rules, self.cut = null, rules, float(cut)
         self.columns = null.design.columns
         self.dtype = np.dtype(np.float32 if precision == "single" else np.float64)
@@ -135,9 +151,11 @@ class _Group:
         ]
         self.regressors = padded(np.hstack(parts), self.dtype)
         self.weights = padded(null.weights.T, self.dtype)
+        self.totals = np.empty((len(null.probabilities), N_SHIFTS, 4))
+        totals_of_shifted(null.probabilities, self.totals)
 
     def run(self, block: GenotypeBlock) -> Associations:
-        from plait.gwas.kernels import score_statistics
+        from plait.gwas.binary_kernels import score_statistics
 
         null, n = self.null, len(block)
         n_traits, n_samples, p = null.loadings.shape
@@ -170,10 +188,10 @@ class _Group:
         again: NDArray[np.bool_],
     ) -> None:
         """Do tests in double precision, some variants at a time, which take eight bytes a copy."""
-        from plait.gwas.kernels import saddlepoint_statistics
+        from plait.gwas.binary_kernels import saddlepoint_statistics
 
         null, marked = self.null, np.flatnonzero(again.any(axis=1))
-        model = null.loadings, null.probabilities, null.residuals
+        model = null.loadings, null.probabilities, null.residuals, self.totals
         for first in range(0, len(marked), TILE):
             rows = marked[first : first + TILE]
             outputs = beta, se, log10p, again

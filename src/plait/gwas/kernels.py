@@ -10,18 +10,17 @@ import math
 import numpy as np
 
 from plait.numerics.compiled import njit
-from plait.numerics.saddlepoint_kernels import log_normal_tail, log_two_sided
 from plait.numerics.student_kernels import log10_p, log_gamma_step
 
 COLLINEAR = 1e-6
 """Share of a genotype's variation that covariates must leave for it to be tested."""
 TESTED, EXPLAINED, CONSTANT_TRAIT, PERFECT = 0, 1, 2, 3
 """Why a test has no result: nothing is left of the variant, of the trait, or of its errors."""
-_MUCH_EXPLAINED = 1e-2
+MUCH_EXPLAINED = 1e-2
+"""Share left below which single precision is not enough."""
 _AS_LIKELY = 1.0 + 1e-7
 _NEGLIGIBLE = 1e-20
 _NO_LEVERAGE_LEFT = 1e-6
-_LOG_2 = math.log(2.0)
 _LOG_10 = math.log(10.0)
 
 
@@ -240,106 +239,6 @@ def exact_hardy_weinberg(n0, n1, n2, mid_p, out):  # type: ignore[no-untyped-def
                 if p < _NEGLIGIBLE * p_observed and p < _NEGLIGIBLE * total:
                     break
         out[j] = min((tail - 0.5 * ties if mid_p else tail) / total, 1.0)
-
-
-@njit(nogil=True, cache=True)
-def score_statistics(products, squares, p, cut, beta, se, log10p, again):  # type: ignore[no-untyped-def]
-    """Fill one-step effects, errors and normal p-values of logistic score tests.
-
-    For every trait ``products`` (n, T (p + 1)) holds those of the genotype with the weighted
-    covariates and with the residuals, ``squares`` (n, T) its weighted square. ``again`` marks what
-    `saddlepoint_statistics` is to do: statistics beyond ``cut``, and where single precision is not
-    enough.
-    """
-    for j in range(squares.shape[0]):
-        for t in range(squares.shape[1]):
-            base = t * (p + 1)
-            v = squares[j, t]
-            for c in range(p):
-                v -= products[j, base + c] ** 2
-            again[j, t] = v < _MUCH_EXPLAINED * squares[j, t]
-            if not v > 0.0:
-                continue
-            s = products[j, base + p]
-            z = abs(s) / math.sqrt(v)
-            again[j, t] |= z > cut
-            beta[j, t] = s / v
-            se[j, t] = 1.0 / math.sqrt(v)
-            log10p[j, t] = min((_LOG_2 + log_normal_tail(z)) / _LOG_10, 0.0)
-
-
-@njit(nogil=True, cache=True)
-def saddlepoint_statistics(  # type: ignore[no-untyped-def]
-    copies, signs, rows, loadings, probabilities, residuals, cut, beta, se, log10p, again
-):
-    """Do the tests marked in ``again`` in double precision, and with the saddlepoint beyond cut.
-
-    Of the variants ``rows``, ``copies`` (rows, N) are those of the rarer allele and ``signs`` 1
-    where that is the effect allele, else -1. ``loadings`` (T, N, p) are the covariates, orthonormal
-    under the weights of each trait, the constant first; ``probabilities`` and ``residuals`` are
-    (T, N). Afterwards ``again`` marks where the p-value is the saddlepoint's (which leaves the
-    error to the caller). Samples without the rarer allele enter sums by what is known of all (Dey
-    et al. 2017), so that a rare variant costs what its carriers cost.
-    """
-    n_traits, n_samples, p = loadings.shape
-    terms, chances = np.empty(n_samples), np.empty(n_samples)
-    carriers = np.empty(n_samples, dtype=np.int64)
-    u = np.empty(p)
-    for row in range(rows.shape[0]):
-        j, sign, g = rows[row], signs[row], copies[row]
-        n_carriers = 0
-        for i in range(n_samples):
-            if g[i] != 0.0:
-                carriers[n_carriers] = i
-                n_carriers += 1
-        sparse = 2 * n_carriers < n_samples
-        for t in range(n_traits):
-            if not again[j, t]:
-                continue
-            again[j, t] = False
-            score, total = _weighted_sums(
-                g, carriers, n_carriers, loadings[t], probabilities[t], residuals[t], u
-            )
-            v = total - np.sum(u * u)
-            if not v > COLLINEAR * (total - u[0] * u[0]):
-                beta[j, t], se[j, t], log10p[j, t] = np.nan, np.nan, np.nan
-                continue
-            z = abs(score) / math.sqrt(v)
-            beta[j, t] = sign * score / v
-            se[j, t] = 1.0 / math.sqrt(v)
-            log10p[j, t] = min((_LOG_2 + log_normal_tail(z)) / _LOG_10, 0.0)
-            if not z > cut:
-                continue
-            followed = n_carriers if sparse else n_samples
-            extra = v if sparse else 0.0
-            for k in range(followed):
-                i = carriers[k] if sparse else k
-                left, chance = g[i], probabilities[t, i]
-                for c in range(p):
-                    left -= loadings[t, i, c] * u[c]
-                terms[k], chances[k] = left, chance
-                if sparse:
-                    extra -= left * left * chance * (1.0 - chance)
-            log_p = log_two_sided(score, terms[:followed], chances[:followed], max(extra, 0.0))
-            if log_p > -np.inf:
-                log10p[j, t] = log_p / _LOG_10
-                again[j, t] = True
-
-
-@njit(nogil=True, cache=True)
-def _weighted_sums(copies, carriers, n_carriers, loadings, probabilities, residuals, u):  # type: ignore[no-untyped-def]
-    """Return score and weighted square of a genotype; fill its products with the covariates."""
-    u[:] = 0.0
-    score, total = 0.0, 0.0
-    for k in range(n_carriers):
-        i = carriers[k]
-        g = copies[i]
-        weighted = g * probabilities[i] * (1.0 - probabilities[i])
-        score += g * residuals[i]
-        total += g * weighted
-        for c in range(u.shape[0]):
-            u[c] += weighted * loadings[i, c]
-    return score, total
 
 
 @njit(nogil=True, cache=True)

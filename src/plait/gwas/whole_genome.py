@@ -17,6 +17,14 @@ Three things differ from what is published there.
    blocks is a prediction too.
 3. Without a chromosome the second level is fitted again. Populations differ on all chromosomes; in
    one fit each carries a part of that, and what is left without one can be worse than nothing.
+
+Tests are conservative where samples are alike, most of all with close relatives. What a prediction
+from relatives leaves of a trait varies less along genotypes that relatives share than along others,
+while the error of a test is taken from its variance along all. Measured at variants without effects
+(1,000 to 1,200 samples; lambda, and the rate of p < 0.001 over 0.001): two populations 0.94, 0.77;
+sibships of four 0.92; sibships of four from two populations, variance share 0.7, 0.81 to 0.87,
+0.35. The mixed model's lambda was 0.97 to 1.01 on the same data. Scaling by the variance of all
+scores would take the signal of a polygenic trait for inflation, and is not done.
 """
 
 import logging
@@ -44,6 +52,8 @@ Array = NDArray[np.float64]
 
 class WholeGenomeModel:
     """Predictions of traits from the genome, without each chromosome, and the scans they leave.
+
+    With close relatives take the mixed model: tests are conservative here (lambda down to 0.81).
 
     Parameters
     ----------
