@@ -56,6 +56,8 @@ _FEW = 32
 """Variants of a stratum from which its error counts by itself."""
 _LOWEST = 0.01
 """Smaller shares h2 are between this one and 0, where ``v = g^T g``."""
+_SINGLE_BELOW = 0.99
+"""Shares for which P, whose elements are at most ``1 / (1 - h2)``, is kept in half the room."""
 _PRECISION = 1 / 300
 """Of the logarithm of v between shares, in units of how much that varies."""
 _log = logging.getLogger("plait.gwas")
@@ -102,8 +104,8 @@ class RareVariances:
 
     Attributes
     ----------
-    inverses : (m, N, N) array
-        P at the shares.
+    inverses : (N, N, m) array
+        P at the shares, in single precision where no share is close to 1.
     averages : (m,) array
         Means of their eigenvalues: v for genotypes that are noise.
     weights : (T, m) array
@@ -112,7 +114,7 @@ class RareVariances:
         1, or how far h2 is from 0 to `_LOWEST`.
     """
 
-    inverses: Array
+    inverses: NDArray[np.floating]
     averages: Array
     weights: Array
     reach: Array
@@ -124,8 +126,12 @@ class RareVariances:
         """Prepare P for traits; ``inverse`` makes it for a share, N^3 flops."""
         places = _log_odds(np.maximum(h2, _LOWEST))
         nodes = _nodes(places)
-        inverses = np.array([inverse(1.0 / (1.0 + math.exp(-node))) for node in nodes.tolist()])
-        averages = np.trace(inverses, axis1=1, axis2=2) / model.df
+        shares, n = 1.0 / (1.0 + np.exp(-nodes)), len(model.relationships)
+        single = shares.max() < _SINGLE_BELOW
+        inverses = np.empty((n, n, len(nodes)), dtype=np.float32 if single else np.float64)
+        for k, share in enumerate(shares.tolist()):
+            inverses[:, :, k] = inverse(share)
+        averages = np.trace(inverses, dtype=np.float64) / model.df
         weights = np.ones((len(h2), len(nodes)))
         for k, node in enumerate(nodes):
             for other in np.delete(nodes, k):

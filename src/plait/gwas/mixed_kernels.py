@@ -54,11 +54,12 @@ def rare_variances(copies, left, inverses, averages, weights, reach, variances):
 
     ``v = a^T P (a + 2 e) + e^T P e``: a are the copies of carriers, e what others have of dosages,
     or where a call is missing. The last term is taken for the average of P (m,) times ``e^T e``.
+    ``inverses`` (N, N, m) have the shares side by side: they share what memory is waited for.
     """
-    n_samples, n_shares = copies.shape[1], inverses.shape[0]
+    n_samples, n_shares = copies.shape[1], inverses.shape[2]
     carriers = np.empty(n_samples, dtype=np.int64)
     others = np.empty(n_samples, dtype=np.int64)
-    logs = np.empty(n_shares)
+    found = np.empty(n_shares)  # v, then its logarithm
     for j in range(copies.shape[0]):
         g = copies[j]
         n_carriers, n_others = 0, 0
@@ -74,20 +75,25 @@ def rare_variances(copies, left, inverses, averages, weights, reach, variances):
                 square += g[i] * g[i]
         rest = square - total * total / n_samples
         for k in range(n_shares):
-            v = averages[k] * rest
-            for a in range(n_carriers):
-                row = inverses[k, carriers[a]]
-                product = 0.5 * g[carriers[a]] * row[carriers[a]]
-                for b in range(a):
-                    product += g[carriers[b]] * row[carriers[b]]
-                for b in range(n_others):
-                    product += g[others[b]] * row[others[b]]
-                v += 2.0 * g[carriers[a]] * product
-            logs[k] = math.log(v) if v > 0.0 else np.nan
+            found[k] = averages[k] * rest
+        for a in range(n_carriers):
+            row, copies_of_a = inverses[carriers[a]], g[carriers[a]]
+            for k in range(n_shares):
+                found[k] += copies_of_a * copies_of_a * row[carriers[a], k]
+            for b in range(a):
+                product = 2.0 * copies_of_a * g[carriers[b]]
+                for k in range(n_shares):
+                    found[k] += product * row[carriers[b], k]
+            for b in range(n_others):
+                product = 2.0 * copies_of_a * g[others[b]]
+                for k in range(n_shares):
+                    found[k] += product * row[others[b], k]
+        for k in range(n_shares):
+            found[k] = math.log(found[k]) if found[k] > 0.0 else np.nan
         for t in range(weights.shape[0]):
             total = 0.0
             for k in range(n_shares):
-                total += weights[t, k] * logs[k]
+                total += weights[t, k] * found[k]
             v = math.exp(total)
             if reach[t] < 1.0:  # 1 / v is linear in h2 for an eigenvector
                 v = left[j] / (1.0 + reach[t] * (left[j] / v - 1.0))

@@ -110,10 +110,11 @@ class RestrictedModel:
         factor, failed = dpotrf(matrix, lower=1, overwrite_a=1)
         if failed:
             raise np.linalg.LinAlgError(f"the covariance at h2 = {h2} is not positive definite")
-        lower = np.tril(dpotri(factor, lower=1, overwrite_c=1)[0])
-        inverse: Array = lower + np.tril(lower, -1).T
+        inverse: Array = dpotri(factor, lower=1, overwrite_c=1)[0]
+        for row in range(1, len(inverse)):
+            inverse[:row, row] = inverse[row, :row]
         inverse -= (basis / rest) @ basis.T
-        return inverse
+        return inverse.T  # the same, its rows contiguous
 
     def log_likelihood(self, h2: float, columns: NDArray[np.intp] | None = None) -> Array:
         """Return the restricted log-likelihood (T,), maximised over ``s2``."""
