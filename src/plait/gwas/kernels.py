@@ -79,23 +79,7 @@ def complete_case_statistics(  # type: ignore[no-untyped-def]
     left, u, w = np.zeros(n_traits), np.zeros(p), np.zeros(p)
     for k in range(rows.shape[0]):
         j = rows[k]
-        missing = 0
-        gram[:] = 0.0
-        cross[:] = 0.0
-        left[:] = 1.0
-        for i in range(p):
-            gram[i, i] = 1.0
-        for i in range(n_samples):
-            if not is_missing[k, i]:
-                continue
-            missing += 1
-            for a in range(p):
-                for b in range(a + 1):
-                    gram[a, b] -= basis[i, a] * basis[i, b]
-                for t in range(n_traits):
-                    cross[a, t] -= basis[i, a] * traits[i, t]
-            for t in range(n_traits):
-                left[t] -= traits[i, t] ** 2
+        missing = _take_off(is_missing[k], basis, traits, gram, cross, left)
         counts[j] = n_samples - missing
         df = float(n_samples - missing - p - 1)
         if not (df > 0 and squares[j] > 0.0):
@@ -133,6 +117,54 @@ def complete_case_statistics(  # type: ignore[no-untyped-def]
             beta[j, t] = s / v
             se[j, t] = math.sqrt(residual / (df * v))
             log10p[j, t] = log10_p(beta[j, t] / se[j, t], df, constant)
+
+
+@njit(nogil=True, cache=True)
+def left_of_traits(is_missing, basis, traits, least, lengths, inexact):  # type: ignore[no-untyped-def]
+    """Fill what covariates leave of traits of length 1, squared, on the samples with a genotype.
+
+    ``lengths`` (rows, T) and ``inexact`` (rows,) are for the rows of ``is_missing`` (rows, N); see
+    `complete_case_statistics`.
+    """
+    p, n_traits = basis.shape[1], traits.shape[1]
+    gram, cross = np.zeros((p, p)), np.zeros((p, n_traits))
+    left, u = np.zeros(n_traits), np.zeros(p)
+    for k in range(is_missing.shape[0]):
+        _take_off(is_missing[k], basis, traits, gram, cross, left)
+        inexact[k] = not _factorise(gram, least)
+        if inexact[k]:
+            continue
+        for t in range(n_traits):
+            _solve(gram, cross[:, t], u)
+            lengths[k, t] = left[t]
+            for a in range(p):
+                lengths[k, t] -= u[a] * u[a]
+            if lengths[k, t] < least:
+                inexact[k] = True
+
+
+@njit(nogil=True, cache=True)
+def _take_off(is_missing, basis, traits, gram, cross, left):  # type: ignore[no-untyped-def]
+    """Fill products of the basis and of traits over the samples not missing; count the others."""
+    p, n_traits = cross.shape
+    missing = 0
+    gram[:] = 0.0
+    cross[:] = 0.0
+    left[:] = 1.0
+    for i in range(p):
+        gram[i, i] = 1.0
+    for i in range(is_missing.shape[0]):
+        if not is_missing[i]:
+            continue
+        missing += 1
+        for a in range(p):
+            for b in range(a + 1):
+                gram[a, b] -= basis[i, a] * basis[i, b]
+            for t in range(n_traits):
+                cross[a, t] -= basis[i, a] * traits[i, t]
+        for t in range(n_traits):
+            left[t] -= traits[i, t] ** 2
+    return missing
 
 
 @njit(nogil=True, cache=True)

@@ -118,6 +118,10 @@ class LinearScan(GroupedScan):
         Of the products with the genotypes; t-statistics differ by less than 1e-4 max(1, |t|).
     rules : VariantFilter
         Which variants are tested.
+    measured : list of Design, optional
+        The designs with the traits as they were measured, where predictions are taken off those of
+        ``designs``: what does not vary among the samples with a call is the trait, not what is
+        predicted of it.
     """
 
     def __init__(
@@ -128,13 +132,17 @@ class LinearScan(GroupedScan):
         missing_genotypes: str = "mean",
         precision: str = "single",
         rules: VariantFilter | None = None,
+        measured: list[Design] | None = None,
     ) -> None:
         if missing_genotypes not in ("mean", "drop"):
             raise OptionError(f"missing_genotypes is {missing_genotypes!r}; give 'mean' or 'drop'.")
         if precision not in ("single", "double"):
             raise OptionError(f"precision is {precision!r}; give 'single' or 'double'.")
         rules = VariantFilter() if rules is None else rules
-        groups = [_Group(design, missing_genotypes, precision, rules) for design in designs]
+        groups = [
+            _Group(design, missing_genotypes, precision, rules, None if measured is None else own)
+            for design, own in zip(designs, measured or designs, strict=True)
+        ]
         super().__init__(source, groups, n_traits)
 
 
@@ -142,14 +150,22 @@ class _Group:
     """The traits of one design."""
 
     def __init__(
-        self, design: Design, missing_genotypes: str, precision: str, rules: VariantFilter
+        self,
+        design: Design,
+        missing_genotypes: str,
+        precision: str,
+        rules: VariantFilter,
+        measured: Design | None,
     ) -> None:
+        self.measured = measured
         self.design, self.rules, self.columns = design, rules, design.columns
         self.drops, self.least = missing_genotypes == "drop", _ENOUGH[precision]
         self.dtype = np.dtype(np.float32 if precision == "single" else np.float64)
         self.regressors = padded(design.regressors, self.dtype)
 
     def run(self, block: GenotypeBlock) -> Associations:
+        from plait.gwas.kernels import CONSTANT_TRAIT, EXPLAINED
+
         design, n = self.design, len(block)
         block = block.of_samples(design.rows)
         removed = self.rules.removed(block.calls)
@@ -164,6 +180,11 @@ class _Group:
             called = ~block.is_missing(row)[0] if self.drops else np.ones(block.n_samples, bool)
             fit = fit_directly(block.centred(row)[0], called, design)
             beta[j], se[j], log10p[j], reasons[j] = fit
+        if self.drops and self.measured is not None:
+            constant = constant_traits(block, self.measured, self.least)
+            reasons[constant & (reasons != EXPLAINED)] = CONSTANT_TRAIT
+            for values in outputs:
+                values[constant] = np.nan
         for values in outputs:
             values[gone] = np.nan
         beta *= design.lengths
@@ -209,6 +230,25 @@ class _Group:
             span = slice(begin, begin + _SPAN)
             total += tile[:, span] @ self.regressors[span]
         return total
+
+
+def constant_traits(block: GenotypeBlock, design: Design, least: float) -> NDArray[np.bool_]:
+    """Return which traits (n, T) do not vary among the samples that have a call of a variant.
+
+    ``least`` is the share from which differences of sums are precise enough.
+    """
+    from plait.gwas.kernels import left_of_traits
+
+    constant = np.zeros((len(block), design.traits.shape[1]), dtype=np.bool_)
+    rows = np.flatnonzero(block.calls.n_missing)
+    missing = block.is_missing(rows)
+    lengths, inexact = np.empty((len(rows), constant.shape[1])), np.zeros(len(rows), np.bool_)
+    left_of_traits(missing, design.basis, design.traits, least, lengths, inexact)
+    for k in np.flatnonzero(inexact):
+        called = ~missing[k]
+        left = without(design.traits[called], np.linalg.qr(design.basis[called])[0])
+        constant[rows[k]] = np.einsum("it,it->t", left, left) <= _NOTHING
+    return constant
 
 
 def fit_directly(

@@ -195,6 +195,7 @@ class WholeGenomeModel:
             self.missing_genotypes,
             self.precision,
             self.rules,
+            self.designs,
         )
 
     def _left(self, d: int, without: str = "") -> tuple[Array, Array]:
