@@ -114,27 +114,16 @@ def saddlepoint_statistics(  # type: ignore[no-untyped-def]
             if not z > cut:
                 continue
             followed = n_carriers if sparse else n_samples
-            extra = v if sparse else 0.0
-            # What the covariates but the constant explain of g in the others, from the followed.
-            linear, square, slope = 0.0, np.sum(u[1:] * u[1:]), 0.0
             mean = loadings[t, 0, 0] * u[0]
-            for k in range(followed):
-                i = carriers[k] if sparse else k
-                left, chance = g[i], probabilities[t, i]
-                for c in range(p):
-                    left -= loadings[t, i, c] * u[c]
-                terms[k], chances[k], outcomes[k] = left, chance, chance + residuals[t, i]
-                w, explained = chance * (1.0 - chance), g[i] - mean - left
-                linear += w * explained
-                square -= w * explained * explained
-                slope += residuals[t, i] * explained
-                if sparse:
-                    extra -= left * left * w
+            rest, others = _follow(
+                g, carriers, followed, sparse, mean, u,
+                loadings[t], probabilities[t], residuals[t], terms, chances, outcomes,
+            )  # fmt: skip
             used = terms[:followed], chances[:followed]
-            log_p = log_two_sided(score, *used, max(extra, 0.0))
+            extra = max(v - rest, 0.0) if sparse else 0.0
+            log_p = log_two_sided(score, *used, extra)
             if log_p > -np.inf:
                 log10p[j, t] = log_p / _LOG_10
-            others = linear, max(square, 0.0), slope
             beta[j, t] = sign * firth_slope(
                 *used, outcomes[:followed], mean, sparse, others, totals[t]
             )
@@ -155,6 +144,30 @@ def _weighted_sums(copies, carriers, n_carriers, loadings, probabilities, residu
         for c in range(u.shape[0]):
             u[c] += weighted * loadings[i, c]
     return score, total
+
+
+@njit(nogil=True, cache=True)
+def _follow(  # type: ignore[no-untyped-def]
+    copies, carriers, followed, sparse, mean, u,
+    loadings, probabilities, residuals, terms, chances, outcomes,
+):  # fmt: skip
+    """Fill genotypes less covariates, probabilities and outcomes of the samples to be followed.
+
+    Return their part of v, and the sums over the others that `firth_slope` takes.
+    """
+    variance, linear, square, slope = 0.0, 0.0, np.sum(u[1:] * u[1:]), 0.0
+    for k in range(followed):
+        i = carriers[k] if sparse else k
+        left, chance = copies[i], probabilities[i]
+        for c in range(u.shape[0]):
+            left -= loadings[i, c] * u[c]
+        terms[k], chances[k], outcomes[k] = left, chance, chance + residuals[i]
+        w, explained = chance * (1.0 - chance), copies[i] - mean - left
+        variance += left * left * w
+        linear += w * explained
+        square -= w * explained * explained
+        slope += residuals[i] * explained
+    return variance, (linear, max(square, 0.0), slope)
 
 
 @njit(nogil=True, cache=True)
