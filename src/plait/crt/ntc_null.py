@@ -85,8 +85,8 @@ def matching_bins(
     for values, count in zip(_axes(n1, d, pbar), counts, strict=False):
         if not len(values):
             raise InputError("bins are quantiles of the real units, and there are none.")
-        own = np.unique(np.quantile(values, np.linspace(0, 1, count + 1))) if count > 1 else []
-        edges.append(np.asarray(own if len(own) > 2 else [], dtype=np.float64))
+        own = np.unique(np.quantile(values, np.linspace(0, 1, max(count, 1) + 1)))
+        edges.append(own if len(own) > 2 else np.empty(0))
     return MatchingBins(tuple(edges))
 
 
