@@ -47,7 +47,8 @@ EXACT_BELOW = 1e-4
 _SPAN = 8192
 _SINGLE = 1e-3
 """Relative error of t in single precision: variants so close to `EXACT_BELOW` are looked at."""
-_SURE = 4.0
+_SURE = 5.0
+"""Root mean squares of errors of standard errors by which t may be off near `EXACT_BELOW`."""
 _COPIES = 5
 """Matrices of the size of the relationships that a chromosome takes while it is made ready."""
 _log = logging.getLogger("plait.gwas")
