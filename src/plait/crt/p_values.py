@@ -1,0 +1,214 @@
+"""P-values from null statistics: by counting, and by a skew-normal fitted to them."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from plait.errors import InputError, ShapeError
+from plait.numerics import skew_normal
+
+Array = NDArray[np.float64]
+_SMALLEST_P = 1e-250
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SkewNormalPValues:
+    """P-values of programs from skew-normals fitted to their null statistics."""
+
+    p_values: Array
+    """(programs,), in (0, 1]."""
+    parameters: Array
+    """(programs, 3): location, scale and shape of the standardised null; NaN without a fit."""
+    status: NDArray[np.str_]
+    """(programs,): 'ok', or why the null statistics were counted instead: 'outlier', 'tail',
+    'nonfinite' (no finite fit) or 'degenerate' (null statistics do not vary)."""
+
+
+def empirical_p_values(
+    observed: ArrayLike, null: ArrayLike, *, side: str = "both", two_sided: str = "abs"
+) -> Array:
+    """Return the share of null statistics at least as extreme as the observed.
+
+    Parameters
+    ----------
+    observed : (programs,) array
+        Where it is NaN the p-value is 1.
+    null : (resamples, programs) array
+        A NaN is never counted as extreme, but as a draw.
+    side : {"both", "left", "right"}
+    two_sided : {"abs", "double_tail"}
+        For both sides: count ``|T_b| >= |T|``, or double the smaller of the two tails (at most 1).
+
+    Returns
+    -------
+    (programs,) array
+        ``(1 + count) / (resamples + 1)``; ties count as extreme.
+    """
+    t, draws = _checked(observed, null)
+    if side not in ("both", "left", "right"):
+        raise InputError(f"side is {side!r}; give 'both', 'left' or 'right'.")
+    if two_sided not in ("abs", "double_tail"):
+        raise InputError(f"two_sided is {two_sided!r}; give 'abs' or 'double_tail'.")
+    if side == "right":
+        p = _share(draws >= t)
+    elif side == "left":
+        p = _share(draws <= t)
+    elif two_sided == "abs":
+        p = _share(np.abs(draws) >= np.abs(t))
+    else:
+        p = np.minimum(2.0 * np.minimum(_share(draws >= t), _share(draws <= t)), 1.0)
+    return np.where(np.isnan(t), 1.0, p)
+
+
+def compute_null_pvals_from_null_stats(null_stats: ArrayLike, side_code: int = 0) -> Array:
+    """Return each null statistic's p-value among the others.
+
+    Parameters
+    ----------
+    null_stats : (resamples,) or (resamples, programs) array
+    side_code : {-1, 0, 1}
+        Left, two-sided (absolute values) or right.
+
+    Returns
+    -------
+    array of the same shape
+        ``(1 + #{others >= T_b}) / resamples``; of distinct values a permutation of
+        1/resamples, ..., 1. One sort a column.
+    """
+    null = np.asarray(null_stats, dtype=np.float64)
+    if null.ndim not in (1, 2) or null.size == 0:
+        raise InputError(
+            f"null statistics have shape {null.shape}; give resamples, or resamples x programs."
+        )
+    if side_code not in (-1, 0, 1):
+        raise InputError(f"side_code is {side_code!r}; give -1 (left), 0 (both) or 1 (right).")
+    if np.isnan(null).any():
+        raise InputError("null statistics hold NaN; leave out the resamples that have none.")
+    draws = null.reshape(null.shape[0], -1)
+    extreme = np.abs(draws) if side_code == 0 else side_code * draws
+    count = draws.shape[0]
+    p = np.empty_like(extreme)
+    for k in range(draws.shape[1]):
+        below = np.searchsorted(np.sort(extreme[:, k]), extreme[:, k], side="left")
+        p[:, k] = (count - below) / count
+    return p.reshape(null.shape)
+
+
+crt_null_pvals_from_null_stats_fast = compute_null_pvals_from_null_stats
+crt_null_pvals_from_null_stats_matrix = compute_null_pvals_from_null_stats
+
+
+def skew_normal_p_values(
+    observed: ArrayLike, null: ArrayLike, *, side: str = "both"
+) -> SkewNormalPValues:
+    """Return p-values from skew-normals fitted by moments to the standardised null statistics.
+
+    Parameters
+    ----------
+    observed : (programs,) array
+    null : (resamples, programs) array
+    side : {"both", "left", "right"}
+
+    Returns
+    -------
+    SkewNormalPValues
+
+    Notes
+    -----
+    A fit is used where no null statistic lies far outside (1.5 times the fitted normal's expected
+    extreme) and its tail is nowhere half or less of the empirical one between the 90th and 99th
+    percentile. Elsewhere the null statistics are counted, both tails doubled. Where they do not
+    vary, absolute values are counted.
+    """
+    t, draws = _checked(observed, null)
+    raw = empirical_p_values(t, draws, side=side)
+    mean, deviation = draws.mean(axis=0), draws.std(axis=0)
+    p, status = raw.copy(), np.full(t.size, "degenerate", dtype="<U10")
+    parameters = np.full((t.size, 3), np.nan)
+    for k in range(t.size):
+        if not math.isfinite(t[k]):
+            status[k] = "nonfinite"
+            continue
+        # A column of one repeated number has a deviation of rounding errors.
+        if not deviation[k] > 1e-12 * np.abs(draws[:, k]).max():
+            continue
+        z = (draws[:, k] - mean[k]) / deviation[k]
+        z_observed = float((t[k] - mean[k]) / deviation[k])
+        p[k], parameters[k], status[k] = calibrated_p_value(z_observed, z, side=side)
+    return SkewNormalPValues(p, parameters, status)
+
+
+def calibrated_p_value(
+    observed: float, null: ArrayLike, *, side: str = "both"
+) -> tuple[float, tuple[float, float, float], str]:
+    """Return one p-value by the skew-normal fitted to null statistics, taken as they are.
+
+    Parameters
+    ----------
+    observed : float
+    null : (resamples,) array
+        Not standardised here; see `skew_normal_p_values`, which does, and for the diagnostics.
+    side : {"both", "left", "right"}
+
+    Returns
+    -------
+    p_value : float
+        In (0, 1]; counted (both tails doubled) unless the status is 'ok'.
+    parameters : tuple of float
+        Location, scale and shape; NaN without a finite fit.
+    status : {"ok", "outlier", "tail", "nonfinite"}
+    """
+    draws = np.asarray(null, dtype=np.float64)
+    counted = empirical_p_values([observed], draws[..., None], side=side, two_sided="double_tail")
+    fit = skew_normal.fit_by_moments(draws)
+    value, status = _from_fit(float(observed), np.sort(draws), fit, side)
+    parameters = fit[:3] if all(map(math.isfinite, fit)) else (math.nan, math.nan, math.nan)
+    return float(counted[0]) if value is None else value, parameters, status
+
+
+def _from_fit(
+    z: float, ordered: Array, fit: tuple[float, float, float, float, float], side: str
+) -> tuple[float | None, str]:
+    """Return the fitted p-value, or None and what speaks against the fit."""
+    if not all(map(math.isfinite, fit)):
+        return None, "nonfinite"
+    location, scale, shape, mean, deviation = fit
+    count = ordered.size
+    extreme = deviation * math.sqrt(2.0 * math.log(count))
+    with np.errstate(divide="ignore"):
+        outside = ordered[-1] / (mean + extreme), ordered[0] / (mean - extreme)
+    if not (outside[0] <= 1.5 and outside[1] <= 1.5):
+        return None, "outlier"
+    is_right = z >= ordered[(count - 1) // 2]
+    tail = ordered if is_right else -ordered[::-1]
+    sign = 1.0 if is_right else -1.0
+    levels = np.arange(180, 199)
+    # ceil(B i / 200) in integers: floating point would round some up.
+    rank = np.minimum(-(-count * levels // 200), count - 1)
+    log_fitted = skew_normal.log_upper_tail(tail[rank], sign * location, scale, sign * shape)
+    if (np.log1p(-levels / 200) - log_fitted > math.log(2.0)).any():
+        return None, "tail"
+    looks_right = is_right if side == "both" else side == "right"
+    sign = 1.0 if looks_right else -1.0
+    log_p = float(skew_normal.log_upper_tail(sign * z, sign * location, scale, sign * shape))
+    p = math.exp(log_p) * (2.0 if side == "both" else 1.0)
+    return min(max(p, _SMALLEST_P), 1.0), "ok"
+
+
+def _share(extreme: NDArray[np.bool_]) -> Array:
+    """``(1 + count) / (resamples + 1)`` of every column."""
+    share: Array = (1.0 + np.count_nonzero(extreme, axis=0)) / (extreme.shape[0] + 1.0)
+    return share
+
+
+def _checked(observed: ArrayLike, null: ArrayLike) -> tuple[Array, Array]:
+    t = np.asarray(observed, dtype=np.float64)
+    draws = np.asarray(null, dtype=np.float64)
+    if t.ndim != 1 or draws.ndim != 2 or draws.shape[1] != t.size or draws.shape[0] == 0:
+        raise ShapeError(
+            f"observed statistics have shape {t.shape} and null statistics {draws.shape}; "
+            "programs, and resamples x programs with at least one resample, are needed."
+        )
+    return t, draws
