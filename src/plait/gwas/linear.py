@@ -29,7 +29,7 @@ _ENOUGH = {"single": 1e-2, "double": 1e-4}
 
 Products of a precision eps leave a share r with a relative error of some eps / r: 1e-5 and 1e-11.
 """
-_NOTHING = 1e-14
+NOTHING = 1e-14
 """Share of a sum of squares below which nothing is left: 1e-7 of a length.
 
 As little is refused of a trait that covariates explain (`plait.gwas.design`), and dosages are not
@@ -247,7 +247,7 @@ def constant_traits(block: GenotypeBlock, design: Design, least: float) -> NDArr
     for k in np.flatnonzero(inexact):
         called = ~missing[k]
         left = without(design.traits[called], np.linalg.qr(design.basis[called])[0])
-        constant[rows[k]] = np.einsum("it,it->t", left, left) <= _NOTHING
+        constant[rows[k]] = np.einsum("it,it->t", left, left) <= NOTHING
     return constant
 
 
@@ -283,7 +283,7 @@ def fit_directly(
     if not called.all():
         g, y = g[called], y[called]
         basis, triangle = np.linalg.qr(basis[called])
-        if (np.diagonal(triangle) ** 2 <= _NOTHING).any():  # covariates depend on one another here
+        if (np.diagonal(triangle) ** 2 <= NOTHING).any():  # covariates depend on one another here
             return explained
         y = without(y, basis)
     squares = g @ g
@@ -296,8 +296,8 @@ def fit_directly(
     residuals = np.einsum("it,it->t", errors, errors)
     df = len(y) - basis.shape[1] - 1
     reasons = np.full(len(slopes), TESTED, dtype=np.uint8)
-    reasons[residuals <= _NOTHING * lengths] = PERFECT
-    reasons[lengths <= _NOTHING] = CONSTANT_TRAIT
+    reasons[residuals <= NOTHING * lengths] = PERFECT
+    reasons[lengths <= NOTHING] = CONSTANT_TRAIT
     tested = reasons == TESTED
     se = np.where(tested, np.sqrt(residuals / (df * v)), np.nan)
     log10p = log10_p_value(slopes / se, np.full(len(slopes), df))

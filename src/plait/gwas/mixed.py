@@ -34,7 +34,7 @@ from plait.gwas.calibration import (
     tested_genotypes,
 )
 from plait.gwas.design import Design
-from plait.gwas.linear import Associations, GroupedScan
+from plait.gwas.linear import NOTHING, Associations, GroupedScan
 from plait.gwas.quality import VariantFilter
 from plait.gwas.relationship import relationship_matrix
 from plait.numerics.linalg import cov_to_cor, project_positive_definite, symmetrise
@@ -162,14 +162,16 @@ class MixedGroup:
         mixed_statistics(scores, variances, self.lengths, float(design.df), *outputs, inexact)
         with np.errstate(invalid="ignore", divide="ignore"):
             again = (np.abs(beta / se) >= self.cut) | inexact[:, None]
-        self._again(block, again & ~gone[:, None], outputs)
-        untested = ~gone & np.isnan(beta[:, 0])
+        self._again(block, again & ~gone[:, None], left, outputs)
+        untested = ~gone & np.isnan(left)
         for array in outputs:
             array[gone] = np.nan
         beta *= design.lengths
         se *= design.lengths
         filtered = {name: int(flags.sum()) * n_traits for name, flags in removed.items()}
         filtered["explained by the covariates"] = int(untested.sum()) * n_traits
+        perfect = np.isnan(beta) & ~(gone | untested)[:, None]
+        filtered["explains the trait exactly"] = int(perfect.sum())
         used = np.full((n, n_traits), block.n_samples)
         return Associations(beta, se, log10p, used, block.calls.frequency, filtered)
 
@@ -220,9 +222,16 @@ class MixedGroup:
             variances[part] = exact
 
     def _again(
-        self, block: GenotypeBlock, again: NDArray[np.bool_], outputs: tuple[Array, ...]
+        self,
+        block: GenotypeBlock,
+        again: NDArray[np.bool_],
+        left: Array,
+        outputs: tuple[Array, ...],
     ) -> None:
-        """Do tests again in double precision, small p-values with h2 beside the variant."""
+        """Do tests again in double precision, small p-values with h2 beside the variant.
+
+        ``left``, what covariates leave of a variant, becomes NaN where that is nothing after all.
+        """
         from plait.gwas.kernels import COLLINEAR
 
         basis = self.design.basis
@@ -231,6 +240,7 @@ class MixedGroup:
             genotype = block.centred(np.array([j]))[0]
             genotype -= basis @ (basis.T @ genotype)
             if not genotype @ genotype > COLLINEAR * block.squares[j]:
+                left[j] = np.nan
                 for array in outputs:
                     array[j] = np.nan
                 continue
@@ -240,15 +250,17 @@ class MixedGroup:
                     array[j, t] = value
 
     def _one(self, rotated: Array, t: int) -> tuple[float, float, float]:
-        """Return slope, error and log10 p of one rotated variant."""
+        """Return slope, error and log10 p of one rotated variant; NaN where nothing is left."""
         from plait.numerics.student import log10_p_value
 
         h2 = float(self.h2[t])
         beta, se = self.model.regression(rotated, t, h2)
-        log10p = float(log10_p_value(beta / se if se else np.inf, self.design.df))
+        if not se**2 * self.design.df > NOTHING * beta**2:
+            return np.nan, np.nan, np.nan
+        log10p = float(log10_p_value(beta / se, self.design.df))
         if self.exact_below and log10p <= np.log10(self.exact_below):
             beta, se = self.model.regression(rotated, t, self.model.share_beside(rotated, t, h2))
-            log10p = float(log10_p_value(beta / se if se else np.inf, self.design.df))
+            log10p = float(log10_p_value(beta / se, self.design.df))
         return beta, se, log10p
 
 
