@@ -97,8 +97,8 @@ def test_wrong_use(folder, capsys):
 def after_a_block(monkeypatch, error):
     """End the next run with an error when its first block is recorded."""
 
-    def record(self, block, digest):
-        recorded(self, block, digest)
+    def record(self, block, *what):
+        recorded(self, block, *what)
         raise error
 
     recorded = Run.record

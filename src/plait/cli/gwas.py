@@ -223,7 +223,7 @@ def scan(
     ] = None,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
-    memory: options.Memory = None,
+    memory: options.ScanMemory = None,
     dask: options.Dask = None,
     log_json: options.LogJson = False,
     quiet: options.Quiet = False,
@@ -248,6 +248,10 @@ def scan(
             geno, pheno, traits, covar, covariates, categorical, drop_missing_covariates, pcs
         )
         say(quiet, f"{genotypes.n_variants:,} variants x {len(phenotypes.names)} traits")
+        counts = {"genotypes": genotypes.n_samples, "traits": len(phenotypes.samples)}
+        if others is not None:
+            counts["covariates"] = len(others.samples)
+        say(quiet, "samples with " + ", ".join(f"{what}: {n:,}" for what, n in counts.items()))
         announce_compilation(quiet)
         out.mkdir(exist_ok=True)
         chosen: dict[str, Any] = {
@@ -274,7 +278,8 @@ def scan(
         for line in result.summary().splitlines():
             say(quiet, line)
     say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in written))
-    say(quiet, f"next: plait mash fit --effects {out}/effects.zarr --alpha 1 --out my_result")
+    if len(result.traits) > 1:
+        say(quiet, "next: what the traits share: plait gwas-to-mash, with the same inputs")
 
 
 def read_study(

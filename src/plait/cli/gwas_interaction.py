@@ -73,7 +73,7 @@ def interaction(
     min_info: MinInfo = 0.0,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
-    memory: options.Memory = None,
+    memory: options.ScanMemory = None,
     dask: options.Dask = None,
     log_json: options.LogJson = False,
     quiet: options.Quiet = False,

@@ -107,7 +107,7 @@ def kinship(
     ] = 0.01,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
-    memory: options.Memory = None,
+    memory: options.ScanMemory = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
@@ -209,7 +209,7 @@ def pca(
     overwrite: options.Overwrite = False,
     seed: options.Seed = 1,
     threads: options.Threads = None,
-    memory: options.Memory = None,
+    memory: options.ScanMemory = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:

@@ -311,6 +311,16 @@ Memory = Annotated[
         "about 150 N R bytes, and up to 1 GiB of likelihoods.",
     ),
 ]
+ScanMemory = Annotated[
+    str | None,
+    option(
+        "--memory",
+        metavar="SIZE",
+        panel=RUN,
+        show_default="half of what is free",
+        help="Memory for the blocks under way on one machine, as in 2GB, and for relationships.",
+    ),
+]
 Dask = Annotated[
     str | None,
     option(

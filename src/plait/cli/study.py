@@ -84,7 +84,7 @@ def gwas_to_mash(
     ] = 20_000,
     seed: options.Seed = 1,
     threads: options.Threads = None,
-    memory: options.Memory = None,
+    memory: options.ScanMemory = None,
     dask: options.Dask = None,
     log_json: options.LogJson = False,
     quiet: options.Quiet = False,
@@ -93,6 +93,11 @@ def gwas_to_mash(
     """Scan every trait, learn what the traits share, and say what each variant does in each."""
     from importlib.util import find_spec
 
+    from plait.cli.mash_show import check_folder
+
+    # What stands in the folder of a study is its own; in any other it would be lost.
+    if not (out / "stages.json").exists():
+        check_folder(out, OUTPUTS, overwrite=False)
     with (
         session(threads, quiet, debug, log_json),
         workers_of(dask, memory, threads) as workers,

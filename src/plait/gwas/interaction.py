@@ -132,9 +132,13 @@ class InteractionResult(Result):
             Of their errors, of rank 2: the R effects lie on one line.
         """
         e = np.atleast_1d(np.asarray(environments, dtype=np.float64))
-        beta = self.beta_main[..., None] + self.beta_interaction[..., None] * e
-        main, slope = self.se_main[..., None, None] ** 2, self.se_interaction[..., None, None] ** 2
-        both = self.covariance[..., None, None] * (e[:, None] + e)
+        names = ("beta_main", "beta_interaction", "se_main", "se_interaction", "covariance")
+        at_0, change, error_at_0, error_of_change, covariance = (
+            np.asarray(getattr(self, name))[..., None] for name in names
+        )
+        beta = at_0 + change * e
+        main, slope = error_at_0[..., None] ** 2, error_of_change[..., None] ** 2
+        both = covariance[..., None] * (e[:, None] + e)
         return beta, np.asarray(main + both + slope * np.outer(e, e))
 
     def summary(self) -> str:

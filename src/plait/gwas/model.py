@@ -21,7 +21,7 @@ import numpy as np
 from plait.data.fingerprints import study_fingerprints
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import AlignedSamples, SampleTable, align
-from plait.errors import ModelWarning, OptionError
+from plait.errors import InputError, ModelWarning, OptionError
 from plait.execution.executors import refuse_forks, workforce
 from plait.gwas.binary import binary_traits, cases_and_controls, make_binary_designs
 from plait.gwas.design import make_designs
@@ -120,8 +120,8 @@ def scan(
     LabelError
         No sample has genotypes, traits and covariates.
     InputError
-        Logistic: a trait is not of cases and controls, or covariates separate them. Whole-genome:
-        variants that can predict are on one chromosome only.
+        There is no variant. Logistic: a trait is not of cases and controls, or covariates separate
+        them. Whole-genome: variants that can predict are on one chromosome only.
     ConvergenceError
         Whole-genome logistic: prediction and covariates separate cases from controls.
     MissingCovariateError, TooFewSamplesError, ConstantTraitError
@@ -140,6 +140,8 @@ def scan(
     """
     started = time.perf_counter()
     _check_options(model, loco, missing_genotypes, transform)
+    if not genotypes.n_variants:
+        raise InputError(f"there is no variant in the genotypes ({genotypes.path or genotypes}).")
     traits = _checked_traits(model, traits)
     samples = align(genotypes.samples, traits, covariates, covariate_missing=covariate_missing)
     _log.info("samples: %s", ", ".join(f"{name} {n:,}" for name, n in samples.counts.items()))

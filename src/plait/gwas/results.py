@@ -134,6 +134,11 @@ class AssociationResult(Result):
     def summary(self) -> str:
         """Say in a few lines what was tested and found."""
         lines = [repr(self)]
+        if self._most_samples.size:
+            fewest, most = int(self._most_samples.min()), int(self._most_samples.max())
+            lines.append(
+                f"  samples: {most:,}" if fewest == most else f"  samples: {fewest:,} to {most:,}"
+            )
         if self.filtered:
             left_out = ", ".join(f"{name} {count:,}" for name, count in self.filtered.items())
             lines.append(f"  tests left out: {left_out}")

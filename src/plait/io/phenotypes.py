@@ -155,6 +155,9 @@ def _read(path: Path, wanted: Sequence[str] | None) -> tuple[list[str], "DataFra
     family = next((name for name in FAMILY_COLUMNS if name in header and name != sample), None)
     others = [name for name in header if name not in (sample, family)]
     if wanted is not None:
+        if len(set(wanted)) < len(wanted):
+            one, _ = first_repeat(list(wanted))
+            raise LabelError(f"the column {wanted[one]!r} is named twice; name it once.")
         unknown = [name for name in wanted if name not in others]
         if unknown:
             raise LabelError(

@@ -69,7 +69,12 @@ class Stages:
             return
         self._done.pop(name, None)
         started = time.perf_counter()
-        work()
+        try:
+            work()
+        except KeyboardInterrupt as interruption:
+            if not hasattr(interruption, "__notes__"):
+                interruption.add_note("finished stages are kept; the same command goes on.")
+            raise
         self._done[name] = self._chain
         with replace_file(self._place, overwrite=True) as temporary:
             temporary.write_text(json.dumps(self._done, indent=2) + "\n", encoding="utf-8")
