@@ -102,6 +102,7 @@ def gwas_to_mash(
         session(threads, quiet, debug, log_json),
         workers_of(dask, memory, threads) as workers,
     ):
+        from plait.gwas import AssociationResult
         from plait.mash import get_pairwise_sharing
         from plait.studies import StudySettings
         from plait.studies import gwas_to_mash as study
@@ -134,7 +135,8 @@ def gwas_to_mash(
             **workers,
         )
         say(quiet, "")
-        for line in result.summary().splitlines():
+        scanned = AssociationResult.open(out / "associations.zarr")
+        for line in (*scanned.summary().splitlines(), *result.summary().splitlines()):
             say(quiet, line)
         names = result.condition_names or ()
         sharing = get_pairwise_sharing(result)

@@ -198,6 +198,9 @@ class _Road:
 
         result = mash.MashResult.open(self.folder / "result.zarr")
         described = json.loads((self.folder / "fit.json").read_text(encoding="utf-8"))
+        scanned = self.associations()
+        inflation = dict(zip(scanned.traits, scanned.lambda_gc.tolist(), strict=True))
+        described["scan"] = {"model": self.settings.model, "lambda": inflation}
         write_mash_report(
             result,
             self.folder / "report.html",
