@@ -4,7 +4,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from plait.execution.threads import single_threaded_blas
 
@@ -31,12 +31,26 @@ def blas_threads():
     return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
 
+def limited():
+    with single_threaded_blas():
+        return blas_threads()
+
+
+def test_a_limit_of_the_user_s_own_is_kept_and_does_not_stand_in_the_way():
+    """A thread that has limited once must not keep plait from limiting: bits would depend on it."""
+    with threadpool_limits(limits=2, user_api="blas"):
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(limited).result() == {1}
+        assert limited() == {1}
+        assert blas_threads() == {2}
+        inner = threadpool_limits(limits=1, user_api="blas")
+        assert blas_threads() == {1}
+        inner.restore_original_limits()
+        assert limited() == {1}
+
+
 def test_any_thread_can_limit_whoever_did_before():
     """threadpoolctl lets the thread that came first own the limit, as long as it lives."""
-
-    def limited():
-        with single_threaded_blas():
-            return blas_threads()
 
     with single_threaded_blas():
         assert blas_threads() == {1}

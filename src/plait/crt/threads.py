@@ -3,9 +3,8 @@
 import os
 from types import TracebackType
 
-from threadpoolctl import threadpool_limits
-
 from plait.errors import OptionError
+from plait.execution.threads import limit_blas
 
 _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -16,11 +15,11 @@ class ThreadLimit:
     def __init__(self, n: int) -> None:
         self._added = [name for name in _VARIABLES if name not in os.environ]
         os.environ.update(dict.fromkeys(self._added, str(n)))
-        self._limits = threadpool_limits(limits=n)
+        self._lift = limit_blas(n, user_api=None)
 
     def lift(self) -> None:
         """Bring back the number of threads and the environment as they were."""
-        self._limits.restore_original_limits()
+        self._lift()
         for name in self._added:
             os.environ.pop(name, None)
         self._added = []

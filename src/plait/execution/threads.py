@@ -9,10 +9,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import OpenBLASController, threadpool_limits
 
 from plait.errors import OptionError
 
@@ -72,27 +72,32 @@ def single_threaded_blas() -> Iterator[None]:
     with _limit.lock:
         _limit.depth += 1
         if _limit.depth == 1:
-            _limit.limits = _apart(lambda: threadpool_limits(limits=1, user_api="blas"))
+            _limit.lift = limit_blas(1)
     try:
         yield
     finally:
         with _limit.lock:
             _limit.depth -= 1
             if _limit.depth == 0:
-                _apart(_limit.limits.restore_original_limits)
+                _limit.lift()
 
 
-def _apart(action: Callable[[], Any]) -> Any:
-    """Return what a call returns in a thread that ends with it.
+def limit_blas(threads: int, user_api: str | None = "blas") -> Callable[[], None]:
+    """Limit the threads of the BLAS libraries that are loaded, and return what lifts the limit.
 
-    threadpoolctl lets the first thread that limits OpenBLAS own the limit while it lives, and does
-    nothing for any other.
+    Without its controlling thread cleared, threadpoolctl lets the first thread that ever limited
+    OpenBLAS own the limit while it lives, and silently does nothing for any other.
     """
-    found: list[Any] = []
-    thread = Thread(target=lambda: found.append(action()))
-    thread.start()
-    thread.join()
-    return found[0]
+
+    def as_any_thread(action: Callable[[], Any]) -> Any:
+        OpenBLASController.clear_controlling_thread(force=True)
+        try:
+            return action()
+        finally:
+            OpenBLASController.clear_controlling_thread(force=True)
+
+    limits = as_any_thread(lambda: threadpool_limits(limits=threads, user_api=user_api))
+    return lambda: as_any_thread(limits.restore_original_limits)
 
 
 class _Limit:
@@ -101,7 +106,7 @@ class _Limit:
     def __init__(self) -> None:
         self.lock = Lock()
         self.depth = 0
-        self.limits: Any = None
+        self.lift: Callable[[], None]
 
 
 _limit = _Limit()
