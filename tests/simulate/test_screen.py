@@ -14,7 +14,7 @@ def test_shapes_names_and_marginals_of_a_screen():
     assert len(names) == 80 and names[0] == "GENE00000_g01" and names[60] == "NTC_g0001"
     assert made.obs_names[7] == "cell0000007"
     assert made.obsm["covar"].shape == (4000, 5) and (made.obsm["covar"][:, 0] == 1).all()
-    usage, guides = made.obsm["cnmf_usage"], made.obsm["guide_assignment"]
+    usage, guides = made.obsm["usage"], made.obsm["guide_assignment"]
     np.testing.assert_allclose(usage.sum(axis=1), 1.0, rtol=1e-12)
     assert guides.shape == (4000, 80) and guides.dtype == np.int8 and set(guides.data) == {1}
     # Binomial shares within six standard deviations.
@@ -29,7 +29,7 @@ def test_shapes_names_and_marginals_of_a_screen():
 
 def test_the_same_seed_makes_the_same_bits():
     one, two, other = (make_sceptre_style_synth(**SMALL, seed=seed) for seed in (5, 5, 6))
-    for key in ("covar", "cnmf_usage"):
+    for key in ("covar", "usage"):
         np.testing.assert_array_equal(one.obsm[key], two.obsm[key])
         assert (one.obsm[key] != other.obsm[key]).any()
     assert (one.obsm["guide_assignment"] != two.obsm["guide_assignment"]).nnz == 0
@@ -41,7 +41,7 @@ def test_a_global_null_differs_from_the_screen_in_cells_of_causal_genes_only():
     assert null.uns["causal_genes"] == [] and null.uns["gene_effects"] == {}
     own = [made.uns["guide2gene"][g] in made.uns["causal_genes"] for g in made.uns["guide_names"]]
     carriers = np.asarray(made.obsm["guide_assignment"][:, np.flatnonzero(own)].sum(axis=1)) > 0
-    changed = (made.obsm["cnmf_usage"] != null.obsm["cnmf_usage"]).any(axis=1)
+    changed = (made.obsm["usage"] != null.obsm["cnmf_usage"]).any(axis=1)
     np.testing.assert_array_equal(changed, carriers.ravel())
     assert make_sceptre_style_synth(**SMALL, frac_causal_genes=0.0).uns["causal_genes"] == []
 

@@ -74,7 +74,7 @@ def make_sceptre_style_synth(
     Returns
     -------
     AnnData
-        N x 1, empty. ``obsm``: ``covar`` (with the intercept), ``cnmf_usage`` (rows sum to 1),
+        N x 1, empty. ``obsm``: ``covar`` (with the intercept), ``usage`` (rows sum to 1),
         ``guide_assignment`` (CSR, int8). ``uns``: ``guide_names``, ``guide2gene``, ``gene2guides``,
         ``target_gene_names``, ``ntc_gene_name``, ``causal_genes``, ``gene_effects`` (gene to the
         shifts of its K logits) and ``synth_params``.
@@ -230,7 +230,7 @@ def _as_anndata(
         var=pd.DataFrame(index=["empty"]),
     )
     made.obsm["covar"] = covariates
-    made.obsm["cnmf_usage"] = usage
+    made.obsm["usage"] = usage
     made.obsm["guide_assignment"] = csr_matrix(guides)
     gene2guides: dict[str, list[str]] = {}
     for guide, gene in zip(library.names, library.targets, strict=True):
