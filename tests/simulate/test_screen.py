@@ -41,7 +41,7 @@ def test_a_global_null_differs_from_the_screen_in_cells_of_causal_genes_only():
     assert null.uns["causal_genes"] == [] and null.uns["gene_effects"] == {}
     own = [made.uns["guide2gene"][g] in made.uns["causal_genes"] for g in made.uns["guide_names"]]
     carriers = np.asarray(made.obsm["guide_assignment"][:, np.flatnonzero(own)].sum(axis=1)) > 0
-    changed = (made.obsm["usage"] != null.obsm["cnmf_usage"]).any(axis=1)
+    changed = (made.obsm["usage"] != null.obsm["usage"]).any(axis=1)
     np.testing.assert_array_equal(changed, carriers.ravel())
     assert make_sceptre_style_synth(**SMALL, frac_causal_genes=0.0).uns["causal_genes"] == []
 
@@ -58,7 +58,7 @@ def test_confounding_tilts_the_frequency_of_genes_between_batches():
 
 @pytest.mark.filterwarnings("ignore::plait.errors.DataWarning")
 def test_the_screen_can_be_prepared_with_default_options():
-    inputs = prepare_crt_inputs(make_sceptre_style_synth(**SMALL, seed=4))
+    inputs = prepare_crt_inputs(make_sceptre_style_synth(**SMALL, seed=4), usage_key="usage")
     assert np.isfinite(inputs.Y).all()
 
 

@@ -85,7 +85,7 @@ def residual_table(residuals: NDArray[np.float64], basis: NDArray[np.float64]) -
     return CellTable(rows, n_outcomes, n_basis)
 
 
-def rank_table(ranks: NDArray[np.float64]) -> CellTable:
+def rank_table(ranks: NDArray[np.floating]) -> CellTable:
     """Return twice the centred ranks, 2 rank - (cells + 1), which are whole numbers.
 
     Parameters

@@ -151,7 +151,9 @@ class _ReadBack:
 def _digest(arrays: Mapping[str, Any]) -> str:
     # The width of fixed-width text depends on the block; the text itself is digested.
     plain = [
-        np.frombuffer("\0".join(values).encode(), np.uint8) if values.dtype.kind in "OU" else values
+        np.frombuffer("\0".join(values.flat).encode(), np.uint8)
+        if values.dtype.kind in "OU"
+        else values
         for values in (arrays[name] for name in sorted(arrays))
     ]
     return digest_of(plain)

@@ -1,0 +1,353 @@
+"""Test every perturbation of a screen on every program by conditional randomization.
+
+Under the null a cell's treatment is independent of its programs given its covariates, so the
+statistic is compared with what it is when treatments are drawn anew from their distribution given
+the covariates (Candes et al. 2018). P-values come from such draws, or in closed form as if there
+were infinitely many (`plait.crt.analytic`).
+"""
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csc_array
+
+from plait.crt.data import CRTInputs
+from plait.crt.logistic import WIDTH
+from plait.crt.options import CRTOptions, RankOptions
+from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
+from plait.crt.results import CRTResult
+from plait.crt.strata import StrataOptions, stratification_values
+from plait.crt.unit_tests import UnitTester
+from plait.data.labels import require_distinct
+from plait.errors import InputError, LabelError, OptionError
+from plait.execution.blocks import Block, plan_blocks
+from plait.execution.executors import Workforce, run_blocks, workforce
+from plait.execution.progress import stage
+from plait.execution.stored_output import filled_store, write_region
+from plait.io.stored_arrays import Layout
+from plait.numerics.multiple_testing import false_discovery_rates
+from plait.provenance import Provenance, fingerprint
+
+NEGATIVE_CONTROLS = ("NTC", "SAFE", "non-targeting", "safe-targeting")
+"""Targets that are taken for negative controls where they occur."""
+_SCOPES = ("all", "per_program", "per_unit")
+_MOST_BLOCKS = 64
+"""A screen is cut into about as many blocks, and at least `WIDTH` units fit together."""
+
+
+def perturbation_effects(
+    inputs: CRTInputs,
+    units: Iterable[str] | None = None,
+    *,
+    method: str = "analytic",
+    statistic: str = "ols",
+    sampler: str = "bernoulli",
+    side: str = "both",
+    resamples: int = 1023,
+    propensity_model: PropensityModel = fit_propensity_logistic,
+    strata: Mapping[str, Any] | None = None,
+    ranks: Mapping[str, Any] | None = None,
+    exclude: Iterable[str] = (),
+    negative_controls: Iterable[str] = NEGATIVE_CONTROLS,
+    fdr: str | None = "BH",
+    fdr_scope: str = "all",
+    seed: int = 123,
+    threads: int | None = None,
+    executor: Any = None,
+    memory: int | str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+) -> CRTResult:
+    """Test what every perturbation does to every program.
+
+    Parameters
+    ----------
+    inputs : CRTInputs
+        From `prepare_crt_inputs`.
+    units : iterable of str, optional
+        The targets to test, in this order. Default all, sorted.
+    method : {"analytic", "empirical", "skew-normal", "adaptive"}
+        The p-value: of infinitely many resamples; counted in ``resamples``; by a skew-normal
+        fitted to them; or counted in as many as it takes.
+    statistic : {"ols", "utest"}
+        The effect given the covariates, or the rank-biserial correlation, which is not adjusted.
+    sampler : {"bernoulli", "stratified"}
+        Treat each cell by its propensity, or permute treatment within strata of like propensity
+        (and batch, and burden).
+    side : {"both", "left", "right"}
+    resamples : int
+        For "empirical" and "skew-normal".
+    propensity_model : callable, "const" or (cells, units) array
+        Default: penalised logistic regression on the covariates. See
+        `plait.crt.propensity.propensity_blocks`.
+    strata : mapping, optional
+        Options of stratified sampling: `plait.crt.strata.StrataOptions`.
+    ranks : mapping, optional
+        Options of the U statistic: ``use``, ``rank_method``, ``rank_dtype``.
+    exclude : iterable of str
+        Targets that are not tested.
+    negative_controls : iterable of str
+        Targets that are negative controls, where they occur; they are tested and take no part in
+        false discovery rates.
+    fdr : {"BH", "BY", "storey", None}
+        See `plait.numerics.multiple_testing.false_discovery_rates`.
+    fdr_scope : {"all", "per_program", "per_unit"}
+        What one family of tests is.
+    seed : int
+        Random numbers depend on it and on the name of a unit alone.
+    threads : int, optional
+        Default all cores.
+    executor : concurrent.futures.Executor or dask.distributed.Client, optional
+        Who works on blocks of units; default ``threads`` of this process.
+    memory : int or str, optional
+        Bytes for blocks under way; default half of what is free.
+    out : str or path, optional
+        A store to write block by block. The same call after an interruption goes on from there.
+    overwrite : bool
+        Whether a store that exists is replaced.
+
+    Returns
+    -------
+    CRTResult
+        The same bits for any threads, executor, order, and other units.
+
+    Raises
+    ------
+    OptionError
+        An option is unknown, out of range or contradicts another.
+    LabelError
+        A target has no guide, or occurs twice (also a KeyError).
+    InputError
+        Propensities or strata cannot be made; see `plait.crt.propensity` and `plait.crt.strata`.
+    CapacityError, OutputError
+        See `plait.execution`.
+
+    Notes
+    -----
+    Time for each unit: propensities O(N p^2), analytic p-values O(N (K + p)), resamples O(B n_1 (K
+    + p)), n_1 being its treated cells. Memory 4 N (K + p) bytes for all and 16 N bytes for a unit
+    of a block.
+    """
+    started = time.perf_counter()
+    options = CRTOptions(
+        statistic=statistic,
+        sampler=sampler,
+        method=method,
+        side=side,
+        resamples=resamples,
+        propensity_model=propensity_model,
+        strata=StrataOptions.from_mapping(strata),
+        ranks=RankOptions.from_mapping(ranks),
+        seed=seed,
+    )
+    names = _chosen(inputs, units, exclude)
+    controls = [str(name) for name in negative_controls]
+    rates = _Rates(fdr, fdr_scope, tuple(name for name in names if name in set(controls)))
+    force = workforce(executor, memory, threads)
+    about = options.described() | {"fdr": fdr, "fdr_scope": fdr_scope, "eps": inputs.eps}
+    digests = _digests(inputs, options)
+    provenance = Provenance(
+        "crt run", options=about, seed=seed, inputs=digests, threads=force.workers * force.threads
+    )
+    work = TestBlock.of(inputs, options, names)
+    if out is None:
+        found = work.in_memory(force)
+        return _assembled(found, work, rates, about, provenance, started)
+    identity = {
+        "what": "crt",
+        "inputs": digests,
+        "options": about,
+        "seed": seed,
+        "units": names,
+        "versions": {"plait": provenance.version, **provenance.libraries},
+    }
+    with filled_store(
+        out,
+        work.layouts(),
+        identity,
+        n_items=len(names),
+        unit=work.unit,
+        items="perturbations",
+        force=force,
+        overwrite=overwrite,
+    ) as output:
+        writer = _WriteBlock(work, output.target)
+        with stage("perturbations", len(names)) as advance:
+            if done := sum(len(block) for block in output.finished):
+                advance(done, note=f"resumed after {done:,}")
+            left = plan_blocks(len(names), work.unit, output.finished)
+            for block, digest in run_blocks(writer, left, force, "crt"):
+                output.record(block, digest)
+                advance(len(block))
+        found = {name: np.asarray(output.stored(name)) for name in output.arrays}
+        result = _assembled(found, work, rates, about, provenance, started)
+        output.complete(result)
+    return CRTResult.load(out)
+
+
+@dataclass(frozen=True, eq=False)
+class TestBlock:
+    """Tests a block of units; what they share goes with it.
+
+    Attributes
+    ----------
+    tester : UnitTester
+    names : tuple of str
+    treated : (cells, units) csc_array
+    """
+
+    tester: UnitTester
+    names: tuple[str, ...]
+    treated: csc_array
+
+    @classmethod
+    def of(cls, inputs: CRTInputs, options: CRTOptions, names: Sequence[str]) -> "TestBlock":
+        """Return the test of targets by name."""
+        return cls(UnitTester(inputs, options), tuple(names), inputs.treated_matrix(names))
+
+    @property
+    def unit(self) -> int:
+        """How many units a block has: a multiple of those whose propensities are fitted at once."""
+        return WIDTH * max(1, -(-len(self.names) // (WIDTH * _MOST_BLOCKS)))
+
+    def __call__(self, block: Block) -> dict[str, NDArray[Any]]:
+        """Return what is found of the units of a block."""
+        parts = [
+            self.tester.test(
+                self.names[block.start + units.start : block.start + units.stop],
+                self.treated[:, block.start + units.start : block.start + units.stop],
+                probabilities,
+            )
+            for units, probabilities in self._propensities(block)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _propensities(self, block: Block) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        model = self.tester.options.propensity_model
+        if isinstance(model, np.ndarray):
+            model = model[:, block.rows]
+        return propensity_blocks(
+            model, self.tester.inputs.C, self.treated[:, block.rows], self.names[block.rows]
+        )
+
+    def in_memory(self, force: Workforce) -> dict[str, NDArray[Any]]:
+        """Test all units."""
+        blocks = plan_blocks(len(self.names), self.unit)
+        parts = []
+        with stage("perturbations", len(self.names)) as advance:
+            for block, part in run_blocks(self, blocks, force, "crt"):
+                parts.append(part)
+                advance(len(block))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def layouts(self) -> dict[str, Layout]:
+        """Return how a store holds what is found."""
+        sizes = {
+            "units": len(self.names),
+            "programs": self.tester.inputs.n_programs,
+            "parameters": 3,
+        }
+        return {
+            name: Layout(CRTResult.dims[name], tuple(sizes[d] for d in CRTResult.dims[name]), dtype)
+            for name, dtype in self.tester.found_types().items()
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _WriteBlock:
+    """Tests a block of units and writes it to its region of the store."""
+
+    work: TestBlock
+    target: str
+
+    def __call__(self, block: Block) -> str:
+        return write_region(self.target, block.rows, self.work(block))
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """Which false discovery rates are wanted."""
+
+    method: str | None
+    scope: str
+    controls: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.scope not in _SCOPES:
+            raise OptionError(f"fdr_scope is {self.scope!r}; give one of {', '.join(_SCOPES)}.")
+        if self.method is not None:
+            false_discovery_rates([1.0], self.method)  # says what is wrong before hours of work
+
+    def of(
+        self, p: NDArray[np.float64], status: NDArray[np.str_], names: Sequence[str]
+    ) -> NDArray[np.float64] | None:
+        """Return the rates of tested units that are no controls; NaN elsewhere."""
+        if self.method is None:
+            return None
+        is_counted = (status == "ok") & ~np.isin(np.asarray(names), self.controls)
+        counted = np.where(is_counted[:, None], p, np.nan)
+        if self.scope == "all":
+            return false_discovery_rates(counted, self.method)
+        rates = np.empty(p.shape)
+        for i in range(p.shape[1] if self.scope == "per_program" else p.shape[0]):
+            family = (slice(None), i) if self.scope == "per_program" else (i, slice(None))
+            rates[family] = false_discovery_rates(counted[family], self.method)
+        return rates
+
+
+def _assembled(
+    found: dict[str, NDArray[Any]],
+    work: TestBlock,
+    rates: _Rates,
+    about: dict[str, Any],
+    provenance: Provenance,
+    started: float,
+) -> CRTResult:
+    inputs = work.tester.inputs
+    has_errors = work.tester.options.statistic == "ols"
+    return CRTResult(
+        **found,
+        q=rates.of(found["p"], found["status"], work.names),
+        residual_correlation=np.atleast_2d(np.corrcoef(inputs.residuals.T)) if has_errors else None,
+        units=work.names,
+        programs=inputs.program_names,
+        negative_controls=rates.controls,
+        settings=about,
+        provenance=replace(provenance, seconds=time.perf_counter() - started),
+    )
+
+
+def _chosen(
+    inputs: CRTInputs, units: Iterable[str] | None, exclude: Iterable[str]
+) -> tuple[str, ...]:
+    left_out = set(exclude)
+    if unknown := sorted(left_out - set(inputs.units)):
+        raise LabelError(f"no guide targets {unknown[0]!r}, which was to be left out.")
+    names = inputs.units if units is None else tuple(str(name) for name in units)
+    require_distinct("target", names)
+    chosen = tuple(name for name in names if name not in left_out)
+    if not chosen:
+        raise InputError("there is no target to test.")
+    return chosen
+
+
+def _digests(inputs: CRTInputs, options: CRTOptions) -> dict[str, str]:
+    """Return fingerprints of everything that the numbers depend on."""
+    guides = np.concatenate([inputs.G.indptr, inputs.G.indices])
+    parts = {
+        "outcome": fingerprint(inputs.Y),
+        "covariates": fingerprint(inputs.C),
+        "guides": fingerprint(guides),
+        "targets": fingerprint(np.array(sorted(inputs.guide2gene.items()), dtype=np.str_)),
+    }
+    if options.sampler == "stratified":
+        values = stratification_values(options.strata, inputs.covar_df_raw, inputs.batch_raw)
+        for name, value in zip(("batch", "burden"), values, strict=True):
+            if value is not None:
+                parts[name] = fingerprint(np.asarray([str(v) for v in np.asarray(value)]))
+    return parts

@@ -1,0 +1,108 @@
+"""How far effects vary under the null, in closed form: no treatment is drawn."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.crt.strata import Strata
+
+Array = NDArray[np.float64]
+_CELLS = 8192
+"""Cells whose squares are held at a time."""
+_SMALLEST_DENOMINATOR = 1e-12
+
+
+def bernoulli_spread(residuals: Array, basis: Array, probabilities: Array) -> Array:
+    """Return the standard deviation of effects when each cell is treated by its propensity.
+
+    To first order in the denominator it is ``sqrt(sum_i v_i r_ik^2) / D`` with ``v = p (1 - p)``
+    and the expected denominator ``D = sum_i p_i M_ii + p'Mp - sum_i p_i^2 M_ii``, where
+    ``M = I - QQ'``.
+
+    Parameters
+    ----------
+    residuals : (N, K) array
+        R.
+    basis : (N, p) array
+        Q, orthonormal.
+    probabilities : (N, J) array
+        Propensities of the units.
+
+    Returns
+    -------
+    (J, K) array
+        Infinite where the expected denominator is 0.
+
+    Notes
+    -----
+    Cost 2 N J (K + p) flops.
+    """
+    n_units = probabilities.shape[1]
+    variance = np.zeros((n_units, residuals.shape[1]))
+    denominator = np.zeros(n_units)
+    projection = np.zeros((basis.shape[1], n_units))
+    for begin in range(0, len(residuals), _CELLS):
+        rows = slice(begin, begin + _CELLS)
+        p, q = probabilities[rows], basis[rows]
+        v = p * (1.0 - p)
+        variance += v.T @ residuals[rows] ** 2
+        projection += q.T @ p
+        # sum of p M_ii + p^2 (1 - M_ii); the p^2 of p'Mp cancels but for its leverage.
+        leverage = np.einsum("ij,ij->i", q, q)
+        denominator += (p - v * leverage[:, None]).sum(axis=0)
+    denominator -= np.einsum("pj,pj->j", projection, projection)
+    return _ratio(variance, denominator)
+
+
+def stratified_spread(residuals: Array, basis: Array, strata: Sequence[Strata]) -> Array:
+    """Return the standard deviation of effects when treatment is permuted within strata.
+
+    ``sqrt(sum_s m_s (n_s - m_s) / (n_s (n_s - 1)) SS_s) / D``, SS_s being the sum of squares of
+    the residuals about their mean in stratum s, and D the expected denominator, to first order.
+
+    Parameters
+    ----------
+    residuals : (N, K) array
+        R.
+    basis : (N, p) array
+        Q, orthonormal.
+    strata : sequence of Strata
+        Of the units.
+
+    Returns
+    -------
+    (J, K) array
+        Infinite where the expected denominator is 0.
+    """
+    n_programs = residuals.shape[1]
+    both = np.hstack([residuals, basis])
+    squares = both**2
+    spread = np.empty((len(strata), n_programs))
+    for j, unit in enumerate(strata):
+        n, m = unit.sizes.astype(np.float64), unit.treated.astype(np.float64)
+        totals, square_totals = _sums(both, unit), _sums(squares, unit)
+        within = np.maximum(square_totals - totals**2 / np.maximum(n, 1.0)[:, None], 0.0)
+        factor = np.divide(m * (n - m), n * (n - 1.0), out=np.zeros_like(n), where=n > 1.0)
+        variance = factor @ within
+        expected = np.divide(m, n, out=np.zeros_like(n), where=n > 0.0) @ totals[:, n_programs:]
+        denominator = m.sum() - expected @ expected - variance[n_programs:].sum()
+        spread[j] = _ratio(variance[None, :n_programs], np.array([denominator]))[0]
+    return spread
+
+
+def _sums(values: Array, unit: Strata) -> Array:
+    """Return the sums of columns over the cells of each stratum."""
+    order = np.argsort(unit.stratum, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(unit.sizes)[:-1]])
+    sums = np.zeros((len(unit.sizes), values.shape[1]))
+    some = unit.sizes > 0
+    sums[some] = np.add.reduceat(values[order], starts[some], axis=0)
+    return sums
+
+
+def _ratio(variance: Array, denominator: Array) -> Array:
+    spread = np.full(variance.shape, np.inf)
+    some = denominator > _SMALLEST_DENOMINATOR
+    spread[some] = np.sqrt(variance[some]) / denominator[some, None]
+    return spread

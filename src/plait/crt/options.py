@@ -1,0 +1,158 @@
+"""How perturbations are tested: what is measured, how treatments are drawn, which p-value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from plait.crt.propensity import PropensityModel, fit_propensity_logistic
+from plait.crt.ranks import RankMethod
+from plait.crt.strata import StrataOptions
+from plait.errors import InputTypeError, OptionError
+
+METHODS = ("analytic", "empirical", "skew-normal", "adaptive")
+_METHOD_NAMES = {name: name for name in METHODS} | {
+    "spa": "analytic",
+    "mc_adaptive": "adaptive",
+    "skew_normal": "skew-normal",
+}
+_STATISTIC_NAMES = {
+    "ols": "ols",
+    "beta": "ols",
+    **dict.fromkeys(("utest", "wilcoxon", "mannwhitney", "mannwhitneyu"), "utest"),
+}
+_SAMPLER_NAMES = {
+    "bernoulli": "bernoulli",
+    "bernoulli_index": "bernoulli",
+    "stratified": "stratified",
+    "stratified_perm": "stratified",
+}
+_SIDES = ("both", "left", "right")
+_OUTCOMES = ("clr", "usage", "residual")
+
+
+@dataclass(frozen=True, slots=True)
+class RankOptions:
+    """What is ranked for the U statistic.
+
+    Attributes
+    ----------
+    use : {"clr", "usage", "residual"}
+        Centred log-ratios (default), usages, or log-ratios given the covariates.
+    rank_method : {"average", "min", "max", "dense", "ordinal"}
+        What ties get; only with "average" is the statistic a true U.
+    rank_dtype : dtype
+        float64 (default), or float32, in which more values tie.
+    """
+
+    use: str = "clr"
+    rank_method: RankMethod = "average"
+    rank_dtype: Any = "float64"
+
+    def __post_init__(self) -> None:
+        if self.use not in _OUTCOMES:
+            raise OptionError(f"use is {self.use!r}; give one of {', '.join(_OUTCOMES)}.")
+
+    @classmethod
+    def from_mapping(cls, options: Mapping[str, Any] | None) -> "RankOptions":
+        """Return the options of a dictionary.
+
+        Raises
+        ------
+        InputTypeError
+            An option is unknown; it is also a TypeError.
+        """
+        unknown = sorted(set(options or {}) - {"use", "rank_method", "rank_dtype"})
+        if unknown:
+            raise InputTypeError(
+                f"unknown options of the U statistic: {', '.join(unknown)}; there are use, "
+                "rank_method, rank_dtype."
+            )
+        return cls(**(options or {}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CRTOptions:
+    """How every perturbation of a screen is tested.
+
+    Attributes
+    ----------
+    statistic : {"ols", "utest"}
+        The effect given the covariates, or the rank-biserial correlation, which is not adjusted.
+        "beta"; "wilcoxon", "mannwhitney" and "mannwhitneyu" are the same two.
+    sampler : {"bernoulli", "stratified"}
+        Treat each cell by its propensity, or permute within strata. "bernoulli_index" and
+        "stratified_perm" are the same two.
+    method : {"analytic", "empirical", "skew-normal", "adaptive"}
+        The p-value. "spa", "skew_normal" and "mc_adaptive" are the first, third and fourth.
+    side : {"both", "left", "right"}
+    calibrated_side : {"both", "left", "right"} or None
+        Side of the skew-normal p-value alone; None: ``side``.
+    resamples : int
+        B, of the empirical and skew-normal p-values; 0 leaves all p-values at 1.
+    propensity_model : callable, "const" or (cells, units) array
+        See `plait.crt.propensity.propensity_blocks`.
+    strata : StrataOptions
+    ranks : RankOptions
+    seed : int
+    """
+
+    statistic: str = "ols"
+    sampler: str = "bernoulli"
+    method: str = "analytic"
+    side: str = "both"
+    calibrated_side: str | None = None
+    resamples: int = 1023
+    propensity_model: PropensityModel = fit_propensity_logistic
+    strata: StrataOptions = field(default_factory=StrataOptions)
+    ranks: RankOptions = field(default_factory=RankOptions)
+    seed: int = 123
+
+    def __post_init__(self) -> None:
+        statistic = "ols" if self.statistic is None else str(self.statistic).lower()
+        for name, value, known in (
+            ("statistic", statistic, _STATISTIC_NAMES),
+            ("sampler", self.sampler, _SAMPLER_NAMES),
+            ("method", self.method, _METHOD_NAMES),
+        ):
+            if value not in known:
+                raise OptionError(
+                    f"{name} is {value!r}; give one of {', '.join(map(repr, known))}."
+                )
+            object.__setattr__(self, name, known[value])
+        for name in ("side", "calibrated_side"):
+            side = getattr(self, name)
+            if side not in _SIDES and not (name == "calibrated_side" and side is None):
+                raise OptionError(f"{name} is {side!r}; give one of {', '.join(_SIDES)}.")
+        if self.seed < 0:
+            raise OptionError(f"the seed is {self.seed}; give 0 or more.")
+
+    @property
+    def is_resampled(self) -> bool:
+        """Whether a fixed number of resamples is drawn."""
+        return self.method in ("empirical", "skew-normal")
+
+    def described(self) -> dict[str, Any]:
+        """Return the options as a record of a run holds them."""
+        model = self.propensity_model
+        return {
+            "statistic": self.statistic,
+            "sampler": self.sampler,
+            "method": self.method,
+            "side": self.side,
+            "resamples": self.resamples if self.is_resampled else None,
+            "propensity_model": (
+                np.asarray(model)
+                if isinstance(model, np.ndarray)
+                else model
+                if isinstance(model, str)
+                else getattr(model, "__qualname__", type(model).__name__)
+            ),
+            "strata": _as_dict(self.strata) if self.sampler == "stratified" else None,
+            "ranks": _as_dict(self.ranks) if self.statistic == "utest" else None,
+        }
+
+
+def _as_dict(options: Any) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in options.__dataclass_fields__}

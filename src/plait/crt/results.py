@@ -1,0 +1,242 @@
+"""What a screen's tests found: the effect of every perturbation on every program."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.data.effects import Effects
+from plait.errors import NotAvailableError, OptionError
+from plait.io.result import Result
+from plait.provenance import Provenance
+
+Array = NDArray[np.float64]
+_LEAST_EIGENVALUE = 1e-3
+_MOST_SHOWN = 8
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CRTResult(Result):
+    """Effects of J perturbations (units) on K programs, with their p-values.
+
+    Attributes
+    ----------
+    beta : (J, K) array
+        Shift of the log of a program's usage relative to the geometric mean of the cell's usages;
+        of the U statistic the rank-biserial correlation. 0 where a unit is degenerate.
+    p, log10p : (J, K) arrays
+        P-values by ``method``, and their logs, which hold what is below 1e-308.
+    q : (J, K) array or None
+        False discovery rates among the tests that are not of negative controls; NaN elsewhere.
+    p_method : (J, K) array of str
+        How each p-value was made: "bulk", "saddlepoint", "monte carlo", "empirical",
+        "skew-normal", or "none" (it is 1 then).
+    status : (J,) array of str
+        "ok"; "degenerate": no cell or every cell is treated, or the covariates determine the
+        treatment; "no_variation": every resample would equal the data. The last two have p = 1.
+    n_treated : (J,) int array
+    expected_treated : (J,) array
+        Sum of the propensities.
+    se : (J, K) array or None
+        Standard errors of least squares.
+    null_sd : (J, K) array or None
+        Standard deviation of ``beta`` under the null, given covariates and outcomes.
+    denominator : (J,) array or None
+        ``D = x'Mx``.
+    p_raw, p_skew : (J, K) arrays or None
+        Counted and skew-normal p-values of resamples.
+    skew_parameters : (J, K, 3) array or None
+        Location, scale and shape of the skew-normal fitted to standardised resamples.
+    skew_status : (J, K) array of str or None
+        See `plait.crt.p_values.SkewNormalPValues`.
+    n_strata, n_informative_strata : (J,) int arrays or None
+        Strata of cells, and those with treated and untreated ones.
+    uninformative_share : (J,) array or None
+        Share of the treated cells that no resample moves.
+    residual_correlation : (K, K) array or None
+        Of the programs given the covariates.
+    units, programs : tuple of str
+    negative_controls : tuple of str
+        The units that are negative controls.
+    settings : dict
+        Statistic, sampler, method, side, resamples, floor of the usages.
+    provenance : Provenance or None
+    """
+
+    kind: ClassVar[str] = "crt"
+    dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **dict.fromkeys(
+            (
+                "beta",
+                "p",
+                "log10p",
+                "q",
+                "p_method",
+                "se",
+                "null_sd",
+                "p_raw",
+                "p_skew",
+                "skew_status",
+            ),
+            ("units", "programs"),
+        ),
+        "skew_parameters": ("units", "programs", "parameters"),
+        **dict.fromkeys(
+            (
+                "status",
+                "n_treated",
+                "expected_treated",
+                "denominator",
+                "n_strata",
+                "n_informative_strata",
+                "uninformative_share",
+            ),
+            ("units",),
+        ),
+        "residual_correlation": ("programs", "programs"),
+    }
+    frame_dims: ClassVar[tuple[str, ...]] = ("units", "programs")
+
+    beta: Array
+    p: Array
+    log10p: Array
+    p_method: NDArray[np.str_]
+    status: NDArray[np.str_]
+    n_treated: NDArray[np.int64]
+    expected_treated: Array
+    units: tuple[str, ...]
+    programs: tuple[str, ...]
+    q: Array | None = None
+    se: Array | None = None
+    null_sd: Array | None = None
+    denominator: Array | None = None
+    p_raw: Array | None = None
+    p_skew: Array | None = None
+    skew_parameters: Array | None = None
+    skew_status: NDArray[np.str_] | None = None
+    n_strata: NDArray[np.int64] | None = None
+    n_informative_strata: NDArray[np.int64] | None = None
+    uninformative_share: Array | None = None
+    residual_correlation: Array | None = None
+    negative_controls: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance | None = None
+
+    @property
+    def is_control(self) -> NDArray[np.bool_]:
+        """Which units are negative controls, (J,)."""
+        return np.isin(np.asarray(self.units), self.negative_controls)
+
+    def __repr__(self) -> str:
+        about = self.settings
+        return (
+            f"CRTResult({len(self.units):,} perturbations x {len(self.programs)} programs; "
+            f"{about.get('statistic')}, {about.get('sampler')}, {about.get('method')} p-values)"
+        )
+
+    def summary(self, level: float = 0.1) -> str:
+        """Say in a few lines what was found.
+
+        Parameters
+        ----------
+        level : float
+            False discovery rate of what is called significant.
+        """
+        lines = [repr(self)]
+        counts = {name: int((self.status == name).sum()) for name in np.unique(self.status)}
+        if set(counts) != {"ok"}:
+            others = ", ".join(f"{n:,} {name}" for name, n in counts.items() if name != "ok")
+            lines.append(f"  not tested (p = 1): {others}")
+        if self.is_control.any():
+            p = self.p[self.is_control & (self.status == "ok")].ravel()
+            if len(p):
+                lines.append(
+                    f"  negative controls: {np.mean(p < 0.05):.1%} of {len(p):,} p-values below "
+                    "0.05 (5 % expected)"
+                )
+        if self.q is not None:
+            lines += self._significant(level)
+        return "\n".join(lines)
+
+    def _significant(self, level: float) -> list[str]:
+        assert self.q is not None
+        found = np.nan_to_num(self.q, nan=1.0) < level
+        lines = [
+            f"  significant at a false discovery rate of {level:g}: {int(found.sum()):,} effects "
+            f"of {int(found.any(axis=1).sum()):,} perturbations on "
+            f"{int(found.any(axis=0).sum()):,} programs"
+        ]
+        order = np.lexsort((np.abs(self.beta).ravel(), self.log10p.ravel()))
+        first = [i for i in order if found.ravel()[i]][:_MOST_SHOWN]
+        for unit, program in (np.unravel_index(i, found.shape) for i in first):
+            lines.append(
+                f"    {self.units[unit]} -> {self.programs[program]}: "
+                f"{self.beta[unit, program]:+.3f}, p = 10^{self.log10p[unit, program]:.1f}"
+            )
+        if found.sum() > len(first):
+            lines.append(f"    and {int(found.sum()) - len(first):,} more")
+        return lines
+
+    def to_effects(self, se: str = "null", null_correlation: str | None = "residual") -> Effects:
+        """Return the effects with their errors, for mash: perturbations x programs.
+
+        Parameters
+        ----------
+        se : {"null", "ols"}
+            Standard deviation of the effect when treatments are drawn anew, or the standard error
+            of least squares.
+        null_correlation : {"residual", None}
+            Correlation of the errors: that of the programs given the covariates, or none.
+
+        Returns
+        -------
+        Effects
+            Of the units whose status is "ok".
+
+        Raises
+        ------
+        NotAvailableError
+            The effects are rank-biserial correlations, or no unit was tested.
+        OptionError
+            An option is unknown.
+
+        Notes
+        -----
+        Centred log-ratios sum to 0 over programs, and so do the effects of a perturbation: one
+        program that goes up lowers the others. Their exact error correlation is therefore
+        singular; its eigenvalues are raised to at least 0.001 and its diagonal brought back to 1.
+        """
+        if null_correlation not in ("residual", None):
+            raise OptionError(f"null_correlation is {null_correlation!r}; give 'residual' or None.")
+        if se not in ("null", "ols"):
+            raise OptionError(f"se is {se!r}; give 'null' or 'ols'.")
+        errors = self.null_sd if se == "null" else self.se
+        if errors is None or self.residual_correlation is None:
+            raise NotAvailableError(
+                "rank-biserial correlations have no standard errors; test with statistic='ols'."
+            )
+        keep = np.flatnonzero(self.status == "ok")
+        if not len(keep):
+            raise NotAvailableError("no perturbation was tested; there are no effects.")
+        correlation = (
+            None if null_correlation is None else _well_conditioned(self.residual_correlation)
+        )
+        return Effects(
+            self.beta[keep],
+            errors[keep],
+            correlation,
+            np.asarray(self.units)[keep],
+            self.programs,
+            self.provenance,
+        )
+
+
+def _well_conditioned(correlation: Array) -> Array:
+    """Raise eigenvalues to at least 0.001 and bring the diagonal back to 1."""
+    values, vectors = np.linalg.eigh(correlation)
+    raised = (vectors * np.maximum(values, _LEAST_EIGENVALUE)) @ vectors.T
+    scale = np.sqrt(np.diag(raised))
+    scaled: Array = raised / np.outer(scale, scale)
+    return (scaled + scaled.T) / 2.0

@@ -1,0 +1,268 @@
+"""The tests of units: a unit is a set of treated cells, of a target or of a group of guides.
+
+What all units share (residuals or ranks, strata) is made once in a `UnitTester`. The numbers of a
+unit depend on its name, its cells and the options alone, not on the units it is tested with.
+"""
+
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csc_array
+
+from plait.crt.data import CRTInputs
+from plait.crt.null_spread import bernoulli_spread, stratified_spread
+from plait.crt.null_statistics import (
+    NullStatistics,
+    null_effects,
+    null_rank_biserial,
+    rank_biserial_of_index_lists,
+    rank_table,
+    residual_table,
+)
+from plait.crt.options import CRTOptions
+from plait.crt.p_values import empirical_p_values, skew_normal_p_values
+from plait.crt.ranks import rank_columns, usage_to_rank
+from plait.crt.resampling import BernoulliResampler, StratifiedResampler
+from plait.crt.seeds import UnitStream
+from plait.crt.statistic import ols_statistics
+from plait.crt.strata import Strata, Stratification, stratification_values
+from plait.errors import DataWarning
+
+Array = NDArray[np.float64]
+
+
+class _Unit(NamedTuple):
+    """A unit's name, treated cells and propensities."""
+
+    name: str
+    cells: NDArray[np.integer]
+    probabilities: Array
+
+
+class UnitTester:
+    """Tests units of one screen.
+
+    Parameters
+    ----------
+    inputs : CRTInputs
+    options : CRTOptions
+
+    Warns
+    -----
+    DataWarning
+        Strata were to keep batches apart and there are no batches.
+
+    Raises
+    ------
+    InputError
+        An option does not fit the screen: see `plait.crt.strata` and `plait.crt.ranks`.
+    """
+
+    def __init__(self, inputs: CRTInputs, options: CRTOptions) -> None:
+        self.inputs, self.options = inputs, options
+        self.stratification = (
+            _stratification(inputs, options) if options.sampler == "stratified" else None
+        )
+        if options.statistic == "utest":
+            ranks = rank_columns(
+                _ranked(inputs, options), options.ranks.rank_method, options.ranks.rank_dtype
+            )
+            self.table = rank_table(ranks)
+        else:
+            self.table = residual_table(inputs.residuals, inputs.basis)
+
+    def found_types(self) -> dict[str, str]:
+        """Return the type of each array that `test` finds ("str": text)."""
+        types = dict.fromkeys(("beta", "p", "log10p", "expected_treated"), "float64")
+        types |= {"p_method": "str", "status": "str", "n_treated": "int64"}
+        if self.options.statistic == "ols":
+            types |= dict.fromkeys(("se", "null_sd", "denominator"), "float64")
+        if self.stratification is not None:
+            types |= dict.fromkeys(("n_strata", "n_informative_strata"), "int64")
+            types["uninformative_share"] = "float64"
+        if self.options.is_resampled:
+            types["p_raw"] = "float64"
+        if self.options.method == "skew-normal":
+            types |= {"p_skew": "float64", "skew_parameters": "float64", "skew_status": "str"}
+        return types
+
+    def test(
+        self, names: Sequence[str], treated: csc_array, probabilities: Array
+    ) -> dict[str, NDArray[Any]]:
+        """Return everything that is found of some units.
+
+        Parameters
+        ----------
+        names : sequence of str
+        treated : (cells, units) csc_array
+        probabilities : (cells, units) array
+            Propensities.
+
+        Returns
+        -------
+        dict of arrays
+            By the names of fields of `plait.crt.results.CRTResult`, units first.
+        """
+        shape = (len(names), self.inputs.n_programs)
+        found = self._observed(treated)
+        found |= {
+            "p": np.ones(shape),
+            "p_method": np.full(shape, "none", dtype="<U12"),
+            "status": np.where(found.pop("is_defined"), "ok", "degenerate").astype("<U12"),
+            "expected_treated": probabilities.sum(axis=0),
+        }
+        units = [
+            _Unit(name, treated.indices[begin:end], probabilities[:, j])
+            for j, (name, (begin, end)) in enumerate(
+                zip(names, pairwise(treated.indptr), strict=True)
+            )
+        ]
+        strata = self._strata(units, found)
+        if self.options.statistic == "ols":
+            found["null_sd"] = self._null_sd(probabilities, strata)
+        if self.options.is_resampled:
+            self._resampled(units, strata, found)
+        found["log10p"] = np.log10(found["p"])
+        return found
+
+    def null_statistics(
+        self, name: str, cells: NDArray[np.integer], probabilities: Array
+    ) -> NullStatistics:
+        """Return one unit's statistic in every resample, (B, programs).
+
+        Parameters
+        ----------
+        name : str
+            Names its random stream.
+        cells : (treated,) array of int
+        probabilities : (cells,) array
+            Propensities.
+        """
+        unit = _Unit(name, cells, probabilities)
+        strata = (
+            None
+            if self.stratification is None
+            else self.stratification.strata(probabilities, cells)
+        )
+        return self._null(unit, strata)
+
+    def _observed(self, treated: csc_array) -> dict[str, NDArray[Any]]:
+        n_treated = np.diff(treated.indptr).astype(np.int64)
+        is_mixed = (n_treated > 0) & (n_treated < self.inputs.n_cells)
+        if self.options.statistic == "utest":
+            starts = treated.indptr.astype(np.int64)
+            observed = rank_biserial_of_index_lists(self.table, starts, treated.indices)
+            return {
+                "beta": np.where(is_mixed[:, None], observed.values, 0.0),
+                "n_treated": n_treated,
+                "is_defined": is_mixed,
+            }
+        effects = ols_statistics(self.inputs.residuals, self.inputs.basis, treated)
+        return {
+            "beta": effects.beta,
+            "se": effects.se,
+            "n_treated": n_treated,
+            "denominator": effects.denominator,
+            "is_defined": is_mixed & np.isfinite(effects.se).any(axis=1),
+        }
+
+    def _strata(
+        self, units: Sequence[_Unit], found: dict[str, NDArray[Any]]
+    ) -> list[Strata | None]:
+        """Return the strata of units, and write down what they leave to vary."""
+        if self.stratification is None:
+            return [None] * len(units)
+        strata = [self.stratification.strata(u.probabilities, u.cells) for u in units]
+        informative = np.array([s.n_informative for s in strata], dtype=np.int64)
+        found["status"][(found["status"] == "ok") & (informative == 0)] = "no_variation"
+        found["n_strata"] = np.array([len(s.sizes) for s in strata], dtype=np.int64)
+        found["n_informative_strata"] = informative
+        found["uninformative_share"] = np.array([s.uninformative_treated_share for s in strata])
+        return list(strata)
+
+    def _null_sd(self, probabilities: Array, strata: Sequence[Strata | None]) -> Array:
+        residuals, basis = self.inputs.residuals, self.inputs.basis
+        known = [s for s in strata if s is not None]
+        if known:
+            return stratified_spread(residuals, basis, known)
+        return bernoulli_spread(residuals, basis, probabilities)
+
+    def _resampled(
+        self,
+        units: Sequence[_Unit],
+        strata: Sequence[Strata | None],
+        found: dict[str, NDArray[Any]],
+    ) -> None:
+        """Fill in the p-values that are made from a fixed number of resamples."""
+        shape = found["p"].shape
+        is_calibrated = self.options.method == "skew-normal"
+        found["p_raw"] = np.ones(shape)
+        if is_calibrated:
+            found |= {
+                "p_skew": np.ones(shape),
+                "skew_parameters": np.full((*shape, 3), np.nan),
+                "skew_status": np.full(shape, "degenerate", dtype="<U10"),
+            }
+        if self.options.resamples < 1:
+            found["status"][:] = "degenerate"
+            found["beta"][:] = 0.0
+        for j in np.flatnonzero(found["status"] == "ok").tolist():
+            null = self._null(units[j], strata[j]).values
+            side = self.options.side
+            found["p_raw"][j] = empirical_p_values(found["beta"][j], null, side=side)
+            found["p_method"][j] = "empirical"
+            if is_calibrated:
+                self._calibrated(j, null, found)
+        found["p"] = found["p_skew"] if is_calibrated else found["p_raw"]
+
+    def _calibrated(self, j: int, null: Array, found: dict[str, NDArray[Any]]) -> None:
+        """Fill in the skew-normal p-values of one unit."""
+        null = null[~np.isnan(null).any(axis=1)]  # a resample without treated cells has no U
+        if not len(null):
+            found["p_skew"][j] = found["p_raw"][j]
+            return
+        side = self.options.calibrated_side or self.options.side
+        fitted = skew_normal_p_values(found["beta"][j], null, side=side)
+        found["p_skew"][j] = fitted.p_values
+        found["skew_parameters"][j] = fitted.parameters
+        found["skew_status"][j] = fitted.status
+        found["p_method"][j] = np.where(fitted.status == "ok", "skew-normal", "empirical")
+
+    def _null(self, unit: _Unit, strata: Strata | None) -> NullStatistics:
+        stream = UnitStream(self.options.seed, unit.name)
+        resampler = (
+            BernoulliResampler(unit.probabilities, stream)
+            if strata is None
+            else StratifiedResampler(strata.stratum, strata.treated, stream)
+        )
+        draw = null_rank_biserial if self.options.statistic == "utest" else null_effects
+        return draw(self.table, resampler, self.options.resamples)
+
+
+def _stratification(inputs: CRTInputs, options: CRTOptions) -> Stratification:
+    batch, burden = stratification_values(options.strata, inputs.covar_df_raw, inputs.batch_raw)
+    if options.strata.stratify_by_batch and batch is None:
+        warnings.warn(
+            f"there is no covariate {options.strata.batch_key!r}: cells are stratified by "
+            "propensity without batches. Give the covariates as a DataFrame with that column, or "
+            "stratify_by_batch=False.",
+            DataWarning,
+            stacklevel=3,
+        )
+    return Stratification(options.strata, batch, burden)
+
+
+def _ranked(inputs: CRTInputs, options: CRTOptions) -> NDArray[np.floating]:
+    """Return the outcome that the U statistic ranks."""
+    use = options.ranks.use
+    if use == "clr":
+        return inputs.Y
+    if use == "residual":
+        return inputs.residuals
+    quantile = inputs.usage_eps_quantile
+    usage = inputs.U.astype(np.float64)
+    return usage_to_rank(usage) if quantile is None else usage_to_rank(usage, quantile)
