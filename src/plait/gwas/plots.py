@@ -1,7 +1,7 @@
 """Figures of a scan: thin calls of `plait.plot`."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,7 @@ def plot_manhattan(
         np.asarray(result.chrom),
         np.asarray(result.pos),
         values,
-        labels=result.id,
+        labels=_Names(result),
         traits=result.traits if overlaid else None,
         trait_of=traits,
         title="surest of all traits" if overlaid else trait or result.traits[0],
@@ -116,6 +116,19 @@ def plot_regional(
         caption=caption,
         axes=axes,
     )
+
+
+class _Names(Sequence[str]):
+    """The names of variants, made when they are asked for: a picture shows a few."""
+
+    def __init__(self, result: AssociationResult) -> None:
+        self._result = result
+
+    def __len__(self) -> int:
+        return len(self._result.beta)
+
+    def __getitem__(self, row: Any) -> Any:
+        return str(self._result.names_of(slice(int(row), int(row) + 1))[0])
 
 
 def _surest(result: AssociationResult) -> tuple[NDArray[np.float64], NDArray[np.intp]]:

@@ -2,23 +2,26 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from plait.data.effects import Effects
-from plait.errors import LabelError, NotAvailableError
+from plait.errors import FileFormatError, LabelError, NotAvailableError
 from plait.io import replace_file, write_effects
+from plait.io.atomic import STORE_MARKER
 from plait.io.result import Result
+from plait.io.store import local_path
 from plait.numerics.order_statistics import column_medians
 from plait.provenance import Provenance
 
 if TYPE_CHECKING:
     from polars import DataFrame, Series
+    from xarray import Dataset
 
     from plait.data.summary_statistics import SummaryStatistics
 
@@ -31,6 +34,9 @@ _GROUP_BYTES = 1 << 23
 _CHUNK_BYTES = 8 << 20
 _LARGEST_CHUNK = 8192
 _SMALLEST_CHUNK = 256
+_UNKNOWN = ("", ".")
+SCAN_STORE = "associations.zarr"
+"""The store in the folder of a scan."""
 VARIANT_COLUMNS = ("chrom", "pos", "id", "oa", "ea")
 
 
@@ -50,7 +56,7 @@ class AssociationResult(Result):
     frequency : (M,) array
         Frequency of the effect allele.
     chrom, pos, id, oa, ea : (M,) arrays
-        The variants, as in `plait.data.variants.VariantTable`.
+        The variants, as in `plait.data.variants.VariantTable`; `variants` has their names.
     traits : tuple of str
     V0 : (T, T) array
         Correlation of the errors between traits.
@@ -104,16 +110,81 @@ class AssociationResult(Result):
     provenance: Provenance | None = None
 
     def __repr__(self) -> str:
-        return (
-            f"AssociationResult({len(self.beta):,} variants x {len(self.traits)} traits; "
-            f"{self.n_tested:,} variants tested)"
-        )
+        size = f"{_counted(len(self.beta), 'variant')} x {_counted(len(self.traits), 'trait')}"
+        return f"AssociationResult({size}; {self.n_tested:,} tested)"
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Open a store, or the folder of a scan, leaving the arrays of variants in the store.
+
+        Parameters
+        ----------
+        path : str or path
+            What `save` or ``scan(out=...)`` wrote, or the folder that ``plait gwas scan --out``
+            or ``plait gwas-to-mash --out`` wrote.
+
+        Raises
+        ------
+        FileFormatError
+            There is no store of a scan, or it is damaged.
+        """
+        return super().open(_store_in(path))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Load a store, or the store in the folder of a scan, into memory; see `open`."""
+        return super().load(_store_in(path))
 
     @cached_property
     def variants(self) -> NDArray[np.str_]:
-        """Keys ``chrom:pos:oa:ea`` of the variants; where one repeats, with id and number added."""
-        parts = [self._keys(rows).to_numpy() for rows in self._parts()]
-        return np.concatenate(parts).astype(np.str_)
+        """Names of the variants, each another one.
+
+        The id where it is known and no other variant has it, else ``chrom:pos:oa:ea``; where that
+        repeats, with the id (if known) and a number added.
+        """
+        return self._over_parts(self.names_of, object).astype(np.str_)
+
+    def names_of(self, rows: slice) -> NDArray[np.object_]:
+        """Return the names (see `variants`) of some variants, without making those of all."""
+        keys, ids = self._keys(rows).to_numpy(), np.asarray(self.id[rows], dtype=object)
+        names: NDArray[np.object_] = np.where(self._has_own_id[rows], ids, keys)
+        first = rows.indices(len(self.beta))[0]
+        for row, name in self._renamed.items():
+            if first <= row < first + len(names):
+                names[row - first] = name
+        return names
+
+    def to_frame(self, kind: str = "long") -> "DataFrame":
+        """Return a table; see `plait.io.result.Result.to_frame`.
+
+        Every row has the name of its variant (``variant``), and ``chrom``, ``pos``, ``id``, ``oa``
+        and ``ea``.
+        """
+        import polars as pl
+
+        frame = super().to_frame(kind)
+        if kind == "wide":
+            return frame
+        repeated = np.repeat(np.arange(len(self.beta)), len(self.traits))
+        labels = [_as_series(getattr(self, name)[:], name) for name in VARIANT_COLUMNS]
+        return pl.DataFrame(
+            [frame["variant"], *(s.gather(repeated) for s in labels), *frame.get_columns()[1:]]
+        )
+
+    def to_xarray(self) -> "Dataset":
+        """Return the arrays as an `xarray.Dataset`.
+
+        Coordinates of ``variants`` are their names and ``chrom``, ``pos``, ``id``, ``oa``, ``ea``.
+        """
+        found = super().to_xarray().assign_coords(variants=self.variants.astype(object))
+        return found.set_coords(list(VARIANT_COLUMNS))
+
+    def _label_series(self, dimension: str, length: int) -> Any:
+        import polars as pl
+
+        if dimension == "variants":
+            return pl.Series("variant", self.variants.tolist(), dtype=pl.String)
+        return super()._label_series(dimension, length)
 
     @property
     def t(self) -> Array:
@@ -152,7 +223,7 @@ class AssociationResult(Result):
             )
         hits, surest = self._surest()
         for number, trait in enumerate(self.traits):
-            line = f"  {trait}: {hits[number]:,} variants at p < 5e-8"
+            line = f"  {trait}: {_counted(int(hits[number]), 'variant')} at p < 5e-8"
             line += f", lambda {self.lambda_gc[number]:.3f}"
             if self.h2 is not None and self.h2_se is not None:
                 line += f", h2 {self.h2[number]:.2f}"
@@ -164,7 +235,11 @@ class AssociationResult(Result):
                 cases = int(self.n_cases[number])
                 line += f", {cases:,} cases and {self._most_samples[number] - cases:,} controls"
             if (best := surest[number]) is not None:
-                line += f", surest {self.id[best]} ({self.chrom[best]}:{self.pos[best]})"
+                name, place = (
+                    self.names_of(slice(best, best + 1))[0],
+                    f"{self.chrom[best]}:{self.pos[best]}",
+                )
+                line += f", surest {name}" + ("" if name.startswith(place) else f" ({place})")
                 line += f" log10 p {self.log10p[best][number]:.1f}"
             lines.append(line)
         return "\n".join(lines)
@@ -269,6 +344,9 @@ class AssociationResult(Result):
         for start in range(0, len(self.beta), rows):
             yield slice(start, min(start + rows, len(self.beta)))
 
+    def _over_parts(self, work: Callable[[slice], NDArray[Any]], dtype: Any) -> NDArray[Any]:
+        return np.concatenate([np.empty(0, dtype), *map(work, self._parts())])
+
     def _tested(self, rows: slice) -> NDArray[np.bool_]:
         return np.asarray(np.isfinite(self.se[rows]).any(axis=1))
 
@@ -303,7 +381,7 @@ class AssociationResult(Result):
         self._require_tests()
         tested = self._tested(rows)
         beta, se = self.beta[rows][tested], self.se[rows][tested]
-        names = self._keys(rows).filter(tested).to_numpy()
+        names = self.names_of(rows)[tested]
         known = np.isfinite(se)
         return Effects(
             np.where(known, beta, np.nan),
@@ -315,14 +393,6 @@ class AssociationResult(Result):
         )
 
     def _keys(self, rows: slice) -> "Series":
-        """Return the keys of some variants."""
-        keys = self._plain_keys(rows)
-        for row, name in self._renamed.items():
-            if rows.start <= row < rows.stop:
-                keys[row - rows.start] = name
-        return keys
-
-    def _plain_keys(self, rows: slice) -> "Series":
         import polars as pl
 
         names = ("chrom", "pos", "oa", "ea")
@@ -330,29 +400,65 @@ class AssociationResult(Result):
         return frame.select(pl.concat_str(*names, separator=":"))["chrom"]
 
     @cached_property
+    def _key_hashes(self) -> NDArray[np.uint64]:
+        return self._over_parts(lambda rows: self._keys(rows).hash().to_numpy(), np.uint64)
+
+    @cached_property
+    def _has_own_id(self) -> NDArray[np.bool_]:
+        """Which variants have an id that no other variant has, as its id or as its key."""
+
+        def ids(rows: slice) -> "Series":
+            return _as_series(self.id[rows])
+
+        hashes = self._over_parts(lambda rows: ids(rows).hash().to_numpy(), np.uint64)
+        known = self._over_parts(lambda rows: ~ids(rows).is_in(_UNKNOWN).to_numpy(), np.bool_)
+        own: NDArray[np.bool_] = known & ~_repeats(hashes) & ~np.isin(hashes, self._key_hashes)
+        return own
+
+    @cached_property
     def _renamed(self) -> dict[int, str]:
-        """What variants are called whose keys repeat: with their id, and a number if need be."""
-        parts = [self._plain_keys(rows).hash().to_numpy() for rows in self._parts()]
-        hashes = np.concatenate(parts)
-        found, times = np.unique(hashes, return_counts=True)
-        if times.max() == 1:
-            return {}
-        suspects = np.flatnonzero(np.isin(hashes, found[times > 1])).tolist()
-        keys = {row: str(self._plain_keys(slice(row, row + 1))[0]) for row in suspects}
+        """What variants are called that have no id of their own and whose keys repeat."""
+        rows = np.flatnonzero(~self._has_own_id)
+        suspects = rows[_repeats(self._key_hashes[rows])].tolist()
+        keys = {row: str(self._keys(slice(row, row + 1))[0]) for row in suspects}
         total, seen = Counter(keys.values()), Counter[str]()
         renamed = {}
         for row, key in keys.items():
             if total[key] > 1:
-                name = f"{key}:{self.id[row]}"
+                name = key if (label := str(self.id[row])) in _UNKNOWN else f"{key}:{label}"
                 seen[name] += 1
                 renamed[row] = name if seen[name] == 1 else f"{name}:{seen[name]}"
         return renamed
+
+
+def _repeats(values: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Tell which values occur more than once."""
+    _, which, times = np.unique(values, return_inverse=True, return_counts=True)
+    repeated: NDArray[np.bool_] = times[which] > 1
+    return repeated
+
+
+def _store_in(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Return the store in the folder of a scan; anything but a folder of this machine as it is."""
+    local = local_path(path)
+    if local is None or not local.is_dir() or (local / STORE_MARKER).exists():
+        return path
+    if (store := local / SCAN_STORE).is_dir():
+        return store
+    raise FileFormatError(
+        f"{path} is not the folder of a scan: {SCAN_STORE} is not in it. Give what "
+        "'plait gwas scan --out' wrote, or the store itself."
+    )
 
 
 def chunk_variants(n_traits: int) -> int:
     """Return the variants of a chunk of a store: a power of two, of at most 8 MiB."""
     rows = min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, _CHUNK_BYTES // (8 * n_traits)))
     return int(2 ** (rows.bit_length() - 1))
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _as_series(values: Any, name: str = "") -> "Series":
