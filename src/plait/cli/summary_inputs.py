@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,10 @@ class Reading:
         )
 
     def tables(self, given: list[str]) -> dict[str, "SummaryStatistics"]:
-        """Read ``NAME=FILE``, and all contexts of a table that is given without a name."""
+        """Read ``NAME=FILE``, and all contexts of a table that is given without a name.
+
+        Of a table with several contexts, ``NAME=FILE`` is the one of this name.
+        """
         from plait.io import read_summary_contexts
 
         tables: dict[str, SummaryStatistics] = {}
@@ -62,8 +65,10 @@ class Reading:
                     f"{text!r}: give each table with its name, as height=height.tsv.gz."
                 )
             if sign:
-                found = {name: self.table(Path(file), name)}
-            elif self._has_contexts(Path(text)):
+                named = self.context is None and name in self._contexts(Path(file))
+                reading = replace(self, context=name) if named else self
+                found = {name: reading.table(Path(file), name)}
+            elif self._contexts(Path(text)):
                 found = read_summary_contexts(Path(text), self.dialect, **self._settings(None))
             else:
                 raise OptionError(
@@ -77,11 +82,13 @@ class Reading:
             raise OptionError("there is one table only; two or more are combined.")
         return tables
 
-    def _has_contexts(self, file: Path) -> bool:
+    def _contexts(self, file: Path) -> tuple[str, ...]:
         from plait.io.dialects import find_contexts
         from plait.io.summary_statistics import header_of
 
-        return bool(find_contexts(header_of(file), self.dialect, str(file)))
+        if self.columns is not None and self.dialect is None:
+            return ()
+        return find_contexts(header_of(file), self.dialect, str(file))
 
     def _settings(self, trait: str | None) -> dict[str, Any]:
         from plait.io import read_variants

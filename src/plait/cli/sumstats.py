@@ -40,6 +40,7 @@ WORDS = {
 }
 """What happens to a row when it is brought to a reference."""
 _LOST = {
+    "no_estimate": "no estimate: not tested",
     "bad_se": "no usable standard error",
     "bad_ratio": "an odds or hazard ratio that is not positive",
 }
@@ -122,7 +123,7 @@ Context = Annotated[
         "--context",
         metavar="NAME",
         panel=INPUT,
-        help="Which population, method or study, of a table with several side by side.",
+        help="Which trait, population, method or study, of a table with several side by side.",
     ),
 ]
 Trait = Annotated[str | None, option("--trait", panel=INPUT, help="Name of the trait.")]
@@ -308,7 +309,8 @@ def combine(
             metavar="NAME=FILE ...",
             show_default=False,
             help="The tables, each with the name of its context (a trait, a tissue, a cohort). "
-            "Without a name: all contexts of a table with several side by side.",
+            "Without a name: all contexts of a table with several side by side (the traits of a "
+            "scan); with the name of one of them: that one.",
         ),
     ],
     out: Annotated[
@@ -387,8 +389,7 @@ def _contents(table: "SummaryStatistics") -> list[str]:
     from plait.data.summary_derivations import lambda_gc
 
     frame, lines = table.frame, [f"{table!r}"]
-    for name, count in table.counts.items():
-        lines.append(f"left out: {count:,} rows with {_LOST.get(name, name)}")
+    lines += _left_out(table)
     pairs = frame.select((pl.col("ea") + pl.col("oa")).alias("pair"))["pair"]
     single = int((pairs.str.len_bytes() == 2).sum())
     palindromic = int(pairs.is_in(["AT", "TA", "CG", "GC"]).sum())
@@ -418,6 +419,13 @@ def _contents(table: "SummaryStatistics") -> list[str]:
     if np.isfinite(log10p).any():
         lines.append(f"smallest p: 10^{np.nanmin(log10p):.1f}; lambda {lambda_gc(z):.3f}")
     return lines
+
+
+def _left_out(table: "SummaryStatistics") -> list[str]:
+    return [
+        f"left out: {count:,} rows with {_LOST.get(name, name)}"
+        for name, count in table.counts.items()
+    ]
 
 
 def _builds(table: "SummaryStatistics") -> list[str]:
@@ -464,6 +472,8 @@ def _say_contexts(read: Mapping[str, "SummaryStatistics"], effects: Any, quiet: 
     rows = effects.provenance.options["rows"]
     for context, table in read.items():
         say(quiet, f"{context}: {len(table):,} rows")
+        for line in _left_out(table):
+            say(quiet, f"  {line}")
         _say_counts(rows[context], quiet)
     measured = np.isfinite(effects.shat) & ~np.isnan(effects.bhat)
     everywhere = int(measured.all(axis=1).sum())

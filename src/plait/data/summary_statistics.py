@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -50,6 +50,9 @@ class SummaryStatistics:
         Genome build of the positions, ``"GRCh37"`` or ``"GRCh38"``.
     counts : mapping of str to int
         How many rows were left out, by why.
+    file : str, optional
+        Where it was read from. Contexts of one file stand in the same rows: their alleles are
+        those of one strand.
 
     Raises
     ------
@@ -62,6 +65,7 @@ class SummaryStatistics:
     frame: "DataFrame"
     build: str | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
+    file: str | None = None
 
     def __post_init__(self) -> None:
         import polars as pl
@@ -107,6 +111,7 @@ class SummaryStatistics:
         *,
         build: str | None = None,
         trait: str | None = None,
+        file: str | None = None,
         bad_se: str = "drop",
         allow_standardised: bool = False,
     ) -> Self:
@@ -120,8 +125,11 @@ class SummaryStatistics:
         build : str, optional
         trait : str, optional
             Name of the trait or context, where the table does not say.
+        file : str, optional
+            Where the columns were read from.
         bad_se : {"drop", "error"}
-            What happens to rows without a usable standard error.
+            What happens to rows without a usable standard error. Rows without any estimate (the
+            variant was not tested) are left out in any case.
         allow_standardised : bool
             Whether effects on a standardised phenotype may be made of z, frequency and n.
 
@@ -142,7 +150,7 @@ class SummaryStatistics:
             raise ShapeError("a table needs an effect (beta, odds_ratio, hazard_ratio) or z.")
         table, counts = _derived(frame, trait, allow_standardised)
         table, counts = _without_bad_rows(table, counts, bad_se)
-        return cls(table, build, counts)
+        return cls(table, build, counts, file)
 
     def __len__(self) -> int:
         return self.frame.height
@@ -185,7 +193,7 @@ class SummaryStatistics:
         """Return some rows, by a mask or by positions."""
         rows = np.asarray(rows)
         kept = self.frame.filter(rows) if rows.dtype.kind == "b" else self.frame[rows]
-        return type(self)(kept, self.build, self.counts)
+        return replace(self, frame=kept)
 
     def to_effects(self, context: str | None = None, scale: str = "beta") -> Effects:
         """Return the effects of this one context.
@@ -334,6 +342,11 @@ def _without_bad_rows(
         usable = np.isfinite(se) & (se > 0) & np.isfinite(beta) & ~np.isinf(z)
     if not usable.any() and np.isnan(beta).all():
         usable = np.isfinite(z)  # a table of z
+    absent = np.isnan(beta) & np.isnan(z)
+    if usable.any() and absent.any():
+        _log.info("no estimate in %s; left out", described(table, absent))
+        counts = {**counts, "no_estimate": int(absent.sum())}
+        table, usable = table.filter(~absent), usable[~absent]
     bad = ~usable
     if not bad.any():
         return table, counts

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -157,7 +157,7 @@ def flip(table: SummaryStatistics) -> SummaryStatistics:
         z=0.0 - pl.col("z"),
         eaf=1.0 - pl.col("eaf"),
     )
-    return SummaryStatistics(frame, table.build, table.counts)
+    return replace(table, frame=frame)
 
 
 def combine_summary_statistics(
@@ -205,8 +205,10 @@ def combine_summary_statistics(
     placed: dict[str, tuple[Rows, Array, Array]] = {}
     rows_of: dict[str, dict[str, int]] = {}
     for context, table in tables.items():
-        # The first context is the reference: its strand is the strand by definition.
-        own = reference is None and context == first
+        # The first context is the reference: its strand is the strand by definition, and that of
+        # the other contexts in its file.
+        same_file = table.file is not None and table.file == tables[first].file
+        own = reference is None and (context == first or same_file)
         fits = harmonise(
             table,
             target,
@@ -438,7 +440,7 @@ def _rewritten(
         turned.then(0.0 - pl.col("z")).otherwise("z").alias("z"),
         turned.then(1.0 - pl.col("eaf")).otherwise("eaf").alias("eaf"),
     )
-    return SummaryStatistics(frame, table.build or build, table.counts)
+    return replace(table, frame=frame, build=table.build or build)
 
 
 def _extended(

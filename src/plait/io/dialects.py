@@ -39,6 +39,7 @@ ROLES = frozenset(
         "t",
         "p",
         "neg_log10_p",
+        "log10p",
         "odds_ratio",
         "hazard_ratio",
         "ci_lower",
@@ -101,10 +102,11 @@ class Dialect:
 
     def matches(self, header: Sequence[str]) -> int:
         """Return how many columns are this dialect's; 0 where one that is needed is absent."""
+        present = frozenset(header)
         if self.has_contexts:
-            columns = [self._columns_of(header, context) for context in self.contexts(header)]
+            columns = [self._columns_of(present, context) for context in self.contexts(header)]
             return len({name for found in columns for name, _ in found})
-        return len(self._columns_of(header))
+        return len(self._columns_of(present))
 
     def contexts(self, header: Sequence[str]) -> tuple[str, ...]:
         """Return the contexts that a table holds, in its order."""
@@ -117,19 +119,19 @@ class Dialect:
             for name in header
             if len(name) > len(needed[0]) - 1 and name.startswith(before) and name.endswith(after)
         ]
-        return tuple(name for name in names if self._columns_of(header, name))
+        present = frozenset(header)
+        return tuple(name for name in names if self._columns_of(present, name))
 
     def roles(self, header: Sequence[str], context: str = "") -> dict[str, str]:
         """Return the column of each role, of one context."""
         roles: dict[str, str] = {}
-        for name, role in self._columns_of(header, context):
+        for name, role in self._columns_of(frozenset(header), context):
             if role:
                 roles.setdefault(role, name)
         return roles
 
-    def _columns_of(self, header: Sequence[str], context: str = "") -> list[tuple[str, str]]:
+    def _columns_of(self, present: frozenset[str], context: str = "") -> list[tuple[str, str]]:
         """Return columns that are there, with their roles; none where a needed one is not."""
-        present = set(header)
         columns = [(name.replace("*", context), role, k) for name, role, k in self.columns]
         needed = {group for _, _, group in columns if group >= 0}
         found = {group for name, _, group in columns if group >= 0 and name in present}
@@ -295,8 +297,14 @@ DIALECTS = (
         "the standard itself",
     ),
     Dialect(
+        "plait-scan",
+        "chrom=chrom pos=pos id=id oa=oa ea=ea eaf=eaf beta.*=beta se.*=se log10p.*=log10p n.*=n",
+        "its own files",
+        "a context for each trait",
+    ),
+    Dialect(
         "plait",
-        "chrom=chrom pos=pos ea=ea oa=oa beta=beta se=se [eaf=eaf z=z log10p=neg_log10_p n=n] "
+        "chrom=chrom pos=pos ea=ea oa=oa beta=beta se=se [eaf=eaf z=z log10p=log10p n=n] "
         "[info=info id=id rsid=rsid trait=trait test=test]",
         "its own files",
     ),
@@ -383,6 +391,20 @@ def find_contexts(
     if found is None:
         return ()
     return tuple(name for name in found.contexts(header) if name not in found.combined)
+
+
+def only_context(header: Sequence[str], dialect: str) -> str | None:
+    """Return the context of a table that holds one by its name; None where it holds none or more.
+
+    Parameters
+    ----------
+    header : sequence of str
+    dialect : str
+        As `find_roles` returns it.
+    """
+    found = next((known for known in DIALECTS if known.name == dialect), None)
+    names = () if found is None else found.contexts(header)
+    return names[0] if len(names) == 1 else None
 
 
 def _one_context(found: Dialect, header: Sequence[str], where: str, wanted: str | None) -> str:

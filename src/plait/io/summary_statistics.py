@@ -15,7 +15,7 @@ from plait.data.variants import VariantTable
 from plait.errors import FileFormatError, LabelError, OptionError, OutputError
 from plait.io import gwas_vcf
 from plait.io.atomic import replace_file
-from plait.io.dialects import find_contexts, find_roles
+from plait.io.dialects import find_contexts, find_roles, only_context
 
 if TYPE_CHECKING:
     from polars import DataFrame, Expr, Series
@@ -26,8 +26,8 @@ MISSING = ("", "NA", "NaN", "nan", ".", "null", "NULL", "None", "-", "#NA")
 """What may stand for a missing value."""
 NUMBERS = frozenset(
     [
-        "eaf", "beta", "se", "z", "t", "neg_log10_p", "odds_ratio", "hazard_ratio", "ci_lower",
-        "ci_upper", "n", "n_cases", "n_controls", "info",
+        "eaf", "beta", "se", "z", "t", "neg_log10_p", "log10p", "odds_ratio", "hazard_ratio",
+        "ci_lower", "ci_upper", "n", "n_cases", "n_controls", "info",
     ]
 )  # fmt: skip
 TABLE_SUFFIXES = (".parquet", ".tsv", ".tsv.gz")
@@ -149,7 +149,8 @@ def _read(
     return SummaryStatistics.from_frame(
         frame,
         build=build or stated,
-        trait=trait or context,
+        trait=trait or context or only_context(header, found),
+        file=os.path.realpath(path),
         bad_se=bad_se,
         allow_standardised=allow_standardised,
     )
@@ -167,9 +168,9 @@ def read_summary_contexts(
     Parameters
     ----------
     path : path
-        A GWAS-VCF (a context for each study), or a table with columns for each population
-        (Pan-UKB) or method (PANICLE). Meta-analyses of the others are left out; they are read by
-        their name with `read_summary_statistics`.
+        What ``plait gwas scan`` wrote (a context for each trait), a GWAS-VCF (for each study), or
+        a table with columns for each population (Pan-UKB) or method (PANICLE). Meta-analyses of
+        the others are left out; they are read by their name with `read_summary_statistics`.
     dialect, delimiter, **options
         Of `read_summary_statistics`.
 
@@ -237,7 +238,7 @@ def chromosome_names(names: "Series", twenty_five_is_mt: bool = False) -> "Serie
 def read_table(
     path: Path, wanted: Sequence[str] | None = None, delimiter: str | None = None
 ) -> "DataFrame":
-    """Read columns of a delimited text as text, or of Parquet as they are."""
+    """Read columns of a delimited text as text, or of Parquet by their types."""
     header, load, _ = _open(path, delimiter)
     frame: DataFrame = load(list(header if wanted is None else wanted))
     return frame
@@ -258,8 +259,12 @@ def _open(path: Path, delimiter: str | None, limit: int = -1) -> tuple[list[str]
     if not path.is_file():
         raise FileFormatError(f"{path}: there is no such file.")
     if path.suffix in (".parquet", ".pq"):
-        names = list(pl.read_parquet_schema(path))
-        return names, lambda wanted: pl.read_parquet(path, columns=wanted), None
+
+        def columns(wanted: list[str]) -> "DataFrame":
+            texts = pl.col(pl.String).replace(dict.fromkeys(MISSING))
+            return pl.read_parquet(path, columns=wanted).with_columns(texts)
+
+        return list(pl.read_parquet_schema(path)), columns, None
     text = read_bytes(path, limit)
     if text.startswith(gwas_vcf.START):
         return *gwas_vcf.open_gwas_vcf(path, text), gwas_vcf.build_of(text)
