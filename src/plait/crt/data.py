@@ -122,7 +122,7 @@ class CRTInputs:
         LabelError
             No guide has this target (also a KeyError).
         """
-        return union_obs_idx_from_cols(self.G, self._columns(gene))
+        return union_obs_idx_from_cols(self.G, self.columns(gene))
 
     def treated_matrix(self, genes: Iterable[str] | None = None) -> csc_array:
         """Return which cells carry a guide of which target.
@@ -143,10 +143,17 @@ class CRTInputs:
             No guide has this target (also a KeyError).
         """
         return indicator_matrix(
-            self.G, [self._columns(gene) for gene in (self.units if genes is None else genes)]
+            self.G, [self.columns(gene) for gene in (self.units if genes is None else genes)]
         )
 
-    def _columns(self, gene: str) -> NDArray[np.intp]:
+    def columns(self, gene: str) -> NDArray[np.intp]:
+        """Return the columns of a target's guides, ascending.
+
+        Raises
+        ------
+        LabelError
+            No guide has this target (also a KeyError).
+        """
         if gene not in self.gene_to_cols:
             some = ", ".join(map(repr, self.units[:5]))
             raise LabelError(

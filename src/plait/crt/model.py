@@ -133,7 +133,6 @@ def perturbation_effects(
     + p)), n_1 being its treated cells. Memory 4 N (K + p) bytes for all and 16 N bytes for a unit
     of a block.
     """
-    started = time.perf_counter()
     options = CRTOptions(
         statistic=statistic,
         sampler=sampler,
@@ -145,16 +144,38 @@ def perturbation_effects(
         ranks=RankOptions.from_mapping(ranks),
         seed=seed,
     )
-    names = _chosen(inputs, units, exclude)
-    controls = [str(name) for name in negative_controls]
-    rates = _Rates(fdr, fdr_scope, tuple(name for name in names if name in set(controls)))
+    names = chosen_units(inputs, units, exclude)
+    controls = set(map(str, negative_controls))
+    rates = Rates(fdr, fdr_scope, tuple(name for name in names if name in controls))
     force = workforce(executor, memory, threads)
-    about = options.described() | {"fdr": fdr, "fdr_scope": fdr_scope, "eps": inputs.eps}
+    return run_tests(inputs, names, options, rates, force, out, overwrite)
+
+
+def run_tests(
+    inputs: CRTInputs,
+    names: tuple[str, ...],
+    options: CRTOptions,
+    rates: "Rates",
+    force: Workforce,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+) -> CRTResult:
+    """Test targets on every program; for what is returned see `perturbation_effects`."""
+    started = time.perf_counter()
+    about = options.described() | {
+        "fdr": rates.method,
+        "fdr_scope": rates.scope,
+        "eps": inputs.eps,
+    }
     digests = _digests(inputs, options)
     provenance = Provenance(
-        "crt run", options=about, seed=seed, inputs=digests, threads=force.workers * force.threads
+        "crt run",
+        options=about,
+        seed=options.seed,
+        inputs=digests,
+        threads=force.workers * force.threads,
     )
-    work = TestBlock.of(inputs, options, names)
+    work = BlockOfTests.of(inputs, options, names)
     if out is None:
         found = work.in_memory(force)
         return _assembled(found, work, rates, about, provenance, started)
@@ -162,7 +183,7 @@ def perturbation_effects(
         "what": "crt",
         "inputs": digests,
         "options": about,
-        "seed": seed,
+        "seed": options.seed,
         "units": names,
         "versions": {"plait": provenance.version, **provenance.libraries},
     }
@@ -191,7 +212,7 @@ def perturbation_effects(
 
 
 @dataclass(frozen=True, eq=False)
-class TestBlock:
+class BlockOfTests:
     """Tests a block of units; what they share goes with it.
 
     Attributes
@@ -206,7 +227,7 @@ class TestBlock:
     treated: csc_array
 
     @classmethod
-    def of(cls, inputs: CRTInputs, options: CRTOptions, names: Sequence[str]) -> "TestBlock":
+    def of(cls, inputs: CRTInputs, options: CRTOptions, names: Sequence[str]) -> "BlockOfTests":
         """Return the test of targets by name."""
         return cls(UnitTester(inputs, options), tuple(names), inputs.treated_matrix(names))
 
@@ -262,7 +283,7 @@ class TestBlock:
 class _WriteBlock:
     """Tests a block of units and writes it to its region of the store."""
 
-    work: TestBlock
+    work: BlockOfTests
     target: str
 
     def __call__(self, block: Block) -> str:
@@ -270,7 +291,7 @@ class _WriteBlock:
 
 
 @dataclass(frozen=True)
-class _Rates:
+class Rates:
     """Which false discovery rates are wanted."""
 
     method: str | None
@@ -302,8 +323,8 @@ class _Rates:
 
 def _assembled(
     found: dict[str, NDArray[Any]],
-    work: TestBlock,
-    rates: _Rates,
+    work: BlockOfTests,
+    rates: Rates,
     about: dict[str, Any],
     provenance: Provenance,
     started: float,
@@ -322,9 +343,18 @@ def _assembled(
     )
 
 
-def _chosen(
+def chosen_units(
     inputs: CRTInputs, units: Iterable[str] | None, exclude: Iterable[str]
 ) -> tuple[str, ...]:
+    """Return the targets to test, in their order.
+
+    Raises
+    ------
+    LabelError
+        One occurs twice, or one to leave out is none.
+    InputError
+        None is left.
+    """
     left_out = set(exclude)
     if unknown := sorted(left_out - set(inputs.units)):
         raise LabelError(f"no guide targets {unknown[0]!r}, which was to be left out.")

@@ -12,7 +12,7 @@ from plait.crt.strata import StrataOptions
 from plait.errors import InputTypeError, OptionError
 
 METHODS = ("analytic", "empirical", "skew-normal", "adaptive")
-_METHOD_NAMES = {name: name for name in METHODS} | {
+METHOD_NAMES = {name: name for name in METHODS} | {
     "spa": "analytic",
     "mc_adaptive": "adaptive",
     "skew_normal": "skew-normal",
@@ -114,7 +114,7 @@ class CRTOptions:
         for name, value, known in (
             ("statistic", statistic, _STATISTIC_NAMES),
             ("sampler", self.sampler, _SAMPLER_NAMES),
-            ("method", self.method, _METHOD_NAMES),
+            ("method", self.method, METHOD_NAMES),
         ):
             if value not in known:
                 raise OptionError(

@@ -1,0 +1,459 @@
+"""The names that users of programDE know: tests of genes by the union of their guides.
+
+Thin doors to `plait.crt.model.perturbation_effects` and `plait.crt.unit_tests.UnitTester`.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from plait.crt.data import CRTInputs
+from plait.crt.guides import indicator_matrix
+from plait.crt.model import NEGATIVE_CONTROLS, Rates, chosen_units, run_tests
+from plait.crt.options import METHOD_NAMES, CRTOptions, RankOptions
+from plait.crt.p_values import compute_null_pvals_from_null_stats
+from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
+from plait.crt.results import CRTResult
+from plait.crt.seeds import guide_set_name
+from plait.crt.strata import StrataOptions
+from plait.crt.unit_tests import UnitTester
+from plait.errors import InputError, OptionError
+from plait.execution.executors import workforce
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Array = NDArray[np.float64]
+_SIDES = {-1: "left", 0: "both", 1: "right"}
+_log = logging.getLogger("plait.crt")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GeneRecord:
+    """The tests of one gene, as programDE records them.
+
+    Attributes
+    ----------
+    gene : str
+    pvals, betas : (K,) arrays
+    n_treated : int
+    pvals_sn : (K,) array or None
+        Skew-normal p-values.
+    skew_params : (K, 3) array or None
+        Location, scale and shape of the standardised null.
+    pvals_raw : (K,) array or None
+        Counted p-values.
+    """
+
+    gene: str
+    pvals: Array
+    betas: Array
+    n_treated: int
+    pvals_sn: Array | None = None
+    skew_params: Array | None = None
+    pvals_raw: Array | None = None
+
+
+def run_all_genes_union_crt(
+    inputs: CRTInputs,
+    genes: Iterable[str] | None = None,
+    B: int = 1023,
+    n_jobs: int | None = 8,
+    base_seed: int = 123,
+    propensity_model: PropensityModel = fit_propensity_logistic,
+    backend: str = "loky",
+    resampling_method: str = "bernoulli_index",
+    resampling_kwargs: Mapping[str, Any] | None = None,
+    null_method: str = "crt",
+    null_kwargs: Mapping[str, Any] | None = None,
+    qq_crossfit: bool = False,
+    calibrate_skew_normal: bool = False,
+    skew_normal_side_code: int = 0,
+    return_skew_normal: bool = False,
+    return_raw_pvals: bool = False,
+    return_format: str = "dict",
+    test_stat: str | None = "ols",
+    test_stat_kwargs: Mapping[str, Any] | None = None,
+    *,
+    pvalue_method: str | None = None,
+    side: str = "both",
+) -> Any:
+    """Test every gene on every program; programDE's name for `perturbation_effects`.
+
+    Parameters
+    ----------
+    inputs : CRTInputs
+    genes : iterable of str, optional
+        Default all, sorted.
+    B : int
+        Resamples.
+    n_jobs : int or None
+        Threads; never changes the numbers.
+    base_seed : int
+    propensity_model : callable, "const" or (cells, units) array
+    backend : str
+        Not used: threads share the inputs.
+    resampling_method : {"bernoulli_index", "stratified_perm"}
+    resampling_kwargs : mapping, optional
+        Of stratified permutation: `plait.crt.strata.StrataOptions`.
+    null_method : {"crt", "ntc_empirical"}
+        The second compares effects with those of pseudo-genes made of negative-control guides:
+        `plait.crt.ntc_units`.
+    null_kwargs : mapping, optional
+        Options of "ntc_empirical".
+    qq_crossfit : bool
+        Of "ntc_empirical": also hold half of the pseudo-genes against the other half.
+    calibrate_skew_normal : bool
+        Whether ``pvals_df`` holds skew-normal p-values.
+    skew_normal_side_code : {-1, 0, 1}
+        Side of those: left, both or right.
+    return_skew_normal, return_raw_pvals : bool
+        Whether they are returned beside ``pvals_df``; needs ``calibrate_skew_normal``.
+    return_format : {"dict", "tuple"}
+    test_stat : {"ols", "utest"}
+        And the peer's other names of them.
+    test_stat_kwargs : mapping, optional
+        Of the U statistic: ``use``, ``rank_method``, ``rank_dtype``.
+    pvalue_method : {"analytic", "empirical", "skew-normal", "adaptive"}, optional
+        What ``pvals_df`` holds; by default what ``calibrate_skew_normal`` says.
+    side : {"both", "left", "right"}
+        Of all p-values.
+
+    Returns
+    -------
+    dict or tuple
+        ``pvals_df``, ``betas_df`` (genes x programs), ``treated_df``, ``results`` (list of
+        `GeneRecord`), then on request ``pvals_raw_df``, ``pvals_skew_df``, ``skew_params``; of a
+        dict also ``stat_name``, ``se_df``, ``t_df``, ``qvals_df``, ``status_df``, ``p_method_df``
+        and, of the U statistic, ``stats_df``.
+
+    Raises
+    ------
+    OptionError
+        Options are unknown or contradict one another; said before anything is computed.
+    LabelError
+        A gene has no guide (also a KeyError).
+    """
+    if return_format not in ("dict", "tuple"):
+        raise OptionError(f"return_format is {return_format!r}; give 'dict' or 'tuple'.")
+    if null_method != "crt":
+        raise OptionError(f"null_method is {null_method!r}; give 'crt' or 'ntc_empirical'.")
+    if qq_crossfit or null_kwargs:
+        raise OptionError("qq_crossfit and null_kwargs belong to null_method='ntc_empirical'.")
+    if (return_raw_pvals or return_skew_normal) and not calibrate_skew_normal:
+        raise OptionError(
+            "return_raw_pvals and return_skew_normal need calibrate_skew_normal=True; without it "
+            "pvals_df holds the raw p-values."
+        )
+    options = CRTOptions(
+        statistic="ols" if test_stat is None else test_stat,
+        sampler=resampling_method,
+        method=_method(pvalue_method, calibrate_skew_normal),
+        side=side,
+        calibrated_side=side_of_code(skew_normal_side_code),
+        resamples=B,
+        propensity_model=propensity_model,
+        strata=StrataOptions.from_mapping(resampling_kwargs),
+        ranks=RankOptions.from_mapping(test_stat_kwargs),
+        seed=base_seed,
+    )
+    _log.info("backend=%r is not used: threads share the inputs", backend)
+    names = chosen_units(inputs, genes, ())
+    controls = tuple(name for name in names if name in NEGATIVE_CONTROLS)
+    force = workforce(threads=n_jobs)
+    result = run_tests(inputs, names, options, Rates("BH", "all", controls), force)
+    view = frames_of(result)
+    if not return_raw_pvals:
+        view.pop("pvals_raw_df", None)
+    if not return_skew_normal:
+        view.pop("pvals_skew_df", None)
+        view.pop("skew_params", None)
+    if return_format == "dict":
+        return view
+    order = ("pvals_df", "betas_df", "treated_df", "results", "pvals_raw_df", "pvals_skew_df",
+             "skew_params")  # fmt: skip
+    return tuple(view[name] for name in order if name in view)
+
+
+def run_one_gene_union_crt(gene: str, inputs: CRTInputs, **options: Any) -> GeneRecord:
+    """Test one gene on every program.
+
+    Parameters
+    ----------
+    gene : str
+    inputs : CRTInputs
+    **options
+        Of `run_all_genes_union_crt`.
+
+    Returns
+    -------
+    GeneRecord
+        The same numbers as in a run of all genes.
+    """
+    unused = sorted({"genes", "return_format", "null_method", "qq_crossfit"} & set(options))
+    if unused:
+        raise OptionError(f"{unused[0]} is an option of run_all_genes_union_crt only.")
+    record: GeneRecord = run_all_genes_union_crt(inputs, [gene], **options)["results"][0]
+    return record
+
+
+def compute_gene_null_pvals(
+    gene: str,
+    inputs: CRTInputs,
+    B: int = 1023,
+    base_seed: int = 123,
+    propensity_model: PropensityModel = fit_propensity_logistic,
+    resampling_method: str = "bernoulli_index",
+    resampling_kwargs: Mapping[str, Any] | None = None,
+    side_code: int = 0,
+    test_stat: str | None = "ols",
+    test_stat_kwargs: Mapping[str, Any] | None = None,
+) -> Array:
+    """Return p-values of a gene's resamples, each among the others.
+
+    Parameters
+    ----------
+    gene : str
+    inputs : CRTInputs
+    side_code : {-1, 0, 1}
+        Left, both or right.
+    B, base_seed, propensity_model, resampling_method, resampling_kwargs
+        As in `run_all_genes_union_crt`.
+    test_stat, test_stat_kwargs
+        As in `run_all_genes_union_crt`.
+
+    Returns
+    -------
+    (B, K) array
+        `plait.crt.compute_null_pvals_from_null_stats` of each program.
+
+    Raises
+    ------
+    InputError
+        No cell or every cell is treated, or B is less than 1.
+    """
+    options = _null_options(
+        B, base_seed, propensity_model, resampling_method, resampling_kwargs, test_stat,
+        test_stat_kwargs,
+    )  # fmt: skip
+    null = null_statistics_of(inputs, gene, inputs.columns(gene), options)
+    return compute_null_pvals_from_null_stats(null, side_code)
+
+
+def compute_guide_set_null_pvals(
+    guide_idx: ArrayLike,
+    inputs: CRTInputs,
+    B: int = 1023,
+    base_seed: int = 123,
+    propensity_model: PropensityModel = fit_propensity_logistic,
+    resampling_method: str = "bernoulli_index",
+    resampling_kwargs: Mapping[str, Any] | None = None,
+    side_code: int = 0,
+    test_stat: str | None = "ols",
+    test_stat_kwargs: Mapping[str, Any] | None = None,
+) -> Array:
+    """Return p-values of the resamples of a set of guides, each among the others.
+
+    Parameters
+    ----------
+    guide_idx : sequence of int
+        Columns of the guides; repeats count once.
+    inputs : CRTInputs
+    side_code : {-1, 0, 1}
+        Left, both or right.
+    B, base_seed, propensity_model, resampling_method, resampling_kwargs
+        As in `run_all_genes_union_crt`.
+    test_stat, test_stat_kwargs
+        As in `run_all_genes_union_crt`.
+
+    Returns
+    -------
+    (B, K) array
+
+    Raises
+    ------
+    InputError
+        The set is empty, no cell or every cell is treated, or B is less than 1.
+    """
+    options = _null_options(
+        B, base_seed, propensity_model, resampling_method, resampling_kwargs, test_stat,
+        test_stat_kwargs,
+    )  # fmt: skip
+    columns = np.unique(np.asarray(guide_idx, dtype=np.intp))
+    if not len(columns):
+        raise InputError("the set of guides is empty.")
+    name = guide_set_name([inputs.guide_names[j] for j in columns])
+    null = null_statistics_of(inputs, name, columns, options)
+    return compute_null_pvals_from_null_stats(null, side_code)
+
+
+def crt_null_stats_for_test(
+    gene: str, program_index: int, inputs: CRTInputs, B: int = 1023, base_seed: int = 123
+) -> Array:
+    """Return the effects of a gene on one program in all resamples.
+
+    Parameters
+    ----------
+    gene : str
+    program_index : int
+        From 0.
+    inputs : CRTInputs
+    B, base_seed : int
+
+    Returns
+    -------
+    (B,) array
+
+    Raises
+    ------
+    InputError
+        There is no such program, no cell or every cell is treated, or B is less than 1.
+    """
+    if not 0 <= program_index < inputs.n_programs:
+        raise OptionError(
+            f"program_index is {program_index}; there are {inputs.n_programs} programs, from 0."
+        )
+    options = CRTOptions(method="empirical", resamples=B, seed=base_seed)
+    return null_statistics_of(inputs, gene, inputs.columns(gene), options)[:, program_index]
+
+
+def null_statistics_of(
+    inputs: CRTInputs, name: str, columns: ArrayLike, options: CRTOptions
+) -> Array:
+    """Return the statistic of a set of guides in all resamples that have one.
+
+    Parameters
+    ----------
+    inputs : CRTInputs
+    name : str
+        Names the random stream.
+    columns : sequence of int
+        Of the guides.
+    options : CRTOptions
+
+    Returns
+    -------
+    (B, K) array
+        Of the U statistic, without resamples that treat no cell.
+
+    Raises
+    ------
+    InputError
+        No cell or every cell is treated, or B is less than 1.
+    """
+    treated = indicator_matrix(inputs.G, [columns])
+    if not 0 < treated.nnz < inputs.n_cells:
+        raise InputError(
+            f"{name!r} has {treated.nnz:,} treated of {inputs.n_cells:,} cells; treated and "
+            "untreated cells are needed."
+        )
+    if options.resamples < 1:
+        raise OptionError(f"B is {options.resamples}; give at least 1 resample.")
+    ((_, probabilities),) = propensity_blocks(options.propensity_model, inputs.C, treated, [name])
+    tester = UnitTester(inputs, options)
+    null = tester.null_statistics(name, treated.indices, probabilities[:, 0]).values
+    return null[~np.isnan(null).any(axis=1)]
+
+
+def side_of_code(code: int) -> str:
+    """Return the side that programDE calls -1, 0 or 1."""
+    if code not in _SIDES:
+        raise OptionError(f"the side code is {code!r}; give -1 (left), 0 (both) or 1 (right).")
+    return _SIDES[code]
+
+
+def _null_options(
+    B: int,
+    base_seed: int,
+    propensity_model: PropensityModel,
+    resampling_method: str,
+    resampling_kwargs: Mapping[str, Any] | None,
+    test_stat: str | None,
+    test_stat_kwargs: Mapping[str, Any] | None,
+) -> CRTOptions:
+    return CRTOptions(
+        statistic="ols" if test_stat is None else test_stat,
+        sampler=resampling_method,
+        method="empirical",
+        resamples=B,
+        propensity_model=propensity_model,
+        strata=StrataOptions.from_mapping(resampling_kwargs),
+        ranks=RankOptions.from_mapping(test_stat_kwargs),
+        seed=base_seed,
+    )
+
+
+def _method(pvalue_method: str | None, calibrate_skew_normal: bool) -> str:
+    if pvalue_method is None:
+        return "skew-normal" if calibrate_skew_normal else "empirical"
+    if calibrate_skew_normal and METHOD_NAMES.get(pvalue_method) != "skew-normal":
+        raise OptionError(
+            f"pvalue_method={pvalue_method!r} contradicts calibrate_skew_normal=True; give one of "
+            "them."
+        )
+    return pvalue_method
+
+
+def frames_of(result: CRTResult) -> dict[str, Any]:
+    """Return a result as the dictionary of frames that programDE returns.
+
+    Parameters
+    ----------
+    result : CRTResult
+
+    Returns
+    -------
+    dict
+        See `run_all_genes_union_crt`; what the method does not make is not in it.
+    """
+    import pandas as pd
+
+    genes = pd.Index(result.units, name="gene")
+
+    def frame(values: Any) -> "DataFrame":
+        return pd.DataFrame(values, index=genes, columns=list(result.programs))
+
+    view: dict[str, Any] = {
+        "pvals_df": frame(result.p),
+        "betas_df": frame(result.beta),
+        "treated_df": pd.Series(result.n_treated, index=genes, name="n_union_positive_cells"),
+        "results": _records(result),
+        "stat_name": "beta" if result.se is not None else "rank_biserial",
+        "status_df": pd.Series(result.status, index=genes, name="status"),
+        "p_method_df": frame(result.p_method),
+    }
+    if result.q is not None:
+        view["qvals_df"] = frame(result.q)
+    if result.se is None:
+        view["stats_df"] = view["betas_df"]
+    else:
+        view["se_df"] = frame(result.se)
+        view["t_df"] = frame(result.beta / result.se)
+    if result.p_raw is not None:
+        view["pvals_raw_df"] = frame(result.p_raw)
+    if result.p_skew is not None:
+        view["pvals_skew_df"] = frame(result.p_skew)
+        view["skew_params"] = np.array(result.skew_parameters)
+    return view
+
+
+def _records(result: CRTResult) -> list[GeneRecord]:
+    def row(values: Array | None, j: int) -> Array | None:
+        return None if values is None else values[j]
+
+    return [
+        GeneRecord(
+            gene,
+            result.p[j],
+            result.beta[j],
+            int(result.n_treated[j]),
+            row(result.p_skew, j),
+            row(result.skew_parameters, j),
+            row(result.p_raw, j),
+        )
+        for j, gene in enumerate(result.units)
+    ]

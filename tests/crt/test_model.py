@@ -1,0 +1,252 @@
+"""The tests of a whole screen: the same numbers however they are run, and honest under the null."""
+
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+from scipy.stats import kstest, mannwhitneyu
+
+from plait.crt import prepare_crt_inputs
+from plait.crt.model import BlockOfTests, perturbation_effects
+from plait.crt.options import CRTOptions
+from plait.crt.results import CRTResult
+from plait.errors import DataWarning, InputError, LabelError, OptionError, OutputError
+from plait.execution.blocks import Block
+from plait.simulate.screen import make_sceptre_style_synth
+from tests.crt.screens import reference_screen
+
+SETTINGS = [
+    {"method": "empirical", "resamples": 300},
+    {"method": "skew-normal", "resamples": 300},
+    {"method": "skew-normal", "resamples": 300, "sampler": "stratified"},
+    {"method": "empirical", "resamples": 300, "statistic": "utest", "sampler": "stratified"},
+    {"method": "skew-normal", "resamples": 300, "statistic": "utest"},
+]
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    return prepare_crt_inputs(reference_screen("synth_b")[0])
+
+
+def assert_same_bits(one, other):
+    assert one.units == other.units
+    assert one.allclose(other, rtol=0.0)
+
+
+@pytest.mark.parametrize("options", SETTINGS)
+def test_threads_order_and_other_units_change_nothing(inputs, options):
+    whole = perturbation_effects(inputs, **options, threads=2)
+    assert_same_bits(whole, perturbation_effects(inputs, **options, threads=1))
+    some = [*whole.units[5:2:-1], whole.units[-1]]
+    part = perturbation_effects(inputs, some, **options, fdr=None)
+    rows = [whole.units.index(name) for name in some]
+    assert part.units == tuple(some)
+    for name in ("beta", "p", "log10p", "status", "n_treated", "null_sd", "p_skew"):
+        if getattr(whole, name) is not None:
+            np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[rows])
+
+
+def test_other_processes_find_the_same(inputs):
+    options = {"method": "empirical", "resamples": 100}
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        found = perturbation_effects(inputs, **options, executor=pool)
+    assert_same_bits(found, perturbation_effects(inputs, **options))
+
+
+def test_more_resamples_extend_fewer(inputs):
+    few, many = (
+        perturbation_effects(inputs, method="empirical", resamples=b, fdr=None) for b in (99, 999)
+    )
+    assert (many.p * 1000 >= few.p * 100 - 1e-9).all()  # what was extreme among few still is
+
+
+@pytest.mark.parametrize("options", SETTINGS[1:4])
+def test_a_store_holds_the_same_and_opens_again(inputs, tmp_path, options):
+    found = perturbation_effects(inputs, **options, out=tmp_path / "screen.zarr")
+    assert_same_bits(found, perturbation_effects(inputs, **options))
+    assert_same_bits(found, CRTResult.load(tmp_path / "screen.zarr"))
+    with pytest.raises(OutputError, match="exists"):
+        perturbation_effects(inputs, **options, out=tmp_path / "screen.zarr")
+
+
+KILLED = """
+import os, sys
+from plait.crt import prepare_crt_inputs
+from plait.crt import model
+from tests.crt.screens import reference_screen
+
+region, count = model.write_region, []
+
+def dying(*given):
+    digest = region(*given)
+    count.append(digest)
+    if len(count) == 2:
+        os.kill(os.getpid(), 9)
+    return digest
+
+model.write_region = dying
+model.WIDTH = 4
+inputs = prepare_crt_inputs(reference_screen("synth_b")[0])
+model.perturbation_effects(inputs, method="empirical", resamples=50, threads=1, out=sys.argv[1])
+"""
+
+
+def test_a_killed_run_goes_on(inputs, tmp_path, monkeypatch):
+    out = tmp_path / "screen.zarr"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(out)], check=False)
+    assert done.returncode == -9
+    monkeypatch.setattr("plait.crt.model.WIDTH", 4)
+    calls = []
+    test = perturbation_effects.__globals__["UnitTester"].test
+    monkeypatch.setattr(
+        "plait.crt.unit_tests.UnitTester.test",
+        lambda *given: calls.append(given[1]) or test(*given),
+    )
+    options = {"method": "empirical", "resamples": 50}
+    found = perturbation_effects(inputs, **options, threads=1, out=out)
+    assert sum(map(len, calls)) < len(found.units)
+    assert_same_bits(found, perturbation_effects(inputs, **options))
+
+
+def test_the_peers_effects_and_counts(inputs):
+    """Against programDE on its own generator: effects exactly, p-values up to its draws."""
+    _, expected = reference_screen("synth_b")
+    found = perturbation_effects(inputs, method="empirical")
+    np.testing.assert_allclose(found.beta, expected["betas"], rtol=1e-9)
+    np.testing.assert_array_equal(found.n_treated, expected["n_treated"])
+
+
+def test_rank_biserial_is_scipys(inputs):
+    found = perturbation_effects(inputs, method="empirical", resamples=9, statistic="utest")
+    treated = np.zeros(inputs.n_cells, dtype=bool)
+    treated[inputs.treated(found.units[0])] = True
+    n1 = treated.sum()
+    for k, values in enumerate(inputs.Y.T):
+        u = mannwhitneyu(values[treated], values[~treated]).statistic
+        assert found.beta[0, k] == pytest.approx(2 * u / (n1 * (len(treated) - n1)) - 1, abs=1e-12)
+    with pytest.raises(InputError, match="rank-biserial"):
+        found.to_effects()
+
+
+@pytest.mark.filterwarnings("ignore:covariates left out")
+@pytest.mark.parametrize("options", [SETTINGS[1], SETTINGS[2], SETTINGS[4]])
+def test_p_values_are_uniform_where_nothing_happens(options):
+    """Confounded by batch, no effect: one program of 300 independent targets, KS at 1e-6."""
+    screen = make_sceptre_style_synth(
+        N=3000, K=4, n_target_genes=300, effect_size=0.0, confound_strength=0.5, seed=5
+    )
+    inputs = prepare_crt_inputs(screen, usage_key="usage")
+    strata = {"strata": {"stratify_by_batch": False}} if "sampler" in options else {}
+    found = perturbation_effects(inputs, **options, **strata, exclude=["NTC"])
+    assert kstest(found.p[:, 0], "uniform").pvalue > 1e-6
+
+
+def degenerate_screen():
+    screen, _ = reference_screen("synth_b")
+    guides = screen.obsm["guide_assignment"].tolil()
+    names = screen.uns["guide_names"]
+    guides[:, 0], guides[:, 1] = 0, 1
+    screen.obsm["guide_assignment"] = guides.tocsc()
+    screen.uns["guide2gene"] |= {names[0]: "NOBODY", names[1]: "EVERYBODY"}
+    return screen
+
+
+@pytest.mark.parametrize("options", SETTINGS)
+def test_units_that_cannot_be_tested_say_so(options):
+    found = perturbation_effects(prepare_crt_inputs(degenerate_screen()), **options)
+    for name in ("NOBODY", "EVERYBODY"):
+        j = found.units.index(name)
+        assert found.status[j] == "degenerate"
+        assert (found.p[j] == 1).all()
+        assert (found.beta[j] == 0).all()
+    assert "2 degenerate" in found.summary()
+    assert np.isfinite(found.p).all()
+    assert np.isnan(found.q[found.units.index("NOBODY")]).all()
+    if found.se is not None:
+        assert "NOBODY" not in found.to_effects().effects
+
+
+def test_strata_that_leave_nothing_to_vary(inputs):
+    """A stratum for every cell: every resample is the data."""
+    strata = {"burden_key": "cell", "n_burden_bins": inputs.n_cells, "min_stratum_size": None}
+    numbered = inputs.covar_df_raw.assign(cell=np.arange(inputs.n_cells))
+    found = perturbation_effects(
+        replace(inputs, covar_df_raw=numbered),
+        method="empirical",
+        sampler="stratified",
+        strata=strata,
+    )
+    assert set(found.status) == {"no_variation"}
+    assert (found.p == 1).all()
+
+
+def test_false_discovery_rates_leave_controls_out(inputs):
+    found = perturbation_effects(inputs, method="empirical")
+    assert found.negative_controls == ("NTC",)
+    assert np.isnan(found.q[found.is_control]).all()
+    assert np.isfinite(found.q[~found.is_control]).all()
+    one = perturbation_effects(inputs, method="empirical", fdr_scope="per_program")
+    alone = perturbation_effects(inputs, method="empirical", exclude=["NTC"], fdr="BY")
+    assert "NTC" not in alone.units
+    assert (alone.q >= found.q[~found.is_control] - 1e-12).all()
+    assert not np.array_equal(one.q, found.q, equal_nan=True)
+
+
+def test_effects_for_mash_sum_to_zero_and_can_be_inverted(inputs):
+    found = perturbation_effects(inputs, method="empirical", resamples=10)
+    effects = found.to_effects()
+    np.testing.assert_allclose(effects.bhat.sum(axis=1), 0.0, atol=1e-10)
+    assert effects.contexts == inputs.program_names
+    assert np.linalg.eigvalsh(effects.V)[0] > 1e-4
+    assert found.to_effects(null_correlation=None).V is None
+    np.testing.assert_array_equal(found.to_effects(se="ols").shat, found.se)
+
+
+def test_the_closed_form_spread_is_that_of_the_draws(inputs):
+    """To first order: where n1 cells are treated, a varying denominator adds about 1.5 / n1."""
+    for sampler in ("bernoulli", "stratified"):
+        options = CRTOptions(method="empirical", sampler=sampler, resamples=4000)
+        names = ("NTC", *inputs.units[:3])
+        work = BlockOfTests.of(inputs, options, names)
+        found = work(Block(0, 4))
+        probabilities = next(work._propensities(Block(0, 4)))[1]
+        for j, name in enumerate(names):
+            null = work.tester.null_statistics(name, inputs.treated(name), probabilities[:, j])
+            ratio = null.values.std(axis=0) / found["null_sd"][j]
+            sampling = 7.0 / np.sqrt(2 * 4000)
+            assert np.abs(np.log(ratio)).max() < sampling + 3.0 / found["expected_treated"][j]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"units": ["nobody"]}, LabelError, "no guide targets 'nobody'"),
+        ({"units": ["NTC", "NTC"]}, LabelError, "more than once|twice"),
+        ({"exclude": ["nobody"]}, LabelError, "left out"),
+        ({"method": "magic"}, OptionError, "method is 'magic'"),
+        ({"statistic": "t"}, OptionError, "statistic is 't'"),
+        ({"sampler": "jackknife"}, OptionError, "sampler"),
+        ({"side": "up"}, OptionError, "side is 'up'"),
+        ({"fdr": "none"}, OptionError, "fdr is 'none'"),
+        ({"fdr_scope": "gene"}, OptionError, "fdr_scope"),
+        ({"strata": {"bins": 3}}, TypeError, "bins"),
+        ({"ranks": {"method": "min"}}, TypeError, "method"),
+        ({"ranks": {"use": "raw"}}, OptionError, "use is 'raw'"),
+        ({"seed": -1}, OptionError, "seed"),
+        ({"propensity_model": "probit"}, OptionError, "probit"),
+    ],
+)
+def test_bad_options(inputs, options, error, words):
+    with pytest.raises(error, match=words):
+        perturbation_effects(inputs, **{"method": "empirical", **options})
+
+
+def test_no_batches_to_keep_apart(inputs):
+    without = replace(inputs, covar_df_raw=None, batch_raw=None)
+    with pytest.warns(DataWarning, match="without batches"):
+        perturbation_effects(without, method="empirical", resamples=5, sampler="stratified")

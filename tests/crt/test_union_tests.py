@@ -1,0 +1,161 @@
+"""The doors that users of programDE know, and results in AnnData."""
+
+import json
+from types import SimpleNamespace
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from plait.crt import (
+    compute_gene_null_pvals,
+    compute_guide_set_null_pvals,
+    crt_null_stats_for_test,
+    perturbation_effects,
+    prepare_crt_inputs,
+    run_all_genes_union_crt,
+    run_one_gene_union_crt,
+    store_in_adata,
+    store_results_in_adata,
+)
+from plait.errors import InputError, OptionError
+from tests.crt.screens import reference_screen
+
+BOTH = {"calibrate_skew_normal": True, "return_skew_normal": True, "return_raw_pvals": True}
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    return prepare_crt_inputs(reference_screen("synth_b")[0])
+
+
+@pytest.fixture(scope="module")
+def out(inputs):
+    return run_all_genes_union_crt(inputs, B=199, n_jobs=16, **BOTH)
+
+
+def test_the_frames(inputs, out):
+    found = perturbation_effects(inputs, method="skew-normal", resamples=199)
+    np.testing.assert_array_equal(out["pvals_df"], found.p_skew)
+    np.testing.assert_array_equal(out["pvals_skew_df"], found.p_skew)
+    np.testing.assert_array_equal(out["pvals_raw_df"], found.p_raw)
+    np.testing.assert_array_equal(out["skew_params"], found.skew_parameters)
+    np.testing.assert_allclose(out["t_df"], found.beta / found.se)
+    assert list(out["betas_df"].index) == list(inputs.units)
+    assert list(out["betas_df"].columns) == list(inputs.program_names)
+    assert out["treated_df"].name == "n_union_positive_cells"
+    assert out["stat_name"] == "beta"
+
+
+def test_one_gene_is_the_row_of_all(inputs, out):
+    gene = inputs.units[7]
+    alone = run_one_gene_union_crt(gene, inputs, B=199, **BOTH)
+    of_all = out["results"][7]
+    assert alone.gene == of_all.gene == gene
+    for name in ("pvals", "betas", "n_treated", "pvals_sn", "skew_params", "pvals_raw"):
+        np.testing.assert_array_equal(getattr(alone, name), getattr(of_all, name))
+
+
+def test_tuples(inputs, out):
+    found = run_all_genes_union_crt(inputs, B=199, return_format="tuple", **BOTH)
+    assert len(found) == 7
+    pd.testing.assert_frame_equal(found[0], out["pvals_df"])
+    pd.testing.assert_frame_equal(found[4], out["pvals_raw_df"])
+    assert len(run_all_genes_union_crt(inputs, B=9, return_format="tuple")) == 4
+
+
+def test_the_u_statistic_has_its_alias(inputs):
+    found = run_all_genes_union_crt(
+        inputs, B=99, test_stat="Wilcoxon", test_stat_kwargs={"use": "usage"}
+    )
+    assert found["stat_name"] == "rank_biserial"
+    assert found["stats_df"] is found["betas_df"]
+    assert "se_df" not in found
+
+
+def test_sides_of_calibrated_and_raw_p_values(inputs):
+    left = run_all_genes_union_crt(inputs, B=199, skew_normal_side_code=-1, **BOTH)
+    right = run_all_genes_union_crt(inputs, B=199, skew_normal_side_code=1, **BOTH)
+    pd.testing.assert_frame_equal(left["pvals_raw_df"], right["pvals_raw_df"])
+    np.testing.assert_allclose((left["pvals_df"] + right["pvals_df"]).to_numpy(), 1.0, atol=0.02)
+    one_sided = run_all_genes_union_crt(inputs, B=199, side="right")
+    positive = (one_sided["betas_df"] > 0).to_numpy()
+    p = one_sided["pvals_df"].to_numpy()
+    assert p[positive].mean() < 0.5 < p[~positive].mean()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"return_raw_pvals": True}, "calibrate_skew_normal"),
+        ({"return_skew_normal": True}, "calibrate_skew_normal"),
+        ({"return_format": "list"}, "return_format"),
+        ({"resampling_method": "bootstrap"}, "sampler is 'bootstrap'"),
+        ({"null_method": "theory"}, "null_method"),
+        ({"test_stat": "t"}, "statistic is 't'"),
+        ({"skew_normal_side_code": 2}, "side code"),
+        ({"pvalue_method": "empirical", "calibrate_skew_normal": True}, "contradicts"),
+        ({"qq_crossfit": True}, "ntc_empirical"),
+    ],
+)
+def test_contradictions_are_found_before_anything_is_computed(options, words, monkeypatch):
+    with pytest.raises(OptionError, match=words):
+        run_all_genes_union_crt(SimpleNamespace(), **options)
+
+
+def test_p_values_of_resamples(inputs):
+    gene = inputs.units[0]
+    null = crt_null_stats_for_test(gene, 2, inputs, B=99, base_seed=5)
+    p = compute_gene_null_pvals(gene, inputs, B=99, base_seed=5)
+    assert p.shape == (99, inputs.n_programs)
+    np.testing.assert_array_equal(np.argsort(-np.abs(null)), np.argsort(p[:, 2]))
+    np.testing.assert_allclose(np.sort(p[:, 2]), np.arange(1, 100) / 99)
+    right = compute_gene_null_pvals(gene, inputs, B=99, base_seed=5, side_code=1)
+    np.testing.assert_array_equal(np.argsort(-null), np.argsort(right[:, 2]))
+
+
+def test_sets_of_guides(inputs):
+    columns = inputs.columns("NTC")[:3]
+    p = compute_guide_set_null_pvals(columns, inputs, B=50)
+    again = compute_guide_set_null_pvals([*columns[::-1], columns[0]], inputs, B=50)
+    np.testing.assert_array_equal(p, again)
+    with pytest.raises(InputError, match="empty"):
+        compute_guide_set_null_pvals([], inputs)
+    with pytest.raises(OptionError, match="B is 0"):
+        compute_guide_set_null_pvals(columns, inputs, B=0)
+    with pytest.raises(OptionError, match="from 0"):
+        crt_null_stats_for_test("NTC", 99, inputs)
+
+
+def test_results_survive_a_file(inputs, out, tmp_path):
+    adata = anndata.AnnData(obs=pd.DataFrame(index=inputs.cell_names))
+    store_results_in_adata(
+        adata,
+        out["pvals_df"],
+        out["betas_df"],
+        out["treated_df"],
+        pvals_skew_df=out["pvals_skew_df"],
+        skew_params=out["skew_params"],
+    )
+    found = perturbation_effects(inputs, method="empirical", resamples=19)
+    store_in_adata(found, adata, prefix="other")
+    adata.write_h5ad(tmp_path / "screen.h5ad")
+    back = anndata.read_h5ad(tmp_path / "screen.h5ad").uns
+    start = "crt_union_gene_program"
+    np.testing.assert_array_equal(back[f"{start}_pvals"], out["pvals_df"])
+    assert list(back[f"{start}_betas"].index) == list(inputs.units)
+    assert list(back[f"{start}_betas"].columns) == list(inputs.program_names)
+    np.testing.assert_array_equal(back[f"{start}_n_positive"].iloc[:, 0], out["treated_df"])
+    np.testing.assert_array_equal(back[f"{start}_skew_params"], out["skew_params"])
+    np.testing.assert_array_equal(back["other_betas"], found.beta)
+    settings = json.loads(back["other_settings"])
+    assert settings["options"]["resamples"] == 19
+    assert settings["options"]["eps"] == pytest.approx(inputs.eps)
+
+
+def test_nowhere_to_put_results(out):
+    with pytest.raises(AttributeError, match="uns"):
+        store_results_in_adata(
+            SimpleNamespace(), out["pvals_df"], out["betas_df"], out["treated_df"]
+        )
