@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
 CAPTION = (
     "Observed p-values against those that chance alone would give, both as -log10. Grey: where 95% "
-    "of them lie without any effect. Points that leave the band only at the right are signals; "
-    "points above it from the start mean that something inflates all of them (relatedness, "
-    "population structure). lambda is the ratio of the medians, 1 when nothing does."
+    "of them lie without any effect. Points that leave the band only at the right are signals. "
+    "Points above it from the start, and a lambda (the ratio of the medians) above 1, come from "
+    "very many true effects in linkage, or from relatedness and population structure, which make "
+    "all p-values too small. A mixed model tells them apart: what is left of lambda there is "
+    "signal."
 )
 _BAND_POINTS = 300
 _MOST_INSIDE = 3
@@ -123,12 +125,24 @@ def genomic_inflation(log10p: NDArray[np.float64]) -> float:
     return float(ndtri_exp(middle) ** 2 / ndtri_exp(np.log(0.25)) ** 2)
 
 
-def _draw_band(ax: "Axes", count: int) -> None:
-    """Draw the diagonal, and the 2.5 and 97.5 % points of the order statistics of uniforms."""
+def chance_band(count: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return where p-values lie without any effect, all as -log10, from the smallest p on.
+
+    Returns
+    -------
+    expected, low, high : arrays
+        What chance gives, and the 2.5 and 97.5 % points of the order statistics of uniforms.
+    """
     from scipy.stats import beta
 
     ranks = np.unique(np.round(np.geomspace(1, count, _BAND_POINTS)))
     expected = -np.log10((ranks - 0.5) / count)
     low, high = (-np.log10(beta.ppf(q, ranks, count - ranks + 1)) for q in (0.975, 0.025))
+    return expected, low, high
+
+
+def _draw_band(ax: "Axes", count: int) -> None:
+    """Draw the diagonal, and the band around it."""
+    expected, low, high = chance_band(count)
     ax.fill_between(expected, low, high, color=GREY, alpha=0.3, linewidth=0)
     ax.plot([0, expected[0]], [0, expected[0]], color=GREY, linewidth=0.8)

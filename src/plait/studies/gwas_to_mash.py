@@ -11,12 +11,13 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plait import gwas, mash
+import plait  # its methods are imported when they are used
+from plait import gwas
 from plait.data.effects import Effects
 from plait.data.fingerprints import study_fingerprints
 from plait.data.genotypes import GenotypeSource
@@ -24,6 +25,9 @@ from plait.data.phenotypes import SampleTable
 from plait.errors import NotAvailableError, OptionError
 from plait.io import read_effects, replace_file
 from plait.studies.stages import Stages
+
+if TYPE_CHECKING:
+    import plait.mash
 
 Indices = NDArray[np.intp]
 Teller = Callable[[str, str, float | None], None]
@@ -150,15 +154,15 @@ class _Road:
         """Write the patterns: canonical ones, and those learned from the strong set."""
         effects, strong, _ = self.chosen()
         data = _mash_data(effects, self.settings.alpha)
-        patterns = dict(mash.cov_canonical(data))
+        patterns = dict(plait.mash.cov_canonical(data))
         width = effects.n_contexts
         n_patterns = min(self.settings.n_patterns, width, len(strong) - 1)
         if len(strong) > width and n_patterns > 0:
             starts = {
                 name: U + _LIFT * np.trace(U) / len(U) * np.eye(len(U))
-                for name, U in mash.cov_pca(data, n_patterns, strong).items()
+                for name, U in plait.mash.cov_pca(data, n_patterns, strong).items()
             }
-            patterns |= mash.cov_ed(data, starts, strong)
+            patterns |= plait.mash.cov_ed(data, starts, strong)
         with replace_file(self.folder / "patterns.npz", overwrite=True) as temporary:
             np.savez(
                 temporary,
@@ -172,7 +176,7 @@ class _Road:
 
         _, _, chosen = self.chosen()
         patterns = read_covariances(self.folder / "patterns.npz")
-        prior, _, fitted = mash.fit_mash_prior(self.data(), patterns, train_indices=chosen)
+        prior, _, fitted = plait.mash.fit_mash_prior(self.data(), patterns, train_indices=chosen)
         prior.save(self.folder / "prior.npz")
         described = {name: fitted.optim[name] for name in ("converged", "dual_gap", "niter")}
         with replace_file(self.folder / "fit.json", overwrite=True) as temporary:
@@ -180,8 +184,8 @@ class _Road:
 
     def apply(self) -> None:
         """Write the posterior of every tested variant."""
-        prior = mash.FittedG.load(self.folder / "prior.npz")
-        mash.apply_mash_prior_to_store(
+        prior = plait.mash.FittedG.load(self.folder / "prior.npz")
+        plait.mash.apply_mash_prior_to_store(
             self.data(), prior, self.folder / "result.zarr", overwrite=True, **self.workers
         )
 
@@ -196,7 +200,7 @@ class _Road:
     def report(self) -> None:
         from plait.report import write_mash_report
 
-        result = mash.MashResult.open(self.folder / "result.zarr")
+        result = plait.mash.MashResult.open(self.folder / "result.zarr")
         described = json.loads((self.folder / "fit.json").read_text(encoding="utf-8"))
         scanned = self.associations()
         inflation = dict(zip(scanned.traits, scanned.lambda_gc.tolist(), strict=True))
@@ -209,8 +213,8 @@ class _Road:
             overwrite=True,
         )
 
-    def data(self) -> mash.StoredData:
-        return mash.mash_open_data(
+    def data(self) -> "plait.mash.StoredData":
+        return plait.mash.mash_open_data(
             self.folder / "effects.zarr", self.settings.alpha, **self.workers
         )
 
@@ -236,7 +240,7 @@ def gwas_to_mash(
     executor: Any = None,
     memory: int | str | None = None,
     threads: int | None = None,
-) -> mash.MashResult:
+) -> "plait.mash.MashResult":
     """Go from genotypes and phenotypes to shared effects, and write everything into a folder.
 
     Parameters
@@ -302,15 +306,15 @@ def gwas_to_mash(
         stages.run("draw", "Manhattan and QQ plots", road.draw, ("manhattan.png", "qq.png"))
     if with_report:
         stages.run("report", "a page to open in a browser", road.report, ("report.html",))
-    return mash.MashResult.open(folder / "result.zarr")
+    return plait.mash.MashResult.open(folder / "result.zarr")
 
 
 def _of(chosen: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return {name: chosen[name] for name in names}
 
 
-def _mash_data(effects: Effects, alpha: float) -> mash.MashData:
-    return mash.mash_set_data(
+def _mash_data(effects: Effects, alpha: float) -> "plait.mash.MashData":
+    return plait.mash.mash_set_data(
         effects.bhat, effects.shat, alpha=alpha, V=effects.V, missing="exact",
         condition_names=effects.contexts,
     )  # fmt: skip
