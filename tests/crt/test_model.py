@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, mannwhitneyu
 
+from plait import mash
 from plait.crt import prepare_crt_inputs
 from plait.crt.model import BlockOfTests, perturbation_effects
 from plait.crt.options import CRTOptions
 from plait.crt.results import CRTResult
+from plait.data.effects import Effects
 from plait.errors import DataWarning, InputError, LabelError, OptionError, OutputError
 from plait.execution.blocks import Block
 from plait.simulate.screen import make_sceptre_style_synth
@@ -76,6 +78,7 @@ def test_a_store_holds_the_same_and_opens_again(inputs, tmp_path, options):
 
 KILLED = """
 import os, sys
+from plait import mash
 from plait.crt import prepare_crt_inputs
 from plait.crt import model
 from tests.crt.screens import reference_screen
@@ -202,9 +205,64 @@ def test_effects_for_mash_sum_to_zero_and_can_be_inverted(inputs):
     effects = found.to_effects()
     np.testing.assert_allclose(effects.bhat.sum(axis=1), 0.0, atol=1e-10)
     assert effects.contexts == inputs.program_names
-    assert np.linalg.eigvalsh(effects.V)[0] > 1e-4
-    assert found.to_effects(null_correlation=None).V is None
-    np.testing.assert_array_equal(found.to_effects(se="ols").shat, found.se)
+    assert np.linalg.eigvalsh(effects.V)[0] > 0.1
+    np.testing.assert_allclose(np.diag(effects.V), 1.0, rtol=1e-12)
+    plain = found.to_effects(null_correlation=None)
+    assert plain.V is None
+    np.testing.assert_array_equal(plain.shat, found.null_sd)
+    np.testing.assert_array_equal(found.to_effects(se="ols", null_correlation=None).shat, found.se)
+
+
+def test_effects_for_mash_keep_their_errors_where_the_data_say_something(inputs):
+    """What is added to the exact error covariance is along the direction that has none."""
+    found = perturbation_effects(inputs, method="empirical", resamples=10)
+    growth = (found.to_effects().shat / found.null_sd)[0]
+    carried = growth[:, None] * found.to_effects().V * growth
+    added = carried - found.residual_correlation
+    scale = inputs.residuals.std(axis=0)
+    empty = scale / np.linalg.norm(scale)
+    np.testing.assert_allclose(found.residual_correlation @ empty, 0.0, atol=1e-12)
+    np.testing.assert_allclose(added, np.trace(added) * np.outer(empty, empty), atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:covariates left out")
+def test_mash_finds_more_than_single_tests_at_the_same_realised_rate():
+    """And an error correlation that is nearly singular, as if programs were seen not to move
+    together, would hide effects."""
+    screen = make_sceptre_style_synth(
+        N=8000, K=12, n_target_genes=250, frac_causal_genes=0.4, effect_size=0.08,
+        sprinkle_near_zero_frac=0.0, seed=2,
+    )  # fmt: skip
+    inputs = prepare_crt_inputs(screen, usage_key="usage")
+    found = perturbation_effects(inputs, method="empirical", resamples=1, exclude=["NTC"])
+    truth = np.array([screen.uns["gene_effects"].get(name, np.zeros(12)) for name in found.units])
+    truth -= truth.mean(axis=1, keepdims=True)
+
+    def discoveries(estimate, rank):
+        order = np.argsort(rank, axis=None)
+        wrong = (np.sign(estimate) != np.sign(truth)).ravel()[order]
+        rate = np.cumsum(wrong) / np.arange(1, wrong.size + 1)
+        return int(np.flatnonzero(rate <= 0.05)[-1]) + 1
+
+    def by_mash(effects):
+        data = mash.mash_set_data(effects.bhat, effects.shat, V=effects.V)
+        fitted = mash.mash(data, Ulist=mash.cov_canonical(data))
+        lfsr = mash.get_lfsr(fitted)
+        realised = (np.sign(mash.get_pm(fitted)) != np.sign(truth))[lfsr < 0.05].mean()
+        return discoveries(mash.get_pm(fitted), lfsr), realised
+
+    effects = found.to_effects()
+    values, vectors = np.linalg.eigh(found.residual_correlation)
+    floored = (vectors * np.maximum(values, 1e-3)) @ vectors.T
+    scale = np.sqrt(np.diag(floored))
+    single = discoveries(found.beta, -np.abs(found.beta / found.null_sd))
+    carried, realised = by_mash(effects)
+    nearly_singular, _ = by_mash(
+        Effects(found.beta, found.null_sd, floored / np.outer(scale, scale))
+    )
+    assert carried > 1.3 * single
+    assert carried > 1.15 * nearly_singular
+    assert realised < 0.05
 
 
 def test_the_closed_form_spread_is_that_of_the_draws(inputs):
