@@ -140,6 +140,18 @@ def null_effects(table: CellTable, resampler: Resampler, resamples: int) -> Null
     return NullStatistics(_effects(sums[:, :k], sums[:, k:], counts, _SINGLE_ROUNDING), counts)
 
 
+def null_effects_of_block(
+    table: CellTable, resampler: Resampler, block: int
+) -> NDArray[np.float64]:
+    """Return one unit's effects in the resamples of one block, (512, outcomes).
+
+    Rows ``512 block`` and on of what `null_effects` returns for enough resamples, bit for bit.
+    """
+    sums, counts = _sums_of_block(table, resampler, block)
+    k, columns = table.n_outcomes, table.n_outcomes + table.n_basis
+    return _effects(sums[:, :k], sums[:, k:columns], counts, _SINGLE_ROUNDING)
+
+
 def null_rank_biserial(table: CellTable, resampler: Resampler, resamples: int) -> NullStatistics:
     """Return one unit's rank-biserial correlations in resamples of its treatment.
 
@@ -164,6 +176,17 @@ def null_rank_biserial(table: CellTable, resampler: Resampler, resamples: int) -
     """
     sums, counts = _sums(table, resampler, resamples)
     return NullStatistics(_rank_biserial(sums, counts, len(table.rows)), counts)
+
+
+def null_rank_biserial_of_block(
+    table: CellTable, resampler: Resampler, block: int
+) -> NDArray[np.float64]:
+    """Return one unit's rank-biserial correlations in the resamples of one block, (512, outcomes).
+
+    Rows ``512 block`` and on of what `null_rank_biserial` returns for enough resamples.
+    """
+    sums, counts = _sums_of_block(table, resampler, block)
+    return _rank_biserial(sums[:, : table.n_outcomes], counts, len(table.rows))
 
 
 def effects_of_index_lists(
@@ -230,24 +253,30 @@ def _sums(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the sums of the table's rows over each resample's treated cells, and their number."""
     check_resamples(resamples)
+    columns = table.n_outcomes + table.n_basis
+    sums = np.empty((resamples, columns))
+    counts = np.empty(resamples, dtype=np.int64)
+    for block, size in blocks_of_resamples(resamples):
+        near, near_counts = _sums_of_block(table, resampler, block)
+        begin = block * RESAMPLES_PER_BLOCK
+        sums[begin : begin + size] = near[:size, :columns]
+        counts[begin : begin + size] = near_counts[:size]
+    return sums, counts
+
+
+def _sums_of_block(
+    table: CellTable, resampler: Resampler, block: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the sums of all columns of the table in each resample of a block."""
     if resampler.n_cells != len(table.rows):
         raise ShapeError(
             f"treatments are drawn for {resampler.n_cells} cells, but the table has "
             f"{len(table.rows)}."
         )
-    columns = table.n_outcomes + table.n_basis
-    sums = np.empty((resamples, columns))
-    counts = np.empty(resamples, dtype=np.int64)
-    near = np.empty((RESAMPLES_PER_BLOCK, table.rows.shape[1]))
-    near_counts = np.empty(RESAMPLES_PER_BLOCK, dtype=np.int64)
-    for block, size in blocks_of_resamples(resamples):
-        near[:] = 0.0
-        near_counts[:] = 0
-        for hits in resampler.hits(block):
-            add_hits(table.rows, hits.cells, hits.slots, len(hits.cells), near, near_counts)
-        begin = block * RESAMPLES_PER_BLOCK
-        sums[begin : begin + size] = near[:size, :columns]
-        counts[begin : begin + size] = near_counts[:size]
+    sums = np.zeros((RESAMPLES_PER_BLOCK, table.rows.shape[1]))
+    counts = np.zeros(RESAMPLES_PER_BLOCK, dtype=np.int64)
+    for hits in resampler.hits(block):
+        add_hits(table.rows, hits.cells, hits.slots, len(hits.cells), sums, counts)
     return sums, counts
 
 

@@ -1,0 +1,177 @@
+"""Compiled loops of analytic p-values under Bernoulli resampling.
+
+Notation (one unit, program and threshold t > 0): x treated cells, p their probabilities,
+``v = p (1 - p)``, r the program's residuals, Q the basis of the covariates, ``h_i = |Q_i|^2``,
+``S = sum x r``, ``D = n1 - |Q'x|^2``. To first order about p, ``D = mean + sum g (x - p)``, so that
+``S - t D >= 0`` is ``sum x w >= t c`` with ``w = r - t g`` and ``c = mean - sum g p``; and
+``S + t D <= 0`` the same with ``w = -r - t g``.
+"""
+
+import math
+
+import numpy as np
+
+from plait.numerics.compiled import njit
+from plait.numerics.saddlepoint_kernels import (
+    ANY_ORDER,
+    log_sum,
+    log_tail_of_many,
+    sum_cumulants,
+)
+
+OK, BEYOND_SUPPORT, SKEWED, FEW_CELLS = 0, 1, 2, 3
+"""Whether a saddlepoint is to be trusted, or why not."""
+LARGEST_SKEWNESS = 2.0
+FEWEST_CELLS = 15.0
+"""Effective number of cells that contribute to the variance."""
+TILE = 512
+"""Cells whose residuals (4 bytes for each program) stay in a core's second cache."""
+N_SUMS = 10
+_SINGLE = np.float32
+
+
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+def project_denominator(p, basis, leverage, g):  # type: ignore[no-untyped-def]
+    """Write D's first-order coefficients; return its mean, ``c`` and ``sum g p``.
+
+    ``basis`` (columns, cells), ``leverage`` h (cells,).
+    """
+    treated, treated_leverage, square_leverage, explained = 0.0, 0.0, 0.0, 0.0
+    for i in range(p.shape[0]):
+        ph = p[i] * leverage[i]
+        treated += p[i]
+        treated_leverage += ph
+        square_leverage += p[i] * ph
+        g[i] = 1.0 - leverage[i] + 2.0 * ph
+    for j in range(basis.shape[0]):
+        column = basis[j]
+        u = 0.0
+        for i in range(p.shape[0]):
+            u += column[i] * p[i]
+        explained += u * u
+        for i in range(p.shape[0]):
+            g[i] -= 2.0 * u * column[i]
+    # E D = sum p (1 - h) + p'Mp - sum p^2 (1 - h), with M = I - QQ'.
+    mean = treated - treated_leverage + square_leverage - explained
+    constant = explained - square_leverage
+    return mean, constant, mean - constant
+
+
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+def _fill_tile(p, g, tile):  # type: ignore[no-untyped-def]
+    """Write p, its second to fourth cumulant and g in single precision: rows of ``tile``."""
+    for i in range(p.shape[0]):
+        v = p[i] * (1.0 - p[i])
+        tile[0, i] = p[i]
+        tile[1, i] = v
+        tile[2, i] = v * (1.0 - 2.0 * p[i])
+        tile[3, i] = v * (1.0 - 6.0 * v)
+        tile[4, i] = g[i]
+
+
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+def _add_tile(residuals, tile, threshold, sums):  # type: ignore[no-untyped-def]
+    """Add a tile's part of the sums of `weighted_sums`: single precision in, double out."""
+    p, v, third, fourth, g = tile[0], tile[1], tile[2], tile[3], tile[4]
+    zero = _SINGLE(0.0)
+    a0, a1, a2, a3, a4 = zero, zero, zero, zero, zero
+    a5, a6, a7, a8, a9 = zero, zero, zero, zero, zero
+    for i in range(residuals.shape[0]):
+        r = residuals[i]
+        shift = threshold * g[i]
+        a0 += p[i] * r
+        a1 += v[i] * r * r
+        w = r - shift
+        w2 = w * w
+        vw2 = v[i] * w2
+        a2 += vw2
+        a3 += third[i] * w2 * w
+        a4 += fourth[i] * w2 * w2
+        a5 += vw2 * vw2
+        w = r + shift
+        w2 = w * w
+        vw2 = v[i] * w2
+        a6 += vw2
+        a7 += third[i] * w2 * w
+        a8 += fourth[i] * w2 * w2
+        a9 += vw2 * vw2
+    sums[0] += a0
+    sums[1] += a1
+    sums[2] += a2
+    sums[3] += a3
+    sums[4] += a4
+    sums[5] += a5
+    sums[6] += a6
+    sums[7] -= a7
+    sums[8] += a8
+    sums[9] += a9
+
+
+@njit(nogil=True, cache=True)
+def weighted_sums(residuals, probabilities, g, thresholds, tile, sums):  # type: ignore[no-untyped-def]
+    """Fill all sums of all programs of some units, in one pass over the residuals.
+
+    ``residuals`` (K, N) float32, ``probabilities`` and ``g`` (U, N), ``thresholds`` (U, K) float32,
+    ``tile`` (5, `TILE`) float32, ``sums`` (U, K, `N_SUMS`): ``sum p r``, ``sum v r^2``, then the
+    second to fourth cumulants of ``sum x w`` and ``sum (v w^2)^2`` for ``w = r - t g`` and for
+    ``w = -r - t g``.
+    """
+    sums[:] = 0.0
+    n_units, n_cells = probabilities.shape
+    for start in range(0, n_cells, TILE):
+        stop = min(start + TILE, n_cells)
+        for unit in range(n_units):
+            _fill_tile(probabilities[unit, start:stop], g[unit, start:stop], tile)
+            for program in range(residuals.shape[0]):
+                _add_tile(
+                    residuals[program, start:stop],
+                    tile,
+                    thresholds[unit, program],
+                    sums[unit, program],
+                )
+
+
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+def _fill_weights(residuals, g, sign, threshold, weights):  # type: ignore[no-untyped-def]
+    for i in range(residuals.shape[0]):
+        weights[i] = sign * residuals[i] - threshold * g[i]
+
+
+@njit(nogil=True, cache=True)
+def _log_tail(c, weights, probabilities):  # type: ignore[no-untyped-def]
+    """``ln P(sum x w >= c)`` and whether it is to be trusted."""
+    mean, variance, third, _, concentration, smallest, largest = sum_cumulants(
+        weights, probabilities
+    )
+    if c <= smallest:
+        return 0.0, OK
+    if not c < largest:
+        return -np.inf, BEYOND_SUPPORT
+    if abs(third) > LARGEST_SKEWNESS * variance**1.5:
+        return np.nan, SKEWED
+    if variance * variance < FEWEST_CELLS * concentration:
+        return np.nan, FEW_CELLS
+    log_p = log_tail_of_many(c, weights, probabilities, mean, variance, third)
+    return log_p, BEYOND_SUPPORT if math.isnan(log_p) else OK
+
+
+@njit(nogil=True, cache=True)
+def saddlepoint_tails(  # type: ignore[no-untyped-def]
+    residuals, p, g, constant, programs, thresholds, signs, other, weights, log_p, status
+):
+    """Fill natural logarithms of p-values of some programs of one unit by the saddlepoint.
+
+    The p-value is the probability of ``sign beta* >= t`` and, with ``other``, of
+    ``sign beta* <= -t``. ``weights`` (N,) is a buffer.
+    """
+    for place in range(programs.shape[0]):
+        row, t = residuals[programs[place]], thresholds[place]
+        _fill_weights(row, g, signs[place], t, weights)
+        total, worst = _log_tail(t * constant, weights, p)
+        if other:
+            _fill_weights(row, g, -signs[place], t, weights)
+            tail, found = _log_tail(t * constant, weights, p)
+            total = log_sum(total, tail)
+            # What was observed is possible; on the other side nothing may be so far out.
+            worst = max(worst, found if found != BEYOND_SUPPORT else OK)
+        log_p[place], status[place] = min(total, 0.0), worst

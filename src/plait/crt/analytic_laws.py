@@ -1,0 +1,307 @@
+"""How treatments are drawn, as analytic p-values need it: cumulants and tails of weighted sums.
+
+See `plait.crt.analytic_kernels` for the notation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.crt.strata import Strata
+
+Array = NDArray[np.float64]
+
+UNITS_TOGETHER = 4
+"""Units that share a pass over the residuals."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """Outcomes and basis of a screen with the cells innermost.
+
+    Attributes
+    ----------
+    residuals : (programs, cells) float32 array
+        Divided by their root mean squares.
+    basis : (p, cells) array
+        Orthonormal rows.
+    leverage : (cells,) array
+        ``h_i = |Q_i|^2``.
+    """
+
+    residuals: NDArray[np.float32]
+    basis: Array
+    leverage: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moments:
+    """Moments of the units of a group; K programs, thresholds t.
+
+    Attributes
+    ----------
+    treated : (units,) array
+        Treated cells that vary, expected.
+    denominator : (units,) array
+        The mean of D.
+    constant : (units,) array
+        ``S - t D >= 0`` is ``sum x w >= t constant`` to first order.
+    mean_g : (units,) array
+        Mean of ``sum x g``.
+    mean, variance : (units, K) arrays
+        Of S.
+    cumulants : (units, K, 2, 4) array
+        For ``w = r - t g`` and ``w = -r - t g``: second to fourth cumulant of ``sum x w``, and
+        the sum of squares of the cells' parts of the second.
+    """
+
+    treated: Array
+    denominator: Array
+    constant: Array
+    mean_g: Array
+    mean: Array
+    variance: Array
+    cumulants: Array
+
+
+class Law(Protocol):
+    """The law of the resampled treatments of a group of units."""
+
+    def moments(self, thresholds: Array) -> Moments:
+        """Return moments at (units, K) thresholds."""
+
+    def tails(
+        self,
+        unit: int,
+        programs: NDArray[np.int64],
+        thresholds: Array,
+        signs: Array,
+        other: bool,
+        moments: Moments,
+    ) -> tuple[Array, NDArray[np.int64]]:
+        """Return log p-values of a unit's programs by the saddlepoint, and their status.
+
+        The p-value is the probability of ``sign beta* >= t`` and, with ``other``, of
+        ``sign beta* <= -t``.
+        """
+
+
+class BernoulliLaw:
+    """Every cell of a unit is treated independently with its propensity.
+
+    Parameters
+    ----------
+    columns : Columns
+    probabilities : (units, cells) array
+        Propensities, contiguous.
+    """
+
+    def __init__(self, columns: Columns, probabilities: Array) -> None:
+        from plait.crt.analytic_kernels import project_denominator
+
+        self._columns, self._p = columns, probabilities
+        self._g = np.empty(probabilities.shape)
+        self._about_d = np.array(
+            [
+                project_denominator(p, columns.basis, columns.leverage, g)
+                for p, g in zip(probabilities, self._g, strict=True)
+            ]
+        )
+
+    def moments(self, thresholds: Array) -> Moments:
+        """Return moments at (units, K) thresholds."""
+        from plait.crt.analytic_kernels import N_SUMS, TILE, weighted_sums
+
+        sums = np.empty((*thresholds.shape, N_SUMS))
+        weighted_sums(
+            self._columns.residuals,
+            self._p,
+            self._g,
+            thresholds.astype(np.float32),
+            np.empty((5, TILE), dtype=np.float32),
+            sums,
+        )
+        denominator, constant, mean_g = self._about_d.T
+        return _from_sums(sums, self._p.sum(axis=1), denominator, constant, mean_g)
+
+    def tails(
+        self,
+        unit: int,
+        programs: NDArray[np.int64],
+        thresholds: Array,
+        signs: Array,
+        other: bool,
+        moments: Moments,
+    ) -> tuple[Array, NDArray[np.int64]]:
+        """Return log p-values of a unit's programs by the saddlepoint, and their status."""
+        from plait.crt.analytic_kernels import saddlepoint_tails
+
+        log_p, status = np.empty(len(programs)), np.empty(len(programs), dtype=np.int64)
+        saddlepoint_tails(
+            self._columns.residuals,
+            self._p[unit],
+            self._g[unit],
+            moments.constant[unit],
+            programs,
+            thresholds,
+            signs,
+            other,
+            np.empty(self._p.shape[1]),
+            log_p,
+            status,
+        )
+        return log_p, status
+
+
+class StratifiedLaw:
+    """The treatment of a unit is permuted within strata.
+
+    Parameters
+    ----------
+    columns : Columns
+    strata : sequence of Strata
+        Of the units; each has a stratum with treated and untreated cells.
+    """
+
+    def __init__(self, columns: Columns, strata: Sequence[Strata]) -> None:
+        self._units = [_StratifiedUnit(columns, unit) for unit in strata]
+
+    def moments(self, thresholds: Array) -> Moments:
+        """Return moments at (units, K) thresholds."""
+        return _from_sums(
+            np.array([u.sums(t) for u, t in zip(self._units, thresholds, strict=True)]),
+            np.array([float(unit.treated.sum()) for unit in self._units]),
+            np.array([unit.denominator for unit in self._units]),
+            np.array([unit.constant for unit in self._units]),
+            np.array([unit.mean_g for unit in self._units]),
+        )
+
+    def tails(
+        self,
+        unit: int,
+        programs: NDArray[np.int64],
+        thresholds: Array,
+        signs: Array,
+        other: bool,
+        moments: Moments,
+    ) -> tuple[Array, NDArray[np.int64]]:
+        """Return log p-values of a unit's programs by the saddlepoint, and their status."""
+        sides = np.stack([signs, -signs], axis=1)
+        means = sides * moments.mean[unit, programs, None]
+        means -= thresholds[:, None] * moments.mean_g[unit]
+        slots = np.where(sides > 0, 0, 1)
+        return self._units[unit].tails(
+            programs,
+            thresholds,
+            signs,
+            other,
+            thresholds[:, None] * moments.constant[unit] - means,
+            moments.cumulants[unit, programs[:, None], slots],
+        )
+
+
+class _StratifiedUnit:
+    """One unit, its cells in the order of strata; only strata that vary have cells here."""
+
+    def __init__(self, columns: Columns, strata: Strata) -> None:
+        from plait.crt.stratified_kernels import (
+            centre_by_stratum,
+            finite_population,
+            project_within_strata,
+        )
+
+        varies = strata.is_informative
+        # Of 16 bits, NumPy's stable sort takes time linear in the number of cells.
+        small = strata.stratum.astype(np.int16 if len(strata.sizes) < 2**15 else np.int64)
+        order = np.argsort(small, kind="stable")
+        self._order = order[varies[strata.stratum[order]]].astype(np.int32)
+        self.treated = strata.treated[varies]
+        self._starts = np.concatenate([[0], np.cumsum(strata.sizes[varies])]).astype(np.int64)
+        self._factors = np.empty((len(self.treated), 4))
+        finite_population(strata.sizes[varies], self.treated, self._factors)
+        self._columns = columns
+        share = strata.treated / np.maximum(strata.sizes, 1)
+        p = share[strata.stratum]
+        g, buffer = np.empty(len(p)), np.empty(len(self._order))
+        means = np.empty(len(self.treated))
+        explained, spread = project_within_strata(
+            p, columns.basis, self._order, self._starts, self._factors, g, buffer, means
+        )
+        # D = n1 - |Q'x|^2: to first order -2 sum Q_i . Q'p x_i but for a constant.
+        self.denominator = float(strata.treated.sum()) - explained - spread
+        self.constant = self.denominator + 2.0 * explained
+        self.mean_g = -2.0 * explained
+        self._g = g[self._order]
+        centre_by_stratum(self._g, self._starts, means)
+        always = np.flatnonzero((strata.treated == strata.sizes)[strata.stratum])
+        self._always = columns.residuals[:, always].sum(axis=1, dtype=np.float64)
+
+    def sums(self, thresholds: Array) -> Array:
+        """Return the (K, 10) sums at K thresholds."""
+        from plait.crt.analytic_kernels import N_SUMS
+        from plait.crt.stratified_kernels import stratified_sums
+
+        sums = np.empty((len(thresholds), N_SUMS))
+        stratified_sums(
+            self._columns.residuals,
+            self._order,
+            self._starts,
+            self.treated,
+            self._factors,
+            self._g,
+            thresholds,
+            np.empty(len(self._order)),
+            sums,
+        )
+        sums[:, 0] += self._always
+        return sums
+
+    def tails(
+        self,
+        programs: NDArray[np.int64],
+        thresholds: Array,
+        signs: Array,
+        other: bool,
+        centres: Array,
+        cumulants: Array,
+    ) -> tuple[Array, NDArray[np.int64]]:
+        """Return log p-values of programs by the double saddlepoint, and their status."""
+        from plait.crt.stratified_kernels import stratified_tails
+
+        log_p, status = np.empty(len(programs)), np.empty(len(programs), dtype=np.int64)
+        stratified_tails(
+            self._columns.residuals,
+            self._order,
+            self._starts,
+            self.treated,
+            self._g,
+            centres,
+            programs,
+            thresholds,
+            signs,
+            other,
+            cumulants,
+            np.empty(len(self._order)),
+            np.empty(len(self._order)),
+            log_p,
+            status,
+        )
+        return log_p, status
+
+
+def _from_sums(
+    sums: Array, treated: Array, denominator: Array, constant: Array, mean_g: Array
+) -> Moments:
+    """Name the ten sums of the kernels."""
+    return Moments(
+        treated,
+        denominator,
+        constant,
+        mean_g,
+        sums[:, :, 0],
+        sums[:, :, 1],
+        sums[:, :, 2:].reshape(*sums.shape[:2], 2, 4),
+    )
