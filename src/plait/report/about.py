@@ -1,0 +1,58 @@
+"""What pages of all methods say about themselves: by what, when, with which settings."""
+
+import json
+from typing import Any
+
+from plait.provenance import Provenance, json_safe
+from plait.report.page import Citation
+
+
+def own_citation() -> Citation:
+    """Return how to cite plait."""
+    from plait import __version__
+
+    return Citation(
+        f"The plait developers. plait: effects across contexts, version {__version__}.",
+        "",
+        "@software{plait,\n  title   = {plait: effects across contexts},\n"
+        f"  author  = {{{{The plait developers}}}},\n  version = {{{__version__}}}\n}}",
+    )
+
+
+def origin_line(what: str, origin: Provenance | None) -> str:
+    """Return one line: what is on the page, by which version, when."""
+    if origin is None:
+        return what
+    when = origin.created.replace("T", " ").replace("+00:00", " UTC")
+    return " · ".join([what, f"plait {origin.version}", when])
+
+
+def run_settings(origin: Provenance | None) -> dict[str, dict[str, str]]:
+    """Return how a result was made as text, by heading; empty where that is not known."""
+    if origin is None:
+        return {}
+    groups: dict[str, dict[str, Any]] = {
+        "Run": {
+            "method": origin.method,
+            "created": origin.created,
+            "seconds": origin.seconds,
+            "threads": origin.threads,
+            "seed": origin.seed,
+            **origin.options,
+        },
+        "Inputs": dict(origin.inputs),
+        "Versions": {"plait": origin.version, "Python": origin.python, **origin.libraries},
+    }
+    return {
+        heading: {str(name): setting(value) for name, value in group.items() if value is not None}
+        for heading, group in groups.items()
+    }
+
+
+def setting(value: Any) -> str:
+    """Return a setting as text."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return json.dumps(json_safe(value), ensure_ascii=False)

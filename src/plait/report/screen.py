@@ -1,0 +1,385 @@
+"""What is said about a perturbation screen: the answer, the verdicts, the figures, the table."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.crt.results import CRTResult
+from plait.errors import NotAvailableError, OptionError
+from plait.plot.sharing import clustered_order
+from plait.report import screen_figures as draw
+from plait.report.about import origin_line, own_citation, run_settings
+from plait.report.figures import BLUE, GREY, VERMILION, key_of
+from plait.report.page import Citation, EffectTable, Figure, Numbers, Page, Section, write_page
+from plait.report.screen_verdicts import control_p_values, verdicts
+from plait.report.words import counted
+
+Array = NDArray[np.float64]
+
+QUESTION = "What does each perturbation do to each program?"
+_MOST_MAPPED, _MOST_PROGRAMS, _MOST_ROWS = 60, 24, 500
+_FEWEST_SHOWN = 15
+
+CITATIONS = (
+    Citation(
+        "Candès E, Fan Y, Janson L, Lv J (2018). Panning for gold: model-X knockoffs for high "
+        "dimensional controlled variable selection. Journal of the Royal Statistical Society B 80, "
+        "551–577.",
+        "https://doi.org/10.1111/rssb.12265",
+        "@article{candes2018panning,\n"
+        "  title   = {Panning for gold: `model-X' knockoffs for high dimensional controlled "
+        "variable selection},\n"
+        "  author  = {Cand{\\`e}s, Emmanuel and Fan, Yingying and Janson, Lucas and Lv, Jinchi},\n"
+        "  journal = {Journal of the Royal Statistical Society B},\n  volume  = {80},\n"
+        "  pages   = {551--577},\n  year    = {2018},\n  doi     = {10.1111/rssb.12265}\n}",
+    ),
+    Citation(
+        "Barry T, Wang X, Morris JA, Roeder K, Katsevich E (2021). SCEPTRE improves calibration "
+        "and sensitivity in single-cell CRISPR screen analysis. Genome Biology 22, 344.",
+        "https://doi.org/10.1186/s13059-021-02545-2",
+        "@article{barry2021sceptre,\n"
+        "  title   = {{SCEPTRE} improves calibration and sensitivity in single-cell {CRISPR} "
+        "screen analysis},\n"
+        "  author  = {Barry, Timothy and Wang, Xuran and Morris, John A. and Roeder, Kathryn and "
+        "Katsevich, Eugene},\n"
+        "  journal = {Genome Biology},\n  volume  = {22},\n  pages   = {344},\n"
+        "  year    = {2021},\n  doi     = {10.1186/s13059-021-02545-2}\n}",
+    ),
+)
+
+
+def screen_page(
+    result: CRTResult,
+    *,
+    title: str | None = None,
+    level: float = 0.1,
+    controls: CRTResult | None = None,
+) -> Page:
+    """Say everything there is to say about the tests of a perturbation screen.
+
+    Parameters
+    ----------
+    result : CRTResult
+        With false discovery rates.
+    title : str, optional
+    level : float
+        False discovery rate of what is called significant.
+    controls : CRTResult, optional
+        Groups of negative-control guides tested in the same way, which say whether p-values are
+        to be believed.
+
+    Returns
+    -------
+    Page
+
+    Raises
+    ------
+    NotAvailableError
+        The result holds no false discovery rates, or nothing was tested.
+    OptionError
+        ``level`` is not between 0 and 1.
+    """
+    if not 0.0 < level < 1.0:
+        raise OptionError(f"level is {level}; give a number between 0 and 1.")
+    if result.q is None or not np.isfinite(result.q).any():
+        raise NotAvailableError("the result holds no false discovery rates (fdr=None was given).")
+    found = np.nan_to_num(result.q, nan=1.0) < level
+    order = _surest(result)
+    return Page(
+        title=title or "What perturbations do",
+        question=QUESTION,
+        answer=answer(result, found, level),
+        lead=_map(result, found, order),
+        verdicts=verdicts(result, controls, level),
+        sections=[
+            _calibration_section(result, controls),
+            _program_section(result, found, level),
+        ],
+        table=_table(result, found, order, level),
+        settings={"This page": {"level": f"{level:g}"}, **run_settings(result.provenance)},
+        citations=(own_citation(), *CITATIONS),
+        origin=origin_line(
+            f"crt · {counted(len(result.units), 'perturbation')} × "
+            f"{counted(len(result.programs), 'program')}",
+            result.provenance,
+        ),
+    )
+
+
+def write_screen_report(
+    result: CRTResult,
+    path: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+    level: float = 0.1,
+    controls: CRTResult | None = None,
+    overwrite: bool = False,
+) -> Page:
+    """Write the tests of a perturbation screen as one self-contained HTML page.
+
+    Parameters
+    ----------
+    result, title, level, controls
+        As in `screen_page`.
+    path : str or path
+        The page: one file that needs no network.
+    overwrite : bool
+        Whether a file that exists is replaced.
+
+    Returns
+    -------
+    Page
+        What was written.
+
+    Raises
+    ------
+    NotAvailableError, OptionError
+        As in `screen_page`.
+    OutputError
+        The file exists or cannot be written.
+    DependencyError
+        jinja2 or plotly is not installed.
+    """
+    from plait.io import check_writable
+    from plait.report.page import check_libraries
+
+    check_writable(path, overwrite)
+    check_libraries()
+    page = screen_page(result, title=title or Path(path).stem, level=level, controls=controls)
+    write_page(page, path, overwrite)
+    return page
+
+
+def answer(result: CRTResult, found: NDArray[np.bool_], level: float) -> list[str]:
+    """Return the answer in two sentences."""
+    tested = int(((result.status == "ok") & ~result.is_control).sum())
+    pairs = int(np.isfinite(_rates(result)).sum())
+    active = int(found.any(axis=1).sum())
+    if not active:
+        unit, program = np.unravel_index(np.nanargmin(_rates(result)), found.shape)
+        return [
+            f"None of {pairs:,} effects of {counted(tested, 'perturbation')} on "
+            f"{counted(len(result.programs), 'program')} is significant at a false discovery rate "
+            f"of {level:g}.",
+            f"The surest one is {result.units[unit]} on {result.programs[program]} (p = "
+            f"{_scientific(float(result.log10p[unit, program]))}).",
+        ]
+    most = int(np.argmax(found.sum(axis=1)))
+    first = np.lexsort((-np.abs(result.beta).ravel(), np.where(found, result.log10p, 1.0).ravel()))
+    unit, program = np.unravel_index(first[0], found.shape)
+    verb = "raises" if result.beta[unit, program] > 0 else "lowers"
+    return [
+        f"{active:,} of {counted(tested, 'perturbation')} {'has' if active == 1 else 'have'} an "
+        f"effect on at least one of {counted(len(result.programs), 'program')}: "
+        f"{counted(int(found.sum()), 'effect')} at a false discovery rate of {level:g}.",
+        f"The surest is that {result.units[unit]} {verb} {result.programs[program]} (p = "
+        f"{_scientific(float(result.log10p[unit, program]))}); {result.units[most]} acts on most "
+        f"programs ({int(found[most].sum())}).",
+    ]
+
+
+def _scientific(log10p: float) -> str:
+    """Return a p-value as text, also one that is below the smallest double."""
+    if log10p > -4:
+        return f"{10.0**log10p:.2g}"
+    exponent = int(np.floor(log10p))
+    return f"{10.0 ** (log10p - exponent):.1f}e{exponent}"
+
+
+def _rates(result: CRTResult) -> Array:
+    assert result.q is not None
+    return result.q
+
+
+def _surest(result: CRTResult) -> list[int]:
+    """Return the tested perturbations that are no controls, the surest first."""
+    best = np.nanmin(np.where(np.isfinite(_rates(result)), result.log10p, np.inf), axis=1)
+    return [j for j in np.argsort(best, kind="stable").tolist() if np.isfinite(best[j])]
+
+
+def _z(result: CRTResult) -> Array:
+    """Return effects over their errors; of rank-biserial correlations, normal scores of p."""
+    errors = result.null_sd if result.null_sd is not None else result.se
+    if errors is None:
+        from scipy.special import ndtri_exp
+
+        tail = result.log10p * np.log(10.0) - np.log(2.0)
+        return np.asarray(np.sign(result.beta) * -ndtri_exp(tail))
+    return np.divide(result.beta, errors, out=np.zeros(result.beta.shape), where=errors > 0)
+
+
+def _map(result: CRTResult, found: NDArray[np.bool_], order: Sequence[int]) -> Figure:
+    n_active = int(found.any(axis=1).sum())
+    rows = np.array(order[: min(max(n_active, _FEWEST_SHOWN), _MOST_MAPPED)], dtype=np.intp)
+    z = _z(result)[rows]
+    rows = rows[_alike(z)]
+    columns = np.array(_alike(z.T), dtype=np.intp)
+    z = _z(result)[np.ix_(rows, columns)]
+    names = [result.units[j] for j in rows]
+    programs = [result.programs[k] for k in columns]
+    spec = draw.effect_map(
+        z, result.beta[np.ix_(rows, columns)], _rates(result)[np.ix_(rows, columns)], names,
+        programs,
+    )  # fmt: skip
+    shown = (
+        f"all {n_active:,} perturbations with an effect"
+        if n_active == len(rows)
+        else f"the {len(rows):,} surest perturbations"
+    )
+    cells = [
+        [name, *(f"{value:+.3g}" for value in result.beta[j, columns])]
+        for name, j in zip(names, rows, strict=True)
+    ]
+    return Figure(
+        name="map",
+        title="Effects of perturbations on programs",
+        caption=(
+            f"Rows: {shown}; columns: programs; both are arranged so that what is alike stands "
+            "together. Colour: effect over its error (blue raises, orange lowers). Rows of the "
+            "same colours are perturbations that may act in the same pathway. Effects are "
+            "relative to the other programs: one that goes up lowers the others a little."
+        ),
+        description=f"Heat map: effects of {len(rows)} perturbations on {len(programs)} programs.",
+        spec=spec,
+        numbers=Numbers(["perturbation", *programs], cells),
+        is_wide=len(programs) > 14,
+        least_width=150 + 14 * len(programs) if len(programs) > 20 else 0,
+        most_width=max(560, 260 + 34 * len(programs)),
+    )
+
+
+def _alike(values: Array) -> list[int]:
+    """Return an order of rows in which those that point the same way stand together."""
+    lengths = np.linalg.norm(values, axis=1, keepdims=True)
+    directions = values / np.where(lengths > 0, lengths, 1.0)
+    return clustered_order(directions @ directions.T)
+
+
+def _calibration_section(result: CRTResult, controls: CRTResult | None) -> Section:
+    log10p, what = control_p_values(result, controls)
+    chosen = np.isfinite(_rates(result))
+    groups = [(VERMILION, result.log10p[chosen])]
+    key = [(VERMILION, "perturbations")]
+    if log10p.size:
+        groups.insert(0, (GREY, log10p.ravel()))
+        key.insert(0, (GREY, what))
+    figure = Figure(
+        name="qq",
+        title="Observed against expected p-values",
+        caption=(
+            "All p-values, smallest at the right, against what chance alone gives; the band holds "
+            "95% of chance. Negative controls should follow the line: where they leave it, so do "
+            "the perturbations for the same reason. Perturbations above the controls are effects. "
+            "P-values of one unit on several programs go together, so a few points beside the band "
+            "say nothing."
+        ),
+        description="QQ plot: observed against expected minus log10 p.",
+        spec=draw.qq(groups),
+        key=key,
+        is_wide=True,
+        most_width=620,
+    )
+    return Section(
+        "calibration-section",
+        "Calibration",
+        "Whether p-values are what they say: guides that target nothing must look like nothing.",
+        [figure],
+    )
+
+
+def _program_section(result: CRTResult, found: NDArray[np.bool_], level: float) -> Section:
+    up = (found & (result.beta > 0)).sum(axis=0)
+    down = (found & (result.beta < 0)).sum(axis=0)
+    spec = draw.found_by_program(result.programs, up, down)
+    bars = Figure(
+        name="by-program",
+        title="Which programs respond",
+        caption=(
+            "How many perturbations have an effect on each program at a false discovery rate of "
+            f"{level:g}: blue, those that raise it; orange, those that lower it."
+        ),
+        description="Bars: perturbations with an effect on each program.",
+        spec=spec,
+        key=key_of(spec),
+        numbers=Numbers(
+            ["program", "raised by", "lowered by"],
+            [
+                [name, f"{u:,}", f"{d:,}"]
+                for name, u, d in zip(result.programs, up, down, strict=True)
+            ],
+        ),
+    )
+    tested = np.isfinite(_rates(result)).any(axis=1)
+    units = [result.units[j] for j in np.flatnonzero(tested)]
+    ranked = np.argsort(-(found.sum(axis=0)), kind="stable")[:_MOST_PROGRAMS]
+    views = {
+        result.programs[k]: draw.volcano(
+            result.beta[tested, k], result.log10p[tested, k], found[tested, k], units,
+            result.programs[k],
+        )
+        for k in ranked.tolist()
+    }  # fmt: skip
+    few = (
+        ""
+        if len(ranked) == len(result.programs)
+        else f" The {len(ranked)} programs with most effects can be chosen."
+    )
+    volcano = Figure(
+        name="volcano",
+        title="How sure, against how large, program by program",
+        caption=(
+            "Each point is a perturbation: effect on the chosen program, and -log10 of its "
+            f"p-value. Coloured: significant at a false discovery rate of {level:g}; the surest "
+            f"ones have their names.{few}"
+        ),
+        description="Scatter plot: minus log10 p against effect, one program at a time.",
+        spec=next(iter(views.values())),
+        views=views,
+        key=[(BLUE, "raises"), (VERMILION, "lowers"), (GREY, "not significant")],
+        is_wide=True,
+    )
+    return Section(
+        "programs-section",
+        "Programs",
+        "An effect is the shift of the log of a program's usage relative to the other programs.",
+        [bars, volcano],
+    )
+
+
+def _table(
+    result: CRTResult, found: NDArray[np.bool_], order: Sequence[int], level: float
+) -> EffectTable:
+    n_active = int(found.any(axis=1).sum())
+    rows = list(order[: min(n_active or 50, _MOST_ROWS)])
+    rows.sort(key=lambda j: (not found[j].any(), order.index(j)))
+    if not n_active:
+        note = f"No effect is significant; these are the {len(rows):,} surest perturbations."
+    elif len(rows) < n_active:
+        note = f"The {len(rows):,} surest of {n_active:,} perturbations with an effect."
+    else:
+        note = f"All {n_active:,} perturbations with an effect."
+    errors = result.null_sd if result.null_sd is not None else result.se
+    if errors is None:
+        errors = np.zeros(result.beta.shape)
+    return EffectTable(
+        title="Perturbations with an effect" if n_active else "The surest perturbations",
+        intro=(
+            "One row per perturbation, with its numbers for the program where it is surest. The "
+            "strip shows every program: blue raises, orange lowers, faint is not significant. "
+            "Choose a row to see all programs."
+        ),
+        note=note,
+        effects=[result.units[j] for j in rows],
+        contexts=list(result.programs),
+        estimate=result.beta[rows],
+        error=errors[rows],
+        rate=_rates(result)[rows],
+        level=level,
+        estimate_name="effect",
+        error_name="sd under the null",
+        rate_name="q",
+        file_name="perturbations.csv",
+    )

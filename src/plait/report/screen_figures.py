@@ -1,0 +1,211 @@
+"""Figures of a perturbation screen: effects as a map, how sure they are, and QQ curves."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.plot.manhattan import thinned
+from plait.plot.qq import chance_band
+from plait.report.figures import (
+    BLUE,
+    GREY,
+    LINE,
+    VERMILION,
+    Spec,
+    bar_rows_height,
+    numbers,
+    plain,
+    short,
+)
+
+Array = NDArray[np.float64]
+
+_DIVERGING = [[0.0, "var(--vermilion)"], [0.5, "var(--middle)"], [1.0, "var(--blue)"]]
+_QQ_LOW, _QQ_HIGH = 600, 400
+_MOST_POINTS = 2500
+_NAMED = 8
+
+
+def effect_map(
+    z: Array, effect: Array, rate: Array, units: Sequence[str], programs: Sequence[str]
+) -> Spec:
+    """Draw effects over their errors, perturbations in rows and programs in columns.
+
+    Parameters
+    ----------
+    z, effect, rate : (n, K) arrays
+        Effect over error (the colour), effect, and false discovery rate (said under the mouse).
+    units, programs : sequences of str
+    """
+    limit = float(np.clip(np.nanmax(np.abs(z), initial=1.0), 1.0, 8.0))
+    about = [
+        [[plain(u), plain(p), f"{e:+.3g}", f"{r:.2g}"] for p, e, r in zip(programs, es, rs,
+                                                                      strict=True)]
+        for u, es, rs in zip(units, effect, rate, strict=True)
+    ]  # fmt: skip
+    cells = {
+        "type": "heatmap",
+        "z": numbers(np.clip(z, -limit, limit), 3),
+        "zmin": -limit,
+        "zmax": limit,
+        "colorscale": _DIVERGING,
+        "xgap": 1 if len(programs) <= 40 else 0,
+        "ygap": 1 if len(units) <= 60 else 0,
+        "customdata": about,
+        "hovertemplate": "%{customdata[0]} → %{customdata[1]}<br>effect %{customdata[2]}, "
+        "q %{customdata[3]}<extra></extra>",
+        "colorbar": {"thickness": 10, "len": 0.8, "outlinewidth": 0, "title": {"text": "z"}},
+    }
+    side = 18 if len(units) <= 40 else 13
+    layout = {
+        "height": max(240, 130 + side * len(units)),
+        "xaxis": _places(programs, tickangle=-90 if len(programs) > 6 else -40),
+        "yaxis": _places(units, range=[len(units) - 0.5, -0.5]),
+    }
+    return {"data": [cells], "layout": layout}
+
+
+def volcano(
+    effect: Array, log10p: Array, is_found: NDArray[np.bool_], units: Sequence[str], program: str
+) -> Spec:
+    """Draw how sure each perturbation's effect on one program is against how large it is.
+
+    Parameters
+    ----------
+    effect, log10p : (n,) arrays
+    is_found : (n,) bool array
+        What is significant.
+    units : sequence of str
+    program : str
+    """
+    heights = -log10p
+    shown = thinned(effect, heights, _MOST_POINTS, _MOST_POINTS)
+    data = []
+    groups = (
+        ("not significant", ~is_found, GREY, 4),
+        ("raises", is_found & (effect > 0), BLUE, 7),
+        ("lowers", is_found & (effect < 0), VERMILION, 7),
+    )
+    for name, chosen, colour, size in groups:
+        rows = shown[chosen[shown]]
+        if not len(rows):
+            continue
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": name,
+                "x": numbers(effect[rows]),
+                "y": numbers(heights[rows]),
+                "customdata": [plain(units[j]) for j in rows.tolist()],
+                "marker": {"color": colour, "size": size, "opacity": 0.75},
+                "hovertemplate": "%{customdata}<br>effect %{x}, −log₁₀ p %{y:.1f}<extra></extra>",
+            }
+        )
+    surest = [j for j in np.argsort(log10p, kind="stable")[:_NAMED].tolist() if is_found[j]]
+    layout = {
+        "height": 420,
+        "hovermode": "closest",
+        "xaxis": {"title": {"text": f"effect on {short(program)}"}, "zeroline": True},
+        "yaxis": {"title": {"text": "−log₁₀ p"}, "rangemode": "tozero", "zeroline": False},
+        "annotations": [
+            {
+                "x": float(f"{effect[j]:.4g}"), "y": float(f"{heights[j]:.4g}"),
+                "text": short(units[j], 16), "showarrow": False, "yshift": 11,
+                "font": {"size": 11},
+            }
+            for j in surest
+        ],
+    }  # fmt: skip
+    return {"data": data, "layout": layout}
+
+
+def qq(groups: Sequence[tuple[str, Array]]) -> Spec:
+    """Draw observed against expected -log10 p.
+
+    Parameters
+    ----------
+    groups : sequence of (colour, (n,) array of log10 p)
+        The first one sets the band.
+    """
+    expected, low, high = chance_band(len(groups[0][1]))
+    end = -np.log10(0.5 / max(len(values) for _, values in groups))
+    data: list[Spec] = [
+        {
+            "type": "scatter", "mode": "lines", "fill": "toself", "fillcolor": LINE,
+            "x": numbers(np.concatenate([expected, expected[::-1]])),
+            "y": numbers(np.concatenate([low, high[::-1]])),
+            "line": {"width": 0, "color": LINE}, "hoverinfo": "skip",
+        },
+        {
+            "type": "scatter", "mode": "lines", "x": [0, end], "y": [0, end],
+            "hoverinfo": "skip", "line": {"width": 1, "color": GREY},
+        },
+    ]  # fmt: skip
+    for colour, values in groups:
+        seen = np.sort(-values)[::-1]
+        places = -np.log10((np.arange(len(seen)) + 0.5) / len(seen))
+        shown = thinned(places, seen, _QQ_LOW, _QQ_HIGH)
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": numbers(places[shown]),
+                "y": numbers(seen[shown]),
+                "marker": {"color": colour, "size": 5},
+                "hovertemplate": "observed %{y:.2f}, expected %{x:.2f}<extra></extra>",
+            }
+        )
+    layout = {
+        "height": 420,
+        "hovermode": "closest",
+        "xaxis": {"title": {"text": "expected −log₁₀ p"}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": "observed −log₁₀ p"}, "rangemode": "tozero"},
+    }
+    return {"data": data, "layout": layout}
+
+
+def found_by_program(
+    programs: Sequence[str], up: NDArray[np.int64], down: NDArray[np.int64]
+) -> Spec:
+    """Draw how many perturbations raise and lower each program."""
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": name,
+            "y": list(range(len(programs))),
+            "x": [int(v) for v in values],
+            "customdata": [plain(p) for p in programs],
+            "marker": {"color": colour},
+            "hovertemplate": "%{customdata}<br>%{x:,} perturbations " + verb + " it<extra></extra>",
+        }
+        for name, values, colour, verb in (
+            ("raised by", up, BLUE, "raise"),
+            ("lowered by", down, VERMILION, "lower"),
+        )
+    ]
+    layout = {
+        "barmode": "stack",
+        "bargap": 0.28,
+        "height": bar_rows_height(len(programs)),
+        "xaxis": {"title": {"text": "perturbations with an effect"}, "rangemode": "tozero"},
+        "yaxis": _places(programs, range=[len(programs) - 0.4, -0.6]),
+    }
+    return {"data": data, "layout": layout}
+
+
+def _places(labels: Sequence[str], **more: object) -> Spec:
+    """Return an axis of labels at numbered places, so that equal names stay apart."""
+    return {
+        "tickmode": "array",
+        "tickvals": list(range(len(labels))),
+        "ticktext": [short(label) for label in labels],
+        "tickfont": {"size": 12 if len(labels) <= 24 else 10},
+        "ticklabelstandoff": 4,
+        "showgrid": False,
+        "zeroline": False,
+        "automargin": True,
+        **more,
+    }
