@@ -1,16 +1,97 @@
 """Empirical nulls from negative controls: matching, p-values, combination, cross-fitting."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from plait.errors import InputError, OptionError, ShapeError
+from plait.errors import InputError, InputTypeError, OptionError, ShapeError
 
 Array = NDArray[np.float64]
 _SMALLEST_DENOMINATOR = 1e-12
 _FISHER_FLOOR, _STOUFFER_FLOOR = 1e-300, 1e-15
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnitEffects:
+    """Effects of units (genes or groups of control guides), and what they are matched on.
+
+    Attributes
+    ----------
+    beta : (units, K) array
+    n1 : (units,) array
+        Treated cells.
+    d : (units,) array
+        What the covariates leave of the treatment, ``D = x'Mx``.
+    pbar : (units,) array or None
+        Mean logit of the propensities.
+    """
+
+    beta: Array
+    n1: NDArray[np.int64]
+    d: Array
+    pbar: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.n1)
+
+    def take(self, rows: NDArray[Any]) -> "UnitEffects":
+        """Return some of the units, by number or by mask."""
+        pbar = None if self.pbar is None else self.pbar[rows]
+        return UnitEffects(self.beta[rows], self.n1[rows], self.d[rows], pbar)
+
+
+@dataclass(frozen=True, slots=True)
+class MatchingOptions:
+    """How units are matched to negative controls.
+
+    Attributes
+    ----------
+    n_n1_bins, n_d_bins : int
+        Quantile bins of the treated cells and of log D (10 each).
+    min_ntc_per_bin : int
+        Controls that a bin needs; with fewer, neighbouring bins are added (50).
+    use_pbar : bool
+        Whether the mean logit propensity is matched too (False).
+    n_pbar_bins : int
+        Its bins (8).
+    """
+
+    n_n1_bins: int = 10
+    n_d_bins: int = 10
+    min_ntc_per_bin: int = 50
+    use_pbar: bool = False
+    n_pbar_bins: int = 8
+
+    @classmethod
+    def from_mapping(cls, options: Mapping[str, Any] | None) -> "MatchingOptions":
+        """Return the options of a dictionary.
+
+        Raises
+        ------
+        InputTypeError
+            An option is unknown; it is also a TypeError.
+        """
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(options or {}) - set(known))
+        if unknown:
+            raise InputTypeError(
+                f"unknown options of matching: {', '.join(unknown)}; there are {', '.join(known)}."
+            )
+        return cls(**(options or {}))
+
+    def bins(self, real: UnitEffects) -> "MatchingBins":
+        """Return the bins at the quantiles of real units."""
+        return matching_bins(
+            real.n1,
+            real.d,
+            real.pbar if self.use_pbar else None,
+            n_n1_bins=self.n_n1_bins,
+            n_d_bins=self.n_d_bins,
+            n_pbar_bins=self.n_pbar_bins,
+        )
 
 
 @dataclass(frozen=True)
@@ -88,6 +169,61 @@ def matching_bins(
         own = np.unique(np.quantile(values, np.linspace(0, 1, max(count, 1) + 1)))
         edges.append(own if len(own) > 2 else np.empty(0))
     return MatchingBins(tuple(edges))
+
+
+def matched_p_values(
+    tested: UnitEffects,
+    null: UnitEffects,
+    real: UnitEffects,
+    options: MatchingOptions,
+    *,
+    two_sided: bool = True,
+    by_unit: bool = False,
+) -> tuple[Array, dict[str, Any]]:
+    """Return p-values of units among the negative controls that are like them.
+
+    Parameters
+    ----------
+    tested : UnitEffects
+    null : UnitEffects
+        The negative controls.
+    real : UnitEffects
+        The real units, at whose quantiles the bins are.
+    options : MatchingOptions
+    two_sided : bool
+        Whether absolute effects are compared; else large ones are extreme.
+    by_unit : bool
+        Whether one p-value is made for a unit, of its largest absolute effect on any program.
+
+    Returns
+    -------
+    p : (units, K) array, or (units, 1)
+    info : dict
+        Of `matched_empirical_p_values`, and ``n_bins_n1``, ``n_bins_d``, ``n_bins_pbar`` (if
+        used), ``min_ntc_per_bin`` and ``use_pbar``.
+    """
+    edges = options.bins(real)
+
+    def statistic(units: UnitEffects) -> Array:
+        return np.abs(units.beta).max(axis=1, keepdims=True) if by_unit else units.beta
+
+    def bins(units: UnitEffects) -> NDArray[np.intp]:
+        return edges.of(units.n1, units.d, units.pbar if options.use_pbar else None)
+
+    p, info = matched_empirical_p_values(
+        statistic(tested),
+        bins(tested),
+        statistic(null),
+        bins(null),
+        min_per_bin=options.min_ntc_per_bin,
+        two_sided=two_sided and not by_unit,
+    )
+    names = ("n_bins_n1", "n_bins_d", "n_bins_pbar")
+    info |= dict(zip(names, edges.n_bins, strict=False))
+    return p, info | {
+        "min_ntc_per_bin": options.min_ntc_per_bin,
+        "use_pbar": options.use_pbar,
+    }
 
 
 def matched_empirical_p_values(
