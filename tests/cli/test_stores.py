@@ -114,7 +114,7 @@ def test_an_interrupted_run_says_what_is_kept_and_what_changed(folder, capsys, m
     assert said.startswith("plait: error: interrupted; finished blocks (3,000 effects) are kept")
     assert said.endswith("the same command goes on from there.")
     assert plait(f"{line} 800") == 0
-    assert "because train_size was 900 and is 800" in capsys.readouterr().err
+    assert "because --train-size was 900 and is 800" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("quiet", [True, False])

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from plait.cli import sumstats
-from plait.cli.console import as_options
 from plait.cli.main import app, main
+from plait.cli.words import as_options
 from plait.io import (
     read_effects,
     read_gwas_ssf,

@@ -296,7 +296,7 @@ def test_a_scan_beyond_memory_says_so_in_one_line(people, tmp_path, monkeypatch,
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1
     assert "relationships of 900 samples on" in told[0]
-    assert "raise --memory (memory=), or give --no-loco." in told[0]
+    assert "raise --memory, or give --no-loco." in told[0]
 
 
 def test_tables_of_samples(tmp_path):

@@ -1,6 +1,6 @@
 """What a person sees: progress, warnings and errors on stderr, everything else on stdout."""
 
-import re
+import logging
 import sys
 import time
 import warnings
@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TextIO
 
-from plait.errors import PlaitWarning
+from plait.cli.words import as_options
+from plait.errors import DataWarning, PlaitWarning
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -37,6 +38,7 @@ def session(
     with ExitStack() as stack:
         stack.enter_context(use_threads(threads))
         stack.enter_context(_warnings_as_lines(debug))
+        stack.enter_context(_notices_as_lines(quiet))
         if log_json:
             stack.enter_context(_blocks_as_json())
         if log_json or not quiet:
@@ -67,16 +69,31 @@ def workers_of(
 
 
 @contextmanager
-def _blocks_as_json() -> Iterator[None]:
-    import logging
+def _notices_as_lines(quiet: bool) -> Iterator[None]:
+    """Show what the library logs for the person who waits.
+
+    Warnings (rows that were left out, and why) are warnings here too; of the rest what is marked
+    as a ``notice``: how data were understood, where they could be meant otherwise.
+    """
+    told: set[str] = set()
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            block = getattr(record, "block", None)
-            if block is not None:
-                print(_as_json(record.created, "block", **block), file=sys.stderr, flush=True)
+            text = record.getMessage()
+            if record.levelno >= logging.WARNING:
+                warnings.warn(text, DataWarning, stacklevel=2)
+            elif getattr(record, "notice", False) and text not in told:
+                told.add(text)
+                say(quiet, f"note: {as_options(text)}")
 
-    logger, handler = logging.getLogger("plait.execution"), Lines()
+    with _listening("plait", Lines()):
+        yield
+
+
+@contextmanager
+def _listening(name: str, handler: logging.Handler) -> Iterator[None]:
+    """Let a handler have what a logger is told from INFO on."""
+    logger = logging.getLogger(name)
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -85,6 +102,18 @@ def _blocks_as_json() -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+@contextmanager
+def _blocks_as_json() -> Iterator[None]:
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            block = getattr(record, "block", None)
+            if block is not None:
+                print(_as_json(record.created, "block", **block), file=sys.stderr, flush=True)
+
+    with _listening("plait.execution", Lines()):
+        yield
 
 
 def _as_json(when: float, event: str, **about: Any) -> str:
@@ -287,53 +316,6 @@ def _progress_display() -> "Progress":
         console=Console(stderr=True),
         refresh_per_second=8,
     )
-
-
-_OPTIONS = {
-    "zero_Shat_reset": "--zero-shat-reset",
-    "zero_Bhat_Shat_reset": "--zero-bhat-shat-reset",
-    'missing="exact"': "--missing exact",
-    "missing='exact'": "--missing exact",
-    "missing='large_se'": "--missing large_se",
-    "weighting='none'": "--weighting none",
-    "outputlevel=2": "--outputlevel 2",
-    'prior="uniform"': "--prior uniform",
-    "mark them missing (NaN)": "write them as NA",
-    "n_train": "--train-size",
-    "(covariate_missing='drop')": "(--drop-missing-covariates)",
-    " If you know the format, say so (format=...).": "",
-    "give by_chromosome=False": "give --no-loco",
-    "Say which: context=.": "Say which: --context NAME.",
-    "draw it without genotypes": "leave out --geno",
-    "leave out context=": "leave out --context ",
-    "give dialect=.": "give --dialect NAME.",
-    "give dialect=": "give --dialect ",
-    "(option test=)": "",
-    "Use scale='z', or read it with allow_standardised=True, which needs": "Use --scale z. Effects "
-    "would need",
-    "give r2=None": "give --r2 1",
-    "z_thresh": "--z-thresh",
-    "npc is": "--npc is",
-    "on_insufficient_null=": "--on-insufficient-null ",
-    "A small v_ridge may help.": "A small number added to its diagonal may help.",
-}
-
-
-def as_options(message: str) -> str:
-    """Say a message of the library in the words of the command line."""
-    for argument, option in _OPTIONS.items():
-        message = message.replace(argument, option)
-    return _COLUMNS.sub(_as_list, message)
-
-
-_COLUMNS = re.compile(r"columns=\{([^}]*)\}")
-_ROLE = re.compile(r"'([^']*)': (?:'([^']*)'|(\.\.\.))")
-
-
-def _as_list(columns: re.Match[str]) -> str:
-    """Write a mapping of roles to columns as --columns takes it."""
-    roles = [f"{role}={name or more}" for role, name, more in _ROLE.findall(columns[1])]
-    return f"--columns {','.join(roles)}{',...' if columns[1].endswith(', ...') else ''}"
 
 
 def describe(error: BaseException) -> str:

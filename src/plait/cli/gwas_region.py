@@ -9,7 +9,7 @@ from plait.cli import options
 from plait.cli.console import say, session
 from plait.cli.gwas import DOCS, STORE
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
-from plait.cli.outputs import FIGURES, check_file
+from plait.cli.outputs import FIGURES, check_file, use_no_window
 from plait.errors import FileFormatError
 
 if TYPE_CHECKING:
@@ -79,8 +79,6 @@ def region(
     debug: options.Debug = False,
 ) -> None:
     """Draw the associations around one variant, coloured by linkage with it."""
-    from plait.cli.mash_show import use_no_window
-
     check_file(out, FIGURES, overwrite)
     with session(None, quiet, debug):
         from plait import gwas, plot

@@ -1,6 +1,5 @@
 """``plait gwas qc``, ``kinship`` and ``pca``: what the genotypes are like, before any trait."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,9 +10,10 @@ from plait.cli import options
 from plait.cli.console import announce_compilation, say, session
 from plait.cli.gwas import DOCS, Genotypes
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
-from plait.cli.outputs import TABLES, check_file, write_table
+from plait.cli.outputs import TABLES, check_file, check_folder, write_table
+from plait.cli.records import RECORD, beside, write_record
 
-QC_FILES = ("variants.parquet", "samples.csv", "run.json")
+QC_FILES = ("variants.parquet", "samples.csv", RECORD)
 
 
 class Relationship(StrEnum):
@@ -64,8 +64,6 @@ def qc(
     debug: options.Debug = False,
 ) -> None:
     """Count genotypes: call rates, frequencies, Hardy-Weinberg p, heterozygosity of samples."""
-    from plait.cli.mash_show import check_folder
-
     check_folder(out, QC_FILES, overwrite)
     with session(threads, quiet, debug):
         from plait.gwas import genotype_quality
@@ -76,7 +74,8 @@ def qc(
         out.mkdir(exist_ok=True)
         write_table(out / QC_FILES[0], found.variant_table(), overwrite)
         write_table(out / QC_FILES[1], found.sample_table(), overwrite)
-        _write_about(out / QC_FILES[2], found.provenance, geno, overwrite)
+    counts = {"samples": genotypes.n_samples, "variants": genotypes.n_variants}
+    write_record(out / RECORD, counts)
     for line in found.summary().splitlines():
         say(quiet, line)
     say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in QC_FILES))
@@ -91,7 +90,7 @@ def kinship(
             metavar="PREFIX",
             panel=OUTPUT,
             help="Writes PREFIX.grm.bin, PREFIX.grm.N.bin and PREFIX.grm.id, as GCTA does, and "
-            "PREFIX.json.",
+            "PREFIX.run.json.",
         ),
     ],
     method: Annotated[
@@ -112,7 +111,6 @@ def kinship(
     debug: options.Debug = False,
 ) -> None:
     """Compute how the samples are related, from all variants."""
-    from plait.io import check_writable
     from plait.io.relationship_files import (
         check_relationships_writable,
         relationship_paths,
@@ -120,14 +118,12 @@ def kinship(
     )
 
     check_relationships_writable(out, overwrite)
-    place = relationship_paths(out)[0]
-    about = place.with_name(place.name.removesuffix(".grm.bin") + ".json")
-    check_writable(about, overwrite)
+    paths = relationship_paths(out)
+    about = beside(str(paths[0]).removesuffix(".grm.bin"))
     with session(threads, quiet, debug):
         import numpy as np
 
         from plait.gwas import relationship_matrix
-        from plait.provenance import Provenance
 
         genotypes = _open(geno)
         announce_compilation(quiet)
@@ -143,8 +139,6 @@ def kinship(
             getattr(genotypes, "families", None),
             overwrite=overwrite,
         )
-        settings = {"method": str(method), "min_frequency": min_maf, "n_variants": count}
-        _write_about(about, Provenance("gwas kinship", settings), geno, overwrite)
         own = np.diagonal(matrix)
         below = matrix[np.tril_indices(len(matrix), -1)]
         say(
@@ -158,7 +152,9 @@ def kinship(
                 f"pairs: {below.min():.3f} to {below.max():.3f}; {int((below > 0.177).sum()):,} "
                 "above 0.177 (closer than third degree)",
             )
-    say(quiet, "written: " + " · ".join(str(path) for path in (*relationship_paths(out), about)))
+    counts = {"samples": len(matrix), "variants": genotypes.n_variants, "variants_used": count}
+    write_record(about, counts)
+    say(quiet, "written: " + " · ".join(str(path) for path in (*paths, about)))
 
 
 def pca(
@@ -169,7 +165,8 @@ def pca(
             "--out",
             metavar="FILE",
             panel=OUTPUT,
-            help="A table for --covar (.csv, .tsv or .parquet); eigenvalues go to .json beside it.",
+            help="A table for --covar (.csv, .tsv or .parquet); eigenvalues go to .run.json "
+            "beside it.",
         ),
     ],
     covar: Annotated[
@@ -214,11 +211,7 @@ def pca(
     debug: options.Debug = False,
 ) -> None:
     """Compute principal components of the samples, as covariates for a scan."""
-    from plait.io import check_writable
-
     check_file(out, TABLES, overwrite)
-    about = out.with_suffix(".json")
-    check_writable(about, overwrite)
     with session(threads, quiet, debug):
         from plait.gwas import principal_components
         from plait.io import read_covariates
@@ -238,18 +231,16 @@ def pca(
         )
         table = _covariate_table(found.to_covariates(others))
         write_table(out, table, overwrite)
-        _write_about(
-            about,
-            found.provenance,
-            geno,
-            overwrite,
-            eigenvalues=found.eigenvalues.tolist(),
-            variance_explained=found.variance_explained.tolist(),
-            residuals=found.residuals.tolist(),
-        )
+    write_record(
+        beside(out),
+        {"samples": table.height, "variants": genotypes.n_variants},
+        eigenvalues=found.eigenvalues.tolist(),
+        variance_explained=found.variance_explained.tolist(),
+        residuals=found.residuals.tolist(),
+    )
     for line in found.summary().splitlines():
         say(quiet, line)
-    say(quiet, f"written: {out} ({table.height:,} samples) · {about}")
+    say(quiet, f"written: {out} ({table.height:,} samples) · {beside(out)}")
     say(
         quiet, f"next: plait gwas scan --geno {geno} --pheno traits.csv --covar {out} --out scanned"
     )
@@ -276,18 +267,6 @@ def _covariate_table(covariates: Any) -> Any:
     columns = dict(zip(covariates.names, covariates.values.T, strict=True))
     table = pl.DataFrame({"IID": covariates.samples, **columns})
     return table.with_columns(pl.selectors.float().fill_nan(None))
-
-
-def _write_about(path: Path, origin: Any, geno: str, overwrite: bool, **found: Any) -> None:
-    """Write what was run on what."""
-    from plait.io import replace_file
-    from plait.provenance import fingerprint
-
-    place = Path(geno)
-    inputs = {"genotypes": fingerprint(place) if place.exists() else geno}
-    with replace_file(path, overwrite) as temporary:
-        about = origin.to_dict() | {"inputs": inputs} | found
-        temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
 COMMANDS = (

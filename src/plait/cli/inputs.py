@@ -1,11 +1,12 @@
 """From files named on the command line to data."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plait.cli.console import say
+from plait.cli.invocation import current
 from plait.errors import InputError, OptionError
 
 if TYPE_CHECKING:
@@ -25,6 +26,14 @@ _COPIES_OF_V = 3
 def split_list(text: str | None) -> list[str] | None:
     """Return the parts of a comma-separated list."""
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def refuse_idle(parameters: Sequence[str], are_idle: bool, when: str) -> None:
+    """Refuse options that were given and would do nothing, ``when`` saying why."""
+    running = current()
+    for name in parameters:
+        if are_idle and running is not None and name in running.given:
+            raise OptionError(f"{running.flags[name].name} does nothing {when}: leave it out.")
 
 
 def split_numbers(text: str | None, option: str) -> "NDArray[np.float64] | None":

@@ -19,7 +19,8 @@ from plait.cli import (
     sumstats,
 )
 from plait.cli.console import INTERRUPTED, exit_status, report_error
-from plait.cli.options import documented
+from plait.cli.invocation import begin
+from plait.cli.options import PanelledCommand, documented
 
 QUESTIONS = (
     ("from genotypes to effects", "plait gwas"),
@@ -50,7 +51,9 @@ class Program(TyperGroup):
         self, args: Any = None, prog_name: str | None = None, **extra: Any
     ) -> Any:
         """Run the program and exit: 0 done, 2 bad input, 3 no usable result, 1 anything else."""
-        given = join_numbers(sys.argv[1:] if args is None else list(args))
+        typed = sys.argv[1:] if args is None else list(args)
+        begin(typed)
+        given = join_numbers(typed)
         extra["standalone_mode"] = False
         try:
             status = super().main(args=given, prog_name=prog_name or "plait", **extra)
@@ -103,8 +106,8 @@ app.add_typer(gwas.app, name="gwas")
 app.add_typer(sumstats.app, name="sumstats")
 documented(app, "gwas-to-mash", study.gwas_to_mash, study.EXAMPLE, study.DOCS)
 documented(app, "report", report.report, report.EXAMPLE, report.DOCS)
-app.command("demo", epilog="Docs: README.md")(demo.demo)
-app.command("check", epilog="Docs: docs/index.md")(check.check)
+app.command("demo", cls=PanelledCommand, epilog="Docs: README.md")(demo.demo)
+app.command("check", cls=PanelledCommand, epilog="Docs: docs/index.md")(check.check)
 
 
 def _show_version(asked: bool) -> None:

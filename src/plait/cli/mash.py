@@ -1,9 +1,7 @@
 """``plait mash``: the commands of multivariate adaptive shrinkage."""
 
-import typer
-
 from plait.cli import mash_fit, mash_learn, mash_show
-from plait.cli.options import documented
+from plait.cli.options import command_group, documented
 
 _TABLES = "--bhat demo/bhat.csv --shat demo/shat.csv"
 
@@ -43,20 +41,9 @@ COMMANDS = (
     ("check", mash_show.check, "plait mash check"),
 )
 
-app = typer.Typer(
-    help="Which effects are real, and in which conditions are they shared?",
-    epilog="Docs: docs/mash.md",
-    rich_markup_mode="rich",
-    invoke_without_command=True,
+app = command_group(
+    "Which effects are real, and in which conditions are they shared?", "docs/mash.md"
 )
-
-
-@app.callback()
-def about(context: typer.Context) -> None:
-    """Tell which effects are real, and in which conditions they are shared."""
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-
 
 for _name, _function, _example in COMMANDS:
     documented(app, _name, _function, _example, "docs/mash.md")

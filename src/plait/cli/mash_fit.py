@@ -11,6 +11,7 @@ from plait.cli.console import announce_compilation, say, session, workers_of
 from plait.cli.inputs import in_memory, load_covariances, load_data, split_numbers
 from plait.cli.options import MODEL
 from plait.cli.outputs import check_target, is_store, write_result
+from plait.cli.records import beside, write_record
 
 if TYPE_CHECKING:
     from plait.mash.data import MashData
@@ -110,7 +111,7 @@ def fit(
             about: dict[str, Any] = {"seed": seed, "train_size": trained_on or data.n_effects}
             chosen = selection if trained_on is not None else dict.fromkeys(selection)
             written = write_result(result, out, overwrite, "fit", about | chosen)
-    _tell(quiet, result, written)
+    _tell(quiet, result, out, written)
 
 
 def _by_blocks(data: "MashData | StoredData", out: str, outputs: dict[str, Any]) -> bool:
@@ -148,7 +149,9 @@ def _fit(
     return replace(study.apply_result, optim=study.train_result.optim)
 
 
-def _tell(quiet: bool, result: "MashResult", written: list[str]) -> None:
+def _tell(quiet: bool, result: "MashResult", out: str, written: list[str]) -> None:
+    """Record what was run, and say what was found and where it is."""
+    write_record(beside(out.removesuffix(".npz")), {"effects": result.n_effects})
     say(quiet, result.summary())
     say(quiet, f"written: {' · '.join(written)}")
 
@@ -223,7 +226,7 @@ def apply(
         else:
             result = apply_mash_prior(in_memory(data, memory), prior, mash_kwargs=outputs)
             written = write_result(result, out, overwrite, "apply", {"seed": seed, "g": str(g)})
-    _tell(quiet, result, written)
+    _tell(quiet, result, out, written)
 
 
 def onebyone(
@@ -260,4 +263,4 @@ def onebyone(
         )  # fmt: skip
         result = mash_1by1(in_memory(data, memory))
         written = write_result(result, out, overwrite, "onebyone", {})
-    _tell(quiet, result, written)
+    _tell(quiet, result, out, written)

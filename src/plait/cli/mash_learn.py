@@ -11,6 +11,7 @@ from plait.cli.inputs import in_memory, load_covariances, load_data, strong_data
 from plait.cli.mash_show import show_matrix
 from plait.cli.options import INPUT, MODEL, OUTPUT
 from plait.cli.outputs import check_file, write_covariances, write_matrix
+from plait.cli.records import beside, write_record
 
 if TYPE_CHECKING:
     from plait.mash.data import MashData
@@ -67,8 +68,9 @@ def pca(
             quiet=quiet, workers=workers,
         )  # fmt: skip
         chosen = strong_data(data, strong, all_effects, level, quiet, workers)
-        write_covariances(out, _components(chosen, npc), overwrite)
-        say(quiet, f"written: {out}")
+        found = _components(chosen, npc)
+        write_covariances(out, found, overwrite)
+    _tell(quiet, out, chosen, len(found))
 
 
 def ed(
@@ -142,7 +144,7 @@ def ed(
         write_covariances(out, fit["Ulist"], overwrite)
         state = "converged" if fit["converged"] else "stopped before it converged"
         say(quiet, f"extreme deconvolution {state} after {fit['niter']} iterations")
-        say(quiet, f"written: {out}")
+    _tell(quiet, out, chosen, len(fit["Ulist"]), converged=fit["converged"])
 
 
 def ud(
@@ -195,7 +197,13 @@ def ud(
             seed=seed,
         )
         write_covariances(out, found, overwrite)
-        say(quiet, f"written: {out}")
+    _tell(quiet, out, chosen, len(found))
+
+
+def _tell(quiet: bool, out: Path, chosen: "MashData", n_matrices: int, **found: Any) -> None:
+    """Record what was learned, and say where it is."""
+    write_record(beside(out), {"effects": chosen.n_effects, "matrices": n_matrices}, **found)
+    say(quiet, f"written: {out}")
 
 
 def _components(data: "MashData", npc: int | None) -> dict[str, Any]:
@@ -261,6 +269,7 @@ def estimate_null_corr_simple(
             **workers,
         )
         write_matrix(out, V, data.condition_names, overwrite)
+    write_record(beside(out), {"effects": data.n_effects})
     show_matrix(quiet, V, data.condition_names)
     say(quiet, f"written: {out}")
 
@@ -322,5 +331,6 @@ def estimate_null_corr_em(
             est_cor=not est_cov,
         )
         write_matrix(out, fit.V, data.condition_names, overwrite)
+    write_record(beside(out), {"effects": data.n_effects}, loglik=fit.loglik)
     show_matrix(quiet, fit.V, data.condition_names)
     say(quiet, f"log-likelihood {fit.loglik[0]:,.1f} → {fit.loglik[-1]:,.1f}\nwritten: {out}")

@@ -9,9 +9,17 @@ from plait.cli import check as installation
 from plait.cli import options
 from plait.cli.console import say, session
 from plait.cli.options import INPUT, MODEL, OUTPUT
-from plait.cli.outputs import FIGURES, TABLES, check_file, write_matrix, write_table
+from plait.cli.outputs import (
+    FIGURES,
+    TABLES,
+    check_file,
+    check_folder,
+    use_no_window,
+    write_matrix,
+    write_table,
+)
+from plait.cli.records import RECORD, beside, write_record
 from plait.cli.results import named_row, read_result
-from plait.errors import OutputError
 
 if TYPE_CHECKING:
     from plait.mash.results import MashResult
@@ -77,6 +85,7 @@ def sharing(
             plot.save_figure(axes, out, overwrite)
         elif out is not None:
             write_matrix(out, matrix, loaded.condition_names, overwrite)
+            write_record(beside(out), {"conditions": len(matrix)})
     show_matrix(quiet, matrix, loaded.condition_names)
     if out is not None:
         say(quiet, f"written: {out}")
@@ -106,6 +115,7 @@ def significant(
         frame = significant_frame(loaded, lfsr_thresh)
         if out is not None:
             write_table(out, frame, overwrite)
+            write_record(beside(out), {"effects": loaded.n_effects, "rows": frame.height})
     n_rows = frame["effect"].n_unique()
     say(quiet, f"{n_rows:,} of {loaded.n_effects:,} effects have lfsr < {lfsr_thresh:g} somewhere")
     for row in frame.head(10).iter_rows():
@@ -188,7 +198,7 @@ def plots(
     debug: options.Debug = False,
 ) -> None:
     """Draw sharing, mixture weights, patterns and the surest effect, each to a .png file."""
-    names = ("sharing.png", "weights.png", "patterns.png", "forest.png")
+    names = ("sharing.png", "weights.png", "patterns.png", "forest.png", RECORD)
     check_folder(out, names, overwrite)
     with session(None, quiet, debug):
         from plait import plot
@@ -207,6 +217,7 @@ def plots(
         out.mkdir(exist_ok=True)
         for name, axes in drawn.items():
             plot.save_figure(axes, out / name, overwrite)
+        write_record(out / RECORD, {"effects": loaded.n_effects})
         say(quiet, f"written: {' · '.join(str(out / name) for name in drawn)}")
 
 
@@ -223,28 +234,6 @@ def surest(result: "MashResult") -> int:
 
     means = [result.lfsr[rows].mean(axis=1) for rows in parts_of(result.lfsr)]  # type: ignore[index]
     return int(np.argmin(np.concatenate(means)))
-
-
-def check_folder(folder: Path, names: tuple[str, ...], overwrite: bool) -> None:
-    """Refuse a folder in which the files cannot be written."""
-    from plait.io import check_writable
-
-    if folder.is_dir():
-        for name in names:
-            check_writable(folder / name, overwrite)
-    elif folder.exists():
-        raise OutputError(f"{folder} is a file; give a folder.")
-    else:
-        check_writable(folder)
-
-
-def use_no_window() -> None:
-    """Draw into files: a command must not need a display."""
-    try:
-        import matplotlib
-    except ModuleNotFoundError:
-        return  # the figure itself says what to install
-    matplotlib.use("Agg")
 
 
 def show_matrix(quiet: bool, matrix: Any, names: Any) -> None:

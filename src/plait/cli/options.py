@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from plait.cli.invocation import enter
+
 INPUT, MODEL, OUTPUT, RUN = "Input", "Model", "Output", "Run"
 
 
@@ -395,7 +397,15 @@ LfsrThresh = Annotated[
 
 
 class PanelledCommand(TyperCommand):
-    """A command whose help shows its panels in the order in which one thinks of them."""
+    """A command whose help shows its panels in the order in which one thinks of them.
+
+    What it was given is known to whoever asks for the `plait.cli.invocation.current` one.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        enter(ctx)
+        return super().invoke(ctx)
 
     def get_params(self, ctx: Any) -> Any:
         """Return the options, Input first; those without a panel come last."""
@@ -404,6 +414,20 @@ class PanelledCommand(TyperCommand):
             super().get_params(ctx),
             key=lambda option: order.get(getattr(option, "rich_help_panel", None) or "", 9),
         )
+
+
+def command_group(help: str, docs: str) -> typer.Typer:
+    """Return an empty group of commands; without a command it prints its help."""
+    group = typer.Typer(
+        help=help, epilog=f"Docs: {docs}", rich_markup_mode="rich", invoke_without_command=True
+    )
+
+    def about(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            print(context.get_help())
+
+    group.callback(help=help)(about)
+    return group
 
 
 def documented(

@@ -1,4 +1,4 @@
-"""Output files of the mash commands. Checked before the work starts; never half-written."""
+"""Output files of the commands. Checked before the work starts; never half-written."""
 
 import json
 from collections.abc import Sequence
@@ -67,6 +67,28 @@ def check_file(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
     if path.suffix.lower() not in suffixes:
         raise OutputError(f"{path}: the output must end in {' or '.join(suffixes)}.")
     check_writable(path, overwrite)
+
+
+def check_folder(folder: Path, names: tuple[str, ...], overwrite: bool) -> None:
+    """Refuse a folder in which the files cannot be written."""
+    from plait.io import check_writable
+
+    if folder.is_dir():
+        for name in names:
+            check_writable(folder / name, overwrite)
+    elif folder.exists():
+        raise OutputError(f"{folder} is a file; give a folder.")
+    else:
+        check_writable(folder)
+
+
+def use_no_window() -> None:
+    """Draw into files: a command must not need a display."""
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        return  # the figure itself says what to install
+    matplotlib.use("Agg")
 
 
 def write_result(

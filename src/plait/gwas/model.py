@@ -14,17 +14,18 @@ import os
 import time
 import warnings
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from plait.data.fingerprints import study_fingerprints
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import AlignedSamples, SampleTable, align
-from plait.errors import InputError, ModelWarning, OptionError
+from plait.errors import DataWarning, ModelWarning, OptionError
 from plait.execution.executors import refuse_forks, workforce
 from plait.gwas.binary import binary_traits, cases_and_controls, make_binary_designs
 from plait.gwas.design import make_designs
+from plait.gwas.inputs import open_study
 from plait.gwas.mixed import EXACT_BELOW
 from plait.gwas.passes import (
     LinearMethod,
@@ -42,6 +43,9 @@ from plait.gwas.whole_genome import WholeGenomeModel
 from plait.gwas.whole_genome_logistic import WholeGenomeLogistic
 from plait.provenance import Provenance
 
+if TYPE_CHECKING:
+    from plait.gwas.inputs import GenotypesLike, TableLike
+
 _log = logging.getLogger("plait.gwas")
 
 
@@ -51,9 +55,9 @@ _MODELS = ("linear", "mixed", "whole-genome", *_LOGISTIC)
 
 
 def scan(
-    genotypes: GenotypeSource,
-    traits: SampleTable,
-    covariates: SampleTable | None = None,
+    genotypes: "GenotypesLike",
+    traits: "TableLike",
+    covariates: "TableLike | None" = None,
     *,
     model: str = "linear",
     loco: bool | None = None,
@@ -74,9 +78,12 @@ def scan(
 
     Parameters
     ----------
-    genotypes : GenotypeSource
-    traits, covariates : SampleTable
-        Matched to the genotypes by the names of samples. Covariates do not include the constant.
+    genotypes : path or GenotypeSource
+        A file as `plait.io.open_genotypes` takes it, or what that returns.
+    traits, covariates : path, pandas or polars DataFrame, or SampleTable
+        One row for each sample. A file has a column that names them, a DataFrame such a column or
+        an index; see `plait.io.read_phenotypes` and `plait.io.read_covariates`. Matched to the
+        genotypes by the names of samples. Covariates do not include the constant.
     model : {"linear", "mixed", "whole-genome", "logistic", "whole-genome-logistic"}
         "mixed" allows for the relationships of the samples, which it takes from the genotypes.
         "whole-genome" does so for more samples than have room in a matrix: it tests what the other
@@ -117,6 +124,8 @@ def scan(
 
     Raises
     ------
+    FileFormatError, InputTypeError
+        A file cannot be read; something is neither a file nor a table.
     LabelError
         No sample has genotypes, traits and covariates.
     InputError
@@ -140,12 +149,18 @@ def scan(
     """
     started = time.perf_counter()
     _check_options(model, loco, missing_genotypes, transform)
-    if not genotypes.n_variants:
-        raise InputError(f"there is no variant in the genotypes ({genotypes.path or genotypes}).")
+    genotypes, traits, covariates = open_study(genotypes, traits, covariates)
     traits = _checked_traits(model, traits)
     samples = align(genotypes.samples, traits, covariates, covariate_missing=covariate_missing)
     _log.info("samples: %s", ", ".join(f"{name} {n:,}" for name, n in samples.counts.items()))
     rules = VariantFilter() if variant_filter is None else variant_filter
+    if rules.min_info and genotypes.kind == "hardcall":
+        warnings.warn(
+            "min_info does nothing: these genotypes are hard calls, which have no imputation "
+            "quality.",
+            DataWarning,
+            stacklevel=2,
+        )
     refuse_forks(executor)
     force = workforce(executor, memory, threads)
     options = {
@@ -223,6 +238,11 @@ def _check_options(model: str, loco: bool | None, missing_genotypes: str, transf
         raise OptionError(f"model is {model!r}; give one of {', '.join(map(repr, _MODELS))}.")
     if model in _WHOLE_GENOME and loco is False:
         raise OptionError(f"model={model!r} always leaves chromosomes out; loco=False cannot be.")
+    if model in ("linear", "logistic") and loco is not None:
+        raise OptionError(
+            f"loco={loco} is for model='mixed'; in the {model} model there are no relationships "
+            "to leave a chromosome out of."
+        )
     if model in ("mixed", *_LOGISTIC) and missing_genotypes != "mean":
         raise OptionError(f"the {model} model takes missing_genotypes='mean' only.")
     if model in _LOGISTIC and transform != "none":
@@ -236,11 +256,15 @@ def _checked_traits(model: str, traits: SampleTable) -> SampleTable:
     binary = binary_traits(traits)
     if binary:
         _log.info(
-            "%d of %d traits are of cases and controls (first: %s); their effects are differences "
-            "of risk. model='logistic' estimates odds ratios, and is safe with few cases.",
+            "%d of %d traits are of cases and controls (first: %r); the %s model takes them as "
+            "numbers, and their effects are differences of risk. model='%s' estimates odds ratios, "
+            "and is safe with few cases.",
             len(binary),
             len(traits.names),
             binary[0],
+            model,
+            "logistic" if model == "linear" else "whole-genome-logistic",
+            extra={"notice": True},
         )
     return traits
 

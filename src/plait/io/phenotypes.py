@@ -7,6 +7,9 @@ is silent: what was decided is logged.
 
 Expression in the layout of FastQTL and tensorQTL (`BED_COLUMNS`, then a column per sample) is read
 too: one row per gene, which becomes a trait.
+
+A data frame of pandas or polars is read as the file that it would be. Samples are named by one of
+`ID_COLUMNS`, by the index (pandas, unless it is a mere numbering), or by a first column of text.
 """
 
 import gzip
@@ -15,7 +18,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +29,10 @@ from plait.errors import FileFormatError, InputError, LabelError, MissingCovaria
 from plait.io.genotype_files import distinct_samples
 
 if TYPE_CHECKING:
+    import pandas as pd
     from polars import DataFrame, Series
+
+    Frame: TypeAlias = DataFrame | pd.DataFrame
 
 ID_COLUMNS = (
     "IID", "#IID", "ID", "id", "sample", "sample_id", "taxa", "Taxa", "genotype", "Genotype",
@@ -43,13 +49,13 @@ _log = logging.getLogger("plait.io")
 
 
 def read_phenotypes(
-    path: str | os.PathLike[str], traits: Sequence[str] | None = None
+    path: "str | os.PathLike[str] | Frame", traits: Sequence[str] | None = None
 ) -> SampleTable:
     """Read traits of samples.
 
     Parameters
     ----------
-    path : path
+    path : path, or pandas or polars DataFrame
         A table with a header, delimited by tabs, commas or blanks (also .gz), or parquet. Of
         expression (``#chr start end phenotype_id`` and a column for each sample) genes are traits.
     traits : sequence of str, optional
@@ -68,13 +74,15 @@ def read_phenotypes(
     DuplicateSampleError
         A sample occurs twice.
     """
-    samples, frame = _read(Path(path), traits)
-    columns = [_numbers(Path(path), frame[name], samples) for name in frame.columns]
+    place = "the table of traits" if is_frame(path) else str(path)
+    samples, frame = _read(path, place, traits)
+    columns = [_numbers(place, frame[name], samples) for name in frame.columns]
+    _mark_missing(place, frame.columns, columns)
     return SampleTable(np.array(samples), tuple(frame.columns), _table(columns, len(samples)))
 
 
 def read_covariates(
-    path: str | os.PathLike[str],
+    path: "str | os.PathLike[str] | Frame",
     names: Sequence[str] | None = None,
     categorical: Sequence[str] = (),
 ) -> SampleTable:
@@ -82,7 +90,7 @@ def read_covariates(
 
     Parameters
     ----------
-    path : path
+    path : path, or pandas or polars DataFrame
         As in `read_phenotypes`.
     names : sequence of str, optional
         Columns to read. Default every column but those that name samples.
@@ -101,10 +109,11 @@ def read_covariates(
     LabelError, DuplicateSampleError
         As in `read_phenotypes`.
     """
-    samples, frame = _read(Path(path), names)
+    place = "the table of covariates" if is_frame(path) else str(path)
+    samples, frame = _read(path, place, names)
     unknown = sorted(set(categorical) - set(frame.columns))
     if unknown:
-        raise LabelError(f"{path}: there is no column {unknown[0]!r} to take as categorical.")
+        raise LabelError(f"{place}: there is no column {unknown[0]!r} to take as categorical.")
     labels: list[str] = []
     columns: list[NDArray[np.float64]] = []
     for name in frame.columns:
@@ -115,8 +124,14 @@ def read_covariates(
             columns += values
         else:
             labels.append(name)
-            columns.append(_numbers(Path(path), text, samples, MissingCovariateError))
+            columns.append(_numbers(place, text, samples, MissingCovariateError))
+    _mark_missing(place, labels, columns)
     return SampleTable(np.array(samples), tuple(labels), _table(columns, len(samples)))
+
+
+def is_frame(table: Any) -> bool:
+    """Tell whether something is a data frame of pandas or polars."""
+    return hasattr(table, "columns") and hasattr(table, "shape")
 
 
 def is_binary(values: NDArray[np.float64]) -> bool:
@@ -131,7 +146,7 @@ def _is_expression(header: list[str]) -> bool:
     return len(header) > len(BED_COLUMNS) and all(name.lower() in known for name, known in pairs)
 
 
-def _transposed(path: Path, frame: "DataFrame") -> "DataFrame":
+def _transposed(path: str, frame: "DataFrame") -> "DataFrame":
     """Return a table of genes by samples with a row for each sample."""
     import polars as pl
 
@@ -145,9 +160,14 @@ def _transposed(path: Path, frame: "DataFrame") -> "DataFrame":
     return turned.insert_column(0, pl.Series("IID", samples))
 
 
-def _read(path: Path, wanted: Sequence[str] | None) -> tuple[list[str], "DataFrame"]:
-    """Return the names of the samples, and the wanted columns as text."""
-    frame = _read_text(path)
+def _read(
+    table: "str | os.PathLike[str] | Frame", path: str, wanted: Sequence[str] | None
+) -> tuple[list[str], "DataFrame"]:
+    """Return the names of the samples, and the wanted columns as text; errors name ``path``."""
+    if isinstance(table, str | os.PathLike):
+        frame = _read_text(Path(table))
+    else:
+        frame = _text_of_frame(table, path)
     if _is_expression(frame.columns):
         frame = _transposed(path, frame)
     header = frame.columns
@@ -179,7 +199,7 @@ def _read_text(path: Path) -> "DataFrame":
 
     try:
         if path.suffix == ".parquet":
-            return pl.read_parquet(path).cast(pl.String)
+            return _as_text(pl.read_parquet(path))
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         first = data.split(b"\n", 1)[0]
         delimiter = next((mark for mark in (b"\t", b",", b";") if mark in first), b" ")
@@ -195,6 +215,49 @@ def _read_text(path: Path) -> "DataFrame":
         raise FileFormatError(f"{path} is not a readable table ({error}).") from None
 
 
+def _text_of_frame(frame: Any, place: str) -> "DataFrame":
+    """Return a data frame as text, the names of its samples in a column."""
+    import polars as pl
+
+    if not isinstance(frame, pl.DataFrame):
+        frame = _from_pandas(frame, place)
+    names = any(name in frame.columns for name in ID_COLUMNS)
+    if not names and not _is_expression(frame.columns) and frame.dtypes[:1] != [pl.String]:
+        raise LabelError(
+            f"{place} does not name its samples: give it a column IID, or (pandas) names as index."
+        )
+    return _as_text(frame)
+
+
+def _from_pandas(frame: Any, place: str) -> "DataFrame":
+    import polars as pl
+
+    is_numbering = frame.index.nlevels == 1 and (
+        frame.index.name is None and frame.index.dtype.kind in "iu"
+    )
+    if not is_numbering and not any(name in frame.columns for name in ID_COLUMNS):
+        frame = frame.reset_index()
+    names = [str(name) for name in frame.columns]
+    if len(set(names)) < len(names):
+        one, other = first_repeat(names)
+        raise LabelError(f"{place}: columns {one + 1} and {other + 1} are both {names[one]!r}.")
+    columns = []
+    for number, name in enumerate(names):
+        column = frame.iloc[:, number]
+        values = column.astype(object).where(column.notna(), None).tolist()
+        columns.append(pl.Series(name, values, strict=False))
+    return pl.DataFrame(columns)
+
+
+def _as_text(frame: "DataFrame") -> "DataFrame":
+    """Return all columns as text, null where a value is missing; numbers keep every digit."""
+    import polars as pl
+
+    exact = frame.cast({pl.Float32: pl.Float64, pl.Boolean: pl.Int8})
+    text = exact.cast(pl.String)
+    return text.with_columns(pl.when(~pl.all().is_in(MISSING)).then(pl.all()))
+
+
 def _first_text(column: "Series") -> int | None:
     """Return the first row with text that is not a number."""
     import polars as pl
@@ -204,7 +267,7 @@ def _first_text(column: "Series") -> int | None:
 
 
 def _numbers(
-    path: Path,
+    path: str,
     column: "Series",
     samples: list[str],
     if_infinite: type[InputError] = FileFormatError,
@@ -224,13 +287,29 @@ def _numbers(
             f"{path}: column {column.name!r} is infinite for {len(infinite)} samples (first: "
             f"{samples[infinite[0]]!r}). Write NA where a value is missing."
         )
-    negative = values[values < 0]
-    if len(negative) and (negative == -9).all():
-        values[values == -9] = np.nan
-        _log.info("%s: %d values -9 of %r are missing", path, len(negative), column.name)
-    if missing := int(np.isnan(values).sum()):
-        _log.info("%s: %r is missing for %d samples", path, column.name, missing)
     return values
+
+
+def _mark_missing(path: str, names: Sequence[str], columns: list[NDArray[np.float64]]) -> None:
+    """Make -9 NaN, in place, where a column has no other negative value; log what is missing."""
+    coded: dict[str, int] = {}
+    for name, values in zip(names, columns, strict=True):
+        negative = values[values < 0]
+        if len(negative) and (negative == -9).all():
+            values[values == -9] = np.nan
+            coded[name] = len(negative)
+        if missing := int(np.isnan(values).sum()):
+            _log.info("%s: %r is missing for %d samples", path, name, missing)
+    if coded:
+        _log.info(
+            "%s: %d values of -9 are taken as missing, in %d columns without any other negative "
+            "value (first: %r)",
+            path,
+            sum(coded.values()),
+            len(coded),
+            next(iter(coded)),
+            extra={"notice": True},
+        )
 
 
 def _indicators(column: "Series") -> tuple[list[str], list[NDArray[np.float64]]]:

@@ -1,0 +1,104 @@
+"""Messages of the library in the words of the command line.
+
+The library speaks of arguments: ``min_frequency``, ``overwrite=True``, "k is 500". A command knows
+how its parameters are written, so that most of it is said by rule; `ARGUMENTS` has the arguments
+that have another name there, and `PHRASES` what is no argument at all.
+"""
+
+import re
+from collections.abc import Mapping
+
+from plait.cli.invocation import Flag, current
+
+ARGUMENTS = {
+    "min_minor_count": "min_mac",
+    "min_frequency": "min_maf",
+    "missing_genotypes": "missing",
+    "hardy_weinberg_x": "hwe_x",
+    "exclude_regions": "exclude_region",
+    "executor": "dask",
+    "by_chromosome": "loco",
+    "n_train": "train_size",
+    "max_iter": "max_iterations",
+    "maxiter": "max_iterations",
+    "tol": "tolerance",
+    "p_index": "strong_p",
+    "region": "exclude_region",
+}
+"""Arguments of the library, and the parameters of commands that they are."""
+PHRASES = {
+    "mark them missing (NaN)": "write them as NA",
+    " If you know the format, say so (format=...).": "",
+    "covariate_missing='drop'": "--drop-missing-covariates",
+    "draw it without genotypes": "leave out --geno",
+    " (option test=)": "",
+    "Use scale='z', or read it with allow_standardised=True, which needs": "Use --scale z. Effects "
+    "would need",
+    " (or give sample_path)": "",
+    " Read dosages instead (dosage='dosage').": "",
+    "r2=None": "--r2 1",
+    "raise r2": "raise --r2",
+    "A small v_ridge may help.": "A small number added to its diagonal may help.",
+}
+"""What is said in other words."""
+_WITHOUT = {
+    "--overwrite": ("to replace it use --overwrite", "give another --out"),
+    "--no-loco": (", or (in a scan) --no-loco", ""),
+}
+"""Advice that a command cannot give, because it lacks the option."""
+
+_TWICE = re.compile(r"(--[\w-]+) \(\w+=\w*\)")
+_VALUE = re.compile(r"""(?<![\w'".-])(\w+)=('[^']*'|"[^"]*"|\.\.\.|[\w./:-]*[\w/])?""")
+_SUBJECT = re.compile(r"(?:^|(?<=: )|(?<=; )|(?<=\. ))(\w+)(?= is )")
+_NAME = re.compile(r"""(?<![\w'"./=-])([A-Za-z]\w*_\w*)(?![\w'"/(=])""")
+_COLUMNS = re.compile(r"columns=\{([^}]*)\}")
+_ROLE = re.compile(r"'([^']*)': (?:'([^']*)'|(\.\.\.))")
+
+
+def as_options(message: str, flags: Mapping[str, Flag] | None = None) -> str:
+    """Say a message of the library in the words of a command.
+
+    Parameters
+    ----------
+    message : str
+    flags : mapping of str to Flag, optional
+        How the parameters of the command are written. Default: of the command under way.
+    """
+    if flags is None:
+        running = current()
+        flags = {} if running is None else running.flags
+    for words, others in PHRASES.items():
+        message = message.replace(words, others)
+    message = _COLUMNS.sub(_as_list, _TWICE.sub(r"\1", message))
+
+    def flag(name: str) -> Flag | None:
+        return flags.get(ARGUMENTS.get(name.lower(), name.lower()))
+
+    def valued(found: re.Match[str]) -> str:
+        known = flag(found[1])
+        return found[0] if known is None else _written(known, (found[2] or "").strip("'\""))
+
+    def named(found: re.Match[str]) -> str:
+        known = flag(found[1])
+        return found[0] if known is None else known.name
+
+    for pattern, say in ((_VALUE, valued), (_SUBJECT, named), (_NAME, named)):
+        message = pattern.sub(say, message)
+    names = {name for known in flags.values() for name in (known.name, known.negative)}
+    for option, (words, others) in _WITHOUT.items():
+        if flags and option not in names:
+            message = message.replace(words, others)
+    return message
+
+
+def _written(known: Flag, value: str) -> str:
+    """Write an option with a value as one types it."""
+    if known.value is None:
+        return known.negative or f"no {known.name}" if value == "False" else known.name
+    return f"{known.name} {value if value not in ('', '...') else known.value}"
+
+
+def _as_list(columns: re.Match[str]) -> str:
+    """Write a mapping of roles to columns as --columns takes it."""
+    roles = [f"{role}={name or more}" for role, name, more in _ROLE.findall(columns[1])]
+    return f"--columns {','.join(roles)}{',...' if columns[1].endswith(', ...') else ''}"

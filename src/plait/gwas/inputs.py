@@ -1,0 +1,66 @@
+"""What a scan is given, opened: files and data frames are as good as genotypes and tables."""
+
+import os
+from typing import TYPE_CHECKING, TypeAlias
+
+from plait.data.genotypes import GenotypeSource
+from plait.data.phenotypes import SampleTable
+from plait.errors import InputError, InputTypeError
+from plait.io.genotypes import open_genotypes
+from plait.io.phenotypes import is_frame, read_covariates, read_phenotypes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+    GenotypesLike: TypeAlias = GenotypeSource | str | os.PathLike[str]
+    TableLike: TypeAlias = SampleTable | str | os.PathLike[str] | pl.DataFrame | pd.DataFrame
+
+
+def open_study(
+    genotypes: "GenotypesLike", traits: "TableLike", covariates: "TableLike | None" = None
+) -> tuple[GenotypeSource, SampleTable, SampleTable | None]:
+    """Return genotypes, traits and covariates, opened or read where they are not yet.
+
+    Parameters
+    ----------
+    genotypes : GenotypeSource or path
+        See `plait.io.open_genotypes`.
+    traits, covariates : SampleTable, path, or pandas or polars DataFrame
+        See `plait.io.read_phenotypes` and `plait.io.read_covariates`.
+
+    Raises
+    ------
+    InputTypeError
+        Something is none of these.
+    InputError
+        There is no variant.
+    """
+    if isinstance(genotypes, str | os.PathLike):
+        genotypes = open_genotypes(genotypes)
+    elif not isinstance(genotypes, GenotypeSource):
+        raise InputTypeError(
+            f"the genotypes are {_kind(genotypes)}; give the path of a file, or what "
+            "plait.io.open_genotypes returns."
+        )
+    if not genotypes.n_variants:
+        raise InputError(f"there is no variant in the genotypes ({genotypes.path or genotypes}).")
+    if not isinstance(traits, SampleTable):
+        _require_table("traits", traits)
+        traits = read_phenotypes(traits)
+    if covariates is not None and not isinstance(covariates, SampleTable):
+        _require_table("covariates", covariates)
+        covariates = read_covariates(covariates)
+    return genotypes, traits, covariates
+
+
+def _require_table(name: str, table: object) -> None:
+    if not isinstance(table, str | os.PathLike) and not is_frame(table):
+        raise InputTypeError(
+            f"the {name} are {_kind(table)}; give a path, a pandas or polars DataFrame with a "
+            "column that names the samples, or a SampleTable."
+        )
+
+
+def _kind(given: object) -> str:
+    return f"of the type {type(given).__name__}"

@@ -1,0 +1,124 @@
+"""Errors and warnings of the library are said in the words of the command line."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+import plait
+from plait.cli.invocation import Flag, flag_of
+from plait.cli.main import app
+from plait.cli.words import as_options
+
+FLAGS = {
+    "model": Flag("--model", "MODEL"),
+    "loco": Flag("--loco", None, "--no-loco"),
+    "k": Flag("--components", "K"),
+    "min_maf": Flag("--min-maf", "X"),
+    "overwrite": Flag("--overwrite"),
+    "memory": Flag("--memory", "SIZE"),
+    "dialect": Flag("--dialect", "NAME"),
+    "context": Flag("--context", "NAME"),
+}
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("k is 500; of 200 samples", "--components is 500; of 200 samples"),
+        ("model='mixed' or \"linear\"", '--model mixed or "linear"'),
+        ("o exists; use --overwrite (overwrite=True).", "o exists; use --overwrite."),
+        ("Give more, or loco=False.", "Give more, or --no-loco."),
+        ("Lower min_frequency.", "Lower --min-maf."),
+        ("give dialect=.", "give --dialect NAME."),
+        ("one context only; leave out context=EUR.", "one context only; leave out --context EUR."),
+        ("raise --memory (memory=), or wait", "raise --memory, or wait"),
+        # What a user has named is left alone.
+        ("trait 'min_frequency' is 3", "trait 'min_frequency' is 3"),
+        ("my_model=3.csv: the model is missing", "my_model=3.csv: the model is missing"),
+        ("a/min_frequency.csv is damaged", "a/min_frequency.csv is damaged"),
+    ],
+)
+def test_arguments_become_options(message, said):
+    assert as_options(message, FLAGS) == said
+
+
+def test_advice_that_a_command_cannot_give_is_left_out():
+    message = "out exists; to replace it use --overwrite (overwrite=True)."
+    assert as_options(message, FLAGS) == "out exists; to replace it use --overwrite."
+    without = {name: flag for name, flag in FLAGS.items() if name != "overwrite"}
+    assert as_options(message, without) == "out exists; give another --out."
+
+
+def _text(node):
+    """Return the text of a message, X where a value stands."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(
+            part.value if isinstance(part, ast.Constant) else "'X'" if part.conversion > 0 else "X"
+            for part in node.values
+        )
+    return ""
+
+
+def raised():
+    """Return every message that is raised where commands of scans and tables come by."""
+    root = Path(plait.__file__).parent
+    for package in ("data", "execution", "gwas", "io", "studies"):
+        for path in sorted((root / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                    text = "".join(_text(argument) for argument in node.exc.args)
+                    if text:
+                        yield f"{package}/{path.name}", text
+
+
+def commands():
+    """Return how each of these commands writes its parameters."""
+    program = typer.main.get_command(app)
+    groups = [program.commands[name].commands for name in ("gwas", "sumstats")]
+    found = [command for group in groups for command in group.values()]
+    found.append(program.commands["gwas-to-mash"])
+    return [{option.name: flag_of(option) for option in command.params} for command in found]
+
+
+PYTHON = re.compile(
+    r"""(?<![\w'"-])[a-z]\w*=(?!=)|(?<![\w'"./-])[A-Za-z]+_[a-z]\w*(?!['"\w])|^[a-z]\w* is '?X\b"""
+)
+"""An argument with its value; a name with an underscore; a message whose subject is a name."""
+UNREACHED = {
+    "no command has the argument": (
+        "covariate_missing is", "bad_se is", "precision is", "saddlepoint_above is", "p_index is",
+        "exact_below is", "executor is", "key is", "kind is", "p is 'X'; give 'auto'",
+    ),
+    "no command converts or selects genotypes": (
+        "leave out dosage='dosage'", "a .bed holds hard calls",
+    ),
+    "commands open hard calls where they need them": ("hard calls are needed here",),
+    "no command reads outputs of eQTL mapping": ("looks like X, which",),
+    "arrays that commands make themselves": ("hm_code has shape", "n_variants has shape"),
+    "names that files have": (
+        "one trait_description", "with keys of GWAS-SSF", "u_names", "vcf_zarr_version",
+        "variant_allele", "odds_ratio, hazard_ratio",
+    ),
+}  # fmt: skip
+"""Messages that the commands of scans and tables cannot raise, or where names are rightly said."""
+
+
+def test_no_message_speaks_python():
+    known = commands()
+    left = []
+    excused = {part: 0 for parts in UNREACHED.values() for part in parts}
+    for place, text in raised():
+        said = (re.sub(r"--columns \S+", "", as_options(text, flags)) for flags in known)
+        if any(PYTHON.search(text) is None for text in said):
+            continue
+        parts = [part for part in excused if part in text]
+        excused |= dict.fromkeys(parts, 1)
+        if not parts:
+            left.append(f"{place}: {text}")
+    assert left == []
+    assert [part for part, met in excused.items() if not met] == []
