@@ -11,12 +11,39 @@ from plait.crt.covariates import encode_categorical_covariates, get_covar_matrix
 from plait.crt.data import CRTInputs, get_program_names, prepare_crt_inputs
 from plait.crt.guides import build_gene_to_cols, to_csc_matrix, union_obs_idx_from_cols
 from plait.crt.model import perturbation_effects
+from plait.crt.negative_controls import (
+    build_ntc_group_inputs,
+    guide_frequency,
+    make_ntc_groups_ensemble,
+    make_ntc_groups_matched_by_freq,
+)
+from plait.crt.ntc_crossfit import (
+    compute_ntc_empirical_pvals_crossfit,
+    compute_ntc_empirical_pvals_gene_agg_crossfit,
+)
+from plait.crt.ntc_empirical import NTCEmpirical, ntc_empirical_tests
+from plait.crt.ntc_groups import (
+    NullHistogram,
+    compute_ntc_group_null_pvals_parallel,
+    crt_pvals_for_guide_set,
+    crt_pvals_for_guide_set_skew,
+    crt_pvals_for_ntc_groups_ensemble,
+    crt_pvals_for_ntc_groups_ensemble_skew,
+)
+from plait.crt.ntc_null import split_ntc_units
 from plait.crt.p_values import (
     compute_null_pvals_from_null_stats,
     crt_null_pvals_from_null_stats_fast,
     crt_null_pvals_from_null_stats_matrix,
 )
 from plait.crt.propensity import fit_propensity_logistic
+from plait.crt.qq import (
+    bootstrap_qq_envelope,
+    expected_quantiles,
+    is_bh_adjusted_like,
+    qq_coords,
+    qq_expected_grid,
+)
 from plait.crt.results import CRTResult
 from plait.crt.statistic import OLSStatistics, ols_statistics
 from plait.crt.storage import store_in_adata, store_results_in_adata
@@ -40,34 +67,54 @@ from plait.io.anndata import (
 __all__ = [
     "CRTInputs",
     "CRTResult",
+    "NTCEmpirical",
+    "NullHistogram",
     "OLSStatistics",
     "add_burden_covariate",
+    "bootstrap_qq_envelope",
     "build_gene_to_cols",
+    "build_ntc_group_inputs",
     "centered_log_ratio",
     "compute_bins",
     "compute_gene_null_pvals",
     "compute_guide_burden",
     "compute_guide_set_null_pvals",
+    "compute_ntc_empirical_pvals_crossfit",
+    "compute_ntc_empirical_pvals_gene_agg_crossfit",
+    "compute_ntc_group_null_pvals_parallel",
     "compute_null_pvals_from_null_stats",
     "crt_null_pvals_from_null_stats_fast",
     "crt_null_pvals_from_null_stats_matrix",
     "crt_null_stats_for_test",
+    "crt_pvals_for_guide_set",
+    "crt_pvals_for_guide_set_skew",
+    "crt_pvals_for_ntc_groups_ensemble",
+    "crt_pvals_for_ntc_groups_ensemble_skew",
     "encode_categorical_covariates",
+    "expected_quantiles",
     "fit_propensity_logistic",
     "floor_usage",
     "get_covar_matrix",
     "get_from_adata_any",
     "get_program_names",
+    "guide_frequency",
+    "is_bh_adjusted_like",
     "limit_threading",
+    "make_ntc_groups_ensemble",
+    "make_ntc_groups_matched_by_freq",
+    "ntc_empirical_tests",
     "ols_statistics",
     "perturbation_effects",
     "prepare_crt_inputs",
+    "qq_coords",
+    "qq_expected_grid",
     "read_cnmf_usage",
     "read_guide_table",
     "read_screen",
     "run_all_genes_union_crt",
     "run_one_gene_union_crt",
     "screen_from_mudata",
+    "split_ntc_units",
     "store_in_adata",
     "store_results_in_adata",
     "to_csc_matrix",
