@@ -1,0 +1,88 @@
+"""Traits and covariates from data frames: read as the files that they would be."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plait.errors import LabelError
+from plait.io import read_covariates, read_phenotypes
+
+NUMBERS = st.lists(st.floats(allow_infinity=False), min_size=1, max_size=20).filter(
+    # A column whose only negative value is -9 has missing values.
+    lambda values: {value for value in values if value < 0} != {-9.0}
+)
+
+
+@given(NUMBERS)
+def test_every_digit_is_kept(values):
+    names = [f"s{i}" for i in range(len(values))]
+    for frame in (
+        pl.DataFrame({"IID": names, "y": values}),
+        pd.DataFrame({"y": values}, index=names),
+    ):
+        table = read_phenotypes(frame)
+        assert table.names == ("y",)
+        assert table.samples.tolist() == names
+        np.testing.assert_array_equal(table.values[:, 0], values)
+
+
+def test_types_of_columns():
+    frame = pd.DataFrame(
+        {
+            "real": np.array([1.5, np.nan, 0.1], dtype=np.float32),
+            "whole": pd.array([1, None, 3], dtype="Int64"),
+            "truth": [True, False, True],
+            "text": ["2", None, "NA"],
+        },
+        index=pd.Index([7, 8, 9], name="IID"),
+    )
+    table = read_phenotypes(frame)
+    assert table.samples.tolist() == ["7", "8", "9"]
+    np.testing.assert_array_equal(
+        table.values,
+        [[1.5, 1, 1, 2], [np.nan, np.nan, 0, np.nan], [np.float32(0.1), 3, 1, np.nan]],
+    )
+    groups = read_covariates(frame.assign(batch=pd.Categorical(["u", "v", "u"])), ["batch"])
+    assert groups.names == ("batch=v",)
+    np.testing.assert_array_equal(groups.values[:, 0], [0, 1, 0])
+
+
+def test_who_names_the_samples():
+    column = pd.DataFrame({"sample": ["a", "b"], "y": [1.0, 2.0]}, index=["p", "q"])
+    assert read_phenotypes(column).samples.tolist() == ["a", "b"]
+    pairs = pd.MultiIndex.from_tuples([("f", 1), ("g", 1)], names=["FID", "IID"])
+    families = pd.DataFrame({"y": [1.0, 2.0]}, index=pairs)
+    assert read_phenotypes(families).samples.tolist() == ["f:1", "g:1"]
+    with pytest.raises(LabelError, match="does not name its samples"):
+        read_phenotypes(pl.DataFrame({"x": [1.0], "y": [2.0]}))
+    twice = pd.DataFrame([["a", 1.0, 2.0]], columns=["IID", "y", "y"])
+    with pytest.raises(LabelError, match="columns 2 and 3 are both 'y'"):
+        read_phenotypes(twice)
+
+
+def test_parquet_is_read_as_the_frame_in_it(tmp_path):
+    frame = pl.DataFrame({"IID": ["a", "b", "c"], "y": [0.1, None, -9.0], "t": ["x", "", "NA"]})
+    frame.write_parquet(tmp_path / "t.parquet")
+    for source in (frame, tmp_path / "t.parquet"):
+        np.testing.assert_array_equal(
+            read_phenotypes(source, ["y"]).values[:, 0], [0.1] + 2 * [np.nan]
+        )
+        assert np.isnan(read_covariates(source, ["t", "y"]).values[1:, -1]).all()
+
+
+def test_codes_of_missing_values_are_counted_once(tmp_path, caplog):
+    path = tmp_path / "t.csv"
+    path.write_text("IID,a,b,c,d\np,-9,1,-9,-9\nq,-9,-9,-2,1\nr,1,-9,3,2\n")
+    with caplog.at_level(logging.INFO, "plait.io"):
+        table = read_phenotypes(path)
+    np.testing.assert_array_equal(np.isnan(table.values).sum(axis=0), [2, 2, 0, 1])
+    notices = [record for record in caplog.records if getattr(record, "notice", False)]
+    assert [record.getMessage() for record in notices] == [
+        f"{path}: 5 values of -9 are taken as missing, in 3 columns without any other negative "
+        "value (first: 'a')"
+    ]
