@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import kstest
 
-from plait.crt import prepare_crt_inputs
+from plait.crt import prepare_crt_inputs, run_all_genes_union_crt
 from plait.crt.ntc_crossfit import (
     compute_ntc_empirical_pvals_crossfit,
     compute_ntc_empirical_pvals_gene_agg_crossfit,
@@ -104,6 +104,24 @@ def test_effects_in_a_batch_are_least_squares_where_programde_inverts_a_singular
             np.testing.assert_allclose(found.beta[j], expected, rtol=1e-8, atol=1e-12)
             left = x - regressors[:, 1:] @ of_x
             np.testing.assert_allclose(found.d[j], left @ left, rtol=1e-8)
+
+
+def test_the_door_of_the_seed_returns_the_same_numbers():
+    inputs = screen_of("synth_b")
+    options = {**PEER, "n_ntc_units": 60}
+    found = ntc_empirical_tests(inputs, options=options)
+    door = {"null_method": "ntc_empirical", "null_kwargs": options}
+    out = run_all_genes_union_crt(inputs, **door, qq_crossfit=True)
+    np.testing.assert_array_equal(out["pvals_df"], found.p)
+    assert out["stat_name"] == "beta" and out["null_method"] == "ntc_empirical"
+    assert [record.gene for record in out["results"]] == list(inputs.units)
+    assert set(out["ntc_crossfit"]["p_real_vs_A_by_batch"]) == {"b0", "b1"}
+    p, betas, treated, records = run_all_genes_union_crt(inputs, **door, return_format="tuple")
+    np.testing.assert_array_equal(p, found.p)
+    assert (len(betas), len(treated), len(records)) == (25, 25, 25)
+    for option in ({"test_stat": "utest"}, {"calibrate_skew_normal": True}, {"side": "left"}):
+        with pytest.raises(OptionError, match="ntc_empirical"):
+            run_all_genes_union_crt(inputs, **door, **option)
 
 
 def test_frame_functions_of_the_crossfit_agree_with_the_run():

@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from plait.crt.data import CRTInputs
 from plait.crt.guides import indicator_matrix
 from plait.crt.model import NEGATIVE_CONTROLS, Rates, chosen_units, run_tests
+from plait.crt.ntc_empirical import ntc_empirical_tests
+from plait.crt.ntc_empirical import ntc_empirical_tests
 from plait.crt.options import METHOD_NAMES, CRTOptions, RankOptions
 from plait.crt.p_values import compute_null_pvals_from_null_stats
 from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
@@ -102,9 +104,9 @@ def run_all_genes_union_crt(
         Of stratified permutation: `plait.crt.strata.StrataOptions`.
     null_method : {"crt", "ntc_empirical"}
         The second compares effects with those of pseudo-genes made of negative-control guides:
-        `plait.crt.ntc_units`.
+        `plait.crt.ntc_empirical_tests`.
     null_kwargs : mapping, optional
-        Options of "ntc_empirical".
+        Options of "ntc_empirical": `plait.crt.ntc_empirical.NTCEmpiricalOptions`.
     qq_crossfit : bool
         Of "ntc_empirical": also hold half of the pseudo-genes against the other half.
     calibrate_skew_normal : bool
@@ -129,7 +131,9 @@ def run_all_genes_union_crt(
         ``pvals_df``, ``betas_df`` (genes x programs), ``treated_df``, ``results`` (list of
         `GeneRecord`), then on request ``pvals_raw_df``, ``pvals_skew_df``, ``skew_params``; of a
         dict also ``stat_name``, ``se_df``, ``t_df``, ``qvals_df``, ``status_df``, ``p_method_df``
-        and, of the U statistic, ``stats_df``.
+        and, of the U statistic, ``stats_df``. Of "ntc_empirical" it has the first four and
+        ``stat_name``, ``null_method``, ``ntc_matching_info`` and, with ``qq_crossfit``,
+        ``ntc_crossfit``.
 
     Raises
     ------
@@ -140,10 +144,9 @@ def run_all_genes_union_crt(
     """
     if return_format not in ("dict", "tuple"):
         raise OptionError(f"return_format is {return_format!r}; give 'dict' or 'tuple'.")
-    if null_method != "crt":
+    as_dict = return_format == "dict"
+    if null_method not in ("crt", "ntc_empirical"):
         raise OptionError(f"null_method is {null_method!r}; give 'crt' or 'ntc_empirical'.")
-    if qq_crossfit or null_kwargs:
-        raise OptionError("qq_crossfit and null_kwargs belong to null_method='ntc_empirical'.")
     if (return_raw_pvals or return_skew_normal) and not calibrate_skew_normal:
         raise OptionError(
             "return_raw_pvals and return_skew_normal need calibrate_skew_normal=True; without it "
@@ -161,6 +164,15 @@ def run_all_genes_union_crt(
         ranks=RankOptions.from_mapping(test_stat_kwargs),
         seed=base_seed,
     )
+    if null_method == "ntc_empirical":
+        if options.statistic != "ols" or calibrate_skew_normal or pvalue_method or side != "both":
+            raise OptionError(
+                "null_method='ntc_empirical' compares absolute effects by least squares: take "
+                "test_stat='ols', side='both', and neither calibrate_skew_normal nor pvalue_method."
+            )
+        return _view(_against_controls(inputs, genes, null_kwargs, base_seed, qq_crossfit), as_dict)
+    if qq_crossfit or null_kwargs:
+        raise OptionError("qq_crossfit and null_kwargs belong to null_method='ntc_empirical'.")
     _log.info("backend=%r is not used: threads share the inputs", backend)
     names = chosen_units(inputs, genes, ())
     controls = tuple(name for name in names if name in NEGATIVE_CONTROLS)
@@ -172,11 +184,33 @@ def run_all_genes_union_crt(
     if not return_skew_normal:
         view.pop("pvals_skew_df", None)
         view.pop("skew_params", None)
-    if return_format == "dict":
-        return view
+    return _view(view, as_dict)
+
+
+def _view(frames: dict[str, Any], as_dict: bool) -> Any:
+    """Return frames as they are, or as programDE's tuple."""
+    if as_dict:
+        return frames
     order = ("pvals_df", "betas_df", "treated_df", "results", "pvals_raw_df", "pvals_skew_df",
              "skew_params")  # fmt: skip
-    return tuple(view[name] for name in order if name in view)
+    return tuple(frames[name] for name in order if name in frames)
+
+
+def _against_controls(
+    inputs: CRTInputs,
+    genes: Iterable[str] | None,
+    options: Mapping[str, Any] | None,
+    seed: int,
+    qq_crossfit: bool,
+) -> dict[str, Any]:
+    names = chosen_units(inputs, genes, ())
+    found = ntc_empirical_tests(inputs, names, options, base_seed=seed, qq_crossfit=qq_crossfit)
+    frames = found.frames()
+    frames["results"] = [
+        GeneRecord(gene, found.p[j], found.beta[j], int(found.n_treated[j]))
+        for j, gene in enumerate(found.genes)
+    ]
+    return frames
 
 
 def run_one_gene_union_crt(gene: str, inputs: CRTInputs, **options: Any) -> GeneRecord:
@@ -439,6 +473,15 @@ def frames_of(result: CRTResult) -> dict[str, Any]:
         view["pvals_skew_df"] = frame(result.p_skew)
         view["skew_params"] = np.array(result.skew_parameters)
     return view
+
+
+def _with_records(view: dict[str, Any]) -> dict[str, Any]:
+    p, beta, treated = view["pvals_df"], view["betas_df"], view["treated_df"]
+    records = [
+        GeneRecord(gene, p.loc[gene].to_numpy(), beta.loc[gene].to_numpy(), int(treated[gene]))
+        for gene in p.index
+    ]
+    return view | {"results": records}
 
 
 def _records(result: CRTResult) -> list[GeneRecord]:
