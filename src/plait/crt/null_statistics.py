@@ -135,7 +135,7 @@ def null_effects(table: CellTable, resampler: Resampler, resamples: int) -> Null
     1e-7 of their standard deviation. Time O(resamples x treated cells x columns), memory
     O(512 x columns) beside the result.
     """
-    sums, counts = _sums(table, resampler, resamples)
+    sums, counts = treated_sums(table, resampler, resamples)
     k = table.n_outcomes
     return NullStatistics(_effects(sums[:, :k], sums[:, k:], counts, _SINGLE_ROUNDING), counts)
 
@@ -174,7 +174,7 @@ def null_rank_biserial(table: CellTable, resampler: Resampler, resamples: int) -
     OptionError, ShapeError
         No resample, or cells that do not fit.
     """
-    sums, counts = _sums(table, resampler, resamples)
+    sums, counts = treated_sums(table, resampler, resamples)
     return NullStatistics(_rank_biserial(sums, counts, len(table.rows)), counts)
 
 
@@ -248,10 +248,10 @@ def rank_biserial_of_index_lists(
     return NullStatistics(_rank_biserial(sums, counts, len(table.rows)), counts)
 
 
-def _sums(
+def treated_sums(
     table: CellTable, resampler: Resampler, resamples: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the sums of the table's rows over each resample's treated cells, and their number."""
+    """Return the sums of a table's rows over each resample's treated cells, and their number."""
     check_resamples(resamples)
     columns = table.n_outcomes + table.n_basis
     sums = np.empty((resamples, columns))

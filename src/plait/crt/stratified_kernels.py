@@ -73,7 +73,7 @@ def centre_by_stratum(values, starts, means):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
 def project_within_strata(p, basis, order, starts, factors, g, buffer, means):  # type: ignore[no-untyped-def]
-    """Write D's first-order coefficients ``g = -2 Q_i . Q'p``; return ``|Q'p|^2`` and E |Q'(x-p)|^2.
+    """Write D's coefficients ``g = -2 Q_i . Q'p``; return ``|Q'p|^2`` and ``E |Q'(x - p)|^2``.
 
     ``p`` and ``g`` (N,) of all cells, ``basis`` (columns, N), ``factors`` of `finite_population`.
     """
