@@ -267,4 +267,4 @@ def test_formats_of_the_table(study, tmp_path, monkeypatch, capsys):
     line = words("--quiet", "--format", "ssf", "--metadata", "m.yaml", "--overwrite")
     assert main(line) == 0
     for trait in "ab":
-        assert validate_gwas_ssf(tmp_path / f"out/{trait}.tsv.gz").valid
+        assert validate_gwas_ssf(tmp_path / f"out/associations.ssf/{trait}.tsv.gz").valid

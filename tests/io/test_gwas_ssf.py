@@ -11,14 +11,8 @@ from hypothesis import strategies as st
 
 from plait.data.summary_statistics import FLOATS, SummaryStatistics
 from plait.errors import FileFormatError, InputError, MissingSidecarError, OptionError, OutputError
-from plait.io.gwas_ssf import (
-    metadata_path,
-    metadata_problems,
-    read_gwas_ssf,
-    read_gwas_ssf_metadata,
-    validate_gwas_ssf,
-    write_gwas_ssf,
-)
+from plait.io.gwas_ssf import read_gwas_ssf, validate_gwas_ssf, write_gwas_ssf
+from plait.io.gwas_ssf_metadata import metadata_path, read_gwas_ssf_metadata
 from plait.io.metadata_yaml import read_yaml, write_yaml
 
 GIVEN = {
@@ -72,7 +66,8 @@ def test_round_trip(tmp_path, suffix):
     assert described["is_sorted"] is True and described["trait_description"] == ["height"]
     assert described["samples"][0]["sample_ancestry_category"] == ["European", "other: mixed"]
     findings = validate_gwas_ssf(path)
-    assert findings.valid and len(findings.warnings) == 2
+    assert findings.valid and len(findings.warnings) == 3
+    assert findings.warnings[-1].endswith("effect_allele_frequency is missing in 1 rows")
 
 
 def test_metadata_are_what_another_reader_reads(tmp_path):
@@ -151,6 +146,10 @@ def test_what_cannot_be_written(tmp_path):
         write_gwas_ssf(table(), path, GIVEN, p="log")
     with pytest.raises(InputError, match="chromosomes 1 to 22"):
         write_gwas_ssf(table(chrom=["1", "2", "3H"]), path, GIVEN)
+    with pytest.raises(InputError, match=r"not \['25'\]"):
+        write_gwas_ssf(table(chrom=["1", "2", "25"]), path, GIVEN)
+    with pytest.raises(InputError, match=r"letters A, C, G and T, not those of 1 rows \(2:6:"):
+        write_gwas_ssf(table(oa=["G", "<DEL>", "A"]), path, GIVEN)
     with pytest.raises(InputError, match="needs oa"):
         write_gwas_ssf(table(oa=["G", None, "A"]), path, GIVEN)
     only_z = SummaryStatistics.from_frame(
@@ -180,6 +179,14 @@ def test_files_that_break_the_standard(tmp_path):
     assert "effect_allele_frequency is not a number from 0 to 1" in errors(
         "0.3\t0.07\t0.3", "0.3\t0.07\t1.3"
     )
+    assert "standard_error is not a number in 1 rows (first: row 3, '')" in errors("0.07", "")
+    assert "effect_allele_frequency is not a number" in errors("#NA", ".")
+    assert "is_sorted is true, and the rows are not in order" in errors("2\t6", "24\t6")
+    path.write_text(text)
+    renamed = tmp_path / "y.tsv"
+    renamed.write_text(text)
+    metadata_path(renamed).write_text(metadata_path(path).read_text())
+    assert "data_file_name is x.tsv" in " ".join(validate_gwas_ssf(renamed).warnings)
     zero = text.splitlines()
     zero[1] = "\t".join([*zero[1].split("\t")[:7], "0"])
     path.write_text("\n".join(zero) + "\n")
@@ -192,14 +199,6 @@ def test_files_that_break_the_standard(tmp_path):
         read_gwas_ssf_metadata(path)
     assert read_gwas_ssf(path).build is None
     assert "no such file" in validate_gwas_ssf(tmp_path / "absent.tsv").errors[0]
-
-
-def test_metadata_problems():
-    assert "GCST" in " ".join(metadata_problems({"gwas_id": "1"}))
-    assert "sample 1 lacks sample_size" in " ".join(metadata_problems({"samples": [{}]}))
-    assert "mappings" in " ".join(metadata_problems({"samples": ["x"]}))
-    assert "0-based" in " ".join(metadata_problems({"coordinate_system": "2-based"}))
-    assert "YYYY" in " ".join(metadata_problems({"date_metadata_last_modified": "1 May"}))
 
 
 def test_yaml_of_the_catalogue():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plait.errors import DataWarning, FileFormatError, OptionError
+from plait.errors import DataWarning, OptionError
 
 if TYPE_CHECKING:
     from plait.data.summary_statistics import SummaryStatistics
@@ -124,15 +124,13 @@ def _pairs(columns: str | None) -> dict[str, str] | None:
 
 def read_metadata(file: Path, metadata: Path | None, build: str | None) -> dict[str, Any]:
     """Return the metadata given, or those beside the table, without what is found out anew."""
-    from plait.io.gwas_ssf import metadata_path
-    from plait.io.metadata_yaml import read_yaml
+    from plait.io.gwas_ssf_metadata import metadata_path
+    from plait.io.metadata_yaml import read_yaml_file
 
     place = metadata_path(file) if metadata is None else metadata
     if metadata is None and not place.is_file():
         return {} if build is None else {"genome_assembly": build}
-    if not place.is_file():
-        raise FileFormatError(f"{place}: there is no such file.")
-    given = read_yaml(place.read_text(encoding="utf-8"), str(place))
+    given = read_yaml_file(place)
     for key in ("is_sorted", "date_metadata_last_modified"):
         given.pop(key, None)
     return given if build is None else given | {"genome_assembly": build}

@@ -219,7 +219,8 @@ def convert(
         for line in _contents(table):
             say(quiet, line)
         if to is Format.SSF:
-            _write_ssf(table, out, read_metadata(file, metadata, build), overwrite)
+            given = read_metadata(file, metadata, build)
+            _write_ssf(table, out, _about(given, table, context), overwrite)
         else:
             from plait.io import write_summary_statistics
 
@@ -288,7 +289,7 @@ def harmonise(
         for flag in found.checks.flags:
             say(quiet, f"attention: {flag}")
         if to is Format.SSF:
-            described = read_metadata(file, metadata, build)
+            described = _about(read_metadata(file, metadata, build), table, context)
             described |= {"harmonisation_reference": reference.name}
             _write_ssf(found.table, out, described, overwrite, found.hm_code)
         else:
@@ -496,6 +497,16 @@ def _check_table_output(out: Path, to: Format | None, overwrite: bool) -> None:
     check_writable(record_path(out), overwrite)
     if to is Format.SSF:
         check_writable(f"{out}-meta.yaml", overwrite)
+
+
+def _about(
+    given: Mapping[str, Any], table: "SummaryStatistics", context: str | None
+) -> dict[str, Any]:
+    """Return what metadata, perhaps for several traits, say of the one in a table."""
+    from plait.io.gwas_ssf_metadata import metadata_of_trait
+
+    traits = table.frame["trait"].drop_nulls().unique().to_list()
+    return metadata_of_trait(given, context or (traits[0] if len(traits) == 1 else None))
 
 
 def _write_ssf(

@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import logging
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,20 +13,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from plait.data.summary_statistics import SummaryStatistics, standard_build
-from plait.errors import (
-    FileFormatError,
-    InputError,
-    MissingSidecarError,
-    OptionError,
-    ShapeError,
-)
+from plait.data.summary_statistics import SummaryStatistics, described, standard_build
+from plait.errors import FileFormatError, InputError, OptionError, ShapeError
 from plait.io.atomic import replace_file
-from plait.io.metadata_yaml import read_yaml, write_yaml
+from plait.io.gwas_ssf_metadata import (
+    FILE_TYPE,
+    HM_CODES,
+    completed,
+    metadata_path,
+    metadata_problems,
+    read_gwas_ssf_metadata,
+    unknown_keys,
+)
+from plait.io.metadata_yaml import write_yaml
 from plait.io.summary_statistics import header_of, read_summary_statistics, read_table
 
 if TYPE_CHECKING:
-    from polars import DataFrame, Expr
+    from polars import DataFrame, Expr, Series
 
 _log = logging.getLogger("plait.io")
 
@@ -37,22 +39,14 @@ MANDATORY = (
 )  # fmt: skip
 _EFFECTS = ("beta", "odds_ratio", "hazard_ratio")
 _P_VALUES = ("p_value", "neg_log_10_p_value")
-_METADATA = (
-    "genome_assembly", "coordinate_system", "trait_description", "samples",
-    "genotyping_technology", "is_sorted", "is_harmonised", "data_file_name", "file_type",
-    "data_file_md5sum", "date_metadata_last_modified",
-)  # fmt: skip
-_LISTS = ("trait_description", "genotyping_technology", "samples")
 _CATALOGUE_ROWS = 100_000
 _SMALLEST = -300.0
-_TO_NUMBER = {"X": "23", "Y": "24", "MT": "25"}
+# Not 25: the mitochondrion here, and the part of X that Y shares in PLINK.
+_NUMBERS = {str(number): number for number in range(1, 25)} | {"X": 23, "Y": 24, "MT": 25}
 _VARIANT_ID = r"^\w+_\d+_[ACGT]+_[ACGT]+$"
-FILE_TYPE = "GWAS-SSF v1.0"
-HM_CODES = (
-    "1-4 palindromic, strand by allele frequency; 5-8 palindromic, strand assumed; 10-13 not "
-    "palindromic; in each group: forward, forward with alleles exchanged, reverse, reverse with "
-    "alleles exchanged"
-)
+_RSID = r"^rs\d+$"
+_ALLELE = r"^([ACGT]+|LONG_STRING)$"
+_MISSING = ("#NA", "NA")
 
 
 @dataclass(frozen=True)
@@ -76,25 +70,6 @@ class GwasSsfFindings:
         return not self.errors
 
 
-def metadata_path(path: str | os.PathLike[str]) -> Path:
-    """Return where the metadata of a table are."""
-    return Path(f"{os.fspath(path)}-meta.yaml")
-
-
-def read_gwas_ssf_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the metadata beside a table.
-
-    Raises
-    ------
-    MissingSidecarError
-        There are none.
-    """
-    place = metadata_path(path)
-    if not place.is_file():
-        raise MissingSidecarError(f"{path} needs its metadata {place.name} beside it.")
-    return read_yaml(place.read_text(encoding="utf-8"), str(place))
-
-
 def read_gwas_ssf(path: str | os.PathLike[str], **options: Any) -> SummaryStatistics:
     """Read a table and, where they are, its genome build and trait from its metadata.
 
@@ -110,11 +85,11 @@ def read_gwas_ssf(path: str | os.PathLike[str], **options: Any) -> SummaryStatis
     SummaryStatistics
     """
     if metadata_path(path).is_file():
-        described = read_gwas_ssf_metadata(path)
-        traits = described.get("trait_description") or []
+        about = read_gwas_ssf_metadata(path)
+        traits = about.get("trait_description") or []
         traits = traits if isinstance(traits, list) else [traits]
-        if "build" not in options and described.get("genome_assembly"):
-            options["build"] = standard_build(str(described["genome_assembly"]))
+        if "build" not in options and about.get("genome_assembly"):
+            options["build"] = standard_build(str(about["genome_assembly"]))
         if "trait" not in options and traits:
             options["trait"] = ", ".join(map(str, traits))
     else:
@@ -140,7 +115,7 @@ def write_gwas_ssf(
     path : path
         ``NAME.tsv`` or ``NAME.tsv.gz``; the metadata go to ``NAME.tsv[.gz]-meta.yaml``.
     metadata : mapping, optional
-        Keys of the standard. What the table tells (assembly, trait, largest sample size, order,
+        Keys of the standard. What the table tells (assembly, trait, the size of one sample, order,
         name, checksum, date) need not be given.
     p : {"auto", "p_value", "neg_log_10_p_value"}
         How p is written; by default as -log10 p where a double cannot hold it.
@@ -170,12 +145,12 @@ def write_gwas_ssf(
     text = frame.write_csv(separator="\t", null_value="#NA", line_terminator="\n").encode()
     # No name and no time in the header: the same table gives the same bytes.
     data = gzip.compress(text, mtime=0) if path.suffix == ".gz" else text
-    described = _metadata_of(table, frame, metadata or {})
+    about = _metadata_of(table, frame, metadata or {})
     if hm_code is not None:
-        described |= {"is_harmonised": True, "hm_code_definition": HM_CODES}
-    described["data_file_name"] = path.name
-    described["data_file_md5sum"] = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    problems = metadata_problems(described)
+        about |= {"is_harmonised": True, "hm_code_definition": HM_CODES}
+    about["data_file_name"] = path.name
+    about["data_file_md5sum"] = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    problems = metadata_problems(about)
     if problems:
         raise InputError(f"metadata of {path.name}: {'; '.join(problems)}.")
     with (
@@ -183,7 +158,46 @@ def write_gwas_ssf(
         replace_file(metadata_path(path), overwrite) as metadata_place,
     ):
         table_place.write_bytes(data)
-        metadata_place.write_text(write_yaml(described), encoding="utf-8")
+        metadata_place.write_text(write_yaml(about), encoding="utf-8")
+
+
+def fits_gwas_ssf(frame: "DataFrame") -> "Series":
+    """Tell which rows have a chromosome, a position and alleles that the standard can hold.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        With ``chrom`` (see `plait.io.summary_statistics.chromosome_names`), ``pos``, ``ea`` and
+        ``oa``.
+    """
+    placed = _chromosome_numbers(frame["chrom"]).is_not_null() & frame["pos"].is_not_null()
+    alleles = [frame[name].str.contains(_ALLELE).fill_null(False) for name in ("ea", "oa")]
+    return (placed & alleles[0] & alleles[1]).alias("fits")
+
+
+def _chromosome_numbers(names: "Series") -> "Series":
+    import polars as pl
+
+    return names.replace_strict(_NUMBERS, default=None, return_dtype=pl.Int64)
+
+
+def _require_standard(frame: "DataFrame") -> None:
+    """Refuse rows that the standard cannot hold, saying why."""
+    outside = _chromosome_numbers(frame["chrom"]).is_null()
+    if outside.any():
+        odd = frame["chrom"].filter(outside).unique().sort()
+        raise InputError(f"GWAS-SSF has chromosomes 1 to 22, X, Y and MT, not {odd.to_list()[:5]}.")
+    for name in ("pos", "ea", "oa"):
+        if frame[name].has_nulls():
+            raise InputError(
+                f"GWAS-SSF needs {name} in every row; {frame[name].null_count()} lack it."
+            )
+    bad = ~fits_gwas_ssf(frame).to_numpy()
+    if bad.any():
+        raise InputError(
+            f"GWAS-SSF has alleles of the letters A, C, G and T, not those of "
+            f"{described(frame, bad)}."
+        )
 
 
 def _to_columns(table: SummaryStatistics, p: str) -> "DataFrame":
@@ -192,22 +206,13 @@ def _to_columns(table: SummaryStatistics, p: str) -> "DataFrame":
     if not table.has_effects:
         raise InputError("GWAS-SSF needs effects with standard errors; this table has z only.")
     frame = table.frame
-    chromosome = frame["chrom"].replace(_TO_NUMBER)
-    numbers = chromosome.cast(pl.Int64, strict=False)
-    if not numbers.is_between(1, 25).fill_null(False).all():
-        odd = frame["chrom"].filter(~numbers.is_between(1, 25).fill_null(False)).unique().sort()
-        raise InputError(f"GWAS-SSF has chromosomes 1 to 22, X, Y and MT, not {odd.to_list()[:5]}.")
-    for name in ("pos", "ea", "oa"):
-        if frame[name].has_nulls():
-            raise InputError(
-                f"GWAS-SSF needs {name} in every row; {frame[name].null_count()} lack it."
-            )
+    _require_standard(frame)
     log10p = frame["log10p"].fill_nan(None)
     if log10p.has_nulls():
         raise InputError("GWAS-SSF needs p in every row.")
     as_logs = p == "neg_log_10_p_value" or (p == "auto" and (log10p < _SMALLEST).any())
     columns = [
-        numbers.alias("chromosome"),
+        _chromosome_numbers(frame["chrom"]).alias("chromosome"),
         frame["pos"].alias("base_pair_location"),
         frame["ea"].alias("effect_allele"),
         frame["oa"].alias("other_allele"),
@@ -219,61 +224,55 @@ def _to_columns(table: SummaryStatistics, p: str) -> "DataFrame":
         # What was read as 0.69 is not to be written as 0.6899999999999999.
         else pl.Series("p_value", 10.0 ** log10p.to_numpy()).round_sig_figs(15),
     ]
-    ids = frame["id"].drop_nulls()
-    named = "variant_id" if ids.str.contains(_VARIANT_ID).all() else "id"
-    for ours, theirs in (("id", named), ("rsid", "rsid"), ("info", "info"), ("n", "n")):
-        values = frame[ours].fill_nan(None) if ours in ("info", "n") else frame[ours]
+    for name, values in _further_columns(frame).items():
         if values.null_count() < len(values):
-            if ours == "n" and (values == values.round()).all():
-                values = values.cast(pl.Int64)
-            columns.append(values.alias(theirs))
+            columns.append(values.alias(name))
     return pl.DataFrame(columns).with_columns(pl.selectors.float().fill_nan(None))
+
+
+def _further_columns(frame: "DataFrame") -> dict[str, "Series"]:
+    """Return what the standard encourages, by its names; ids that are rs numbers as these."""
+    import polars as pl
+
+    ids, rsid = frame["id"], frame["rsid"]
+    numbered = ids.str.contains(_RSID).fill_null(False)
+    if rsid.null_count() == len(rsid):
+        rsid = frame.select(pl.when(numbered).then("id"))["id"]
+        ids = ids.clear(len(ids)) if numbered.all() else ids
+    named = "variant_id" if ids.drop_nulls().str.contains(_VARIANT_ID).all() else "id"
+    n = frame["n"].fill_nan(None)
+    whole = (n == n.round()).all()
+    return {
+        named: ids,
+        "rsid": rsid,
+        "info": frame["info"].fill_nan(None),
+        "n": n.cast(pl.Int64) if whole else n,
+    }
 
 
 def _metadata_of(
     table: SummaryStatistics, frame: "DataFrame", given: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the metadata in the order of the standard, with what the table tells filled in."""
+    if unknown := unknown_keys(given):
+        _log.warning("metadata: not keys of GWAS-SSF, written as they are: %s", ", ".join(unknown))
     traits = table.frame["trait"].drop_nulls().unique().sort().to_list()
-    ordered = frame.select("chromosome", "base_pair_location")
-    told: dict[str, Any] = {
+    n = table.column("n")
+    told = {
         "genome_assembly": table.build,
         "coordinate_system": "1-based",
         "trait_description": traits or None,
-        "is_sorted": ordered.equals(ordered.sort("chromosome", "base_pair_location")),
+        "is_sorted": _is_sorted(frame),
         "is_harmonised": False,
         "file_type": FILE_TYPE,
         "date_metadata_last_modified": datetime.now(UTC).date().isoformat(),
     }
-    described = {key: given.get(key, told.get(key)) for key in (*_METADATA, *given)}
-    for key in _LISTS:
-        if described[key] is not None and not isinstance(described[key], list | tuple):
-            described[key] = [described[key]]
-    return described
+    return completed(given, told, int(np.nanmax(n)) if np.isfinite(n).any() else None)
 
 
-def metadata_problems(described: Mapping[str, Any]) -> list[str]:
-    """Return in words what metadata lack."""
-    problems = []
-    lacking = [key for key in _METADATA if described.get(key) in (None, "", [])]
-    if lacking:
-        problems.append(f"missing {', '.join(lacking)}")
-    for number, sample in enumerate(described.get("samples") or [], start=1):
-        if not isinstance(sample, Mapping):
-            problems.append("samples is a list of mappings")
-            break
-        absent = [key for key in ("sample_size", "sample_ancestry_category") if not sample.get(key)]
-        if absent:
-            problems.append(f"sample {number} lacks {', '.join(absent)}")
-    if described.get("coordinate_system") not in ("1-based", "0-based", None):
-        problems.append("coordinate_system is '1-based' or '0-based'")
-    identifier = described.get("gwas_id")
-    if identifier is not None and not re.fullmatch(r"GCST\d+", str(identifier)):
-        problems.append(f"gwas_id {identifier!r} is not GCST and digits")
-    date = described.get("date_metadata_last_modified")
-    if date is not None and not re.fullmatch(r"\d{4}-\d\d-\d\d", str(date)):
-        problems.append(f"date_metadata_last_modified {date!r} is not YYYY-MM-DD")
-    return problems
+def _is_sorted(frame: "DataFrame") -> bool:
+    ordered = frame.select("chromosome", "base_pair_location")
+    return ordered.equals(ordered.sort("chromosome", "base_pair_location"))
 
 
 def validate_gwas_ssf(path: str | os.PathLike[str]) -> GwasSsfFindings:
@@ -298,28 +297,61 @@ def validate_gwas_ssf(path: str | os.PathLike[str]) -> GwasSsfFindings:
     try:
         header = header_of(path)
         errors += _header_problems(header)
-        frame = read_table(path, delimiter="\t")
+        frame = _cells(path)
     except FileFormatError as error:
         return GwasSsfFindings((*errors, str(error)), ())
-    described: dict[str, Any] = {}
+    about: dict[str, Any] = {}
     try:
-        described = read_gwas_ssf_metadata(path)
-        errors += [f"metadata: {problem}" for problem in metadata_problems(described)]
+        about = read_gwas_ssf_metadata(path)
+        errors += [f"metadata: {problem}" for problem in metadata_problems(about)]
         found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        if described.get("data_file_md5sum") not in (None, found):
+        if about.get("data_file_md5sum") not in (None, found):
             errors.append(f"metadata: data_file_md5sum is not that of the file ({found})")
-    except (FileFormatError, UnicodeDecodeError) as error:
+        if about.get("data_file_name") not in (None, path.name):
+            warnings.append(f"metadata: data_file_name is {about['data_file_name']}")
+        if about.get("is_sorted") is True and not _is_sorted_text(frame):
+            errors.append("metadata: is_sorted is true, and the rows are not in order")
+    except FileFormatError as error:
         errors.append(str(error))
-    errors += _cell_problems(frame, bool(described.get("analysis_software")))
+    errors += _cell_problems(frame, bool(about.get("analysis_software")))
+    warnings += _refusals(frame)
+    return GwasSsfFindings(tuple(errors), tuple(warnings))
+
+
+def _cells(path: Path) -> "DataFrame":
+    """Return all cells as text, null where the standard's word for missing stands."""
+    import polars as pl
+
+    frame = read_table(path, delimiter="\t", missing=())
+    # A cell without anything in it is none of these words.
+    return frame.with_columns(pl.all().fill_null("").replace(dict.fromkeys(_MISSING)))
+
+
+def _refusals(frame: "DataFrame") -> list[str]:
+    """Return what the standard allows and the catalogue's validator does not."""
+    found = []
     refused = "would be refused by the catalogue: "
     if frame.height < _CATALOGUE_ROWS:
-        warnings.append(f"{refused}{frame.height:,} rows, at least {_CATALOGUE_ROWS:,} are wanted")
+        found.append(f"{refused}{frame.height:,} rows, at least {_CATALOGUE_ROWS:,} are wanted")
     if "chromosome" in frame.columns:
         present = set(frame["chromosome"].drop_nulls().unique().to_list())
         absent = [str(number) for number in range(1, 23) if str(number) not in present]
         if absent and present != {"23"}:
-            warnings.append(f"{refused}no variants on chromosomes {', '.join(absent)}")
-    return GwasSsfFindings(tuple(errors), tuple(warnings))
+            found.append(f"{refused}no variants on chromosomes {', '.join(absent)}")
+    needed = (*_EFFECTS, "standard_error", "effect_allele_frequency")
+    missing = {name: frame[name].null_count() for name in needed if name in frame.columns}
+    return found + [
+        f"{refused}{name} is missing in {count:,} rows" for name, count in missing.items() if count
+    ]
+
+
+def _is_sorted_text(frame: "DataFrame") -> bool:
+    import polars as pl
+
+    names = ("chromosome", "base_pair_location")
+    if not set(names) <= set(frame.columns):
+        return True  # that they are absent is said already
+    return _is_sorted(frame.select(pl.col(name).cast(pl.Int64, strict=False) for name in names))
 
 
 def _header_problems(header: list[str]) -> list[str]:
@@ -352,7 +384,7 @@ def _cell_problems(frame: "DataFrame", zero_allowed: bool) -> list[str]:
         text("base_pair_location").str.contains(r"^\d+$"), "is not a whole number", False
     )  # fmt: skip
     for name in ("effect_allele", "other_allele"):
-        rules[name] = (text(name).str.contains(r"^([ACGT]+|LONG_STRING)$"), "is not ACGT", False)
+        rules[name] = (text(name).str.contains(_ALLELE), "is not ACGT", False)
     rules["beta"] = (number("beta").is_finite(), "is not a number", True)
     for name in ("odds_ratio", "hazard_ratio"):
         rules[name] = (number(name) >= 0, "is not a number from 0", True)
@@ -363,7 +395,15 @@ def _cell_problems(frame: "DataFrame", zero_allowed: bool) -> list[str]:
     zero = "" if zero_allowed else " (0 only with analysis_software in the metadata)"
     rules["p_value"] = (lower & (number("p_value") <= 1), f"{unit}{zero}", False)
     rules["neg_log_10_p_value"] = (number("neg_log_10_p_value") >= 0, "is not from 0", False)
-    rules["rsid"] = (text("rsid").str.contains(r"^rs\d+$"), "is not rs and digits", True)
+    for name in ("ci_upper", "ci_lower"):
+        rules[name] = (number(name).is_finite(), "is not a number", True)
+    rules["rsid"] = (text("rsid").str.contains(_RSID), "is not rs and digits", True)
+    rules["variant_id"] = (
+        text("variant_id").str.contains(r"^[A-Za-z0-9_]+$"), "is not chr_pos_ref_alt", True
+    )  # fmt: skip
+    rules["hm_code"] = (
+        text("hm_code").str.contains(r"^([1-9]|1[0-8])$"), "is not a code from 1 to 18", True
+    )  # fmt: skip
     rules["n"] = (text("n").str.contains(r"^\d+$"), "is not a whole number", True)
     rules["ref_allele"] = (text("ref_allele").str.contains(r"^(EA|OA)$"), "is not EA or OA", True)
     problems = []

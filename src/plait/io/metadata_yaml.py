@@ -5,15 +5,17 @@ error and not a guess.
 """
 
 import json
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from plait.errors import FileFormatError
 
 _PLAIN = re.compile(r"[A-Za-z0-9_/(][^\n\t]*")
 _RESERVED = {"", "~", "null", "true", "false", "yes", "no", "on", "off", "y", "n"}
-_KEY = re.compile(r"""^(?P<key>[A-Za-z_][\w \-./]*|"[^"]*"|'[^']*')\s*:(?:\s+(?P<value>.*))?$""")
+_KEY = re.compile(r"""^(?P<key>\w[\w \-./()%+]*|"[^"]*"|'[^']*')\s*:(?:\s+(?P<value>.*))?$""")
 Line = tuple[int, int, str]  # number, indent, text
 
 
@@ -78,6 +80,18 @@ def read_yaml(text: str, where: str) -> dict[str, Any]:
     if rest < len(lines):
         raise FileFormatError(f"{where}, line {lines[rest][0]}: unexpected indentation.")
     return values
+
+
+def read_yaml_file(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the mapping that a file holds; see `read_yaml`."""
+    place = Path(path)
+    if not place.is_file():
+        raise FileFormatError(f"{path}: there is no such file.")
+    try:
+        text = place.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"{path} is not text in UTF-8: {error}.") from None
+    return read_yaml(text, str(path))
 
 
 def _mapping(lines: list[Line], at: int, indent: int, where: str) -> tuple[dict[str, Any], int]:

@@ -37,6 +37,7 @@ _SNIFFED = 1 << 16
 _HEADER_BYTES = 1 << 24
 _BLANKS = re.compile(rb"[ \t]+")
 _NUMBERED = {"23": "X", "24": "Y", "26": "MT", "M": "MT", "x": "X", "y": "Y", "mt": "MT"}
+_NUMBERED |= dict.fromkeys(("XY", "PAR1", "PAR2"), "X")  # parts of X that Y shares
 
 
 def read_summary_statistics(
@@ -236,10 +237,13 @@ def chromosome_names(names: "Series", twenty_five_is_mt: bool = False) -> "Serie
 
 
 def read_table(
-    path: Path, wanted: Sequence[str] | None = None, delimiter: str | None = None
+    path: Path,
+    wanted: Sequence[str] | None = None,
+    delimiter: str | None = None,
+    missing: Sequence[str] = MISSING,
 ) -> "DataFrame":
     """Read columns of a delimited text as text, or of Parquet by their types."""
-    header, load, _ = _open(path, delimiter)
+    header, load, _ = _open(path, delimiter, missing=missing)
     frame: DataFrame = load(list(header if wanted is None else wanted))
     return frame
 
@@ -249,7 +253,9 @@ def header_of(path: Path) -> list[str]:
     return _open(path, None, _HEADER_BYTES)[0]
 
 
-def _open(path: Path, delimiter: str | None, limit: int = -1) -> tuple[list[str], Any, str | None]:
+def _open(
+    path: Path, delimiter: str | None, limit: int = -1, missing: Sequence[str] = MISSING
+) -> tuple[list[str], Any, str | None]:
     """Return the names of the columns, a function that reads some, and the build if it is said.
 
     With a limit no more bytes of text than that are read.
@@ -261,7 +267,7 @@ def _open(path: Path, delimiter: str | None, limit: int = -1) -> tuple[list[str]
     if path.suffix in (".parquet", ".pq"):
 
         def columns(wanted: list[str]) -> "DataFrame":
-            texts = pl.col(pl.String).replace(dict.fromkeys(MISSING))
+            texts = pl.col(pl.String).replace(dict.fromkeys(missing))
             return pl.read_parquet(path, columns=wanted).with_columns(texts)
 
         return list(pl.read_parquet_schema(path)), columns, None
@@ -286,7 +292,7 @@ def _open(path: Path, delimiter: str | None, limit: int = -1) -> tuple[list[str]
 
     def load(wanted: list[str]) -> "DataFrame":
         _check_widths(path, rows, separator, len(header), has_comments)
-        return _parse(path, rows, separator, header, wanted, has_comments)
+        return _parse(path, rows, separator, header, wanted, has_comments, missing)
 
     return header, load, None
 
@@ -343,7 +349,13 @@ def _check_widths(path: Path, rows: bytes, separator: str, width: int, has_comme
 
 
 def _parse(
-    path: Path, rows: bytes, separator: str, header: list[str], wanted: list[str], comments: bool
+    path: Path,
+    rows: bytes,
+    separator: str,
+    header: list[str],
+    wanted: list[str],
+    comments: bool,
+    missing: Sequence[str],
 ) -> "DataFrame":
     import polars as pl
 
@@ -358,7 +370,7 @@ def _parse(
             columns=places,
             infer_schema=False,
             separator=separator,
-            null_values=list(MISSING),
+            null_values=list(missing),
             comment_prefix="# " if comments else None,
             quote_char='"' if b'"' in rows else None,
         )
