@@ -119,6 +119,21 @@ def test_thinning_keeps_what_stands_out():
     np.testing.assert_array_equal(thinned(across[:500], heights[:500]), np.r_[:7, 8:500])
 
 
+@pytest.mark.parametrize("n", [50_000, 1_000_000])
+@pytest.mark.parametrize("most", [300, 20_000])
+def test_thinning_reaches_to_the_end_of_the_genome(n, most):
+    """However many points there are, every part of the picture keeps some of its own."""
+    heights = -np.log10(np.random.default_rng(1).uniform(size=n))
+    heights[::3] += 3.0
+    across = np.arange(float(n))
+    shown = thinned(across, heights, most, most)
+    for part in (shown[heights[shown] <= 3], shown[heights[shown] > 3]):
+        assert most / 4 < len(part) <= most
+        counts = np.histogram(across[part], bins=10, range=(0, n))[0]
+        assert counts.min() > 0.7 * counts.max()
+    assert heights.argmax() in shown
+
+
 @pytest.mark.parametrize("n_traits", [1, 4, 12])
 def test_qq_of_all_traits(n_traits):
     result = scanned(n_traits)

@@ -41,21 +41,3 @@ def test_genotypes_without_a_variant(tmp_path, monkeypatch, capsys):
     assert "there is no variant in the genotypes" in capsys.readouterr().err
     assert main([*base, "--traits", "a,a"]) == 2
     assert "'a' is named twice" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("model", "highest", "state"),
-    [
-        ("linear", 1.05, "good"),
-        ("linear", 1.6, "caution"),
-        ("logistic", 3.4, "bad"),
-        ("mixed", 1.6, "good"),
-    ],
-)
-def test_an_inflated_scan_is_no_green_lamp(model, highest, state):
-    from plait.report.mash_verdicts import _inflation
-
-    lamp = _inflation({"scan": {"model": model, "lambda": {"a": 1.0, "b": highest}}})
-    assert lamp.state == state
-    assert f"{highest:.2f} (b)" in lamp.reason
-    assert _inflation({}) is None

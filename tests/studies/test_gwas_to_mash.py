@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from plait import mash
+from plait.cli import study
 from plait.cli.main import main
 from plait.data.phenotypes import SampleTable
 from plait.errors import OptionError
@@ -16,7 +17,7 @@ from plait.io.plink import write_bed
 from plait.simulate import cohort
 from plait.studies import StudySettings, gwas_to_mash
 
-STAGES = ["scan", "select", "learn", "fit", "apply", "draw", "report"]
+STAGES = ["scan", "select", "learn", "fit", "apply", "tabulate", "draw", "report"]
 pytestmark = pytest.mark.filterwarnings("ignore:only .* effects for the principal components")
 
 
@@ -46,15 +47,7 @@ def road(files):
         files / "study",
         tell=lambda name, what, seconds: told.append((name, seconds)),
     )
-    assert [name for name, _ in told] == [
-        "scan",
-        "select",
-        "learn",
-        "fit",
-        "apply",
-        "draw",
-        "report",
-    ]
+    assert [name for name, _ in told] == STAGES
     assert all(seconds is not None for _, seconds in told)
     return result
 
@@ -81,7 +74,7 @@ def test_the_cohort_is_as_described(simulated):
 def test_what_is_found(simulated, road, files):
     """Signs are right, and the traits that share their genetics are seen to share."""
     lfsr, mean = np.asarray(road.lfsr[:]), np.asarray(road.posterior_mean[:])
-    scanned = AssociationResult.load(files / "study" / "associations.zarr")
+    scanned = AssociationResult.load(files / "study")
     marginal = simulated.marginal_effects()[np.isfinite(scanned.se).any(axis=1)]
     called = lfsr < 0.05
     assert called.sum() > 100
@@ -89,9 +82,46 @@ def test_what_is_found(simulated, road, files):
     assert wrong.sum() <= 0.05 * called.sum()
     sharing = mash.get_pairwise_sharing(road)
     assert sharing[0, 1] > sharing[0, 4] + 0.3
-    assert (files / "study" / "report.html").stat().st_size > 1e6
     V = road.fitted_g.V_hint
     assert 0.1 < V[0, 4] < 0.6
+
+
+def test_what_stands_in_the_folder(road, files):
+    """What a person opens at the top, everything else below."""
+    folder = files / "study"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "associations.parquet", "associations.zarr", "figures", "report.html", "result.zarr",
+        "significant.csv", "stages",
+    ]  # fmt: skip
+    assert {path.name for path in (folder / "figures").iterdir()} == {"manhattan.png", "qq.png"}
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for words in ("The scan", 'data-figure="manhattan"', 'data-figure="qq"', "Converged"):
+        assert words in page
+
+
+def test_markers_keep_their_names(simulated, road, files):
+    """One name for a variant in effects, results, the table of the significant, and the scan."""
+    scanned = AssociationResult.open(files / "study")
+    tested = np.isfinite(np.asarray(scanned.se)).any(axis=1)
+    ids = np.array(simulated.variants.frame["id"].to_list())
+    assert len(set(ids)) == len(ids)
+    names = np.asarray(road.effect_names[:]).astype(str)
+    np.testing.assert_array_equal(names, ids[tested])
+    table = pl.read_csv(files / "study" / "significant.csv", schema_overrides={"chrom": pl.String})
+    assert table.columns == [
+        "effect", "chrom", "pos", "oa", "ea", "condition", "posterior_mean", "posterior_sd", "lfsr"
+    ]  # fmt: skip
+    lfsr = np.asarray(road.lfsr[:])
+    assert table.height == (lfsr < 0.05).sum() > 100
+    assert table["lfsr"].is_sorted()
+    frame = simulated.variants.frame.select("id", "chrom", "pos", "oa", "ea")
+    joined = table.join(frame, left_on="effect", right_on="id", how="left")
+    for name in ("chrom", "pos", "oa", "ea"):
+        assert joined[name].equals(joined[f"{name}_right"], check_names=False)
+    best = table.row(0, named=True)
+    row, column = np.unravel_index(np.argmin(lfsr), lfsr.shape)
+    assert best["effect"] == names[row]
+    assert best["condition"] == road.condition_names[column]
 
 
 def test_stages_are_kept(files, road):
@@ -109,14 +139,14 @@ def test_stages_are_kept(files, road):
 
     assert run() == []
     before = np.asarray(road.lfsr[:])
-    (files / "study" / "prior.npz").unlink()
+    (files / "study" / "stages" / "prior.npz").unlink()
     assert run()[0] == "fit"
     np.testing.assert_array_equal(
         np.asarray(mash.MashResult.open(files / "study" / "result.zarr").lfsr[:]), before
     )
     assert run(random_size=200) == STAGES[1:]
     assert run() == STAGES[1:]
-    (files / "study" / "stages.json").write_text("{ damaged")
+    (files / "study" / "stages" / "stages.json").write_text("{ damaged")
     assert run()[0] == "scan"
 
 
@@ -143,16 +173,23 @@ def test_the_commands(files, monkeypatch, capsys):
     )  # fmt: skip
     np.testing.assert_array_equal(found["beta.trait4"].to_numpy(), direct.beta[:, 1])
     about = json.loads((files / "scanned" / "run.json").read_text())
-    assert about["options"]["n_used"] == 600
+    assert about["counts"]["n_used"] == 600
     assert (files / "scanned" / "manhattan.png").exists()
     assert main(f"gwas scan {tables} --out scanned".split()) == 2
     assert "exists" in capsys.readouterr().err
-    study = f"gwas-to-mash {tables} --out by_hand --random-size 500"
-    assert main(study.split()) == 0
-    assert "written: by_hand/result.zarr · by_hand/associations.parquet" in capsys.readouterr().out
-    assert main(study.split()) == 0
-    assert "scan     3,000 variants x 5 traits" in (said := capsys.readouterr().out)
-    assert said.count("kept") == 7
+    road = f"gwas-to-mash {tables} --out by_hand --random-size 500"
+    assert main(road.split()) == 0
+    said, told = capsys.readouterr()
+    assert "written: by_hand/report.html · by_hand/significant.csv" in said
+    # Every stage has one line, and no other progress is told.
+    assert all(line.startswith("plait: warning") for line in told.splitlines())
+    lines = said.splitlines()
+    assert [line.split()[0] for line in lines[: len(STAGES)]] == STAGES
+    assert "nan" not in said
+    assert main(road.split()) == 0
+    said = capsys.readouterr().out
+    assert "scan     3,000 variants x 5 traits" in said
+    assert said.count("kept") == len(STAGES)
     assert main(f"gwas scan {tables} --traits height --out other".split()) == 2
     assert "there is no column 'height'" in capsys.readouterr().err
 
@@ -166,3 +203,33 @@ def test_an_association_result_is_saved_and_loaded(files, tmp_path):
     assert again.traits == found.traits
     assert again.filtered == found.filtered
     assert again.summary() == found.summary()
+
+
+def test_nothing_to_find(files, monkeypatch, capsys):
+    """Traits of noise: a table without rows, a page, and no sharing that is not a number."""
+    monkeypatch.chdir(files)
+    samples = read_phenotypes("traits.csv").samples.tolist()
+    noise = np.random.default_rng(5).normal(size=(len(samples), 2))
+    columns = {"IID": samples, "a": noise[:, 0], "b": noise[:, 1]}
+    pl.DataFrame(columns).write_csv("noise.csv")
+    command = "gwas-to-mash --geno g.bed --pheno noise.csv --out nothing"
+    assert main(command.split()) == 0
+    said = capsys.readouterr().out
+    assert "sharing (same sign, within a factor of 2): no effect is significant" in said
+    assert "nan" not in said
+    assert pl.read_csv("nothing/significant.csv").height == 0
+    page = (files / "nothing" / "report.html").read_text(encoding="utf-8")
+    assert "Scan not inflated" in page
+
+
+def test_sharing_is_said_where_there_is_some(road):
+    from dataclasses import replace
+
+    lines = study.sharing_lines(road)
+    assert lines[0] == "sharing (same sign, within a factor of 2):"
+    assert lines[1].split() == ["trait1", "1.00", *lines[1].split()[2:]]
+    lfsr = np.asarray(road.lfsr[:]).copy()
+    lfsr[:, :2] = 1.0
+    some = study.sharing_lines(replace(road, lfsr=lfsr))
+    assert some[1].split()[:3] == ["trait1", "-", "-"]
+    assert some[-1] == "  -: no effect is significant in either trait"

@@ -1,7 +1,9 @@
 """``plait gwas-to-mash``: from genotypes and phenotypes to what traits share, in one command."""
 
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,9 +32,18 @@ from plait.cli.gwas import (
     read_study,
 )
 from plait.cli.options import MODEL, OUTPUT
+from plait.cli.outputs import check_folder
+
+if TYPE_CHECKING:
+    from plait.mash.results import MashResult
 
 DOCS = "docs/gwas.md"
-OUTPUTS = ("result.zarr", "associations.parquet", "manhattan.png", "qq.png", "report.html")
+OUTPUTS = (
+    "report.html", "significant.csv", "associations.parquet", "associations.zarr", "result.zarr",
+)  # fmt: skip
+DRAWN = ("figures/manhattan.png", "figures/qq.png")
+MOST_SHOWN = 12
+"""Traits whose sharing is shown on the screen."""
 EXAMPLE = (
     "plait gwas-to-mash --geno demo/genotypes.bed --pheno demo/traits.csv --covar "
     "demo/covariates.csv --out my_study"
@@ -93,17 +104,16 @@ def gwas_to_mash(
     """Scan every trait, learn what the traits share, and say what each variant does in each."""
     from importlib.util import find_spec
 
-    from plait.cli.mash_show import check_folder
+    from plait.studies.gwas_to_mash import RECORD
 
     # What stands in the folder of a study is its own; in any other it would be lost.
-    if not (out / "stages.json").exists():
+    if not (out / RECORD).exists():
         check_folder(out, OUTPUTS, overwrite=False)
     with (
         session(threads, quiet, debug, log_json),
         workers_of(dask, memory, threads) as workers,
     ):
         from plait.gwas import AssociationResult
-        from plait.mash import get_pairwise_sharing
         from plait.studies import StudySettings
         from plait.studies import gwas_to_mash as study
 
@@ -111,42 +121,71 @@ def gwas_to_mash(
             geno, pheno, traits, covar, covariates, categorical, drop_missing_covariates, pcs
         )
         announce_compilation(quiet)
-        result = study(
-            genotypes,
-            table,
-            others,
-            out,
-            StudySettings(
-                model=str(model),
-                loco=loco,
-                missing_genotypes=str(missing),
-                transform=str(transform),
-                min_call_rate=min_call_rate,
-                min_minor_count=min_mac,
-                min_frequency=min_maf or None,
-                min_info=min_info or None,
-                strong_p=strong_p,
-                random_size=random_size,
-                seed=seed,
-            ),
-            with_report=find_spec("plotly") is not None and find_spec("jinja2") is not None,
-            with_figures=find_spec("matplotlib") is not None,
-            tell=teller(quiet),
-            **workers,
-        )
-        say(quiet, "")
-        scanned = AssociationResult.open(out / "associations.zarr")
-        for line in (*scanned.summary().splitlines(), *result.summary().splitlines()):
-            say(quiet, line)
-        names = result.condition_names or ()
-        sharing = get_pairwise_sharing(result)
-        width = max((len(name) for name in names), default=0)
-        say(quiet, "sharing (same sign, within a factor of 2):")
-        for i, name in enumerate(names):
-            cells = "  ".join(f"{value:.2f}" for value in sharing[i])
-            say(quiet, f"  {name:<{width}}  {cells}")
-    made = [name for name in OUTPUTS if (out / name).exists()]
+        with stages_alone(log_json):
+            result = study(
+                genotypes,
+                table,
+                others,
+                out,
+                StudySettings(
+                    model=str(model),
+                    loco=loco,
+                    missing_genotypes=str(missing),
+                    transform=str(transform),
+                    min_call_rate=min_call_rate,
+                    min_minor_count=min_mac,
+                    min_frequency=min_maf or None,
+                    min_info=min_info or None,
+                    strong_p=strong_p,
+                    random_size=random_size,
+                    seed=seed,
+                ),
+                with_report=find_spec("plotly") is not None and find_spec("jinja2") is not None,
+                with_figures=find_spec("matplotlib") is not None,
+                tell=teller(quiet),
+                **workers,
+            )
+        scanned = AssociationResult.open(out)
+        found = [*scanned.summary().splitlines(), *result.summary().splitlines()]
+        found += sharing_lines(result)
+    for line in ("", *found):
+        say(quiet, line)
+    made = [name for name in (*OUTPUTS, *DRAWN) if (out / name).exists()]
     say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in made))
+
+
+def stages_alone(log_json: bool) -> AbstractContextManager[None]:
+    """Keep the progress inside a stage from being told, where each of its lines would stay.
+
+    A terminal has bars, which show that something moves, and programs want everything; elsewhere
+    the stages of the road have a line each.
+    """
+    from plait.execution.progress import listen
+
+    return nullcontext() if log_json or sys.stderr.isatty() else listen(None)
+
+
+def sharing_lines(result: "MashResult") -> list[str]:
+    """Return how much of their effects pairs of traits share, for the screen."""
+    import numpy as np
+
+    from plait.mash import get_pairwise_sharing
+
+    names = list(result.condition_names or ())
+    if len(names) > MOST_SHOWN:
+        return []
+    sharing = get_pairwise_sharing(result)
+    head = "sharing (same sign, within a factor of 2):"
+    if not np.isfinite(sharing).any():
+        return [f"{head} no effect is significant"]
+    width = max(len(name) for name in names)
+    lines = [head]
+    for name, row in zip(names, sharing, strict=True):
+        cells = "  ".join(f"{value:4.2f}" if np.isfinite(value) else "   -" for value in row)
+        lines.append(f"  {name:<{width}}  {cells}")
+    if not np.isfinite(sharing).all():
+        lines.append("  -: no effect is significant in either trait")
+    return lines
 
 
 def teller(quiet: bool) -> Any:

@@ -40,7 +40,7 @@ def plot_manhattan(
     ax : matplotlib Axes, optional
     """
     overlaid = trait is None and len(result.traits) > 1
-    values, traits = _surest(result) if overlaid else (_one_trait(result, trait), None)
+    values, traits = surest_of_traits(result) if overlaid else (_one_trait(result, trait), None)
     return plot.manhattan(
         np.asarray(result.chrom),
         np.asarray(result.pos),
@@ -131,7 +131,7 @@ class _Names(Sequence[str]):
         return str(self._result.names_of(slice(int(row), int(row) + 1))[0])
 
 
-def _surest(result: AssociationResult) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+def surest_of_traits(result: AssociationResult) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Return the smallest p-value of each variant, as a logarithm, and of which trait it is."""
     parts = [np.fmin.reduce(result.log10p[rows], axis=1) for rows in parts_of(result.log10p)]
     which = [

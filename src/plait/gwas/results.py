@@ -144,14 +144,15 @@ class AssociationResult(Result):
         """
         return self._over_parts(self.names_of, object).astype(np.str_)
 
-    def names_of(self, rows: slice) -> NDArray[np.object_]:
+    def names_of(self, rows: slice | NDArray[np.intp]) -> NDArray[np.object_]:
         """Return the names (see `variants`) of some variants, without making those of all."""
         keys, ids = self._keys(rows).to_numpy(), np.asarray(self.id[rows], dtype=object)
         names: NDArray[np.object_] = np.where(self._has_own_id[rows], ids, keys)
-        first = rows.indices(len(self.beta))[0]
-        for row, name in self._renamed.items():
-            if first <= row < first + len(names):
-                names[row - first] = name
+        if self._renamed:
+            if isinstance(rows, slice):
+                rows = np.arange(*rows.indices(len(self.beta)))
+            for place in np.flatnonzero(np.isin(rows, list(self._renamed))):
+                names[place] = self._renamed[int(rows[place])]
         return names
 
     def to_frame(self, kind: str = "long") -> "DataFrame":
@@ -206,7 +207,7 @@ class AssociationResult(Result):
         """Say in a few lines what was tested and found."""
         lines = [repr(self)]
         if self._most_samples.size:
-            fewest, most = int(self._most_samples.min()), int(self._most_samples.max())
+            fewest, most = self.n_samples
             lines.append(
                 f"  samples: {most:,}" if fewest == most else f"  samples: {fewest:,} to {most:,}"
             )
@@ -221,7 +222,7 @@ class AssociationResult(Result):
                 f"  standard errors are calibrated: off by {error:.2%} (root mean square), at most "
                 f"{worst:.2%}, of the {compared:,} variants compared"
             )
-        hits, surest = self._surest()
+        hits, surest = self.leads()
         for number, trait in enumerate(self.traits):
             line = f"  {trait}: {_counted(int(hits[number]), 'variant')} at p < 5e-8"
             line += f", lambda {self.lambda_gc[number]:.3f}"
@@ -360,11 +361,16 @@ class AssociationResult(Result):
             why = ", ".join(f"{name} {count:,}" for name, count in self.filtered.items())
             raise NotAvailableError(f"no variant was tested; tests left out: {why}.")
 
+    @property
+    def n_samples(self) -> tuple[int, int]:
+        """Samples behind the tests of a trait: of the trait with the fewest, and with the most."""
+        return int(self._most_samples.min()), int(self._most_samples.max())
+
     @cached_property
     def _most_samples(self) -> NDArray[np.int64]:
         return np.asarray(np.max([self.n[rows].max(axis=0) for rows in self._parts()], axis=0))
 
-    def _surest(self) -> tuple[NDArray[np.int64], list[int | None]]:
+    def leads(self) -> tuple[NDArray[np.int64], list[int | None]]:
         """Return for each trait the number of hits, and the variant of the smallest p-value."""
         hits = np.zeros(len(self.traits), dtype=np.int64)
         surest: list[int | None] = [None] * len(self.traits)
@@ -392,7 +398,7 @@ class AssociationResult(Result):
             self.provenance,
         )
 
-    def _keys(self, rows: slice) -> "Series":
+    def _keys(self, rows: slice | NDArray[np.intp]) -> "Series":
         import polars as pl
 
         names = ("chrom", "pos", "oa", "ea")

@@ -33,7 +33,8 @@ GENOME_WIDE = -np.log10(5e-8)
 _SHADES = ("#33658A", "#86BBD8")
 _ALWAYS = 3.0
 _MOST = 20_000
-_BINS = (600, 60)
+_WIDER = 6
+"""How many times more cells the grid that points are thinned by has across than up."""
 
 
 def manhattan(
@@ -95,7 +96,7 @@ def manhattan(
     groups = None if trait_of is None else np.asarray(trait_of)
     if groups is not None and len(groups) != len(names):
         raise ShapeError(f"trait_of has {len(groups)} entries for {len(names)} variants.")
-    across, ticks, number = _along_genome(names, places)
+    across, ticks, number = along_genome(names, places)
     shown = thinned(across, heights)
     with styled() as plt:
         ax = axes_for(plt, ax, 8.0, 2.8)
@@ -109,7 +110,9 @@ def manhattan(
             if groups is not None:
                 high = shown[heights[shown] > line]
                 _draw_by_trait(ax, across[high], heights[high], groups[high], traits)
-            for peak in _peaks(across, heights, line, name_peaks if labels is not None else 0):
+            for peak in highest_peaks(
+                across, heights, line, name_peaks if labels is not None else 0
+            ):
                 ax.annotate(
                     str(labels[peak]) if labels is not None else "",
                     (across[peak], heights[peak]), (0, 4), textcoords="offset points",
@@ -158,27 +161,50 @@ def _draw_by_trait(
 
 
 def thinned(
-    x: NDArray[np.float64], heights: NDArray[np.float64], most: int = _MOST
+    x: NDArray[np.float64],
+    heights: NDArray[np.float64],
+    most: int = _MOST,
+    most_high: int | None = None,
 ) -> NDArray[np.intp]:
-    """Return the points to draw: all above 3, and of the others at most ``most``.
+    """Return the points to draw: of those up to 3 at most ``most``, of those above ``most_high``.
 
-    The others are thinned where they crowd: the same number from every cell of a grid.
+    Points are thinned where they crowd: the same number from every cell of a grid over the picture.
+    By default all above 3 are drawn; else the highest of every stretch is among those that are.
     """
     known = np.flatnonzero(np.isfinite(heights))
     low = known[heights[known] <= _ALWAYS]
     high = known[heights[known] > _ALWAYS]
-    if len(low) > most:
-        columns = np.floor(_BINS[0] * _share(x[low]))
-        rows = np.floor(_BINS[1] * heights[low] / _ALWAYS)
-        cell = columns * (_BINS[1] + 1) + rows
-        order = np.argsort(cell, kind="stable")
-        starts = np.flatnonzero(np.diff(cell[order], prepend=-1.0))
-        rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
-        # The largest number per cell that fits.
-        depths = np.bincount(rank.astype(np.intp))
-        depth = max(int((np.cumsum(depths) <= most).sum()), 1)
-        low = low[np.sort(order[rank < depth])][:most]
+    low = low[_evenly(x[low], heights[low], most)]
+    if most_high is not None and len(high) > most_high:
+        summits = _summits(x[high], heights[high], most_high // 4)
+        others = np.setdiff1d(np.arange(len(high)), summits)
+        even = _evenly(x[high[others]], heights[high[others]], most_high - len(summits))
+        high = high[np.concatenate([summits, others[even]])]
     return np.sort(np.concatenate([low, high]))
+
+
+def _summits(
+    x: NDArray[np.float64], heights: NDArray[np.float64], stretches: int
+) -> NDArray[np.intp]:
+    """Return the highest point of every stretch."""
+    stretch = np.floor(stretches * _share(x))
+    order = np.lexsort((-heights, stretch))
+    return order[np.flatnonzero(np.diff(stretch[order], prepend=-1.0))]
+
+
+def _evenly(x: NDArray[np.float64], heights: NDArray[np.float64], most: int) -> NDArray[np.intp]:
+    """Choose at most ``most`` points, as many from every cell of a grid of at most ``most``."""
+    if len(x) <= most:
+        return np.arange(len(x))
+    rows = max(int((most / _WIDER) ** 0.5), 1)
+    columns = most // rows
+    cell = np.floor(columns * _share(x)) * rows + np.floor(rows * _share(heights))
+    order = np.argsort(cell, kind="stable")
+    starts = np.flatnonzero(np.diff(cell[order], prepend=-1.0))
+    rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    # The largest number per cell that fits: one always does.
+    depth = int((np.cumsum(np.bincount(rank)) <= most).sum())
+    return order[rank < depth]
 
 
 def _share(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -187,17 +213,26 @@ def _share(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.minimum(result, 1 - 1e-9)
 
 
-def _along_genome(
+def along_genome(
     names: NDArray[np.str_], places: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], list[tuple[str, float]], NDArray[np.intp]]:
-    """Return places with chromosomes one after another, where to name them, and their numbers."""
+    """Put chromosomes one after another, in the order in which they occur.
+
+    Returns
+    -------
+    across : (M,) array
+        The places, from 0.
+    ticks : list of (str, float)
+        Chromosomes, and where to name them.
+    number : (M,) array
+        Of which chromosome each variant is, from 0.
+    """
     found, first, number = np.unique(names, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty(len(order), dtype=np.intp)
     rank[order] = np.arange(len(order))
     number = rank[number]
     across, ticks, start = np.empty(len(places)), [], 0.0
-    gap = 0.0
     lengths = []
     for k in range(len(order)):
         here = np.flatnonzero(number == k)
@@ -214,16 +249,20 @@ def _along_genome(
     return across, ticks, number
 
 
-def _peaks(
-    across: NDArray[np.float64], heights: NDArray[np.float64], line: float, count: int
+def highest_peaks(
+    across: NDArray[np.float64],
+    heights: NDArray[np.float64],
+    line: float,
+    count: int,
+    apart: float = 0.03,
 ) -> list[int]:
-    """Return the highest points above the line that are apart from one another."""
+    """Return the highest points above the line that are apart by some share of the genome."""
     above = np.flatnonzero(np.nan_to_num(heights, nan=-1.0) > line)
-    span = 0.03 * (float(across.max()) - float(across.min()))
-    peaks: list[int] = []
+    span = apart * (float(across.max()) - float(across.min()))
+    found: list[int] = []
     for point in above[np.argsort(-heights[above], kind="stable")]:
-        if len(peaks) == count:
+        if len(found) == count:
             break
-        if all(abs(across[point] - across[other]) > span for other in peaks):
-            peaks.append(int(point))
-    return peaks
+        if all(abs(across[point] - across[other]) > span for other in found):
+            found.append(int(point))
+    return found

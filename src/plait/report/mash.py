@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.gwas.results import AssociationResult
 from plait.mash.results import FittedG, MashResult
 from plait.plot.sharing import clustered_order
 from plait.report import figures as draw
 from plait.report.mash_findings import MOST_ROWS, Findings, collect, labels_of
 from plait.report.mash_verdicts import settings_of, verdicts
 from plait.report.page import Citation, EffectTable, Figure, Numbers, Page, Section, write_page
+from plait.report.scan import collect_scan, inflation_verdict, scan_section
+from plait.report.words import counted
 
 Array = NDArray[np.float64]
 
@@ -45,6 +48,7 @@ def mash_page(
     title: str | None = None,
     level: float = 0.05,
     described: Mapping[str, Any] | None = None,
+    scan: AssociationResult | None = None,
     most: int = MOST_ROWS,
 ) -> Page:
     """Say everything there is to say about a mash result.
@@ -59,6 +63,9 @@ def mash_page(
     described : mapping, optional
         What ``plait mash fit`` wrote beside the arrays (``<out>.json``), used where the result
         itself does not know.
+    scan : AssociationResult, optional
+        The scan that made the effects: its pictures and settings are on the page then. Its arrays
+        may stay in their store.
     most : int
         Effects in the table.
 
@@ -77,13 +84,19 @@ def mash_page(
     contexts = _contexts(result, found.n_contexts)
     names = labels_of(result.effect_names, found.surest.rows)
     about = dict(described or {})
+    lamps = verdicts(result, found, about)
+    sections = _sections(result, found, contexts)
+    if scan is not None and scan.n_tested:
+        scanned = collect_scan(scan)
+        lamps.insert(0, inflation_verdict(scanned))
+        sections.insert(0, scan_section(scan, scanned))
     return Page(
         title=title or "Effects across contexts",
         question=QUESTION,
         answer=answer(found, contexts, names),
         lead=_lead(found, contexts),
-        verdicts=verdicts(result, found, about),
-        sections=_sections(result, found, contexts),
+        verdicts=lamps,
+        sections=sections,
         table=_table(found, contexts, names),
         settings=settings_of(result, found, about),
         citations=(_own_citation(), *CITATIONS),
@@ -98,13 +111,14 @@ def write_mash_report(
     title: str | None = None,
     level: float = 0.05,
     described: Mapping[str, Any] | None = None,
+    scan: AssociationResult | None = None,
     overwrite: bool = False,
 ) -> Page:
     """Write a mash result as one self-contained HTML page.
 
     Parameters
     ----------
-    result, title, level, described
+    result, title, level, described, scan
         As in `mash_page`.
     path : str or path
         The page: one file that needs no network.
@@ -130,7 +144,8 @@ def write_mash_report(
 
     check_writable(path, overwrite)
     check_libraries()
-    page = mash_page(result, title=title or Path(path).stem, level=level, described=described)
+    name = title or Path(path).stem
+    page = mash_page(result, title=name, level=level, described=described, scan=scan)
     write_page(page, path, overwrite)
     return page
 
@@ -176,11 +191,6 @@ def _no_answer(
         f"{where}.",
         second + ".",
     ]  # fmt: skip
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _wrong(rate: float) -> str:

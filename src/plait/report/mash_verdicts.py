@@ -16,7 +16,6 @@ _ENOUGH, _FEW = 1000, 100
 _STRONG = 100
 _HARDLY_NULL = 0.1
 _AT_THE_EDGE = 0.01
-_INFLATED, _CONFOUNDED = 1.2, 2.0
 
 
 def verdicts(result: MashResult, found: Findings, about: Mapping[str, Any]) -> list[Verdict]:
@@ -27,10 +26,9 @@ def verdicts(result: MashResult, found: Findings, about: Mapping[str, Any]) -> l
     result : MashResult
     found : Findings
     about : mapping
-        What is known from elsewhere: ``converged``, ``dual_gap``, ``train_size``, and of the scan
-        that made the effects ``scan``, with its ``model`` and ``lambda``, by trait.
+        What is known from elsewhere: ``converged``, ``dual_gap``, ``train_size``.
     """
-    lamps: list[Verdict | None] = [_inflation(about), _converged(result, about)]
+    lamps: list[Verdict | None] = [_converged(result, about)]
     lamps.append(_enough(found, about))
     if isinstance(result.fitted_g, FittedG):
         lamps += [_null_weight(result.fitted_g, found), _grid(result.fitted_g)]
@@ -49,28 +47,8 @@ def verdicts(result: MashResult, found: Findings, about: Mapping[str, Any]) -> l
     return [lamp for lamp in lamps if lamp is not None]
 
 
-def _inflation(about: Mapping[str, Any]) -> Verdict | None:
-    """Judge whether the p-values of the scan behind the effects are to be believed."""
-    scan = about.get("scan")
-    if not scan:
-        return None
-    trait, highest = max(scan["lambda"].items(), key=lambda item: float(item[1]))
-    said = f"The largest lambda is {highest:.2f} ({trait}), by the {scan['model']} model."
-    if scan["model"] not in ("linear", "logistic"):
-        text = f"{said} That model allows for relatives and structure; what is left is signal."
-        return Verdict("good", "Scan of related samples", text)
-    if highest <= _INFLATED:
-        return Verdict("good", "Scan not inflated", f"{said} 1 is what chance gives.")
-    if highest <= _CONFOUNDED:
-        text = f"{said} Many true effects in linkage raise it, and so do relatives and structure: "
-        return Verdict("caution", "Scan inflated", text + "compare with --model mixed or --pcs 10.")
-    text = f"{said} Relatives or population structure make all p-values too small, and the effects "
-    text += "here with them. Scan again with --model mixed, or with --pcs 10."
-    return Verdict("bad", "Scan confounded", text)
-
-
 def _converged(result: MashResult, about: Mapping[str, Any]) -> Verdict:
-    known = dict(about) | dict(result.optim)
+    known = dict(result.optim) | dict(about)
     if known.get("method") == "fixed" or about.get("command") == "apply":
         return Verdict(
             "good",

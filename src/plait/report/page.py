@@ -71,6 +71,9 @@ class Figure:
         Below this width, in pixels, it scrolls inside its frame.
     most_width : int
         It is never wider than this; 0 is no limit.
+    views : mapping of str to dict
+        Pictures like ``spec``, one of which is chosen from a list; the first one is ``spec``.
+        Empty: there is nothing to choose.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Figure:
     is_wide: bool = False
     least_width: int = 0
     most_width: int = 0
+    views: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def height(self) -> int:
@@ -92,12 +96,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """Some figures under one heading."""
+    """Some figures under one heading, and facts: names with texts."""
 
     name: str
     title: str
     intro: str
     figures: Sequence[Figure]
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +232,9 @@ def render(page: Page) -> str:
     from markupsafe import Markup
 
     data = {
-        "figures": {figure.name: figure.spec for figure in page.figures},
+        "figures": {
+            figure.name: list(figure.views.values()) or [figure.spec] for figure in page.figures
+        },
         "table": None if page.table is None else page.table.to_json(),
     }
     return str(
@@ -236,6 +243,7 @@ def render(page: Page) -> str:
             colours={
                 "blue": style.BLUE, "vermilion": style.VERMILION, "grey": style.GREY,
                 "ink": style.INK,
+                **{f"trait-{number}": colour for number, colour in enumerate(style.COLOURS)},
             },
             # Files of this package, and JSON in which nothing can end the script element.
             style=Markup(_asset("page.css")),

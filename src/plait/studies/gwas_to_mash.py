@@ -3,6 +3,8 @@
     scan -> one variant per signal -> a thinned random set -> correlation of the errors
          -> patterns of sharing -> how common they are -> posterior of every variant -> report
 
+What a person opens stands at the top of the folder; what stages hand to one another in `KEPT`.
+
 Patterns are learned from the strong set, their weights from the random set: weights fitted on
 selected variants would leave no room for the null.
 """
@@ -31,6 +33,15 @@ if TYPE_CHECKING:
 
 Indices = NDArray[np.intp]
 Teller = Callable[[str, str, float | None], None]
+
+KEPT, FIGURES = "stages", "figures"
+"""Folders inside the folder of a study: what stages hand to one another; pictures."""
+
+RECORD = f"{KEPT}/stages.json"
+"""Says in the folder of a study which stages are done."""
+
+LEVEL = 0.05
+"""Effects with an lfsr below it are in the table."""
 
 _LIFT = 0.1
 """Share of the mean variance that is added to the diagonal of rank-1 starts (docs/mash.md)."""
@@ -104,6 +115,35 @@ class _Road:
     ) -> None:
         self.genotypes, self.traits, self.covariates = genotypes, traits, covariates
         self.folder, self.settings, self.workers = folder, settings, workers
+        self.kept, self.figures = folder / KEPT, folder / FIGURES
+
+    def steps(self) -> list[tuple[str, str, Callable[[], None], tuple[str, ...], dict[str, Any]]]:
+        """Return the stages: name, what is done, work, outputs, and options it depends on."""
+        chosen = asdict(self.settings)
+        size = f"{self.genotypes.n_variants:,} variants x {len(self.traits.names)} traits"
+        scanning = (
+            "model", "loco", "missing_genotypes", "transform", "seed",
+            "min_call_rate", "min_minor_count", "min_frequency", "min_info",
+        )  # fmt: skip
+        selecting = (
+            "strong_p", "clump_r2", "clump_kb", "random_size", "prune_r2", "prune_kb", "seed"
+        )  # fmt: skip
+        return [
+            ("scan", size, self.scan,
+             ("associations.parquet", "associations.zarr", f"{KEPT}/effects.zarr"),
+             _of(chosen, scanning)),
+            ("select", "one variant per signal; a thinned random set", self.select,
+             (f"{KEPT}/sets.npz",), _of(chosen, selecting)),
+            ("learn", "patterns of sharing, from the strong set", self.learn,
+             (f"{KEPT}/patterns.npz",), _of(chosen, ("n_patterns", "alpha"))),
+            ("fit", "how common they are, from the random set", self.fit,
+             (f"{KEPT}/prior.npz", f"{KEPT}/fit.json"), {}),
+            ("apply", "the posterior of every variant", self.apply, ("result.zarr",), {}),
+            ("tabulate", "the significant effects", self.tabulate, ("significant.csv",), {}),
+            ("draw", "Manhattan and QQ plots", self.draw,
+             (f"{FIGURES}/manhattan.png", f"{FIGURES}/qq.png"), {}),
+            ("report", "a page to open in a browser", self.report, ("report.html",), {}),
+        ]  # fmt: skip
 
     def scan(self) -> None:
         s = self.settings
@@ -124,12 +164,11 @@ class _Road:
             **self.workers,
         )
         result.write_parquet(self.folder / "associations.parquet", overwrite=True)
-        result.write_effects(self.folder / "effects.zarr", overwrite=True)
+        result.write_effects(self.kept / "effects.zarr", overwrite=True)
 
     def select(self) -> None:
         """Write the rows (among the tested variants) of the strong and of the random set."""
-        s, result = self.settings, self.associations()
-        tested = np.flatnonzero(np.isfinite(np.asarray(result.se)).any(axis=1))
+        s, result, tested = self.settings, self.associations(), self.tested()
         with np.errstate(invalid="ignore"):
             surest = np.fmin.reduce(np.asarray(result.log10p), axis=1)
         clumps = gwas.clump(
@@ -143,7 +182,7 @@ class _Road:
             thinned = np.sort(random.choice(thinned, s.random_size, replace=False))
         if not len(thinned):
             raise NotAvailableError("no tested variant is left for the random set.")
-        with replace_file(self.folder / "sets.npz", overwrite=True) as temporary:
+        with replace_file(self.kept / "sets.npz", overwrite=True) as temporary:
             np.savez(
                 temporary,
                 strong=np.searchsorted(tested, np.sort(clumps.index)),
@@ -163,7 +202,7 @@ class _Road:
                 for name, U in plait.mash.cov_pca(data, n_patterns, strong).items()
             }
             patterns |= plait.mash.cov_ed(data, starts, strong)
-        with replace_file(self.folder / "patterns.npz", overwrite=True) as temporary:
+        with replace_file(self.kept / "patterns.npz", overwrite=True) as temporary:
             np.savez(
                 temporary,
                 u_stack=np.stack(list(patterns.values())),
@@ -175,56 +214,80 @@ class _Road:
         from plait.io import read_covariances
 
         _, _, chosen = self.chosen()
-        patterns = read_covariances(self.folder / "patterns.npz")
+        patterns = read_covariances(self.kept / "patterns.npz")
         prior, _, fitted = plait.mash.fit_mash_prior(self.data(), patterns, train_indices=chosen)
-        prior.save(self.folder / "prior.npz")
-        described = {name: fitted.optim[name] for name in ("converged", "dual_gap", "niter")}
-        with replace_file(self.folder / "fit.json", overwrite=True) as temporary:
+        prior.save(self.kept / "prior.npz")
+        described = {
+            name: fitted.optim[name] for name in ("method", "converged", "dual_gap", "niter")
+        }
+        with replace_file(self.kept / "fit.json", overwrite=True) as temporary:
             temporary.write_text(json.dumps(described | {"train_size": len(chosen)}) + "\n")
 
     def apply(self) -> None:
         """Write the posterior of every tested variant."""
-        prior = plait.mash.FittedG.load(self.folder / "prior.npz")
+        prior = plait.mash.FittedG.load(self.kept / "prior.npz")
         plait.mash.apply_mash_prior_to_store(
             self.data(), prior, self.folder / "result.zarr", overwrite=True, **self.workers
         )
 
+    def tabulate(self) -> None:
+        """Write the significant effects, the surest first, with where their variants are."""
+        import polars as pl
+
+        result = plait.mash.MashResult.open(self.folder / "result.zarr")
+        rows = np.sort(plait.mash.get_significant_results(result, LEVEL))
+        frame = result.take(rows).to_frame()
+        effect, context = frame.columns[:2]
+        variants = self.associations().take(self.tested()[rows]).to_table()
+        repeated = np.repeat(np.arange(len(rows)), result.n_conditions)
+        where = variants.select("chrom", "pos", "oa", "ea")[repeated]
+        columns = ("posterior_mean", "posterior_sd", "lfsr")
+        table = (
+            frame.with_columns(where)
+            .select(effect, *where.columns, pl.col(context).alias("condition"), *columns)
+            .filter(pl.col("lfsr") < LEVEL)
+            .sort("lfsr", maintain_order=True)
+        )
+        with replace_file(self.folder / "significant.csv", overwrite=True) as temporary:
+            table.write_csv(temporary)
+
     def draw(self) -> None:
         from plait.plot import save_figure
 
+        self.figures.mkdir(exist_ok=True)
         result = self.associations()
         for name, picture in (("manhattan", gwas.plot_manhattan), ("qq", gwas.plot_qq)):
             figure = picture(result, caption=True)
-            save_figure(figure, self.folder / f"{name}.png", overwrite=True)
+            save_figure(figure, self.figures / f"{name}.png", overwrite=True)
 
     def report(self) -> None:
         from plait.report import write_mash_report
 
-        result = plait.mash.MashResult.open(self.folder / "result.zarr")
-        described = json.loads((self.folder / "fit.json").read_text(encoding="utf-8"))
-        scanned = self.associations()
-        inflation = dict(zip(scanned.traits, scanned.lambda_gc.tolist(), strict=True))
-        described["scan"] = {"model": self.settings.model, "lambda": inflation}
         write_mash_report(
-            result,
+            plait.mash.MashResult.open(self.folder / "result.zarr"),
             self.folder / "report.html",
             title=f"Effects on {len(self.traits.names)} traits",
-            described=described,
+            described=json.loads((self.kept / "fit.json").read_text(encoding="utf-8")),
+            scan=self.associations(),
             overwrite=True,
         )
 
     def data(self) -> "plait.mash.StoredData":
         return plait.mash.mash_open_data(
-            self.folder / "effects.zarr", self.settings.alpha, **self.workers
+            self.kept / "effects.zarr", self.settings.alpha, **self.workers
         )
 
     def associations(self) -> gwas.AssociationResult:
         return gwas.AssociationResult.open(self.folder / "associations.zarr")
 
+    def tested(self) -> Indices:
+        """Return the variants that were tested for some trait: the rows of the effects."""
+        return np.flatnonzero(np.isfinite(np.asarray(self.associations().se)).any(axis=1))
+
     def chosen(self) -> tuple[Effects, Indices, Indices]:
         """Return the effects, and the rows of the strong and of the random set."""
-        with np.load(self.folder / "sets.npz") as archive:
-            return read_effects(self.folder / "effects.zarr"), archive["strong"], archive["random"]
+        with np.load(self.kept / "sets.npz") as archive:
+            return read_effects(self.kept / "effects.zarr"), archive["strong"], archive["random"]
 
 
 def gwas_to_mash(
@@ -253,7 +316,7 @@ def gwas_to_mash(
         kept.
     settings : StudySettings, optional
     with_report, with_figures : bool
-        Write ``report.html``; ``manhattan.png`` and ``qq.png``.
+        Write ``report.html``; ``figures/manhattan.png`` and ``figures/qq.png``.
     tell : callable, optional
         Called after every stage with its name, what it did, and its seconds (None: it was kept).
     executor, memory, threads
@@ -274,38 +337,15 @@ def gwas_to_mash(
         raise OptionError("effects are shared by two traits or more; for one there is gwas.scan.")
     folder = Path(out)
     folder.mkdir(exist_ok=True)
+    (folder / KEPT).mkdir(exist_ok=True)
     workers = {"executor": executor, "memory": memory, "threads": threads}
     road = _Road(genotypes, traits, covariates, folder, settings, workers)
-    stages = Stages(folder, study_fingerprints(genotypes, traits, covariates), tell)
-    chosen = asdict(settings)
-    size = f"{genotypes.n_variants:,} variants x {len(traits.names)} traits"
-    scanning = (
-        "model", "loco", "missing_genotypes", "transform", "seed",
-        "min_call_rate", "min_minor_count", "min_frequency", "min_info",
-    )  # fmt: skip
-    selecting = (
-        "strong_p", "clump_r2", "clump_kb", "random_size", "prune_r2", "prune_kb", "seed"
-    )  # fmt: skip
-    stages.run(
-        "scan", size, road.scan,
-        ("associations.parquet", "associations.zarr", "effects.zarr"), _of(chosen, scanning),
-    )  # fmt: skip
-    stages.run(
-        "select", "one variant per signal; a thinned random set", road.select, ("sets.npz",),
-        _of(chosen, selecting),
-    )  # fmt: skip
-    stages.run(
-        "learn", "patterns of sharing, from the strong set", road.learn, ("patterns.npz",),
-        _of(chosen, ("n_patterns", "alpha")),
-    )  # fmt: skip
-    stages.run(
-        "fit", "how common they are, from the random set", road.fit, ("prior.npz", "fit.json")
-    )
-    stages.run("apply", "the posterior of every variant", road.apply, ("result.zarr",))
-    if with_figures:
-        stages.run("draw", "Manhattan and QQ plots", road.draw, ("manhattan.png", "qq.png"))
-    if with_report:
-        stages.run("report", "a page to open in a browser", road.report, ("report.html",))
+    inputs = study_fingerprints(genotypes, traits, covariates)
+    stages = Stages(folder, inputs, tell, RECORD)
+    for name, what, work, outputs, options in road.steps():
+        wanted = {"draw": with_figures, "report": with_report}
+        if wanted.get(name, True):
+            stages.run(name, what, work, outputs, options)
     return plait.mash.MashResult.open(folder / "result.zarr")
 
 

@@ -53,6 +53,17 @@
     responsive: true, displaylogo: false,
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "pan2d", "zoom2d"],
   };
+  // Names on an axis of places with a range: none where it would touch the one before.
+  function spaced(axis, width) {
+    const [low, high] = axis.range;
+    let end = -Infinity;
+    return axis.ticktext.map((text, i) => {
+      const at = ((axis.tickvals[i] - low) / (high - low)) * width, half = 3.6 * raw(text).length + 2;
+      if (at - half < end) return "";
+      end = at + half;
+      return text;
+    });
+  }
   function draw(place, spec, name) {
     const styles = getComputedStyle(root);
     const figure = resolved(styles, spec);
@@ -73,6 +84,8 @@
         }
       }
     }
+    if (layout.xaxis.range && layout.xaxis.ticktext) layout.xaxis.ticktext = spaced(layout.xaxis, place.clientWidth - 40);
+    if (narrow.matches && layout.annotations) layout.annotations = layout.annotations.slice(0, 1);
     const options = Object.assign({ toImageButtonOptions: { format: "svg", filename: name } }, config);
     return Plotly.react(place, figure.data, layout, options);
   }
@@ -81,7 +94,7 @@
   function drawFigure(place) {
     pending.delete(place);
     const name = place.dataset.figure;
-    draw(place, data.figures[name], name);
+    draw(place, data.figures[name][Number(place.dataset.view || 0)], name);
   }
   function drawNext() {
     const next = pending.values().next();
@@ -92,6 +105,11 @@
   function drawAll() {
     for (const place of places) drawFigure(place);
     if (chosen >= 0) drawForest();
+  }
+
+  for (const list of document.querySelectorAll("[data-views]")) {
+    const place = places.find((one) => one.dataset.figure === list.dataset.views);
+    list.addEventListener("change", () => { place.dataset.view = list.value; drawFigure(place); });
   }
 
   // ---- The table: what is shown is an array of row numbers, 50 of them at a time.

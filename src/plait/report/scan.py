@@ -1,0 +1,337 @@
+"""What is said about the scan behind the effects: its pictures, its settings, its lamp."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.gwas.plots import surest_of_traits
+from plait.gwas.results import AssociationResult
+from plait.plot.qq import genomic_inflation
+from plait.plot.style import chosen_traits
+from plait.report import scan_figures as draw
+from plait.report.figures import GREY
+from plait.report.page import Figure, Numbers, Section, Verdict
+from plait.report.words import counted, listed
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+_INFLATED, _CONFOUNDED, _QUIET = 1.2, 2.0, 1.1
+_ENOUGH_VARIANTS, _ENOUGH_CHROMOSOMES = 200, 3
+_INDEPENDENT = ("linear", "logistic")
+_MODELS = {
+    "linear": "linear: samples are taken as unrelated",
+    "mixed": "mixed: samples are related as their genotypes say",
+    "whole-genome": "whole-genome: beside what the other chromosomes predict",
+    "logistic": "logistic: cases and controls, samples taken as unrelated",
+    "whole-genome-logistic": "whole-genome logistic: cases and controls, beside what the other "
+    "chromosomes predict",
+}
+_TRANSFORMS = {"none": "as they are", "rank": "normal scores of ranks"}
+_MISSING = {"mean": "the mean of their variant", "drop": "left out, variant by variant"}
+
+
+@dataclass(frozen=True, eq=False)
+class ScanFindings:
+    """What the words about a scan are made of.
+
+    Attributes
+    ----------
+    model : str
+        As `plait.gwas.scan` takes it.
+    traits : tuple of str
+    inflation : (T,) array
+        lambda of each trait.
+    hits : (T,) int array
+        Variants beyond genome-wide significance.
+    leads : list of int or None
+        The variant of the smallest p-value of each trait.
+    by_chromosome : dict of str to float
+        lambda of each chromosome with 200 tested variants or more, for the trait with the largest
+        lambda; empty for fewer than three chromosomes.
+    n_components : int
+        Principal components among the covariates.
+    """
+
+    model: str
+    traits: tuple[str, ...]
+    inflation: Array
+    hits: NDArray[np.int64]
+    leads: list[int | None]
+    by_chromosome: dict[str, float]
+    n_components: int
+
+    @property
+    def most_inflated(self) -> int:
+        """The trait with the largest lambda."""
+        return int(np.nanargmax(self.inflation))
+
+
+def collect_scan(scan: AssociationResult) -> ScanFindings:
+    """Go over a scan, part by part where it stays in its store."""
+    options = {} if scan.provenance is None else scan.provenance.options
+    hits, leads = scan.leads()
+    inflation = scan.lambda_gc
+    names = [str(name) for name in options.get("covariates", ())]
+    return ScanFindings(
+        model=str(options.get("model", "linear")),
+        traits=scan.traits,
+        inflation=inflation,
+        hits=hits,
+        leads=leads,
+        by_chromosome=_by_chromosome(scan, int(np.nanargmax(inflation))),
+        n_components=sum(re.fullmatch(r"PC\d+", name) is not None for name in names),
+    )
+
+
+def _by_chromosome(scan: AssociationResult, trait: int) -> dict[str, float]:
+    chrom = np.asarray(scan.chrom).astype(np.str_)
+    log10p = np.asarray(scan.log10p[:, trait])
+    found = {}
+    for name in dict.fromkeys(chrom.tolist()):
+        values = log10p[chrom == name]
+        values = values[np.isfinite(values)]
+        if len(values) >= _ENOUGH_VARIANTS:
+            found[name] = genomic_inflation(values)
+    return found if len(found) >= _ENOUGH_CHROMOSOMES else {}
+
+
+def inflation_verdict(found: ScanFindings) -> Verdict:
+    """Judge whether the p-values of a scan are to be believed.
+
+    Relatives and structure raise all p-values, on every chromosome; so do very many true effects,
+    but only on the chromosomes that they are on. A mixed model takes the first away.
+    """
+    highest, trait = found.inflation[found.most_inflated], found.traits[found.most_inflated]
+    said = f"The largest lambda is {highest:.2f} ({trait}), by the {found.model} model."
+    if found.model not in _INDEPENDENT:
+        text = f"{said} That model allows for relatives and structure; what is left is signal."
+        return Verdict("good", "Scan of related samples", text)
+    if highest <= _INFLATED:
+        return Verdict("good", "Scan not inflated", f"{said} 1 is what chance gives.")
+    where, is_quiet = _where(found.by_chromosome)
+    known = (
+        f" {counted(found.n_components, 'principal component')} among the covariates "
+        f"{'takes' if found.n_components == 1 else 'take'} structure away, but not relatives."
+        if found.n_components
+        else ""
+    )
+    remedy = "mixed" if found.model == "linear" else "whole-genome-logistic"
+    tells = f" A scan with --model {remedy} tells: what is left of lambda there is signal."
+    if highest <= _CONFOUNDED or is_quiet:
+        text = f"{said} Many true effects in linkage raise it, and so do relatives and structure."
+        title = "Scan raised on some chromosomes" if is_quiet else "Scan inflated"
+        return Verdict("caution", title, text + where + known + tells)
+    text = f"{said} So much is rarely signal alone: relatives or structure make all p-values too "
+    text += "small, and the effects here with them."
+    return Verdict("bad", "Scan inflated everywhere", text + where + known + tells)
+
+
+def _where(by_chromosome: Mapping[str, float]) -> tuple[str, bool]:
+    """Say what lambda is on chromosomes, and whether it is near 1 on one of them."""
+    if not by_chromosome:
+        return "", False
+    low, high = (choose(by_chromosome, key=by_chromosome.__getitem__) for choose in (min, max))
+    span = f"{by_chromosome[low]:.2f} (chromosome {low}) to {by_chromosome[high]:.2f} ({high})"
+    if by_chromosome[low] <= _QUIET:
+        return (
+            f" lambda goes from {span}: true effects raise the chromosomes that they are on, "
+            "relatives and structure all of them.",
+            True,
+        )
+    return f" All chromosomes are raised, from {span}.", False
+
+
+def scan_section(scan: AssociationResult, found: ScanFindings) -> Section:
+    """Return the pictures and settings of a scan."""
+    genome = draw.Genome.of(np.asarray(scan.chrom), np.asarray(scan.pos))
+    smallest = np.array(
+        [0.0 if j is None else scan.log10p[j][t] for t, j in enumerate(found.leads)]
+    )
+    own, others = chosen_traits(-smallest)
+    return Section(
+        "scan-section",
+        "The scan",
+        _intro(scan, found),
+        [_manhattan(scan, found, genome, own, others), _qq(scan, found, own, others)],
+        _facts(scan, found),
+    )
+
+
+def _intro(scan: AssociationResult, found: ScanFindings) -> str:
+    hits = int(found.hits.sum())
+    low, high = int(np.nanargmin(found.inflation)), found.most_inflated
+    span = f"{found.inflation[high]:.2f}"
+    if low != high:
+        span = f"{found.inflation[low]:.2f} ({found.traits[low]}) to {span} ({found.traits[high]})"
+    return (
+        f"{counted(scan.n_tested, 'variant')} tested for {counted(len(scan.traits), 'trait')}, one "
+        f"at a time, by the {found.model} model: {counted(hits, 'association')} at p < 5e-8. "
+        f"lambda, the median test statistic over that of chance, is {span}."
+    )
+
+
+def _manhattan(
+    scan: AssociationResult,
+    found: ScanFindings,
+    genome: draw.Genome,
+    own: Sequence[int],
+    others: Sequence[int],
+) -> Figure:
+    log10p, which = surest_of_traits(scan)
+    several = len(scan.traits) > 1
+    colours = {k: draw.trait_colour(place) for place, k in enumerate(own)}
+    groups = [(colours[k], which == k) for k in own]
+    groups += [(GREY, np.isin(which, others))] if others else []
+    views = {
+        "the surest trait at every variant" if several else scan.traits[0]: draw.manhattan(
+            genome, -log10p, groups, _teller(scan, which if several else None)
+        )
+    }
+    every = np.ones(len(log10p), dtype=bool)
+    for k in own if several else ():
+        views[scan.traits[k]] = draw.manhattan(
+            genome, -np.asarray(scan.log10p[:, k]), [(colours[k], every)], _teller(scan, None)
+        )
+    key = [(colours[k], scan.traits[k]) for k in own if found.hits[k]]
+    if sum(found.hits[k] for k in others):
+        key.append((GREY, "other traits"))
+    return Figure(
+        name="manhattan",
+        title="Associations along the genome",
+        caption=(
+            "Each point is a variant: its place in the genome, and −log₁₀ of its p-value. Points "
+            "above the dashed line (p < 5e-8) have the colour of their trait. A true signal is a "
+            "column of points, neighbours inherited together; a single high point deserves "
+            "distrust. Where points crowd, some of them are drawn."
+        ),
+        description="Manhattan plot: minus log10 p along the genome.",
+        spec=next(iter(views.values())),
+        numbers=_lead_table(scan, found),
+        key=key if several else (),
+        is_wide=True,
+        views=views,
+    )
+
+
+def _qq(
+    scan: AssociationResult, found: ScanFindings, own: Sequence[int], others: Sequence[int]
+) -> Figure:
+    few = ""
+    if others:
+        rest = found.inflation[list(others)]
+        few = f" Drawn are the {len(own)} traits with the smallest p-values; lambda of the others "
+        few += f"is {np.nanmin(rest):.2f} to {np.nanmax(rest):.2f}."
+    return Figure(
+        name="qq",
+        title="p-values against chance",
+        caption=(
+            "Observed p-values against those that chance alone would give. Grey: where 95% of them "
+            "lie without any effect. Points that leave the band only at the right are signals. "
+            "Points above it from the start, and a lambda above 1, come from very many true "
+            "effects in linkage, or from relatives and structure, which make all p-values too "
+            f"small; the lamp above says what speaks for which.{few}"
+        ),
+        description="QQ plot: observed against expected minus log10 p.",
+        spec=draw.qq([np.asarray(scan.log10p[:, k]) for k in own], [scan.traits[k] for k in own]),
+        key=[
+            (draw.trait_colour(place), f"{scan.traits[k]}, lambda {found.inflation[k]:.2f}")
+            for place, k in enumerate(own)
+        ],
+    )
+
+
+def _teller(
+    scan: AssociationResult, which: NDArray[np.intp] | None
+) -> Callable[[Rows], list[list[str]]]:
+    """Return what says of variants their names, and their places (and the surest trait)."""
+
+    def told(rows: Rows) -> list[list[str]]:
+        names = scan.names_of(rows).tolist()
+        chroms = np.asarray(scan.chrom[rows]).tolist()
+        places = np.asarray(scan.pos[rows]).tolist()
+        lines = [
+            [str(name), f"{chrom}:{place}"]
+            for name, chrom, place in zip(names, chroms, places, strict=True)
+        ]
+        if which is not None:
+            for line, k in zip(lines, which[rows].tolist(), strict=True):
+                line[1] += f", {scan.traits[k]}"
+        return lines
+
+    return told
+
+
+def _lead_table(scan: AssociationResult, found: ScanFindings) -> Numbers:
+    head = ["trait", "p < 5e-8", "lambda", "surest variant", "place", "effect allele", "effect",
+            "standard error", "log10 p"]  # fmt: skip
+    rows = []
+    for k, (trait, lead) in enumerate(zip(scan.traits, found.leads, strict=True)):
+        row = [trait, f"{found.hits[k]:,}", f"{found.inflation[k]:.3f}"]
+        if lead is not None:
+            one = slice(lead, lead + 1)
+            name, chrom, ea = (
+                str(column[0]) for column in (scan.names_of(one), scan.chrom[one], scan.ea[one])
+            )
+            row += [name, f"{chrom}:{int(scan.pos[one][0]):,}", ea]
+            row += [f"{scan.beta[one][0, k]:.4g}", f"{scan.se[one][0, k]:.3g}"]
+            row.append(f"{scan.log10p[one][0, k]:.1f}")
+        rows.append(row + [""] * (len(head) - len(row)))
+    return Numbers(head, rows)
+
+
+def _facts(scan: AssociationResult, found: ScanFindings) -> dict[str, str]:
+    """Return the settings of a scan, and what it left out, in words."""
+    options: Mapping[str, Any] = {} if scan.provenance is None else scan.provenance.options
+    facts = {"model": _MODELS.get(found.model, found.model)}
+    if options.get("loco") is not None:
+        facts["model"] += "" if options["loco"] else ", the chromosome of a variant among them"
+    facts["samples"] = _samples(scan, options)
+    if "covariates" in options:
+        facts["covariates"] = listed([str(name) for name in options["covariates"]]) or "none"
+    if "transform" in options:
+        facts["traits"] = _TRANSFORMS.get(options["transform"], str(options["transform"]))
+    if "missing_genotypes" in options:
+        facts["missing genotypes"] = _MISSING[options["missing_genotypes"]]
+    facts["variants must have"] = _rules(options) or "no more than variation"
+    facts["variants"] = f"{len(scan.beta):,} in the genotypes, {scan.n_tested:,} tested"
+    left_out = ", ".join(f"{name} {count:,}" for name, count in scan.filtered.items())
+    facts["tests left out"] = left_out or "none"
+    for name, values, what in (
+        ("share of variance that follows relationships", scan.h2, ".2f"),
+        ("share of variance predicted from other samples", scan.explained, ".1%"),
+        ("cases", scan.n_cases, ",.0f"),
+    ):
+        if values is not None:
+            pairs = zip(scan.traits, values.tolist(), strict=True)
+            facts[name] = listed([f"{trait} {value:{what}}" for trait, value in pairs])
+    return facts
+
+
+def _samples(scan: AssociationResult, options: Mapping[str, Any]) -> str:
+    fewest, most = scan.n_samples
+    text = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}, by trait"
+    counts = {
+        "genotypes": options.get("n_genotyped"),
+        "traits": options.get("n_phenotyped"),
+        "covariates": options.get("n_with_covariates"),
+    }
+    there = ", ".join(f"{count:,} with {name}" for name, count in counts.items() if count)
+    return f"{text} ({there})" if there else text
+
+
+def _rules(options: Mapping[str, Any]) -> str:
+    """Say the rules of a `plait.gwas.VariantFilter`."""
+    rules = {
+        "min_call_rate": "a call rate of {:g} or more",
+        "min_minor_count": "{:,} copies of the rarer allele or more",
+        "min_frequency": "a frequency of the rarer allele of {:g} or more",
+        "min_info": "an imputation quality of {:g} or more",
+    }
+    return ", ".join(
+        text.format(options[name]) for name, text in rules.items() if options.get(name) is not None
+    )

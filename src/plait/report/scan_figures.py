@@ -1,0 +1,191 @@
+"""Figures of a scan: the Manhattan and the QQ plot, of a bounded number of points."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.plot.manhattan import GENOME_WIDE, along_genome, highest_peaks, thinned
+from plait.plot.qq import chance_band
+from plait.report.figures import GREY, LINE, VERMILION, Spec, numbers, plain, short
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+_MOST_LOW, _MOST_HIGH = 3000, 1000
+"""Points of a Manhattan plot up to 3 and above."""
+_QQ_LOW, _QQ_HIGH = 400, 300
+_TOLD = 3.0
+"""Height from which a point says which variant it is."""
+_WIDTH = 1000.0
+_PEAKS, _APART = 5, 0.1
+"""Peaks that are named, and the share of the picture that a name takes."""
+_LONGEST_PEAK = 18
+
+
+def trait_colour(number: int) -> str:
+    """Return the colour of a trait among those with a colour of their own."""
+    return f"var(--trait-{number})"
+
+
+@dataclass(frozen=True, eq=False)
+class Genome:
+    """Where the variants of a scan are in a picture.
+
+    Attributes
+    ----------
+    across : (M,) array
+        From 0 to 1000.
+    ticks : list of (str, float)
+        Chromosomes, and where their names are.
+    number : (M,) int array
+        Of which chromosome each variant is.
+    """
+
+    across: Array
+    ticks: list[tuple[str, float]]
+    number: Rows
+
+    @classmethod
+    def of(cls, chrom: NDArray[Any], pos: NDArray[np.int64]) -> "Genome":
+        """Put chromosomes side by side."""
+        across, ticks, number = along_genome(chrom.astype(np.str_), pos.astype(np.float64))
+        scale = _WIDTH / max(float(across.max(initial=0.0)), 1.0)
+        return cls(scale * across, [(name, scale * place) for name, place in ticks], number)
+
+
+def manhattan(
+    genome: Genome,
+    heights: Array,
+    groups: Sequence[tuple[str, NDArray[np.bool_]]],
+    told: Callable[[Rows], list[list[str]]],
+) -> Spec:
+    """Draw -log10 p along the genome.
+
+    Parameters
+    ----------
+    genome : Genome
+    heights : (M,) array
+        -log10 p; NaN is left out.
+    groups : sequence of (colour, (M,) bool array)
+        The colours of points above the line.
+    told : callable
+        Returns, for some variants, what is said when the mouse is over them: name and more.
+    """
+    line = float(GENOME_WIDE)
+    shown = thinned(genome.across, heights, _MOST_LOW, _MOST_HIGH)
+    high = heights[shown] > line
+    parts: list[tuple[Rows, str, int]] = []
+    for parity in (0, 1):
+        here = shown[~high & (genome.number[shown] % 2 == parity)]
+        told_apart = here[heights[here] <= _TOLD], here[heights[here] > _TOLD]
+        parts += [(rows, f"var(--chromosome-{parity})", 4) for rows in told_apart]
+    parts += [(shown[high & chosen[shown]], colour, 6) for colour, chosen in groups]
+    top = 1.1 * max(float(np.nanmax(heights, initial=0.0)), line)
+    layout = {
+        "height": 380,
+        "hovermode": "closest",
+        "xaxis": {
+            "title": {"text": "chromosome"}, "range": [-0.01 * _WIDTH, 1.01 * _WIDTH],
+            "tickmode": "array", "tickvals": [round(place, 1) for _, place in genome.ticks],
+            "ticktext": [short(name, 12) for name, _ in genome.ticks], "tickangle": 0,
+            "showgrid": False, "zeroline": False,
+        },
+        "yaxis": {"title": {"text": "−log₁₀ p"}, "range": [0, top], "zeroline": False},
+        "shapes": [
+            {
+                "type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": line, "y1": line,
+                "line": {"color": VERMILION, "width": 1, "dash": "dash"},
+            }
+        ],
+        "annotations": _peak_names(genome, heights, line, told),
+    }  # fmt: skip
+    data = [_points(genome, heights, *part, told) for part in parts if len(part[0])]
+    return {"data": data, "layout": layout}
+
+
+def qq(columns: Sequence[Array], traits: Sequence[str]) -> Spec:
+    """Draw observed against expected -log10 p of some traits.
+
+    Parameters
+    ----------
+    columns : sequence of (M,) arrays
+        log10 p of each trait; NaN is left out.
+    traits : sequence of str
+    """
+    seen = [np.sort(-column[np.isfinite(column)])[::-1] for column in columns]
+    expected, low, high = chance_band(max(len(values) for values in seen))
+    band = {
+        "type": "scatter", "mode": "lines", "fill": "toself", "fillcolor": LINE,
+        "x": numbers(np.concatenate([expected, expected[::-1]])),
+        "y": numbers(np.concatenate([low, high[::-1]])),
+        "line": {"width": 0, "color": LINE}, "hoverinfo": "skip",
+    }  # fmt: skip
+    end = float(expected[0])
+    diagonal = {
+        "type": "scatter", "mode": "lines", "x": [0, end], "y": [0, end], "hoverinfo": "skip",
+        "line": {"width": 1, "color": GREY},
+    }  # fmt: skip
+    data: list[Spec] = [band, diagonal]
+    for number, (values, trait) in enumerate(zip(seen, traits, strict=True)):
+        if not len(values):
+            continue
+        places = -np.log10((np.arange(len(values)) + 0.5) / len(values))
+        shown = thinned(places, values, _QQ_LOW, _QQ_HIGH)
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": numbers(places[shown]),
+                "y": numbers(values[shown]),
+                "meta": plain(trait),
+                "marker": {"color": trait_colour(number), "size": 5},
+                "hovertemplate": "%{meta}<br>observed %{y:.2f}, expected %{x:.2f}<extra></extra>",
+            }
+        )
+    layout = {
+        "height": 420,
+        "hovermode": "closest",
+        "xaxis": {"title": {"text": "expected −log₁₀ p"}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": "observed −log₁₀ p"}, "rangemode": "tozero"},
+    }
+    return {"data": data, "layout": layout}
+
+
+def _points(
+    genome: Genome,
+    heights: Array,
+    rows: Rows,
+    colour: str,
+    size: int,
+    told: Callable[[Rows], list[list[str]]],
+) -> Spec:
+    """Return points of one colour; the high ones say what they are, the others are too many."""
+    part: Spec = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": numbers(genome.across[rows], 5),
+        "y": numbers(heights[rows]),
+        "marker": {"color": colour, "size": size},
+    }
+    if len(rows) and heights[rows].min() > _TOLD:
+        about = [[plain(text) for text in line] for line in told(rows)]
+        template = "%{customdata[0]}<br>%{customdata[1]}: −log₁₀ p %{y:.1f}<extra></extra>"
+        return part | {"customdata": about, "hovertemplate": template}
+    return part | {"hoverinfo": "skip"}
+
+
+def _peak_names(
+    genome: Genome, heights: Array, line: float, told: Callable[[Rows], list[list[str]]]
+) -> list[Spec]:
+    rows = np.array(highest_peaks(genome.across, heights, line, _PEAKS, _APART), dtype=np.intp)
+    return [
+        {
+            "x": float(f"{genome.across[row]:.5g}"), "y": float(f"{heights[row]:.4g}"),
+            "text": short(name, _LONGEST_PEAK), "showarrow": False, "yshift": 11,
+            "font": {"size": 11}, "bgcolor": "var(--page)", "borderpad": 0, "opacity": 0.85,
+        }
+        for row, (name, *_) in zip(rows.tolist(), told(rows) if len(rows) else [], strict=True)
+    ]  # fmt: skip
