@@ -15,7 +15,6 @@ from plait.crt.data import CRTInputs
 from plait.crt.guides import indicator_matrix
 from plait.crt.model import NEGATIVE_CONTROLS, Rates, chosen_units, run_tests
 from plait.crt.ntc_empirical import ntc_empirical_tests
-from plait.crt.ntc_empirical import ntc_empirical_tests
 from plait.crt.options import METHOD_NAMES, CRTOptions, RankOptions
 from plait.crt.p_values import compute_null_pvals_from_null_stats
 from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
@@ -205,12 +204,7 @@ def _against_controls(
 ) -> dict[str, Any]:
     names = chosen_units(inputs, genes, ())
     found = ntc_empirical_tests(inputs, names, options, base_seed=seed, qq_crossfit=qq_crossfit)
-    frames = found.frames()
-    frames["results"] = [
-        GeneRecord(gene, found.p[j], found.beta[j], int(found.n_treated[j]))
-        for j, gene in enumerate(found.genes)
-    ]
-    return frames
+    return _with_records(found.frames())
 
 
 def run_one_gene_union_crt(gene: str, inputs: CRTInputs, **options: Any) -> GeneRecord:
