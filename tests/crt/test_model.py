@@ -22,6 +22,9 @@ from plait.simulate.screen import make_sceptre_style_synth
 from tests.crt.screens import reference_screen
 
 SETTINGS = [
+    {},
+    {"sampler": "stratified"},
+    {"statistic": "utest"},
     {"method": "empirical", "resamples": 300},
     {"method": "skew-normal", "resamples": 300},
     {"method": "skew-normal", "resamples": 300, "sampler": "stratified"},
@@ -67,7 +70,7 @@ def test_more_resamples_extend_fewer(inputs):
     assert (many.p * 1000 >= few.p * 100 - 1e-9).all()  # what was extreme among few still is
 
 
-@pytest.mark.parametrize("options", SETTINGS[1:4])
+@pytest.mark.parametrize("options", [SETTINGS[0], *SETTINGS[4:7]])
 def test_a_store_holds_the_same_and_opens_again(inputs, tmp_path, options):
     found = perturbation_effects(inputs, **options, out=tmp_path / "screen.zarr")
     assert_same_bits(found, perturbation_effects(inputs, **options))
@@ -137,7 +140,7 @@ def test_rank_biserial_is_scipys(inputs):
 
 
 @pytest.mark.filterwarnings("ignore:covariates left out")
-@pytest.mark.parametrize("options", [SETTINGS[1], SETTINGS[2], SETTINGS[4]])
+@pytest.mark.parametrize("options", [*SETTINGS[:3], SETTINGS[4], SETTINGS[5], SETTINGS[7]])
 def test_p_values_are_uniform_where_nothing_happens(options):
     """Confounded by batch, no effect: one program of 300 independent targets, KS at 1e-6."""
     screen = make_sceptre_style_synth(

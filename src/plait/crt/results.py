@@ -224,7 +224,7 @@ class CRTResult(Result):
         keep = np.flatnonzero(self.status == "ok")
         if not len(keep):
             raise NotAvailableError("no perturbation was tested; there are no effects.")
-        correlation, growth = None, 1.0
+        correlation, growth = None, np.ones(len(self.programs))
         if null_correlation is not None:
             correlation, growth = _invertible(self.residual_correlation)
         return Effects(

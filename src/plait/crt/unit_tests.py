@@ -6,6 +6,7 @@ unit depend on its name, its cells and the options alone, not on the units it is
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -13,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
+from plait.crt.analytic import analytic_p_values, analytic_table, rank_analytic_table
 from plait.crt.data import CRTInputs
 from plait.crt.null_spread import bernoulli_spread, stratified_spread
 from plait.crt.null_statistics import (
     NullStatistics,
     null_effects,
+    null_effects_of_block,
     null_rank_biserial,
+    null_rank_biserial_of_block,
     rank_biserial_of_index_lists,
     rank_table,
     residual_table,
@@ -26,8 +30,9 @@ from plait.crt.null_statistics import (
 from plait.crt.options import CRTOptions
 from plait.crt.p_values import empirical_p_values, skew_normal_p_values
 from plait.crt.ranks import rank_columns, usage_to_rank
-from plait.crt.resampling import BernoulliResampler, StratifiedResampler
+from plait.crt.resampling import BernoulliResampler, Resampler, StratifiedResampler
 from plait.crt.seeds import UnitStream
+from plait.crt.staged import staged_p_values
 from plait.crt.statistic import ols_statistics
 from plait.crt.strata import Strata, Stratification, stratification_values
 from plait.errors import DataWarning
@@ -72,8 +77,12 @@ class UnitTester:
                 _ranked(inputs, options), options.ranks.rank_method, options.ranks.rank_dtype
             )
             self.table = rank_table(ranks)
+            if options.method == "analytic":
+                self.analytic = rank_analytic_table(ranks, self.table)
         else:
             self.table = residual_table(inputs.residuals, inputs.basis)
+            if options.method == "analytic":
+                self.analytic = analytic_table(inputs.residuals, inputs.basis, self.table)
 
     def found_types(self) -> dict[str, str]:
         """Return the type of each array that `test` finds ("str": text)."""
@@ -122,9 +131,14 @@ class UnitTester:
             )
         ]
         strata = self._strata(units, found)
+        if self.options.method == "analytic":
+            self._analytic(units, strata, probabilities, found)
+            return found
         if self.options.statistic == "ols":
             found["null_sd"] = self._null_sd(probabilities, strata)
-        if self.options.is_resampled:
+        if self.options.method == "adaptive":
+            self._adaptive(units, strata, found)
+        else:
             self._resampled(units, strata, found)
         found["log10p"] = np.log10(found["p"])
         return found
@@ -184,6 +198,46 @@ class UnitTester:
         found["uninformative_share"] = np.array([s.uninformative_treated_share for s in strata])
         return list(strata)
 
+    def _analytic(
+        self,
+        units: Sequence[_Unit],
+        strata: Sequence[Strata | None],
+        probabilities: Array,
+        found: dict[str, NDArray[Any]],
+    ) -> None:
+        """Fill in the p-values of infinitely many resamples."""
+        ok = np.flatnonzero(found["status"] == "ok")
+        known = [s for j in ok.tolist() if (s := strata[j]) is not None]
+        exact = analytic_p_values(
+            self.analytic,
+            found["beta"][ok],
+            probabilities[:, ok],
+            [units[j].name for j in ok.tolist()],
+            strata=known or None,
+            side=self.options.side,
+            seed=self.options.seed,
+        )
+        found["log10p"] = np.zeros(found["p"].shape)
+        found["p"][ok], found["log10p"][ok] = exact.p_value, exact.log10_p
+        found["p_method"][ok] = exact.method
+        if self.options.statistic == "ols":
+            found["null_sd"] = np.full(found["p"].shape, np.inf)
+            found["null_sd"][ok] = exact.null_sd
+
+    def _adaptive(
+        self,
+        units: Sequence[_Unit],
+        strata: Sequence[Strata | None],
+        found: dict[str, NDArray[Any]],
+    ) -> None:
+        """Fill in p-values that are counted in as many resamples as each needs."""
+        is_rank = self.options.statistic == "utest"
+        draw = null_rank_biserial_of_block if is_rank else null_effects_of_block
+        for j in np.flatnonzero(found["status"] == "ok").tolist():
+            null_of_block = partial(draw, self.table, self._resampler(units[j], strata[j]))
+            staged = staged_p_values(found["beta"][j], null_of_block, side=self.options.side)
+            found["p"][j], found["p_method"][j] = staged.p_value, "monte carlo"
+
     def _null_sd(self, probabilities: Array, strata: Sequence[Strata | None]) -> Array:
         residuals, basis = self.inputs.residuals, self.inputs.basis
         known = [s for s in strata if s is not None]
@@ -233,14 +287,14 @@ class UnitTester:
         found["p_method"][j] = np.where(fitted.status == "ok", "skew-normal", "empirical")
 
     def _null(self, unit: _Unit, strata: Strata | None) -> NullStatistics:
-        stream = UnitStream(self.options.seed, unit.name)
-        resampler = (
-            BernoulliResampler(unit.probabilities, stream)
-            if strata is None
-            else StratifiedResampler(strata.stratum, strata.treated, stream)
-        )
         draw = null_rank_biserial if self.options.statistic == "utest" else null_effects
-        return draw(self.table, resampler, self.options.resamples)
+        return draw(self.table, self._resampler(unit, strata), self.options.resamples)
+
+    def _resampler(self, unit: _Unit, strata: Strata | None) -> Resampler:
+        stream = UnitStream(self.options.seed, unit.name)
+        if strata is None:
+            return BernoulliResampler(unit.probabilities, stream)
+        return StratifiedResampler(strata.stratum, strata.treated, stream)
 
 
 def _stratification(inputs: CRTInputs, options: CRTOptions) -> Stratification:
