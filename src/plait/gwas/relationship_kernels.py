@@ -15,8 +15,11 @@ _ONE = np.uint64(1)
 _WORD = 64
 _SQUARE = 64
 """Samples whose words stay in the nearest cache together."""
-_TOGETHER = 512
-"""Variants that are decoded together."""
+_TOGETHER = 2048
+_NARROW = 128
+"""Variants, and samples, that are decoded together: they stay in the second cache."""
+_ADDED = 32
+"""Most terms of a sum in single precision."""
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -61,19 +64,20 @@ def add_squared_distances(one, two, first, last, begin, end, total):  # type: ig
     """Add ``sum (g_i - g_k)^2`` of samples i in first:last and k <= i in begin:end to ``total``.
 
     With x and y the bits in which "one copy or more" and "two copies" differ, it is ``x + y + 2 x
-    y`` for every variant.
+    y`` for every variant, of which ``x + y - 2 x y`` is whether only one of them is set.
     """
     words = one.shape[1]
     for top in range(first, last, _SQUARE):
         for left in range(begin, min(end, top + _SQUARE), _SQUARE):
             for i in range(top, min(top + _SQUARE, last)):
                 for k in range(left, min(left + _SQUARE, end, i + 1)):
-                    count = np.uint64(0)
+                    single, both = np.uint64(0), np.uint64(0)
                     for word in range(words):
                         x = one[i, word] ^ one[k, word]
                         y = two[i, word] ^ two[k, word]
-                        count += _set_bits(x) + _set_bits(y) + (_set_bits(x & y) << _ONE)
-                    total[i, k] += np.int64(count)
+                        single += _set_bits(x ^ y)
+                        both += _set_bits(x & y)
+                    total[i, k] += np.int64(single) + 4 * np.int64(both)
 
 
 @njit(nogil=True, cache=True)
@@ -110,6 +114,23 @@ def missing_lists(packed, used, n_samples):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
+def _of_bytes():  # type: ignore[no-untyped-def]
+    """Return for each byte of four calls their copies, and what share of the mean they lack."""
+    copies = np.zeros((256, 4), dtype=np.float32)
+    multiples = np.ones((256, 4), dtype=np.float32)
+    for value in range(256):
+        for part in range(4):
+            code = (value >> (2 * part)) & 3
+            if code == 0:
+                copies[value, part] = 2.0
+            elif code == 1:
+                multiples[value, part] = 0.5
+            elif code == 2:
+                copies[value, part] = 1.0
+    return copies, multiples
+
+
+@njit(nogil=True, cache=True)
 def add_missing(packed, used, means, starts, members, first, last, squares, total):  # type: ignore[no-untyped-def]
     """Add to ``squares`` (N,) and ``total`` (N, N) what samples first:last are to the others.
 
@@ -117,36 +138,40 @@ def add_missing(packed, used, means, starts, members, first, last, squares, tota
     ``sum m x_k (G_i - m + m x_i / 2)`` in row k and column i. ``first`` is a multiple of 4.
     """
     n, n_samples = packed.shape[0], starts.shape[0] - 1
-    width = last - first
-    values = np.zeros((_TOGETHER, width + 4), dtype=np.float32)
-    table = np.empty(4, dtype=np.float32)
-    place = starts[:n_samples].copy()
-    own = np.zeros(width + 4)
-    for begin in range(0, n, _TOGETHER):
-        end = min(begin + _TOGETHER, n)
-        for j in range(begin, end):
-            if not used[j]:
-                continue
-            m = means[j]
-            table[0], table[1], table[2], table[3] = 2.0 - m, -0.5 * m, 1.0 - m, -m
-            row = values[j - begin]
-            for i in range(first // 4, (last + 3) // 4):
-                value = packed[j, i]
-                at = 4 * i - first
-                row[at] = table[value & 3]
-                row[at + 1] = table[(value >> 2) & 3]
-                row[at + 2] = table[(value >> 4) & 3]
-                row[at + 3] = table[value >> 6]
-            for i in range(width):
-                own[i] += np.float64(row[i]) * np.float64(row[i])
-        for k in range(n_samples):
-            while place[k] < starts[k + 1] and members[place[k]] < end:
-                j = members[place[k]]
-                place[k] += 1
-                m = np.float32(means[j])
-                row, out = values[j - begin], total[k, first:last]
-                for i in range(width):
-                    out[i] += m * row[i]
-                if first <= k < last:  # a missing call stands for 0 copies here
-                    own[k - first] += 0.75 * means[j] * means[j]
-    squares[first:last] += own[:width]
+    copies, multiples = _of_bytes()
+    values = np.zeros((_TOGETHER, _NARROW), dtype=np.float32)
+    sums = np.empty(_NARROW, dtype=np.float32)
+    own = np.empty(_NARROW)
+    for left in range(first, last, _NARROW):
+        width = min(_NARROW, last - left)
+        place = starts[:n_samples].copy()
+        own[:] = 0.0
+        for begin in range(0, n, _TOGETHER):
+            end = min(begin + _TOGETHER, n)
+            for j in range(begin, end):
+                if not used[j]:
+                    continue
+                m, row = np.float32(means[j]), values[j - begin]
+                for i in range((width + 3) // 4):
+                    value = packed[j, left // 4 + i]
+                    for part in range(4):
+                        row[4 * i + part] = copies[value, part] - m * multiples[value, part]
+                for i in range(_NARROW):
+                    own[i] += np.float64(row[i]) * np.float64(row[i])
+            for k in range(n_samples):
+                here, out = place[k], total[k, left : left + width]
+                while here < starts[k + 1] and members[here] < end:
+                    sums[:] = 0.0
+                    stop = min(here + _ADDED, starts[k + 1])
+                    while here < stop and members[here] < end:
+                        j = members[here]
+                        m, row = np.float32(means[j]), values[j - begin]
+                        for i in range(_NARROW):
+                            sums[i] += m * row[i]
+                        if left <= k < left + width:  # a missing call stands for 0 copies here
+                            own[k - left] += 0.75 * means[j] * means[j]
+                        here += 1
+                    for i in range(width):
+                        out[i] += sums[i]
+                place[k] = here
+        squares[left : left + width] += own[:width]
