@@ -7,6 +7,7 @@ frames that programDE returns).
 
 from plait.crt.burden import add_burden_covariate, compute_guide_burden
 from plait.crt.composition import centered_log_ratio, floor_usage, usage_floor
+from plait.crt.control_groups import control_group_effects
 from plait.crt.covariates import encode_categorical_covariates, get_covar_matrix
 from plait.crt.data import CRTInputs, get_program_names, prepare_crt_inputs
 from plait.crt.guides import build_gene_to_cols, to_csc_matrix, union_obs_idx_from_cols
@@ -83,6 +84,7 @@ __all__ = [
     "compute_ntc_empirical_pvals_gene_agg_crossfit",
     "compute_ntc_group_null_pvals_parallel",
     "compute_null_pvals_from_null_stats",
+    "control_group_effects",
     "crt_null_pvals_from_null_stats_fast",
     "crt_null_pvals_from_null_stats_matrix",
     "crt_null_stats_for_test",

@@ -133,15 +133,15 @@ def perturbation_effects(
     + p)), n_1 being its treated cells. Memory 4 N (K + p) bytes for all and 16 N bytes for a unit
     of a block.
     """
-    options = CRTOptions(
+    options = options_of(
         statistic=statistic,
         sampler=sampler,
         method=method,
         side=side,
         resamples=resamples,
         propensity_model=propensity_model,
-        strata=StrataOptions.from_mapping(strata),
-        ranks=RankOptions.from_mapping(ranks),
+        strata=strata,
+        ranks=ranks,
         seed=seed,
     )
     names = chosen_units(inputs, units, exclude)
@@ -149,6 +149,17 @@ def perturbation_effects(
     rates = Rates(fdr, fdr_scope, tuple(name for name in names if name in controls))
     force = workforce(executor, memory, threads)
     return run_tests(inputs, names, options, rates, force, out, overwrite)
+
+
+def options_of(
+    strata: Mapping[str, Any] | None = None,
+    ranks: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> CRTOptions:
+    """Return the options of `perturbation_effects` that say how a perturbation is tested."""
+    return CRTOptions(
+        strata=StrataOptions.from_mapping(strata), ranks=RankOptions.from_mapping(ranks), **options
+    )
 
 
 def run_tests(
@@ -178,7 +189,7 @@ def run_tests(
     work = BlockOfTests.of(inputs, options, names)
     if out is None:
         found = work.in_memory(force)
-        return _assembled(found, work, rates, about, provenance, started)
+        return assembled(found, work, rates, about, _timed(provenance, started))
     identity = {
         "what": "crt",
         "inputs": digests,
@@ -206,7 +217,7 @@ def run_tests(
                 output.record(block, digest)
                 advance(len(block))
         found = {name: np.asarray(output.stored(name)) for name in output.arrays}
-        result = _assembled(found, work, rates, about, provenance, started)
+        result = assembled(found, work, rates, about, _timed(provenance, started))
         output.complete(result)
     return CRTResult.load(out)
 
@@ -321,14 +332,18 @@ class Rates:
         return rates
 
 
-def _assembled(
+def _timed(provenance: Provenance, started: float) -> Provenance:
+    return replace(provenance, seconds=time.perf_counter() - started)
+
+
+def assembled(
     found: dict[str, NDArray[Any]],
     work: BlockOfTests,
     rates: Rates,
     about: dict[str, Any],
-    provenance: Provenance,
-    started: float,
+    provenance: Provenance | None,
 ) -> CRTResult:
+    """Return what was found of all units as a result."""
     inputs = work.tester.inputs
     has_errors = work.tester.options.statistic == "ols"
     return CRTResult(
@@ -339,7 +354,7 @@ def _assembled(
         programs=inputs.program_names,
         negative_controls=rates.controls,
         settings=about,
-        provenance=replace(provenance, seconds=time.perf_counter() - started),
+        provenance=provenance,
     )
 
 

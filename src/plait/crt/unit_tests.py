@@ -78,7 +78,7 @@ class UnitTester:
             )
             self.table = rank_table(ranks)
             if options.method == "analytic":
-                self.analytic = rank_analytic_table(ranks, self.table)
+                self.analytic = rank_analytic_table(ranks.astype(np.float64), self.table)
         else:
             self.table = residual_table(inputs.residuals, inputs.basis)
             if options.method == "analytic":

@@ -12,7 +12,8 @@ Array = NDArray[np.float64]
 LEVEL = 0.05
 """Of negative controls: the share of their p-values below this should be as large."""
 _FEWEST_CONTROLS = 5
-_SURE, _GROSS = 3.0, 1.5
+_LIKELY, _SURE = 2.0, 3.0
+_GROSS, _TOLD_APART = 1.5, 3.0
 _FEW_TREATED = 20
 
 
@@ -78,14 +79,16 @@ def calibration(result: CRTResult, controls: CRTResult | None) -> Verdict:
             "missing from the covariates, or cells of one lane or batch share it. Add it, or test "
             "with --sampler stratified or --null ntc-empirical.",
         )
-    if off > _SURE:
+    if off > _LIKELY:
         return Verdict(
-            "caution", "P-values a little too small", f"{said} Read weak findings with care."
+            "caution", "P-values may be too small", f"{said} Read weak findings with care."
         )
     if off < -_SURE and share < LEVEL / _GROSS:
         return Verdict(
             "caution", "P-values too large", f"{said} Findings are safe, but some are missed."
         )
+    if share + 2.0 * error > _TOLD_APART * LEVEL:
+        return Verdict("unknown", "Too few controls to tell", f"{said} So few cannot tell much.")
     return Verdict("good", "Calibrated", f"{said} That is what chance gives.")
 
 
