@@ -48,7 +48,7 @@ def test_a_file_for_each_trait(tmp_path, caplog):
     made = result()
     given = METADATA | {"traits": {"height": {"trait_description": "standing height"}}}
     with caplog.at_level(logging.WARNING, "plait.gwas"):
-        places = write_ssf(made, tmp_path / "ssf", given)
+        places = made.write_ssf(tmp_path / "ssf", given)
     assert [place.name for place in places] == ["height.tsv.gz", "LDL_HDL_ratio.tsv.gz"]
     # 25 is the mitochondrion of GWAS-SSF and the pseudo-autosomal region of PLINK: not guessed.
     assert "cannot hold 1 rows (25:6:C:T)" in caplog.text

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from plait.data.summary_statistics import SummaryStatistics
 from plait.data.variants import VariantTable
@@ -270,6 +271,12 @@ def test_checks():
     assert checks.lambda_gc == pytest.approx(1, abs=0.3) and checks.sign_agreement == 1
     assert checks.p_disagreements == 0 and checks.chromosomes == {"1": 500}
     assert checks.frequency_differences == 3 and len(checks.flags) == 1
+    few = np.full(500, 60.0)
+    student = np.log10(2 * stats.t.sf(np.abs(made.column("z")) + 1, 50))
+    shifted = made.column("beta") + np.sign(made.column("beta")) * se
+    exact = [(*row[:4], effect) for row, effect in zip(rows, shifted, strict=True)]
+    assert check_table(table(exact, n=few, se=se, log10p=student)).p_disagreements == 0
+    assert check_table(table(exact, n=few * 100, se=se, log10p=student)).p_disagreements > 20
     wrong = table(rows, n=n, se=se * rng.uniform(0.2, 3, 500), log10p=np.full(500, -3.0))
     wrong = check_table(SummaryStatistics(wrong.frame.with_columns(z=0.0 - pl.col("z"))))
     assert len(wrong.flags) == 3

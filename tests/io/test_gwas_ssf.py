@@ -135,6 +135,19 @@ def test_write_then_read_changes_nothing(tmp_path_factory, rows, p):
     assert_same(made, read_gwas_ssf(path))
 
 
+def test_rows_that_could_not_be_harmonised_are_left_out(tmp_path, caplog):
+    path = tmp_path / "x.tsv"
+    write_gwas_ssf(table(4), path, GIVEN, hm_code=[10, 5, 11, 13])
+    assert validate_gwas_ssf(path).valid and len(read_gwas_ssf(path)) == 4
+    text = path.read_text()
+    for code in (9, 14, 18):
+        path.write_text(text.replace("\t5\n", f"\t{code}\n"))
+        assert read_gwas_ssf(path).frame["chrom"].to_list() == ["1", "X", "MT"]
+    assert "1 rows that could not be harmonised" in caplog.text
+    path.write_text(text.replace("\t5\n", "\t19\n"))
+    assert "hm_code is not a code from 1 to 18" in " ".join(validate_gwas_ssf(path).errors)
+
+
 def test_what_cannot_be_written(tmp_path):
     path = tmp_path / "x.tsv"
     with pytest.raises(InputError, match=r"metadata of x.tsv: missing samples"):

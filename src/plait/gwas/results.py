@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -315,6 +316,17 @@ class AssociationResult(Result):
                     separator="\t", null_value="NA", include_header=rows.start == 0
                 )
                 stream.write(text.encode())
+
+    def write_ssf(
+        self,
+        folder: str | os.PathLike[str],
+        metadata: Mapping[str, Any],
+        overwrite: bool = False,
+    ) -> list[Path]:
+        """Write GWAS-SSF for each trait; see `plait.gwas.association_tables.write_ssf`."""
+        from plait.gwas.association_tables import write_ssf
+
+        return write_ssf(self, folder, metadata, overwrite)
 
     def to_summary_statistics(self, trait: str) -> "SummaryStatistics":
         """Return what was found for one trait, tested variants only.

@@ -55,10 +55,12 @@ ROLES = frozenset(
         "ref",
         "alt",
         "variant",
+        "hm_code",
     ]
 )
 """What a column can mean. ``ref`` and ``alt`` are the two alleles where a third column says which
-is the effect allele; ``variant`` is ``chr:pos:ref:alt`` with the effect of ``alt``."""
+is the effect allele; ``variant`` is ``chr:pos:ref:alt`` with the effect of ``alt``; ``hm_code`` is
+what harmonising did to a row of GWAS-SSF."""
 
 
 @dataclass(frozen=True)
@@ -257,6 +259,10 @@ DIALECTS = (
         "mtag_pval=p",
     ),
     Dialect(
+        "mtag-input",
+        "snpid=id chr=chrom bpos=pos a1=ea a2=oa freq=eaf z=z [beta=beta se=se] pval=p n=n",
+    ),
+    Dialect(
         "finngen",
         "chrom=chrom pos=pos ref=oa alt=ea rsids=rsid nearest_genes pval=p mlogp=neg_log10_p "
         "beta=beta sebeta=se af_alt=eaf [af_alt_cases af_alt_controls]",
@@ -293,7 +299,7 @@ DIALECTS = (
         "beta=beta|odds_ratio=odds_ratio|hazard_ratio=hazard_ratio standard_error=se "
         "effect_allele_frequency=eaf p_value=p|neg_log_10_p_value=neg_log10_p "
         "[variant_id=id id=id rsid=rsid info=info ci_upper=ci_upper ci_lower=ci_lower n=n] "
-        "[ref_allele]",
+        "[ref_allele hm_code=hm_code hm_coordinate_conversion]",
         "the standard itself",
     ),
     Dialect(

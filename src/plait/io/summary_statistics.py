@@ -33,6 +33,7 @@ NUMBERS = frozenset(
 TABLE_SUFFIXES = (".parquet", ".tsv", ".tsv.gz")
 """What `write_summary_statistics` writes."""
 _NEEDED = ("chrom", "pos", "ea", "oa", "beta", "se")
+_NOT_HARMONISED = ("9", "14", "15", "16", "17", "18")
 _SNIFFED = 1 << 16
 _HEADER_BYTES = 1 << 24
 _BLANKS = re.compile(rb"[ \t]+")
@@ -142,7 +143,7 @@ def _read(
     raw = load(list(dict.fromkeys(roles.values())))
     frame = raw.select(raw[column].alias(role) for role, column in roles.items())
     frame = _with_numbers(frame, path, roles)
-    frame = _with_alleles(_tested(frame, test), path)
+    frame = _with_alleles(_harmonised(_tested(frame, test), path), path)
     if "chrom" in frame.columns and normalise_chromosomes:
         frame = frame.with_columns(chromosome_names(frame["chrom"], found == "gwas-ssf"))
     if variants is not None:
@@ -458,6 +459,20 @@ def _tested(frame: "DataFrame", test: str | None) -> "DataFrame":
         raise LabelError(f"no row is of the test {test!r}; there are {found} (option test=).")
     if kept.height < frame.height:
         _log.info("%s rows of other tests than %s", f"{frame.height - kept.height:,}", test)
+    return kept
+
+
+def _harmonised(frame: "DataFrame", path: Path) -> "DataFrame":
+    """Leave out rows that could not be harmonised: their strand or place is not known."""
+    if "hm_code" not in frame.columns:
+        return frame
+    kept = frame.filter(~frame["hm_code"].is_in(_NOT_HARMONISED).fill_null(False)).drop("hm_code")
+    if kept.height < frame.height:
+        _log.warning(
+            "%s: %s rows that could not be harmonised (hm_code 9 and 14 to 18) left out",
+            path,
+            f"{frame.height - kept.height:,}",
+        )
     return kept
 
 
