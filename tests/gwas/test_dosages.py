@@ -14,7 +14,8 @@ from plait.data.phenotypes import SampleTable
 from plait.errors import InputError, OptionError
 from plait.gwas import VariantFilter, scan
 from plait.gwas.binary import BinaryScan, make_binary_designs
-from plait.gwas.interaction import EFFECTS, scan_interaction
+from plait.gwas.interaction import scan_interaction
+from plait.gwas.interaction_results import EFFECTS
 from plait.io import convert_genotypes, open_genotypes
 from plait.numerics.saddlepoint import log10_tail
 from tests.gwas.conftest import Dosages, InMemory, as_dosages, draw_calls, draw_dosages

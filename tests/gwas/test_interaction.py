@@ -14,12 +14,13 @@ from plait.errors import (
     OptionError,
     TooFewSamplesError,
 )
-from plait.gwas.interaction import EFFECTS, InteractionResult, scan_interaction
+from plait.gwas.interaction import scan_interaction
+from plait.gwas.interaction_results import STATISTICS, InteractionResult
 from plait.gwas.quality import VariantFilter
 from tests.gwas.conftest import InMemory, draw_calls
 
 ALL = VariantFilter(min_call_rate=None, min_minor_count=None)
-FIELDS = (*EFFECTS, "covariance", "log10p_joint", "n", "frequency")
+FIELDS = (*STATISTICS, "n", "frequency")
 
 
 def table(values, names=None):
@@ -177,7 +178,7 @@ def test_an_interaction_is_found(random, tmp_path):
     found = scan_interaction(InMemory(calls), table(y[:, None]), e, robust=True)
     assert int(np.argmin(found.log10p_interaction[:, 0])) == 7
     assert found.beta_interaction[7, 0] == pytest.approx(0.5, abs=4 * found.se_interaction[7, 0])
-    assert "1 interactions at p < 5e-8, surest" in found.summary()
+    assert "1 interaction at p < 5e-8, surest" in found.summary()
     assert found.to_table().shape == (30, 6 + len(FIELDS) - 1)
     assert len(found.variants) == 30
     found.save(tmp_path / "found.zarr")

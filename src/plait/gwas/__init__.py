@@ -2,7 +2,8 @@
 
 from plait.gwas.hardy_weinberg import hardy_weinberg_p, hardy_weinberg_x_p
 from plait.gwas.harmonisation import Harmonised, combine_summary_statistics, harmonise
-from plait.gwas.interaction import InteractionResult, scan_interaction
+from plait.gwas.interaction import scan_interaction
+from plait.gwas.interaction_results import InteractionResult
 from plait.gwas.linkage import Clumps, clump, ld_prune
 from plait.gwas.model import scan
 from plait.gwas.plots import plot_manhattan, plot_qq, plot_regional

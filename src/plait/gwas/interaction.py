@@ -11,173 +11,31 @@ Where the variance of the trait changes with E, or its mean does so on no straig
 ordinary test of b finds too much; ``robust=True`` uses errors that hold then, too (HC3).
 """
 
-import math
+import os
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from plait.data.genotype_blocks import GenotypeBlock, padded, read_block
+from plait.data.fingerprints import study_fingerprints
+from plait.data.genotype_blocks import TILE
 from plait.data.genotypes import GenotypeSource
-from plait.data.phenotypes import SampleTable, align
+from plait.data.phenotypes import AlignedSamples, SampleTable, align
 from plait.errors import InputError, LabelError, OptionError, TooFewSamplesError
 from plait.execution.executors import refuse_forks, workforce
-from plait.execution.progress import stage
-from plait.gwas.design import Design, make_designs
+from plait.gwas.design import make_designs
+from plait.gwas.interaction_results import STATISTICS, InteractionResult
+from plait.gwas.interaction_scan import InteractionScan
 from plait.gwas.model import variant_columns
-from plait.gwas.passes import scan_blocks
+from plait.gwas.passes import SinglePass, scan_in_memory
 from plait.gwas.quality import VariantFilter
-from plait.gwas.results import VARIANT_COLUMNS
-from plait.io.result import Result
-from plait.numerics.student import log10_p_value
-from plait.provenance import Provenance
-
-if TYPE_CHECKING:
-    from polars import DataFrame
+from plait.gwas.stored_scan import scan_to_store
+from plait.provenance import Provenance, fingerprint
 
 Array = NDArray[np.float64]
-
-_KINDS = ("main", "interaction")
-EFFECTS = tuple(f"{name}_{kind}" for kind in _KINDS for name in ("beta", "se", "log10p"))
-"""Names of what is estimated for each variant and trait."""
-_VALUES = (*EFFECTS, "covariance", "log10p_joint")
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class InteractionResult(Result):
-    """Effects of M variants on T traits, and how they change with an environment.
-
-    Attributes
-    ----------
-    beta_main, se_main, log10p_main : (M, T) arrays
-        Effect of one copy of the effect allele where the environment is 0, its standard error, and
-        log10 of its two-sided p-value. NaN where a variant was not tested.
-    beta_interaction, se_interaction, log10p_interaction : (M, T) arrays
-        Change of that effect with one unit of the environment.
-    covariance : (M, T) array
-        Of the errors of the two.
-    log10p_joint : (M, T) array
-        log10 of the p-value of no effect in any environment (2 degrees of freedom).
-    n : (M, T) int array
-        Samples behind each test.
-    frequency : (M,) array
-        Frequency of the effect allele.
-    chrom, pos, id, oa, ea : (M,) arrays
-        The variants, as in `plait.data.variants.VariantTable`.
-    traits : tuple of str
-    environment : str
-    robust : bool
-        Whether errors hold with unequal variances (HC3).
-    filtered : dict of str to int
-        How many tests each rule left out.
-    provenance : Provenance or None
-    """
-
-    kind: ClassVar[str] = "interaction"
-    dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        **dict.fromkeys((*_VALUES, "n"), ("variants", "traits")),
-        **dict.fromkeys(("frequency", *VARIANT_COLUMNS), ("variants",)),
-    }
-    frame_dims: ClassVar[tuple[str, ...]] = ("variants", "traits")
-
-    beta_main: Array
-    se_main: Array
-    log10p_main: Array
-    beta_interaction: Array
-    se_interaction: Array
-    log10p_interaction: Array
-    covariance: Array
-    log10p_joint: Array
-    n: NDArray[np.int64]
-    frequency: Array
-    chrom: NDArray[np.str_]
-    pos: NDArray[np.int64]
-    id: NDArray[np.str_]
-    oa: NDArray[np.str_]
-    ea: NDArray[np.str_]
-    traits: tuple[str, ...]
-    environment: str
-    robust: bool = False
-    filtered: dict[str, int] = field(default_factory=dict)
-    provenance: Provenance | None = None
-
-    def __repr__(self) -> str:
-        return (
-            f"InteractionResult({len(self.beta_main):,} variants x {len(self.traits)} traits, "
-            f"environment {self.environment!r})"
-        )
-
-    @cached_property
-    def variants(self) -> NDArray[np.str_]:
-        """Keys ``chrom:pos:oa:ea`` of the variants."""
-        columns = (self.chrom.tolist(), self.pos.tolist(), self.oa.tolist(), self.ea.tolist())
-        parts = zip(*columns, strict=True)
-        return np.array([":".join(map(str, part)) for part in parts], dtype=np.str_)
-
-    def effects_at(self, environments: ArrayLike) -> tuple[Array, Array]:
-        """Return effects where the environment has given values.
-
-        Parameters
-        ----------
-        environments : (R,) array
-
-        Returns
-        -------
-        beta : (M, T, R) array
-        covariance : (M, T, R, R) array
-            Of their errors, of rank 2: the R effects lie on one line.
-        """
-        e = np.atleast_1d(np.asarray(environments, dtype=np.float64))
-        names = ("beta_main", "beta_interaction", "se_main", "se_interaction", "covariance")
-        at_0, change, error_at_0, error_of_change, covariance = (
-            np.asarray(getattr(self, name))[..., None] for name in names
-        )
-        beta = at_0 + change * e
-        main, slope = error_at_0[..., None] ** 2, error_of_change[..., None] ** 2
-        both = covariance[..., None] * (e[:, None] + e)
-        return beta, np.asarray(main + both + slope * np.outer(e, e))
-
-    def summary(self) -> str:
-        """Say in a few lines what was tested and found."""
-        lines = [repr(self) + (", robust errors" if self.robust else "")]
-        if self.filtered:
-            left_out = ", ".join(f"{name} {count:,}" for name, count in self.filtered.items())
-            lines.append(f"  tests left out: {left_out}")
-        for number, trait in enumerate(self.traits):
-            column = self.log10p_interaction[:, number]
-            found = int((column < math.log10(5e-8)).sum())
-            line = f"  {trait}: {found:,} interactions at p < 5e-8"
-            if np.isfinite(column).any():
-                best = int(np.nanargmin(column))
-                line += f", surest {self.id[best]} ({self.chrom[best]}:{self.pos[best]})"
-                line += f" log10 p {column[best]:.1f}"
-            lines.append(line)
-        return "\n".join(lines)
-
-    def to_table(self) -> "DataFrame":
-        """Return one row per variant, with ``beta_interaction.<trait>`` and so on."""
-        import polars as pl
-
-        columns: dict[str, Any] = {name: getattr(self, name) for name in VARIANT_COLUMNS}
-        columns["eaf"] = self.frequency
-        for number, trait in enumerate(self.traits):
-            for name in (*_VALUES, "n"):
-                columns[f"{name}.{trait}"] = getattr(self, name)[:, number]
-        return pl.DataFrame(columns)
-
-
-@dataclass(frozen=True, eq=False)
-class Interactions:
-    """Statistics of consecutive variants; names and shapes as in `InteractionResult`."""
-
-    values: dict[str, Array]
-    n: NDArray[np.int64]
-    frequency: Array
-    filtered: dict[str, int]
 
 
 def scan_interaction(
@@ -190,6 +48,8 @@ def scan_interaction(
     transform: str = "none",
     variant_filter: VariantFilter | None = None,
     covariate_missing: str = "error",
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
     executor: Any = None,
     memory: int | str | None = None,
     threads: int | None = None,
@@ -208,21 +68,26 @@ def scan_interaction(
     robust : bool
         Standard errors that hold where the variance differs among samples (HC3; MacKinnon and
         White 1985, Journal of Econometrics 29). About ten times slower.
-    transform, variant_filter, covariate_missing, executor, memory, threads
+    transform, variant_filter, covariate_missing
         As in `plait.gwas.scan`; ``covariate_missing`` is also for the environment.
+    out, overwrite, executor, memory, threads
+        As in `plait.gwas.scan`: into a store block by block, and on with it after a crash.
 
     Returns
     -------
     InteractionResult
+        With ``out``, opened from there.
 
     Raises
     ------
     OptionError
         There is not exactly one environment.
     InputError
-        It does not vary.
+        It does not vary, or there is no variant.
     LabelError, MissingCovariateError, TooFewSamplesError, ConstantTraitError
         As in `plait.gwas.scan`.
+    CapacityError, OutputError
+        The smallest blocks do not fit in memory; the store exists, or cannot be written.
 
     Notes
     -----
@@ -238,173 +103,83 @@ def scan_interaction(
             f"one environment is tested at a time; there are {len(environment.names)} columns. "
             "Use environment.select([name]), and the others as covariates."
         )
+    if not genotypes.n_variants:
+        raise InputError(f"there is no variant in the genotypes ({genotypes.path or genotypes}).")
     name = environment.names[0]
     joined = _joined(covariates, environment)
     samples = align(genotypes.samples, traits, joined, covariate_missing=covariate_missing)
     assert samples.covariates is not None
-    values = samples.covariates.values[:, samples.covariates.names.index(name)]
-    for trait, column in zip(samples.traits.names, samples.traits.values.T, strict=True):
-        used = ~np.isnan(column)
-        _check(name, values[used], trait, int(used.sum()) - len(samples.covariates.names) - 3)
-    designs = make_designs(samples.traits, samples.covariates, samples.rows, transform)
-    environments = [values[np.searchsorted(samples.rows, design.rows)] for design in designs]
     rules = VariantFilter() if variant_filter is None else variant_filter
     refuse_forks(executor)
     force = workforce(executor, memory, threads)
-    n_variants, n_traits = genotypes.n_variants, len(samples.traits.names)
-    work = InteractionScan(genotypes, designs, environments, n_traits, robust, rules)
-    arrays: dict[str, Any] = {key: np.full((n_variants, n_traits), np.nan) for key in _VALUES}
-    arrays["n"] = np.zeros((n_variants, n_traits), dtype=np.int64)
-    arrays["frequency"] = np.full(n_variants, np.nan)
-    filtered: dict[str, int] = {}
-    with stage("scan", n_variants) as advance:
-        for block, found in scan_blocks(work, genotypes, slice(0, n_variants), force):
-            for key, value in found.values.items():
-                arrays[key][block.rows] = value
-            arrays["n"][block.rows] = found.n
-            arrays["frequency"][block.rows] = found.frequency
-            for key, count in found.filtered.items():
-                filtered[key] = filtered.get(key, 0) + count
-            advance(len(block))
+    method = InteractionMethod(genotypes, samples, name, robust, transform, rules)
     options = {
         "environment": name,
         "robust": robust,
         "transform": transform,
         "covariates": samples.covariates.names,
         **asdict(rules),
-        **samples.counts,
     }
-    seconds, used = time.perf_counter() - started, force.workers * force.threads
+    inputs = {
+        **study_fingerprints(genotypes, traits, covariates),
+        "the environment": fingerprint(environment.values),
+        "the samples of the environment": fingerprint(environment.samples),
+    }
+    provenance = Provenance(
+        "gwas interaction",
+        options={**options, **samples.counts},
+        inputs=inputs,
+        threads=force.workers * force.threads,
+    )
+    names = samples.traits.names
+    if out is not None:
+        versions = {"plait": provenance.version, **provenance.libraries}
+        identity = {"what": "interaction", "inputs": inputs, "options": options}
+        identity["versions"] = versions
+        return scan_to_store(
+            method, genotypes, names, out, identity, provenance, started, force, overwrite
+        )
+    found = scan_in_memory(method, genotypes, len(names), force)
     return InteractionResult(
-        **arrays,
+        **found,
         **variant_columns(genotypes),
-        traits=samples.traits.names,
-        environment=name,
-        robust=robust,
-        filtered={key: count for key, count in filtered.items() if count},
-        provenance=Provenance("gwas interaction", options, seconds=seconds, threads=used),
+        traits=names,
+        provenance=replace(provenance, seconds=time.perf_counter() - started),
     )
 
 
-class InteractionScan:
-    """The interaction scan of some designs, whose covariates span the environment.
+class InteractionMethod(SinglePass):
+    """Effects that depend on an environment, with independent errors: one pass."""
 
-    Parameters
-    ----------
-    source : GenotypeSource
-    designs : list of Design
-    environments : list of (N,) arrays
-        The environment of the samples of each design.
-    n_traits : int
-    robust : bool
-    rules : VariantFilter
-    """
+    statistics: Sequence[str] = STATISTICS
+    bytes_per_sample: int = 16 * TILE  # a tile in double precision, and its squares
+    result: type[InteractionResult] = InteractionResult
+    checks: Sequence[dict[str, Any]] = ()
 
     def __init__(
         self,
-        source: GenotypeSource,
-        designs: list[Design],
-        environments: list[Array],
-        n_traits: int,
-        robust: bool = False,
-        rules: VariantFilter | None = None,
+        genotypes: GenotypeSource,
+        samples: AlignedSamples,
+        environment: str,
+        robust: bool,
+        transform: str,
+        rules: VariantFilter,
     ) -> None:
-        self.source, self.n_traits = source, n_traits
-        rules = VariantFilter() if rules is None else rules
-        self.groups = [
-            _Group(design, environment, robust, rules)
-            for design, environment in zip(designs, environments, strict=True)
-        ]
+        self.environment, self.robust = environment, robust
+        assert samples.covariates is not None  # the environment is one
+        values = samples.covariates.values[:, samples.covariates.names.index(environment)]
+        for trait, column in zip(samples.traits.names, samples.traits.values.T, strict=True):
+            used = ~np.isnan(column)
+            df = int(used.sum()) - len(samples.covariates.names) - 3
+            _check(environment, values[used], trait, df)
+        designs = make_designs(samples.traits, samples.covariates, samples.rows, transform)
+        own = [values[np.searchsorted(samples.rows, design.rows)] for design in designs]
+        n_traits = len(samples.traits.names)
+        self.work = InteractionScan(genotypes, designs, own, n_traits, robust, rules)
 
-    def run(self, rows: slice) -> Interactions:
-        """Return the statistics of some variants, whatever the cut the same bits."""
-        n = rows.stop - rows.start
-        block = read_block(self.source, rows)
-        values = {name: np.full((n, self.n_traits), np.nan) for name in _VALUES}
-        counts = np.zeros((n, self.n_traits), dtype=np.int64)
-        filtered: dict[str, int] = {}
-        for group in self.groups:
-            found, left_out = group.run(block)
-            columns = group.design.columns
-            for name, array in found.items():
-                values[name][:, columns] = array
-            counts[:, columns] = len(group.design.rows)
-            for name, count in left_out.items():
-                filtered[name] = filtered.get(name, 0) + count * len(columns)
-        return Interactions(values, counts, block.calls.frequency, filtered)
-
-
-class _Group:
-    """The traits of one design."""
-
-    def __init__(
-        self, design: Design, environment: Array, robust: bool, rules: VariantFilter
-    ) -> None:
-        self.design, self.robust, self.rules = design, robust, rules
-        # Centred and scaled, so that g and g E are as different as they can be.
-        self.centre, self.scale = float(environment.mean()), float(environment.std())
-        self.environment = (environment - self.centre) / self.scale
-        plain = np.concatenate([design.basis, design.traits], axis=1)
-        n_samples = len(environment)
-        e = self.environment[:, None]
-        powers = np.concatenate([np.ones((n_samples, 1)), e, e * e], axis=1)
-        self.regressors = padded(np.concatenate([plain, plain * e], axis=1), np.float64)
-        self.powers = padded(powers, np.float64)
-
-    def run(self, block: GenotypeBlock) -> tuple[dict[str, Array], dict[str, int]]:
-        from plait.gwas.kernels import interaction_statistics, robust_covariances
-
-        design, n = self.design, len(block)
-        block = block.of_samples(design.rows)
-        p, n_traits = design.basis.shape[1], design.traits.shape[1]
-        removed = self.rules.removed(block.calls)
-        gone = np.logical_or.reduce(list(removed.values()))
-        df = float(design.df - 1)
-        slopes = np.full((n, n_traits, 2), np.nan)
-        covariances = np.full((n, n_traits, 3), np.nan)
-        joint = np.full((n, n_traits), np.nan)
-        freedom = np.full((n, 2), df)
-        for part, tile, used in block.tiles(np.float64):
-            products = (tile @ self.regressors)[used]
-            squares = (tile**2 @ self.powers)[used]
-            outputs = slopes[part], covariances[part], joint[part]
-            interaction_statistics(products, squares, p, df, *outputs)
-            outputs[0][gone[part]] = np.nan
-            if self.robust:
-                known = self.environment, design.basis, design.traits, products, squares
-                shift = self.centre / self.scale
-                robust_covariances(tile[used], *known, shift, *outputs, freedom[part])
-        for array in (covariances, joint):
-            array[gone] = np.nan
-        untested = ~gone & np.isnan(slopes[:, 0, 0])
-        filtered = {name: int(flags.sum()) for name, flags in removed.items()}
-        filtered["explained by covariates or main effect"] = int(untested.sum())
-        return self._in_units(slopes, covariances, joint, freedom), filtered
-
-    def _in_units(self, slopes: Array, covariances: Array, joint: Array, df: Array) -> Any:
-        """Return effects in the units of trait and environment, the main one where that is 0."""
-        lengths, shift = self.design.lengths, self.centre / self.scale
-        at_mean, slope = slopes[..., 0], slopes[..., 1]
-        v_mean, v_both, v_slope = np.moveaxis(covariances, -1, 0)
-        main = at_mean - shift * slope
-        v_main = v_mean - 2.0 * shift * v_both + shift**2 * v_slope
-        # The two parts may cancel to rounding, never below 0.
-        se_main, se_slope = np.sqrt(np.maximum(v_main, 0.0)), np.sqrt(v_slope)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log10p = [
-                log10_p_value(b / s, df[:, [k]])
-                for k, (b, s) in enumerate(((main, se_main), (slope, se_slope)))
-            ]
-        return {
-            "beta_main": main * lengths,
-            "se_main": se_main * lengths,
-            "log10p_main": log10p[0],
-            "beta_interaction": slope * lengths / self.scale,
-            "se_interaction": se_slope * lengths / self.scale,
-            "log10p_interaction": log10p[1],
-            "covariance": (v_both - shift * v_slope) * lengths**2 / self.scale,
-            "log10p_joint": joint,
-        }
+    def totals(self) -> dict[str, Any]:
+        """Return the environment, and how errors were estimated."""
+        return {"environment": self.environment, "robust": self.robust}
 
 
 def _joined(covariates: SampleTable | None, environment: SampleTable) -> SampleTable:

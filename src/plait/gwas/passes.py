@@ -6,8 +6,8 @@ takes memory.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,43 @@ from plait.execution.executors import Workforce, run_blocks
 from plait.execution.progress import stage
 from plait.gwas.binary import BinaryDesign, BinaryScan
 from plait.gwas.design import Design, residual_correlation
-from plait.gwas.linear import Associations, GroupedScan, LinearScan
+from plait.gwas.linear import LinearScan
 from plait.gwas.mixed import MixedModel
 from plait.gwas.quality import VariantFilter
+from plait.gwas.results import AssociationResult
 from plait.gwas.whole_genome import WholeGenomeModel
 from plait.gwas.whole_genome_logistic import WholeGenomeLogistic
+from plait.io.result import Result
 
 Part_co = TypeVar("Part_co", covariant=True)
+Result_co = TypeVar("Result_co", bound=Result, covariant=True)
 
-STATISTICS = ("beta", "se", "log10p", "n")
-"""What is found out of every variant and trait."""
+
+class Statistics(Protocol):
+    """What is found out of consecutive variants (n) and traits (T).
+
+    A dataclass; its fields but ``filtered`` are the arrays of a result: ``n`` (n, T) of int,
+    ``frequency`` (n,), and those (n, T) of float that `VariantMethod.statistics` names.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def filtered(self) -> dict[str, int]:
+        """How many tests each rule left out."""
+
+
+Found = TypeVar("Found", bound=Statistics)
+_COUNTS = "filtered"
+
+
+class VariantScan(Protocol):
+    """Scans consecutive variants, whatever the cut to the same bits."""
+
+    source: GenotypeSource
+
+    def run(self, rows: slice) -> Statistics:
+        """Return what is found out of some variants."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +71,23 @@ class Pass:
     """
 
     runs: list[slice]
-    make: Callable[[], GroupedScan]
+    make: Callable[[], VariantScan]
 
 
-class ScanMethod(Protocol):
+class VariantMethod(Protocol[Result_co]):
     """A model whose preparation without variants is done."""
+
+    @property
+    def statistics(self) -> Sequence[str]:
+        """What is found out of every variant and trait, as floats; ``n`` besides."""
+
+    @property
+    def bytes_per_sample(self) -> int:
+        """What a worker holds of every sample besides the genotypes that are read."""
+
+    @property
+    def result(self) -> type[Result_co]:
+        """What all of it becomes."""
 
     @property
     def checks(self) -> Sequence[dict[str, Any]]:
@@ -61,10 +100,31 @@ class ScanMethod(Protocol):
         """Return the fields of the result that are not of variants; after all passes."""
 
 
-class LinearMethod:
-    """Independent errors: one pass."""
+class ScanMethod(VariantMethod[AssociationResult], Protocol):
+    """A model of the association scan."""
 
+
+class _Associating:
+    """What is found by every model of the association scan."""
+
+    statistics: Sequence[str] = ("beta", "se", "log10p")
+    bytes_per_sample: int = 8 * TILE  # two tiles in single precision, or one in double
+    result: type[AssociationResult] = AssociationResult
     checks: Sequence[dict[str, Any]] = ()
+
+
+class SinglePass:
+    """All variants with one preparation, which is ``work``."""
+
+    work: VariantScan
+
+    def passes(self) -> list[Pass]:
+        """Return the only pass."""
+        return [Pass([slice(0, self.work.source.n_variants)], lambda: self.work)]
+
+
+class LinearMethod(_Associating, SinglePass):
+    """Independent errors: one pass."""
 
     def __init__(
         self,
@@ -78,20 +138,14 @@ class LinearMethod:
         self.designs, self.n_traits = designs, n_traits
         self.work = LinearScan(genotypes, designs, n_traits, missing_genotypes, precision, rules)
 
-    def passes(self) -> list[Pass]:
-        """Return the only pass."""
-        return [Pass([slice(0, self.work.source.n_variants)], lambda: self.work)]
-
     def totals(self) -> dict[str, Any]:
         """Return V0."""
         residuals = [design.traits for design in self.designs]
         return {"V0": residual_correlation(self.designs, residuals, self.n_traits)}
 
 
-class LogisticMethod:
+class LogisticMethod(_Associating, SinglePass):
     """Cases and controls: one pass."""
-
-    checks: Sequence[dict[str, Any]] = ()
 
     def __init__(
         self,
@@ -104,16 +158,12 @@ class LogisticMethod:
         self.nulls, self.n_traits = nulls, n_traits
         self.work = BinaryScan(genotypes, nulls, n_traits, precision, rules)
 
-    def passes(self) -> list[Pass]:
-        """Return the only pass."""
-        return [Pass([slice(0, self.work.source.n_variants)], lambda: self.work)]
-
     def totals(self) -> dict[str, Any]:
         """Return V0 and the number of cases."""
         return _of_binary_traits(self.nulls, self.n_traits)
 
 
-class MixedMethod:
+class MixedMethod(_Associating):
     """Errors of related samples: a pass over each chromosome, where it is left out."""
 
     def __init__(
@@ -127,11 +177,7 @@ class MixedMethod:
         threads: int,
     ) -> None:
         self.model = MixedModel(genotypes, designs, rules, loco, exact_below, memory, threads)
-
-    @property
-    def checks(self) -> Sequence[dict[str, Any]]:
-        """How far off standard errors were, for each chromosome."""
-        return self.model.checks
+        self.checks = self.model.checks  # which grow with the passes
 
     def passes(self) -> Iterator[Pass]:
         """Yield a pass for each chromosome, or one for all."""
@@ -144,10 +190,8 @@ class MixedMethod:
         return {"V0": model.V0, "h2": model.h2, "h2_se": model.h2_se}
 
 
-class WholeGenomeMethod:
+class WholeGenomeMethod(_Associating):
     """Traits less what other chromosomes predict: a pass over each chromosome."""
-
-    checks: Sequence[dict[str, Any]] = ()
 
     def __init__(self, model: WholeGenomeModel) -> None:
         self.model = model
@@ -164,10 +208,8 @@ class WholeGenomeMethod:
         return {"V0": V0, "explained": model.explained}
 
 
-class WholeGenomeLogisticMethod:
+class WholeGenomeLogisticMethod(_Associating):
     """Cases and controls beside what other chromosomes predict: a pass over each chromosome."""
-
-    checks: Sequence[dict[str, Any]] = ()
 
     def __init__(self, model: WholeGenomeLogistic) -> None:
         self.model = model
@@ -194,12 +236,12 @@ def _of_binary_traits(nulls: list[BinaryDesign], n_traits: int) -> dict[str, Any
 
 
 def scan_in_memory(
-    method: ScanMethod, genotypes: GenotypeSource, n_traits: int, force: Workforce
+    method: VariantMethod[Any], genotypes: GenotypeSource, n_traits: int, force: Workforce
 ) -> dict[str, Any]:
     """Scan all variants; return the statistics, how many tests each rule left out, and totals."""
     n_variants = genotypes.n_variants
     values: dict[str, NDArray[Any]] = {
-        name: np.full((n_variants, n_traits), np.nan) for name in STATISTICS[:3]
+        name: np.full((n_variants, n_traits), np.nan) for name in method.statistics
     }
     values["n"] = np.zeros((n_variants, n_traits), dtype=np.int64)
     values["frequency"] = np.full(n_variants, np.nan)
@@ -209,12 +251,24 @@ def scan_in_memory(
             work = part.make()
             for run in part.runs:
                 for block, found in scan_blocks(work, genotypes, run, force):
-                    for name in (*STATISTICS, "frequency"):
-                        values[name][block.rows] = getattr(found, name)
+                    for name, array in arrays_of(found).items():
+                        values[name][block.rows] = array
                     add_counts(filtered, found.filtered)
                     advance(len(block))
-    found_out = {"filtered": without_zeros(filtered), "checks": list(method.checks)}
-    return {**values, **found_out, **method.totals()}
+    return {**values, **found_out(method, filtered, list(method.checks))}
+
+
+def found_out(
+    method: VariantMethod[Any], filtered: dict[str, int], checks: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the fields of the result that are known after all passes."""
+    checked = {"checks": checks} if checks else {}
+    return {"filtered": without_zeros(filtered), **checked, **method.totals()}
+
+
+def arrays_of(found: Statistics) -> dict[str, NDArray[Any]]:
+    """Return what was found, by name."""
+    return {item.name: getattr(found, item.name) for item in fields(found) if item.name != _COUNTS}
 
 
 def add_counts(total: dict[str, int], more: dict[str, int]) -> None:
@@ -265,13 +319,13 @@ class _ScanBlock(Generic[Part_co]):
         return self.work.run(block.rows)
 
 
-def joined(parts: list[Associations]) -> Associations:
+def joined(parts: list[Found]) -> Found:
     """Put statistics of consecutive variants together."""
     filtered: dict[str, int] = {}
     for part in parts:
         add_counts(filtered, part.filtered)
     arrays = {
         name: np.concatenate([getattr(part, name) for part in parts])
-        for name in (*STATISTICS, "frequency")
+        for name in arrays_of(parts[0])
     }
-    return Associations(**arrays, filtered=filtered)
+    return replace(parts[0], **arrays, filtered=filtered)

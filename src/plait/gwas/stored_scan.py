@@ -2,9 +2,9 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +14,22 @@ from plait.execution.blocks import Block, block_rows, workers_that_fit
 from plait.execution.executors import Workforce, run_blocks
 from plait.execution.progress import stage
 from plait.execution.stored_output import StoredOutput, filled_store, write_region
-from plait.gwas.linear import GroupedScan
 from plait.gwas.passes import (
-    STATISTICS,
-    ScanMethod,
+    VariantMethod,
+    VariantScan,
     add_counts,
+    arrays_of,
     blocks_within,
+    found_out,
     joined,
     readable,
-    without_zeros,
 )
-from plait.gwas.results import VARIANT_COLUMNS, AssociationResult, chunk_variants
+from plait.gwas.results import VARIANT_COLUMNS, chunk_variants
+from plait.io.result import Result
 from plait.io.stored_arrays import Layout
 from plait.provenance import Provenance
+
+Found = TypeVar("Found", bound=Result)
 
 _BOTH = ("variants", "traits")
 _COPIES = 8
@@ -36,7 +39,7 @@ _LABEL_BYTES = 600
 
 
 def scan_to_store(
-    method: ScanMethod,
+    method: VariantMethod[Found],
     genotypes: GenotypeSource,
     traits: tuple[str, ...],
     out: str | os.PathLike[str],
@@ -45,12 +48,12 @@ def scan_to_store(
     started: float,
     force: Workforce,
     overwrite: bool,
-) -> AssociationResult:
+) -> Found:
     """Scan all variants into a store.
 
     Parameters
     ----------
-    method : ScanMethod
+    method : VariantMethod
     genotypes : GenotypeSource
     traits : tuple of str
     out : str or path
@@ -66,8 +69,8 @@ def scan_to_store(
 
     Returns
     -------
-    AssociationResult
-        Its arrays of variants stay in the store.
+    Result
+        Of the kind that the method makes; its arrays of variants stay in the store.
 
     Raises
     ------
@@ -78,10 +81,10 @@ def scan_to_store(
     """
     n_variants, n_traits = genotypes.n_variants, len(traits)
     unit = chunk_variants(n_traits)
-    force = _fitting(force, genotypes, n_traits, unit)
+    force = _fitting(force, method, genotypes, n_traits, unit)
     with filled_store(
         out,
-        _layouts(n_variants, n_traits),
+        _layouts(method.statistics, n_variants, n_traits),
         identity | {"size": [n_variants, n_traits, unit]},
         n_items=n_variants,
         unit=unit,
@@ -104,16 +107,15 @@ def scan_to_store(
                 add_counts(filtered, left_out)
                 advance(len(block))
         stored: dict[str, Any] = {name: output.stored(name) for name in output.arrays}
-        result = AssociationResult(
+        make: Callable[..., Found] = method.result
+        result = make(
             **stored,
             traits=traits,
-            filtered=without_zeros(filtered),
-            checks=list(checks.values()),
             provenance=replace(provenance, seconds=time.perf_counter() - started),
-            **method.totals(),
+            **found_out(method, filtered, list(checks.values())),
         )
         output.complete(result)
-    return AssociationResult.open(out)
+    return method.result.open(out)
 
 
 def _add_checks(
@@ -124,11 +126,18 @@ def _add_checks(
         known[check["chromosome"], check["samples"], *check["h2"]] = check
 
 
-def _fitting(force: Workforce, genotypes: GenotypeSource, n_traits: int, unit: int) -> Workforce:
+def _fitting(
+    force: Workforce,
+    method: VariantMethod[Any],
+    genotypes: GenotypeSource,
+    n_traits: int,
+    unit: int,
+) -> Workforce:
     """Return a workforce of as many workers as have room, at least one."""
-    per_variant = 8 * len(STATISTICS) * _COPIES * n_traits + _LABEL_BYTES
-    read = min(unit, readable(genotypes)) * 4 * genotypes.n_samples
-    size = (unit, per_variant + read // unit, force.memory)
+    rows = min(unit, genotypes.n_variants)
+    per_sample = 4 * min(rows, readable(genotypes)) + method.bytes_per_sample
+    per_variant = 8 * (len(method.statistics) + 1) * _COPIES * n_traits + _LABEL_BYTES
+    size = (unit, per_variant + per_sample * genotypes.n_samples // rows, force.memory)
     workers = force.workers
     if force.executor is None:
         workers = workers_that_fit(*size, workers, genotypes.n_variants)
@@ -136,8 +145,8 @@ def _fitting(force: Workforce, genotypes: GenotypeSource, n_traits: int, unit: i
     return replace(force, workers=workers)
 
 
-def _layouts(n_variants: int, n_traits: int) -> dict[str, Layout]:
-    layouts = {name: Layout(_BOTH, (n_variants, n_traits)) for name in STATISTICS[:3]}
+def _layouts(statistics: Sequence[str], n_variants: int, n_traits: int) -> dict[str, Layout]:
+    layouts = {name: Layout(_BOTH, (n_variants, n_traits)) for name in statistics}
     layouts["n"] = Layout(_BOTH, (n_variants, n_traits), "int64")
     layouts["frequency"] = Layout(("variants",), (n_variants,))
     for name in VARIANT_COLUMNS:
@@ -146,7 +155,7 @@ def _layouts(n_variants: int, n_traits: int) -> dict[str, Layout]:
 
 
 def _scanned(
-    method: ScanMethod,
+    method: VariantMethod[Any],
     genotypes: GenotypeSource,
     output: StoredOutput,
     unit: int,
@@ -171,16 +180,14 @@ def _scanned(
 class _WriteBlock:
     """Scans a block of variants and writes it to its region of the store."""
 
-    work: GroupedScan
+    work: VariantScan
     target: str
     at_once: int
 
     def __call__(self, block: Block) -> tuple[str, dict[str, int]]:
         parts = blocks_within(block.rows, self.at_once)
         found = joined([self.work.run(part.rows) for part in parts])
-        arrays: dict[str, NDArray[Any]] = {
-            name: getattr(found, name) for name in (*STATISTICS, "frequency")
-        }
+        arrays: dict[str, NDArray[Any]] = arrays_of(found)
         variants = self.work.source.variants.frame[block.rows]
         for name in VARIANT_COLUMNS:
             column = variants[name]

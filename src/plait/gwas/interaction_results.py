@@ -1,0 +1,324 @@
+"""What an interaction scan returns: effects, and how they change with an environment."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from plait.data.effects import Effects
+from plait.errors import LabelError, NotAvailableError, OptionError
+from plait.gwas.results import GENOME_WIDE, VARIANT_COLUMNS, chunk_variants
+from plait.gwas.variant_tables import write_parquet, write_tsv
+from plait.io import write_effects
+from plait.io.result import Result
+from plait.provenance import Provenance
+
+if TYPE_CHECKING:
+    from polars import DataFrame
+
+Array = NDArray[np.float64]
+
+_KINDS = ("main", "interaction")
+EFFECTS = tuple(f"{name}_{kind}" for kind in _KINDS for name in ("beta", "se", "log10p"))
+"""Names of what is estimated for each variant and trait."""
+STATISTICS = (*EFFECTS, "covariance", "log10p_joint")
+"""All that is found out of each variant and trait, but the number of samples."""
+_OF_EFFECTS = ("bhat", "shat", "V", "effects")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class InteractionResult(Result):
+    """Effects of M variants on T traits, and how they change with an environment.
+
+    Attributes
+    ----------
+    beta_main, se_main, log10p_main : (M, T) arrays
+        Effect of one copy of the effect allele where the environment is 0, its standard error, and
+        log10 of its two-sided p-value. NaN where a variant was not tested.
+    beta_interaction, se_interaction, log10p_interaction : (M, T) arrays
+        Change of that effect with one unit of the environment.
+    covariance : (M, T) array
+        Of the errors of the two.
+    log10p_joint : (M, T) array
+        log10 of the p-value of no effect in any environment (2 degrees of freedom).
+    n : (M, T) int array
+        Samples behind each test.
+    frequency : (M,) array
+        Frequency of the effect allele.
+    chrom, pos, id, oa, ea : (M,) arrays
+        The variants, as in `plait.data.variants.VariantTable`.
+    traits : tuple of str
+    environment : str
+    robust : bool
+        Whether errors hold with unequal variances (HC3).
+    filtered : dict of str to int
+        How many tests each rule left out.
+    provenance : Provenance or None
+    """
+
+    kind: ClassVar[str] = "interaction"
+    dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **dict.fromkeys((*STATISTICS, "n"), ("variants", "traits")),
+        **dict.fromkeys(("frequency", *VARIANT_COLUMNS), ("variants",)),
+    }
+    frame_dims: ClassVar[tuple[str, ...]] = ("variants", "traits")
+
+    beta_main: Array
+    se_main: Array
+    log10p_main: Array
+    beta_interaction: Array
+    se_interaction: Array
+    log10p_interaction: Array
+    covariance: Array
+    log10p_joint: Array
+    n: NDArray[np.int64]
+    frequency: Array
+    chrom: NDArray[np.str_]
+    pos: NDArray[np.int64]
+    id: NDArray[np.str_]
+    oa: NDArray[np.str_]
+    ea: NDArray[np.str_]
+    traits: tuple[str, ...]
+    environment: str
+    robust: bool = False
+    filtered: dict[str, int] = field(default_factory=dict)
+    provenance: Provenance | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"InteractionResult({len(self.beta_main):,} variants x {len(self.traits)} traits, "
+            f"environment {self.environment!r})"
+        )
+
+    @cached_property
+    def variants(self) -> NDArray[np.str_]:
+        """Keys ``chrom:pos:oa:ea`` of the variants."""
+        return np.concatenate([np.empty(0, np.str_), *map(self._keys, self._parts())])
+
+    def effects_at(self, environments: ArrayLike, rows: slice = slice(None)) -> tuple[Array, Array]:
+        """Return effects where the environment has given values.
+
+        Parameters
+        ----------
+        environments : (R,) array
+        rows : slice
+            Of which variants (M); default all.
+
+        Returns
+        -------
+        beta : (M, T, R) array
+        covariance : (M, T, R, R) array
+            Of their errors, of rank 2: the R effects lie on one line.
+        """
+        e = np.atleast_1d(np.asarray(environments, dtype=np.float64))
+        names = ("beta_main", "beta_interaction", "se_main", "se_interaction", "covariance")
+        at_0, change, error_at_0, error_of_change, covariance = (
+            np.asarray(getattr(self, name)[rows])[..., None] for name in names
+        )
+        beta = at_0 + change * e
+        main, slope = error_at_0[..., None] ** 2, error_of_change[..., None] ** 2
+        both = covariance[..., None] * (e[:, None] + e)
+        return beta, np.asarray(main + both + slope * np.outer(e, e))
+
+    def to_effects(self, trait: str, environments: Sequence[float]) -> Effects:
+        """Return the effects on a trait in two environments, as `plait.mash` takes them.
+
+        Parameters
+        ----------
+        trait : str
+        environments : sequence of two floats
+            Values of the environment. The effects in any other follow from those in two.
+
+        Returns
+        -------
+        Effects
+            With V, the correlation of their errors, of each variant. Variants without a test are
+            left out.
+
+        Raises
+        ------
+        LabelError
+            There is no such trait.
+        OptionError
+            There are not two environments that differ.
+        NotAvailableError
+            No variant was tested.
+        """
+        parts = list(self._all_effects(trait, environments))
+        bhat, shat, V, names = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in _OF_EFFECTS
+        )
+        return Effects(bhat, shat, V, names, parts[0].contexts, self.provenance)
+
+    def write_effects(
+        self,
+        path: str | os.PathLike[str],
+        trait: str,
+        environments: Sequence[float],
+        overwrite: bool = False,
+    ) -> None:
+        """Write what `to_effects` returns as a store, part by part.
+
+        Raises
+        ------
+        LabelError, OptionError, NotAvailableError
+            As of `to_effects`.
+        OutputError
+            The store exists or cannot be written.
+        """
+        write_effects(self._all_effects(trait, environments), path, overwrite)
+
+    def summary(self) -> str:
+        """Say in a few lines what was tested and found."""
+        lines = [repr(self) + (", robust errors" if self.robust else "")]
+        if self.filtered:
+            left_out = ", ".join(f"{name} {count:,}" for name, count in self.filtered.items())
+            lines.append(f"  tests left out: {left_out}")
+        hits, surest = self._surest()
+        for number, trait in enumerate(self.traits):
+            count = int(hits[number])
+            line = f"  {trait}: {count:,} interaction{'' if count == 1 else 's'} at p < 5e-8"
+            if (best := surest[number]) is not None:
+                line += f", surest {self.id[best]} ({self.chrom[best]}:{self.pos[best]})"
+                line += f" log10 p {self.log10p_interaction[best][number]:.1f}"
+            lines.append(line)
+        return "\n".join(lines)
+
+    def to_table(
+        self, rows: slice = slice(None), environments: Sequence[float] = ()
+    ) -> "DataFrame":
+        """Return one row per variant, with ``beta_interaction.<trait>`` and so on.
+
+        Parameters
+        ----------
+        rows : slice
+            Which variants; default all.
+        environments : sequence of float
+            Values of the environment at which the effect is told too, as ``beta_at_20.<trait>``,
+            with its error, ``se_at_20.<trait>``.
+
+        Raises
+        ------
+        OptionError
+            An environment is not a finite number, or is given twice.
+        """
+        import polars as pl
+
+        places = _numbers(environments)
+        columns: dict[str, Any] = {
+            name: pl.Series(np.asarray(getattr(self, name)[rows]).tolist(), dtype=kind)
+            for name, kind in zip(
+                VARIANT_COLUMNS, (pl.String, pl.Int64, *[pl.String] * 3), strict=True
+            )
+        }
+        columns["eaf"] = self.frequency[rows]
+        values = {name: getattr(self, name)[rows] for name in (*STATISTICS, "n")}
+        beta, covariance = self.effects_at(places, rows)
+        errors = np.sqrt(np.maximum(np.diagonal(covariance, axis1=2, axis2=3), 0.0))
+        for number, trait in enumerate(self.traits):
+            for name, array in values.items():
+                columns[f"{name}.{trait}"] = array[:, number]
+            for place, value in enumerate(map(_written, places)):
+                columns[f"beta_at_{value}.{trait}"] = beta[:, number, place]
+                columns[f"se_at_{value}.{trait}"] = errors[:, number, place]
+        return pl.DataFrame(columns)
+
+    def write_parquet(
+        self,
+        path: str | os.PathLike[str],
+        overwrite: bool = False,
+        environments: Sequence[float] = (),
+    ) -> None:
+        """Write `to_table` as a parquet file, part by part."""
+        write_parquet(path, lambda r: self.to_table(r, environments), self._parts(), overwrite)
+
+    def write_tsv(
+        self,
+        path: str | os.PathLike[str],
+        overwrite: bool = False,
+        environments: Sequence[float] = (),
+    ) -> None:
+        """Write `to_table` as text compressed by gzip, part by part; missing values are ``NA``."""
+        write_tsv(path, lambda r: self.to_table(r, environments), self._parts(), overwrite)
+
+    def _parts(self) -> Iterator[slice]:
+        """Yield the variants in parts, which are the chunks of a store."""
+        rows = chunk_variants(len(self.traits))
+        for start in range(0, len(self.beta_main), rows):
+            yield slice(start, min(start + rows, len(self.beta_main)))
+
+    def _keys(self, rows: slice) -> NDArray[np.str_]:
+        columns = (getattr(self, name)[rows].tolist() for name in ("chrom", "pos", "oa", "ea"))
+        parts = zip(*columns, strict=True)
+        return np.array([":".join(map(str, part)) for part in parts], dtype=np.str_)
+
+    def _surest(self) -> tuple[NDArray[np.int64], list[int | None]]:
+        """Return for each trait the number of hits, and the variant of the smallest p-value."""
+        hits = np.zeros(len(self.traits), dtype=np.int64)
+        surest: list[int | None] = [None] * len(self.traits)
+        smallest = np.full(len(self.traits), np.inf)
+        for rows in self._parts():
+            part = self.log10p_interaction[rows]
+            logs = np.where(np.isnan(part), np.inf, part)
+            hits += (logs < np.log10(GENOME_WIDE)).sum(axis=0)
+            for k in np.flatnonzero(logs.min(axis=0) < smallest):
+                best = int(logs[:, k].argmin())
+                smallest[k], surest[k] = logs[best, k], rows.start + best
+        return hits, surest
+
+    def _trait(self, trait: str) -> int:
+        if trait not in self.traits:
+            raise LabelError(f"there is no trait {trait!r}; there are {', '.join(self.traits)}.")
+        return self.traits.index(trait)
+
+    def _effects(self, trait: int, environments: list[float], rows: slice) -> Effects | None:
+        """Return the effects of the tested variants among some, None without any."""
+        beta, covariance = (values[:, trait] for values in self.effects_at(environments, rows))
+        tested = np.isfinite(beta).all(axis=1)
+        if not tested.any():
+            return None
+        errors = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+        correlation = covariance / (errors[:, :, None] * errors[:, None, :])
+        return Effects(
+            beta[tested],
+            errors[tested],
+            correlation[tested],
+            self._keys(rows)[tested],
+            tuple(f"{self.environment}={_written(value)}" for value in environments),
+            self.provenance,
+        )
+
+    def _all_effects(self, trait: str, environments: Sequence[float]) -> Iterator[Effects]:
+        """Yield the effects of parts of the variants in which some are tested."""
+        number, places = self._trait(trait), _numbers(environments)
+        if len(places) != 2:
+            raise OptionError(
+                f"environments are {len(places)} values; give two. The effects of a variant in all "
+                "environments lie on one line, so that more than two have no errors of their own."
+            )
+        found = (self._effects(number, places, rows) for rows in self._parts())
+        parts = (part for part in found if part is not None)
+        if (first := next(parts, None)) is None:
+            why = ", ".join(f"{name} {count:,}" for name, count in self.filtered.items())
+            raise NotAvailableError(f"no variant was tested for {trait!r}; tests left out: {why}.")
+        return chain([first], parts)
+
+
+def _numbers(environments: Sequence[float]) -> list[float]:
+    """Return values of the environment, which must be finite and differ."""
+    found = np.atleast_1d(np.asarray(environments, dtype=np.float64))
+    if found.ndim != 1 or not np.isfinite(found).all() or len(set(found.tolist())) < found.size:
+        raise OptionError(
+            f"environments are {found.tolist()}; give finite numbers, each of them once."
+        )
+    return [float(value) for value in found]
+
+
+def _written(value: float) -> str:
+    """Return the shortest text of a number."""
+    return np.format_float_positional(value, trim="-")

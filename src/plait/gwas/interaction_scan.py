@@ -1,0 +1,154 @@
+"""The statistics of variants beside an environment, block by block."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.data.genotype_blocks import GenotypeBlock, padded, read_block
+from plait.data.genotypes import GenotypeSource
+from plait.gwas.design import Design
+from plait.gwas.interaction_results import STATISTICS
+from plait.gwas.quality import VariantFilter
+from plait.numerics.student import log10_p_value
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """Statistics of consecutive variants; names and shapes as in `InteractionResult`."""
+
+    beta_main: Array
+    se_main: Array
+    log10p_main: Array
+    beta_interaction: Array
+    se_interaction: Array
+    log10p_interaction: Array
+    covariance: Array
+    log10p_joint: Array
+    n: NDArray[np.int64]
+    frequency: Array
+    filtered: dict[str, int]
+
+
+class InteractionScan:
+    """The interaction scan of some designs, whose covariates span the environment.
+
+    Parameters
+    ----------
+    source : GenotypeSource
+    designs : list of Design
+    environments : list of (N,) arrays
+        The environment of the samples of each design.
+    n_traits : int
+    robust : bool
+    rules : VariantFilter
+    """
+
+    def __init__(
+        self,
+        source: GenotypeSource,
+        designs: list[Design],
+        environments: list[Array],
+        n_traits: int,
+        robust: bool = False,
+        rules: VariantFilter | None = None,
+    ) -> None:
+        self.source, self.n_traits = source, n_traits
+        rules = VariantFilter() if rules is None else rules
+        self.groups = [
+            _Group(design, environment, robust, rules)
+            for design, environment in zip(designs, environments, strict=True)
+        ]
+
+    def run(self, rows: slice) -> Interactions:
+        """Return the statistics of some variants, whatever the cut the same bits."""
+        n = rows.stop - rows.start
+        block = read_block(self.source, rows)
+        values = {name: np.full((n, self.n_traits), np.nan) for name in STATISTICS}
+        counts = np.zeros((n, self.n_traits), dtype=np.int64)
+        filtered: dict[str, int] = {}
+        for group in self.groups:
+            found, left_out = group.run(block)
+            columns = group.design.columns
+            for name, array in found.items():
+                values[name][:, columns] = array
+            counts[:, columns] = len(group.design.rows)
+            for name, count in left_out.items():
+                filtered[name] = filtered.get(name, 0) + count * len(columns)
+        return Interactions(**values, n=counts, frequency=block.calls.frequency, filtered=filtered)
+
+
+class _Group:
+    """The traits of one design."""
+
+    def __init__(
+        self, design: Design, environment: Array, robust: bool, rules: VariantFilter
+    ) -> None:
+        self.design, self.robust, self.rules = design, robust, rules
+        # Centred and scaled, so that g and g E are as different as they can be.
+        self.centre, self.scale = float(environment.mean()), float(environment.std())
+        self.environment = (environment - self.centre) / self.scale
+        plain = np.concatenate([design.basis, design.traits], axis=1)
+        n_samples = len(environment)
+        e = self.environment[:, None]
+        powers = np.concatenate([np.ones((n_samples, 1)), e, e * e], axis=1)
+        self.regressors = padded(np.concatenate([plain, plain * e], axis=1), np.float64)
+        self.powers = padded(powers, np.float64)
+
+    def run(self, block: GenotypeBlock) -> tuple[dict[str, Array], dict[str, int]]:
+        from plait.gwas.kernels import interaction_statistics, robust_covariances
+
+        design, n = self.design, len(block)
+        block = block.of_samples(design.rows)
+        p, n_traits = design.basis.shape[1], design.traits.shape[1]
+        removed = self.rules.removed(block.calls)
+        gone = np.logical_or.reduce(list(removed.values()))
+        df = float(design.df - 1)
+        slopes = np.full((n, n_traits, 2), np.nan)
+        covariances = np.full((n, n_traits, 3), np.nan)
+        joint = np.full((n, n_traits), np.nan)
+        freedom = np.full((n, 2), df)
+        for part, tile, used in block.tiles(np.float64):
+            products = (tile @ self.regressors)[used]
+            squares = (tile**2 @ self.powers)[used]
+            outputs = slopes[part], covariances[part], joint[part]
+            interaction_statistics(products, squares, p, df, *outputs)
+            outputs[0][gone[part]] = np.nan
+            if self.robust:
+                known = self.environment, design.basis, design.traits, products, squares
+                shift = self.centre / self.scale
+                robust_covariances(tile[used], *known, shift, *outputs, freedom[part])
+        for array in (covariances, joint):
+            array[gone] = np.nan
+        untested = ~gone & np.isnan(slopes[:, 0, 0])
+        filtered = {name: int(flags.sum()) for name, flags in removed.items()}
+        filtered["explained by covariates or main effect"] = int(untested.sum())
+        return self._in_units(slopes, covariances, joint, freedom), filtered
+
+    def _in_units(self, slopes: Array, covariances: Array, joint: Array, df: Array) -> Any:
+        """Return effects in the units of trait and environment, the main one where that is 0."""
+        lengths, shift = self.design.lengths, self.centre / self.scale
+        at_mean, slope = slopes[..., 0], slopes[..., 1]
+        v_mean, v_both, v_slope = np.moveaxis(covariances, -1, 0)
+        main = at_mean - shift * slope
+        v_main = v_mean - 2.0 * shift * v_both + shift**2 * v_slope
+        # The two parts may cancel to rounding, never below 0.
+        se_main, se_slope = np.sqrt(np.maximum(v_main, 0.0)), np.sqrt(v_slope)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log10p = [
+                log10_p_value(b / s, df[:, [k]])
+                for k, (b, s) in enumerate(((main, se_main), (slope, se_slope)))
+            ]
+        return {
+            "beta_main": main * lengths,
+            "se_main": se_main * lengths,
+            "log10p_main": log10p[0],
+            "beta_interaction": slope * lengths / self.scale,
+            "se_interaction": se_slope * lengths / self.scale,
+            "log10p_interaction": log10p[1],
+            "covariance": (v_both - shift * v_slope) * lengths**2 / self.scale,
+            "log10p_joint": joint,
+        }
