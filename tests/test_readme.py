@@ -56,7 +56,7 @@ def test_guide(tables):
     write_cohort(simulate.cohort(400, 2000, 10, 2), tables)
     for command in "".join(snippets("docs/gwas.md", "bash")[:2]).strip().splitlines():
         assert run(command) == 0, command
-    exec(compile(snippets("docs/gwas.md", "python")[0], "docs/gwas.md", "exec"), {})
+    exec(compile("".join(snippets("docs/gwas.md", "python")[:2]), "docs/gwas.md", "exec"), {})
     blocks = snippets("docs/mash.md", "python")
     assert len(blocks) == 3
     for block in blocks:

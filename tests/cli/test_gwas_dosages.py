@@ -27,7 +27,7 @@ def test_a_scan_of_imputed_genotypes(tmp_path, monkeypatch, capsys):
     assert "surest v7" in out.out + out.err
     about = json.loads((tmp_path / "scanned" / "run.json").read_text())
     assert about["options"]["min_info"] == 0.3
-    assert about["filtered"] == {"imputation quality": 1}
+    assert about["counts"]["filtered"] == {"imputation quality": 1}
     found = pl.read_parquet("scanned/associations.parquet")
     assert found["beta.height"].is_nan().arg_true().to_list() == [40]
     wrong = (tmp_path / "g.vcf").read_text().replace("./.:2.000", "./.:2.500", 1)

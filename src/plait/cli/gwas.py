@@ -1,21 +1,20 @@
 """``plait gwas``: from genotypes and phenotypes to effects."""
 
-import json
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from plait.cli import options
 from plait.cli.console import announce_compilation, say, session, workers_of
-from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
-from plait.cli.outputs import write_table
+from plait.cli.inputs import refuse_idle, split_list
+from plait.cli.options import INPUT, MODEL, OUTPUT, command_group, documented, option
+from plait.cli.outputs import check_folder, use_no_window, write_table
+from plait.cli.records import RECORD, write_record
 from plait.errors import OptionError
 
 if TYPE_CHECKING:
-    from plait.gwas import AssociationResult
+    from plait.gwas import AssociationResult, InteractionResult, VariantFilter
 
 DOCS = "docs/gwas.md"
 EXAMPLE = (
@@ -23,7 +22,6 @@ EXAMPLE = (
     "demo/covariates.csv --out scanned"
 )
 STORE = "associations.zarr"
-RECORD = "run.json"
 FILES = (STORE, "effects.zarr", RECORD)
 UNFINISHED = ".scan.json"
 """Tells a folder whose scan is done and whose tables and pictures are not."""
@@ -182,18 +180,33 @@ MinInfo = Annotated[
 ]
 
 
+OutFolder = Annotated[
+    Path,
+    option(
+        "--out",
+        metavar="FOLDER",
+        panel=OUTPUT,
+        help="Folder to write to. The same command goes on with a scan that was killed.",
+    ),
+]
+TableFormat = Annotated[
+    Format,
+    option(
+        "--format",
+        panel=OUTPUT,
+        help="Table of all effects: parquet; tsv (.tsv.gz); ssf, a GWAS-SSF file per trait.",
+    ),
+]
+Metadata = Annotated[
+    Path | None,
+    option("--metadata", metavar="FILE", panel=OUTPUT, help="Metadata of GWAS-SSF (YAML)."),
+]
+
+
 def scan(
     geno: Genotypes,
     pheno: Phenotypes,
-    out: Annotated[
-        Path,
-        option(
-            "--out",
-            metavar="FOLDER",
-            panel=OUTPUT,
-            help="Folder to write to. The same command goes on with a scan that was killed.",
-        ),
-    ],
+    out: OutFolder,
     traits: TraitNames = None,
     covar: Covariates = None,
     covariates: CovariateNames = None,
@@ -209,18 +222,8 @@ def scan(
     min_maf: MinMaf = 0.0,
     min_info: MinInfo = 0.0,
     seed: options.Seed = 1,
-    table: Annotated[
-        Format,
-        option(
-            "--format",
-            panel=OUTPUT,
-            help="Table of all effects: parquet; tsv (.tsv.gz); ssf, a GWAS-SSF file per trait.",
-        ),
-    ] = Format.PARQUET,
-    metadata: Annotated[
-        Path | None,
-        option("--metadata", metavar="FILE", panel=OUTPUT, help="Metadata of GWAS-SSF (YAML)."),
-    ] = None,
+    table: TableFormat = Format.PARQUET,
+    metadata: Metadata = None,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
     memory: options.ScanMemory = None,
@@ -230,56 +233,104 @@ def scan(
     debug: options.Debug = False,
 ) -> None:
     """Regress every trait on every variant, and write effects, errors, p-values and pictures."""
-    from plait.cli.mash_show import check_folder
-
-    was_killed = (out / UNFINISHED).exists()
-    check_folder(out, () if was_killed else FILES, overwrite)
-    if table is Format.SSF and metadata is None:
-        raise OptionError("--format ssf needs --metadata FILE (YAML): what traits and samples are.")
-    with (
-        session(threads, quiet, debug, log_json),
-        workers_of(dask, memory, threads) as workers,
-    ):
-        from plait import gwas
-        from plait.data.fingerprints import study_fingerprints
-        from plait.studies.stages import Stages
-
-        genotypes, phenotypes, others = read_study(
+    described = _check_outputs(out, table, metadata, overwrite)
+    chosen: dict[str, Any] = {
+        "model": str(model),
+        "loco": loco,
+        "missing_genotypes": str(missing),
+        "transform": str(transform),
+        "seed": seed,
+    }
+    with session(threads, quiet, debug, log_json), workers_of(dask, memory, threads) as workers:
+        study = read_study(
             geno, pheno, traits, covar, covariates, categorical, drop_missing_covariates, pcs
         )
-        say(quiet, f"{genotypes.n_variants:,} variants x {len(phenotypes.names)} traits")
-        counts = {"genotypes": genotypes.n_samples, "traits": len(phenotypes.samples)}
-        if others is not None:
-            counts["covariates"] = len(others.samples)
-        say(quiet, "samples with " + ", ".join(f"{what}: {n:,}" for what, n in counts.items()))
+        if described is not None:
+            from plait.gwas.association_tables import check_ssf
+
+            check_ssf(study[1].names, described, study[0].variants, str(metadata))
+        rules = variant_filter(min_call_rate, min_mac, min_maf, min_info)
+        _say_study(quiet, *study)
         announce_compilation(quiet)
-        out.mkdir(exist_ok=True)
-        chosen: dict[str, Any] = {
-            "model": str(model),
-            "loco": loco,
-            "missing_genotypes": str(missing),
-            "transform": str(transform),
-            "seed": seed,
-        }
-        rules = gwas.VariantFilter(min_call_rate, min_mac, min_maf or None, min_info or None)
-        inputs = study_fingerprints(genotypes, phenotypes, others)
-        stages = Stages(out, inputs, lambda *_: None, UNFINISHED)
-
-        def run() -> None:
-            gwas.scan(
-                genotypes, phenotypes, others, **chosen, variant_filter=rules,
-                out=out / STORE, overwrite=True, **workers,
-            )  # fmt: skip
-
-        stages.run("scan", "", run, (STORE,), chosen | asdict(rules))
-        result = gwas.AssociationResult.open(out / STORE)
-        written = write_scan(result, out, str(table), metadata)
-        (out / UNFINISHED).unlink()
+        result = _scan_into(out, study, chosen, rules, workers)
+        written = write_scan(result, out, str(table), described)
         for line in result.summary().splitlines():
             say(quiet, line)
-    say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in written))
+    record_scan(out / RECORD, result)
+    (out / UNFINISHED).unlink()
+    say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in (*written, RECORD)))
     if len(result.traits) > 1:
         say(quiet, "next: what the traits share: plait gwas-to-mash, with the same inputs")
+
+
+def _check_outputs(
+    out: Path, table: Format, metadata: Path | None, overwrite: bool
+) -> dict[str, Any] | None:
+    """Refuse what cannot be written, before the work starts; return the metadata."""
+    from plait.io.metadata_yaml import read_yaml_file
+
+    check_folder(out, () if (out / UNFINISHED).exists() else FILES, overwrite)
+    refuse_idle(("metadata",), table is not Format.SSF, "without --format ssf")
+    if table is Format.SSF and metadata is None:
+        raise OptionError("--format ssf needs --metadata FILE (YAML): what traits and samples are.")
+    return None if metadata is None else read_yaml_file(metadata)
+
+
+def _say_study(quiet: bool, genotypes: Any, phenotypes: Any, others: Any) -> None:
+    say(quiet, f"{genotypes.n_variants:,} variants x {len(phenotypes.names)} traits")
+    counts = {"genotypes": genotypes.n_samples, "traits": len(phenotypes.samples)}
+    if others is not None:
+        counts["covariates"] = len(others.samples)
+    say(quiet, "samples with " + ", ".join(f"{what}: {n:,}" for what, n in counts.items()))
+
+
+def _scan_into(
+    out: Path,
+    study: tuple[Any, Any, Any],
+    chosen: dict[str, Any],
+    rules: "VariantFilter",
+    workers: dict[str, Any],
+) -> "AssociationResult":
+    """Scan into the store of a folder, or open the store where the same scan was done already."""
+    from plait import gwas
+    from plait.data.fingerprints import study_fingerprints
+    from plait.studies.stages import Stages
+
+    out.mkdir(exist_ok=True)
+    genotypes, phenotypes, others = study
+
+    def run() -> None:
+        gwas.scan(
+            genotypes, phenotypes, others, variant_filter=rules, **chosen,
+            out=out / STORE, overwrite=True, **workers,
+        )  # fmt: skip
+
+    stages = Stages(out, study_fingerprints(*study), lambda *_: None, UNFINISHED)
+    stages.run("scan", "", run, (STORE,), chosen | asdict(rules))
+    return gwas.AssociationResult.open(out / STORE)
+
+
+def variant_filter(
+    min_call_rate: float, min_mac: int, min_maf: float, min_info: float
+) -> "VariantFilter":
+    """Return the rules for variants; a smallest frequency or quality of 0 is none."""
+    from plait.gwas import VariantFilter
+
+    return VariantFilter(min_call_rate, min_mac, min_maf or None, min_info or None)
+
+
+def record_scan(place: Path, result: "AssociationResult | InteractionResult") -> None:
+    """Write the record of a command that scanned."""
+    origin = result.provenance
+    settings = {} if origin is None else origin.options
+    counts = {name: value for name, value in settings.items() if name.startswith("n_")}
+    counts |= {"variants": len(result.pos), "traits": len(result.traits)}
+    write_record(
+        place,
+        counts | {"filtered": dict(result.filtered)},
+        covariates=settings.get("covariates"),
+        fingerprints={} if origin is None else origin.inputs,
+    )
 
 
 def read_study(
@@ -295,32 +346,37 @@ def read_study(
     """Return genotypes, traits and covariates (complete, or None)."""
     from plait.io import open_genotypes, read_covariates, read_phenotypes
 
+    about_covariates = ("covariates", "categorical", "drop_missing_covariates")
+    refuse_idle(about_covariates, covar is None, "without --covar FILE")
     genotypes = open_genotypes(geno)
-    table = read_phenotypes(pheno, _names(traits))
+    table = read_phenotypes(pheno, split_list(traits))
     others = None
     if covar is not None:
-        others = read_covariates(covar, _names(covariates), _names(categorical) or ())
+        others = read_covariates(covar, split_list(covariates), split_list(categorical) or ())
         if drop_missing_covariates:
             others = others.complete()
     if pcs:
         from plait.gwas import principal_components
 
-        others = principal_components(genotypes, pcs).to_covariates(others)
+        calls = (
+            genotypes if genotypes.kind == "hardcall" else open_genotypes(geno, dosage="hardcall")
+        )
+        others = principal_components(calls, pcs).to_covariates(others)
     return genotypes, table, others
 
 
 def write_scan(
-    result: "AssociationResult", out: Path, table: str, metadata: Path | None
+    result: "AssociationResult", out: Path, table: str, metadata: dict[str, Any] | None
 ) -> list[str]:
     """Write what a scan found into its folder, beside the store; return the names of the files."""
     from importlib.util import find_spec
 
     import polars as pl
 
-    from plait.io import replace_file
+    from plait.gwas.association_tables import write_tables
 
     written = [STORE]
-    written += _write_tables(result, out, table, metadata)
+    written += write_tables(result, out, table, metadata)
     result.write_effects(out / "effects.zarr", overwrite=True)
     correlation = pl.DataFrame(
         {"trait": list(result.traits)} | dict(zip(result.traits, result.V0.T, strict=True))
@@ -329,58 +385,14 @@ def write_scan(
     written += ["effects.zarr", "error_correlation.csv"]
     if find_spec("matplotlib") is not None:
         from plait import gwas
-        from plait.cli.mash_show import use_no_window
         from plait.plot import save_figure
 
         use_no_window()
         for name, draw in (("manhattan.png", gwas.plot_manhattan), ("qq.png", gwas.plot_qq)):
             save_figure(draw(result, caption=True), out / name, overwrite=True)
             written.append(name)
-    about = {} if result.provenance is None else result.provenance.to_dict()
-    with replace_file(out / RECORD, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(about | {"filtered": result.filtered}, indent=2) + "\n")
-    return [*written, RECORD]
+    return written
 
 
-def _write_tables(
-    result: "AssociationResult", out: Path, table: str, metadata: Path | None
-) -> list[str]:
-    """Write all effects as a table, or one for each trait."""
-    if table == "parquet":
-        result.write_parquet(out / "associations.parquet", overwrite=True)
-        return ["associations.parquet"]
-    if table == "tsv":
-        result.write_tsv(out / "associations.tsv.gz", overwrite=True)
-        return ["associations.tsv.gz"]
-    from plait.io.gwas_ssf import write_gwas_ssf
-    from plait.io.metadata_yaml import read_yaml
-
-    described = (
-        {} if metadata is None else read_yaml(metadata.read_text(encoding="utf-8"), str(metadata))
-    )
-    for trait in result.traits:
-        name = f"{trait}.tsv.gz"
-        write_gwas_ssf(result.to_summary_statistics(trait), out / name, described, overwrite=True)
-    return [f"{trait}.tsv.gz" for trait in result.traits]
-
-
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-app = typer.Typer(
-    help="From genotypes and phenotypes to effects.",
-    epilog=f"Docs: {DOCS}",
-    rich_markup_mode="rich",
-    invoke_without_command=True,
-)
-
-
-@app.callback()
-def about(context: typer.Context) -> None:
-    """Go from genotypes and phenotypes to effects."""
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-
-
+app = command_group("From genotypes and phenotypes to effects.", DOCS)
 documented(app, "scan", scan, EXAMPLE, DOCS)

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,9 +31,12 @@ from plait.cli.gwas import (
     Transform,
     TransformOption,
     read_study,
+    record_scan,
+    variant_filter,
 )
 from plait.cli.options import MODEL, OUTPUT
 from plait.cli.outputs import check_folder
+from plait.cli.records import RECORD
 
 if TYPE_CHECKING:
     from plait.mash.results import MashResult
@@ -104,11 +108,11 @@ def gwas_to_mash(
     """Scan every trait, learn what the traits share, and say what each variant does in each."""
     from importlib.util import find_spec
 
-    from plait.studies.gwas_to_mash import RECORD
+    from plait.studies.gwas_to_mash import RECORD as STAGES
 
     # What stands in the folder of a study is its own; in any other it would be lost.
-    if not (out / RECORD).exists():
-        check_folder(out, OUTPUTS, overwrite=False)
+    if not (out / STAGES).exists():
+        check_folder(out, (*OUTPUTS, RECORD), overwrite=False)
     with (
         session(threads, quiet, debug, log_json),
         workers_of(dask, memory, threads) as workers,
@@ -120,6 +124,7 @@ def gwas_to_mash(
         genotypes, table, others = read_study(
             geno, pheno, traits, covar, covariates, categorical, drop_missing_covariates, pcs
         )
+        rules = variant_filter(min_call_rate, min_mac, min_maf, min_info)
         announce_compilation(quiet)
         with stages_alone(log_json):
             result = study(
@@ -132,10 +137,7 @@ def gwas_to_mash(
                     loco=loco,
                     missing_genotypes=str(missing),
                     transform=str(transform),
-                    min_call_rate=min_call_rate,
-                    min_minor_count=min_mac,
-                    min_frequency=min_maf or None,
-                    min_info=min_info or None,
+                    **asdict(rules),
                     strong_p=strong_p,
                     random_size=random_size,
                     seed=seed,
@@ -150,7 +152,8 @@ def gwas_to_mash(
         found += sharing_lines(result)
     for line in ("", *found):
         say(quiet, line)
-    made = [name for name in (*OUTPUTS, *DRAWN) if (out / name).exists()]
+    record_scan(out / RECORD, scanned)
+    made = [name for name in (*OUTPUTS, *DRAWN, RECORD) if (out / name).exists()]
     say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in made))
 
 

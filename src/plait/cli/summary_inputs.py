@@ -1,16 +1,10 @@
-"""How the commands of ``plait sumstats`` read tables, and what they write about a run."""
+"""How the commands of ``plait sumstats`` read tables."""
 
-import json
-import logging
-import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plait.errors import DataWarning, OptionError
+from plait.errors import OptionError
 
 if TYPE_CHECKING:
     from plait.data.summary_statistics import SummaryStatistics
@@ -103,12 +97,20 @@ class Reading:
 
 
 def read_reference(file: Path) -> Any:
-    """Return the variants of a .bim or .pvar, or a table of summary statistics."""
+    """Return the variants of a .bim, .pvar or VCF, or a table of summary statistics."""
     from plait.io import read_variants
+    from plait.io.gwas_vcf import is_gwas_vcf
+    from plait.io.summary_statistics import chromosome_names
     from plait.io.variant_files import is_variant_file
 
     if is_variant_file(file):
         return read_variants(file, normalise_chromosomes=True)
+    is_text = file.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz")) and file.is_file()
+    if file.suffix == ".bcf" or (is_text and not is_gwas_vcf(file)):
+        from plait.io.vcf import read_vcf_sites
+
+        sites = read_vcf_sites(file)
+        return sites.with_columns(chromosome_names(sites["chrom"]).alias("chrom"))
     return Reading().table(file)
 
 
@@ -134,46 +136,3 @@ def read_metadata(file: Path, metadata: Path | None, build: str | None) -> dict[
     for key in ("is_sorted", "date_metadata_last_modified"):
         given.pop(key, None)
     return given if build is None else given | {"genome_assembly": build}
-
-
-def record_path(out: str | Path) -> Path:
-    """Return where it is written what was run."""
-    return Path(f"{str(out).rstrip('/')}.run.json")
-
-
-def write_record(
-    out: str | Path, command: str, inputs: list[Path], started: float, overwrite: bool, **about: Any
-) -> None:
-    """Write what was run on what beside an output; to a URL, nothing.
-
-    Of inputs their size, first and last MiB are digested.
-    """
-    from plait.io import replace_file
-    from plait.provenance import Provenance, glance
-
-    if "://" in str(out):
-        return
-    seconds = time.perf_counter() - started
-    digests = {str(file): glance(file) for file in inputs}
-    record = Provenance(command, about, inputs=digests, seconds=seconds).to_dict()
-    with replace_file(record_path(out), overwrite) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def notes() -> Iterator[None]:
-    """Say what the readers log as warnings: rows left out, and why."""
-
-    class Lines(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            warnings.warn(record.getMessage(), DataWarning, stacklevel=2)
-
-    handler = Lines(logging.WARNING)
-    loggers = [logging.getLogger(name) for name in ("plait.io", "plait.gwas")]
-    for logger in loggers:
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)

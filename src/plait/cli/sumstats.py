@@ -1,6 +1,5 @@
 """``plait sumstats``: tables of summary statistics, looked at, rewritten, aligned and joined."""
 
-import time
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -10,18 +9,14 @@ import typer
 
 from plait.cli import options
 from plait.cli.console import say, session
-from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
-from plait.cli.summary_inputs import (
-    Reading,
-    notes,
-    read_metadata,
-    read_reference,
-    record_path,
-    write_record,
-)
+from plait.cli.inputs import refuse_idle
+from plait.cli.options import INPUT, MODEL, OUTPUT, command_group, documented, option
+from plait.cli.records import beside, write_record
+from plait.cli.summary_inputs import Reading, read_metadata, read_reference
 from plait.errors import FileFormatError, InputError, OutputError
 
 if TYPE_CHECKING:
+    from plait.data.effects import Effects
     from plait.data.summary_statistics import SummaryStatistics
 
 DOCS = "docs/gwas.md"
@@ -167,7 +162,7 @@ def check(
     debug: options.Debug = False,
 ) -> None:
     """Say what is in a table, and what looks wrong. GWAS-SSF is held against its standard."""
-    with session(None, quiet, debug), notes():
+    with session(None, quiet, debug):
         from plait.gwas.table_checks import check_table
 
         reading = Reading(columns, dialect, variants, build, context)
@@ -213,8 +208,7 @@ def convert(
 ) -> None:
     """Write a table of any tool in another format, with what can be derived filled in."""
     _check_table_output(out, to, overwrite)
-    started = time.perf_counter()
-    with session(None, quiet, debug), notes():
+    with session(None, quiet, debug):
         table = Reading(columns, dialect, variants, build, context).table(file, trait)
         for line in _contents(table):
             say(quiet, line)
@@ -225,11 +219,8 @@ def convert(
             from plait.io import write_summary_statistics
 
             write_summary_statistics(table, out, overwrite=overwrite)
-        about = {"to": to, "dialect": dialect, "columns": columns, "build": table.build}
-        write_record(
-            out, "sumstats convert", [file], started, overwrite,
-            **about, context=context, rows=len(table), left_out=dict(table.counts),
-        )  # fmt: skip
+        counts = {"rows": len(table), "left_out": dict(table.counts)}
+        write_record(beside(out), counts, build=table.build)
     also = f" · {out}-meta.yaml" if to is Format.SSF else ""
     say(quiet, f"written: {out} ({len(table):,} rows){also}")
 
@@ -242,7 +233,7 @@ def harmonise(
             "--reference",
             metavar="FILE",
             panel=INPUT,
-            help="Whose alleles to take: a .bim or .pvar, or another table of summary statistics.",
+            help="Whose alleles to take: a .bim, .pvar or VCF, or another table of summary statistics.",
         ),
     ],
     out: Annotated[
@@ -273,8 +264,7 @@ def harmonise(
 ) -> None:
     """Bring a table to the positions and alleles of a reference."""
     _check_table_output(out, to, overwrite)
-    started = time.perf_counter()
-    with session(None, quiet, debug), notes():
+    with session(None, quiet, debug):
         from plait import gwas
         from plait.io import write_summary_statistics
 
@@ -294,12 +284,8 @@ def harmonise(
             _write_ssf(found.table, out, described, overwrite, found.hm_code)
         else:
             write_summary_statistics(found.table, out, overwrite=overwrite)
-        write_record(
-            out, "sumstats harmonise", [file, reference], started, overwrite,
-            dialect=dialect, columns=columns, context=context, build=found.table.build,
-            palindromic=palindromic, palindromic_maf=palindromic_maf,
-            rows=found.counts, left_out=dict(table.counts),
-        )  # fmt: skip
+        counts = {"rows": dict(found.counts), "left_out": dict(table.counts)}
+        write_record(beside(out), counts, build=found.table.build)
     say(quiet, f"written: {out} ({len(found.table):,} rows)")
 
 
@@ -336,7 +322,7 @@ def combine(
             metavar="FILE",
             panel=INPUT,
             show_default="the first table",
-            help="Whose alleles to take, and whose variants alone: a .bim, .pvar or a table.",
+            help="Whose alleles to take, and whose variants alone: a .bim, .pvar, VCF or a table.",
         ),
     ] = None,
     columns: Columns = None,
@@ -356,8 +342,7 @@ def combine(
     if not out.rstrip("/").endswith(".zarr"):
         raise OutputError(f"{out}: the output must end in .zarr.")
     check_store_writable(out, overwrite)
-    started = time.perf_counter()
-    with session(None, quiet, debug), notes():
+    with session(None, quiet, debug):
         from plait import gwas
         from plait.io import write_effects
 
@@ -372,12 +357,8 @@ def combine(
         )
         _say_contexts(read, effects, quiet)
         write_effects(effects, out, overwrite)
-        files = [Path(given.partition("=")[2] or given) for given in tables]
-        origin = effects.provenance
-        write_record(
-            out, "sumstats combine", files + ([] if reference is None else [reference]), started,
-            overwrite, **({} if origin is None else origin.options),
-        )  # fmt: skip
+        counts = {"variants": effects.n_effects, "contexts": effects.n_contexts}
+        write_record(beside(out), counts | {"rows": _rows(effects)})
     say(quiet, f"written: {out}")
     say(quiet, f"next: plait mash fit --effects {out} --alpha 1 --out my_result")
 
@@ -467,10 +448,17 @@ def _say_palindromic(decided: Mapping[str, int], quiet: bool) -> None:
         )
 
 
+def _rows(effects: "Effects") -> Mapping[str, Mapping[str, int]]:
+    """Return what became of the rows of each context's table."""
+    assert effects.provenance is not None
+    found: Mapping[str, Mapping[str, int]] = effects.provenance.options["rows"]
+    return found
+
+
 def _say_contexts(read: Mapping[str, "SummaryStatistics"], effects: Any, quiet: bool) -> None:
     import numpy as np
 
-    rows = effects.provenance.options["rows"]
+    rows = _rows(effects)
     for context, table in read.items():
         say(quiet, f"{context}: {len(table):,} rows")
         for line in _left_out(table):
@@ -489,12 +477,12 @@ def _check_table_output(out: Path, to: Format | None, overwrite: bool) -> None:
     from plait.io import check_writable
     from plait.io.summary_statistics import TABLE_SUFFIXES
 
+    refuse_idle(("metadata",), to is not Format.SSF, "without --to ssf")
     text = (".tsv", ".tsv.gz")
     allowed = {None: TABLE_SUFFIXES, Format.PARQUET: (".parquet",)}.get(to, text)
     if not out.name.endswith(allowed):
         raise OutputError(f"{out}: the output must end in {' or '.join(allowed)}.")
     check_writable(out, overwrite)
-    check_writable(record_path(out), overwrite)
     if to is Format.SSF:
         check_writable(f"{out}-meta.yaml", overwrite)
 
@@ -543,20 +531,7 @@ COMMANDS = (
     ),
 )
 
-app = typer.Typer(
-    help="Tables of summary statistics: what is in them, and joining them.",
-    epilog=f"Docs: {DOCS}",
-    rich_markup_mode="rich",
-    invoke_without_command=True,
-)
-
-
-@app.callback()
-def about(context: typer.Context) -> None:
-    """Look at tables of summary statistics, rewrite, align and join them."""
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-
+app = command_group("Tables of summary statistics: what is in them, and joining them.", DOCS)
 
 for _name, _function, _example in COMMANDS:
     documented(app, _name, _function, _example, DOCS)
