@@ -330,3 +330,26 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "LOADED []" in done.stdout
+
+
+def test_a_vcf_as_reference(folder, capsys):
+    """Of sites alone, of which AF tells the strand of A/T and C/G."""
+    raw = pl.read_csv("height.regenie", separator=" ")
+    head = '##fileformat=VCFv4.2\n##INFO=<ID=AF,Number=A,Type=Float,Description="frequency">\n'
+    head += "##contig=<ID=chr1>\n##contig=<ID=chr2>\n"
+    lines = [
+        f"chr{row['CHROM']}\t{row['GENPOS']}\t{row['ID']}\t{row['ALLELE0']}\t{row['ALLELE1']}\t.\t"
+        f".\t{'AF=' + str(row['A1FREQ']) if number != 1 else '.'}"
+        for number, row in enumerate(raw.iter_rows(named=True))
+    ]
+    lines[5] = lines[5].replace(f"\t{raw['ALLELE1'][5]}\t", f"\t{raw['ALLELE1'][5]},N\t")
+    (folder / "sites.vcf").write_text(
+        head + "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n" + "\n".join(lines) + "\n"
+    )
+    command = "sumstats harmonise bmi.regenie --reference sites.vcf --out b.tsv"
+    assert main(command.split()) == 0
+    said = capsys.readouterr().out
+    assert "sites.vcf: 401 variants" in said
+    assert "1 decided by frequency, 0 by assumption, 1 left out" in said
+    found = read_summary_statistics("b.tsv")
+    assert found.frame["ea"].to_list() == raw["ALLELE1"].gather([0, *range(2, 390)]).to_list()

@@ -233,7 +233,7 @@ def harmonise(
             "--reference",
             metavar="FILE",
             panel=INPUT,
-            help="Whose alleles to take: a .bim, .pvar or VCF, or another table of summary statistics.",
+            help="Whose alleles to take: a .bim, .pvar or VCF, or a table of summary statistics.",
         ),
     ],
     out: Annotated[

@@ -17,6 +17,7 @@ from plait.errors import FileFormatError
 if TYPE_CHECKING:
     from polars import DataFrame, Series
 
+_HEADER_BYTES = 1 << 24
 START = b"##fileformat=VCF"
 MISSING = (".", "")
 FIELDS = ("ES", "SE", "LP", "AF", "SS", "NS", "EZ", "SI")
@@ -55,6 +56,14 @@ def open_gwas_vcf(path: Path, text: bytes) -> tuple[list[str], Callable[[list[st
         )
     columns = [*_READ, *(f"{study}:{field}" for study in studies for field in fields)]
     return columns, lambda wanted: _read(path, rows, studies, wanted)
+
+
+def is_gwas_vcf(path: Path) -> bool:
+    """Tell by its header whether a text is a GWAS-VCF, not a VCF of genotypes or sites."""
+    from plait.io.summary_statistics import read_bytes
+
+    text = read_bytes(path, _HEADER_BYTES)
+    return text.startswith(START) and re.search(rb"^##FORMAT=<ID=ES,", text, re.M) is not None
 
 
 def build_of(text: bytes) -> str | None:

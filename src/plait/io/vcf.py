@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -31,6 +31,9 @@ from plait.io.genotype_files import (
 )
 from plait.io.regions import Region, require_chromosome
 from plait.io.vcf_fields import Alternative, dosages_of, hard_calls_of
+
+if TYPE_CHECKING:
+    from polars import DataFrame
 
 _END_OF_BGZF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _FAR = 2000
@@ -253,6 +256,43 @@ class VcfSource(GenotypeSource):
         except Exception as error:  # cyvcf2 raises plain exceptions
             distinct_samples(self.path, _header_samples(self.path))
             raise FileFormatError(f"{self.path} is not a VCF or BCF file ({error}).") from None
+
+
+def read_vcf_sites(path: str | os.PathLike[str]) -> "DataFrame":
+    """Read what a VCF or BCF says about variants, with or without genotypes.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    polars.DataFrame
+        ``chrom``, ``pos``, ``id``, ``oa``, ``ea`` and ``eaf``, a row for each ALT. Frequencies are
+        those of the field AF of INFO, NaN where it is not there.
+
+    Raises
+    ------
+    FileFormatError
+        It is no VCF, or damaged.
+
+    Notes
+    -----
+    The sites are gone through twice; genotypes are passed over.
+    """
+    import polars as pl
+
+    source = VcfSource(path)
+    eaf = array("d")
+    for site in source._sites():
+        found = site.INFO.get("AF")
+        given = found if isinstance(found, tuple) else (found,)
+        n_alleles = len(site.ALT or ["."])
+        if len(given) != n_alleles:
+            given = (None,) * n_alleles
+        eaf.extend(float("nan") if value is None else value for value in given)
+    frame = source.variants.frame.drop("cm")
+    return frame.with_columns(eaf=pl.Series(np.array(eaf, dtype=np.float64)))
 
 
 def _said_clearly(records: Any, path: Path, first: int) -> Iterator[Any]:
