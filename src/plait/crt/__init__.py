@@ -11,7 +11,7 @@ from plait.crt.control_groups import control_group_effects
 from plait.crt.covariates import encode_categorical_covariates, get_covar_matrix
 from plait.crt.data import CRTInputs, get_program_names, prepare_crt_inputs
 from plait.crt.guides import build_gene_to_cols, to_csc_matrix, union_obs_idx_from_cols
-from plait.crt.model import perturbation_effects
+from plait.crt.model import NEGATIVE_CONTROLS, perturbation_effects
 from plait.crt.negative_controls import (
     build_ntc_group_inputs,
     guide_frequency,
@@ -37,6 +37,7 @@ from plait.crt.p_values import (
     crt_null_pvals_from_null_stats_fast,
     crt_null_pvals_from_null_stats_matrix,
 )
+from plait.crt.plots import make_ntc_empirical_qq_plots, qq_plot_ntc_pvals
 from plait.crt.propensity import fit_propensity_logistic
 from plait.crt.qq import (
     bootstrap_qq_envelope,
@@ -66,6 +67,7 @@ from plait.io.anndata import (
 )
 
 __all__ = [
+    "NEGATIVE_CONTROLS",
     "CRTInputs",
     "CRTResult",
     "NTCEmpirical",
@@ -102,6 +104,7 @@ __all__ = [
     "guide_frequency",
     "is_bh_adjusted_like",
     "limit_threading",
+    "make_ntc_empirical_qq_plots",
     "make_ntc_groups_ensemble",
     "make_ntc_groups_matched_by_freq",
     "ntc_empirical_tests",
@@ -110,6 +113,7 @@ __all__ = [
     "prepare_crt_inputs",
     "qq_coords",
     "qq_expected_grid",
+    "qq_plot_ntc_pvals",
     "read_cnmf_usage",
     "read_guide_table",
     "read_screen",
