@@ -30,7 +30,7 @@ demo: $(VENV)/.demo
 	$(BIN)/plait demo --out demo --overwrite
 
 figures: demo
-	cp demo/overview.png docs/figures/overview.png
+	cp demo/figures/overview.png docs/figures/overview.png
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import polars as pl
 import pytest
 
 from plait import mash as pm
@@ -282,8 +283,29 @@ def test_demo(tmp_path, monkeypatch, capsys):
     assert plait("demo --people 400 --variants 2000") == 0
     said = capsys.readouterr().out
     assert "realised false-sign rate" in said
-    for name in ("genotypes.bed", "truth.csv", "results.npz", "overview.png", "report.html"):
-        assert (tmp_path / "demo" / name).exists()
+    assert "nan" not in said
+    demo = tmp_path / "demo"
+    assert sorted(path.name for path in demo.iterdir()) == [
+        "associations.parquet", "associations.zarr", "covariates.csv", "figures", "genotypes.bed",
+        "genotypes.bim", "genotypes.fam", "report.html", "result.zarr", "significant.csv",
+        "stages", "tables", "traits.csv", "truth.csv",
+    ]  # fmt: skip
+    for line in said.splitlines():  # what it says that it wrote is there
+        if line.startswith(("Results", "Figures", "Tables", "Report")):
+            first, *others = line.split(maxsplit=1)[1].split(": ")[0].split(" · ")
+            folder = first.rpartition("/")[0]
+            for name in (first, *(f"{folder}/{other}" for other in others)):
+                assert (tmp_path / name).exists(), name
+    found, truth = (pl.read_csv(demo / name) for name in ("significant.csv", "truth.csv"))
+    assert truth.columns[:5] == ["variant", "chrom", "pos", "oa", "ea"]
+    assert set(found["effect"]) & set(truth["variant"])
+    assert plait("demo --people 400 --variants 2000") == 2
+    assert "genotypes.bed exists" in capsys.readouterr().err
+    for path in demo.glob("*.*"):
+        if path.is_file():
+            path.unlink()
+    assert plait("demo --people 400 --variants 2000") == 2
+    assert "exists" in capsys.readouterr().err
 
 
 def test_as_a_program(folder):

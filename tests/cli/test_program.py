@@ -91,7 +91,7 @@ def test_numbers_may_follow_one_option():
 @pytest.mark.parametrize("given", ["--grid 0.5 1 2", "--grid 0.5,1,2"])
 def test_grid(demo_folder, monkeypatch, tmp_path, given):
     monkeypatch.chdir(tmp_path)
-    table = demo_folder / "demo" / "bhat.csv"
+    table = demo_folder / "demo" / "tables" / "bhat.csv"
     assert main(f"mash fit --bhat {table} {given} --out r --quiet".split()) == 0
     with np.load("r.npz") as archive:
         np.testing.assert_array_equal(archive["grid"], [0.5, 1, 2])
@@ -108,7 +108,7 @@ def test_demo_by_hand_gives_the_same(demo_folder, monkeypatch, tmp_path):
     )
     assert main(command.split()) == 0
     again = pm.MashResult.load("again/result.zarr")
-    with np.load(demo / "results.npz") as first:
+    with np.load(demo / "tables" / "results.npz") as first:
         np.testing.assert_allclose(again.lfsr, first["lfsr"], atol=1e-10)
         assert list(again.effect_names) == first["effect_names"].tolist()
 
@@ -133,7 +133,7 @@ def test_the_examples_of_the_road(demo_folder, monkeypatch, tmp_path):
 
 def test_strong_effects_from_a_screen(demo_folder, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    demo = demo_folder / "demo"
+    demo = demo_folder / "demo" / "tables"
     tables = f"--bhat {demo}/bhat.csv --shat {demo}/shat.csv --alpha 1"
     assert main(f"mash pca {tables} --out now.npz --npc 3".split()) == 0
     assert main(f"mash pca {tables} --strong {demo}/screen.npz --out s.npz --npc 3".split()) == 0

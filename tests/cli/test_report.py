@@ -119,7 +119,7 @@ def test_one_context_at_a_time(folder, fitted, capsys):
 def test_help():
     shown = runner.invoke(app, ["report", "--help"], env={"COLUMNS": "160"})
     assert shown.exit_code == 0
-    for words in ("Example: plait report demo/results.npz -o report.html", "docs/report.md",
+    for words in ("Example: plait report demo/tables/results.npz -o report.html", "docs/report.md",
                   "--title", "--level", "--overwrite", "--quiet", "--debug"):  # fmt: skip
         assert words in shown.output
     assert "plait report" in runner.invoke(app, []).output

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from plait.cli.console import announce_compilation, say, session
-from plait.cli.mash_show import check_folder, significant_frame, use_no_window
+from plait.cli.outputs import check_folder, use_no_window
+from plait.cli.study import OUTPUTS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +25,11 @@ LEVEL = 0.05
 
 FILES = (
     "genotypes.bed", "genotypes.bim", "genotypes.fam", "traits.csv", "covariates.csv", "truth.csv",
-    "bhat.csv", "shat.csv", "vhat.csv", "screen.npz", "screen.json", "ulist.npz", "results.npz",
-    "results.json", "significant.csv",
+    *OUTPUTS,
+)  # fmt: skip
+TABLES = (
+    "bhat.csv", "shat.csv", "vhat.csv", "ulist.npz", "results.npz", "results.json", "screen.npz",
+    "screen.json",
 )  # fmt: skip
 FIGURES = (
     "overview.png", "manhattan.png", "qq.png", "sharing.png", "weights.png", "patterns.png",
@@ -44,7 +48,10 @@ def demo(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
     """Simulate a cohort, go from its genotypes to shared effects, and compare with the truth."""
-    check_folder(out, FILES + FIGURES, overwrite)
+    check_folder(out, FILES, overwrite)
+    if out.is_dir():
+        for folder, names in (("tables", TABLES), ("figures", FIGURES)):
+            check_folder(out / folder, names, overwrite)
     with session(threads, True, debug):
         from plait import __version__
         from plait.simulate import cohort
@@ -60,15 +67,16 @@ def demo(
         out.mkdir(exist_ok=True)
         write_cohort(study, out)
         result, pages = take_the_road(study, out, threads, quiet)
-        scanned, data, screen = write_tables(result, out)
+        scanned, data, screen = write_tables(out)
         drawn = draw(study, scanned, data, screen, result, out, quiet)
         for line in findings(study, scanned, screen, result):
             say(quiet, line)
-    say(quiet, f"Results  {out}/result.zarr · associations.parquet · significant.csv · results.npz")
-    if drawn:
-        say(quiet, f"Figures  {out}/overview.png · " + " · ".join(FIGURES[1:]))
     if pages:
         say(quiet, f"Report   {out}/report.html: open it in a browser")
+    say(quiet, f"Results  {out}/significant.csv · associations.parquet · result.zarr")
+    if drawn:
+        say(quiet, f"Figures  {out}/figures/" + " · ".join(FIGURES))
+    say(quiet, f"Tables   {out}/tables: effects and results for the commands of plait mash")
     say(
         quiet,
         f"By hand  plait gwas-to-mash --geno {out}/genotypes.bed --pheno {out}/traits.csv --covar "
@@ -89,8 +97,9 @@ def write_cohort(study: "Cohort", out: Path) -> None:
         frame = pl.DataFrame({"IID": table.samples.tolist()} | columns)
         write_table(out / f"{name}.csv", frame, overwrite=True)
     effects = dict(zip(study.traits.names, study.truth.T, strict=True))
-    causal = study.variants[study.causal].keys
-    write_table(out / "truth.csv", pl.DataFrame({"variant": causal} | effects), overwrite=True)
+    causal = study.variants[study.causal].frame
+    named = causal.select(pl.col("id").alias("variant"), "chrom", "pos", "oa", "ea")
+    write_table(out / "truth.csv", named.with_columns(**effects), overwrite=True)
 
 
 def take_the_road(
@@ -117,9 +126,7 @@ def take_the_road(
     return result, pages
 
 
-def write_tables(
-    result: "MashResult", out: Path
-) -> tuple["AssociationResult", "MashData", "MashResult"]:
+def write_tables(out: Path) -> tuple["AssociationResult", "MashData", "MashResult"]:
     """Write effects and results as tables too; return the scan, the data and the screen."""
     import polars as pl
 
@@ -128,26 +135,29 @@ def write_tables(
     from plait.gwas import AssociationResult
     from plait.io import read_effects
     from plait.mash.results import MashResult
+    from plait.studies.gwas_to_mash import KEPT
 
-    effects = read_effects(out / "effects.zarr")
+    tables = out / "tables"
+    tables.mkdir(exist_ok=True)
+    effects = read_effects(out / KEPT / "effects.zarr")
     traits = list(effects.contexts or ())
     names = [] if effects.effects is None else effects.effects.tolist()
     for name, values in (("bhat", effects.bhat), ("shat", effects.shat)):
         columns = dict(zip(traits, values.T, strict=True))
-        write_table(out / f"{name}.csv", pl.DataFrame({"effect": names} | columns), overwrite=True)
-    write_matrix(out / "vhat.csv", effects.V, traits, True)
+        frame = pl.DataFrame({"effect": names} | columns)
+        write_table(tables / f"{name}.csv", frame, overwrite=True)
+    write_matrix(tables / "vhat.csv", effects.V, traits, True)
     data = mash.mash_set_data(
         effects.bhat, effects.shat, alpha=1, V=effects.V, condition_names=traits, effect_names=names
     )
     screen = mash.mash_1by1(data)
-    write_result(screen, str(out / "screen"), True, "onebyone", {})
-    with_patterns = mash.FittedG.load(out / "prior.npz")
+    write_result(screen, str(tables / "screen"), True, "onebyone", {})
+    with_patterns = mash.FittedG.load(out / KEPT / "prior.npz")
     learned = {name: U for name, U in with_patterns.Ulist.items() if name.startswith("ED_")}
-    write_covariances(out / "ulist.npz", learned or with_patterns.Ulist, True)
+    write_covariances(tables / "ulist.npz", learned or with_patterns.Ulist, True)
     whole = MashResult.load(out / "result.zarr")
-    write_result(whole, str(out / "results"), True, "fit", {})
-    write_table(out / "significant.csv", significant_frame(result, LEVEL), True)
-    return AssociationResult.load(out / "associations.zarr"), data, screen
+    write_result(whole, str(tables / "results"), True, "fit", {})
+    return AssociationResult.load(out), data, screen
 
 
 class Truth:
@@ -212,10 +222,12 @@ def findings(
     lines.append(f"  p-values of the scan at the same realised rate as mash: {same}")
     matrix = get_pairwise_sharing(result)
     together = (matrix[0, 1] + matrix[0, 2] + matrix[1, 2]) / 3
-    lines.append(
-        f"  sharing: traits 1-3 share {together:.2f} of their effects (same sign, within a factor "
-        f"2), trait 5 shares {matrix[4, :4].mean():.2f} with the others"
-    )
+    apart = matrix[4, :4].mean()
+    if np.isfinite(together + apart):
+        lines.append(
+            f"  sharing: traits 1-3 share {together:.2f} of their effects (same sign, within a "
+            f"factor 2), trait 5 shares {apart:.2f} with the others"
+        )
     return [*lines, ""]
 
 
@@ -250,8 +262,9 @@ def draw(
         "forest.png": lambda: plots.mash_plot_meta(result, row, data=data, caption=True),
         "shrinkage.png": lambda: plots.plot_shrinkage(result, data, caption=True),
     }
+    (out / "figures").mkdir(exist_ok=True)
     for name, picture in drawn.items():
-        plot.save_figure(picture(), out / name, overwrite=True)
+        plot.save_figure(picture(), out / "figures" / name, overwrite=True)
     return True
 
 

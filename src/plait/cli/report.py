@@ -13,7 +13,7 @@ from plait.cli.outputs import check_file, is_store
 from plait.cli.results import read_result
 
 DOCS = "docs/report.md"
-EXAMPLE = "plait report demo/results.npz -o report.html"
+EXAMPLE = "plait report demo/tables/results.npz -o report.html"
 
 
 def report(

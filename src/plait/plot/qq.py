@@ -28,7 +28,7 @@ CAPTION = (
     "Points above it from the start, and a lambda (the ratio of the medians) above 1, come from "
     "very many true effects in linkage, or from relatedness and population structure, which make "
     "all p-values too small. A mixed model tells them apart: what is left of lambda there is "
-    "signal."
+    "mostly signal."
 )
 _BAND_POINTS = 300
 _MOST_INSIDE = 3

@@ -109,7 +109,7 @@ def inflation_verdict(found: ScanFindings) -> Verdict:
     highest, trait = found.inflation[found.most_inflated], found.traits[found.most_inflated]
     said = f"The largest lambda is {highest:.2f} ({trait}), by the {found.model} model."
     if found.model not in _INDEPENDENT:
-        text = f"{said} That model allows for relatives and structure; what is left is signal."
+        text = f"{said} That model allows for relatives and structure; what is left is mostly signal."
         return Verdict("good", "Scan of related samples", text)
     if highest <= _INFLATED:
         return Verdict("good", "Scan not inflated", f"{said} 1 is what chance gives.")
@@ -121,7 +121,7 @@ def inflation_verdict(found: ScanFindings) -> Verdict:
         else ""
     )
     remedy = "mixed" if found.model == "linear" else "whole-genome-logistic"
-    tells = f" A scan with --model {remedy} tells: what is left of lambda there is signal."
+    tells = f" A scan with --model {remedy} tells: what is left of lambda there is mostly signal."
     if highest <= _CONFOUNDED or is_quiet:
         text = f"{said} Many true effects in linkage raise it, and so do relatives and structure."
         title = "Scan raised on some chromosomes" if is_quiet else "Scan inflated"
