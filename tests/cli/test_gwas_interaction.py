@@ -54,7 +54,8 @@ def test_an_interaction_scan(files, capsys):
 def test_components_are_covariates(files):
     assert main(f"gwas scan {BASE} --pcs 3 --out scanned".split()) == 0
     about = json.loads((files / "scanned/run.json").read_text())
-    assert about["options"]["covariates"][-3:] == ["PC1", "PC2", "PC3"]
+    assert about["covariates"][-3:] == ["PC1", "PC2", "PC3"]
+    assert about["options"]["pcs"] == 3
     genotypes = open_genotypes("g.bed")
     covariates = principal_components(genotypes, 3).to_covariates(read_covariates("covariates.csv"))
     expected = scan(genotypes, read_phenotypes("traits.csv"), covariates)

@@ -1,8 +1,9 @@
 """``plait gwas interaction``: whether effects change with an environment."""
 
-import json
+from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,19 +20,42 @@ from plait.cli.gwas import (
     MinInfo,
     MinMac,
     MinMaf,
+    OutFolder,
     Phenotypes,
     TraitNames,
     Transform,
     TransformOption,
     read_study,
+    record_scan,
+    variant_filter,
 )
+from plait.cli.inputs import split_list
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
+from plait.cli.outputs import check_folder
+from plait.cli.records import RECORD
+from plait.errors import OptionError
 
-FILES = ("interactions.zarr", "interactions.parquet", "run.json")
+if TYPE_CHECKING:
+    from plait.gwas import InteractionResult, VariantFilter
+
+STORE = "interactions.zarr"
+UNFINISHED = ".interaction.json"
+"""Tells a folder whose scan is done and whose table is not."""
 EXAMPLE = (
     "plait gwas interaction --geno demo/genotypes.bed --pheno demo/traits.csv --covar "
     "demo/covariates.csv --environment age --robust --out interactions"
 )
+
+
+class Format(StrEnum):
+    """The table of all effects."""
+
+    PARQUET = "parquet"
+    TSV = "tsv"
+
+
+TABLES = {Format.PARQUET: "interactions.parquet", Format.TSV: "interactions.tsv.gz"}
+FILES = (STORE, *TABLES.values(), RECORD)
 
 
 def interaction(
@@ -50,9 +74,7 @@ def interaction(
         str,
         option("--environment", metavar="NAME", panel=INPUT, help="Column of the environment."),
     ],
-    out: Annotated[
-        Path, option("--out", metavar="FOLDER", panel=OUTPUT, help="Folder to write to.")
-    ],
+    out: OutFolder,
     traits: TraitNames = None,
     covariates: CovariateNames = None,
     categorical: Categorical = None,
@@ -71,6 +93,18 @@ def interaction(
     min_mac: MinMac = 20,
     min_maf: MinMaf = 0.0,
     min_info: MinInfo = 0.0,
+    at: Annotated[
+        str | None,
+        option(
+            "--at",
+            metavar="LIST",
+            panel=OUTPUT,
+            help="Values of the environment at which the table tells the effect, too: 10,20.",
+        ),
+    ] = None,
+    table: Annotated[
+        Format, option("--format", panel=OUTPUT, help="Table of all effects; tsv is .tsv.gz.")
+    ] = Format.PARQUET,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
     memory: options.ScanMemory = None,
@@ -80,45 +114,73 @@ def interaction(
     debug: options.Debug = False,
 ) -> None:
     """Test for every variant and trait whether the effect changes with an environment."""
-    from plait.cli.mash_show import check_folder
-
-    check_folder(out, FILES, overwrite)
-    with (
-        session(threads, quiet, debug, log_json),
-        workers_of(dask, memory, threads) as workers,
-    ):
-        from plait import gwas
-        from plait.io import replace_file
-
+    check_folder(out, () if (out / UNFINISHED).exists() else FILES, overwrite)
+    places = _environments(at)
+    chosen: dict[str, Any] = {"robust": robust, "transform": str(transform)}
+    with session(threads, quiet, debug, log_json), workers_of(dask, memory, threads) as workers:
         wanted = None if covariates is None else f"{covariates},{environment}"
-        genotypes, phenotypes, others = read_study(
+        study = read_study(
             geno, pheno, traits, covar, wanted, categorical, drop_missing_covariates, pcs
         )
+        rules = variant_filter(min_call_rate, min_mac, min_maf, min_info)
         announce_compilation(quiet)
-        found = gwas.scan_interaction(
-            genotypes,
-            phenotypes,
-            others.select([environment]),
-            others,
-            robust=robust,
-            transform=str(transform),
-            variant_filter=gwas.VariantFilter(
-                min_call_rate, min_mac, min_maf or None, min_info or None
-            ),
-            **workers,
-        )
-        out.mkdir(exist_ok=True)
-        store, table, record = (out / name for name in FILES)
-        found.save(store, overwrite)
-        with replace_file(table, overwrite) as temporary:
-            found.to_table().write_parquet(temporary, compression="zstd")
-        about = {} if found.provenance is None else found.provenance.to_dict()
-        with replace_file(record, overwrite) as temporary:
-            text = json.dumps(about | {"filtered": found.filtered}, indent=2)
-            temporary.write_text(text + "\n", encoding="utf-8")
-    for line in found.summary().splitlines():
-        say(quiet, line)
-    say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in FILES))
+        found = _scan_into(out, study, environment, chosen, rules, workers)
+        written = (STORE, _write_table(found, out, table, places), RECORD)
+        for line in found.summary().splitlines():
+            say(quiet, line)
+    record_scan(out / RECORD, found)
+    (out / UNFINISHED).unlink()
+    say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in written))
+
+
+def _scan_into(
+    out: Path,
+    study: tuple[Any, Any, Any],
+    environment: str,
+    chosen: dict[str, Any],
+    rules: "VariantFilter",
+    workers: dict[str, Any],
+) -> "InteractionResult":
+    """Scan into the store of a folder, or open the store where the same scan was done already."""
+    from plait import gwas
+    from plait.data.fingerprints import study_fingerprints
+    from plait.studies.stages import Stages
+
+    genotypes, phenotypes, others = study
+    alone = others.select([environment])
+    out.mkdir(exist_ok=True)
+
+    def run() -> None:
+        gwas.scan_interaction(
+            genotypes, phenotypes, alone, others, variant_filter=rules, **chosen,
+            out=out / STORE, overwrite=True, **workers,
+        )  # fmt: skip
+
+    stages = Stages(out, study_fingerprints(*study), lambda *_: None, UNFINISHED)
+    options = {"environment": environment, **chosen, **asdict(rules)}
+    stages.run("interaction", "", run, (STORE,), options)
+    return gwas.InteractionResult.open(out / STORE)
+
+
+def _write_table(
+    found: "InteractionResult", out: Path, table: Format, environments: list[float]
+) -> str:
+    """Write all effects in one format, and remove the table of an earlier scan in the other."""
+    write = {Format.PARQUET: found.write_parquet, Format.TSV: found.write_tsv}[table]
+    write(out / TABLES[table], overwrite=True, environments=environments)
+    for other in set(Format) - {table}:
+        (out / TABLES[other]).unlink(missing_ok=True)
+    return TABLES[table]
+
+
+def _environments(at: str | None) -> list[float]:
+    from plait.gwas.interaction_results import checked_environments
+
+    try:
+        values = [float(text) for text in split_list(at) or []]
+    except ValueError:
+        raise OptionError(f"--at {at!r} is not a list of numbers, such as 10,20.") from None
+    return checked_environments(values)
 
 
 def register(app: typer.Typer) -> None:

@@ -209,7 +209,7 @@ class InteractionResult(Result):
         """
         import polars as pl
 
-        places = _numbers(environments)
+        places = checked_environments(environments)
         columns: dict[str, Any] = {
             name: pl.Series(np.asarray(getattr(self, name)[rows]).tolist(), dtype=kind)
             for name, kind in zip(
@@ -295,7 +295,7 @@ class InteractionResult(Result):
 
     def _all_effects(self, trait: str, environments: Sequence[float]) -> Iterator[Effects]:
         """Yield the effects of parts of the variants in which some are tested."""
-        number, places = self._trait(trait), _numbers(environments)
+        number, places = self._trait(trait), checked_environments(environments)
         if len(places) != 2:
             raise OptionError(
                 f"environments are {len(places)} values; give two. The effects of a variant in all "
@@ -309,8 +309,14 @@ class InteractionResult(Result):
         return chain([first], parts)
 
 
-def _numbers(environments: Sequence[float]) -> list[float]:
-    """Return values of the environment, which must be finite and differ."""
+def checked_environments(environments: Sequence[float]) -> list[float]:
+    """Return values of the environment at which effects are told.
+
+    Raises
+    ------
+    OptionError
+        One is not a finite number, or is given twice.
+    """
     found = np.atleast_1d(np.asarray(environments, dtype=np.float64))
     if found.ndim != 1 or not np.isfinite(found).all() or len(set(found.tolist())) < found.size:
         raise OptionError(
