@@ -1,0 +1,378 @@
+"""Tests of one treatment and one outcome given covariates: normal, resampled and saddlepoint.
+
+The three tests of Niu, Choudhury and Katsevich (2024): x and y are each compared with their means
+given the covariates Z, and the test asks whether what is left of the two goes together. They differ
+in the null distribution of ``T = n^(-1/2) sum_i (x_i - E x_i) (y_i - E y_i)``.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from plait.crt.single_fits import FAMILIES, fitted_mean
+from plait.errors import InputError, OptionError, ShapeError
+
+Array = NDArray[np.float64]
+
+_SIDES = ("two.sided", "greater", "less")
+_FIRST_BRACKET = 5.0
+_LARGEST_EXPONENT = 600.0
+_NEAR_MEAN = 0.03
+_BLOCK = 2**20
+"""Numbers that are drawn at a time."""
+_TIE = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class SingleTest:
+    """The result of one test.
+
+    Attributes
+    ----------
+    statistic : float
+        T; of `gcm_test` T divided by its standard deviation.
+    p_value : float
+        In [0, 1].
+    log10_p : float
+        Its logarithm, which holds what is below 1e-308.
+    success : bool
+        Whether the p-value is the method's own; False where `spacrt_test` had no saddlepoint and
+        took the normal p-value of `gcm_test`.
+    """
+
+    statistic: float
+    p_value: float
+    log10_p: float
+    success: bool = True
+
+
+def gcm_test(
+    x: ArrayLike,
+    y: ArrayLike,
+    Z: ArrayLike,
+    *,
+    x_family: str = "binomial",
+    y_family: str = "negative.binomial",
+    x_mean: ArrayLike | None = None,
+    y_mean: ArrayLike | None = None,
+    side: str = "two.sided",
+) -> SingleTest:
+    """Test by the generalised covariance measure, whose null is normal.
+
+    Parameters
+    ----------
+    x, y : (n,) arrays
+        Treatment and outcome.
+    Z : (n, p) array
+        Covariates, without an intercept.
+    x_family, y_family : {"binomial", "poisson", "negative.binomial"}
+        The models of x and y given Z.
+    x_mean, y_mean : (n,) array, optional
+        Their means given Z, from elsewhere (of a random forest: those out of bag). By default they
+        are fitted by generalised linear models with an intercept.
+    side : {"two.sided", "greater", "less"}
+
+    Returns
+    -------
+    SingleTest
+
+    Raises
+    ------
+    OptionError, InputError, ShapeError
+        An option is unknown or the arrays do not fit.
+
+    Warns
+    -----
+    ConvergenceWarning
+        A regression did not converge.
+
+    Notes
+    -----
+    With ``pi_i = (x_i - E x_i) (y_i - E y_i)`` the statistic is ``n^(-1/2) sum pi / sd(pi)`` (Shah
+    and Peters 2020, Annals of Statistics 48).
+    """
+    data = _Pair.of(x, y, Z, (x_family, y_family), (x_mean, y_mean), side)
+    return _gcm(data, side)
+
+
+def dcrt_test(
+    x: ArrayLike,
+    y: ArrayLike,
+    Z: ArrayLike,
+    *,
+    x_family: str = "binomial",
+    y_family: str = "negative.binomial",
+    x_mean: ArrayLike | None = None,
+    y_mean: ArrayLike | None = None,
+    side: str = "two.sided",
+    resamples: int = 5000,
+    seed: int = 0,
+) -> SingleTest:
+    """Test by drawing x from its fitted law (the distilled conditional randomization test).
+
+    Parameters
+    ----------
+    x, y, Z, x_family, y_family, x_mean, y_mean, side
+        As of `gcm_test`. x is drawn from ``x_family`` with its mean; of "negative.binomial" the
+        dispersion is fitted to x.
+    resamples : int
+        Draws (5000).
+    seed : int
+
+    Returns
+    -------
+    SingleTest
+        One side: ``(1 + count) / (resamples + 1)``, ties counted; both: twice the smaller, at
+        most 1.
+
+    Raises
+    ------
+    OptionError, InputError, ShapeError
+        As of `gcm_test`; also a number of resamples below 1.
+
+    Notes
+    -----
+    Time O(n resamples) random numbers; see `spacrt_test` for the limit of many.
+    """
+    if resamples < 1:
+        raise OptionError(f"{resamples} resamples were asked for; give at least 1.")
+    data = _Pair.of(x, y, Z, (x_family, y_family), (x_mean, y_mean), side)
+    _require_law(data, x_family)
+    random = np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(seed)))
+    w, observed = data.y_residuals, float(data.x_residuals @ data.y_residuals)
+    centre = float(data.x_mean @ w)
+    tie = _TIE * float(np.abs(w) @ (np.abs(data.x) + data.x_mean))
+    above = below = 0
+    rows = max(1, _BLOCK // len(w))
+    for start in range(0, resamples, rows):
+        size = (min(rows, resamples - start), len(w))
+        null = _drawn(random, data, x_family, size) @ w - centre
+        above += int((null >= observed - tie).sum())
+        below += int((null <= observed + tie).sum())
+    greater, less = (1.0 + above) / (resamples + 1.0), (1.0 + below) / (resamples + 1.0)
+    p = {"greater": greater, "less": less, "two.sided": min(1.0, 2.0 * min(greater, less))}[side]
+    return SingleTest(observed / math.sqrt(len(w)), p, math.log10(p))
+
+
+def spacrt_test(
+    x: ArrayLike,
+    y: ArrayLike,
+    Z: ArrayLike,
+    *,
+    x_family: str = "binomial",
+    y_family: str = "negative.binomial",
+    x_mean: ArrayLike | None = None,
+    y_mean: ArrayLike | None = None,
+    side: str = "two.sided",
+) -> SingleTest:
+    """Test as if x were drawn infinitely often, by a saddlepoint.
+
+    Parameters
+    ----------
+    x, y, Z, x_mean, y_mean, y_family, side
+        As of `gcm_test`.
+    x_family : {"binomial", "poisson"}
+        The law of x.
+
+    Returns
+    -------
+    SingleTest
+        Two-sided: twice the smaller tail, at most 1. Where there is no saddlepoint (T at the end
+        of what x can give) the result of `gcm_test`, and ``success`` is False.
+
+    Raises
+    ------
+    OptionError, InputError, ShapeError
+        As of `gcm_test`.
+
+    Notes
+    -----
+    The cumulant generating function of ``sum x_i w_i``, ``w = y - E y``, is ``sum ln(1 + p (e^(s
+    w) - 1))`` or ``sum p (e^(s w) - 1)``; its tail is Barndorff-Nielsen's r*, which agrees with
+    the Lugannani and Rice formula of the paper to the order of its error and stays in [0, 1]. Not
+    the test of `plait.crt.analytic`: there the outcome is residualised on the covariates of x too,
+    and divided by what they leave of x.
+    """
+    if x_family not in ("binomial", "poisson"):
+        raise OptionError(
+            f"the family of x is {x_family!r}; a saddlepoint is there for 'binomial' and 'poisson'."
+        )
+    data = _Pair.of(x, y, Z, (x_family, y_family), (x_mean, y_mean), side)
+    _require_law(data, x_family)
+    observed = float(data.x_residuals @ data.y_residuals)
+    tails = {}
+    for name, sign in (("greater", 1.0), ("less", -1.0)):
+        if side in (name, "two.sided"):
+            tails[name] = _log_tail(
+                sign * observed, sign * data.y_residuals, data.x_mean, x_family == "binomial"
+            )
+    log_p = min(tails.values()) + (math.log(2.0) if side == "two.sided" else 0.0)
+    if any(math.isnan(tail) for tail in tails.values()):
+        normal = _gcm(data, side)
+        return SingleTest(normal.statistic, normal.p_value, normal.log10_p, success=False)
+    log_p = min(log_p, 0.0)
+    return SingleTest(observed / math.sqrt(len(data.x)), math.exp(log_p), log_p / math.log(10.0))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pair:
+    """A treatment and an outcome with their means given the covariates."""
+
+    x: Array
+    x_mean: Array
+    x_residuals: Array
+    y_residuals: Array
+    dispersion: float
+
+    @classmethod
+    def of(
+        cls,
+        x: ArrayLike,
+        y: ArrayLike,
+        Z: ArrayLike,
+        families: tuple[str, str],
+        means: tuple[ArrayLike | None, ArrayLike | None],
+        side: str,
+    ) -> "_Pair":
+        """Check the data and fit the means that are not given."""
+        if side not in _SIDES:
+            raise OptionError(f"side is {side!r}; give one of {', '.join(_SIDES)}.")
+        if unknown := [family for family in families if family not in FAMILIES]:
+            raise OptionError(f"the family is {unknown[0]!r}; give one of {', '.join(FAMILIES)}.")
+        covariates = np.asarray(Z, dtype=np.float64)
+        covariates = covariates[:, None] if covariates.ndim == 1 else covariates
+        values = {"x": x, "y": y, "x_mean": means[0], "y_mean": means[1]}
+        arrays = {
+            name: np.asarray(value, dtype=np.float64)
+            for name, value in values.items()
+            if value is not None
+        }
+        n = len(covariates)
+        for name, array in (arrays | {"Z": covariates}).items():
+            if array.ndim != (2 if name == "Z" else 1) or len(array) != n:
+                raise ShapeError(
+                    f"{name} has the shape {array.shape}; {n} observations are needed."
+                )
+            if not np.isfinite(array).all():
+                raise InputError(
+                    f"{name} has {int((~np.isfinite(array)).sum())} values not finite."
+                )
+        fitted = {}
+        dispersions = {"x": math.inf, "y": math.inf}
+        for name, family in zip(("x", "y"), families, strict=True):
+            if f"{name}_mean" in arrays:
+                fitted[name] = arrays[f"{name}_mean"]
+            else:
+                fitted[name], dispersions[name] = fitted_mean(
+                    arrays[name], covariates, family, name
+                )
+        return cls(
+            arrays["x"],
+            fitted["x"],
+            arrays["x"] - fitted["x"],
+            arrays["y"] - fitted["y"],
+            dispersions["x"],
+        )
+
+
+def _gcm(data: _Pair, side: str) -> SingleTest:
+    from scipy.special import log_ndtr
+
+    products = data.x_residuals * data.y_residuals
+    spread = float(products.std())
+    if not spread > 0.0:
+        raise InputError(
+            "the products of the residuals of x and y do not vary; there is nothing to test."
+        )
+    statistic = math.sqrt(len(products)) * float(products.mean()) / spread
+    value = {"two.sided": -abs(statistic), "greater": -statistic, "less": statistic}[side]
+    log_p = float(log_ndtr(value)) + (math.log(2.0) if side == "two.sided" else 0.0)
+    log_p = min(log_p, 0.0)
+    return SingleTest(statistic, math.exp(log_p), log_p / math.log(10.0))
+
+
+def _require_law(data: _Pair, family: str) -> None:
+    largest = 1.0 if family == "binomial" else math.inf
+    if not ((data.x_mean >= 0.0) & (data.x_mean <= largest)).all():
+        raise InputError(
+            f"means of x must lie between 0 and {largest:g} for the {family} law; they are between "
+            f"{data.x_mean.min():g} and {data.x_mean.max():g}."
+        )
+    if family == "negative.binomial" and math.isinf(data.dispersion):
+        raise OptionError(
+            "means of x were given, but not the dispersion of its negative binomial law; let x be "
+            "fitted, or give 'poisson'."
+        )
+
+
+def _drawn(random: np.random.Generator, data: _Pair, family: str, size: tuple[int, int]) -> Array:
+    """Return resampled treatments, (draws, n)."""
+    if family == "binomial":
+        return (random.random(size) < data.x_mean).astype(np.float64)
+    rates = np.broadcast_to(data.x_mean, size)
+    if family == "negative.binomial":
+        rates = rates * random.standard_gamma(data.dispersion, size) / data.dispersion
+    return random.poisson(rates).astype(np.float64)
+
+
+def _log_tail(c: float, w: Array, p: Array, binary: bool) -> float:
+    """Return ``ln P(sum (x - p) w >= c)``; NaN without a saddlepoint."""
+    from scipy.optimize import brentq
+
+    from plait.numerics.saddlepoint_kernels import tail_near_mean, tail_of_signed_root
+
+    used = (w != 0.0) & (p > 0.0) & ((p < 1.0) if binary else True)
+    w, p = w[used], p[used]
+    v = p * (1.0 - p) if binary else p
+    variance = float(v @ w**2)
+    if not variance > 0.0:
+        return math.nan
+    z = c / math.sqrt(variance)
+    third = float((v * (1.0 - 2.0 * p) if binary else v) @ w**3)
+    if abs(z) < _NEAR_MEAN:
+        return float(tail_near_mean(z, third / variance**1.5))
+    slope = _binomial_slope if binary else _poisson_slope
+    bracket = _bracket(lambda s: slope(s, w, p)[0] - c, float(np.abs(w).max()))
+    if bracket is None:
+        return math.nan
+    s = float(brentq(lambda s: slope(s, w, p)[0] - c, *bracket, xtol=1e-14, rtol=1e-12))
+    level = _binomial_level(s, w, p) if binary else float(p @ (np.expm1(s * w) - s * w))
+    curvature = slope(s, w, p)[1]
+    return float(tail_of_signed_root(s * c - level, s * math.sqrt(curvature)))
+
+
+def _bracket(gap: Callable[[float], float], largest_weight: float) -> tuple[float, float] | None:
+    """Return where an increasing function changes its sign: [-5, 5], doubled while it does not."""
+    end = min(_FIRST_BRACKET, _LARGEST_EXPONENT / largest_weight)
+    limit = max(end, _LARGEST_EXPONENT / largest_weight)
+    while True:
+        if gap(-end) <= 0.0 <= gap(end):
+            return -end, end
+        if end >= limit:
+            return None
+        end = min(2.0 * end, limit)
+
+
+def _binomial_slope(s: float, w: Array, p: Array) -> tuple[float, float]:
+    """Return K' and K'' of ``sum (x - p) w`` for Bernoulli x, without overflow."""
+    tail = np.exp(-np.abs(s * w))
+    above = np.where(s * w > 0.0, p, p * tail)
+    below = np.where(s * w > 0.0, (1.0 - p) * tail, 1.0 - p)
+    q = above / (above + below)
+    return float((q - p) @ w), float((q * (1.0 - q)) @ w**2)
+
+
+def _poisson_slope(s: float, w: Array, p: Array) -> tuple[float, float]:
+    """Return K' and K'' of ``sum (x - p) w`` for Poisson x."""
+    return float((p * np.expm1(s * w)) @ w), float((p * np.exp(s * w)) @ w**2)
+
+
+def _binomial_level(s: float, w: Array, p: Array) -> float:
+    """Return K of ``sum (x - p) w`` for Bernoulli x: ``ln(1 + p expm1(s w))`` without overflow."""
+    a = s * w
+    near = np.log1p(p * np.expm1(np.minimum(a, 1.0)))
+    far = a + np.log(p + (1.0 - p) * np.exp(-np.maximum(a, 1.0)))
+    return float((np.where(a > 1.0, far, near) - p * a).sum())
