@@ -8,6 +8,8 @@ from typer.core import TyperGroup
 
 from plait.cli import (
     check,
+    crt,
+    crt_show,
     demo,
     gwas,
     gwas_interaction,
@@ -26,6 +28,7 @@ QUESTIONS = (
     ("from genotypes to effects", "plait gwas"),
     ("what is in a table of summary statistics?", "plait sumstats"),
     ("which effects are real, and where are they shared?", "plait mash"),
+    ("what does each perturbation do to each program?", "plait crt"),
     ("from genotypes to what traits share, in one go", "plait gwas-to-mash"),
     ("what does that look like where the truth is known?", "plait demo"),
     ("what does a result look like as a page?", "plait report"),
@@ -104,6 +107,8 @@ gwas_interaction.register(gwas.app)
 gwas_region.register(gwas.app)
 app.add_typer(gwas.app, name="gwas")
 app.add_typer(sumstats.app, name="sumstats")
+crt_show.register(crt.app)
+app.add_typer(crt.app, name="crt")
 documented(app, "gwas-to-mash", study.gwas_to_mash, study.EXAMPLE, study.DOCS)
 documented(app, "report", report.report, report.EXAMPLE, report.DOCS)
 app.command("demo", cls=PanelledCommand, epilog="Docs: README.md")(demo.demo)

@@ -323,6 +323,16 @@ ScanMemory = Annotated[
         help="Memory for the blocks under way on one machine, as in 2GB, and for relationships.",
     ),
 ]
+ScreenMemory = Annotated[
+    str | None,
+    option(
+        "--memory",
+        metavar="SIZE",
+        panel=RUN,
+        show_default="half of what is free",
+        help="Memory for the blocks of perturbations under way on one machine, as in 2GB.",
+    ),
+]
 Dask = Annotated[
     str | None,
     option(

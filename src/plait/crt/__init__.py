@@ -10,6 +10,7 @@ from plait.crt.composition import centered_log_ratio, floor_usage, usage_floor
 from plait.crt.control_groups import control_group_effects
 from plait.crt.covariates import encode_categorical_covariates, get_covar_matrix
 from plait.crt.data import CRTInputs, get_program_names, prepare_crt_inputs
+from plait.crt.effect_plots import plot_calibration, plot_effect_map, plot_volcano, z_scores
 from plait.crt.guides import build_gene_to_cols, to_csc_matrix, union_obs_idx_from_cols
 from plait.crt.model import NEGATIVE_CONTROLS, perturbation_effects
 from plait.crt.negative_controls import (
@@ -110,6 +111,9 @@ __all__ = [
     "ntc_empirical_tests",
     "ols_statistics",
     "perturbation_effects",
+    "plot_calibration",
+    "plot_effect_map",
+    "plot_volcano",
     "prepare_crt_inputs",
     "qq_coords",
     "qq_expected_grid",
@@ -126,4 +130,5 @@ __all__ = [
     "to_csc_matrix",
     "union_obs_idx_from_cols",
     "usage_floor",
+    "z_scores",
 ]

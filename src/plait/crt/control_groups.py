@@ -1,4 +1,4 @@
-"""Groups of negative-control guides tested as if they were targets, to see if p-values are right."""
+"""Groups of negative-control guides, tested like targets, say whether p-values are right."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -88,6 +88,6 @@ def control_group_effects(
     )
     chosen = options_of(**options)
     work = BlockOfTests(UnitTester(inputs, chosen), tuple(groups), treated)
-    found = work.in_memory(workforce(threads=threads))
+    found = work.in_memory(workforce(threads=threads), "control groups")
     about = chosen.described() | {"group_size": group_size, "group_seed": group_seed}
     return assembled(found, work, Rates(None, "all", tuple(groups)), about, None)

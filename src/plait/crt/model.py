@@ -178,7 +178,7 @@ def run_tests(
         "fdr_scope": rates.scope,
         "eps": inputs.eps,
     }
-    digests = _digests(inputs, options)
+    digests = digests_of(inputs, options)
     provenance = Provenance(
         "crt run",
         options=about,
@@ -267,11 +267,13 @@ class BlockOfTests:
             model, self.tester.inputs.C, self.treated[:, block.rows], self.names[block.rows]
         )
 
-    def in_memory(self, force: Workforce) -> dict[str, NDArray[Any]]:
-        """Test all units."""
+    def in_memory(
+        self, force: Workforce, label: str | None = "perturbations"
+    ) -> dict[str, NDArray[Any]]:
+        """Test all units; ``label`` is what the progress calls them."""
         blocks = plan_blocks(len(self.names), self.unit)
         parts = []
-        with stage("perturbations", len(self.names)) as advance:
+        with stage(label, len(self.names)) as advance:
             for block, part in run_blocks(self, blocks, force, "crt"):
                 parts.append(part)
                 advance(len(block))
@@ -381,7 +383,7 @@ def chosen_units(
     return chosen
 
 
-def _digests(inputs: CRTInputs, options: CRTOptions) -> dict[str, str]:
+def digests_of(inputs: CRTInputs, options: CRTOptions) -> dict[str, str]:
     """Return fingerprints of everything that the numbers depend on."""
     guides = np.concatenate([inputs.G.indptr, inputs.G.indices])
     parts = {

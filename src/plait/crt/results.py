@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from plait.data.effects import Effects
 from plait.errors import NotAvailableError, OptionError
 from plait.io.result import Result
 from plait.provenance import Provenance
+
+if TYPE_CHECKING:
+    from polars import DataFrame
 
 Array = NDArray[np.float64]
 _LEAST_EIGENVALUE = 1e-3
@@ -135,6 +138,29 @@ class CRTResult(Result):
         return (
             f"CRTResult({len(self.units):,} perturbations x {len(self.programs)} programs; "
             f"{about.get('statistic')}, {about.get('sampler')}, {about.get('method')} p-values)"
+        )
+
+    def to_frame(self, kind: str = "long") -> "DataFrame":
+        """Return a table; see `plait.io.result.Result.to_frame`.
+
+        Parameters
+        ----------
+        kind : {"long", "wide"}
+            ``"long"`` (default): a row per perturbation and program, with the perturbation's
+            ``status`` and ``n_treated``. ``"wide"``: a row per perturbation.
+
+        Returns
+        -------
+        polars.DataFrame
+        """
+        import polars as pl
+
+        frame = super().to_frame(kind)
+        if kind == "wide":
+            return frame
+        row = np.repeat(np.arange(len(self.units)), len(self.programs))
+        return frame.with_columns(
+            pl.Series("status", self.status[row]), pl.Series("n_treated", self.n_treated[row])
         )
 
     def summary(self, level: float = 0.1) -> str:

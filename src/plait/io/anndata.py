@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from plait.errors import (
     LabelError,
     OptionError,
 )
+from plait.io.atomic import replace_file
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -325,6 +327,43 @@ def read_guide_table(
 
 _GUIDE_MODALITIES = ("guide", "guides", "grna", "gRNA", "crispr")
 _TARGET_COLUMNS = ("intended_target_name", "target_gene", "gene", "target", "grna_target")
+
+
+def write_with_uns(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    entries: Mapping[str, Any],
+    overwrite: bool = False,
+) -> None:
+    """Write a copy of an .h5ad with more in ``uns``; nothing of it is read.
+
+    Parameters
+    ----------
+    source, target : path
+    entries : mapping
+        DataFrames, arrays and text by their keys; keys that exist are replaced.
+    overwrite : bool
+        Whether a file that exists is replaced.
+
+    Raises
+    ------
+    OutputError
+        The file exists or cannot be written.
+    DependencyError
+        anndata is not installed.
+    """
+    try:
+        import h5py
+        from anndata.io import write_elem
+    except ModuleNotFoundError as missing:
+        raise DependencyError(
+            f"{missing.name} is not installed, which writes .h5ad: pip install 'plait[singlecell]'."
+        ) from missing
+    with replace_file(target, overwrite) as temporary:
+        shutil.copyfile(source, temporary)
+        with h5py.File(temporary, "r+") as file:
+            for key, value in entries.items():
+                write_elem(file.require_group("uns"), key, value)
 
 
 def _in_memory(value: Any) -> Any:

@@ -4,6 +4,7 @@ Every function draws on the Axes it is given or on a new figure, and returns the
 imported when the first picture is drawn.
 """
 
+from plait.plot.effect_map import effect_map
 from plait.plot.forest import forest
 from plait.plot.manhattan import manhattan
 from plait.plot.patterns import patterns
@@ -13,11 +14,13 @@ from plait.plot.screen_qq import QQBand, QQCurve, plot_qq_curves, screen_qq
 from plait.plot.sharing import sharing
 from plait.plot.shrinkage import shrinkage
 from plait.plot.style import save_figure
+from plait.plot.volcano import volcano
 from plait.plot.weights import weights
 
 __all__ = [
     "QQBand",
     "QQCurve",
+    "effect_map",
     "forest",
     "manhattan",
     "patterns",
@@ -28,5 +31,6 @@ __all__ = [
     "screen_qq",
     "sharing",
     "shrinkage",
+    "volcano",
     "weights",
 ]

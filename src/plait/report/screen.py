@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.crt.effect_plots import surest, z_scores
 from plait.crt.results import CRTResult
 from plait.errors import NotAvailableError, OptionError
-from plait.plot.sharing import clustered_order
+from plait.plot.effect_map import alike
 from plait.report import screen_figures as draw
 from plait.report.about import origin_line, own_citation, run_settings
 from plait.report.figures import BLUE, GREY, VERMILION, key_of
@@ -87,7 +88,7 @@ def screen_page(
     if result.q is None or not np.isfinite(result.q).any():
         raise NotAvailableError("the result holds no false discovery rates (fdr=None was given).")
     found = np.nan_to_num(result.q, nan=1.0) < level
-    order = _surest(result)
+    order = surest(result)
     return Page(
         title=title or "What perturbations do",
         question=QUESTION,
@@ -194,30 +195,13 @@ def _rates(result: CRTResult) -> Array:
     return result.q
 
 
-def _surest(result: CRTResult) -> list[int]:
-    """Return the tested perturbations that are no controls, the surest first."""
-    best = np.nanmin(np.where(np.isfinite(_rates(result)), result.log10p, np.inf), axis=1)
-    return [j for j in np.argsort(best, kind="stable").tolist() if np.isfinite(best[j])]
-
-
-def _z(result: CRTResult) -> Array:
-    """Return effects over their errors; of rank-biserial correlations, normal scores of p."""
-    errors = result.null_sd if result.null_sd is not None else result.se
-    if errors is None:
-        from scipy.special import ndtri_exp
-
-        tail = result.log10p * np.log(10.0) - np.log(2.0)
-        return np.asarray(np.sign(result.beta) * -ndtri_exp(tail))
-    return np.divide(result.beta, errors, out=np.zeros(result.beta.shape), where=errors > 0)
-
-
 def _map(result: CRTResult, found: NDArray[np.bool_], order: Sequence[int]) -> Figure:
     n_active = int(found.any(axis=1).sum())
     rows = np.array(order[: min(max(n_active, _FEWEST_SHOWN), _MOST_MAPPED)], dtype=np.intp)
-    z = _z(result)[rows]
-    rows = rows[_alike(z)]
-    columns = np.array(_alike(z.T), dtype=np.intp)
-    z = _z(result)[np.ix_(rows, columns)]
+    z = z_scores(result)[rows]
+    rows = rows[alike(z)]
+    columns = np.array(alike(z.T), dtype=np.intp)
+    z = z_scores(result)[np.ix_(rows, columns)]
     names = [result.units[j] for j in rows]
     programs = [result.programs[k] for k in columns]
     spec = draw.effect_map(
@@ -249,13 +233,6 @@ def _map(result: CRTResult, found: NDArray[np.bool_], order: Sequence[int]) -> F
         least_width=150 + 14 * len(programs) if len(programs) > 20 else 0,
         most_width=max(560, 260 + 34 * len(programs)),
     )
-
-
-def _alike(values: Array) -> list[int]:
-    """Return an order of rows in which those that point the same way stand together."""
-    lengths = np.linalg.norm(values, axis=1, keepdims=True)
-    directions = values / np.where(lengths > 0, lengths, 1.0)
-    return clustered_order(directions @ directions.T)
 
 
 def _calibration_section(result: CRTResult, controls: CRTResult | None) -> Section:

@@ -1,0 +1,299 @@
+"""``plait crt``: what each perturbation of a screen does to each gene program."""
+
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from plait.cli import options, screen_inputs
+from plait.cli.console import announce_compilation, say, session, workers_of
+from plait.cli.inputs import refuse_idle, split_list
+from plait.cli.options import MODEL, OUTPUT, command_group, documented, option
+from plait.cli.outputs import check_file, check_folder
+from plait.cli.records import RECORD, write_record
+from plait.cli.screen_inputs import control_labels, read_inputs
+
+if TYPE_CHECKING:
+    from plait.crt import CRTInputs, CRTResult
+
+DOCS = "docs/crt.md"
+EXAMPLE = "plait crt run --h5ad screen.h5ad --usage usage --covar covar --out screened"
+STORE, CONTROLS, EFFECTS, TABLE, REPORT = (
+    "result.zarr",
+    "controls.zarr",
+    "effects.zarr",
+    "effects.parquet",
+    "report.html",
+)
+FILES = (STORE, CONTROLS, EFFECTS, TABLE, REPORT, RECORD)
+UNFINISHED = ".crt.json"
+"""Tells a folder whose tests are done and whose tables and page are not."""
+
+
+class Sampler(StrEnum):
+    """How treatments are drawn anew."""
+
+    BERNOULLI = "bernoulli"
+    STRATIFIED = "stratified"
+
+
+class Statistic(StrEnum):
+    """What is measured."""
+
+    OLS = "ols"
+    UTEST = "utest"
+
+
+class Method(StrEnum):
+    """The p-value."""
+
+    ANALYTIC = "analytic"
+    EMPIRICAL = "empirical"
+    SKEW_NORMAL = "skew-normal"
+    ADAPTIVE = "adaptive"
+
+
+class Side(StrEnum):
+    """The alternative."""
+
+    BOTH = "both"
+    LEFT = "left"
+    RIGHT = "right"
+
+
+class Null(StrEnum):
+    """What effects are compared with."""
+
+    CRT = "crt"
+    NTC_EMPIRICAL = "ntc-empirical"
+
+
+OutFolder = Annotated[
+    Path,
+    option(
+        "--out",
+        metavar="FOLDER",
+        panel=OUTPUT,
+        help="Folder to write to. The same command goes on with a run that was killed.",
+    ),
+]
+Level = Annotated[
+    float,
+    option("--level", panel=OUTPUT, help="False discovery rate of what is called significant."),
+]
+
+
+def run(
+    h5ad: screen_inputs.H5ad,
+    out: OutFolder,
+    usage: screen_inputs.Usage = "cnmf_usage",
+    covar: screen_inputs.Covar = "covar",
+    covariates: screen_inputs.Covariates = None,
+    guides: screen_inputs.Guides = "guide_assignment",
+    guide_names: screen_inputs.GuideNames = "guide_names",
+    targets: screen_inputs.Targets = "guide2gene",
+    batch: screen_inputs.Batch = "batch",
+    controls: screen_inputs.Controls = None,
+    method: Annotated[
+        Method,
+        option(
+            "--method",
+            panel=MODEL,
+            help="P-values: of infinitely many resamples, counted in some, by a skew-normal fitted "
+            "to them, or counted in as many as it takes.",
+        ),
+    ] = Method.ANALYTIC,
+    sampler: Annotated[
+        Sampler,
+        option(
+            "--sampler",
+            panel=MODEL,
+            help="Treat each cell by its propensity, or permute among cells of like propensity "
+            "and the same batch.",
+        ),
+    ] = Sampler.BERNOULLI,
+    statistic: Annotated[
+        Statistic,
+        option("--statistic", panel=MODEL, help="Effects given the covariates, or ranks."),
+    ] = Statistic.OLS,
+    side: Annotated[
+        Side, option("--side", panel=MODEL, help="Effects of which sign are looked for.")
+    ] = Side.BOTH,
+    null: Annotated[
+        Null,
+        option(
+            "--null",
+            panel=MODEL,
+            help="Compare with resampled treatments, or with pseudo-genes of negative-control "
+            "guides.",
+        ),
+    ] = Null.CRT,
+    resamples: Annotated[
+        int, option("--resamples", panel=MODEL, help="For --method empirical and skew-normal.")
+    ] = 1023,
+    eps: screen_inputs.Eps = None,
+    exclude: Annotated[
+        str | None,
+        option("--exclude", metavar="LIST", panel=MODEL, help="Targets not to test, with commas."),
+    ] = None,
+    level: Level = 0.1,
+    write_h5ad: Annotated[
+        Path | None,
+        option(
+            "--write-h5ad",
+            metavar="H5AD",
+            panel=OUTPUT,
+            help="A copy of the .h5ad with the results in uns.",
+        ),
+    ] = None,
+    seed: options.Seed = 123,
+    overwrite: options.Overwrite = False,
+    threads: options.Threads = None,
+    memory: options.ScreenMemory = None,
+    dask: options.Dask = None,
+    log_json: options.LogJson = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Test what every perturbation does to every gene program, and write results and a page."""
+    check_folder(out, () if (out / UNFINISHED).exists() else FILES, overwrite)
+    if write_h5ad is not None:
+        check_file(write_h5ad, (".h5ad",), overwrite)
+    is_counted = method in (Method.EMPIRICAL, Method.SKEW_NORMAL)
+    refuse_idle(("resamples",), not is_counted, "without --method empirical or skew-normal")
+    refuse_idle(
+        ("method", "side", "statistic", "resamples"),
+        null is Null.NTC_EMPIRICAL,
+        "with --null ntc-empirical",
+    )
+    chosen: dict[str, Any] = {
+        "method": str(method),
+        "statistic": str(statistic),
+        "sampler": str(sampler),
+        "side": str(side),
+        "resamples": resamples,
+        "strata": {"batch_key": batch} if sampler is Sampler.STRATIFIED else None,
+        "seed": seed,
+    }
+    with session(threads, quiet, debug, log_json), workers_of(dask, memory, threads) as workers:
+        inputs = read_inputs(
+            h5ad, usage, covar, covariates, guides, guide_names, targets, batch, eps
+        )
+        say(
+            quiet,
+            f"{inputs.n_cells:,} cells, {len(inputs.units):,} targets of "
+            f"{len(inputs.guide_names):,} guides, {inputs.n_programs} programs, "
+            f"{inputs.C.shape[1]} columns of covariates",
+        )
+        announce_compilation(quiet)
+        labels = control_labels(controls)
+        result = _tested(out, inputs, chosen, labels, split_list(exclude), workers)
+        if null is Null.NTC_EMPIRICAL:
+            result = _against_controls(result, inputs, labels, seed)
+            result.save(out / STORE, overwrite=True)
+        judged = _controls(inputs, chosen, labels, threads) if null is Null.CRT else None
+        written = _write(out, result, judged, level)
+        if write_h5ad is not None:
+            _write_back(result, h5ad, write_h5ad, overwrite)
+        for line in result.summary(level).splitlines():
+            say(quiet, line)
+    counts = {"cells": inputs.n_cells, "guides": len(inputs.guide_names)}
+    counts |= {"perturbations": len(result.units), "programs": inputs.n_programs}
+    write_record(out / RECORD, counts, dropped_covariates=list(inputs.dropped_covariates))
+    (out / UNFINISHED).unlink()
+    say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in (*written, RECORD)))
+
+
+def _tested(
+    out: Path,
+    inputs: "CRTInputs",
+    chosen: dict[str, Any],
+    labels: tuple[str, ...],
+    exclude: list[str] | None,
+    workers: dict[str, Any],
+) -> "CRTResult":
+    """Test into the store of a folder, or open the store where the same was done already."""
+    from plait.crt import CRTResult, perturbation_effects
+    from plait.crt.model import digests_of, options_of
+    from plait.studies.stages import Stages
+
+    out.mkdir(exist_ok=True)
+
+    def work() -> None:
+        perturbation_effects(
+            inputs, exclude=exclude or (), negative_controls=labels, **chosen,
+            out=out / STORE, overwrite=True, **workers,
+        )  # fmt: skip
+
+    stages = Stages(out, digests_of(inputs, options_of(**chosen)), lambda *_: None, UNFINISHED)
+    told = {**chosen, "controls": labels, "exclude": exclude or []}
+    stages.run("test", "", work, (STORE,), told)
+    return CRTResult.load(out / STORE)
+
+
+def _against_controls(
+    result: "CRTResult", inputs: "CRTInputs", labels: tuple[str, ...], seed: int
+) -> "CRTResult":
+    """Return the result with p-values among pseudo-genes of negative-control guides."""
+    import numpy as np
+
+    from plait.crt import ntc_empirical_tests
+    from plait.crt.model import Rates
+
+    found = ntc_empirical_tests(inputs, result.units, {"ntc_labels": labels}, base_seed=seed)
+    rates = Rates("BH", "all", result.negative_controls)
+    return replace(
+        result,
+        p=found.p,
+        log10p=np.log10(found.p),
+        q=rates.of(found.p, result.status, result.units),
+        p_method=np.full(found.p.shape, "controls"),
+        settings={**result.settings, "method": "ntc-empirical"},
+    )
+
+
+def _controls(
+    inputs: "CRTInputs", chosen: dict[str, Any], labels: tuple[str, ...], threads: int | None
+) -> "CRTResult | None":
+    """Test groups of negative-control guides, where the screen has some."""
+    from plait.crt import control_group_effects
+
+    if not any(label in inputs.gene_to_cols for label in labels):
+        return None
+    return control_group_effects(inputs, negative_controls=labels, threads=threads, **chosen)
+
+
+def _write(out: Path, result: "CRTResult", judged: "CRTResult | None", level: float) -> list[str]:
+    """Write tables and the page; return their names."""
+    from plait.io import replace_file, write_effects
+    from plait.report.screen import write_screen_report
+
+    written = [STORE, TABLE]
+    with replace_file(out / TABLE, overwrite=True) as temporary:
+        result.to_frame().write_parquet(temporary, compression="zstd")
+    if judged is not None:
+        judged.save(out / CONTROLS, overwrite=True)
+        written.append(CONTROLS)
+    if result.null_sd is not None:
+        write_effects(result.to_effects(), out / EFFECTS, overwrite=True)
+        written.append(EFFECTS)
+    write_screen_report(
+        result, out / REPORT, title=f"What perturbations do: {out.name}", level=level,
+        controls=judged, overwrite=True,
+    )  # fmt: skip
+    return [*written, REPORT]
+
+
+def _write_back(result: "CRTResult", source: Path, target: Path, overwrite: bool) -> None:
+    from types import SimpleNamespace
+
+    from plait.crt import store_in_adata
+    from plait.io.anndata import write_with_uns
+
+    held = SimpleNamespace(uns={})
+    store_in_adata(result, held)
+    write_with_uns(source, target, held.uns, overwrite)
+
+
+app = command_group("Perturbation screens: what each perturbation does to each program.", DOCS)
+documented(app, "run", run, EXAMPLE, DOCS)

@@ -1,0 +1,111 @@
+"""``plait crt report|qq``: a screen that was tested, as a page and as a picture."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from plait.cli import options
+from plait.cli.console import say, session
+from plait.cli.crt import CONTROLS, DOCS, STORE, Level
+from plait.cli.options import OUTPUT, documented, option
+from plait.cli.outputs import FIGURES, check_file, use_no_window
+from plait.cli.records import beside, write_record
+from plait.errors import FileFormatError
+
+if TYPE_CHECKING:
+    from plait.crt import CRTResult
+
+REPORT_EXAMPLE = "plait crt report screened --out screen.html --level 0.05"
+QQ_EXAMPLE = "plait crt qq screened --out qq.png"
+
+Screened = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FOLDER",
+        show_default=False,
+        help="What 'plait crt run --out' wrote, or a store of results (.zarr).",
+    ),
+]
+
+
+def report(
+    screened: Screened,
+    out: Annotated[Path, option("--out", "-o", metavar="HTML", panel=OUTPUT, help="The page.")],
+    title: Annotated[
+        str | None,
+        option("--title", panel=OUTPUT, show_default="the folder's name", help="Its headline."),
+    ] = None,
+    level: Level = 0.1,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show the tests of a screen as a page: the answer, whether to believe it, every figure."""
+    check_file(out, (".html", ".htm"), overwrite)
+    with session(None, quiet, debug):
+        from plait.report.screen import write_screen_report
+
+        result, controls = open_screen(screened)
+        page = write_screen_report(
+            result,
+            out,
+            title=title or f"What perturbations do: {screened.stem}",
+            level=level,
+            controls=controls,
+            overwrite=overwrite,
+        )
+    for sentence in page.answer:
+        say(quiet, sentence)
+    say(quiet, f"{page.verdict}: {', '.join(lamp.title.lower() for lamp in page.verdicts)}")
+    write_record(beside(out))
+    say(quiet, f"written: {out} ({out.stat().st_size / 1e6:.1f} MB; open it in a browser)")
+
+
+def qq(
+    screened: Screened,
+    out: Annotated[
+        Path, option("--out", metavar="FIGURE", panel=OUTPUT, help="A .png, .pdf or .svg.")
+    ],
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Draw the p-values of perturbations and of negative controls against chance."""
+    check_file(out, FIGURES, overwrite)
+    with session(None, quiet, debug):
+        from plait import plot
+        from plait.crt import plot_calibration
+
+        result, controls = open_screen(screened)
+        use_no_window()
+        plot.save_figure(plot_calibration(result, controls, caption=True), out, overwrite)
+    write_record(beside(out))
+    say(quiet, f"written: {out}")
+
+
+def open_screen(place: Path) -> "tuple[CRTResult, CRTResult | None]":
+    """Return the result in a folder, and its groups of negative controls if there are any.
+
+    Raises
+    ------
+    FileFormatError
+        It is neither such a folder nor a store.
+    """
+    from plait.crt import CRTResult
+
+    store = place if place.suffix == ".zarr" else place / STORE
+    if not store.is_dir():
+        raise FileFormatError(
+            f"{place} is not the folder of a tested screen: {STORE} is not in it. Give what "
+            "'plait crt run --out' wrote."
+        )
+    controls = store.parent / CONTROLS
+    is_pair = store.name == STORE and controls.is_dir()
+    return CRTResult.load(store), CRTResult.load(controls) if is_pair else None
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to those of ``plait crt``."""
+    documented(app, "report", report, REPORT_EXAMPLE, DOCS)
+    documented(app, "qq", qq, QQ_EXAMPLE, DOCS)

@@ -1,0 +1,180 @@
+"""Figures of a tested screen; each returns Axes that are ready for a paper."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait import plot
+from plait.crt.results import CRTResult
+from plait.errors import LabelError, NotAvailableError
+from plait.plot import style
+from plait.plot.screen_qq import uniform_band
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = NDArray[np.float64]
+_CALIBRATION = (
+    "All p-values against those that chance alone would give. Negative controls should stay in the "
+    "grey band, which holds 95% of chance; where they leave it, perturbations do so for the same "
+    "reason. Perturbations above the controls are effects."
+)
+
+
+def z_scores(result: CRTResult) -> Array:
+    """Return effects over their errors; of rank-biserial correlations, normal scores of p.
+
+    Returns
+    -------
+    (J, K) array
+        0 where a unit was not tested.
+    """
+    errors = result.null_sd if result.null_sd is not None else result.se
+    if errors is None:
+        from scipy.special import ndtri_exp
+
+        tail = result.log10p * np.log(10.0) - np.log(2.0)
+        return np.asarray(np.sign(result.beta) * -ndtri_exp(tail))
+    usable = np.isfinite(errors) & (errors > 0)
+    return np.divide(result.beta, errors, out=np.zeros(result.beta.shape), where=usable)
+
+
+def plot_volcano(result: CRTResult, program: str, level: float = 0.1, **options: Any) -> "Axes":
+    """Draw every perturbation's effect on one program.
+
+    Parameters
+    ----------
+    result : CRTResult
+        With false discovery rates.
+    program : str
+    level : float
+        False discovery rate of what is coloured.
+    **options
+        ``title``, ``caption`` and ``ax`` of `plait.plot.volcano`.
+
+    Raises
+    ------
+    LabelError
+        There is no such program.
+    NotAvailableError
+        The result holds no false discovery rates.
+    """
+    if program not in result.programs:
+        raise LabelError(
+            f"there is no program {program!r}; there are {', '.join(result.programs[:8])}"
+            f"{' and more' if len(result.programs) > 8 else ''}."
+        )
+    k, q = result.programs.index(program), _rates(result)
+    tested = np.flatnonzero(np.isfinite(q).any(axis=1))
+    return plot.volcano(
+        result.beta[tested, k],
+        result.log10p[tested, k],
+        q[tested, k] < level,
+        [result.units[j] for j in tested],
+        xlabel=f"effect on {program}",
+        **options,
+    )
+
+
+def plot_effect_map(
+    result: CRTResult, level: float = 0.1, most: int = 60, **options: Any
+) -> "Axes":
+    """Draw the effects of the surest perturbations on all programs.
+
+    Parameters
+    ----------
+    result : CRTResult
+        With false discovery rates.
+    level : float
+        False discovery rate of what has a dot.
+    most : int
+        Perturbations that are shown.
+    **options
+        ``title``, ``caption`` and ``ax`` of `plait.plot.effect_map`.
+
+    Raises
+    ------
+    NotAvailableError
+        The result holds no false discovery rates.
+    """
+    q = _rates(result)
+    rows = surest(result)[:most]
+    return plot.effect_map(
+        z_scores(result)[rows],
+        [result.units[j] for j in rows],
+        result.programs,
+        q[rows] < level,
+        **options,
+    )
+
+
+def plot_calibration(
+    result: CRTResult,
+    controls: CRTResult | None = None,
+    *,
+    title: str | None = None,
+    caption: bool = False,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw the p-values of perturbations, and of negative controls, against chance.
+
+    Parameters
+    ----------
+    result : CRTResult
+    controls : CRTResult, optional
+        Of `control_group_effects`; without it the targets that are controls are drawn.
+    title : str, optional
+    caption : bool
+        Write below the figure how to read it.
+    ax : matplotlib Axes, optional
+
+    Raises
+    ------
+    NotAvailableError
+        Nothing was tested.
+    """
+    is_tested = result.status == "ok"
+    judged, chosen = (
+        (result, is_tested & result.is_control)
+        if controls is None
+        else (controls, controls.status == "ok")
+    )
+    groups = (
+        ("perturbations", style.VERMILION, result.log10p[is_tested & ~result.is_control]),
+        ("negative controls", style.BLUE, judged.log10p[chosen]),
+    )
+    curves = [
+        plot.QQCurve(*_against_chance(values), f"{name} ({values.size:,})", colour)
+        for name, colour, values in groups
+        if values.size
+    ]
+    if not curves:
+        raise NotAvailableError("no perturbation was tested; there are no p-values to draw.")
+    fewest = min(values.size for _, _, values in groups if values.size)
+    band = uniform_band(fewest, 0.05, "95% of chance", style.GREY, 0.3)
+    drawn = plot.screen_qq(curves, under=band, reference=None, title=title, ax=ax)
+    if caption:
+        style.write_caption(drawn, _CALIBRATION)
+    return drawn
+
+
+def _against_chance(log10p: Array) -> tuple[Array, Array]:
+    """Return expected and observed -log10 p, the smallest p-value first."""
+    observed = np.sort(-log10p, axis=None)[::-1]
+    expected = -np.log10((np.arange(observed.size) + 0.5) / observed.size)
+    return expected, observed
+
+
+def surest(result: CRTResult) -> list[int]:
+    """Return the tested perturbations that are no controls, the surest first."""
+    best = np.where(np.isfinite(_rates(result)), result.log10p, np.inf).min(axis=1)
+    order: Sequence[int] = np.argsort(best, kind="stable").tolist()
+    return [j for j in order if np.isfinite(best[j])]
+
+
+def _rates(result: CRTResult) -> Array:
+    if result.q is None:
+        raise NotAvailableError("the result holds no false discovery rates (fdr=None was given).")
+    return result.q
