@@ -49,7 +49,8 @@ LEADING = (0, 16, 64, 256)
 """How many leading eigenvectors are tried, the fewest first."""
 _SHARE = 4
 """At most one eigenvector for so many samples: with more, rotating variants is hardly dearer."""
-_DRAWN = 1024
+DRAWN = 1024
+"""Most variants that are drawn; where there are no more, all are rotated for about as much."""
 _USED = 256
 _ENOUGH = 128
 _FEW = 32
@@ -292,8 +293,8 @@ def random_variants(source: GenotypeSource, runs: Sequence[slice]) -> GenotypeBl
     """Read random variants of some runs: the same ones whoever asks."""
     numbers = np.concatenate([np.arange(run.start, run.stop) for run in runs])
     random = np.random.default_rng(np.random.SeedSequence([int(numbers[0]), len(numbers)]))
-    if len(numbers) > _DRAWN:
-        numbers = np.sort(random.choice(numbers, _DRAWN, replace=False))
+    if len(numbers) > DRAWN:
+        numbers = np.sort(random.choice(numbers, DRAWN, replace=False))
     if source.kind == "hardcall":
         return CallBlock(pack(source.read(numbers, None, np.int8)), source.n_samples, 0)
     return DosageBlock(source.read(numbers, None, np.float32), 0, source.ploidy)

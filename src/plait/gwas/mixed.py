@@ -27,6 +27,7 @@ from plait.errors import OptionError
 from plait.execution.memory import memory_budget
 from plait.execution.threads import single_threaded_blas
 from plait.gwas.calibration import (
+    DRAWN,
     Calibration,
     calibrate,
     random_variants,
@@ -45,6 +46,8 @@ Array = NDArray[np.float64]
 EXACT_BELOW = 1e-4
 """p-value from which the variance share is estimated again beside the variant."""
 _SPAN = 8192
+_AT_ONCE = 64
+"""Variants that are rotated together without a rotation prepared; it divides `TILE`."""
 _SINGLE = 1e-3
 """Relative error of t in single precision: variants so close to `EXACT_BELOW` are looked at."""
 _SURE = 5.0
@@ -105,6 +108,8 @@ class MixedGroup:
     rules : VariantFilter
     exact_below : float
         See `EXACT_BELOW`; 0 keeps the variance shares of the null model, 1 estimates all again.
+    n_variants : int, optional
+        How many will be scanned: for a few, no rotation is prepared. Default many.
     """
 
     def __init__(
@@ -113,6 +118,7 @@ class MixedGroup:
         calibration: Calibration | None,
         rules: VariantFilter,
         exact_below: float = EXACT_BELOW,
+        n_variants: int | None = None,
     ) -> None:
         from scipy.special import stdtrit
 
@@ -125,20 +131,23 @@ class MixedGroup:
         self.n_directions = directions.shape[1]
         self.regressors = padded(np.hstack([basis[:, 1:], directions, projected]), np.float32)
         if calibration is None:
-            self._rotate()
+            self.factors = self.model.factors(self.h2)
+            self.rotation = None
+            # To prepare it takes 4 N^3 flops; then a variant takes N^2 less in double precision.
+            if n_variants is None or n_variants > len(basis):
+                self.rotation = self._rotation()
         self.rare_up_to = 0 if calibration is None else rare_copies(len(basis))
         slack = 0.0 if calibration is None else max(calibration.worst, _SURE * calibration.error)
         cut = -float(stdtrit(self.design.df, 0.5 * exact_below)) if exact_below else np.inf
         self.cut = cut * (1.0 - min(slack + _SINGLE, 0.5))
         """Variants with a larger t are done again in double precision."""
 
-    def _rotate(self) -> None:
-        """Prepare the rotation of all variants, (N, samples of a tile), and the factors of V."""
+    def _rotation(self) -> NDArray[np.float32]:
+        """Return the rotation of all variants, (N, samples of a tile)."""
         reduced, basis = self.model.relationships, self.design.basis
         with single_threaded_blas():
             rotation = reduced.rotated(np.eye(len(basis)) - basis @ basis.T)
-        self.rotation = np.ascontiguousarray(padded(rotation.T, np.float32).T)
-        self.factors = self.model.factors(self.h2)
+        return np.ascontiguousarray(padded(rotation.T, np.float32).T)
 
     def run(self, block: GenotypeBlock) -> Associations:
         """Return the statistics of a block of all samples, whatever the cut the same bits."""
@@ -177,8 +186,6 @@ class MixedGroup:
 
     def _products(self, block: GenotypeBlock, variances: Array) -> Array:
         """Return products with the regressors; fill variances where variants are rotated."""
-        from plait.gwas.mixed_kernels import tridiagonal_variances
-
         products = np.empty((len(block), self.regressors.shape[1]))
         whole = np.empty((TILE, len(self.h2)))
         for part, tile, used in block.tiles(np.float32):
@@ -188,9 +195,24 @@ class MixedGroup:
                 total += tile[:, span] @ self.regressors[span]
             products[part] = total[used]
             if self.calibration is None:
-                tridiagonal_variances(self.rotation @ tile.T, *self.factors, whole)
+                self._rotate(tile, used, whole)
                 variances[part] = whole[used]
         return products
+
+    def _rotate(self, tile: NDArray[np.float32], used: slice, variances: Array) -> None:
+        """Fill the variances of the variants of a tile, (TILE, T), from rotated genotypes."""
+        from plait.gwas.mixed_kernels import tridiagonal_variances
+
+        if self.rotation is not None:
+            tridiagonal_variances(self.rotation @ tile.T, *self.factors, variances)
+            return
+        basis = self.design.basis
+        for start in range(used.start // _AT_ONCE * _AT_ONCE, used.stop, _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            columns = np.ascontiguousarray(tile[part, : len(basis)].T, dtype=np.float64)
+            columns -= basis @ (basis.T @ columns)
+            rotated = self.model.relationships.rotated(columns)
+            tridiagonal_variances(rotated, *self.factors, variances[part])
 
     def _fill_variances(self, left: Array, products: Array, variances: Array) -> None:
         from plait.gwas.mixed_kernels import calibrated_variances
@@ -298,8 +320,8 @@ class MixedModel:
     Cost: N^2 M flops for the relationships; 4/3 N^3 for each design and chromosome, and N^3 for
     every trait (for some 4 to 8 of many) if there are rare variants; 2 N M (p + k + T) for the
     scan, k the number of leading eigenvectors that it needs, and c^2 for a rare variant with c
-    carriers, or 2 N^2 M where samples are too closely related; 4 N^2 for each variant with a small
-    p-value.
+    carriers, or 2 N^2 M where samples are too closely related (4 N^2 M where a pass has few
+    variants, up to 1024, which are all rotated); 4 N^2 for each variant with a small p-value.
     """
 
     def __init__(
@@ -372,16 +394,20 @@ class MixedModel:
         return self._made.pop(name)
 
     def _scan(self, name: str | None, runs: list[slice]) -> GroupedScan:
-        block = random_variants(self.genotypes, runs)
+        n_variants = sum(run.stop - run.start for run in runs)
+        block = random_variants(self.genotypes, runs) if n_variants > DRAWN else None
         groups = []
         for null in self._everything if name is None else self._ready(name):
-            with single_threaded_blas():
-                drawn = tested_genotypes(block, null.design, self.rules)
-                calibration, report = calibrate(null.model, null.fit.h2, drawn, null.inverse)
+            calibration: Calibration | None = None
+            report: dict[str, Any] = {"variants": n_variants, "leading": None}
+            if block is not None:
+                with single_threaded_blas():
+                    drawn = tested_genotypes(block, null.design, self.rules)
+                    calibration, report = calibrate(null.model, null.fit.h2, drawn, null.inverse)
             check = {"chromosome": name, "samples": len(null.design.rows)}
             self.checks.append(check | {"h2": null.fit.h2.tolist()} | report)
             _log.info("%s", _described(self.checks[-1]))
-            groups.append(MixedGroup(null, calibration, self.rules, self.exact_below))
+            groups.append(MixedGroup(null, calibration, self.rules, self.exact_below, n_variants))
         return GroupedScan(self.genotypes, groups, len(self.h2))
 
 
