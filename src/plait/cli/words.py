@@ -23,9 +23,10 @@ ARGUMENTS = {
     "maxiter": "max_iterations",
     "tol": "tolerance",
     "p_index": "strong_p",
+    "k": "pcs",
     "region": "exclude_region",
 }
-"""Arguments of the library, and the parameters of commands that they are."""
+"""Arguments of the library, and the parameters that they are of commands without that one."""
 PHRASES = {
     "mark them missing (NaN)": "write them as NA",
     " If you know the format, say so (format=...).": "",
@@ -72,7 +73,8 @@ def as_options(message: str, flags: Mapping[str, Flag] | None = None) -> str:
     message = _COLUMNS.sub(_as_list, _TWICE.sub(r"\1", message))
 
     def flag(name: str) -> Flag | None:
-        return flags.get(ARGUMENTS.get(name.lower(), name.lower()))
+        name = name.lower()
+        return flags.get(name) or flags.get(ARGUMENTS.get(name, name))
 
     def valued(found: re.Match[str]) -> str:
         known = flag(found[1])
