@@ -175,6 +175,22 @@ def test_progress_bars_on_a_terminal(capsys, monkeypatch):
     assert "counting" in capsys.readouterr().err
 
 
+def test_bars_of_a_stage_go_when_a_line_says_what_it_did(capsys, monkeypatch):
+    from plait.execution.progress import stage
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    with console.session(None, quiet=False):
+        tell = study.teller(quiet=False)
+        for name in ("one", "two"):  # the same inner stage in both
+            with stage("counting", 10) as advance:
+                advance(10)
+            tell(name, "what was done", 0.1)
+    said, progress = capsys.readouterr()
+    assert [line.split()[0] for line in said.splitlines()] == ["one", "two"]
+    assert progress.count("counting") >= 2
+
+
 def test_quiet_is_quiet(capsys):
     from plait.execution.progress import stage
 

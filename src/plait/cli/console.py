@@ -135,6 +135,13 @@ def say(quiet: bool, text: str) -> None:
         print(text, flush=True)
 
 
+def clear_bars() -> None:
+    """Take the bars of stages that are over off the screen, where a line says what they did."""
+    stages = _stages.get()
+    if isinstance(stages, _StageBars):
+        stages.clear()
+
+
 def announce_compilation(quiet: bool) -> None:
     """From now on, say once when kernels are compiled: those not in Numba's cache."""
     from numba.core import event
@@ -285,10 +292,17 @@ class _StageBars:
         else:
             self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def clear(self) -> None:
+        """Take the bars away; the next stage begins with none."""
+        if self._progress is not None:
+            self._progress.live.transient = True
+        self.close()
+
     def close(self) -> None:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+            self._tasks = {}
 
 
 _stages: ContextVar[_StageLines | _StageBars | None] = ContextVar("plait_stages", default=None)

@@ -277,7 +277,8 @@ def _check_outputs(
 
 
 def _say_study(quiet: bool, genotypes: Any, phenotypes: Any, others: Any) -> None:
-    say(quiet, f"{genotypes.n_variants:,} variants x {len(phenotypes.names)} traits")
+    traits = "1 trait" if len(phenotypes.names) == 1 else f"{len(phenotypes.names)} traits"
+    say(quiet, f"{genotypes.n_variants:,} variants x {traits}")
     counts = {"genotypes": genotypes.n_samples, "traits": len(phenotypes.samples)}
     if others is not None:
         counts["covariates"] = len(others.samples)

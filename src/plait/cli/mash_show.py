@@ -1,5 +1,6 @@
 """The commands that show what was found: tables and figures of a result."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -244,4 +245,5 @@ def show_matrix(quiet: bool, matrix: Any, names: Any) -> None:
     width = max(6, *(len(label) for label in labels)) + 2
     say(quiet, " " * width + "".join(f"{label:>{width}}" for label in labels))
     for label, row in zip(labels, matrix, strict=True):
-        say(quiet, f"{label:<{width}}" + "".join(f"{value:>{width}.2f}" for value in row))
+        cells = ("-" if math.isnan(value) else f"{value:.2f}" for value in row)
+        say(quiet, f"{label:<{width}}" + "".join(f"{cell:>{width}}" for cell in cells))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from plait.cli import options
-from plait.cli.console import announce_compilation, say, session, workers_of
+from plait.cli.console import announce_compilation, clear_bars, say, session, workers_of
 from plait.cli.gwas import (
     Categorical,
     Components,
@@ -160,8 +160,8 @@ def gwas_to_mash(
 def stages_alone(log_json: bool) -> AbstractContextManager[None]:
     """Keep the progress inside a stage from being told, where each of its lines would stay.
 
-    A terminal has bars, which show that something moves, and programs want everything; elsewhere
-    the stages of the road have a line each.
+    On a terminal bars show that something moves, and go when the stage is over (see `teller`);
+    programs want everything; elsewhere the stages of the road have a line each.
     """
     from plait.execution.progress import listen
 
@@ -195,6 +195,7 @@ def teller(quiet: bool) -> Any:
     """Return what tells a person that a stage is over."""
 
     def tell(name: str, what: str, seconds: float | None) -> None:
+        clear_bars()
         took = "   kept" if seconds is None else f"{seconds:5.1f} s"
         say(quiet, f"{name:<8} {what:<52} {took}")
 

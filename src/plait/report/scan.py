@@ -109,7 +109,9 @@ def inflation_verdict(found: ScanFindings) -> Verdict:
     highest, trait = found.inflation[found.most_inflated], found.traits[found.most_inflated]
     said = f"The largest lambda is {highest:.2f} ({trait}), by the {found.model} model."
     if found.model not in _INDEPENDENT:
-        text = f"{said} That model allows for relatives and structure; what is left is mostly signal."
+        text = (
+            f"{said} That model allows for relatives and structure; what is left is mostly signal."
+        )
         return Verdict("good", "Scan of related samples", text)
     if highest <= _INFLATED:
         return Verdict("good", "Scan not inflated", f"{said} 1 is what chance gives.")
