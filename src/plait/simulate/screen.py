@@ -17,8 +17,16 @@ _MOST_GUIDES = 50
 
 
 @dataclass(frozen=True)
-class _Library:
-    """Guides of a screen: those of each gene in turn, then the controls."""
+class Library:
+    """Guides of a screen: those of each gene in turn, then the controls.
+
+    Attributes
+    ----------
+    genes : list of str
+    names, targets : list of str
+        Of the guides.
+    per_gene, n_controls : int
+    """
 
     genes: list[str]
     names: list[str]
@@ -93,7 +101,7 @@ def make_sceptre_style_synth(
     params = dict(locals())
     _check(params)
     random = np.random.default_rng(seed)
-    library = _library(n_target_genes, guides_per_gene, ntc_frac_guides)
+    library = library_of(n_target_genes, guides_per_gene, ntc_frac_guides)
     batch = random.integers(0, 2, N)
     log_depth = np.log1p(random.lognormal(10.0, 0.35, N))
     covariates = np.column_stack(
@@ -105,7 +113,7 @@ def make_sceptre_style_synth(
     weights = random.lognormal(0.0, 0.6, n_target_genes)
     tilt = confound_strength * random.standard_normal(n_target_genes)
     weights_of_batch = weights * np.exp(np.array([[-1.0], [1.0]]) * tilt)
-    guides = _assignment(random, library, batch, weights_of_batch, moi_mean, ntc_frac_guides)
+    guides = draw_guides(random, library, batch, weights_of_batch, moi_mean, ntc_frac_guides)
     if global_null:
         effects = {}
     for gene, shift in effects.items():
@@ -138,13 +146,33 @@ def _check(params: dict[str, Any]) -> None:
         )
 
 
-def _library(n_genes: int, per_gene: int, control_share: float) -> _Library:
-    genes = [f"GENE{g:05d}" for g in range(n_genes)]
+def library_of(
+    n_genes: int,
+    per_gene: int,
+    control_share: float,
+    *,
+    gene: str = "GENE{:05d}",
+    guide: str = "{}_g{:02d}",
+    first: int = 1,
+) -> Library:
+    """Return the guides of a screen.
+
+    Parameters
+    ----------
+    n_genes, per_gene : int
+    control_share : float
+        Share of the guides that are controls, in [0, 1).
+    gene, guide : str
+        How genes and their guides are named by number.
+    first : int
+        Number of a gene's first guide.
+    """
+    genes = [gene.format(g) for g in range(n_genes)]
     n_controls = round(control_share / (1 - control_share) * per_gene * n_genes)
-    names = [f"{gene}_g{i + 1:02d}" for gene in genes for i in range(per_gene)]
+    names = [guide.format(name, i + first) for name in genes for i in range(per_gene)]
     names += [f"NTC_g{i + 1:04d}" for i in range(n_controls)]
-    targets = [gene for gene in genes for _ in range(per_gene)] + ["NTC"] * n_controls
-    return _Library(genes, names, targets, per_gene, n_controls)
+    targets = [name for name in genes for _ in range(per_gene)] + ["NTC"] * n_controls
+    return Library(genes, names, targets, per_gene, n_controls)
 
 
 def _effects(
@@ -165,15 +193,32 @@ def _effects(
     return effects
 
 
-def _assignment(
+def draw_guides(
     random: np.random.Generator,
-    library: _Library,
+    library: Library,
     batch: NDArray[np.int64],
     weights: Array,
     mean: float,
     control_share: float,
 ) -> "csr_array":
-    """Draw the guides of every cell: controls without replacement, others collapse if equal."""
+    """Draw the guides of every cell: controls without replacement, others collapse if equal.
+
+    Parameters
+    ----------
+    random : Generator
+    library : Library
+    batch : (cells,) array of 0 and 1
+    weights : (2, genes) array
+        Relative frequency of each gene in each batch.
+    mean : float
+        Mean of the Poisson number of guides of a cell.
+    control_share : float
+        Chance that a guide is a control.
+
+    Returns
+    -------
+    (cells, guides) csr_array of int8
+    """
     from scipy.sparse import csr_array
 
     n_cells, n_guides = len(batch), len(library.names)
@@ -208,30 +253,13 @@ def _as_anndata(
     covariates: Array,
     usage: Array,
     guides: "csr_array",
-    library: _Library,
+    library: Library,
     effects: dict[int, Array],
     params: dict[str, Any],
 ) -> "AnnData":
-    try:
-        import anndata
-        import pandas as pd
-    except ModuleNotFoundError as error:
-        if error.name not in ("anndata", "pandas"):
-            raise
-        raise DependencyError(
-            "anndata is required for simulated screens; install it with: pip install anndata",
-            name=error.name,
-        ) from None
-    from scipy.sparse import csr_matrix
-
-    made = anndata.AnnData(
-        X=np.zeros((len(usage), 1), dtype=np.float32),
-        obs=pd.DataFrame(index=[f"cell{i:07d}" for i in range(len(usage))]),
-        var=pd.DataFrame(index=["empty"]),
-    )
+    made = empty_screen(len(usage), guides)
     made.obsm["covar"] = covariates
     made.obsm["usage"] = usage
-    made.obsm["guide_assignment"] = csr_matrix(guides)
     gene2guides: dict[str, list[str]] = {}
     for guide, gene in zip(library.names, library.targets, strict=True):
         gene2guides.setdefault(gene, []).append(guide)
@@ -245,4 +273,41 @@ def _as_anndata(
         gene_effects={library.genes[g]: shift for g, shift in effects.items()},
         synth_params=params,
     )
+    return made
+
+
+def empty_screen(n_cells: int, guides: "csr_array", counts: Any = None) -> "AnnData":
+    """Return an AnnData of cells with their guides; ``cell0000000`` and so on.
+
+    Parameters
+    ----------
+    n_cells : int
+    guides : (cells, guides) csr_array
+    counts : (cells, genes) sparse matrix, optional
+        Default one column of zeros.
+
+    Raises
+    ------
+    DependencyError
+        anndata is not installed.
+    """
+    try:
+        import anndata
+        import pandas as pd
+    except ModuleNotFoundError as error:
+        if error.name not in ("anndata", "pandas"):
+            raise
+        raise DependencyError(
+            "anndata is required for simulated screens; install it with: pip install anndata",
+            name=error.name,
+        ) from None
+    from scipy.sparse import csr_matrix
+
+    made = anndata.AnnData(
+        X=np.zeros((n_cells, 1), dtype=np.float32) if counts is None else counts,
+        obs=pd.DataFrame(index=[f"cell{i:07d}" for i in range(n_cells)]),
+    )
+    if counts is None:
+        made.var_names = ["empty"]
+    made.obsm["guide_assignment"] = csr_matrix(guides)
     return made
