@@ -1,0 +1,156 @@
+"""``plait crt run|report|qq``: from a file to results, a page and pictures."""
+
+import json
+import subprocess
+import sys
+
+import anndata
+import numpy as np
+import polars as pl
+import pytest
+
+from plait.cli import crt as commands
+from plait.cli import crt_show
+from plait.cli.main import main
+from plait.crt import CRTResult
+from plait.io import read_effects
+from plait.simulate.screen import make_sceptre_style_synth
+
+GIVEN = ["--usage", "usage", "--covar", "covar"]
+pytestmark = pytest.mark.filterwarnings("ignore:covariates left out")
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory):
+    place = tmp_path_factory.mktemp("screen") / "screen.h5ad"
+    made = make_sceptre_style_synth(
+        N=1500, K=5, n_target_genes=24, ntc_frac_guides=0.4, effect_size=0.8,
+        sprinkle_near_zero_frac=0.0, seed=3,
+    )  # fmt: skip
+    made.obs["lane"] = np.where(np.arange(1500) % 3 == 0, "a", "b")
+    made.obs["umis"] = np.random.default_rng(0).integers(0, 9000, 1500)
+    made.uns = {key: made.uns[key] for key in ("guide_names", "guide2gene")}
+    made.write_h5ad(place)
+    return place
+
+
+@pytest.fixture
+def ran(screen, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "screen.h5ad").symlink_to(screen)
+    return tmp_path
+
+
+def run(*words):
+    return main(["crt", *map(str, words)])
+
+
+def test_the_examples_run(ran, capsys):
+    for name, example in (
+        ("run", commands.EXAMPLE),
+        ("report", crt_show.REPORT_EXAMPLE),
+        ("qq", crt_show.QQ_EXAMPLE),
+    ):
+        assert main(example.split()[1:]) == 0, example
+        capsys.readouterr()
+        assert run(name, "--help") == 0
+        assert f"Example: {example}" in " ".join(capsys.readouterr().out.split())
+    assert {path.name for path in (ran / "screened").iterdir()} == set(commands.FILES)
+    assert (ran / "screen.html").stat().st_size > 1e5
+    assert (ran / "qq.png").stat().st_size > 1e4
+
+
+def test_what_is_written(ran, capsys):
+    assert run("run", "--h5ad", "screen.h5ad", *GIVEN, "--out", "x", "--write-h5ad", "y.h5ad") == 0
+    said = capsys.readouterr().out
+    assert "1,500 cells, 25 targets of 240 guides, 5 programs" in said
+    assert "significant at a false discovery rate of 0.1" in said
+    result = CRTResult.load("x/result.zarr")
+    table = pl.read_parquet("x/effects.parquet")
+    assert table.shape[0] == 25 * 5
+    np.testing.assert_array_equal(table["beta"], result.beta.ravel())
+    np.testing.assert_array_equal(table["n_treated"][::5], result.n_treated)
+    effects = read_effects("x/effects.zarr")
+    np.testing.assert_array_equal(effects.bhat, result.beta)
+    back = anndata.read_h5ad("y.h5ad")
+    np.testing.assert_array_equal(back.uns["crt_union_gene_program_pvals"], result.p)
+    assert set(back.uns["guide2gene"]) == set(back.uns["guide_names"])
+    record = json.loads((ran / "x/run.json").read_text())
+    assert record["counts"]["perturbations"] == 25
+    assert record["options"]["method"] == "analytic"
+    assert record["dropped_covariates"] == ["covar_0"]
+
+
+def test_covariates_are_columns_of_obs(ran, capsys):
+    words = ["run", "--h5ad", "screen.h5ad", "--usage", "usage", "--sampler", "stratified"]
+    words += ["--batch", "lane", "--method", "empirical", "--resamples", "99"]
+    assert run(*words, "--covariates", "lane, log(umis)", "--out", "x") == 0
+    assert "3 columns of covariates" in capsys.readouterr().out
+    assert CRTResult.load("x/result.zarr").settings["strata"]["batch_key"] == "lane"
+    assert run(*words, "--covariates", "lane,depth", "--out", "y") == 2
+    assert "no column 'depth' in obs for --covariates; there are lane, umis" in (
+        capsys.readouterr().err
+    )
+    assert run(*words, "--covariates", "log(lane)", "--out", "y") == 2
+    assert "log(lane) cannot be taken" in capsys.readouterr().err
+    assert run(*words, "--covar", "nothing", "--out", "y") == 2
+    assert "as in --covariates 'lane,log(umis)'" in capsys.readouterr().err
+
+
+def test_against_negative_controls(ran, capsys):
+    words = ["run", "--h5ad", "screen.h5ad", "--usage", "usage", "--null", "ntc-empirical"]
+    words += ["--covariates", "lane,log(umis)", "--batch", "lane", "--out", "x"]
+    assert run(*words) == 0
+    result = CRTResult.load("x/result.zarr")
+    assert set(result.p_method.ravel()) == {"controls"}
+    assert result.settings["method"] == "ntc-empirical"
+    assert not (ran / "x/controls.zarr").exists()
+    assert run(*words[:-1], "y", "--method", "adaptive") == 2
+    assert "--method does nothing with --null ntc-empirical" in capsys.readouterr().err
+
+
+def test_what_is_wrong_is_said_in_one_line(ran, capsys):
+    for words, said in (
+        (["--h5ad", "none.h5ad", "--out", "x"], "none.h5ad"),
+        (["--h5ad", "screen.h5ad", "--out", "x"], "no 'cnmf_usage'"),
+        (["--h5ad", "screen.h5ad", *GIVEN, "--out", "x", "--targets", "genes"], "no 'genes'"),
+        (["--h5ad", "screen.h5ad", *GIVEN, "--out", "x", "--exclude", "TP53"], "TP53"),
+        (["--h5ad", "screen.h5ad", *GIVEN, "--out", "x", "--resamples", "9"], "--resamples does"),
+        (["--h5ad", "screen.h5ad", *GIVEN, "--out", "x", "--eps", "-1"], "--eps is -1"),
+    ):
+        assert run("run", *words) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert "Traceback" not in error
+    (ran / "cut.h5ad").write_bytes((ran / "screen.h5ad").read_bytes()[:5000])
+    assert run("run", "--h5ad", "cut.h5ad", *GIVEN, "--out", "x") == 2
+    assert "cut.h5ad cannot be read as .h5ad" in capsys.readouterr().err
+    assert run("report", ran, "--out", "page.html") == 2
+    assert "not the folder of a tested screen" in capsys.readouterr().err
+
+
+def test_a_folder_is_not_overwritten_by_accident(ran, capsys):
+    words = ["run", "--h5ad", "screen.h5ad", *GIVEN, "--out", "x"]
+    assert run(*words) == 0
+    assert run(*words) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run(*words, "--overwrite") == 0
+
+
+DYING = """
+import os, sys
+from plait.report import screen
+screen.write_screen_report = lambda *_, **__: os.kill(os.getpid(), 9)
+from plait.cli.main import main
+main(sys.argv[1:])
+"""
+
+
+def test_a_command_killed_while_it_writes_keeps_its_tests(ran, monkeypatch):
+    words = ["crt", "run", "--h5ad", "screen.h5ad", *GIVEN, "--out", "x"]
+    died = subprocess.run([sys.executable, "-W", "ignore", "-c", DYING, *words], check=False)
+    assert died.returncode == -9
+    assert not (ran / "x/report.html").exists()
+    monkeypatch.setattr("plait.crt.perturbation_effects", None)  # not called again
+    assert main(words) == 0
+    assert (ran / "x/report.html").exists()
