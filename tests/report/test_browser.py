@@ -3,12 +3,15 @@
 import csv
 import os
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from plait.plot.style import COLOURS
 from plait.report import mash_page, write_mash_report
 from tests.report.results import make_result
+from tests.report.test_scan import make_scan
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 NASTY = "<script>document.title='broken'</script>"
@@ -267,5 +270,45 @@ def test_every_shape_is_drawn(browser, tmp_path, n, width, strength):
         assert here.fits()
         assert here.page.locator(".plot .main-svg").count() >= len(made.figures)
         here.page.locator("#rows .pick").first.click()
+        assert here.complaints == []
+        here.context.close()
+
+
+def test_the_scan(browser, tmp_path):
+    """A trait is chosen from the list: its points are drawn, and again in the other colours."""
+    scan = make_scan(4000, 3, chromosomes=22)
+    result = make_result(600, 3, condition_names=scan.traits)
+    write_mash_report(result, tmp_path / "p.html", scan=scan)
+    for size in (1280, 390):
+        here = Visit(browser, tmp_path / "p.html", width=size)
+
+        def drawn(place, here=here):
+            script = "p => document.querySelector(p).data.map(t => t.x.length)"
+            return sum(here.page.evaluate(script, f"#{place} .plot"))
+
+        def colours(here=here):
+            script = (
+                "() => document.querySelector('#manhattan .plot').data.map(t => t.marker.color)"
+            )
+            return here.page.evaluate(script)
+
+        assert here.fits()
+        assert drawn("manhattan") > 2000
+        assert drawn("qq") > 1000
+        here.page.select_option("[data-views=manhattan]", label="t1")
+        assert len(set(colours())) == 3  # two shades, and the trait
+        light = colours()
+        assert light[-1] == COLOURS[1]
+        here.page.emulate_media(color_scheme="dark")
+        here.page.wait_for_timeout(200)
+        assert here.page.input_value("[data-views=manhattan]") == "2"
+        assert len(colours()) == len(light) and not set(colours()) & set(light)
+        names = here.page.locator("#manhattan .xtick text").all_text_contents()
+        boxes = here.page.locator("#manhattan .xtick text").evaluate_all(
+            "all => all.map(t => t.getBoundingClientRect()).map(b => [b.left, b.right])"
+        )
+        shown = [box for name, box in zip(names, boxes, strict=True) if name.strip()]
+        assert len(shown) >= 8
+        assert all(a[1] <= b[0] for a, b in pairwise(shown))
         assert here.complaints == []
         here.context.close()
