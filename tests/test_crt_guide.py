@@ -1,0 +1,26 @@
+"""The guide to perturbation screens runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.test_readme import ROOT, run, snippets
+
+
+@pytest.mark.filterwarnings("ignore:covariates left out")
+def test_the_guide_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make, *blocks = snippets("docs/crt.md", "python")
+    names = {}
+    exec(compile(make, "docs/crt.md", "exec"), names)
+    for command in "".join(snippets("docs/crt.md", "bash")).strip().splitlines():
+        assert run(command) == 0, command
+    for block in blocks:
+        exec(compile(block, "docs/crt.md", "exec"), names)
+    text = (ROOT / "docs/crt.md").read_text(encoding="utf-8")
+    table = text.split("## Output of `plait crt run`")[1]
+    told = set(re.findall(r"^\| `([^`]+)`", table, flags=re.MULTILINE))
+    assert told == {path.name for path in Path("screened").iterdir()}
+    columns = set(re.findall(r"`(\w+)`", next(r for r in table.split("\n") if "effects.parq" in r)))
+    assert columns - {"effects"} <= set(names["table"].columns)
