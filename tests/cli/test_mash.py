@@ -287,8 +287,8 @@ def test_demo(tmp_path, monkeypatch, capsys):
     demo = tmp_path / "demo"
     assert sorted(path.name for path in demo.iterdir()) == [
         "associations.parquet", "associations.zarr", "covariates.csv", "figures", "genotypes.bed",
-        "genotypes.bim", "genotypes.fam", "report.html", "result.zarr", "significant.csv",
-        "stages", "tables", "traits.csv", "truth.csv",
+        "genotypes.bim", "genotypes.fam", "report.html", "result.zarr", "run.json",
+        "significant.csv", "stages", "tables", "traits.csv", "truth.csv",
     ]  # fmt: skip
     for line in said.splitlines():  # what it says that it wrote is there
         if line.startswith(("Results", "Figures", "Tables", "Report")):

@@ -8,6 +8,7 @@ import typer
 
 from plait.cli.console import announce_compilation, say, session
 from plait.cli.outputs import check_folder, use_no_window
+from plait.cli.records import RECORD, write_record
 from plait.cli.study import OUTPUTS
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ LEVEL = 0.05
 
 FILES = (
     "genotypes.bed", "genotypes.bim", "genotypes.fam", "traits.csv", "covariates.csv", "truth.csv",
-    *OUTPUTS,
+    *OUTPUTS, RECORD,
 )  # fmt: skip
 TABLES = (
     "bhat.csv", "shat.csv", "vhat.csv", "ulist.npz", "results.npz", "results.json", "screen.npz",
@@ -71,6 +72,8 @@ def demo(
         drawn = draw(study, scanned, data, screen, result, out, quiet)
         for line in findings(study, scanned, screen, result):
             say(quiet, line)
+    counts = {"samples": people, "variants": variants, "causal": n_causal}
+    write_record(out / RECORD, counts | {"traits": len(study.traits.names)})
     if pages:
         say(quiet, f"Report   {out}/report.html: open it in a browser")
     say(quiet, f"Results  {out}/significant.csv · associations.parquet · result.zarr")

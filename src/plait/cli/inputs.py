@@ -75,6 +75,8 @@ def load_data(
     if effects is not None:
         if bhat is not None or shat is not None:
             raise OptionError("--effects replaces --bhat and --shat: give one or the other.")
+        resettable = ("zero_shat_reset", "zero_bhat_shat_reset")
+        refuse_idle(resettable, True, "with --effects")
         stored = _open_store(effects, v, chosen, missing, alpha, workers or {})
         _say_size(stored, stored.known.n_missing, quiet)
         return stored
@@ -215,6 +217,7 @@ def strong_data(
     if all_effects:
         if strong is not None:
             raise OptionError("--strong and --all-effects cannot be combined.")
+        refuse_idle(("level",), True, "with --all-effects")
         return in_memory(data, workers.get("memory"))
     rows = _strong_rows(data, strong, level, workers)
     if len(rows) == 0:

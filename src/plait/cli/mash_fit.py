@@ -8,7 +8,7 @@ import typer
 
 from plait.cli import options
 from plait.cli.console import announce_compilation, say, session, workers_of
-from plait.cli.inputs import in_memory, load_covariances, load_data, split_numbers
+from plait.cli.inputs import in_memory, load_covariances, load_data, refuse_idle, split_numbers
 from plait.cli.options import MODEL
 from plait.cli.outputs import check_target, is_store, write_result
 from plait.cli.records import beside, write_record
@@ -60,6 +60,8 @@ def fit(
 ) -> None:
     """Learn from all effects how they are shared, and write what that says about each of them."""
     check_target(out, overwrite, effects)
+    refuse_idle(("gridmult",), grid is not None, "with --grid")
+    refuse_idle(("nullweight",), prior is options.Prior.UNIFORM, "with --prior uniform")
     model: dict[str, Any] = {
         "grid": split_numbers(grid, "--grid"),
         "gridmult": gridmult,

@@ -7,7 +7,7 @@ import typer
 
 from plait.cli import options
 from plait.cli.console import announce_compilation, say, session, workers_of
-from plait.cli.inputs import in_memory, load_covariances, load_data, strong_data
+from plait.cli.inputs import in_memory, load_covariances, load_data, refuse_idle, strong_data
 from plait.cli.mash_show import show_matrix
 from plait.cli.options import INPUT, MODEL, OUTPUT
 from plait.cli.outputs import check_file, write_covariances, write_matrix
@@ -125,6 +125,7 @@ def ed(
 ) -> None:
     """Refine covariance matrices by extreme deconvolution of the strong effects."""
     check_file(out, (".npz",), overwrite)
+    refuse_idle(("npc",), ulist is not None, "with --ulist")
     with session(threads, quiet, debug), workers_of(dask, memory, threads) as workers:
         from plait.io import read_covariances
         from plait.mash import cov_ed
