@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plait.errors import FileFormatError
-from plait.gwas.results import VARIANT_COLUMNS, AssociationResult, chunk_variants
+from plait.gwas.results import AssociationResult
+from plait.gwas.variant_results import VARIANT_COLUMNS, chunk_variants
 from plait.io import read_effects
 
 TRAITS = ("a", "b")

@@ -27,7 +27,7 @@ from plait.data.phenotypes import AlignedSamples, SampleTable, align
 from plait.errors import InputError, LabelError, OptionError, TooFewSamplesError
 from plait.execution.executors import refuse_forks, workforce
 from plait.gwas.design import make_designs
-from plait.gwas.interaction_results import STATISTICS, InteractionResult
+from plait.gwas.interaction_results import InteractionResult
 from plait.gwas.interaction_scan import InteractionScan
 from plait.gwas.model import variant_columns
 from plait.gwas.passes import SinglePass, scan_in_memory
@@ -151,7 +151,6 @@ def scan_interaction(
 class InteractionMethod(SinglePass):
     """Effects that depend on an environment, with independent errors: one pass."""
 
-    statistics: Sequence[str] = STATISTICS
     bytes_per_sample: int = 16 * TILE  # a tile in double precision, and its squares
     result: type[InteractionResult] = InteractionResult
     checks: Sequence[dict[str, Any]] = ()

@@ -2,21 +2,18 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.data.effects import Effects
-from plait.errors import LabelError, NotAvailableError, OptionError
-from plait.gwas.results import GENOME_WIDE, VARIANT_COLUMNS, chunk_variants
+from plait.errors import NotAvailableError, OptionError
+from plait.gwas.variant_results import VARIANT_COLUMNS, VariantResult, counted
 from plait.gwas.variant_tables import write_parquet, write_tsv
 from plait.io import write_effects
-from plait.io.result import Result
-from plait.provenance import Provenance
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -32,7 +29,7 @@ _OF_EFFECTS = ("bhat", "shat", "V", "effects")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class InteractionResult(Result):
+class InteractionResult(VariantResult):
     """Effects of M variants on T traits, and how they change with an environment.
 
     Attributes
@@ -66,7 +63,11 @@ class InteractionResult(Result):
         **dict.fromkeys((*STATISTICS, "n"), ("variants", "traits")),
         **dict.fromkeys(("frequency", *VARIANT_COLUMNS), ("variants",)),
     }
-    frame_dims: ClassVar[tuple[str, ...]] = ("variants", "traits")
+    statistics: ClassVar[tuple[str, ...]] = STATISTICS
+    tested_by: ClassVar[str] = "se_interaction"
+    surest_by: ClassVar[str] = "log10p_interaction"
+    command: ClassVar[str] = "interaction"
+    folder_store: ClassVar[str] = "interactions.zarr"
 
     beta_main: Array
     se_main: Array
@@ -76,29 +77,12 @@ class InteractionResult(Result):
     log10p_interaction: Array
     covariance: Array
     log10p_joint: Array
-    n: NDArray[np.int64]
-    frequency: Array
-    chrom: NDArray[np.str_]
-    pos: NDArray[np.int64]
-    id: NDArray[np.str_]
-    oa: NDArray[np.str_]
-    ea: NDArray[np.str_]
-    traits: tuple[str, ...]
     environment: str
     robust: bool = False
-    filtered: dict[str, int] = field(default_factory=dict)
-    provenance: Provenance | None = None
 
     def __repr__(self) -> str:
-        return (
-            f"InteractionResult({len(self.beta_main):,} variants x {len(self.traits)} traits, "
-            f"environment {self.environment!r})"
-        )
-
-    @cached_property
-    def variants(self) -> NDArray[np.str_]:
-        """Keys ``chrom:pos:oa:ea`` of the variants."""
-        return np.concatenate([np.empty(0, np.str_), *map(self._keys, self._parts())])
+        size = f"{counted(len(self.n), 'variant')} x {counted(len(self.traits), 'trait')}"
+        return f"InteractionResult({size}, environment {self.environment!r})"
 
     def effects_at(self, environments: ArrayLike, rows: slice = slice(None)) -> tuple[Array, Array]:
         """Return effects where the environment has given values.
@@ -179,12 +163,11 @@ class InteractionResult(Result):
         if self.filtered:
             left_out = ", ".join(f"{name} {count:,}" for name, count in self.filtered.items())
             lines.append(f"  tests left out: {left_out}")
-        hits, surest = self._surest()
+        hits, surest = self.leads()
         for number, trait in enumerate(self.traits):
-            count = int(hits[number])
-            line = f"  {trait}: {count:,} interaction{'' if count == 1 else 's'} at p < 5e-8"
+            line = f"  {trait}: {counted(int(hits[number]), 'interaction')} at p < 5e-8"
             if (best := surest[number]) is not None:
-                line += f", surest {self.id[best]} ({self.chrom[best]}:{self.pos[best]})"
+                line += f", surest {self.placed(best)}"
                 line += f" log10 p {self.log10p_interaction[best][number]:.1f}"
             lines.append(line)
         return "\n".join(lines)
@@ -210,23 +193,15 @@ class InteractionResult(Result):
         import polars as pl
 
         places = checked_environments(environments)
-        columns: dict[str, Any] = {
-            name: pl.Series(np.asarray(getattr(self, name)[rows]).tolist(), dtype=kind)
-            for name, kind in zip(
-                VARIANT_COLUMNS, (pl.String, pl.Int64, *[pl.String] * 3), strict=True
-            )
-        }
-        columns["eaf"] = self.frequency[rows]
-        values = {name: getattr(self, name)[rows] for name in (*STATISTICS, "n")}
         beta, covariance = self.effects_at(places, rows)
         errors = np.sqrt(np.maximum(np.diagonal(covariance, axis1=2, axis2=3), 0.0))
-        for number, trait in enumerate(self.traits):
-            for name, array in values.items():
-                columns[f"{name}.{trait}"] = array[:, number]
-            for place, value in enumerate(map(_written, places)):
-                columns[f"beta_at_{value}.{trait}"] = beta[:, number, place]
-                columns[f"se_at_{value}.{trait}"] = errors[:, number, place]
-        return pl.DataFrame(columns)
+        more = {
+            f"{name}_at_{_written(value)}.{trait}": values[:, number, place]
+            for number, trait in enumerate(self.traits)
+            for place, value in enumerate(places)
+            for name, values in (("beta", beta), ("se", errors))
+        }
+        return super().to_table(rows).with_columns(**{k: pl.Series(v) for k, v in more.items()})
 
     def write_parquet(
         self,
@@ -246,36 +221,6 @@ class InteractionResult(Result):
         """Write `to_table` as text compressed by gzip, part by part; missing values are ``NA``."""
         write_tsv(path, lambda r: self.to_table(r, environments), self._parts(), overwrite)
 
-    def _parts(self) -> Iterator[slice]:
-        """Yield the variants in parts, which are the chunks of a store."""
-        rows = chunk_variants(len(self.traits))
-        for start in range(0, len(self.beta_main), rows):
-            yield slice(start, min(start + rows, len(self.beta_main)))
-
-    def _keys(self, rows: slice) -> NDArray[np.str_]:
-        columns = (getattr(self, name)[rows].tolist() for name in ("chrom", "pos", "oa", "ea"))
-        parts = zip(*columns, strict=True)
-        return np.array([":".join(map(str, part)) for part in parts], dtype=np.str_)
-
-    def _surest(self) -> tuple[NDArray[np.int64], list[int | None]]:
-        """Return for each trait the number of hits, and the variant of the smallest p-value."""
-        hits = np.zeros(len(self.traits), dtype=np.int64)
-        surest: list[int | None] = [None] * len(self.traits)
-        smallest = np.full(len(self.traits), np.inf)
-        for rows in self._parts():
-            part = self.log10p_interaction[rows]
-            logs = np.where(np.isnan(part), np.inf, part)
-            hits += (logs < np.log10(GENOME_WIDE)).sum(axis=0)
-            for k in np.flatnonzero(logs.min(axis=0) < smallest):
-                best = int(logs[:, k].argmin())
-                smallest[k], surest[k] = logs[best, k], rows.start + best
-        return hits, surest
-
-    def _trait(self, trait: str) -> int:
-        if trait not in self.traits:
-            raise LabelError(f"there is no trait {trait!r}; there are {', '.join(self.traits)}.")
-        return self.traits.index(trait)
-
     def _effects(self, trait: int, environments: list[float], rows: slice) -> Effects | None:
         """Return the effects of the tested variants among some, None without any."""
         beta, covariance = (values[:, trait] for values in self.effects_at(environments, rows))
@@ -288,14 +233,14 @@ class InteractionResult(Result):
             beta[tested],
             errors[tested],
             correlation[tested],
-            self._keys(rows)[tested],
+            self.names_of(rows)[tested].astype(np.str_),
             tuple(f"{self.environment}={_written(value)}" for value in environments),
             self.provenance,
         )
 
     def _all_effects(self, trait: str, environments: Sequence[float]) -> Iterator[Effects]:
         """Yield the effects of parts of the variants in which some are tested."""
-        number, places = self._trait(trait), checked_environments(environments)
+        number, places = self._number_of(trait), checked_environments(environments)
         if len(places) != 2:
             raise OptionError(
                 f"environments are {len(places)} values; give two. The effects of a variant in all "

@@ -37,8 +37,9 @@ from plait.gwas.passes import (
     scan_in_memory,
 )
 from plait.gwas.quality import VariantFilter
-from plait.gwas.results import VARIANT_COLUMNS, AssociationResult
+from plait.gwas.results import AssociationResult
 from plait.gwas.stored_scan import scan_to_store
+from plait.gwas.variant_results import VARIANT_COLUMNS
 from plait.gwas.whole_genome import WholeGenomeModel
 from plait.gwas.whole_genome_logistic import WholeGenomeLogistic
 from plait.provenance import Provenance

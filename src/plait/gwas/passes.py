@@ -23,19 +23,19 @@ from plait.gwas.linear import LinearScan
 from plait.gwas.mixed import MixedModel
 from plait.gwas.quality import VariantFilter
 from plait.gwas.results import AssociationResult
+from plait.gwas.variant_results import VariantResult
 from plait.gwas.whole_genome import WholeGenomeModel
 from plait.gwas.whole_genome_logistic import WholeGenomeLogistic
-from plait.io.result import Result
 
 Part_co = TypeVar("Part_co", covariant=True)
-Result_co = TypeVar("Result_co", bound=Result, covariant=True)
+Result_co = TypeVar("Result_co", bound=VariantResult, covariant=True)
 
 
 class Statistics(Protocol):
     """What is found out of consecutive variants (n) and traits (T).
 
     A dataclass; its fields but ``filtered`` are the arrays of a result: ``n`` (n, T) of int,
-    ``frequency`` (n,), and those (n, T) of float that `VariantMethod.statistics` names.
+    ``frequency`` (n,), and those (n, T) of float that `VariantResult.statistics` names.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -78,10 +78,6 @@ class VariantMethod(Protocol[Result_co]):
     """A model whose preparation without variants is done."""
 
     @property
-    def statistics(self) -> Sequence[str]:
-        """What is found out of every variant and trait, as floats; ``n`` besides."""
-
-    @property
     def bytes_per_sample(self) -> int:
         """What a worker holds of every sample besides the genotypes that are read."""
 
@@ -107,7 +103,6 @@ class ScanMethod(VariantMethod[AssociationResult], Protocol):
 class _Associating:
     """What is found by every model of the association scan."""
 
-    statistics: Sequence[str] = ("beta", "se", "log10p")
     bytes_per_sample: int = 8 * TILE  # two tiles in single precision, or one in double
     result: type[AssociationResult] = AssociationResult
     checks: Sequence[dict[str, Any]] = ()
@@ -241,7 +236,7 @@ def scan_in_memory(
     """Scan all variants; return the statistics, how many tests each rule left out, and totals."""
     n_variants = genotypes.n_variants
     values: dict[str, NDArray[Any]] = {
-        name: np.full((n_variants, n_traits), np.nan) for name in method.statistics
+        name: np.full((n_variants, n_traits), np.nan) for name in method.result.statistics
     }
     values["n"] = np.zeros((n_variants, n_traits), dtype=np.int64)
     values["frequency"] = np.full(n_variants, np.nan)

@@ -11,7 +11,8 @@ from plait.data.genotypes import GenotypeSource
 from plait.data.summary_statistics import SummaryStatistics
 from plait.errors import LabelError, NotAvailableError, OptionError
 from plait.gwas.linkage import r2_with
-from plait.gwas.results import VARIANT_COLUMNS, AssociationResult
+from plait.gwas.results import AssociationResult
+from plait.gwas.variant_results import VARIANT_COLUMNS
 from plait.io.stored_arrays import find_label, parts_of
 from plait.io.summary_statistics import chromosome_names
 

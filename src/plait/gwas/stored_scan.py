@@ -24,12 +24,11 @@ from plait.gwas.passes import (
     joined,
     readable,
 )
-from plait.gwas.results import VARIANT_COLUMNS, chunk_variants
-from plait.io.result import Result
+from plait.gwas.variant_results import VARIANT_COLUMNS, VariantResult, chunk_variants
 from plait.io.stored_arrays import Layout
 from plait.provenance import Provenance
 
-Found = TypeVar("Found", bound=Result)
+Found = TypeVar("Found", bound=VariantResult)
 
 _BOTH = ("variants", "traits")
 _COPIES = 8
@@ -84,7 +83,7 @@ def scan_to_store(
     force = _fitting(force, method, genotypes, n_traits, unit)
     with filled_store(
         out,
-        _layouts(method.statistics, n_variants, n_traits),
+        _layouts(method.result.statistics, n_variants, n_traits),
         identity | {"size": [n_variants, n_traits, unit]},
         n_items=n_variants,
         unit=unit,
@@ -136,7 +135,7 @@ def _fitting(
     """Return a workforce of as many workers as have room, at least one."""
     rows = min(unit, genotypes.n_variants)
     per_sample = 4 * min(rows, readable(genotypes)) + method.bytes_per_sample
-    per_variant = 8 * (len(method.statistics) + 1) * _COPIES * n_traits + _LABEL_BYTES
+    per_variant = 8 * (len(method.result.statistics) + 1) * _COPIES * n_traits + _LABEL_BYTES
     size = (unit, per_variant + per_sample * genotypes.n_samples // rows, force.memory)
     workers = force.workers
     if force.executor is None:

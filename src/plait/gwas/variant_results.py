@@ -1,0 +1,310 @@
+"""What scans return of many variants and traits, in memory or in a store."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.errors import FileFormatError, LabelError, NotAvailableError
+from plait.gwas.variant_tables import write_parquet, write_tsv
+from plait.io.atomic import STORE_MARKER
+from plait.io.result import Result
+from plait.io.store import local_path
+from plait.provenance import Provenance
+
+if TYPE_CHECKING:
+    from polars import DataFrame, Series
+    from xarray import Dataset
+
+Array = NDArray[np.float64]
+
+GENOME_WIDE = 5e-8
+VARIANT_COLUMNS = ("chrom", "pos", "id", "oa", "ea")
+_CHUNK_BYTES = 8 << 20
+_LARGEST_CHUNK = 8192
+_SMALLEST_CHUNK = 256
+_UNKNOWN = ("", ".")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class VariantResult(Result):
+    """Statistics of M variants and T traits; base of what the scans return.
+
+    Nothing here needs all of the arrays of variants at once, so that they may stay in a store.
+
+    Attributes
+    ----------
+    n : (M, T) int array
+        Samples behind each test.
+    frequency : (M,) array
+        Frequency of the effect allele.
+    chrom, pos, id, oa, ea : (M,) arrays
+        The variants, as in `plait.data.variants.VariantTable`; `variants` has their names.
+    traits : tuple of str
+    filtered : dict of str to int
+        How many tests (of one variant and trait) each rule left out.
+    provenance : Provenance or None
+    """
+
+    frame_dims: ClassVar[tuple[str, ...]] = ("variants", "traits")
+    statistics: ClassVar[tuple[str, ...]] = ()
+    """The (M, T) arrays of float, in the order of tables; NaN where a variant was not tested."""
+    tested_by: ClassVar[str] = ""
+    """The one that tells by NaN whether a variant was tested."""
+    surest_by: ClassVar[str] = ""
+    """The one that holds log10 of the p-value by which variants are ranked."""
+    command: ClassVar[str] = ""
+    """The command of ``plait gwas`` that writes a folder with such a result."""
+    folder_store: ClassVar[str] = ""
+    """The store in that folder."""
+
+    n: NDArray[np.int64]
+    frequency: Array
+    chrom: NDArray[np.str_]
+    pos: NDArray[np.int64]
+    id: NDArray[np.str_]
+    oa: NDArray[np.str_]
+    ea: NDArray[np.str_]
+    traits: tuple[str, ...]
+    filtered: dict[str, int] = field(default_factory=dict, kw_only=True)
+    provenance: Provenance | None = field(default=None, kw_only=True)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Open a store, or the folder of a scan, leaving the arrays of variants in the store.
+
+        Parameters
+        ----------
+        path : str or path
+            What `save` or a scan with ``out=`` wrote, or the folder that the command wrote.
+
+        Raises
+        ------
+        FileFormatError
+            There is no store of such a scan, or it is damaged.
+        """
+        return super().open(cls._store_in(path))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Load a store, or the store in the folder of a scan, into memory; see `open`."""
+        return super().load(cls._store_in(path))
+
+    @classmethod
+    def _store_in(cls, path: str | os.PathLike[str]) -> str | os.PathLike[str]:
+        """Return the store in the folder of a scan; anything but a folder on disk as it is."""
+        local = local_path(path)
+        if local is None or not local.is_dir() or (local / STORE_MARKER).exists():
+            return path
+        if (store := local / cls.folder_store).is_dir():
+            return store
+        raise FileFormatError(
+            f"{path} is not the folder of a scan: {cls.folder_store} is not in it. Give what "
+            f"'plait gwas {cls.command} --out' wrote, or the store itself."
+        )
+
+    @cached_property
+    def variants(self) -> NDArray[np.str_]:
+        """Names of the variants, each another one.
+
+        The id where it is known and no other variant has it, else ``chrom:pos:oa:ea``; where that
+        repeats, with the id (if known) and a number added.
+        """
+        return self._over_parts(self.names_of, object).astype(np.str_)
+
+    def names_of(self, rows: slice | NDArray[np.intp]) -> NDArray[np.object_]:
+        """Return the names (see `variants`) of some variants, without making those of all."""
+        keys, ids = self._keys(rows).to_numpy(), np.asarray(self.id[rows], dtype=object)
+        names: NDArray[np.object_] = np.where(self._has_own_id[rows], ids, keys)
+        if self._renamed:
+            if isinstance(rows, slice):
+                rows = np.arange(*rows.indices(len(self.n)))
+            for place in np.flatnonzero(np.isin(rows, list(self._renamed))):
+                names[place] = self._renamed[int(rows[place])]
+        return names
+
+    def placed(self, variant: int) -> str:
+        """Return the name of a variant, and its place where the name does not tell it."""
+        name = str(self.names_of(slice(variant, variant + 1))[0])
+        place = f"{self.chrom[variant]}:{self.pos[variant]}"
+        return name if name.startswith(place) else f"{name} ({place})"
+
+    def to_frame(self, kind: str = "long") -> "DataFrame":
+        """Return a table; see `plait.io.result.Result.to_frame`.
+
+        Every row has the name of its variant (``variant``), and ``chrom``, ``pos``, ``id``, ``oa``
+        and ``ea``.
+        """
+        import polars as pl
+
+        frame = super().to_frame(kind)
+        if kind == "wide":
+            return frame
+        repeated = np.repeat(np.arange(len(self.n)), len(self.traits))
+        labels = [_as_series(getattr(self, name)[:], name) for name in VARIANT_COLUMNS]
+        return pl.DataFrame(
+            [frame["variant"], *(s.gather(repeated) for s in labels), *frame.get_columns()[1:]]
+        )
+
+    def to_xarray(self) -> "Dataset":
+        """Return the arrays as an `xarray.Dataset`.
+
+        Coordinates of ``variants`` are their names and ``chrom``, ``pos``, ``id``, ``oa``, ``ea``.
+        """
+        found = super().to_xarray().assign_coords(variants=self.variants.astype(object))
+        return found.set_coords(list(VARIANT_COLUMNS))
+
+    def _label_series(self, dimension: str, length: int) -> Any:
+        import polars as pl
+
+        if dimension == "variants":
+            return pl.Series("variant", self.variants.tolist(), dtype=pl.String)
+        return super()._label_series(dimension, length)
+
+    def to_table(self, rows: slice = slice(None)) -> "DataFrame":
+        """Return one row per variant: its columns, ``eaf``, and all statistics of each trait.
+
+        Those of a trait are named as in ``beta.<trait>`` and ``n.<trait>``.
+
+        Parameters
+        ----------
+        rows : slice
+            Which variants; default all.
+        """
+        import polars as pl
+
+        columns = {name: _as_series(getattr(self, name)[rows]) for name in VARIANT_COLUMNS}
+        columns["eaf"] = _as_series(self.frequency[rows])
+        values = {name: getattr(self, name)[rows] for name in (*self.statistics, "n")}
+        for number, trait in enumerate(self.traits):
+            for name, array in values.items():
+                columns[f"{name}.{trait}"] = _as_series(array[:, number])
+        return pl.DataFrame(columns)
+
+    def write_parquet(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write `to_table` as a parquet file, part by part."""
+        write_parquet(path, self.to_table, self._parts(), overwrite)
+
+    def write_tsv(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write `to_table` as text compressed by gzip, part by part; missing values are ``NA``."""
+        write_tsv(path, self.to_table, self._parts(), overwrite)
+
+    def _number_of(self, trait: str) -> int:
+        """Return which of the traits one is."""
+        if trait not in self.traits:
+            raise LabelError(f"there is no trait {trait!r}; there are {', '.join(self.traits)}.")
+        return self.traits.index(trait)
+
+    def _parts(self) -> Iterator[slice]:
+        """Yield the variants in parts, which are the chunks of a store."""
+        rows = chunk_variants(len(self.traits))
+        for start in range(0, len(self.n), rows):
+            yield slice(start, min(start + rows, len(self.n)))
+
+    def _over_parts(self, work: Callable[[slice], NDArray[Any]], dtype: Any) -> NDArray[Any]:
+        return np.concatenate([np.empty(0, dtype), *map(work, self._parts())])
+
+    def _tested(self, rows: slice) -> NDArray[np.bool_]:
+        return np.asarray(np.isfinite(getattr(self, self.tested_by)[rows]).any(axis=1))
+
+    @cached_property
+    def n_tested(self) -> int:
+        """Variants that were tested for some trait."""
+        return sum(int(self._tested(rows).sum()) for rows in self._parts())
+
+    def _require_tests(self) -> None:
+        if not self.n_tested:
+            why = ", ".join(f"{name} {count:,}" for name, count in self.filtered.items())
+            raise NotAvailableError(f"no variant was tested; tests left out: {why}.")
+
+    @property
+    def n_samples(self) -> tuple[int, int]:
+        """Samples behind the tests of a trait: of the trait with the fewest, and with the most."""
+        return int(self._most_samples.min()), int(self._most_samples.max())
+
+    @cached_property
+    def _most_samples(self) -> NDArray[np.int64]:
+        return np.asarray(np.max([self.n[rows].max(axis=0) for rows in self._parts()], axis=0))
+
+    def leads(self) -> tuple[NDArray[np.int64], list[int | None]]:
+        """Return for each trait the number of hits, and the variant of the smallest p-value."""
+        hits = np.zeros(len(self.traits), dtype=np.int64)
+        surest: list[int | None] = [None] * len(self.traits)
+        smallest = np.full(len(self.traits), np.inf)
+        for rows in self._parts():
+            logs = np.where(np.isnan(part := getattr(self, self.surest_by)[rows]), np.inf, part)
+            hits += (logs < np.log10(GENOME_WIDE)).sum(axis=0)
+            for k in np.flatnonzero(logs.min(axis=0) < smallest):
+                best = int(logs[:, k].argmin())
+                smallest[k], surest[k] = logs[best, k], rows.start + best
+        return hits, surest
+
+    def _keys(self, rows: slice | NDArray[np.intp]) -> "Series":
+        import polars as pl
+
+        names = ("chrom", "pos", "oa", "ea")
+        frame = pl.DataFrame([_as_series(getattr(self, name)[rows], name) for name in names])
+        return frame.select(pl.concat_str(*names, separator=":"))["chrom"]
+
+    @cached_property
+    def _key_hashes(self) -> NDArray[np.uint64]:
+        return self._over_parts(lambda rows: self._keys(rows).hash().to_numpy(), np.uint64)
+
+    @cached_property
+    def _has_own_id(self) -> NDArray[np.bool_]:
+        """Which variants have an id that no other variant has, as its id or as its key."""
+
+        def ids(rows: slice) -> "Series":
+            return _as_series(self.id[rows])
+
+        hashes = self._over_parts(lambda rows: ids(rows).hash().to_numpy(), np.uint64)
+        known = self._over_parts(lambda rows: ~ids(rows).is_in(_UNKNOWN).to_numpy(), np.bool_)
+        own: NDArray[np.bool_] = known & ~_repeats(hashes) & ~np.isin(hashes, self._key_hashes)
+        return own
+
+    @cached_property
+    def _renamed(self) -> dict[int, str]:
+        """What variants are called that have no id of their own and whose keys repeat."""
+        rows = np.flatnonzero(~self._has_own_id)
+        suspects = rows[_repeats(self._key_hashes[rows])].tolist()
+        keys = {row: str(self._keys(slice(row, row + 1))[0]) for row in suspects}
+        total, seen = Counter(keys.values()), Counter[str]()
+        renamed = {}
+        for row, key in keys.items():
+            if total[key] > 1:
+                name = key if (label := str(self.id[row])) in _UNKNOWN else f"{key}:{label}"
+                seen[name] += 1
+                renamed[row] = name if seen[name] == 1 else f"{name}:{seen[name]}"
+        return renamed
+
+
+def _repeats(values: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Tell which values occur more than once."""
+    _, which, times = np.unique(values, return_inverse=True, return_counts=True)
+    repeated: NDArray[np.bool_] = times[which] > 1
+    return repeated
+
+
+def chunk_variants(n_traits: int) -> int:
+    """Return the variants of a chunk of a store: a power of two, of at most 8 MiB."""
+    rows = min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, _CHUNK_BYTES // (8 * n_traits)))
+    return int(2 ** (rows.bit_length() - 1))
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things, in words."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _as_series(values: Any, name: str = "") -> "Series":
+    import polars as pl
+
+    is_text = values.dtype.kind in "OU"
+    return pl.Series(
+        name, values.tolist() if is_text else values, dtype=pl.String if is_text else None
+    )
