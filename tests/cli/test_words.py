@@ -50,6 +50,10 @@ def test_advice_that_a_command_cannot_give_is_left_out():
     assert as_options(message, FLAGS) == "out exists; to replace it use --overwrite."
     without = {name: flag for name, flag in FLAGS.items() if name != "overwrite"}
     assert as_options(message, without) == "out exists; give another --out."
+    message = "Give more variants, or (in a scan) loco=False."
+    assert as_options(message, FLAGS) == "Give more variants, or (in a scan) --no-loco."
+    without = {name: flag for name, flag in FLAGS.items() if name != "loco"}
+    assert as_options(message, without) == "Give more variants."
 
 
 def _text(node):

@@ -42,11 +42,12 @@ PHRASES = {
     "A small v_ridge may help.": "A small number added to its diagonal may help.",
 }
 """What is said in other words."""
-_WITHOUT = {
-    "--overwrite": ("to replace it use --overwrite", "give another --out"),
-    "--no-loco": (", or (in a scan) --no-loco", ""),
-}
-"""Advice that a command cannot give, because it lacks the option."""
+_WITHOUT = (
+    ("overwrite", "to replace it use --overwrite", "give another --out"),
+    ("loco", ", or (in a scan) loco=False", ""),
+    ("loco", ", or give by_chromosome=False", ""),
+)
+"""Advice that a command cannot give, because it lacks the parameter, and what is said instead."""
 
 _TWICE = re.compile(r"(--[\w-]+) \(\w+=\w*\)")
 _VALUE = re.compile(r"""(?<![\w'".-])(\w+)=('[^']*'|"[^"]*"|\.\.\.|[\w./:-]*[\w/])?""")
@@ -71,6 +72,9 @@ def as_options(message: str, flags: Mapping[str, Flag] | None = None) -> str:
     for words, others in PHRASES.items():
         message = message.replace(words, others)
     message = _COLUMNS.sub(_as_list, _TWICE.sub(r"\1", message))
+    for parameter, words, others in _WITHOUT:
+        if flags and parameter not in flags:
+            message = message.replace(words, others)
 
     def flag(name: str) -> Flag | None:
         name = name.lower()
@@ -86,10 +90,6 @@ def as_options(message: str, flags: Mapping[str, Flag] | None = None) -> str:
 
     for pattern, say in ((_VALUE, valued), (_SUBJECT, named), (_NAME, named)):
         message = pattern.sub(say, message)
-    names = {name for known in flags.values() for name in (known.name, known.negative)}
-    for option, (words, others) in _WITHOUT.items():
-        if flags and option not in names:
-            message = message.replace(words, others)
     return message
 
 
