@@ -11,7 +11,8 @@ import pytest
 
 from plait.cli.main import main
 from plait.data.variants import VariantTable
-from plait.gwas import InteractionResult, VariantFilter, scan_interaction
+from plait.errors import FileFormatError
+from plait.gwas import AssociationResult, InteractionResult, VariantFilter, scan_interaction
 from plait.io import open_genotypes, read_covariates, read_phenotypes
 from plait.io.plink import write_bed
 from tests.gwas.conftest import draw_calls
@@ -73,7 +74,7 @@ def test_a_killed_command_goes_on(study, folder, workers):
     assert not (folder / "out/interactions.zarr").exists()
     again = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=True)
     assert "resumed after" in again.stderr
-    found = InteractionResult.open(folder / "out/interactions.zarr")
+    found = InteractionResult.open(folder / "out")
     expected = in_memory(study, robust=True)
     assert found.allclose(expected, rtol=0)
     assert found.filtered == expected.filtered
@@ -94,6 +95,11 @@ def test_a_command_stopped_while_it_writes_its_table_keeps_its_scan(folder, monk
     assert not (folder / "out/.interaction.json").exists()
     assert main(words("--quiet")) == 2  # it exists
     assert main(words("--quiet", "--overwrite")) == 0
+    with pytest.raises(FileFormatError, match=r"associations.zarr is not in it.*plait gwas scan"):
+        AssociationResult.open(folder / "out")
+    (folder / "none").mkdir()
+    with pytest.raises(FileFormatError, match=r"interactions.zarr is not.*plait gwas interaction"):
+        InteractionResult.open(folder / "none")
 
 
 def test_tables_of_both_formats_and_effects_at_environments(study, folder, capsys):

@@ -84,6 +84,7 @@ def test_the_same_bits_as_in_memory(study, expected, tmp_path, robust):
         found = stored(study, tmp_path / f"{number}.zarr", robust=robust, **options)
         assert_same(found, expected[robust])
     assert found.summary() == expected[robust].summary()
+    assert found.to_frame().equals(expected[robust].to_frame(), null_equal=True)
     assert InteractionResult.open(tmp_path / "0.zarr").allclose(expected[robust], rtol=0)
     assert InteractionResult.load(tmp_path / "1.zarr").allclose(expected[robust], rtol=0)
 
@@ -230,7 +231,7 @@ def test_effects_in_two_environments(study, expected, tmp_path):
     beta, covariance = (part[:, 1] for part in expected[False].effects_at((15, 25)))
     tested = np.isfinite(expected[False].se_interaction[:, 1])
     assert 0 < tested.sum() < M
-    assert effects.effects.tolist() == found.variants[tested].tolist()
+    assert effects.effects.tolist() == [f"rs{j}" for j in np.flatnonzero(tested)]
     np.testing.assert_array_equal(effects.bhat, beta[tested])
     scaled = effects.shat[:, :, None] * effects.V * effects.shat[:, None, :]
     np.testing.assert_allclose(scaled, covariance[tested], rtol=1e-12)
