@@ -51,11 +51,11 @@ def notes(captured):
 def test_how_data_were_understood_is_said_once(here, capsys):
     assert scanned("") == 0
     assert notes(capsys.readouterr()) == [
-        "note: y.csv: 7 values of -9 are taken as missing, in 1 columns without any other negative "
-        "value (first: 'coded')",
-        "note: 2 of 4 traits are of cases and controls (first: 'gout'); the linear model takes "
-        "them as numbers, and their effects are differences of risk. --model logistic estimates "
-        "odds ratios, and is safe with few cases.",
+        "note: y.csv: values of -9 taken as missing, where no other value is negative: 7 (in "
+        "'coded')",
+        "note: traits of cases and controls: 2 of 4 (first: 'gout'). The linear model takes them "
+        "as numbers, and effects are differences of risk; --model logistic estimates odds ratios, "
+        "and is safe with few cases.",
     ]
 
 
@@ -63,7 +63,7 @@ def test_how_data_were_understood_is_said_once(here, capsys):
 def test_other_models_than_the_linear_one(here, capsys):
     assert scanned("--traits gout --model mixed") == 0
     (note,) = notes(capsys.readouterr())
-    assert "the mixed model takes them as numbers" in note
+    assert "The mixed model takes them as numbers" in note
     assert "--model whole-genome-logistic estimates" in note
     assert scanned("--traits gout,asthma --model logistic", "l") == 0
     assert notes(capsys.readouterr()) == []

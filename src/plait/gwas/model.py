@@ -257,9 +257,9 @@ def _checked_traits(model: str, traits: SampleTable) -> SampleTable:
     binary = binary_traits(traits)
     if binary:
         _log.info(
-            "%d of %d traits are of cases and controls (first: %r); the %s model takes them as "
-            "numbers, and their effects are differences of risk. model='%s' estimates odds ratios, "
-            "and is safe with few cases.",
+            "traits of cases and controls: %d of %d (first: %r). The %s model takes them as "
+            "numbers, and effects are differences of risk; model='%s' estimates odds ratios, and "
+            "is safe with few cases.",
             len(binary),
             len(traits.names),
             binary[0],

@@ -301,13 +301,13 @@ def _mark_missing(path: str, names: Sequence[str], columns: list[NDArray[np.floa
         if missing := int(np.isnan(values).sum()):
             _log.info("%s: %r is missing for %d samples", path, name, missing)
     if coded:
+        also = f" and {len(coded) - 1:,} more" if len(coded) > 1 else ""
         _log.info(
-            "%s: %d values of -9 are taken as missing, in %d columns without any other negative "
-            "value (first: %r)",
+            "%s: values of -9 taken as missing, where no other value is negative: %s (in %r%s)",
             path,
-            sum(coded.values()),
-            len(coded),
+            f"{sum(coded.values()):,}",
             next(iter(coded)),
+            also,
             extra={"notice": True},
         )
 
