@@ -99,7 +99,7 @@ class _Group:
         self.powers = padded(powers, np.float64)
 
     def run(self, block: GenotypeBlock) -> tuple[dict[str, Array], dict[str, int]]:
-        from plait.gwas.kernels import interaction_statistics, robust_covariances
+        from plait.gwas.interaction_kernels import interaction_statistics, robust_covariances
 
         design, n = self.design, len(block)
         block = block.of_samples(design.rows)
