@@ -210,7 +210,7 @@ class InteractionResult(VariantResult):
         environments: Sequence[float] = (),
     ) -> None:
         """Write `to_table` as a parquet file, part by part."""
-        write_parquet(path, lambda r: self.to_table(r, environments), self._parts(), overwrite)
+        write_parquet(path, lambda r: self.to_table(r, environments), self.parts(), overwrite)
 
     def write_tsv(
         self,
@@ -219,7 +219,7 @@ class InteractionResult(VariantResult):
         environments: Sequence[float] = (),
     ) -> None:
         """Write `to_table` as text compressed by gzip, part by part; missing values are ``NA``."""
-        write_tsv(path, lambda r: self.to_table(r, environments), self._parts(), overwrite)
+        write_tsv(path, lambda r: self.to_table(r, environments), self.parts(), overwrite)
 
     def _effects(self, trait: int, environments: list[float], rows: slice) -> Effects | None:
         """Return the effects of the tested variants among some, None without any."""
@@ -246,7 +246,7 @@ class InteractionResult(VariantResult):
                 f"environments are {len(places)} values; give two. The effects of a variant in all "
                 "environments lie on one line, so that more than two have no errors of their own."
             )
-        found = (self._effects(number, places, rows) for rows in self._parts())
+        found = (self._effects(number, places, rows) for rows in self.parts())
         parts = (part for part in found if part is not None)
         if (first := next(parts, None)) is None:
             why = ", ".join(f"{name} {count:,}" for name, count in self.filtered.items())

@@ -12,7 +12,6 @@ from plait.data.summary_statistics import SummaryStatistics
 from plait.errors import LabelError
 from plait.gwas.regional import locus_around
 from plait.gwas.results import AssociationResult
-from plait.io.stored_arrays import parts_of
 from plait.io.summary_statistics import chromosome_names
 
 if TYPE_CHECKING:
@@ -42,7 +41,8 @@ def plot_manhattan(
     overlaid = trait is None and len(result.traits) > 1
     values, traits = surest_of_traits(result) if overlaid else (_one_trait(result, trait), None)
     return plot.manhattan(
-        np.asarray(result.chrom),
+        # Part by part: as Python strings, all of them would take several times as much.
+        np.concatenate([np.asarray(result.chrom[rows], np.str_) for rows in result.parts()]),
         np.asarray(result.pos),
         values,
         labels=_Names(result),
@@ -63,7 +63,7 @@ def plot_qq(
 ) -> "Axes":
     """Draw the QQ plot of one trait, or of all of them overlaid."""
     if trait is None:
-        return plot.qq(np.asarray(result.log10p), result.traits, caption=caption, ax=ax)
+        return plot.qq(result.log10p, result.traits, caption=caption, ax=ax)
     return plot.qq(_one_trait(result, trait), title=trait, caption=caption, ax=ax)
 
 
@@ -133,12 +133,12 @@ class _Names(Sequence[str]):
 
 def surest_of_traits(result: AssociationResult) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Return the smallest p-value of each variant, as a logarithm, and of which trait it is."""
-    parts = [np.fmin.reduce(result.log10p[rows], axis=1) for rows in parts_of(result.log10p)]
-    which = [
-        np.argmin(np.nan_to_num(result.log10p[rows], nan=1.0), axis=1)
-        for rows in parts_of(result.log10p)
-    ]
-    return np.concatenate(parts), np.concatenate(which)
+    smallest, which = [], []
+    for rows in result.parts():
+        values = result.log10p[rows]
+        smallest.append(np.fmin.reduce(values, axis=1))
+        which.append(np.argmin(np.nan_to_num(values, nan=1.0), axis=1))
+    return np.concatenate(smallest), np.concatenate(which)
 
 
 def _one_trait(result: AssociationResult, trait: str | None) -> NDArray[np.float64]:

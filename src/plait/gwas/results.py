@@ -102,7 +102,7 @@ class AssociationResult(VariantResult):
         """Median of the squared statistics over that without any effect, (T,)."""
 
         def squares() -> Iterator[Array]:
-            for rows in self._parts():
+            for rows in self.parts():
                 yield (self.beta[rows] / self.se[rows]) ** 2
 
         return column_medians(squares, len(self.traits)) / _MEDIAN_CHI2
@@ -167,7 +167,7 @@ class AssociationResult(VariantResult):
             No variant was tested; the store exists or cannot be written.
         """
         self._require_tests()
-        parts = (self._effects(rows) for rows in self._parts() if self._tested(rows).any())
+        parts = (self._effects(rows) for rows in self.parts() if self._tested(rows).any())
         write_effects(parts, path, overwrite)
 
     def write_ssf(
@@ -196,7 +196,7 @@ class AssociationResult(VariantResult):
         number = self._number_of(trait)
         names = {f"{name}.{trait}": name for name in ("beta", "se", "log10p", "n")}
         parts = []
-        for rows in self._parts():
+        for rows in self.parts():
             table = self.to_table(rows).select(*VARIANT_COLUMNS, "eaf", *names).rename(names)
             parts.append(table.filter(np.isfinite(self.se[rows][:, number])))
         frame = pl.concat(parts).with_columns(pl.col("n").cast(pl.Float64))

@@ -188,11 +188,11 @@ class VariantResult(Result):
 
     def write_parquet(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write `to_table` as a parquet file, part by part."""
-        write_parquet(path, self.to_table, self._parts(), overwrite)
+        write_parquet(path, self.to_table, self.parts(), overwrite)
 
     def write_tsv(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write `to_table` as text compressed by gzip, part by part; missing values are ``NA``."""
-        write_tsv(path, self.to_table, self._parts(), overwrite)
+        write_tsv(path, self.to_table, self.parts(), overwrite)
 
     def _number_of(self, trait: str) -> int:
         """Return which of the traits one is."""
@@ -200,14 +200,14 @@ class VariantResult(Result):
             raise LabelError(f"there is no trait {trait!r}; there are {', '.join(self.traits)}.")
         return self.traits.index(trait)
 
-    def _parts(self) -> Iterator[slice]:
+    def parts(self) -> Iterator[slice]:
         """Yield the variants in parts, which are the chunks of a store."""
         rows = chunk_variants(len(self.traits))
         for start in range(0, len(self.n), rows):
             yield slice(start, min(start + rows, len(self.n)))
 
     def _over_parts(self, work: Callable[[slice], NDArray[Any]], dtype: Any) -> NDArray[Any]:
-        return np.concatenate([np.empty(0, dtype), *map(work, self._parts())])
+        return np.concatenate([np.empty(0, dtype), *map(work, self.parts())])
 
     def _tested(self, rows: slice) -> NDArray[np.bool_]:
         return np.asarray(np.isfinite(getattr(self, self.tested_by)[rows]).any(axis=1))
@@ -215,7 +215,7 @@ class VariantResult(Result):
     @cached_property
     def n_tested(self) -> int:
         """Variants that were tested for some trait."""
-        return sum(int(self._tested(rows).sum()) for rows in self._parts())
+        return sum(int(self._tested(rows).sum()) for rows in self.parts())
 
     def _require_tests(self) -> None:
         if not self.n_tested:
@@ -229,14 +229,14 @@ class VariantResult(Result):
 
     @cached_property
     def _most_samples(self) -> NDArray[np.int64]:
-        return np.asarray(np.max([self.n[rows].max(axis=0) for rows in self._parts()], axis=0))
+        return np.asarray(np.max([self.n[rows].max(axis=0) for rows in self.parts()], axis=0))
 
     def leads(self) -> tuple[NDArray[np.int64], list[int | None]]:
         """Return for each trait the number of hits, and the variant of the smallest p-value."""
         hits = np.zeros(len(self.traits), dtype=np.int64)
         surest: list[int | None] = [None] * len(self.traits)
         smallest = np.full(len(self.traits), np.inf)
-        for rows in self._parts():
+        for rows in self.parts():
             logs = np.where(np.isnan(part := getattr(self, self.surest_by)[rows]), np.inf, part)
             hits += (logs < np.log10(GENOME_WIDE)).sum(axis=0)
             for k in np.flatnonzero(logs.min(axis=0) < smallest):
@@ -264,7 +264,8 @@ class VariantResult(Result):
 
         hashes = self._over_parts(lambda rows: ids(rows).hash().to_numpy(), np.uint64)
         known = self._over_parts(lambda rows: ~ids(rows).is_in(_UNKNOWN).to_numpy(), np.bool_)
-        own: NDArray[np.bool_] = known & ~_repeats(hashes) & ~np.isin(hashes, self._key_hashes)
+        own: NDArray[np.bool_] = known & ~_repeats(hashes)
+        own &= ~_among(hashes, np.sort(self._key_hashes))
         return own
 
     @cached_property
@@ -285,9 +286,17 @@ class VariantResult(Result):
 
 def _repeats(values: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Tell which values occur more than once."""
-    _, which, times = np.unique(values, return_inverse=True, return_counts=True)
-    repeated: NDArray[np.bool_] = times[which] > 1
-    return repeated
+    ordered = np.sort(values)
+    return _among(values, ordered[1:][ordered[1:] == ordered[:-1]])
+
+
+def _among(values: NDArray[np.uint64], ordered: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Tell which values are among others in order, in less memory than `numpy.isin` takes."""
+    if not len(ordered):
+        return np.zeros(len(values), dtype=np.bool_)
+    places = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    found: NDArray[np.bool_] = ordered[places] == values
+    return found
 
 
 def chunk_variants(n_traits: int) -> int:

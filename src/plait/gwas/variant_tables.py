@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 Table = Callable[[slice], "DataFrame"]
 """The rows of some variants; of none, the columns."""
 
-_GROUP_BYTES = 1 << 23
+_GROUP_BYTES = 1 << 22
 _FEWEST_ROWS = 8192
 
 
 def write_parquet(
     path: str | os.PathLike[str], table: Table, parts: Iterable[slice], overwrite: bool = False
 ) -> None:
-    """Write a parquet file, in row groups of about 8 MiB.
+    """Write a parquet file, in row groups of about 4 MiB.
 
     Parameters
     ----------

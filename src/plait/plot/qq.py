@@ -1,7 +1,8 @@
 """Quantile-quantile plot: whether small p-values are more frequent than chance makes them."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +32,7 @@ CAPTION = (
     "mostly signal."
 )
 _BAND_POINTS = 300
+_READ_BYTES = 1 << 24
 _MOST_INSIDE = 3
 """Entries of the legend that leave room for the points."""
 
@@ -63,25 +65,23 @@ def qq(
     -------
     matplotlib.axes.Axes
     """
-    columns = np.asarray(log10p, dtype=np.float64)
-    columns = columns[:, None] if columns.ndim == 1 else columns
-    if columns.ndim != 2 or not np.isfinite(columns).any():
-        raise ShapeError(f"log10p has shape {columns.shape} and must hold some p-values.")
-    names = check_labels(labels, columns.shape[1], "traits") if labels is not None else None
+    table: Any = log10p if hasattr(log10p, "shape") else np.asarray(log10p, dtype=np.float64)
+    table = np.asarray(table)[:, None] if table.ndim == 1 else table
+    curves = [_Curve.of(values) for values in _columns(table)] if table.ndim == 2 else []
+    if not any(curve.count for curve in curves):
+        raise ShapeError(f"log10p has shape {table.shape} and must hold some p-values.")
+    names = check_labels(labels, len(curves), "traits") if labels is not None else None
     with styled() as plt:
-        beside = columns.shape[1] > _MOST_INSIDE
+        beside = len(curves) > _MOST_INSIDE
         ax = axes_for(plt, ax, 6.0 if beside else 3.6, 3.6)
-        counts = np.isfinite(columns).sum(axis=0)
-        _draw_band(ax, int(counts.max()))
-        seen = [column[np.isfinite(column)] for column in columns.T]
-        inflation = np.array([genomic_inflation(values) for values in seen])
-        peaks = np.array([-values.min(initial=0.0) for values in seen])
-        own, others = chosen_traits(peaks)
+        _draw_band(ax, max(curve.count for curve in curves))
+        inflation = np.array([curve.inflation for curve in curves])
+        own, others = chosen_traits(np.array([curve.peak for curve in curves]))
         for t in others:
-            _draw_points(ax, seen[t], GREY, 3)
+            curves[t].draw(ax, GREY, 3)
         for colour, t in zip(COLOURS, own, strict=False):
             text = f"lambda {inflation[t]:.2f}"
-            _draw_points(ax, seen[t], colour, 6, text if names is None else f"{names[t]}, {text}")
+            curves[t].draw(ax, colour, 6, text if names is None else f"{names[t]}, {text}")
         if others:
             low, high = np.nanmin(inflation[others]), np.nanmax(inflation[others])
             text = f"{counted(len(others))}, lambda {low:.2f}"
@@ -100,18 +100,51 @@ def qq(
     return ax
 
 
-def _draw_points(
-    ax: "Axes", log10p: NDArray[np.float64], colour: str, size: float, label: str | None = None
-) -> None:
-    observed = np.sort(-log10p)[::-1]
-    if not len(observed):
-        return
-    expected = -np.log10((np.arange(len(observed)) + 0.5) / len(observed))
-    shown = thinned(expected, observed, 2000)
-    ax.scatter(
-        expected[shown], observed[shown], s=size, linewidths=0, rasterized=True, color=colour,
-        label=label,
-    )  # fmt: skip
+def _columns(table: Any) -> Iterator[NDArray[np.float64]]:
+    """Yield the columns of a table, which may be in a store: there, as many as fit are read."""
+    width = max(1, _READ_BYTES // (8 * max(len(table), 1)))
+    for start in range(0, table.shape[1], width):
+        yield from np.asarray(table[:, start : start + width], dtype=np.float64).T
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """What is drawn of a trait.
+
+    Attributes
+    ----------
+    count : int
+        P-values.
+    inflation, peak : float
+        See `genomic_inflation`; the largest -log10 p.
+    expected, observed : arrays
+        The points, where they crowd a part of them.
+    """
+
+    count: int
+    inflation: float
+    peak: float
+    expected: NDArray[np.float64]
+    observed: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, log10p: NDArray[np.float64]) -> "_Curve":
+        """Take the p-values of a trait, NaN left out."""
+        known = np.sort(log10p[np.isfinite(log10p)])
+        observed = -known
+        expected = -np.log10((np.arange(len(known)) + 0.5) / max(len(known), 1))
+        shown = thinned(expected, observed, 2000)
+        peak = float(observed.max(initial=0.0))
+        inflation = genomic_inflation(known)
+        return cls(len(known), inflation, peak, expected[shown], observed[shown])
+
+    def draw(self, ax: "Axes", colour: str, size: float, label: str | None = None) -> None:
+        """Draw the points, if there are any."""
+        if self.count:
+            ax.scatter(
+                self.expected, self.observed, s=size, linewidths=0, rasterized=True, color=colour,
+                label=label,
+            )  # fmt: skip
 
 
 def genomic_inflation(log10p: NDArray[np.float64]) -> float:
