@@ -67,7 +67,8 @@ def test_counted_p_values_are_taken_at_the_middles_of_their_steps():
     assert uniformity(p, level=0.05).share == 0.05
     none = uniformity([0.2, np.nan], level=0.1)
     assert (none.count, none.share, none.low) == (1, 0.0, 0.0) and none.high > 0.9
-    assert uniformity([0.0, 1.0]).ad_p < 1e-6
+    assert uniformity([0.0, 0.9]).ad_p < 1e-6
+    assert uniformity(np.append(np.arange(1, 20) / 20, 1.0)).ad_p > 0.5
 
 
 @pytest.mark.parametrize("p", [[], [np.nan], [1.2]])

@@ -11,6 +11,7 @@ from plait.crt.control_groups import control_group_effects
 from plait.crt.covariates import encode_categorical_covariates, get_covar_matrix
 from plait.crt.data import CRTInputs, get_program_names, prepare_crt_inputs
 from plait.crt.effect_plots import plot_calibration, plot_effect_map, plot_volcano, z_scores
+from plait.crt.global_null import GlobalNullDiagnostics, run_global_null_diagnostics
 from plait.crt.guides import build_gene_to_cols, to_csc_matrix, union_obs_idx_from_cols
 from plait.crt.model import NEGATIVE_CONTROLS, perturbation_effects
 from plait.crt.negative_controls import (
@@ -71,6 +72,7 @@ __all__ = [
     "NEGATIVE_CONTROLS",
     "CRTInputs",
     "CRTResult",
+    "GlobalNullDiagnostics",
     "NTCEmpirical",
     "NullHistogram",
     "OLSStatistics",
@@ -122,6 +124,7 @@ __all__ = [
     "read_guide_table",
     "read_screen",
     "run_all_genes_union_crt",
+    "run_global_null_diagnostics",
     "run_one_gene_union_crt",
     "screen_from_mudata",
     "split_ntc_units",

@@ -133,10 +133,10 @@ def _kolmogorov_p(distance: float, count: int) -> float:
 def _anderson_darling(ordered: Array) -> float:
     n = len(ordered)
     odd = 2.0 * np.arange(n) + 1.0
-    # A p-value of exactly 0 or 1 has no logarithm; it is taken for the nearest that has one.
-    tiny = np.finfo(np.float64).tiny
-    lower = np.log(np.maximum(ordered, tiny))
-    upper = np.log(np.maximum(1.0 - ordered, np.finfo(np.float64).eps / 2))
+    # A p-value of 1 (a bound that a larger one was cut to) has no logarithm: it is put into the
+    # middle of the last step. One of 0 is as small as numbers are.
+    lower = np.log(np.maximum(ordered, np.finfo(np.float64).tiny))
+    upper = np.log(np.where(ordered < 1.0, 1.0 - ordered, 0.5 / n))
     return float(-n - (odd * (lower + upper[::-1])).mean())
 
 
