@@ -6,7 +6,15 @@ from scipy import stats
 
 from plait.errors import InputError, ShapeError
 from plait.numerics.saddlepoint import log10_tail
-from plait.numerics.saddlepoint_kernels import log_normal_tail
+from plait.numerics.saddlepoint_kernels import (
+    exp_of_negative,
+    log_normal_tail,
+    log_tail_at,
+    log_upper_tail,
+    saddlepoint_of_many,
+    sum_cumulants,
+    tilt,
+)
 
 
 def exact(weights, probabilities):
@@ -115,6 +123,44 @@ def test_normal_tails():
     x = np.array([-30.0, -8.0, -1.0, 0.0, 1.0, 4.999, 5.001, 8.0, 40.0, 1000.0])
     found = [log_normal_tail(value) for value in x]
     np.testing.assert_allclose(found, stats.norm.logsf(x), rtol=1e-11)
+
+
+def test_sums_of_many_terms_agree_with_the_plain_loops():
+    random = np.random.default_rng(6)
+    for n in (37, 5000):
+        weights = random.gamma(1.0, size=n) - 0.7
+        p = np.clip(0.1 * random.gamma(0.5, size=n), 1e-6, 0.9)
+        v = p * (1 - p)
+        given = sum_cumulants(weights, p)
+        assert given[0] == pytest.approx(weights @ p, rel=1e-12, abs=1e-12)
+        assert given[1] == pytest.approx(weights**2 @ v, rel=1e-12)
+        assert given[2] == pytest.approx(weights**3 @ (v * (1 - 2 * p)), rel=1e-11)
+        assert given[3] == pytest.approx(weights**4 @ (v * (1 - 6 * v)), rel=1e-11)
+        assert given[4] == pytest.approx(((v * weights**2) ** 2).sum(), rel=1e-12)
+        assert given[5] == pytest.approx(np.minimum(weights, 0).sum(), rel=1e-12)
+        assert given[6] == pytest.approx(np.maximum(weights, 0).sum(), rel=1e-12)
+        deviation = np.sqrt(given[1])
+        for z in (-3.0, -1.0, -0.04, 0.04, 1.0, 4.0, 9.0):
+            c = given[0] + z * deviation
+            if not given[5] < c < 0.95 * given[6]:
+                continue
+            plain = log_upper_tail(c - given[0], weights, p, 1.0, 0.0)
+            s, first, second = saddlepoint_of_many(c, weights, p, *given[:3])
+            found = log_tail_at(c, s, first, second, weights, p)
+            assert found == pytest.approx(plain, rel=1e-5)
+            tilted = np.empty(n)
+            tilt(s, weights, p, tilted)
+            assert weights @ tilted == pytest.approx(c, abs=1e-4 * np.sqrt(second))
+            assert first == pytest.approx(weights @ tilted, rel=1e-11, abs=1e-11)
+            assert second == pytest.approx(weights**2 @ (tilted * (1 - tilted)), rel=1e-11)
+        assert np.isnan(saddlepoint_of_many(1.01 * given[6], weights, p, *given[:3])[0])
+
+
+def test_the_exponential_of_negative_numbers():
+    x = -np.concatenate([[0.0, 1e-300, 1e-9], np.logspace(-6, np.log10(700.0), 2000)])
+    found = np.array([exp_of_negative(value) for value in x])
+    np.testing.assert_allclose(found, np.exp(x), rtol=2e-13)
+    assert exp_of_negative(-1e9) == pytest.approx(np.exp(-700.0), rel=1e-12)
 
 
 def test_bad_input():

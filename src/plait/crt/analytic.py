@@ -203,9 +203,11 @@ def analytic_p_values(
     -----
     Under ``x_i ~ Bernoulli(p_i)``, ``beta* >= t`` is ``sum x_i w_i >= t c``, where ``w_i = r_i -
     t g_i`` and D is replaced by its first-order (Hoeffding) projection ``E D + sum g_i (x_i -
-    p_i)``. What is neglected has a standard deviation of about sqrt(p) columns, against D of about
-    the number of treated cells. Bulk: Edgeworth's expansion to the fourth cumulant, in one pass of
-    single precision (errors of a p-value below 1e-4 relative up to a million treated cells). Tail:
+    p_i)``. Deep in the tail treatments that are as extreme have another mean q than p, and D loses
+    ``|Q'(q - p)|^2`` that is of second order; where it counts D is projected about q instead. What
+    is then neglected has a standard deviation of the order of the share of treated cells. Bulk:
+    Edgeworth's expansion to the fourth cumulant, in one pass of single precision (relative errors
+    of a p-value below 2e-4 up to a million treated cells). Tail:
     Barndorff-Nielsen's r* in double precision; within strata, where numbers of treated cells are
     fixed, Skovgaard's double saddlepoint and the moments of finite populations. Drawn instead:
     units of fewer than 20 expected treated cells (or of such a D), and tails with a skewness

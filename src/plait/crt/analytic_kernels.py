@@ -14,9 +14,13 @@ import numpy as np
 from plait.numerics.compiled import njit
 from plait.numerics.saddlepoint_kernels import (
     ANY_ORDER,
+    NEAR_MEAN,
     log_sum,
-    log_tail_of_many,
+    log_tail_at,
+    saddlepoint_of_many,
     sum_cumulants,
+    tail_near_mean,
+    tilt,
 )
 
 OK, BEYOND_SUPPORT, SKEWED, FEW_CELLS = 0, 1, 2, 3
@@ -28,6 +32,9 @@ TILE = 512
 """Cells whose residuals (4 bytes for each program) stay in a core's second cache."""
 N_SUMS = 10
 _SINGLE = np.float32
+PROJECTIONS = 6
+SECOND_ORDER = 0.01
+"""Error of a log p-value from D's second order that is none."""
 
 
 @njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
@@ -137,40 +144,74 @@ def _fill_weights(residuals, g, sign, threshold, weights):  # type: ignore[no-un
         weights[i] = sign * residuals[i] - threshold * g[i]
 
 
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+def _distance(q, centre, basis):  # type: ignore[no-untyped-def]
+    """``|Q'(q - centre)|^2``: what D loses between the two beyond first order."""
+    total = 0.0
+    for j in range(basis.shape[0]):
+        column = basis[j]
+        u = 0.0
+        for i in range(q.shape[0]):
+            u += column[i] * (q[i] - centre[i])
+        total += u * u
+    return total
+
+
 @njit(nogil=True, cache=True)
-def _log_tail(c, weights, probabilities):  # type: ignore[no-untyped-def]
-    """``ln P(sum x w >= c)`` and whether it is to be trusted."""
-    mean, variance, third, _, concentration, smallest, largest = sum_cumulants(
-        weights, probabilities
-    )
-    if c <= smallest:
-        return 0.0, OK
-    if not c < largest:
-        return -np.inf, BEYOND_SUPPORT
-    if abs(third) > LARGEST_SKEWNESS * variance**1.5:
-        return np.nan, SKEWED
-    if variance * variance < FEWEST_CELLS * concentration:
-        return np.nan, FEW_CELLS
-    log_p = log_tail_of_many(c, weights, probabilities, mean, variance, third)
-    return log_p, BEYOND_SUPPORT if math.isnan(log_p) else OK
+def _log_tail(residuals, sign, t, p, basis, leverage, g, constant, work):  # type: ignore[no-untyped-def]
+    """``ln P(sign S - t D >= 0)`` and whether it is to be trusted.
+
+    D is projected about p; should the law that leads there, tilted by the saddlepoint, have its
+    mean q so far from p that D's second order counts, about q, again and again. ``g`` and
+    ``constant`` are the projection about p, ``work`` (4, N) is a buffer.
+    """
+    weights, new_g, centre, q = work[0], work[1], work[2], work[3]
+    _fill_weights(residuals, g, sign, t, weights)
+    log_p, status = np.nan, OK
+    for attempt in range(PROJECTIONS):
+        c = t * constant
+        mean, variance, third, _, concentration, smallest, largest = sum_cumulants(weights, p)
+        if c <= smallest:
+            return 0.0, OK
+        if not c < largest:
+            return -np.inf, BEYOND_SUPPORT
+        if attempt == 0:
+            if abs(third) > LARGEST_SKEWNESS * variance**1.5:
+                return np.nan, SKEWED
+            if variance * variance < FEWEST_CELLS * concentration:
+                return np.nan, FEW_CELLS
+        deviation = math.sqrt(variance)
+        z = (c - mean) / deviation
+        if abs(z) < NEAR_MEAN:
+            return tail_near_mean(z, third / (variance * deviation)), OK
+        s, first, second = saddlepoint_of_many(c, weights, p, mean, variance, third)
+        if math.isnan(s):
+            return -np.inf, BEYOND_SUPPORT
+        tilt(s, weights, p, q)
+        if abs(s * t) * _distance(q, p if attempt == 0 else centre, basis) < SECOND_ORDER:
+            break
+        centre[:] = q
+        _, constant, _ = project_denominator(q, basis, leverage, new_g)
+        _fill_weights(residuals, new_g, sign, t, weights)
+    log_p = log_tail_at(c, s, first, second, weights, p)
+    return (-np.inf, BEYOND_SUPPORT) if math.isnan(log_p) else (log_p, status)
 
 
 @njit(nogil=True, cache=True)
 def saddlepoint_tails(  # type: ignore[no-untyped-def]
-    residuals, p, g, constant, programs, thresholds, signs, other, weights, log_p, status
-):
+    residuals, p, basis, leverage, g, constant, programs, thresholds, signs, other, work,
+    log_p, status
+):  # fmt: skip
     """Fill natural logarithms of p-values of some programs of one unit by the saddlepoint.
 
     The p-value is the probability of ``sign beta* >= t`` and, with ``other``, of
-    ``sign beta* <= -t``. ``weights`` (N,) is a buffer.
+    ``sign beta* <= -t``. ``work`` (4, N) is a buffer.
     """
     for place in range(programs.shape[0]):
         row, t = residuals[programs[place]], thresholds[place]
-        _fill_weights(row, g, signs[place], t, weights)
-        total, worst = _log_tail(t * constant, weights, p)
+        total, worst = _log_tail(row, signs[place], t, p, basis, leverage, g, constant, work)
         if other:
-            _fill_weights(row, g, -signs[place], t, weights)
-            tail, found = _log_tail(t * constant, weights, p)
+            tail, found = _log_tail(row, -signs[place], t, p, basis, leverage, g, constant, work)
             total = log_sum(total, tail)
             # What was observed is possible; on the other side nothing may be so far out.
             worst = max(worst, found if found != BEYOND_SUPPORT else OK)

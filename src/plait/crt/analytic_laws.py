@@ -143,13 +143,15 @@ class BernoulliLaw:
         saddlepoint_tails(
             self._columns.residuals,
             self._p[unit],
+            self._columns.basis,
+            self._columns.leverage,
             self._g[unit],
             moments.constant[unit],
             programs,
             thresholds,
             signs,
             other,
-            np.empty(self._p.shape[1]),
+            np.empty((4, self._p.shape[1])),
             log_p,
             status,
         )
@@ -189,16 +191,13 @@ class StratifiedLaw:
         moments: Moments,
     ) -> tuple[Array, NDArray[np.int64]]:
         """Return log p-values of a unit's programs by the saddlepoint, and their status."""
-        sides = np.stack([signs, -signs], axis=1)
-        means = sides * moments.mean[unit, programs, None]
-        means -= thresholds[:, None] * moments.mean_g[unit]
-        slots = np.where(sides > 0, 0, 1)
+        slots = np.where(np.stack([signs, -signs], axis=1) > 0, 0, 1)
         return self._units[unit].tails(
             programs,
             thresholds,
             signs,
             other,
-            thresholds[:, None] * moments.constant[unit] - means,
+            moments.mean[unit, programs],
             moments.cumulants[unit, programs[:, None], slots],
         )
 
@@ -207,11 +206,7 @@ class _StratifiedUnit:
     """One unit, its cells in the order of strata; only strata that vary have cells here."""
 
     def __init__(self, columns: Columns, strata: Strata) -> None:
-        from plait.crt.stratified_kernels import (
-            centre_by_stratum,
-            finite_population,
-            project_within_strata,
-        )
+        from plait.crt.stratified_kernels import finite_population, project_within_strata
 
         varies = strata.is_informative
         # Of 16 bits, NumPy's stable sort takes time linear in the number of cells.
@@ -225,17 +220,19 @@ class _StratifiedUnit:
         self._columns = columns
         share = strata.treated / np.maximum(strata.sizes, 1)
         p = share[strata.stratum]
-        g, buffer = np.empty(len(p)), np.empty(len(self._order))
-        means = np.empty(len(self.treated))
-        explained, spread = project_within_strata(
-            p, columns.basis, self._order, self._starts, self._factors, g, buffer, means
-        )
-        # D = n1 - |Q'x|^2: to first order -2 sum Q_i . Q'p x_i but for a constant.
-        self.denominator = float(strata.treated.sum()) - explained - spread
-        self.constant = self.denominator + 2.0 * explained
+        n_columns, n_cells = len(columns.basis), len(self._order)
+        self._basis = np.empty((n_columns, n_cells))
+        self._projection, self._g = np.empty(n_columns), np.empty(n_cells)
+        spread = project_within_strata(
+            p, columns.basis, self._order, self._starts, self._factors, self._basis,
+            self._projection, self._g, np.empty(len(self.treated)),
+        )  # fmt: skip
+        # D = n1 - |Q'x|^2: about a = Q'p it is level + |a|^2 - 2 a . Q'x to first order.
+        explained = float((self._projection**2).sum())
+        self._level = float(strata.treated.sum()) - spread
+        self.denominator = self._level - explained
+        self.constant = self._level + explained
         self.mean_g = -2.0 * explained
-        self._g = g[self._order]
-        centre_by_stratum(self._g, self._starts, means)
         always = np.flatnonzero((strata.treated == strata.sizes)[strata.stratum])
         self._always = columns.residuals[:, always].sum(axis=1, dtype=np.float64)
 
@@ -265,7 +262,7 @@ class _StratifiedUnit:
         thresholds: Array,
         signs: Array,
         other: bool,
-        centres: Array,
+        means: Array,
         cumulants: Array,
     ) -> tuple[Array, NDArray[np.int64]]:
         """Return log p-values of programs by the double saddlepoint, and their status."""
@@ -277,12 +274,14 @@ class _StratifiedUnit:
             self._order,
             self._starts,
             self.treated,
-            self._g,
-            centres,
+            self._basis,
+            self._projection,
+            self._level,
             programs,
             thresholds,
             signs,
             other,
+            means,
             cumulants,
             np.empty(len(self._order)),
             np.empty(len(self._order)),

@@ -15,11 +15,14 @@ from plait.crt.analytic_kernels import (
     FEWEST_CELLS,
     LARGEST_SKEWNESS,
     OK,
+    PROJECTIONS,
+    SECOND_ORDER,
     SKEWED,
 )
 from plait.numerics.compiled import njit
 from plait.numerics.saddlepoint_kernels import (
     ANY_ORDER,
+    NEAR_MEAN,
     exp_of_negative,
     first_saddlepoint,
     log_sum,
@@ -27,7 +30,6 @@ from plait.numerics.saddlepoint_kernels import (
     tail_of_signed_root,
 )
 
-_NEAR_MEAN = 0.03
 _STEPS = 100
 _CONVERGED = 1e-9
 _SMALLEST_VARIANCE = 1e-300
@@ -72,30 +74,33 @@ def centre_by_stratum(values, starts, means):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
-def project_within_strata(p, basis, order, starts, factors, g, buffer, means):  # type: ignore[no-untyped-def]
-    """Write D's coefficients ``g = -2 Q_i . Q'p``; return ``|Q'p|^2`` and ``E |Q'(x - p)|^2``.
+def project_within_strata(  # type: ignore[no-untyped-def]
+    p, basis, order, starts, factors, centred, projection, g, means
+):
+    """Write ``Q'p``, the basis about its means in strata, and ``g = -2 Q_i . Q'p`` likewise.
 
-    ``p`` and ``g`` (N,) of all cells, ``basis`` (columns, N), ``factors`` of `finite_population`.
+    ``p`` (N,) of all cells, ``basis`` (columns, N), ``centred`` (columns, cells that vary), ``g``
+    (cells that vary,), ``factors`` of `finite_population`. Returns ``E |Q'(x - p)|^2``.
     """
-    explained, spread = 0.0, 0.0
+    spread = 0.0
     g[:] = 0.0
     for j in range(basis.shape[0]):
-        column = basis[j]
+        column, values = basis[j], centred[j]
         u = 0.0
         for i in range(p.shape[0]):
             u += column[i] * p[i]
-        explained += u * u
-        for i in range(p.shape[0]):
-            g[i] -= 2.0 * u * column[i]
+        projection[j] = u
         for i in range(order.shape[0]):
-            buffer[i] = column[order[i]]
-        centre_by_stratum(buffer, starts, means)
+            values[i] = column[order[i]]
+        centre_by_stratum(values, starts, means)
+        for i in range(order.shape[0]):
+            g[i] -= 2.0 * u * values[i]
         for h in range(starts.shape[0] - 1):
             square = 0.0
             for i in range(starts[h], starts[h + 1]):
-                square += buffer[i] * buffer[i]
+                square += values[i] * values[i]
             spread += factors[h, 0] * square
-    return explained, spread
+    return spread
 
 
 @njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
@@ -224,8 +229,11 @@ def _newton_step(gap, strata, treated, direction):  # type: ignore[no-untyped-de
 
 
 @njit(nogil=True, cache=True)
-def log_tail_within_strata(c, d, starts, treated, variance, skewness):  # type: ignore[no-untyped-def]
-    """``ln P(sum x d >= c)`` given each stratum's number of treated cells; NaN without a root.
+def log_tail_within_strata(c, d, starts, treated, variance, skewness, shifts):  # type: ignore[no-untyped-def]
+    """Return ``ln P(sum x d >= c)`` given the strata's treated cells (NaN without a root), and s.
+
+    Fills ``shifts`` (strata,): a cell's log odds of treatment under the tilted law are ``s d +
+    shift``.
 
     Skovgaard's (1987) double saddlepoint in Barndorff-Nielsen's form: the minimum of the convex
     ``K(s, tau) - s c - sum tau m`` by Newton's method with halved steps. ``d`` has mean 0 in each
@@ -233,8 +241,8 @@ def log_tail_within_strata(c, d, starts, treated, variance, skewness):  # type: 
     """
     deviation = math.sqrt(variance)
     z = c / deviation
-    if abs(z) < _NEAR_MEAN:
-        return tail_near_mean(z, skewness)
+    if abs(z) < NEAR_MEAN:
+        return tail_near_mean(z, skewness), 0.0
     n_strata = treated.shape[0]
     strata = np.zeros((n_strata, _SUMS_OF_STRATUM))
     log_odds, scale = np.zeros(n_strata), 0.0
@@ -242,7 +250,8 @@ def log_tail_within_strata(c, d, starts, treated, variance, skewness):  # type: 
         n = starts[h + 1] - starts[h]
         log_odds[h] = math.log(treated[h] / (n - treated[h]))
         scale -= math.log(treated[h] * (1.0 - treated[h] / n))
-    shifts, direction = log_odds.copy(), np.zeros(n_strata)
+    shifts[:] = log_odds
+    direction = np.zeros(n_strata)
     s, step_of_s, length, lowest, decrement = 0.0, 0.0, 1.0, np.inf, 0.0
     trial = first_saddlepoint(z, skewness) / deviation
     trial_shifts = shifts.copy()
@@ -257,54 +266,124 @@ def log_tail_within_strata(c, d, starts, treated, variance, skewness):  # type: 
             shifts[:] = trial_shifts
             step_of_s, curvature, decrement = _newton_step(mean - c, strata, treated, direction)
             if not math.isfinite(decrement):
-                return np.nan
+                return np.nan, s
             if decrement < _CONVERGED:
                 for h in range(n_strata):
                     scale += math.log(strata[h, 1])
                 root = (s + step_of_s) * math.sqrt(curvature) * math.exp(0.5 * scale)
-                return tail_of_signed_root(0.5 * decrement - lowest, root)
+                return tail_of_signed_root(0.5 * decrement - lowest, root), s
         trial = s + length * step_of_s
         for h in range(n_strata):
             trial_shifts[h] = shifts[h] + length * direction[h]
-    return np.nan
+    return np.nan, s
+
+
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+def _shifted_projection(s, shift, share, d, column):  # type: ignore[no-untyped-def]
+    """One stratum's part of one entry of ``Q'(q - p)``, q the tilted probabilities."""
+    total = 0.0
+    for i in range(d.shape[0]):
+        a = s * d[i] + shift
+        e = exp_of_negative(-abs(a))
+        q = 1.0 / (1.0 + e) if a > 0.0 else e / (1.0 + e)
+        total += (q - share) * column[i]
+    return total
+
+
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+def _fill_weights(residuals, sign, t, basis, projection, weights):  # type: ignore[no-untyped-def]
+    """Write ``w = sign r - t g`` about its mean in each stratum, ``g = -2 Q_i . projection``."""
+    for i in range(weights.shape[0]):
+        weights[i] = sign * residuals[i]
+    for j in range(basis.shape[0]):
+        column, factor = basis[j], 2.0 * t * projection[j]
+        for i in range(weights.shape[0]):
+            weights[i] += factor * column[i]
+
+
+@njit(nogil=True, cache=True)
+def _log_tail(  # type: ignore[no-untyped-def]
+    residuals, sign, t, mean, starts, treated, basis, projection, level, cumulants, weights
+):
+    """``ln P(sign S - t D >= 0)`` and whether it is to be trusted.
+
+    D is projected about p, and about the mean q of the tilted law where second order counts:
+    ``D = level + |a|^2 - 2 a . Q'x`` with ``a = Q'p`` (``projection``), then ``a = Q'q``; ``mean``
+    is that of ``sign S``. ``basis`` and ``residuals`` are of the cells that vary, less their means
+    in their strata.
+    """
+    variance, third = cumulants[0], cumulants[1]
+    if abs(third) > LARGEST_SKEWNESS * variance**1.5:
+        return np.nan, SKEWED
+    if variance * variance < FEWEST_CELLS * cumulants[3]:
+        return np.nan, FEW_CELLS
+    n_columns = basis.shape[0]
+    shifts, about = np.empty(treated.shape[0]), projection.copy()
+    log_p = np.nan
+    for _ in range(PROJECTIONS):
+        square, cross = 0.0, 0.0
+        for j in range(n_columns):
+            square += about[j] * about[j]
+            cross += about[j] * projection[j]
+        c = t * (level + square - 2.0 * cross) - mean
+        _fill_weights(residuals, sign, t, basis, about, weights)
+        log_p, s = log_tail_within_strata(
+            c, weights, starts, treated, variance, third / variance**1.5, shifts
+        )
+        if math.isnan(log_p):
+            return (0.0, OK) if c < 0.0 else (-np.inf, BEYOND_SUPPORT)
+        distance = 0.0
+        for j in range(n_columns):
+            now = projection[j]
+            for h in range(treated.shape[0]):
+                begin, end = starts[h], starts[h + 1]
+                now += _shifted_projection(
+                    s,
+                    shifts[h],
+                    treated[h] / (end - begin),
+                    weights[begin:end],
+                    basis[j, begin:end],
+                )
+            distance += (now - about[j]) ** 2
+            about[j] = now
+        if abs(s * t) * distance < SECOND_ORDER:
+            break
+    return log_p, OK
 
 
 @njit(nogil=True, cache=True)
 def stratified_tails(  # type: ignore[no-untyped-def]
-    residuals, order, starts, treated, g, centres, programs, thresholds, signs, other,
-    cumulants, buffer, weights, log_p, status
+    residuals, order, starts, treated, basis, projection, level, programs, thresholds, signs, other,
+    means, cumulants, buffer, weights, log_p, status
 ):  # fmt: skip
     """Fill natural logarithms of p-values of some programs of one unit; see `saddlepoint_tails`.
 
-    ``centres`` (programs, 2) is ``t c`` less the mean of ``sum x w``, for the observed sign and the
-    other; ``cumulants`` (programs, 2, 4) the second to fourth and ``sum (v d^2)^2``.
+    ``means`` (programs,) of S; ``cumulants`` (programs, 2, 4), for the observed sign and the other,
+    the second to fourth and ``sum (v d^2)^2``; the rest as of `_log_tail`.
     """
-    means = np.zeros(treated.shape[0])
+    centres = np.zeros(treated.shape[0])
     for place in range(programs.shape[0]):
         row = residuals[programs[place]]
         for i in range(order.shape[0]):
             buffer[i] = row[order[i]]
-        centre_by_stratum(buffer, starts, means)
+        centre_by_stratum(buffer, starts, centres)
         total, worst = -np.inf, OK
         for side in range(2 if other else 1):
             sign = signs[place] if side == 0 else -signs[place]
-            for i in range(order.shape[0]):
-                weights[i] = sign * buffer[i] - thresholds[place] * g[i]
-            variance, third = cumulants[place, side, 0], cumulants[place, side, 1]
-            found, tail = OK, np.nan
-            if abs(third) > LARGEST_SKEWNESS * variance**1.5:
-                found = SKEWED
-            elif variance * variance < FEWEST_CELLS * cumulants[place, side, 3]:
-                found = FEW_CELLS
-            else:
-                tail = log_tail_within_strata(
-                    centres[place, side], weights, starts, treated, variance, third / variance**1.5
-                )
-                if math.isnan(tail) and centres[place, side] < 0.0:
-                    tail = 0.0
-                elif math.isnan(tail):
-                    # Observed is possible; on the other side nothing may be so far out.
-                    found, tail = BEYOND_SUPPORT if side == 0 else OK, -np.inf
+            tail, found = _log_tail(
+                buffer,
+                sign,
+                thresholds[place],
+                sign * means[place],
+                starts,
+                treated,
+                basis,
+                projection,
+                level,
+                cumulants[place, side],
+                weights,
+            )
             total = log_sum(total, tail)
-            worst = max(worst, found)
+            # Observed is possible; on the other side nothing may be so far out.
+            worst = max(worst, found if side == 0 or found != BEYOND_SUPPORT else OK)
         log_p[place], status[place] = min(total, 0.0), worst

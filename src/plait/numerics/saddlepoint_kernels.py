@@ -11,7 +11,7 @@ import numpy as np
 from plait.numerics.compiled import njit
 
 _LOG_2 = math.log(2.0)
-_NEAR_MEAN = 0.03
+NEAR_MEAN = 0.03
 """Below this many standard deviations the saddlepoint formula is 0/0 and Edgeworth's is used."""
 _AT_THE_EDGE = 1e-9
 _SMALL_CORRECTION = 0.05
@@ -21,7 +21,7 @@ ANY_ORDER = {"reassoc", "contract", "nsz"}
 _LOG2_E = 1.0 / _LOG_2
 _LOG_2_HIGH = 0.693147180369123816490
 _LOG_2_LOW = 1.90821492927058770002e-10
-_NEAR_SADDLEPOINT = 1e-4
+_NEAR_SADDLEPOINT = 1e-5
 _CHUNK = 32
 
 
@@ -108,7 +108,7 @@ def log_upper_tail(c, weights, probabilities, sign, extra):  # type: ignore[no-u
         return 0.0 if c <= 0.0 else -np.inf
     deviation = math.sqrt(variance)
     z = c / deviation
-    if abs(z) < _NEAR_MEAN:
+    if abs(z) < NEAR_MEAN:
         # Edgeworth to first order: the limit of r* at the mean.
         return log_normal_tail(z + third / (6.0 * variance * deviation) * (1.0 - z * z))
     if extra == 0.0:
@@ -194,7 +194,7 @@ def log_two_sided(c, weights, probabilities, extra):  # type: ignore[no-untyped-
 
 @njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
 def exp_of_negative(x):  # type: ignore[no-untyped-def]
-    """``e^x`` for ``x <= 0`` with 14 digits, without a call: loops of it are vectorised.
+    """``e^x`` for ``x <= 0`` with 13 digits, without a call: loops of it are vectorised.
 
     Below -700 it is ``e^-700``.
     """
@@ -306,14 +306,17 @@ def tail_of_signed_root(exponent, u):  # type: ignore[no-untyped-def]
 def saddlepoint_of_many(c, weights, probabilities, mean, variance, third):  # type: ignore[no-untyped-def]
     """Solve ``K'(s) = c`` for ``sum_i w_i x_i``; returns s, K'(s) and K''(s), s NaN without root.
 
-    K' is within 1e-4 tilted standard deviations of c.
+    K' is within 1e-5 tilted standard deviations of c, nearer where s is small. For probabilities of
+    at least 1e-9 and at most 1 - 1e-9, a positive variance, and c strictly between the smallest and
+    the largest value; the first three cumulants are `sum_cumulants`'.
     """
     deviation = math.sqrt(variance)
     s = first_saddlepoint((c - mean) / deviation, third / (variance * deviation)) / deviation
     low, high = (0.0, np.inf) if c > mean else (-np.inf, 0.0)
     for _ in range(_STEPS):
         first, second = _tilted(s, weights, probabilities)
-        if abs(first - c) <= _NEAR_SADDLEPOINT * math.sqrt(second):
+        # r* divides by u = s sqrt(K''): near the mean the root must be the nearer.
+        if abs(first - c) <= _NEAR_SADDLEPOINT * min(math.sqrt(second), abs(s) * second):
             return s, first, second
         if first < c:
             low = s
@@ -331,20 +334,23 @@ def saddlepoint_of_many(c, weights, probabilities, mean, variance, third):  # ty
 
 
 @njit(nogil=True, cache=True)
-def log_tail_of_many(c, weights, probabilities, mean, variance, third):  # type: ignore[no-untyped-def]
-    """``ln P(sum_i w_i x_i >= c)`` by r*, NaN where the saddlepoint cannot be found.
+def log_tail_at(c, s, first, second, weights, probabilities):  # type: ignore[no-untyped-def]
+    """``ln P(sum_i w_i x_i >= c)`` by r*, given what `saddlepoint_of_many` returned.
 
-    For probabilities of at least 1e-9 and at most 1 - 1e-9, a positive variance, and c strictly
-    between the smallest and the largest value; the first three cumulants are `sum_cumulants`'.
+    Farther than `NEAR_MEAN` standard deviations from the mean; nearer there is `tail_near_mean`.
     """
-    deviation = math.sqrt(variance)
-    z = (c - mean) / deviation
-    if abs(z) < _NEAR_MEAN:
-        return tail_near_mean(z, third / (variance * deviation))
-    s, first, second = saddlepoint_of_many(c, weights, probabilities, mean, variance, third)
-    if math.isnan(s):
-        return np.nan
     # s c - K(s) has its largest value at the root: to second order in what is left.
     left = (c - first) ** 2 / second
     exponent = s * c - _log_moment(s, weights, probabilities) + 0.5 * left
     return tail_of_signed_root(exponent, (s + (c - first) / second) * math.sqrt(second))
+
+
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+def tilt(s, weights, probabilities, tilted):  # type: ignore[no-untyped-def]
+    """Write each term's probability under the tilted law: ``p e^(s w) / (1 - p + p e^(s w))``."""
+    for i in range(weights.shape[0]):
+        a, p = s * weights[i], probabilities[i]
+        e = exp_of_negative(-abs(a))
+        above = p if a > 0.0 else p * e
+        below = (1.0 - p) * e if a > 0.0 else 1.0 - p
+        tilted[i] = above / (above + below)
