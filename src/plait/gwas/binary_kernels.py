@@ -184,52 +184,18 @@ def firth_slope(terms, chances, outcomes, mean, sparse, others, totals):  # type
     holds ``- sum w h``, ``sum w h^2`` and ``- sum h (y - mu)`` over them. Penalised scores are
     those of Firth (1993, Biometrika 80): ``sum (y - m + l (1/2 - m)) x`` with leverages l.
     """
-    linear, square, slope = others
-    centre = totals[N_SHIFTS // 2]
-    n_cases, widest, cases_elsewhere = centre[0], 0.0, centre[0]
+    widest, n_cases = 0.0, totals[N_SHIFTS // 2, 0]
+    cases_elsewhere = n_cases
     for k in range(terms.shape[0]):
         widest = max(widest, abs(terms[k] + mean))
         cases_elsewhere -= outcomes[k]
     longest = limit = _LONGEST_STEP / widest
     a, b, before = 0.0, 0.0, 0.0
+    known = terms, chances, outcomes, mean, sparse, others, totals, n_cases, cases_elsewhere
     for _ in range(_STEPS):
-        score_a, score_b, i_aa, i_ab, i_bb = 0.0, 0.0, 0.0, 0.0, 0.0
-        bend0, bend1, bend2, bend3 = 0.0, 0.0, 0.0, 0.0
-        if sparse:
-            t0, i_aa, t2 = _totals_at(a, totals)
-            growth, rise = i_aa / centre[1], (t0 - n_cases) / centre[1]
-            score_a = cases_elsewhere - t0 - b * growth * linear
-            score_b = slope - rise * linear - b * growth * square
-            i_ab, i_bb, bend0 = growth * linear, growth * square, 0.5 * t2
-        lowered = math.exp(-a)
-        for k in range(terms.shape[0]):
-            x, p, y = terms[k] + mean, chances[k], outcomes[k]
-            m = p / (p + (1.0 - p) * math.exp(-a - b * x))
-            w = m * (1.0 - m)
-            bend = w * (0.5 - m)
-            score_a += y - m
-            score_b += x * (y - m)
-            i_aa += w
-            i_ab += w * x
-            i_bb += w * x * x
-            bend0 += bend
-            bend1 += bend * x
-            bend2 += bend * x * x
-            bend3 += bend * x * x * x
-            if sparse:  # it is in the totals as one without the allele
-                m = p / (p + (1.0 - p) * lowered)
-                w = m * (1.0 - m)
-                score_a += m
-                i_aa -= w
-                bend0 -= w * (0.5 - m)
-        determinant = i_aa * i_bb - i_ab * i_ab
-        if not determinant > 0.0:
+        found, step_a, step_b = _penalised_step(a, b, *known)
+        if not found:
             break
-        v_aa, v_ab, v_bb = i_bb / determinant, -i_ab / determinant, i_aa / determinant
-        score_a += v_aa * bend0 + 2.0 * v_ab * bend1 + v_bb * bend2
-        score_b += v_aa * bend1 + 2.0 * v_ab * bend2 + v_bb * bend3
-        step_a = v_aa * score_a + v_ab * score_b
-        step_b = v_ab * score_a + v_bb * score_b
         # Where the likelihood is flat a full step goes far beyond, and the next one back.
         limit = 0.5 * limit if before * step_b < 0.0 else min(2.0 * limit, longest)
         scale = min(1.0, limit / max(abs(step_b), 1e-300), _LONGEST_STEP / max(abs(step_a), 1e-300))
@@ -241,6 +207,54 @@ def firth_slope(terms, chances, outcomes, mean, sparse, others, totals):  # type
         if abs(step_b) * widest < _AT_REST and (abs(step_a) < _AT_REST or moved == 0.0):
             break
     return b
+
+
+@njit(nogil=True, cache=True)
+def _penalised_step(  # type: ignore[no-untyped-def]
+    a, b, terms, chances, outcomes, mean, sparse, others, totals, n_cases, cases_elsewhere
+):
+    """Return whether a and b can be told apart, and the full step of both to the penalised root.
+
+    Inputs as in `firth_slope`, with the cases among all samples and among those not followed.
+    """
+    score_a, score_b, i_aa, i_ab, i_bb = 0.0, 0.0, 0.0, 0.0, 0.0
+    bend0, bend1, bend2, bend3 = 0.0, 0.0, 0.0, 0.0
+    if sparse:
+        linear, square, slope = others
+        t0, i_aa, t2 = _totals_at(a, totals)
+        weight = totals[N_SHIFTS // 2, 1]
+        growth, rise = i_aa / weight, (t0 - n_cases) / weight
+        score_a = cases_elsewhere - t0 - b * growth * linear
+        score_b = slope - rise * linear - b * growth * square
+        i_ab, i_bb, bend0 = growth * linear, growth * square, 0.5 * t2
+    lowered = math.exp(-a)
+    for k in range(terms.shape[0]):
+        x, p, y = terms[k] + mean, chances[k], outcomes[k]
+        m = p / (p + (1.0 - p) * math.exp(-a - b * x))
+        w = m * (1.0 - m)
+        bend = w * (0.5 - m)
+        score_a += y - m
+        score_b += x * (y - m)
+        i_aa += w
+        i_ab += w * x
+        i_bb += w * x * x
+        bend0 += bend
+        bend1 += bend * x
+        bend2 += bend * x * x
+        bend3 += bend * x * x * x
+        if sparse:  # it is in the totals as one without the allele
+            m = p / (p + (1.0 - p) * lowered)
+            w = m * (1.0 - m)
+            score_a += m
+            i_aa -= w
+            bend0 -= w * (0.5 - m)
+    determinant = i_aa * i_bb - i_ab * i_ab
+    if not determinant > 0.0:
+        return False, 0.0, 0.0
+    v_aa, v_ab, v_bb = i_bb / determinant, -i_ab / determinant, i_aa / determinant
+    score_a += v_aa * bend0 + 2.0 * v_ab * bend1 + v_bb * bend2
+    score_b += v_aa * bend1 + 2.0 * v_ab * bend2 + v_bb * bend3
+    return True, v_aa * score_a + v_ab * score_b, v_ab * score_a + v_bb * score_b
 
 
 @njit(nogil=True, cache=True)
