@@ -180,6 +180,27 @@ def test_batches_without_cells_or_units_are_left_out():
     assert (none.p == 1).all() and none.matching_info == {"reason": "no_batches_passed"}
 
 
+def test_numbers_do_not_depend_on_the_order_of_genes_and_cells():
+    screen = small_screen(n_cells=160, guides_per_gene=4)
+    batch = np.tile(["a", "b"], 80)
+    screen.obsm["covar"] = pd.DataFrame(screen.obsm["covar"], columns=["x", "y"])
+    screen.obsm["covar"]["batch"] = batch
+    options = {"guides_per_unit": 2, "n_ntc_units": 60, "min_treated": 3,
+               "matching": {"n_n1_bins": 2, "n_d_bins": 2, "min_ntc_per_bin": 10}}  # fmt: skip
+    inputs = prepare_crt_inputs(screen)
+    genes = list(inputs.units)
+    found = ntc_empirical_tests(inputs, genes, options)
+    turned = ntc_empirical_tests(inputs, genes[::-1], options)
+    np.testing.assert_array_equal(turned.p[::-1], found.p)
+    order = np.random.default_rng(1).permutation(160)
+    for name, values in screen.obsm.items():
+        is_frame = hasattr(values, "iloc")
+        screen.obsm[name] = values.iloc[order] if is_frame else values[order]
+    shuffled = ntc_empirical_tests(prepare_crt_inputs(screen), genes, options)
+    np.testing.assert_allclose(shuffled.p, found.p, rtol=1e-12)
+    np.testing.assert_allclose(shuffled.beta, found.beta, rtol=1e-9, atol=1e-12)
+
+
 def test_propensities_can_be_matched_too():
     """programDE fails here: its own propensity model returns a tuple."""
     inputs = screen_of("synth_b")

@@ -4,6 +4,7 @@ Groups come from `plait.crt.negative_controls`. The random numbers of a group de
 its set and its name alone, so counted, skew-normal and null p-values are of the same resamples.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 Array = NDArray[np.float64]
+_log = logging.getLogger("plait.crt")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -371,8 +373,12 @@ def _of_ensemble(
             f"groups have {min(sizes)} to {max(sizes)} guides (median {np.median(sizes):g}); all "
             f"must have expected_group_size={expected_size}."
         )
+    _log.info(
+        "%d groups of %d control guides; %d to %d treated cells, %g in the middle",
+        len(names), expected_size, *np.quantile(np.diff(treated.indptr), [0, 1, 0.5]),
+    )  # fmt: skip
     work = BlockOfTests(UnitTester(inputs, options), names, treated)
-    return work.in_memory(workforce(threads=threads))
+    return work.in_memory(workforce(threads=threads), "groups of controls")
 
 
 def _groups(inputs: CRTInputs, ensemble: Sequence[NTCGroups]) -> tuple[tuple[str, ...], csc_array]:
