@@ -32,7 +32,7 @@ from plait.errors import (
 from tests.crt.screens import small_screen
 from tests.reference_files import real_data
 
-ARRAYS = ("C", "Y", "A", "CTY", "basis", "residuals", "U")
+ARRAYS = ("C", "A", "CTY", "basis", "residuals", "usage")
 
 
 def as_anndata(screen, frames=False):

@@ -40,8 +40,6 @@ class CRTInputs:
     ----------
     C : (N, p) array
         Design of the covariates, of full rank; the intercept first.
-    Y : (N, K) array
-        Centered log-ratios of the usages.
     A : (p, p) array
         ``(C'C)^-1``.
     CTY : (p, K) array
@@ -59,7 +57,7 @@ class CRTInputs:
         The columns of G of each target, ascending; targets are sorted.
     program_names : tuple of str
     cell_names : (N,) array of str
-    U : (N, K) float32 array
+    usage : (N, K) array
         Usages as they came.
     usage_eps_quantile : float or None
         The quantile that gave the floor; None where the floor was given.
@@ -76,7 +74,6 @@ class CRTInputs:
     """
 
     C: Array
-    Y: Array
     A: Array
     CTY: Array
     basis: Array
@@ -87,7 +84,7 @@ class CRTInputs:
     gene_to_cols: dict[str, NDArray[np.intp]]
     program_names: tuple[str, ...]
     cell_names: NDArray[np.str_]
-    U: NDArray[np.float32]
+    usage: NDArray[np.floating]
     usage_eps_quantile: float | None
     eps: float
     covar_cols: tuple[str, ...] | None = None
@@ -96,18 +93,28 @@ class CRTInputs:
     dropped_covariates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("C", "Y", "A", "CTY", "basis", "residuals", "U", "cell_names", "batch_raw"):
+        for name in ("C", "A", "CTY", "basis", "residuals", "usage", "cell_names", "batch_raw"):
             object.__setattr__(self, name, freeze(getattr(self, name)))
 
     @property
     def n_cells(self) -> int:
         """Number of cells N."""
-        return int(self.Y.shape[0])
+        return int(self.usage.shape[0])
 
     @property
     def n_programs(self) -> int:
         """Number of programs K."""
-        return int(self.Y.shape[1])
+        return int(self.usage.shape[1])
+
+    @property
+    def Y(self) -> Array:
+        """Centered log-ratios of the usages, (N, K); made anew whenever asked for."""
+        return centered_log_ratio(self.usage, self.eps)
+
+    @property
+    def U(self) -> NDArray[np.float32]:
+        """Usages in single precision, (N, K); made anew whenever asked for."""
+        return self.usage.astype(np.float32)
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -246,8 +253,8 @@ def prepare_crt_inputs(
     Notes
     -----
     Names of programs are ``uns["program_names"]``, else the columns of a DataFrame of usages, else
-    ``program_0`` and so on. Memory is about 8 N (2 K + 2 p) bytes beside the AnnData; time
-    O(N K p + N p^2).
+    ``program_0`` and so on. Memory is that of a copy of the usages and 8 N (K + 2 p) bytes, and
+    8 N K more for a while; time O(N K p + N p^2).
     """
     if eps is not None and not (np.isfinite(eps) and eps > 0.0):
         raise OptionError(f"eps is {eps}; the floor under usages is positive.")
@@ -282,7 +289,7 @@ def prepare_crt_inputs(
         gene_to_cols=gene_to_cols,
         program_names=programs,
         cell_names=cells,
-        U=np.array(usage, dtype=np.float32),
+        usage=np.array(usage),
         usage_eps_quantile=eps_quantile if eps is None else None,
         eps=floor,
         covar_df_raw=covariates.copy() if is_frame else None,
@@ -325,7 +332,6 @@ def _assemble(
 ) -> CRTInputs:
     return CRTInputs(
         C=design.matrix,
-        Y=outcome,
         A=design.inverse,
         CTY=cross_product(design.matrix, outcome, threads),
         basis=design.basis,

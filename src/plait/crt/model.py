@@ -21,11 +21,12 @@ from plait.crt.logistic import WIDTH
 from plait.crt.options import CRTOptions, RankOptions
 from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
 from plait.crt.results import CRTResult
+from plait.crt.statistic import residual_correlation
 from plait.crt.strata import StrataOptions, stratification_values
 from plait.crt.unit_tests import UnitTester
 from plait.data.labels import require_distinct
 from plait.errors import InputError, LabelError, OptionError
-from plait.execution.blocks import Block, plan_blocks
+from plait.execution.blocks import Block, plan_blocks, workers_that_fit
 from plait.execution.executors import Workforce, run_blocks, workforce
 from plait.execution.progress import stage
 from plait.execution.stored_output import filled_store, write_region
@@ -36,6 +37,8 @@ from plait.provenance import Provenance, fingerprint
 NEGATIVE_CONTROLS = ("NTC", "SAFE", "non-targeting", "safe-targeting")
 """Targets that are taken for negative controls where they occur."""
 _SCOPES = ("all", "per_program", "per_unit")
+_COPIES = 5
+"""Arrays of the size of a block's propensities that are alive while it is worked on (measured)."""
 _MOST_BLOCKS = 64
 """A screen is cut into about as many blocks, and at least `WIDTH` units fit together."""
 
@@ -187,6 +190,7 @@ def run_tests(
         threads=force.workers * force.threads,
     )
     work = BlockOfTests.of(inputs, options, names)
+    force = work.fitting(force)
     if out is None:
         found = work.in_memory(force)
         return assembled(found, work, rates, about, _timed(provenance, started))
@@ -266,6 +270,13 @@ class BlockOfTests:
         return propensity_blocks(
             model, self.tester.inputs.C, self.treated[:, block.rows], self.names[block.rows]
         )
+
+    def fitting(self, force: Workforce) -> Workforce:
+        """Return as many workers of this process as have room for a block, at least one."""
+        if force.executor is not None:
+            return force
+        size = (WIDTH, 8 * self.tester.inputs.n_cells * _COPIES, force.memory)
+        return replace(force, workers=workers_that_fit(*size, force.workers, len(self.names)))
 
     def in_memory(
         self, force: Workforce, label: str | None = "perturbations"
@@ -351,7 +362,7 @@ def assembled(
     return CRTResult(
         **found,
         q=rates.of(found["p"], found["status"], work.names),
-        residual_correlation=np.atleast_2d(np.corrcoef(inputs.residuals.T)) if has_errors else None,
+        residual_correlation=residual_correlation(inputs.residuals) if has_errors else None,
         units=work.names,
         programs=inputs.program_names,
         negative_controls=rates.controls,
@@ -387,7 +398,7 @@ def digests_of(inputs: CRTInputs, options: CRTOptions) -> dict[str, str]:
     """Return fingerprints of everything that the numbers depend on."""
     guides = np.concatenate([inputs.G.indptr, inputs.G.indices])
     parts = {
-        "outcome": fingerprint(inputs.Y),
+        "usage": fingerprint(inputs.usage),
         "covariates": fingerprint(inputs.C),
         "guides": fingerprint(guides),
         "targets": fingerprint(np.array(sorted(inputs.guide2gene.items()), dtype=np.str_)),

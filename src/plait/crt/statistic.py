@@ -148,6 +148,33 @@ def cross_product(left: Array, right: Array, threads: int | None = None) -> Arra
     return total
 
 
+def residual_correlation(residuals: Array, threads: int | None = None) -> Array:
+    """Return the correlation of residuals between programs; that of a constant one is 0.
+
+    Parameters
+    ----------
+    residuals : (N, K) array
+    threads : int, optional
+        Default all cores; never changes the numbers.
+
+    Returns
+    -------
+    (K, K) array
+
+    Notes
+    -----
+    In blocks of cells: no second (N, K) array is made.
+    """
+    count = len(residuals)
+    mean = cross_product(np.ones((count, 1)), residuals, threads)[0] / count
+    covariance = cross_product(residuals, residuals, threads) / count - np.outer(mean, mean)
+    scale = np.sqrt(np.diag(covariance))
+    scale[scale == 0.0] = 1.0
+    correlation = covariance / np.outer(scale, scale)
+    np.fill_diagonal(correlation, 1.0)
+    return np.asarray((correlation + correlation.T) / 2.0)
+
+
 def _subtract(values: Array, basis: Array, coefficients: Array, threads: int | None) -> None:
     def subtract(grain: Grain) -> None:
         values[grain.rows] -= basis[grain.rows] @ coefficients

@@ -318,5 +318,5 @@ def _ranked(inputs: CRTInputs, options: CRTOptions) -> NDArray[np.floating]:
     if use == "residual":
         return inputs.residuals
     quantile = inputs.usage_eps_quantile
-    usage = inputs.U.astype(np.float64)
+    usage = inputs.usage.astype(np.float64)
     return usage_to_rank(usage) if quantile is None else usage_to_rank(usage, quantile)
