@@ -123,6 +123,15 @@ def test_every_shape(n, n_traits):
     assert ("lambda of the others is" in section.figures[1].caption) == (n_traits > 8)
 
 
+def test_nothing_stands_out():
+    """No point is high enough to say what it is, and no peak has a name."""
+    made = page_of(make_scan(log10p=np.full((3000, 3), -0.5)))
+    for view in made.sections[0].figures[0].views.values():
+        assert view["layout"]["annotations"] == []
+        assert all(part["hoverinfo"] == "skip" for part in view["data"])
+    check_figures(made)
+
+
 def test_labels_are_harmless():
     n = 60
     ids = np.array([f"{NASTY[k % len(NASTY)]} {k}" for k in range(n)])

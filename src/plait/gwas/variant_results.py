@@ -119,8 +119,9 @@ class VariantResult(Result):
 
     def names_of(self, rows: slice | NDArray[np.intp]) -> NDArray[np.object_]:
         """Return the names (see `variants`) of some variants, without making those of all."""
-        keys, ids = self._keys(rows).to_numpy(), np.asarray(self.id[rows], dtype=object)
-        names: NDArray[np.object_] = np.where(self._has_own_id[rows], ids, keys)
+        own, names = self._has_own_id[rows], np.array(self.id[rows], dtype=object)
+        if not own.all():
+            names[~own] = self._keys(rows).to_numpy()[~own]
         if self._renamed:
             if isinstance(rows, slice):
                 rows = np.arange(*rows.indices(len(self.n)))
@@ -265,13 +266,16 @@ class VariantResult(Result):
         hashes = self._over_parts(lambda rows: ids(rows).hash().to_numpy(), np.uint64)
         known = self._over_parts(lambda rows: ~ids(rows).is_in(_UNKNOWN).to_numpy(), np.bool_)
         own: NDArray[np.bool_] = known & ~_repeats(hashes)
-        own &= ~_among(hashes, np.sort(self._key_hashes))
+        if any(ids(rows).str.contains(":", literal=True).any() for rows in self.parts()):
+            own &= ~_among(hashes, np.sort(self._key_hashes))
         return own
 
     @cached_property
     def _renamed(self) -> dict[int, str]:
         """What variants are called that have no id of their own and whose keys repeat."""
         rows = np.flatnonzero(~self._has_own_id)
+        if not len(rows):
+            return {}
         suspects = rows[_repeats(self._key_hashes[rows])].tolist()
         keys = {row: str(self._keys(slice(row, row + 1))[0]) for row in suspects}
         total, seen = Counter(keys.values()), Counter[str]()

@@ -1,7 +1,7 @@
 """What is said about the scan behind the effects: its pictures, its settings, its lamp."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,6 @@ from plait.report.page import Figure, Numbers, Section, Verdict
 from plait.report.words import counted, listed
 
 Array = NDArray[np.float64]
-Rows = NDArray[np.intp]
 
 _INFLATED, _CONFOUNDED, _QUIET = 1.2, 2.0, 1.1
 _ENOUGH_VARIANTS, _ENOUGH_CHROMOSOMES = 200, 3
@@ -31,6 +30,7 @@ _MODELS = {
     "whole-genome-logistic": "whole-genome logistic: cases and controls, beside what the other "
     "chromosomes predict",
 }
+_ALL_TRAITS = "the surest trait at every variant"
 _TRANSFORMS = {"none": "as they are", "rank": "normal scores of ranks"}
 _MISSING = {"mean": "the mean of their variant", "drop": "left out, variant by variant"}
 
@@ -184,21 +184,11 @@ def _manhattan(
     own: Sequence[int],
     others: Sequence[int],
 ) -> Figure:
-    log10p, which = surest_of_traits(scan)
     several = len(scan.traits) > 1
     colours = {k: draw.trait_colour(place) for place, k in enumerate(own)}
-    groups = [(colours[k], which == k) for k in own]
-    groups += [(GREY, np.isin(which, others))] if others else []
-    views = {
-        "the surest trait at every variant" if several else scan.traits[0]: draw.manhattan(
-            genome, -log10p, groups, _teller(scan, which if several else None)
-        )
-    }
-    every = np.ones(len(log10p), dtype=bool)
-    for k in own if several else ():
-        views[scan.traits[k]] = draw.manhattan(
-            genome, -np.asarray(scan.log10p[:, k]), [(colours[k], every)], _teller(scan, None)
-        )
+    chosen = _views(scan, genome, colours, others)
+    about = _about(scan, list(chosen.values()))
+    views = {name: draw.manhattan(genome, view, about) for name, view in chosen.items()}
     key = [(colours[k], scan.traits[k]) for k in own if found.hits[k]]
     if sum(found.hits[k] for k in others):
         key.append((GREY, "other traits"))
@@ -247,25 +237,38 @@ def _qq(
     )
 
 
-def _teller(
-    scan: AssociationResult, which: NDArray[np.intp] | None
-) -> Callable[[Rows], list[list[str]]]:
-    """Return what says of variants their names, and their places (and the surest trait)."""
+def _views(
+    scan: AssociationResult,
+    genome: draw.Genome,
+    colours: Mapping[int, str],
+    others: Sequence[int],
+) -> dict[str, draw.View]:
+    """Choose the points of the surest trait at every variant, and of each trait with a colour."""
+    log10p, which = surest_of_traits(scan)
+    rows = draw.shown_of(genome, -log10p)
+    groups = [(colour, which[rows] == k) for k, colour in colours.items()]
+    groups += [(GREY, np.isin(which[rows], others))] if others else []
+    if len(scan.traits) == 1:
+        return {scan.traits[0]: draw.View(rows, -log10p[rows], groups)}
+    traits = np.array(scan.traits, dtype=object)[which[rows]]
+    views = {_ALL_TRAITS: draw.View(rows, -log10p[rows], groups, traits)}
+    for k, colour in colours.items():
+        heights = -np.asarray(scan.log10p[:, k])
+        rows = draw.shown_of(genome, heights)
+        all_of_them = [(colour, np.ones(len(rows), dtype=np.bool_))]
+        views[scan.traits[k]] = draw.View(rows, heights[rows], all_of_them)
+    return views
 
-    def told(rows: Rows) -> list[list[str]]:
-        names = scan.names_of(rows).tolist()
-        chroms = np.asarray(scan.chrom[rows]).tolist()
-        places = np.asarray(scan.pos[rows]).tolist()
-        lines = [
-            [str(name), f"{chrom}:{place}"]
-            for name, chrom, place in zip(names, chroms, places, strict=True)
-        ]
-        if which is not None:
-            for line, k in zip(lines, which[rows].tolist(), strict=True):
-                line[1] += f", {scan.traits[k]}"
-        return lines
 
-    return told
+def _about(scan: AssociationResult, views: Sequence[draw.View]) -> dict[int, tuple[str, str]]:
+    """Return names and places of the variants that say what they are, read in one go."""
+    rows = np.unique(np.concatenate([view.rows[view.told] for view in views]))
+    columns = (scan.names_of(rows), scan.chrom[rows], scan.pos[rows])
+    lists = (np.asarray(column).tolist() for column in columns)
+    return {
+        row: (str(name), f"{chrom}:{pos}")
+        for row, name, chrom, pos in zip(rows.tolist(), *lists, strict=True)
+    }
 
 
 def _lead_table(scan: AssociationResult, found: ScanFindings) -> Numbers:

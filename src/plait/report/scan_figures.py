@@ -1,6 +1,6 @@
 """Figures of a scan: the Manhattan and the QQ plot, of a bounded number of points."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ _MOST_LOW, _MOST_HIGH = 3000, 1000
 """Points of a Manhattan plot up to 3 and above."""
 _QQ_LOW, _QQ_HIGH = 400, 300
 _TOLD = 3.0
-"""Height from which a point says which variant it is."""
+"""Height above which a point says which variant it is."""
 _WIDTH = 1000.0
 _PEAKS, _APART = 5, 0.1
 """Peaks that are named, and the share of the picture that a name takes."""
@@ -56,34 +56,56 @@ class Genome:
         return cls(scale * across, [(name, scale * place) for name, place in ticks], number)
 
 
-def manhattan(
-    genome: Genome,
-    heights: Array,
-    groups: Sequence[tuple[str, NDArray[np.bool_]]],
-    told: Callable[[Rows], list[list[str]]],
-) -> Spec:
+@dataclass(frozen=True, eq=False)
+class View:
+    """The points of a Manhattan plot that are drawn.
+
+    Attributes
+    ----------
+    rows : (n,) array
+        Which variants.
+    heights : (n,) array
+        -log10 p.
+    groups : list of (colour, (n,) bool array)
+        The colours of points above the line.
+    traits : (n,) array of str, optional
+        The trait of each point, where they differ.
+    """
+
+    rows: Rows
+    heights: Array
+    groups: list[tuple[str, NDArray[np.bool_]]]
+    traits: NDArray[Any] | None = None
+
+    @property
+    def told(self) -> NDArray[np.bool_]:
+        """Which points say what they are when the mouse is over them: the others are too many."""
+        return self.heights > _TOLD
+
+
+def shown_of(genome: Genome, heights: Array) -> Rows:
+    """Return the variants that are drawn of all."""
+    return thinned(genome.across, heights, _MOST_LOW, _MOST_HIGH)
+
+
+def manhattan(genome: Genome, view: View, about: Mapping[int, tuple[str, str]]) -> Spec:
     """Draw -log10 p along the genome.
 
     Parameters
     ----------
     genome : Genome
-    heights : (M,) array
-        -log10 p; NaN is left out.
-    groups : sequence of (colour, (M,) bool array)
-        The colours of points above the line.
-    told : callable
-        Returns, for some variants, what is said when the mouse is over them: name and more.
+    view : View
+    about : mapping
+        The name and the place of the variants that say what they are.
     """
     line = float(GENOME_WIDE)
-    shown = thinned(genome.across, heights, _MOST_LOW, _MOST_HIGH)
-    high = heights[shown] > line
-    parts: list[tuple[Rows, str, int]] = []
-    for parity in (0, 1):
-        here = shown[~high & (genome.number[shown] % 2 == parity)]
-        told_apart = here[heights[here] <= _TOLD], here[heights[here] > _TOLD]
-        parts += [(rows, f"var(--chromosome-{parity})", 4) for rows in told_apart]
-    parts += [(shown[high & chosen[shown]], colour, 6) for colour, chosen in groups]
-    top = 1.1 * max(float(np.nanmax(heights, initial=0.0)), line)
+    high, odd = view.heights > line, genome.number[view.rows] % 2 == 1
+    parts: list[tuple[NDArray[np.bool_], str, int]] = []
+    for shade, on in enumerate((~odd, odd)):
+        both = (~view.told, view.told)
+        parts += [(on & ~high & chosen, f"var(--chromosome-{shade})", 4) for chosen in both]
+    parts += [(high & chosen, colour, 6) for colour, chosen in view.groups]
+    top = 1.1 * max(float(np.max(view.heights, initial=0.0)), line)
     layout = {
         "height": 380,
         "hovermode": "closest",
@@ -100,9 +122,9 @@ def manhattan(
                 "line": {"color": VERMILION, "width": 1, "dash": "dash"},
             }
         ],
-        "annotations": _peak_names(genome, heights, line, told),
+        "annotations": _peak_names(genome, view, line, about),
     }  # fmt: skip
-    data = [_points(genome, heights, *part, told) for part in parts if len(part[0])]
+    data = [_points(genome, view, *part, about) for part in parts if part[0].any()]
     return {"data": data, "layout": layout}
 
 
@@ -156,36 +178,43 @@ def qq(columns: Sequence[Array], traits: Sequence[str]) -> Spec:
 
 def _points(
     genome: Genome,
-    heights: Array,
-    rows: Rows,
+    view: View,
+    chosen: NDArray[np.bool_],
     colour: str,
     size: int,
-    told: Callable[[Rows], list[list[str]]],
+    about: Mapping[int, tuple[str, str]],
 ) -> Spec:
-    """Return points of one colour; the high ones say what they are, the others are too many."""
+    """Return points of one colour."""
+    rows = view.rows[chosen]
     part: Spec = {
         "type": "scatter",
         "mode": "markers",
         "x": numbers(genome.across[rows], 5),
-        "y": numbers(heights[rows]),
+        "y": numbers(view.heights[chosen]),
         "marker": {"color": colour, "size": size},
     }
-    if len(rows) and heights[rows].min() > _TOLD:
-        about = [[plain(text) for text in line] for line in told(rows)]
-        template = "%{customdata[0]}<br>%{customdata[1]}: −log₁₀ p %{y:.1f}<extra></extra>"
-        return part | {"customdata": about, "hovertemplate": template}
-    return part | {"hoverinfo": "skip"}
+    if not view.told[chosen].all():
+        return part | {"hoverinfo": "skip"}
+    said = [[plain(text) for text in about[row]] for row in rows.tolist()]
+    if view.traits is not None:
+        for texts, trait in zip(said, view.traits[chosen].tolist(), strict=True):
+            texts[1] += f", {plain(trait)}"
+    template = "%{customdata[0]}<br>%{customdata[1]}: −log₁₀ p %{y:.1f}<extra></extra>"
+    return part | {"customdata": said, "hovertemplate": template}
 
 
 def _peak_names(
-    genome: Genome, heights: Array, line: float, told: Callable[[Rows], list[list[str]]]
+    genome: Genome, view: View, line: float, about: Mapping[int, tuple[str, str]]
 ) -> list[Spec]:
-    rows = np.array(highest_peaks(genome.across, heights, line, _PEAKS, _APART), dtype=np.intp)
+    if not len(view.rows):
+        return []
+    across = genome.across[view.rows]
     return [
         {
-            "x": float(f"{genome.across[row]:.5g}"), "y": float(f"{heights[row]:.4g}"),
-            "text": short(name, _LONGEST_PEAK), "showarrow": False, "yshift": 11,
-            "font": {"size": 11}, "bgcolor": "var(--page)", "borderpad": 0, "opacity": 0.85,
+            "x": float(f"{across[peak]:.5g}"), "y": float(f"{view.heights[peak]:.4g}"),
+            "text": short(about[int(view.rows[peak])][0], _LONGEST_PEAK), "showarrow": False,
+            "yshift": 11, "font": {"size": 11}, "bgcolor": "var(--page)", "borderpad": 0,
+            "opacity": 0.85,
         }
-        for row, (name, *_) in zip(rows.tolist(), told(rows) if len(rows) else [], strict=True)
+        for peak in highest_peaks(across, view.heights, line, _PEAKS, _APART)
     ]  # fmt: skip
