@@ -124,8 +124,8 @@ def run(
         option(
             "--null",
             panel=MODEL,
-            help="Compare with resampled treatments, or with pseudo-genes of negative-control "
-            "guides.",
+            help="Compare with resampled treatments, or (within batches, if there are any) with "
+            "pseudo-genes of as many negative-control guides as targets have.",
         ),
     ] = Null.CRT,
     resamples: Annotated[
@@ -240,7 +240,13 @@ def _against_controls(
     from plait.crt import ntc_empirical_tests
     from plait.crt.model import Rates
 
-    found = ntc_empirical_tests(inputs, result.units, {"ntc_labels": labels}, base_seed=seed)
+    sizes = [len(columns) for name, columns in inputs.gene_to_cols.items() if name not in labels]
+    options = {
+        "ntc_labels": labels,
+        "guides_per_unit": round(float(np.median(sizes or [1]))),
+        "batch_mode": "pooled" if inputs.batch_raw is None else "meta",
+    }
+    found = ntc_empirical_tests(inputs, result.units, options, base_seed=seed)
     rates = Rates("BH", "all", result.negative_controls)
     return replace(
         result,
