@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from plait.cli import crt as commands
-from plait.cli import crt_show
+from plait.cli import crt_diagnose, crt_show
 from plait.cli.main import main
 from plait.crt import CRTResult
 from plait.io import read_effects
@@ -50,6 +50,7 @@ def test_the_examples_run(ran, capsys):
         ("run", commands.EXAMPLE),
         ("report", crt_show.REPORT_EXAMPLE),
         ("qq", crt_show.QQ_EXAMPLE),
+        ("diagnose", crt_diagnose.EXAMPLE),
     ):
         assert main(example.split()[1:]) == 0, example
         capsys.readouterr()
@@ -57,7 +58,9 @@ def test_the_examples_run(ran, capsys):
         assert f"Example: {example}" in " ".join(capsys.readouterr().out.split())
     assert {path.name for path in (ran / "screened").iterdir()} == set(commands.FILES)
     assert (ran / "screen.html").stat().st_size > 1e5
-    assert (ran / "qq.png").stat().st_size > 1e4
+    for name in ("qq.png", "fit.png"):
+        assert (ran / name).stat().st_size > 1e4
+    assert pl.read_csv(ran / "diagnostics_units.csv").height == 26
 
 
 def test_what_is_written(ran, capsys):

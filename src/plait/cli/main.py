@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from plait.cli import (
     check,
     crt,
+    crt_diagnose,
     crt_show,
     demo,
     gwas,
@@ -108,6 +109,7 @@ gwas_region.register(gwas.app)
 app.add_typer(gwas.app, name="gwas")
 app.add_typer(sumstats.app, name="sumstats")
 crt_show.register(crt.app)
+crt_diagnose.register(crt.app)
 app.add_typer(crt.app, name="crt")
 documented(app, "gwas-to-mash", study.gwas_to_mash, study.EXAMPLE, study.DOCS)
 documented(app, "report", report.report, report.EXAMPLE, report.DOCS)

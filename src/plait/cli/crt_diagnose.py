@@ -1,0 +1,114 @@
+"""``plait crt diagnose``: the test on a simulated screen without effects."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plait.cli import options
+from plait.cli.console import announce_compilation, say, session
+from plait.cli.crt import DOCS
+from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
+from plait.cli.outputs import FIGURES, check_file
+from plait.cli.records import beside, write_record
+
+EXAMPLE = (
+    "plait crt diagnose --cells 1500 --programs 5 --targets 20 --resamples 99 --plot-fit fit.png"
+)
+
+
+def diagnose(
+    cells: Annotated[int, option("--cells", panel=INPUT, help="Simulated cells.")] = 5000,
+    programs: Annotated[int, option("--programs", panel=INPUT, help="Gene programs.")] = 20,
+    targets: Annotated[int, option("--targets", panel=INPUT, help="Target genes.")] = 50,
+    causal: Annotated[
+        float, option("--causal", panel=INPUT, help="Share of the targets that have effects.")
+    ] = 0.2,
+    effect_size: Annotated[
+        float, option("--effect-size", panel=INPUT, help="Their size; 0 is no effect anywhere.")
+    ] = 0.0,
+    resamples: Annotated[int, option("--resamples", panel=MODEL, help="Of every unit.")] = 1000,
+    group_size: Annotated[
+        int, option("--group-size", panel=MODEL, help="Guides of a group of negative controls.")
+    ] = 6,
+    ensembles: Annotated[int, option("--ensembles", panel=MODEL, help="Sets of such groups.")] = 3,
+    bins: Annotated[
+        int, option("--bins", panel=MODEL, help="Bins of guide frequency, to match groups by.")
+    ] = 10,
+    null_groups: Annotated[
+        int,
+        option(
+            "--null-groups",
+            panel=MODEL,
+            help="Groups whose resamples make the null curve; 0: all.",
+        ),
+    ] = 10,
+    out_csv: Annotated[
+        Path, option("--out-csv", metavar="TABLE", panel=OUTPUT, help="A row for each unit.")
+    ] = Path("diagnostics_units.csv"),
+    out_summary: Annotated[
+        Path, option("--out-summary", metavar="TEXT", panel=OUTPUT, help="The summary, as JSON.")
+    ] = Path("diagnostics_summary.txt"),
+    plot_fit: Annotated[
+        Path | None,
+        option(
+            "--plot-fit", metavar="FIGURE", panel=OUTPUT, help="QQ plot with fitted propensities."
+        ),
+    ] = None,
+    plot_oracle: Annotated[
+        Path | None,
+        option("--plot-oracle", metavar="FIGURE", panel=OUTPUT, help="QQ plot with the true ones."),
+    ] = None,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Simulate a screen without effects, test it, and say whether p-values are uniform."""
+    check_file(out_csv, (".csv",), overwrite)
+    for figure in (plot_fit, plot_oracle):
+        if figure is not None:
+            check_file(figure, FIGURES, overwrite)
+    with session(threads, quiet, debug):
+        from plait.cli.outputs import use_no_window
+        from plait.crt import run_global_null_diagnostics
+
+        use_no_window()
+        announce_compilation(quiet)
+        found = run_global_null_diagnostics(
+            cells,
+            programs,
+            targets,
+            resamples,
+            seed,
+            causal,
+            effect_size,
+            ensembles,
+            group_size,
+            bins,
+            null_groups,
+            out_csv,
+            out_summary,
+            plot_fit,
+            plot_oracle,
+            n_jobs=threads,
+            overwrite=overwrite,
+        )
+    for name, what in (("real_gene", "targets"), ("ntc_group", "groups of control guides")):
+        about = found.summary[name]
+        raw = about["calibration"]["raw"]
+        say(
+            quiet,
+            f"{about['n_units']:,} {what} with {about['n_treated_median']:,.0f} treated cells in "
+            f"the middle: p-values uniform by Kolmogorov-Smirnov with p = {raw['ks_p']:.3f}, "
+            f"inflation {raw['inflation']:.2f}",
+        )
+    written = [path for path in (out_csv, out_summary, plot_fit, plot_oracle) if path is not None]
+    write_record(beside(out_csv), {"units": len(found.records)})
+    say(quiet, "written: " + " · ".join(map(str, written)))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to those of ``plait crt``."""
+    documented(app, "diagnose", diagnose, EXAMPLE, DOCS)
