@@ -7,7 +7,8 @@ with its diagnostics for each program, with SciPy's skew-normal tail).
 
 ``calibration``: treatments are drawn again and again from the propensities of units of a simulated
 screen, each draw is tested as if observed: p-values are then uniform but for the method's own
-error. Bounds hold with probability 1 - 1e-6 and take account of the programs of a draw together.
+error. Then every unit of a screen without effects is tested once, propensities fitted. Bounds hold
+with probability 1 - 1e-6 and take account of the programs of a draw together.
 """
 
 import argparse
@@ -31,6 +32,7 @@ SPEED = {
     "ratio": "ratio",
 }
 CALIBRATION = {
+    "propensities": "propensities",
     "expected": "expected treated cells",
     "units": "units",
     "tests": "tests",
@@ -173,6 +175,7 @@ def simulated(cells, programs, genes, seed):
     data = make_sceptre_style_synth(
         N=cells, K=programs, n_target_genes=genes, seed=seed, global_null=True
     )
+    data.obsm["covar"] = data.obsm["covar"][:, 1:]  # the design has an intercept
     inputs = prepare_crt_inputs(data, usage_key="usage")
     fitted = fit_propensities(inputs.C, inputs.treated_matrix()).probabilities
     return inputs.residuals, inputs.basis, fitted
@@ -221,17 +224,50 @@ def calibration(options):
         counts = np.concatenate(counts)
         everything.append(counts)
         about = {
+            "propensities": "known",
             "expected": f"{expected[units].min():.0f}-{expected[units].max():.0f}",
             "units": len(units),
             "ks_p": stats.kstest(np.concatenate(ones), "uniform").pvalue,
             "drawn": drawn / (counts.shape[0] * programs),
         }
         rows += [about | row for row in rates(counts, programs)]
-    about = {"expected": "all", "units": sum(row["units"] for row in rows[:: len(LEVELS)])}
+    about = {"propensities": "known", "expected": "all"}
+    about["units"] = sum(row["units"] for row in rows[:: len(LEVELS)])
     rows += [about | row for row in rates(np.concatenate(everything), programs)]
+    rows += fitted_rows(options)
     notes = ["bounds: level +- 4.9 standard errors, clustered by draw"]
     name = "crt_calibration_small" if options.small else "crt_calibration"
     write_results(name, rows, CALIBRATION, notes, options=vars(options))
+
+
+def fitted_rows(options):
+    """Return rows of whole screens without effects, each unit tested once as a user would."""
+    from plait.crt import perturbation_effects, prepare_crt_inputs
+    from plait.simulate.screen import make_sceptre_style_synth
+
+    cells, programs, genes = (4000, 12, 200) if options.small else (20_000, 12, 2400)
+    data = make_sceptre_style_synth(
+        N=cells, K=programs, n_target_genes=genes, seed=6, confound_strength=0.3, global_null=True
+    )
+    data.obsm["covar"] = data.obsm["covar"][:, 1:]
+    inputs = prepare_crt_inputs(data, usage_key="usage")
+    rows = []
+    for sampler in ("bernoulli", "stratified"):
+        strata = {"stratify_by_batch": False} if sampler == "stratified" else None
+        found = perturbation_effects(
+            inputs, sampler=sampler, strata=strata, exclude=["NTC"], threads=1
+        )
+        p = np.asarray(found.p)
+        about = {
+            "propensities": f"fitted, {sampler}",
+            "expected": f"{found.expected_treated.min():.0f}-{found.expected_treated.max():.0f}",
+            "units": len(p),
+            "ks_p": stats.kstest(p[:, 0], "uniform").pvalue,
+            "drawn": float(np.mean(np.asarray(found.p_method) == "monte carlo")),
+        }
+        counts = np.stack([(p <= level).sum(axis=1) for level in LEVELS], axis=1)
+        rows += [about | row for row in rates(counts, programs)]
+    return rows
 
 
 def rates(counts, programs):
@@ -247,7 +283,7 @@ def rates(counts, programs):
                 "tests": len(count) * programs,
                 "level": level,
                 "rate": count.mean() / programs,
-                "low": level - error,
+                "low": max(level - error, 0.0),
                 "high": level + error,
             }
         )

@@ -94,7 +94,7 @@ def test_against_draws(screen):
     assert found.null_sd[0] == pytest.approx(null.std(axis=0), rel=0.05)
 
 
-@pytest.mark.parametrize("deviations", [3.0, 5.0, 8.0])
+@pytest.mark.parametrize("deviations", [3.0, 5.0, 8.0, 12.0])
 def test_deep_tails_against_importance_sampling(screen, deviations):
     beta = deviations * null_deviation(screen, screen.probabilities)
     for side in ("both", "right", "left"):
@@ -345,6 +345,35 @@ def test_p_values_are_uniform_under_the_null(screen):
         counts = (found <= level).sum(axis=1)
         error = counts.std() / np.sqrt(draws) / 4
         assert abs(counts.mean() / 4 - level) < 4.9 * error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", ["bernoulli", "stratified"])
+def test_screens_without_effects(sampler):
+    """The road a user takes: simulated counts of guides, fitted propensities, every unit once."""
+    pytest.importorskip("anndata")
+    from plait.crt import perturbation_effects, prepare_crt_inputs
+    from plait.simulate.screen import make_sceptre_style_synth
+
+    data = make_sceptre_style_synth(
+        N=15_000, K=6, n_target_genes=2000, n_cov_extra=3, confound_strength=0.3, seed=3,
+        global_null=True,
+    )  # fmt: skip
+    inputs = prepare_crt_inputs(drop_constant(data), usage_key="usage")
+    options = {"strata": {"stratify_by_batch": False}} if sampler == "stratified" else {}
+    p = np.asarray(perturbation_effects(inputs, sampler=sampler, exclude=["NTC"], **options).p)
+    assert len(p) >= 1990
+    assert stats.kstest(p[:, 0], "uniform").pvalue > 1e-6
+    for level in (0.05, 0.01, 0.001):
+        counts = (p <= level).sum(axis=1)
+        error = max(counts.std(), np.sqrt(6 * level)) / np.sqrt(len(p)) / 6
+        assert abs(counts.mean() / 6 - level) < 4.9 * error
+
+
+def drop_constant(data):
+    """Covariates without the intercept, which the design has already."""
+    data.obsm["covar"] = data.obsm["covar"][:, 1:]
+    return data
 
 
 def test_errors(screen):

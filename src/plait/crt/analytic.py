@@ -31,7 +31,12 @@ from plait.crt.null_statistics import (
     residual_table,
 )
 from plait.crt.propensity import SMALLEST_PROPENSITY
-from plait.crt.resampling import BernoulliResampler, StratifiedResampler, check_probabilities
+from plait.crt.resampling import (
+    BernoulliResampler,
+    Resampler,
+    StratifiedResampler,
+    check_probabilities,
+)
 from plait.crt.seeds import UnitStream
 from plait.crt.staged import staged_p_values
 from plait.crt.strata import Strata
@@ -241,23 +246,13 @@ def analytic_p_values(
         _test(law, group, beta[group] * table.per_effect, side, bulk_above, found)
 
     def draw(j: int) -> None:
-        programs = np.flatnonzero(found.method[j] == "monte carlo")
         stream = UnitStream(seed, names[j])
-        resampler = (
+        resampler: Resampler = (
             BernoulliResampler(p[j], stream)
             if strata is None
             else StratifiedResampler(strata[j].stratum, strata[j].treated, stream)
         )
-        null = null_effects_of_block if table.cells.n_basis else null_rank_biserial_of_block
-        drawn = staged_p_values(
-            beta[j, programs],
-            lambda block: null(table.cells, resampler, block)[:, programs],
-            side=side,
-            exceedances=exceedances,
-            max_resamples=max_resamples,
-        )
-        found.log10_p[j, programs] = np.log10(drawn.p_value)
-        found.resamples[j, programs] = drawn.resamples
+        _draw(table.cells, resampler, j, beta, side, exceedances, max_resamples, found)
 
     _in_threads(test, groups, threads)
     _in_threads(draw, np.flatnonzero((found.method == "monte carlo").any(axis=1)), threads)
@@ -301,6 +296,24 @@ def _test(
             found.log10_p[j, hard] = log_p / _LOG_10
             found.method[j, hard] = np.where(status == 0, "saddlepoint", "monte carlo")
             found.flag[j, hard] = _FLAGS[status]
+
+
+def _draw(
+    cells: CellTable, resampler: Resampler, j: int, beta: Array, side: str, exceedances: int,
+    max_resamples: int, found: AnalyticPValues,
+) -> None:  # fmt: skip
+    """Fill in the p-values of a unit that are to be drawn."""
+    programs = np.flatnonzero(found.method[j] == "monte carlo")
+    null = null_effects_of_block if cells.n_basis else null_rank_biserial_of_block
+    drawn = staged_p_values(
+        beta[j, programs],
+        lambda block: null(cells, resampler, block)[:, programs],
+        side=side,
+        exceedances=exceedances,
+        max_resamples=max_resamples,
+    )
+    found.log10_p[j, programs] = np.log10(drawn.p_value)
+    found.resamples[j, programs] = drawn.resamples
 
 
 def _bulk(
