@@ -1,0 +1,350 @@
+"""Which cells have which guides: by a threshold, by the largest count, or by a mixture."""
+
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csc_array
+
+from plait.crt.gene_data import GeneScreenData
+from plait.crt.gene_design import GeneDesign, default_formula, design_columns
+from plait.errors import DataWarning, InputError, LabelError, OptionError
+from plait.execution.blocks import Block, plan_blocks
+from plait.execution.executors import run_blocks, workforce
+from plait.execution.progress import stage
+
+if TYPE_CHECKING:
+    from polars import DataFrame
+
+Array = NDArray[np.float64]
+
+METHODS = ("thresholding", "maximum", "mixture", "given")
+_MIXTURES = ("log_link", "legacy")
+_SHARES = np.array(
+    [
+        0.05858417249783875,
+        0.00090449011278338743,
+        0.02938102380202385,
+        0.027744722042519137,
+        0.081359285751008426,
+    ]
+)
+_EFFECTS = np.array(
+    [
+        3.9210416299978474,
+        6.8044838200572926,
+        7.9335927143859131,
+        8.2004981364621354,
+        2.7571493049453513,
+    ]
+)
+_FEWEST_CELLS = 10
+"""A guide found in fewer cells is assigned by the threshold."""
+_GUIDES_PER_BLOCK = 8
+
+
+@dataclass(frozen=True, eq=False)
+class GuideAssignment:
+    """Which cells have which guides.
+
+    Attributes
+    ----------
+    cells : (N, G) csc_array of int8
+        1 where a cell has a guide.
+    guides : (G,) array of str
+    cell_names : (N,) array of str
+    is_uncertain : (N,) array of bool
+        Cells whose largest guide has too small a share of their guide counts, or which have too
+        few of these (by the method "maximum").
+    by_threshold : tuple of str
+        Guides that the mixture could not be fitted to, and which a threshold assigned.
+    settings : dict
+    """
+
+    cells: csc_array
+    guides: NDArray[np.str_]
+    cell_names: NDArray[np.str_]
+    is_uncertain: NDArray[np.bool_]
+    by_threshold: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def guides_per_cell(self) -> NDArray[np.int64]:
+        """How many guides each cell has."""
+        return np.bincount(self.cells.indices, minlength=self.cells.shape[0])
+
+    def to_frame(self) -> "DataFrame":
+        """Return a table of guides and the cells that have them: ``grna_id``, ``cell``."""
+        import polars as pl
+
+        counts = np.diff(self.cells.indptr)
+        return pl.DataFrame(
+            {
+                "grna_id": np.repeat(self.guides, counts),
+                "cell": self.cell_names[self.cells.indices],
+            }
+        )
+
+    def summary(self) -> str:
+        """Say in a few lines what was assigned."""
+        per_guide, per_cell = np.diff(self.cells.indptr), self.guides_per_cell
+        lines = [
+            f"GuideAssignment({len(self.cell_names):,} cells x {len(self.guides):,} guides; "
+            f"{self.settings.get('method')})",
+            f"  cells with a guide: {int((per_cell > 0).sum()):,}; with one: "
+            f"{int((per_cell == 1).sum()):,}; guides in a cell: {per_cell.mean():.2f}",
+            f"  cells of a guide: {np.median(per_guide):.0f} (median), {per_guide.min()} to "
+            f"{per_guide.max()}",
+        ]
+        if self.by_threshold:
+            lines.append(f"  assigned by the threshold instead: {len(self.by_threshold)} guides")
+        return "\n".join(lines)
+
+
+def assign_guides(
+    data: GeneScreenData,
+    method: str | None = None,
+    *,
+    threshold: int = 5,
+    smallest_share: float = 0.8,
+    smallest_count: int = 5,
+    smallest_probability: float = 0.8,
+    mixture: str = "log_link",
+    formula: str | None = None,
+    threads: int | None = None,
+    executor: Any = None,
+) -> GuideAssignment:
+    """Decide which cells have which guides.
+
+    Parameters
+    ----------
+    data : GeneScreenData
+    method : {"thresholding", "maximum", "mixture"}, optional
+        Guides with at least ``threshold`` counts; the guide with the most counts (where cells have
+        one guide; the default there); or a mixture of two Poisson distributions for each guide
+        (the default where they have many). Guides that came as truth values are taken as they are.
+    threshold : int
+        Counts, of "thresholding", and of guides that the mixture cannot be fitted to.
+    smallest_share, smallest_count : float, int
+        Of "maximum": cells are uncertain where the guide's share of all guide counts is not above
+        the one (0.8), or these are fewer than the other (5). Quality control removes them.
+    smallest_probability : float
+        Of "mixture": what a cell's probability of having the guide must be (0.8).
+    mixture : {"log_link", "legacy"}
+        The guide multiplies the background's mean (default), or adds to it, as in sceptre (its
+        update of the effect is that of the former; see its issue 220).
+    formula : str, optional
+        Of the background: see `plait.crt.gene_design.design_columns`. Default all covariates,
+        counts of guides among them.
+    threads : int, optional
+        Default all cores; never changes the result.
+    executor : concurrent.futures.Executor or dask.distributed.Client, optional
+        Who works on the mixtures.
+
+    Returns
+    -------
+    GuideAssignment
+
+    Raises
+    ------
+    OptionError
+        An option is unknown, out of range, or "maximum" is asked for where cells have many guides.
+    InputError, LabelError
+        The formula cannot be used.
+
+    Warns
+    -----
+    DataWarning
+        No cell has any guide.
+
+    Notes
+    -----
+    Mixture: a Poisson regression of a guide's counts on the formula gives the background; EM from
+    five starts, at most 50 steps each, to a relative change of the log-likelihood below 5e-5. A
+    guide with counts in fewer than 10 cells, or without a start that converges, is assigned by the
+    threshold. Time O(cells) for each step and guide.
+    """
+    if method is None:
+        method = "given" if data.is_assigned else _default_method(data.moi)
+    if method not in METHODS:
+        raise OptionError(f"method is {method!r}; give 'thresholding', 'maximum' or 'mixture'.")
+    if mixture not in _MIXTURES:
+        raise OptionError(f"mixture is {mixture!r}; give 'log_link' or 'legacy'.")
+    if method == "maximum" and data.moi == "high":
+        raise OptionError(
+            "method 'maximum' finds one guide in each cell, but moi is 'high'; give 'mixture' or "
+            "'thresholding'."
+        )
+    if data.is_assigned != (method == "given"):
+        raise OptionError(
+            f"method is {method!r}, but the guides came as "
+            f"{'truth values, which need none' if data.is_assigned else 'counts'}."
+        )
+    uncertain = np.zeros(data.n_cells, dtype=bool)
+    by_threshold: tuple[str, ...] = ()
+    settings: dict[str, Any] = {"method": method}
+    if method == "thresholding":
+        settings["threshold"] = threshold
+        lists = [_at_least(data, column, threshold) for column in range(data.guides.shape[1])]
+    elif method == "given":
+        lists = [_at_least(data, column, 1) for column in range(data.guides.shape[1])]
+    elif method == "maximum":
+        settings |= {"smallest_share": smallest_share, "smallest_count": smallest_count}
+        lists, uncertain = _largest(data, smallest_share, smallest_count)
+    else:
+        formula = default_formula(data, with_guides=True) if formula is None else formula
+        settings |= {
+            "mixture": mixture,
+            "smallest_probability": smallest_probability,
+            "threshold": threshold,
+            "formula": formula,
+        }
+        names, columns = design_columns(data, formula)
+        design = GeneDesign.of(names, columns)
+        work = _Mixtures(data, design, threshold, smallest_probability, mixture == "log_link")
+        lists, by_threshold = _mixtures(work, threads, executor)
+    return _assembled(data, lists, uncertain, by_threshold, settings)
+
+
+def assignment_from_table(data: GeneScreenData, table: Any) -> GuideAssignment:
+    """Return an assignment that was made before, from its table.
+
+    Parameters
+    ----------
+    data : GeneScreenData
+    table : DataFrame or mapping of columns
+        ``grna_id`` and ``cell`` (names of cells), as `GuideAssignment.to_frame` returns.
+
+    Raises
+    ------
+    LabelError
+        A column is missing, or a guide or a cell is not among those of the data.
+    """
+    columns = []
+    for name, known in (("grna_id", data.targets.guides), ("cell", data.cell_names)):
+        if name not in table:
+            raise LabelError(f"the table of assigned guides has no column {name!r}.")
+        values = np.asarray(table[name]).astype(np.str_)
+        places = {label: place for place, label in enumerate(known.tolist())}
+        if absent := [value for value in values.tolist() if value not in places]:
+            raise LabelError(f"{absent[0]!r} in the column {name!r} is none of the data's.")
+        columns.append(np.array([places[value] for value in values.tolist()], dtype=np.int32))
+    guides, cells = columns
+    lists = [np.unique(cells[guides == column]) for column in range(len(data.targets.guides))]
+    uncertain = np.zeros(data.n_cells, dtype=bool)
+    return _assembled(data, lists, uncertain, (), {"method": "given"})
+
+
+def _default_method(moi: str) -> str:
+    return "maximum" if moi == "low" else "mixture"
+
+
+def _assembled(
+    data: GeneScreenData,
+    lists: list[NDArray[np.int32]],
+    uncertain: NDArray[np.bool_],
+    by_threshold: tuple[str, ...],
+    settings: dict[str, Any],
+) -> GuideAssignment:
+    cells = indicator_of_lists(lists, data.n_cells)
+    if cells.nnz == 0:
+        warnings.warn(
+            "no cell has any guide; are the counts of guides the right ones?",
+            DataWarning,
+            stacklevel=3,
+        )
+    return GuideAssignment(
+        cells, data.targets.guides, data.cell_names, uncertain, by_threshold, settings
+    )
+
+
+def indicator_of_lists(lists: list[NDArray[np.int32]], n_cells: int) -> csc_array:
+    """Return the (cells, lists) matrix of ones at the ascending cells of each list."""
+    bounds = np.concatenate([[0], np.cumsum([len(part) for part in lists])]).astype(np.int64)
+    cells = np.concatenate([np.empty(0, dtype=np.int32), *lists]).astype(np.int32)
+    ones = np.ones(len(cells), dtype=np.int8)
+    return csc_array((ones, cells, bounds), shape=(n_cells, len(lists)))
+
+
+def _column(data: GeneScreenData, column: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    part = slice(data.guides.indptr[column], data.guides.indptr[column + 1])
+    return data.guides.indices[part], data.guides.data[part]
+
+
+def _at_least(data: GeneScreenData, column: int, threshold: int) -> NDArray[np.int32]:
+    if threshold < 1:
+        raise OptionError(f"the threshold is {threshold}; give at least 1 count.")
+    cells, counts = _column(data, column)
+    return cells[counts >= threshold]
+
+
+def _largest(
+    data: GeneScreenData, smallest_share: float, smallest_count: int
+) -> tuple[list[NDArray[np.int32]], NDArray[np.bool_]]:
+    """Return the cells of which each guide has the most counts (the first, of equal ones)."""
+    largest = np.zeros(data.n_cells, dtype=np.float32)
+    winner = np.zeros(data.n_cells, dtype=np.int64)
+    for column in range(data.guides.shape[1]):
+        cells, counts = _column(data, column)
+        above = counts > largest[cells]
+        largest[cells[above]], winner[cells[above]] = counts[above], column
+    total = np.bincount(data.guides.indices, data.guides.data, minlength=data.n_cells)
+    uncertain = (largest <= smallest_share * total) | (total < smallest_count)
+    lists = [
+        np.flatnonzero((winner == column) & (largest > 0)).astype(np.int32)
+        for column in range(data.guides.shape[1])
+    ]
+    return lists, uncertain
+
+
+@dataclass(frozen=True, eq=False)
+class _Mixtures:
+    """Fits the mixtures of a block of guides."""
+
+    data: GeneScreenData
+    design: GeneDesign
+    threshold: int
+    smallest_probability: float
+    is_log: bool
+
+    def __call__(self, block: Block) -> list[tuple[NDArray[np.int32], bool]]:
+        """Return each guide's cells, and whether the mixture was fitted."""
+        return [self._cells(column) for column in range(block.start, block.stop)]
+
+    def _cells(self, column: int) -> tuple[NDArray[np.int32], bool]:
+        from plait.crt.assignment_kernels import mixture_posterior
+        from plait.crt.negative_binomial_kernels import fit_poisson
+
+        cells, counts = _column(self.data, column)
+        by_threshold = cells[counts >= self.threshold]
+        if len(cells) < _FEWEST_CELLS:
+            return by_threshold, False
+        dense = np.zeros(self.data.n_cells)
+        dense[cells] = counts
+        background, posterior = np.empty(len(dense)), np.empty(len(dense))
+        fit_poisson(self.design.rows, dense, np.empty(len(self.design.rows)), background)
+        if not mixture_posterior(dense, background, _SHARES, _EFFECTS, self.is_log, posterior):
+            return by_threshold, False
+        return np.flatnonzero(posterior >= self.smallest_probability).astype(np.int32), True
+
+
+def _mixtures(
+    work: _Mixtures, threads: int | None, executor: Any
+) -> tuple[list[NDArray[np.int32]], tuple[str, ...]]:
+    if not 0.0 < work.smallest_probability <= 1.0:
+        raise OptionError(
+            f"smallest_probability is {work.smallest_probability}; give a number in (0, 1]."
+        )
+    if work.data.n_cells <= len(work.design.rows):
+        raise InputError("there are too few cells to fit mixtures.")
+    guides = work.data.targets.guides
+    found: list[tuple[NDArray[np.int32], bool]] = []
+    with stage("guides", len(guides)) as advance:
+        blocks = plan_blocks(len(guides), _GUIDES_PER_BLOCK)
+        for block, part in run_blocks(work, blocks, workforce(executor, None, threads), "assign"):
+            found += part
+            advance(len(block))
+    failed = tuple(str(name) for name, (_, fitted) in zip(guides, found, strict=True) if not fitted)
+    return [cells for cells, _ in found], failed

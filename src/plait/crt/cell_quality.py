@@ -1,0 +1,144 @@
+"""Which cells of a screen are used: those of usual depth and, where meant, with one guide."""
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.crt.assignment import GuideAssignment
+from plait.crt.gene_data import GeneScreenData
+from plait.errors import InputError, LabelError, ModelWarning, OptionError
+
+if TYPE_CHECKING:
+    from polars import DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class CellQuality:
+    """Cells that are used, and why others are not.
+
+    Attributes
+    ----------
+    is_used : (N,) array of bool
+    removed : dict of str to int
+        Cells that each reason speaks against; some have several.
+    cell_names : (N,) array of str
+    settings : dict
+    """
+
+    is_used: NDArray[np.bool_]
+    removed: dict[str, int]
+    cell_names: NDArray[np.str_]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def cells(self) -> NDArray[np.intp]:
+        """The places of the cells that are used, ascending."""
+        return np.flatnonzero(self.is_used)
+
+    def to_frame(self) -> "DataFrame":
+        """Return a table of cells: ``cell``, ``is_used``."""
+        import polars as pl
+
+        return pl.DataFrame({"cell": self.cell_names, "is_used": self.is_used})
+
+    def summary(self) -> str:
+        """Say in a few lines which cells are left out."""
+        n = len(self.is_used)
+        lines = [f"CellQuality({int(self.is_used.sum()):,} of {n:,} cells are used)"]
+        lines += [f"  {reason}: {count:,}" for reason, count in self.removed.items() if count]
+        return "\n".join(lines)
+
+
+def cell_quality(
+    data: GeneScreenData,
+    assignment: GuideAssignment,
+    *,
+    umis_quantiles: tuple[float, float] = (0.01, 0.99),
+    nonzero_quantiles: tuple[float, float] = (0.01, 0.99),
+    largest_p_mito: float = 0.2,
+    remove: Iterable[str] = (),
+) -> CellQuality:
+    """Choose the cells that are used.
+
+    Parameters
+    ----------
+    data : GeneScreenData
+    assignment : GuideAssignment
+    umis_quantiles, nonzero_quantiles : pairs of float
+        Cells with fewer counts of genes (or genes with counts) than the one quantile of all cells,
+        or more than the other, are left out.
+    largest_p_mito : float
+        Cells with a larger share of mitochondrial counts are left out.
+    remove : iterable of str
+        Names of cells to leave out.
+
+    Returns
+    -------
+    CellQuality
+        Where cells are meant to have one guide, those with none or several, and those whose guide
+        is uncertain, are left out too.
+
+    Raises
+    ------
+    OptionError
+        A quantile or a share is out of range.
+    LabelError
+        A cell to leave out is none of the data's.
+    InputError
+        No cell is left.
+
+    Warns
+    -----
+    ModelWarning
+        Half of the cells or more have several guides, where they are meant to have one.
+    """
+    reasons: dict[str, NDArray[np.bool_]] = {}
+    for name, quantiles in (("n_umis", umis_quantiles), ("n_nonzero", nonzero_quantiles)):
+        low, high = quantiles
+        if not 0.0 <= low < high <= 1.0:
+            raise OptionError(f"quantiles are {quantiles}; give two ascending shares of cells.")
+        values = data.covariates[f"response_{name}"]
+        bounds = np.quantile(values, [low, high])
+        reasons[f"response_{name}"] = (values < bounds[0]) | (values > bounds[1])
+    if not 0.0 <= largest_p_mito <= 1.0:
+        raise OptionError(f"largest_p_mito is {largest_p_mito}; give a share of counts.")
+    if "response_p_mito" in data.covariates:
+        reasons["response_p_mito"] = data.covariates["response_p_mito"] > largest_p_mito
+    unwanted = {str(name) for name in remove}
+    if unknown := sorted(unwanted - set(data.cell_names.tolist())):
+        raise LabelError(f"there is no cell {unknown[0]!r}, which was to be left out.")
+    reasons["asked for"] = np.isin(data.cell_names, sorted(unwanted))
+    if data.moi == "low":
+        per_cell = assignment.guides_per_cell
+        reasons |= {
+            "no guide": per_cell == 0,
+            "several guides": per_cell > 1,
+            "uncertain guide": assignment.is_uncertain,
+        }
+        if np.mean(per_cell > 1) >= 0.5:
+            warnings.warn(
+                f"{np.mean(per_cell > 1):.0%} of the cells have several guides and are left out; "
+                "was moi='high' meant?",
+                ModelWarning,
+                stacklevel=2,
+            )
+    is_used = ~np.logical_or.reduce(list(reasons.values()))
+    removed = {reason: int(speaks.sum()) for reason, speaks in reasons.items()}
+    if not is_used.any():
+        counts = ", ".join(f"{reason}: {count:,}" for reason, count in removed.items() if count)
+        raise InputError(f"quality control leaves no cell of {data.n_cells:,} ({counts}).")
+    return CellQuality(
+        is_used,
+        removed,
+        data.cell_names,
+        {
+            "umis_quantiles": list(umis_quantiles),
+            "nonzero_quantiles": list(nonzero_quantiles),
+            "largest_p_mito": largest_p_mito,
+            "removed_by_name": len(unwanted),
+        },
+    )

@@ -1,0 +1,531 @@
+"""Counts of genes and guides in the cells of a screen, checked once at the door."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csc_array, issparse
+
+from plait.data.labels import describe_difference, require_distinct
+from plait.errors import (
+    InputError,
+    InputTypeError,
+    LabelError,
+    MissingCovariateError,
+    OptionError,
+    ShapeError,
+)
+
+Array = NDArray[np.float64]
+
+NON_TARGETING = "non-targeting"
+"""The target of guides that are negative controls."""
+COUNT_COVARIATES = (
+    "response_n_nonzero",
+    "response_n_umis",
+    "grna_n_nonzero",
+    "grna_n_umis",
+)
+"""Covariates that are made of the counts themselves."""
+RESERVED = (*COUNT_COVARIATES, "response_p_mito", "grna_max_fraction")
+_MOI = ("low", "high")
+_POSITIONS = ("chr", "start", "end")
+
+
+@dataclass(frozen=True, eq=False)
+class GuideTargets:
+    """What each guide targets.
+
+    Attributes
+    ----------
+    guides, targets : (G,) arrays of str
+    chromosome : (G,) array of str or None
+    start, end : (G,) arrays or None
+        Positions of the targets; NaN where there is none.
+    """
+
+    guides: NDArray[np.str_]
+    targets: NDArray[np.str_]
+    chromosome: NDArray[np.str_] | None = None
+    start: Array | None = None
+    end: Array | None = None
+
+    @property
+    def is_control(self) -> NDArray[np.bool_]:
+        """Which guides are non-targeting."""
+        return np.asarray(self.targets == NON_TARGETING)
+
+    def columns_of(self, target: str) -> NDArray[np.intp]:
+        """Return the places of a target's guides."""
+        return np.flatnonzero(self.targets == target)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GeneScreenData:
+    """A screen of N cells with counts of J genes (responses) and G guides.
+
+    Build it with `gene_screen_data` or `gene_screen_from_anndata`.
+
+    Attributes
+    ----------
+    responses : (N, J) csc_array of float32
+        Counts of genes; float32 holds whole numbers to 16.7 million exactly.
+    guides : (N, G) csc_array of float32
+        Counts of guides, or ones where `is_assigned`.
+    is_assigned : bool
+        Whether ``guides`` says which cells have which guides, so that nothing is to be assigned.
+    response_names, cell_names : arrays of str
+    targets : GuideTargets
+        Of the columns of ``guides``.
+    moi : {"low", "high"}
+        Multiplicity of infection: whether cells are meant to have one guide or many.
+    covariates : dict of str to (N,) array
+        Those of `COUNT_COVARIATES`, ``response_p_mito`` if there are mitochondrial genes,
+        ``grna_max_fraction``, then the user's; numbers, or text for categories.
+    levels : dict of str to tuple of str
+        The levels of each categorical covariate, in order.
+    """
+
+    responses: csc_array
+    guides: csc_array
+    is_assigned: bool
+    response_names: NDArray[np.str_]
+    cell_names: NDArray[np.str_]
+    targets: GuideTargets
+    moi: str
+    covariates: dict[str, NDArray[Any]]
+    levels: dict[str, tuple[str, ...]]
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return int(self.responses.shape[0])
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """The targets in order of their first guide, without the non-targeting ones."""
+        return tuple(t for t in dict.fromkeys(self.targets.targets.tolist()) if t != NON_TARGETING)
+
+    def __repr__(self) -> str:
+        return (
+            f"GeneScreenData({self.n_cells:,} cells, {len(self.response_names):,} genes, "
+            f"{len(self.targets.guides):,} guides of {len(self.target_names):,} targets, "
+            f"{int(self.targets.is_control.sum())} non-targeting, {self.moi} MOI)"
+        )
+
+
+def gene_screen_data(
+    responses: Any,
+    guides: Any,
+    targets: Any,
+    moi: str,
+    *,
+    response_names: Sequence[str],
+    guide_names: Sequence[str],
+    covariates: Any = None,
+    cell_names: Sequence[str] | None = None,
+    guide_cell_names: Sequence[str] | None = None,
+) -> GeneScreenData:
+    """Check the counts of a screen and make its covariates.
+
+    Parameters
+    ----------
+    responses : (cells, genes) array or sparse array
+        UMI counts.
+    guides : (cells, guides) array or sparse array
+        UMI counts, or truth values: which guides a cell has.
+    targets : table
+        A DataFrame of pandas or Polars, or a mapping of columns: ``grna_id``, ``grna_target``
+        ("non-targeting" for negative controls), and, where there are, ``chr``, ``start``, ``end``
+        and ``vector_id``. Guides of one vector are taken together, their counts added.
+    moi : {"low", "high"}
+        Whether cells are meant to have one guide or many.
+    response_names, guide_names : sequences of str
+        Of the columns.
+    covariates : table, optional
+        Further covariates of cells: numbers, or text and categories.
+    cell_names, guide_cell_names : sequences of str, optional
+        Barcodes of the rows of ``responses`` and of ``guides``, which must agree.
+
+    Returns
+    -------
+    GeneScreenData
+        Guides that are not in the table count for the covariates alone.
+
+    Raises
+    ------
+    ShapeError
+        Numbers of cells, or of names and columns, differ.
+    LabelError
+        A name occurs twice, barcodes are in another order, the table names a guide that has no
+        counts, a guide's name holds "&" or is "non-targeting", or a covariate has a reserved name.
+    InputError
+        A count is negative or not whole, something is missing in the table, a covariate is
+        infinite or has a level without cells.
+    OptionError
+        ``moi`` is neither "low" nor "high".
+    """
+    if moi not in _MOI:
+        raise OptionError(f"moi is {moi!r}; give 'low' (one guide in a cell) or 'high' (many).")
+    counts = _as_counts(responses, "the counts of genes")
+    guide_counts = _as_counts(guides, "the counts of guides")
+    if counts.shape[0] != guide_counts.shape[0]:
+        raise ShapeError(
+            f"there are {counts.shape[0]:,} cells with counts of genes and "
+            f"{guide_counts.shape[0]:,} with counts of guides."
+        )
+    genes = _names("gene", response_names, counts.shape[1])
+    names = _names("guide", guide_names, guide_counts.shape[1])
+    cells = _cells(counts.shape[0], cell_names, guide_cell_names)
+    table = _table(targets)
+    made = _count_covariates(counts, guide_counts, genes)
+    extra, levels = _covariates(covariates, counts.shape[0])
+    kept, about = _kept_guides(guide_counts, names, table)
+    return GeneScreenData(
+        responses=counts,
+        guides=kept,
+        is_assigned=np.asarray(getattr(guides, "dtype", None) == np.bool_).item(),
+        response_names=genes,
+        cell_names=cells,
+        targets=about,
+        moi=moi,
+        covariates=made | extra,
+        levels=levels,
+    )
+
+
+def gene_screen_from_anndata(
+    adata: Any,
+    moi: str,
+    *,
+    guides: str = "grna_counts",
+    guide_names: str = "grna_ids",
+    targets: str = "grna_target_table",
+    covariates: Sequence[str] = (),
+    layer: str | None = None,
+) -> GeneScreenData:
+    """Take the counts of a screen from an AnnData, or from a MuData with two modalities.
+
+    Parameters
+    ----------
+    adata : AnnData or MuData
+        Counts of genes in X. Of a MuData the modality "rna", "gex" or "gene" and, for guides,
+        "guide", "guides", "grna", "gRNA" or "crispr".
+    moi : {"low", "high"}
+        Whether cells are meant to have one guide or many.
+    guides : str
+        Key of counts of guides (or truth values) in ``obsm``; of a DataFrame the columns are the
+        guides. A MuData has them in X.
+    guide_names : str
+        Key of the names of guides in ``uns``, where ``guides`` is no DataFrame.
+    targets : str
+        Key in ``uns`` of the table of targets (see `gene_screen_data`); in a MuData it is the
+        ``var`` of the guides if that has ``grna_target``.
+    covariates : sequence of str
+        Columns of ``obs`` that are covariates.
+    layer : str, optional
+        Counts of genes are in this layer and not in X.
+
+    Returns
+    -------
+    GeneScreenData
+
+    Raises
+    ------
+    LabelError
+        A key, a column or a modality is not there (also a KeyError).
+    InputError
+        See `gene_screen_data`.
+    """
+    from plait.io.anndata import get_from_adata_any, get_from_uns
+
+    if hasattr(adata, "mod"):
+        return _from_mudata(adata, moi, targets, covariates, layer)
+    source = get_from_adata_any(adata, guides)
+    names = getattr(source, "columns", None)
+    if names is None:
+        names = get_from_uns(adata, guide_names)
+    if names is None:
+        raise LabelError(
+            f"there are no names of guides: give a DataFrame as obsm[{guides!r}], or "
+            f"uns[{guide_names!r}]."
+        )
+    matrix = source if issparse(source) else np.asarray(source)
+    return gene_screen_data(
+        _expression(adata, layer),
+        matrix,
+        get_from_adata_any(adata, targets),
+        moi,
+        response_names=adata.var_names,
+        guide_names=names,
+        covariates=_observed(adata.obs, covariates),
+        cell_names=adata.obs_names,
+        guide_cell_names=getattr(source, "index", None) if hasattr(source, "columns") else None,
+    )
+
+
+def _from_mudata(
+    mdata: Any, moi: str, targets: str, covariates: Sequence[str], layer: str | None
+) -> GeneScreenData:
+    genes = _modality(mdata, ("rna", "gex", "gene"))
+    guides = _modality(mdata, ("guide", "guides", "grna", "gRNA", "crispr"))
+    if "grna_target" in guides.var.columns:
+        table = guides.var.reset_index(names="grna_id")
+    elif targets in mdata.uns or targets in guides.uns:
+        table = mdata.uns[targets] if targets in mdata.uns else guides.uns[targets]
+    else:
+        raise LabelError(
+            f"the modality of guides has no column 'grna_target' and there is no uns[{targets!r}]."
+        )
+    obs = genes.obs if all(name in genes.obs.columns for name in covariates) else mdata.obs
+    return gene_screen_data(
+        _expression(genes, layer),
+        guides.X,
+        table,
+        moi,
+        response_names=genes.var_names,
+        guide_names=guides.var_names,
+        covariates=_observed(obs, covariates),
+        cell_names=genes.obs_names,
+        guide_cell_names=guides.obs_names,
+    )
+
+
+def _modality(mdata: Any, names: Sequence[str]) -> Any:
+    for name in names:
+        if name in mdata.mod:
+            return mdata.mod[name]
+    raise LabelError(
+        f"there is no modality {' or '.join(map(repr, names))}; there are "
+        f"{', '.join(map(repr, mdata.mod))}."
+    )
+
+
+def _expression(adata: Any, layer: str | None) -> Any:
+    if layer is not None and layer not in adata.layers:
+        raise LabelError(f"there is no layer {layer!r}; there are {', '.join(adata.layers)}.")
+    source = adata.X if layer is None else adata.layers[layer]
+    if source is None:
+        raise InputError("there are no counts of genes: X is empty.")
+    return source.to_memory() if hasattr(source, "to_memory") else source[:]
+
+
+def _observed(obs: Any, covariates: Sequence[str]) -> Any:
+    absent = [name for name in covariates if name not in obs.columns]
+    if absent:
+        raise LabelError(
+            f"obs has no column {absent[0]!r}; it has {', '.join(map(repr, obs.columns[:10]))}."
+        )
+    return obs[list(covariates)] if covariates else None
+
+
+def _as_counts(source: Any, what: str) -> csc_array:
+    if issparse(source):
+        matrix = csc_array(source, copy=True)
+    else:
+        dense = np.asarray(source)
+        if dense.ndim != 2 or dense.dtype.kind not in "biuf":
+            raise InputTypeError(
+                f"{what} are an array of {dense.dtype} with {dense.ndim} dimensions; expected a "
+                "matrix of numbers with a row for each cell."
+            )
+        matrix = csc_array(dense)
+    data = matrix.data
+    bad = ~np.isfinite(data) | (data < 0) | (data != np.floor(data))
+    if bad.any():
+        place = int(np.argmax(bad))
+        column = int(np.searchsorted(matrix.indptr, place, side="right")) - 1
+        raise InputError(
+            f"{what} hold {int(bad.sum()):,} values that are no counts (first: {data[place]} in "
+            f"cell {int(matrix.indices[place]) + 1}, column {column + 1}); give UMI counts as they "
+            "were counted, not normalised ones."
+        )
+    matrix.sum_duplicates()
+    matrix = matrix.astype(np.float32)
+    matrix.eliminate_zeros()
+    matrix.sort_indices()
+    return matrix
+
+
+def _names(what: str, names: Sequence[str], expected: int) -> NDArray[np.str_]:
+    labels = np.array([str(name) for name in names], dtype=np.str_)
+    if len(labels) != expected:
+        raise ShapeError(f"there are {len(labels):,} names of {what}s and {expected:,} columns.")
+    require_distinct(what, labels.tolist())
+    return labels
+
+
+def _cells(
+    n_cells: int, names: Sequence[str] | None, others: Sequence[str] | None
+) -> NDArray[np.str_]:
+    given = [[str(name) for name in part] for part in (names, others) if part is not None]
+    for labels in given:
+        if len(labels) != n_cells:
+            raise ShapeError(f"there are {len(labels):,} names of cells and {n_cells:,} cells.")
+    if len(given) == 2 and given[0] != given[1]:
+        raise LabelError(
+            "the cells of genes and of guides are not the same in the same order: "
+            f"{describe_difference(given[0], given[1])}."
+        )
+    if not given:
+        return np.array([f"cell {i + 1}" for i in range(n_cells)])
+    return np.array(given[0], dtype=np.str_)
+
+
+def _columns_of(table: Any) -> dict[str, NDArray[Any]]:
+    """Return the columns of a DataFrame of any library, or of a mapping."""
+    if not isinstance(table, Mapping) and not hasattr(table, "columns"):
+        raise InputTypeError(
+            f"a table was expected and a {type(table).__name__} was given; give a DataFrame or a "
+            "mapping of columns."
+        )
+    names = list(table) if isinstance(table, Mapping) else list(table.columns)
+    return {str(name): np.asarray(table[name]) for name in names}
+
+
+def _is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
+    if values.dtype.kind == "f":
+        return np.asarray(np.isnan(values))
+    if values.dtype.kind == "O":
+        return np.array([value is None or value != value for value in values], dtype=bool)
+    return np.zeros(len(values), dtype=bool)
+
+
+def _table(source: Any) -> dict[str, NDArray[Any]]:
+    columns = _columns_of(source)
+    for name in ("grna_id", "grna_target"):
+        if name not in columns:
+            raise LabelError(
+                f"the table of targets has no column {name!r}; it has {', '.join(columns)}."
+            )
+        if (missing := _is_missing(columns[name])).any():
+            raise InputError(
+                f"{name!r} is missing in row {int(np.argmax(missing)) + 1} of the table of targets."
+            )
+        columns[name] = columns[name].astype(np.str_)
+    ids = columns["grna_id"].tolist()
+    require_distinct("guide", ids)
+    for name in ids:
+        if "&" in name or name == NON_TARGETING:
+            raise LabelError(
+                f"a guide is called {name!r}; names of guides may not contain '&', which joins "
+                f"those of a group, nor be {NON_TARGETING!r}, which is a target."
+            )
+    return columns
+
+
+def _kept_guides(
+    counts: csc_array, names: NDArray[np.str_], table: dict[str, NDArray[Any]]
+) -> tuple[csc_array, GuideTargets]:
+    """Return the guides of the table, those of one vector as one."""
+    places = {name: column for column, name in enumerate(names.tolist())}
+    ids = table["grna_id"]
+    if absent := [name for name in ids.tolist() if name not in places]:
+        raise LabelError(
+            f"{len(absent)} guides of the table of targets have no counts (first: {absent[0]!r}; "
+            f"the counts begin with {names[0]!r})."
+        )
+    columns = np.array([places[name] for name in ids.tolist()])
+    targets = table["grna_target"]
+    groups, firsts = np.arange(len(ids)), np.arange(len(ids))
+    if "vector_id" in table:
+        vectors = table["vector_id"].astype(np.str_)
+        order = {name: None for name in vectors.tolist()}
+        ranks = {name: rank for rank, name in enumerate(order)}
+        groups = np.array([ranks[name] for name in vectors.tolist()])
+        firsts = np.array([int(np.argmax(groups == group)) for group in range(len(order))])
+        if (differs := targets != targets[firsts][groups]).any():
+            guide = int(np.argmax(differs))
+            raise InputError(
+                f"the guides of vector {vectors[guide]!r} have different targets "
+                f"({targets[firsts][groups][guide]!r} and {targets[guide]!r})."
+            )
+        ids = vectors[firsts]
+    chosen = counts[:, columns]
+    if len(firsts) < len(columns):
+        adding = csc_array(
+            (np.ones(len(groups), dtype=np.float32), (np.arange(len(groups)), groups))
+        )
+        chosen = csc_array(chosen @ adding)
+        chosen.sort_indices()
+    return chosen, _positions(ids, targets, firsts, table)
+
+
+def _positions(
+    ids: NDArray[np.str_],
+    targets: NDArray[np.str_],
+    firsts: NDArray[np.intp],
+    table: dict[str, NDArray[Any]],
+) -> GuideTargets:
+    if not all(name in table for name in _POSITIONS):
+        return GuideTargets(ids, targets[firsts])
+    chromosome = table["chr"]
+    known = np.where(_is_missing(chromosome), "", chromosome.astype(np.str_))
+    return GuideTargets(
+        ids,
+        targets[firsts],
+        known[firsts].astype(np.str_),
+        table["start"].astype(np.float64)[firsts],
+        table["end"].astype(np.float64)[firsts],
+    )
+
+
+def _count_covariates(
+    counts: csc_array, guides: csc_array, genes: NDArray[np.str_]
+) -> dict[str, NDArray[Any]]:
+    n_cells = counts.shape[0]
+    made: dict[str, NDArray[Any]] = {}
+    for name, matrix in (("response", counts), ("grna", guides)):
+        made[f"{name}_n_nonzero"] = np.bincount(matrix.indices, minlength=n_cells).astype(
+            np.float64
+        )
+        made[f"{name}_n_umis"] = np.bincount(matrix.indices, matrix.data, minlength=n_cells)
+    is_mitochondrial = np.char.startswith(np.char.upper(genes), "MT-")
+    if is_mitochondrial.any():
+        part = counts[:, np.flatnonzero(is_mitochondrial)]
+        umis = np.bincount(part.indices, part.data, minlength=n_cells)
+        made["response_p_mito"] = umis / np.maximum(made["response_n_umis"], 1.0)
+    largest = np.zeros(n_cells)
+    np.maximum.at(largest, guides.indices, guides.data)
+    made["grna_max_fraction"] = largest / np.maximum(made["grna_n_umis"], 1.0)
+    return made
+
+
+def _covariates(
+    source: Any, n_cells: int
+) -> tuple[dict[str, NDArray[Any]], dict[str, tuple[str, ...]]]:
+    """Return the user's covariates and the levels of the categorical ones."""
+    if source is None:
+        return {}, {}
+    values: dict[str, NDArray[Any]] = {}
+    levels: dict[str, tuple[str, ...]] = {}
+    for name in list(source) if isinstance(source, Mapping) else list(source.columns):
+        column, label = source[name], str(name)
+        if label in RESERVED:
+            raise LabelError(f"a covariate is called {label!r}, which is made of the counts.")
+        array = np.asarray(column)
+        if array.shape != (n_cells,):
+            raise ShapeError(f"the covariate {label!r} has {len(array):,} of {n_cells:,} cells.")
+        if (missing := _is_missing(array)).any():
+            raise MissingCovariateError(
+                f"the covariate {label!r} is missing in {int(missing.sum()):,} cells (first: cell "
+                f"{int(np.argmax(missing)) + 1})."
+            )
+        if array.dtype.kind in "iuf":
+            if not np.isfinite(array).all():
+                raise InputError(f"the covariate {label!r} is infinite in some cells.")
+            values[label] = array.astype(np.float64)
+            continue
+        values[label] = array.astype(np.str_)
+        present = set(values[label].tolist())
+        categories = getattr(getattr(column, "cat", None), "categories", None)
+        known = sorted(present) if categories is None else [str(level) for level in categories]
+        if empty := [level for level in known if level not in present]:
+            raise InputError(
+                f"no cell has the level {empty[0]!r} of the covariate {label!r}; remove unused "
+                "categories."
+            )
+        levels[label] = tuple(known)
+    return values, levels

@@ -1,0 +1,174 @@
+"""Designs of the regressions of genes and guides: a formula over the covariates of cells."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.crt.gene_data import COUNT_COVARIATES, GeneScreenData
+from plait.errors import InputError, LabelError, OptionError
+
+Array = NDArray[np.float64]
+
+_MOST_LEVELS_OF_NUMBERS = 15
+"""A numeric covariate with so many distinct values has no part in the default formula."""
+_NOT_BY_DEFAULT = ("response_p_mito", "grna_max_fraction")
+_TERM = re.compile(r"(?:(log|log1p)\(\s*([\w.]+)\s*(?:\+\s*(1))?\s*\)|([\w.]+))")
+_ALIASED = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class GeneDesign:
+    """The design of a regression, with a well-conditioned basis of its columns.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Columns, "(Intercept)" first.
+    rows : (columns, cells) array
+        The basis: its first row is ones, the others orthogonal to it and to one another with mean
+        square 1.
+    to_columns : (columns, columns) array
+        Turns coefficients of the basis into those of the columns.
+    """
+
+    names: tuple[str, ...]
+    rows: Array
+    to_columns: Array
+
+    @classmethod
+    def of(cls, names: Sequence[str], matrix: Array) -> "GeneDesign":
+        """Return the design of (cells, columns), ones first.
+
+        Raises
+        ------
+        InputError
+            Columns are determined by the ones before them.
+        """
+        q, r = np.linalg.qr(matrix)
+        size = np.sqrt((matrix**2).sum(axis=0))
+        aliased = np.abs(np.diag(r)) <= _ALIASED * size
+        if len(matrix) <= matrix.shape[1] or aliased.any():
+            column = names[int(np.argmax(aliased))]
+            raise InputError(
+                f"the design has {matrix.shape[1]} columns and they are not independent "
+                f"({column!r} is determined by those before it). A covariate that is constant, or "
+                "nested in another (each batch in one replicate), is the usual cause; leave one of "
+                "them out of the formula."
+            )
+        scale = np.sign(np.diag(r)) * np.sqrt(len(matrix))
+        rows = np.ascontiguousarray((q * scale).T)
+        rows[0] = 1.0
+        return cls(tuple(names), rows, np.linalg.inv(r) * scale)
+
+    def coefficients_of_columns(self, coefficients: Array) -> Array:
+        """Return coefficients (..., columns) of the columns from those of the basis."""
+        return np.asarray(coefficients @ self.to_columns.T)
+
+
+def default_formula(data: GeneScreenData, *, with_guides: bool | None = None) -> str:
+    """Return the formula of all covariates that are usually adjusted for.
+
+    Parameters
+    ----------
+    data : GeneScreenData
+    with_guides : bool, optional
+        Whether counts of guides are covariates. Default where cells have many guides.
+
+    Returns
+    -------
+    str
+        Logarithms of counts (of one more where there are zeros) and further covariates, but for
+        numbers of 15 or more distinct values and the share of mitochondrial counts.
+    """
+    if with_guides is None:
+        with_guides = data.moi == "high"
+    terms = []
+    for name, values in data.covariates.items():
+        if name in _NOT_BY_DEFAULT or (name.startswith("grna_") and not with_guides):
+            continue
+        if name in COUNT_COVARIATES:
+            terms.append(f"log({name} + 1)" if (values == 0).any() else f"log({name})")
+        elif name in data.levels or len(np.unique(values)) < _MOST_LEVELS_OF_NUMBERS:
+            terms.append(name)
+    return " + ".join(terms) if terms else "1"
+
+
+def design_columns(data: GeneScreenData, formula: str) -> tuple[tuple[str, ...], Array]:
+    """Return the columns of a formula in all cells.
+
+    Parameters
+    ----------
+    data : GeneScreenData
+    formula : str
+        Terms joined by "+": a covariate, ``log(x)``, ``log(x + 1)`` or ``log1p(x)`` of one; "1"
+        for none. A leading "~" is allowed. There is always an intercept.
+
+    Returns
+    -------
+    names : tuple of str
+        "(Intercept)", then terms; of a category ``name_level`` for each level but the first.
+    matrix : (cells, columns) array
+
+    Raises
+    ------
+    OptionError
+        A term is none of these, among them offsets.
+    LabelError
+        There is no such covariate (also a KeyError).
+    InputError
+        The logarithm of a number that is not positive is asked for.
+    """
+    names, columns = ["(Intercept)"], [np.ones(data.n_cells)]
+    for term in _terms(formula):
+        match = _TERM.fullmatch(term)
+        if match is None:
+            what = "an offset" if term.startswith("offset") else "a term"
+            raise OptionError(
+                f"the formula has {what} {term!r}; terms are covariates, log(x), log(x + 1) and "
+                "log1p(x), joined by '+'. Add what else is wanted to the covariates."
+            )
+        function, inner, plus_one, plain = match.groups()
+        name = inner or plain
+        if name not in data.covariates:
+            raise LabelError(
+                f"the formula has {name!r}, which is no covariate; there are "
+                f"{', '.join(data.covariates)}."
+            )
+        values = data.covariates[name]
+        if name in data.levels:
+            if function:
+                raise OptionError(f"the formula has {term!r}, but {name!r} is a category.")
+            for level in data.levels[name][1:]:
+                names.append(f"{name}_{level}")
+                columns.append((values == level).astype(np.float64))
+            continue
+        names.append(term)
+        columns.append(_transformed(values, function, bool(plus_one), term))
+    return tuple(names), np.column_stack(columns)
+
+
+def _terms(formula: str) -> list[str]:
+    """Cut a formula at each "+" outside parentheses."""
+    text = formula.strip().removeprefix("~")
+    terms, depth, begin = [], 0, 0
+    for place, letter in enumerate([*text, "+"]):
+        depth += (letter == "(") - (letter == ")")
+        if letter == "+" and depth == 0:
+            terms.append(text[begin:place].strip())
+            begin = place + 1
+    return [term for term in terms if term not in ("", "1")]
+
+
+def _transformed(values: Array, function: str | None, plus_one: bool, term: str) -> Array:
+    if function is None:
+        return values.astype(np.float64)
+    shifted = values + float(plus_one or function == "log1p")
+    if (shifted <= 0).any():
+        raise InputError(
+            f"the formula has {term}, and {int((shifted <= 0).sum()):,} cells have no logarithm "
+            "there; log(x + 1) allows zeros."
+        )
+    return np.log(shifted)

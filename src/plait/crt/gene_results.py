@@ -1,0 +1,176 @@
+"""Results of tests of targets on genes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.io.result import Result
+from plait.provenance import Provenance
+
+Array = NDArray[np.float64]
+
+ANALYSES = ("calibration", "power", "discovery")
+_MOST_SHOWN = 8
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GeneTestResult(Result):
+    """What P pairs of a target and a gene show, by p-value; those not tested come last.
+
+    Attributes
+    ----------
+    response_id, grna_target : (P,) arrays of str
+        The gene and the target. Of a calibration check the target is the guides that stand for
+        one, joined by "&".
+    grna_id : (P,) array of str or None
+        The guide, where guides are tested one by one ("singleton").
+    n_nonzero_trt, n_nonzero_cntrl : (P,) int arrays
+        Treated cells and controls with counts of the gene.
+    pass_qc : (P,) array of bool
+        Whether these are enough. Other pairs are not tested, and NaN below.
+    p_value, log10_p : (P,) arrays
+    q_value : (P,) array or None
+        False discovery rates (or adjusted p-values); None of a power check.
+    significant : (P,) array of bool or None
+        Whether ``q_value`` is below the level.
+    fold_change, se_fold_change, log_2_fold_change : (P,) arrays
+        Counts of treated cells over what the covariates let expect, its standard error, and its
+        logarithm.
+    z : (P,) array
+        The statistic.
+    theta : (P,) array
+        Size of the negative binomial.
+    p_method : (P,) array of str
+        "bulk", "saddlepoint", "monte carlo"; "empirical" or "skew-normal" of staged resamples;
+        "none" where there is no test.
+    stage : (P,) int array or None
+        Of staged resamples; 0 without a test.
+    xi, omega, alpha : (P,) arrays or None
+        Location, scale and shape of the skew-normal.
+    analysis : {"calibration", "power", "discovery"}
+    level : float
+        Of ``significant``.
+    settings : dict
+    provenance : Provenance or None
+    """
+
+    kind: ClassVar[str] = "crt-genes"
+    dims: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
+        (
+            "response_id",
+            "grna_id",
+            "grna_target",
+            "n_nonzero_trt",
+            "n_nonzero_cntrl",
+            "pass_qc",
+            "p_value",
+            "fold_change",
+            "se_fold_change",
+            "log_2_fold_change",
+            "significant",
+            "q_value",
+            "log10_p",
+            "p_method",
+            "z",
+            "theta",
+            "stage",
+            "xi",
+            "omega",
+            "alpha",
+        ),
+        ("pairs",),
+    )
+    frame_dims: ClassVar[tuple[str, ...]] = ("pairs",)
+
+    response_id: NDArray[np.str_]
+    grna_target: NDArray[np.str_]
+    n_nonzero_trt: NDArray[np.int64]
+    n_nonzero_cntrl: NDArray[np.int64]
+    pass_qc: NDArray[np.bool_]
+    p_value: Array
+    log10_p: Array
+    fold_change: Array
+    se_fold_change: Array
+    log_2_fold_change: Array
+    z: Array
+    theta: Array
+    p_method: NDArray[np.str_]
+    grna_id: NDArray[np.str_] | None = None
+    q_value: Array | None = None
+    significant: NDArray[np.bool_] | None = None
+    stage: NDArray[np.int64] | None = None
+    xi: Array | None = None
+    omega: Array | None = None
+    alpha: Array | None = None
+    analysis: str = "discovery"
+    level: float = 0.1
+    settings: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance | None = None
+
+    def __len__(self) -> int:
+        return len(self.p_value)
+
+    def __repr__(self) -> str:
+        return (
+            f"GeneTestResult({self.analysis}: {len(self):,} pairs, "
+            f"{int(self.pass_qc.sum()):,} tested; {self.settings.get('side')}, "
+            f"{self.settings.get('control_group')}, {self.settings.get('mechanism')}, "
+            f"{self.settings.get('resampling')})"
+        )
+
+    def to_frame(self, kind: str = "long") -> Any:
+        """Return a table of pairs with a column for each quantity; null where there is no test.
+
+        Parameters
+        ----------
+        kind : {"long", "wide"}
+            Both are the same, as a pair has one of each.
+        """
+        import polars as pl
+
+        is_null = pl.Series(~self.pass_qc)
+        columns = []
+        for name in self.dims:
+            values = getattr(self, name)
+            if values is None:
+                continue
+            series = pl.Series(name, np.asarray(values))
+            if series.dtype.is_float():
+                series = series.fill_nan(None)
+            elif name in ("significant", "stage"):
+                series = pl.select(pl.when(is_null).then(None).otherwise(series)).to_series()
+            columns.append(series.alias(name))
+        return pl.DataFrame(columns)
+
+    def summary(self) -> str:
+        """Say in a few lines what was found."""
+        tested = self.pass_qc
+        lines = [repr(self)]
+        if not tested.any():
+            return lines[0]
+        p = self.p_value[tested]
+        if self.analysis == "calibration":
+            share = float(np.mean(p < 0.05))
+            lines.append(f"  p-values below 0.05: {share:.1%} (5 % expected)")
+            lines.append(
+                f"  mean log2 fold change: {np.mean(self._finite_folds()):+.3f} (0 expected)"
+            )
+        if self.significant is not None:
+            found = int((self.significant & tested).sum())
+            what = "false discoveries" if self.analysis == "calibration" else "discoveries"
+            lines.append(f"  {what} at {self.level:g}: {found:,}")
+        if self.analysis == "power":
+            lines.append(f"  median p-value: {np.median(p):.2g}")
+        lines += [
+            f"    {self.grna_target[i]} -> {self.response_id[i]}: log2 fold change "
+            f"{self.log_2_fold_change[i]:+.2f}, p = 10^{self.log10_p[i]:.1f}"
+            for i in range(min(_MOST_SHOWN, int(tested.sum())))
+        ]
+        return "\n".join(lines)
+
+    def _finite_folds(self) -> Array:
+        folds = self.log_2_fold_change
+        return folds[np.isfinite(folds)]

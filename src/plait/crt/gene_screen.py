@@ -1,0 +1,451 @@
+"""A gene-level screen from counts to discoveries, step by step.
+
+import -> parameters -> assignment of guides -> quality control -> calibration check, power check,
+discovery. Each step needs those before it, and doing one again drops what came after it.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from plait.crt.assignment import GuideAssignment, assign_guides, assignment_from_table
+from plait.crt.calibration_pairs import (
+    choose_pairs,
+    control_group_size,
+    control_groups,
+    groups_of_names,
+    groups_wanted,
+)
+from plait.crt.cell_quality import CellQuality, cell_quality
+from plait.crt.gene_data import GeneScreenData, gene_screen_from_anndata
+from plait.crt.gene_design import design_columns
+from plait.crt.gene_results import GeneTestResult
+from plait.crt.pair_tests import PairedUnits, PairQuality, ScreenCells, pairs_tested
+from plait.crt.pairs import Pairs
+from plait.crt.screen_parameters import ScreenParameters
+from plait.errors import InputError, NotAvailableError, OptionError
+from plait.execution.executors import workforce
+
+
+@dataclass(frozen=True, slots=True)
+class _Quality:
+    """Cells that are used, and how many of them must have counts of a pair's gene."""
+
+    cells: CellQuality
+    pairs: PairQuality
+
+
+class GeneScreen:
+    """A screen with counts of genes, and the steps of its analysis.
+
+    Parameters
+    ----------
+    data : GeneScreenData
+        From `gene_screen_data` or `gene_screen_from_anndata`.
+
+    Attributes
+    ----------
+    data : GeneScreenData
+    parameters : ScreenParameters or None
+    assignment : GuideAssignment or None
+    cells : CellQuality or None
+    calibration, power, discovery : GeneTestResult or None
+
+    Notes
+    -----
+    Every step returns the screen, or its result, so that steps can be chained. Assignment and
+    quality control are done with their defaults where they are skipped.
+
+    Examples
+    --------
+    ::
+
+        screen = GeneScreen.from_anndata(adata, "high", covariates=["batch"])
+        screen.set_parameters(discovery_pairs=trans_pairs(screen.data), side="left")
+        print(screen.run_calibration_check().summary())
+        print(screen.run_discovery().summary())
+    """
+
+    def __init__(self, data: GeneScreenData) -> None:
+        self.data = data
+        self.parameters: ScreenParameters | None = None
+        self.assignment: GuideAssignment | None = None
+        self._quality: _Quality | None = None
+        self.calibration: GeneTestResult | None = None
+        self.power: GeneTestResult | None = None
+        self.discovery: GeneTestResult | None = None
+
+    @classmethod
+    def from_anndata(cls, adata: Any, moi: str, **options: Any) -> Self:
+        """Return the screen of an AnnData or MuData; see `gene_screen_from_anndata`."""
+        return cls(gene_screen_from_anndata(adata, moi, **options))
+
+    @property
+    def cells(self) -> CellQuality | None:
+        """Which cells are used, after quality control."""
+        return None if self._quality is None else self._quality.cells
+
+    def set_parameters(
+        self,
+        *,
+        discovery_pairs: Any = None,
+        positive_control_pairs: Any = None,
+        side: str = "both",
+        strategy: str = "union",
+        control_group: str | None = None,
+        mechanism: str | None = None,
+        formula: str | None = None,
+        resampling: str = "analytic",
+        approximation: str = "skew_normal",
+        fdr: str = "BH",
+        level: float = 0.1,
+        max_resamples: int = 10**6,
+        seed: int = 123,
+    ) -> Self:
+        """Say what is tested, and how.
+
+        Parameters
+        ----------
+        discovery_pairs, positive_control_pairs : Pairs, table or iterable of tuples, optional
+            Pairs of a target and a gene: see `plait.crt.pairs`. A table has ``grna_target`` and
+            ``response_id``.
+        side : {"both", "left", "right"}
+            "left" looks for genes that go down. Of both the smaller tail is doubled.
+        strategy : {"union", "singleton", "bonferroni"}
+            Cells with any guide of a target are treated alike; guides are tested one by one; or
+            that, and a target has the smallest p-value of its guides times their number.
+        control_group : {"complement", "nt_cells"}, optional
+            Treated cells are compared with all others, or with those of non-targeting guides.
+            Default the latter where cells have one guide; elsewhere it cannot be had.
+        mechanism : {"crt", "permutations"}, optional
+            Treatments are drawn given the covariates, or permuted. Default "permutations" where
+            cells have one guide.
+        formula : str, optional
+            Covariates: see `plait.crt.gene_design.design_columns`; default
+            `plait.crt.gene_design.default_formula`.
+        resampling : {"analytic", "sceptre_staged"}
+            P-values of infinitely many resamples, or of sceptre's stages of 499, 4,999 and more.
+        approximation : {"skew_normal", "no_approximation"}
+            Of staged resamples: a skew-normal in the second stage, or counts alone.
+        fdr : {"BH", "BY", "storey", "bonferroni", "none"}
+        level : float
+            A pair is significant where its false discovery rate is below this.
+        max_resamples : int
+            The most for a p-value that has to be counted.
+        seed : int
+            Random numbers depend on it and on the name of the target (or guides) alone.
+
+        Raises
+        ------
+        OptionError
+            An option is unknown, out of range, or does not go with the multiplicity of infection.
+        LabelError
+            A pair has a target or a gene that the data do not have, or the formula a covariate.
+        InputError
+            The covariates determine one another.
+        """
+        parameters = ScreenParameters.of(
+            self.data,
+            discovery_pairs=discovery_pairs,
+            positive_control_pairs=positive_control_pairs,
+            side=side,
+            strategy=strategy,
+            control_group=control_group,
+            mechanism=mechanism,
+            formula=formula,
+            resampling=resampling,
+            approximation=approximation,
+            fdr=fdr,
+            level=level,
+            max_resamples=max_resamples,
+            seed=seed,
+        )
+        design_columns(self.data, parameters.formula)  # says what is wrong before hours of work
+        self.parameters = parameters
+        self.assignment = None
+        self._quality = None
+        self._forget()
+        return self
+
+    def assign_guides(self, method: str | None = None, **options: Any) -> Self:
+        """Decide which cells have which guides; see `plait.crt.assignment.assign_guides`."""
+        self._require_parameters("assign_guides")
+        return self._with(assign_guides(self.data, method, **options))
+
+    def use_assignment(self, table: Any) -> Self:
+        """Take an assignment that was made before; see `assignment_from_table`."""
+        self._require_parameters("use_assignment")
+        return self._with(assignment_from_table(self.data, table))
+
+    def quality_control(
+        self,
+        *,
+        umis_quantiles: tuple[float, float] = (0.01, 0.99),
+        nonzero_quantiles: tuple[float, float] = (0.01, 0.99),
+        largest_p_mito: float = 0.2,
+        remove: Iterable[str] = (),
+        fewest_treated: int = 7,
+        fewest_controls: int = 7,
+    ) -> Self:
+        """Choose the cells that are used, and how many must have counts for a pair to be tested.
+
+        Parameters
+        ----------
+        umis_quantiles, nonzero_quantiles, largest_p_mito, remove
+            See `plait.crt.cell_quality.cell_quality`.
+        fewest_treated, fewest_controls : int
+            Treated cells, and controls, with counts of the gene.
+        """
+        self._require_parameters("quality_control")
+        pairs = PairQuality(fewest_treated, fewest_controls)
+        cells = cell_quality(
+            self.data,
+            self._assigned(),
+            umis_quantiles=umis_quantiles,
+            nonzero_quantiles=nonzero_quantiles,
+            largest_p_mito=largest_p_mito,
+            remove=remove,
+        )
+        self._quality = _Quality(cells, pairs)
+        self._forget()
+        return self
+
+    def run_calibration_check(
+        self,
+        n_pairs: int | None = None,
+        group_size: int | None = None,
+        *,
+        pairs: Any = None,
+        threads: int | None = None,
+        executor: Any = None,
+    ) -> GeneTestResult:
+        """Test groups of non-targeting guides, of which none has an effect.
+
+        Parameters
+        ----------
+        n_pairs : int, optional
+            Default as many as there are discovery pairs that can be tested.
+        group_size : int, optional
+            Guides that stand for a target; default the median number of guides of a target.
+        pairs : table or iterable of tuples, optional
+            The very pairs to test: guides joined by "&", and genes.
+        threads : int, optional
+            Default all cores; never changes the numbers.
+        executor : concurrent.futures.Executor or dask.distributed.Client, optional
+
+        Returns
+        -------
+        GeneTestResult
+
+        Raises
+        ------
+        NotAvailableError
+            Parameters are not set.
+        OptionError
+            There are no discovery pairs and a size is not given.
+        InputError
+            There are too few non-targeting guides.
+        """
+        parameters = self._require_parameters("run_calibration_check")
+        screen = self._screen_cells()
+        controls = self._control_guides()
+        if pairs is not None:
+            given = Pairs.of(pairs)
+            groups = groups_of_names(given.targets, self.data.targets.guides[controls])
+        else:
+            given, groups = self._calibration_pairs(screen, controls, n_pairs, group_size)
+        units = PairedUnits.of_groups(given, groups, controls, self.data)
+        problem = screen.calibration_problem()
+        result = pairs_tested(
+            "calibration", problem, units, parameters, workforce(executor, None, threads)
+        )
+        self.calibration = result
+        return result
+
+    def run_power_check(
+        self, *, threads: int | None = None, executor: Any = None
+    ) -> GeneTestResult:
+        """Test the positive controls, of which all should have an effect.
+
+        Raises
+        ------
+        NotAvailableError
+            Parameters are not set, or have no positive controls.
+        """
+        result = self._tested("power", threads, executor)
+        self.power = result
+        return result
+
+    def run_discovery(self, *, threads: int | None = None, executor: Any = None) -> GeneTestResult:
+        """Test the pairs that the screen is about.
+
+        Raises
+        ------
+        NotAvailableError
+            Parameters are not set, or have no discovery pairs.
+        """
+        result = self._tested("discovery", threads, executor)
+        self.discovery = result
+        return result
+
+    def summary(self) -> str:
+        """Say what has been done so far."""
+        lines = [repr(self.data)]
+        if self.parameters is not None:
+            about = self.parameters.described()
+            lines.append("parameters: " + ", ".join(f"{k} {v}" for k, v in about.items()))
+        parts = (self.assignment, self.cells, self.calibration, self.power, self.discovery)
+        lines += [part.summary() for part in parts if part is not None]
+        return "\n".join(lines)
+
+    def write_tables(
+        self, folder: str | os.PathLike[str], overwrite: bool = False
+    ) -> Sequence[str]:
+        """Write what there is into a folder: tables between tabs, and the summary.
+
+        Returns
+        -------
+        list of str
+            Names of the files: ``assignment.tsv.gz``, ``cells.tsv.gz``, ``calibration.tsv``,
+            ``power.tsv``, ``discovery.tsv`` and ``summary.txt``.
+
+        Raises
+        ------
+        OutputError
+            The folder exists or cannot be written.
+        """
+        import gzip
+
+        from plait.io.atomic import replace_folder
+
+        tables = {
+            "assignment.tsv.gz": self.assignment,
+            "cells.tsv.gz": self.cells,
+            "calibration.tsv": self.calibration,
+            "power.tsv": self.power,
+            "discovery.tsv": self.discovery,
+        }
+        written = []
+        with replace_folder(folder, overwrite) as place:
+            for name, part in tables.items():
+                if part is None:
+                    continue
+                text = part.to_frame().write_csv(separator="\t").encode()
+                (place / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+                written.append(name)
+            (place / "summary.txt").write_text(self.summary() + "\n", encoding="utf-8")
+        return [*written, "summary.txt"]
+
+    def __repr__(self) -> str:
+        return f"GeneScreen({self.data!r})"
+
+    # ------------------------------------------------------------------ states
+
+    def _forget(self) -> None:
+        self.calibration = self.power = self.discovery = None
+
+    def _with(self, assignment: GuideAssignment) -> Self:
+        self.assignment = assignment
+        self._quality = None
+        self._forget()
+        return self
+
+    def _require_parameters(self, step: str) -> ScreenParameters:
+        if self.parameters is None:
+            raise NotAvailableError(f"{step} comes after set_parameters, which is missing.")
+        return self.parameters
+
+    def _assigned(self) -> GuideAssignment:
+        if self.assignment is None:
+            self.assign_guides()
+        assert self.assignment is not None
+        return self.assignment
+
+    def _screen_cells(self) -> ScreenCells:
+        parameters = self._require_parameters("a test")
+        if self._quality is None:
+            self.quality_control()
+        assert self._quality is not None
+        return ScreenCells.of(
+            self.data, self._assigned(), self._quality.cells, self._quality.pairs, parameters
+        )
+
+    # ------------------------------------------------------------------ analyses
+
+    def _tested(self, analysis: str, threads: int | None, executor: Any) -> GeneTestResult:
+        parameters = self._require_parameters(f"run_{analysis}")
+        name = "discovery_pairs" if analysis == "discovery" else "positive_control_pairs"
+        pairs: Pairs | None = getattr(parameters, name)
+        if pairs is None:
+            raise NotAvailableError(f"there is nothing to test: set_parameters had no {name}.")
+        screen = self._screen_cells()
+        units = PairedUnits.of_targets(pairs, self.data, parameters.strategy)
+        force = workforce(executor, None, threads)
+        return pairs_tested(
+            analysis, screen.problem(), units, parameters, force, n_pairs=self._most_pairs(screen)
+        )
+
+    def _passing(self, screen: ScreenCells, pairs: Pairs | None) -> tuple[int, int]:
+        """Return how many pairs can be tested, and how many there are."""
+        if pairs is None or not len(pairs):
+            return 0, 0
+        assert self.parameters is not None
+        units = PairedUnits.of_targets(pairs, self.data, self.parameters.strategy)
+        return int(screen.problem().quality(units).passing.sum()), len(units.unit)
+
+    def _most_pairs(self, screen: ScreenCells) -> int:
+        """Return the larger number of pairs of an analysis: what the third stage is made for."""
+        assert self.parameters is not None
+        if self.parameters.approximation == "skew_normal":
+            return 0
+        both = (self.parameters.discovery_pairs, self.parameters.positive_control_pairs)
+        return max(self._passing(screen, pairs)[0] for pairs in both)
+
+    def _control_guides(self) -> np.ndarray:
+        assert self.parameters is not None
+        controls = np.flatnonzero(self.data.targets.is_control)
+        needed = 2 if self.parameters.control_group == "nt_cells" else 1
+        if len(controls) < needed:
+            raise InputError(
+                f"there are {len(controls)} non-targeting guides; the calibration check needs at "
+                f"least {needed}."
+            )
+        return controls
+
+    def _calibration_pairs(
+        self,
+        screen: ScreenCells,
+        controls: np.ndarray,
+        n_pairs: int | None,
+        group_size: int | None,
+    ) -> tuple[Pairs, dict[str, tuple[int, ...]]]:
+        parameters = self._require_parameters("run_calibration_check")
+        passing, whole = self._passing(screen, parameters.discovery_pairs)
+        if whole == 0 and (n_pairs is None or group_size is None):
+            raise OptionError("there are no discovery pairs: give n_pairs and group_size.")
+        n_pairs = passing if n_pairs is None else n_pairs
+        most = len(controls) - (parameters.control_group == "nt_cells")
+        if group_size is None:
+            is_union = parameters.strategy == "union"
+            group_size = control_group_size(self.data.targets, most) if is_union else 1
+        genes = self.data.response_names
+        share = passing / whole if whole else 1.0
+        wanted = groups_wanted(n_pairs, share, len(genes))
+        names = self.data.targets.guides[controls]
+        groups = {
+            "&".join(names[list(group)].tolist()): group
+            for group in control_groups(len(controls), group_size, wanted, parameters.seed)
+        }
+        pairs = Pairs(
+            np.repeat(np.array(list(groups), dtype=np.str_), len(genes)),
+            np.tile(genes, len(groups)),
+        )
+        units = PairedUnits.of_groups(pairs, groups, controls, self.data)
+        passes = screen.calibration_problem().quality(units).passing
+        chosen = choose_pairs(passes, n_pairs, parameters.seed)
+        chosen_pairs = Pairs(pairs.targets[chosen], pairs.responses[chosen])
+        kept = set(chosen_pairs.targets.tolist())
+        return chosen_pairs, {name: group for name, group in groups.items() if name in kept}

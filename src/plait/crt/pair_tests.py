@@ -1,0 +1,355 @@
+"""The pairs of an analysis: their units, which of them can be tested, and their table."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csc_array
+
+from plait.crt.assignment import GuideAssignment, indicator_of_lists
+from plait.crt.cell_quality import CellQuality
+from plait.crt.gene_data import GeneScreenData
+from plait.crt.gene_design import GeneDesign, design_columns
+from plait.crt.gene_results import GeneTestResult
+from plait.crt.gene_tests import GeneProblem, pairs_found
+from plait.crt.guides import union_obs_idx_from_cols
+from plait.crt.pairs import Pairs, nonzero_treated
+from plait.crt.screen_parameters import ScreenParameters
+from plait.errors import OptionError
+from plait.execution.executors import Workforce
+from plait.numerics.multiple_testing import false_discovery_rates
+from plait.provenance import Provenance, fingerprint
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class PairQuality:
+    """How many treated cells and controls must have counts of a pair's gene."""
+
+    fewest_treated: int = 7
+    fewest_controls: int = 7
+
+    def __post_init__(self) -> None:
+        if self.fewest_treated < 1 or self.fewest_controls < 1:
+            raise OptionError("fewest_treated and fewest_controls are at least 1.")
+
+
+@dataclass(frozen=True, eq=False)
+class PairedUnits:
+    """Pairs of a gene and a unit, which is the cells of some guides.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the units: targets, guides, or guides joined by "&".
+    columns : tuple of arrays of int
+        The guides of each unit.
+    unit, response : (P,) arrays of int
+    targets : (P,) array of str
+        What is tested, for the table.
+    guides : (P,) array of str or None
+        Guides that are tested one by one.
+    """
+
+    names: tuple[str, ...]
+    columns: tuple[Indices, ...]
+    unit: Indices
+    response: Indices
+    targets: NDArray[np.str_]
+    guides: NDArray[np.str_] | None = None
+
+    @classmethod
+    def of_targets(cls, pairs: Pairs, data: GeneScreenData, strategy: str) -> "PairedUnits":
+        """Return the units of pairs of targets, or of each of their guides."""
+        response = _places(pairs.responses, data.response_names)
+        distinct = list(dict.fromkeys(pairs.targets.tolist()))
+        columns = {target: data.targets.columns_of(target) for target in distinct}
+        target = _places(pairs.targets, np.array(distinct, dtype=np.str_))
+        if strategy == "union":
+            return cls(tuple(distinct), tuple(columns.values()), target, response, pairs.targets)
+        counts = np.array([len(part) for part in columns.values()], dtype=np.intp)
+        firsts = np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
+        repeats = counts[target]
+        row = np.repeat(np.arange(len(pairs)), repeats)
+        within = np.arange(len(row)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+        unit = firsts[target][row] + within
+        guides = np.concatenate([np.empty(0, dtype=np.intp), *columns.values()])
+        names = data.targets.guides[guides]
+        return cls(
+            tuple(names.tolist()),
+            tuple(guides[i : i + 1] for i in range(len(guides))),
+            unit,
+            response[row],
+            pairs.targets[row],
+            names[unit],
+        )
+
+    @classmethod
+    def of_groups(
+        cls,
+        pairs: Pairs,
+        groups: Mapping[str, tuple[int, ...]],
+        controls: Indices,
+        data: GeneScreenData,
+    ) -> "PairedUnits":
+        """Return the units of groups of negative controls (places in ``controls``)."""
+        return cls(
+            tuple(groups),
+            tuple(controls[list(group)] for group in groups.values()),
+            _places(pairs.targets, np.array(list(groups), dtype=np.str_)),
+            _places(pairs.responses, data.response_names),
+            pairs.targets,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class QualityOfPairs:
+    """Cells with counts, and which pairs have enough.
+
+    Attributes
+    ----------
+    treated : (cells, units) csc_array of int8
+    n_treated, n_controls : (P,) arrays of int
+        Treated cells and controls with counts.
+    passing : (P,) array of bool
+    """
+
+    treated: csc_array
+    n_treated: NDArray[np.int64]
+    n_controls: NDArray[np.int64]
+    passing: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class CellProblem:
+    """Cells of an analysis with their genes, guides and covariates.
+
+    Attributes
+    ----------
+    responses : (cells, genes) csc_array
+    guides : (cells, guides) csc_array of int8
+    design : GeneDesign
+    controls : array of int or None
+        See `plait.crt.gene_tests.GeneProblem`.
+    enough : PairQuality
+    response_names : (genes,) array of str
+    """
+
+    responses: csc_array
+    guides: csc_array
+    design: GeneDesign
+    controls: Indices | None
+    enough: PairQuality
+    response_names: NDArray[np.str_]
+
+    def quality(self, units: PairedUnits) -> QualityOfPairs:
+        """Return in how many cells pairs have counts, and whether these are enough."""
+        lists = [union_obs_idx_from_cols(self.guides, columns) for columns in units.columns]
+        treated = indicator_of_lists(lists, self.guides.shape[0])
+        n_treated = nonzero_treated(self.responses, treated, units.response, units.unit)
+        if self.controls is None:
+            n_controls = np.diff(self.responses.indptr)[units.response] - n_treated
+        else:
+            is_control = np.zeros(self.responses.shape[0], dtype=np.int64)
+            is_control[self.controls] = 1
+            sums = np.concatenate([[0], np.cumsum(is_control[self.responses.indices])])
+            n_controls = np.diff(sums[self.responses.indptr])[units.response]
+        passing = (n_treated >= self.enough.fewest_treated) & (
+            n_controls >= self.enough.fewest_controls
+        )
+        return QualityOfPairs(treated, n_treated, n_controls.astype(np.int64), passing)
+
+
+@dataclass(frozen=True, eq=False)
+class ScreenCells:
+    """The cells of a screen that are used.
+
+    Attributes
+    ----------
+    whole : CellProblem
+        Of discovery and power check.
+    data : GeneScreenData
+    columns : (cells, columns) array
+        Of the formula.
+    names : tuple of str
+    """
+
+    whole: CellProblem
+    data: GeneScreenData
+    columns: Array
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        data: GeneScreenData,
+        assignment: GuideAssignment,
+        quality: CellQuality,
+        enough: PairQuality,
+        parameters: ScreenParameters,
+    ) -> "ScreenCells":
+        """Return the cells that are used, with their design.
+
+        Raises
+        ------
+        InputError
+            The covariates determine one another among these cells.
+        """
+        cells = quality.cells
+        names, columns = design_columns(data, parameters.formula)
+        guides = _rows(assignment.cells, cells)
+        controls = None
+        if parameters.control_group == "nt_cells":
+            is_control = np.flatnonzero(data.targets.is_control)
+            controls = union_obs_idx_from_cols(guides, is_control).astype(np.intp)
+        whole = CellProblem(
+            _rows(data.responses, cells),
+            guides,
+            GeneDesign.of(names, columns[cells]),
+            controls,
+            enough,
+            data.response_names,
+        )
+        return cls(whole, data, columns[cells], names)
+
+    def problem(self) -> CellProblem:
+        """Return the cells of discovery and power check."""
+        return self.whole
+
+    def calibration_problem(self) -> CellProblem:
+        """Return the cells of the calibration check: all, or those of non-targeting guides."""
+        cells = self.whole.controls
+        if cells is None:
+            return self.whole
+        return CellProblem(
+            _rows(self.whole.responses, cells),
+            _rows(self.whole.guides, cells),
+            GeneDesign.of(self.names, self.columns[cells]),
+            None,
+            self.whole.enough,
+            self.whole.response_names,
+        )
+
+
+def pairs_tested(
+    analysis: str,
+    problem: CellProblem,
+    units: PairedUnits,
+    parameters: ScreenParameters,
+    force: Workforce,
+    n_pairs: int | None = None,
+) -> GeneTestResult:
+    """Test the pairs that can be, and return the table of all.
+
+    Parameters
+    ----------
+    analysis : {"calibration", "power", "discovery"}
+    problem : CellProblem
+    units : PairedUnits
+    parameters : ScreenParameters
+    force : Workforce
+    n_pairs : int, optional
+        What the third stage of resamples is made for; default the pairs that are tested.
+    """
+    started = time.perf_counter()
+    quality = problem.quality(units)
+    passing = np.flatnonzero(quality.passing)
+    options = parameters.test_options(len(passing) if n_pairs is None else n_pairs)
+    genes = GeneProblem(
+        problem.responses, problem.design.rows, quality.treated, units.names, problem.controls
+    )
+    tested = pairs_found(genes, units.response[passing], units.unit[passing], options, force)
+    columns = {name: _spread(values, passing, len(units.unit)) for name, values in tested.items()}
+    with np.errstate(divide="ignore"):
+        columns["log_2_fold_change"] = np.log2(columns["fold_change"])
+    columns |= {
+        "response_id": problem.response_names[units.response],
+        "grna_target": units.targets,
+        "n_nonzero_trt": quality.n_treated,
+        "n_nonzero_cntrl": quality.n_controls,
+        "pass_qc": quality.passing,
+    }
+    if units.guides is not None:
+        columns["grna_id"] = units.guides
+        if parameters.strategy == "bonferroni":
+            columns = _smallest_of_targets(columns)
+    if analysis != "power":
+        columns["q_value"] = adjusted(columns["p_value"], parameters.fdr)
+        columns["significant"] = np.nan_to_num(columns["q_value"], nan=1.0) < parameters.level
+    order = np.lexsort((columns["grna_target"], columns["response_id"], columns["log10_p"]))
+    return GeneTestResult(
+        **{name: values[order] for name, values in columns.items()},
+        analysis=analysis,
+        level=parameters.level,
+        settings=parameters.described(),
+        provenance=Provenance(
+            f"crt {analysis}",
+            options=parameters.described(),
+            seed=parameters.seed,
+            inputs=_digests(problem),
+            seconds=time.perf_counter() - started,
+            threads=force.workers * force.threads,
+        ),
+    )
+
+
+def adjusted(p_values: Array, method: str) -> Array:
+    """Return false discovery rates, p-values times their number, or p-values as they are."""
+    if method == "none":
+        return np.array(p_values)
+    if method == "bonferroni":
+        return np.minimum(p_values * np.count_nonzero(~np.isnan(p_values)), 1.0)
+    return false_discovery_rates(p_values, method)
+
+
+def _smallest_of_targets(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return each pair's guide with the smallest p-value, which is times the guides tested."""
+    keys = np.stack([columns["response_id"], columns["grna_target"]])
+    _, first, group = np.unique(keys, axis=1, return_index=True, return_inverse=True)
+    group = group.ravel()
+    order = np.lexsort((np.arange(len(group)), columns["log10_p"], group))
+    chosen = order[np.searchsorted(group[order], np.arange(len(first)))]
+    tested = np.bincount(group, columns["pass_qc"], minlength=len(first))
+    kept = {name: values[chosen] for name, values in columns.items()}
+    times = np.maximum(tested, 1.0)
+    kept["p_value"] = np.minimum(kept["p_value"] * times, 1.0)
+    kept["log10_p"] = np.minimum(kept["log10_p"] + np.log10(times), 0.0)
+    return kept
+
+
+def _spread(values: NDArray[Any], places: Indices, n: int) -> NDArray[Any]:
+    """Return values at their places of n; elsewhere NaN, "none" or 0."""
+    if values.dtype.kind == "U":
+        whole: NDArray[Any] = np.full(n, "none", dtype=values.dtype)
+    else:
+        whole = np.full(n, np.nan) if values.dtype.kind == "f" else np.zeros(n, values.dtype)
+    whole[places] = values
+    return whole
+
+
+def _places(names: NDArray[np.str_], known: NDArray[np.str_]) -> Indices:
+    places = {name: i for i, name in enumerate(known.tolist())}
+    return np.array([places[name] for name in names.tolist()], dtype=np.intp)
+
+
+def _rows(matrix: csc_array, cells: Indices) -> csc_array:
+    """Return some rows (ascending) of a matrix by columns."""
+    place = np.full(matrix.shape[0], -1, dtype=np.int32)
+    place[cells] = np.arange(len(cells), dtype=np.int32)
+    rows = place[matrix.indices]
+    kept = rows >= 0
+    bounds = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
+    return csc_array((matrix.data[kept], rows[kept], bounds), shape=(len(cells), matrix.shape[1]))
+
+
+def _digests(problem: CellProblem) -> dict[str, str]:
+    return {
+        "responses": fingerprint(problem.responses.data),
+        "guides": fingerprint(problem.guides.indices),
+        "covariates": fingerprint(problem.design.rows),
+    }

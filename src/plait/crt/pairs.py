@@ -1,0 +1,257 @@
+"""Pairs of a target and a gene: those near each other, all of them, and positive controls."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csc_array
+
+from plait.crt.gene_data import NON_TARGETING, GeneScreenData
+from plait.errors import InputError, LabelError, OptionError
+
+if TYPE_CHECKING:
+    from polars import DataFrame
+
+_EXCLUDED = ("none", "pc_pairs", "pairs_containing_pc_targets")
+_RESPONSES_AT_ONCE = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of targets and genes.
+
+    Attributes
+    ----------
+    targets, responses : (P,) arrays of str
+    """
+
+    targets: NDArray[np.str_]
+    responses: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, source: Any) -> "Pairs":
+        """Return pairs from a table with ``grna_target`` and ``response_id``, or from tuples.
+
+        Raises
+        ------
+        LabelError
+            A column is missing, or a pair occurs twice.
+        """
+        if isinstance(source, Pairs):
+            return source
+        if hasattr(source, "columns") or hasattr(source, "keys"):
+            columns = []
+            for name in ("grna_target", "response_id"):
+                if name not in source:
+                    raise LabelError(f"the table of pairs has no column {name!r}.")
+                columns.append(np.asarray(source[name]).astype(np.str_))
+        else:
+            rows = [(str(target), str(response)) for target, response in source]
+            columns = [np.array([row[i] for row in rows], dtype=np.str_) for i in range(2)]
+        pairs = list(zip(columns[0].tolist(), columns[1].tolist(), strict=True))
+        if len(set(pairs)) < len(pairs):
+            seen: set[tuple[str, str]] = set()
+            twice = next(pair for pair in pairs if pair in seen or seen.add(pair))  # type: ignore[func-returns-value]
+            raise LabelError(f"the pair of {twice[0]!r} and {twice[1]!r} occurs twice.")
+        return cls(columns[0], columns[1])
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def to_frame(self) -> "DataFrame":
+        """Return a table: ``grna_target``, ``response_id``."""
+        import polars as pl
+
+        return pl.DataFrame({"grna_target": self.targets, "response_id": self.responses})
+
+    def without(self, is_left_out: NDArray[np.bool_]) -> "Pairs":
+        """Return the pairs but for some."""
+        return Pairs(self.targets[~is_left_out], self.responses[~is_left_out])
+
+    def require_known(self, data: GeneScreenData) -> None:
+        """Refuse pairs with a target or a gene that the data do not have.
+
+        Raises
+        ------
+        LabelError
+            There is one.
+        """
+        for names, known, what in (
+            (self.targets, set(data.targets.targets.tolist()), "target"),
+            (self.responses, set(data.response_names.tolist()), "gene"),
+        ):
+            if unknown := [name for name in dict.fromkeys(names.tolist()) if name not in known]:
+                raise LabelError(
+                    f"the pairs have {len(unknown)} {what}s that the data do not have (first: "
+                    f"{unknown[0]!r})."
+                )
+        if NON_TARGETING in self.targets:
+            raise LabelError(
+                f"the pairs have the target {NON_TARGETING!r}; its guides are tested by the "
+                "calibration check."
+            )
+
+
+def positive_control_pairs(data: GeneScreenData) -> Pairs:
+    """Return the pairs of each target that is called like a gene with that gene."""
+    genes = set(data.response_names.tolist())
+    names = np.array([name for name in data.target_names if name in genes], dtype=np.str_)
+    return Pairs(names, names)
+
+
+def trans_pairs(
+    data: GeneScreenData, positive_controls: Pairs | None = None, exclude: str = "none"
+) -> Pairs:
+    """Return all pairs of a target and a gene.
+
+    Parameters
+    ----------
+    data : GeneScreenData
+    positive_controls : Pairs, optional
+        Those to leave out.
+    exclude : {"none", "pc_pairs", "pairs_containing_pc_targets"}
+        Leave out nothing, the positive controls, or all pairs with a target of one.
+
+    Raises
+    ------
+    OptionError
+        The option is unknown, or there are no positive controls to leave out.
+    """
+    if exclude not in _EXCLUDED:
+        raise OptionError(f"exclude is {exclude!r}; give one of {', '.join(_EXCLUDED)}.")
+    targets = np.array(data.target_names, dtype=np.str_)
+    pairs = Pairs(
+        np.repeat(targets, len(data.response_names)), np.tile(data.response_names, len(targets))
+    )
+    if exclude == "none":
+        return pairs
+    if positive_controls is None:
+        raise OptionError(f"exclude is {exclude!r}; give the positive controls, too.")
+    if exclude == "pairs_containing_pc_targets":
+        return pairs.without(np.isin(pairs.targets, positive_controls.targets))
+    known = set(
+        zip(positive_controls.targets.tolist(), positive_controls.responses.tolist(), strict=True)
+    )
+    both = zip(pairs.targets.tolist(), pairs.responses.tolist(), strict=True)
+    return pairs.without(np.array([pair in known for pair in both], dtype=bool))
+
+
+def cis_pairs(
+    data: GeneScreenData,
+    gene_positions: Any,
+    positive_controls: Pairs | None = None,
+    distance: int = 500_000,
+) -> Pairs:
+    """Return the pairs of a target and a gene near it.
+
+    Parameters
+    ----------
+    data : GeneScreenData
+        Its table of targets has ``chr``, ``start`` and ``end``.
+    gene_positions : table
+        ``response_id``, ``chr`` and ``position`` (of the start of transcription). Genes that it
+        does not have are in no pair.
+    positive_controls : Pairs, optional
+        Their targets are left out.
+    distance : int
+        Bases between the gene and the middle of the target (of all its guides), at most.
+
+    Raises
+    ------
+    InputError
+        Targets have no positions.
+    LabelError
+        The table lacks a column.
+    OptionError
+        The distance is negative.
+    """
+    if distance < 0:
+        raise OptionError(f"the distance is {distance} bases; give 0 or more.")
+    about = data.targets
+    if about.chromosome is None or about.start is None or about.end is None:
+        raise InputError("the table of targets has no columns 'chr', 'start' and 'end'.")
+    genes, chromosomes, positions = _positions(gene_positions, data)
+    left_out = set() if positive_controls is None else set(positive_controls.targets.tolist())
+    targets, responses = [], []
+    for target in data.target_names:
+        columns = about.columns_of(target)
+        start, end = about.start[columns], about.end[columns]
+        if target in left_out or not (np.isfinite(start).all() and np.isfinite(end).all()):
+            continue
+        middle = np.floor((start.min() + end.max()) / 2.0)
+        near = genes[
+            (chromosomes == about.chromosome[columns[0]]) & (np.abs(positions - middle) <= distance)
+        ]
+        targets += [target] * len(near)
+        responses += near.tolist()
+    return Pairs(np.array(targets, dtype=np.str_), np.array(responses, dtype=np.str_))
+
+
+def _positions(
+    table: Any, data: GeneScreenData
+) -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.float64]]:
+    for name in ("response_id", "chr", "position"):
+        if name not in table:
+            raise LabelError(f"the table of positions of genes has no column {name!r}.")
+    genes = np.asarray(table["response_id"]).astype(np.str_)
+    places = {name: row for row, name in enumerate(genes.tolist())}
+    rows = np.array(
+        [places[name] for name in data.response_names.tolist() if name in places], dtype=np.intp
+    )
+    return (
+        genes[rows],
+        np.asarray(table["chr"]).astype(np.str_)[rows],
+        np.asarray(table["position"], dtype=np.float64)[rows],
+    )
+
+
+def nonzero_treated(
+    responses: csc_array,
+    treated: csc_array,
+    response: NDArray[np.integer],
+    unit: NDArray[np.integer],
+) -> NDArray[np.int64]:
+    """Return in how many treated cells each pair's gene has counts.
+
+    Parameters
+    ----------
+    responses : (cells, genes) csc_array
+    treated : (cells, units) csc_array
+    response, unit : (P,) arrays of int
+        Columns of the pairs.
+
+    Returns
+    -------
+    (P,) array of int
+
+    Notes
+    -----
+    Time that of a product of sparse matrices; memory 8 x 256 x units bytes.
+    """
+    found = np.zeros(len(response), dtype=np.int64)
+    present = csc_array(
+        (np.ones(responses.nnz, dtype=np.int32), responses.indices, responses.indptr),
+        shape=responses.shape,
+    )
+    ones = csc_array(
+        (np.ones(treated.nnz, dtype=np.int32), treated.indices, treated.indptr),
+        shape=treated.shape,
+    )
+    genes = np.unique(response)
+    order = np.argsort(response, kind="stable")
+    for begin in range(0, len(genes), _RESPONSES_AT_ONCE):
+        some = genes[begin : begin + _RESPONSES_AT_ONCE]
+        counts = (present[:, some].T @ ones).toarray()
+        first, last = np.searchsorted(response[order], [some[0], some[-1] + 1])
+        rows = order[first:last]
+        found[rows] = counts[np.searchsorted(some, response[rows]), unit[rows]]
+    return found
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Return names for a message, the first few of them."""
+    given = list(names)
+    more = f" and {len(given) - most} more" if len(given) > most else ""
+    return ", ".join(map(repr, given[:most])) + more

@@ -1,0 +1,223 @@
+"""Score statistics of resampled treatments, and p-values that are counted among them."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.crt.p_values import calibrated_p_value, empirical_p_values
+from plait.crt.resampling import BernoulliResampler, Resampler
+from plait.crt.resampling_kernels import add_hits
+from plait.crt.seeds import RESAMPLES_PER_BLOCK, UnitStream
+from plait.crt.staged import staged_p_values
+
+Array = NDArray[np.float64]
+
+_FEWEST_TO_GO_ON = 0.02
+"""A p-value above this is not looked at more closely."""
+_NO_VARIATION = 1e-9
+_COLUMNS = 8
+_ENOUGH = 20
+"""Exceedances that make a counted p-value."""
+_TILTED_BLOCKS = 20
+_TIE = 1e-9
+"""Statistics that differ by less, relatively, are equal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """How many resamples each stage draws.
+
+    Attributes
+    ----------
+    first, second, third : int
+        Of counted p-values; of the skew-normal (0: there is none); and of p-values that are
+        counted where that does not fit (0: those of the second stage).
+    """
+
+    first: int = 499
+    second: int = 4999
+    third: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StagedPValue:
+    """A p-value, the stage that gave it, and the parameters of its skew-normal."""
+
+    p_value: float
+    stage: int
+    parameters: tuple[float, float, float]
+
+
+class _Sums:
+    """Sums of a gene's scores over the cells that resamples treat."""
+
+    def __init__(self, parts: Array, resampler: Resampler, weights: Array | None = None) -> None:
+        columns = len(parts) if weights is not None else len(parts) - 1
+        width = -(-columns // _COLUMNS) * _COLUMNS
+        self._rows = np.zeros((parts.shape[1], width))
+        self._rows[:, :2] = parts[:2].T
+        self._rows[:, 2 : len(parts) - 1] = parts[3:].T
+        if weights is not None:
+            self._rows[:, columns - 1] = weights
+        self._last = len(parts) - 1
+        self._resampler = resampler
+
+    def block(self, number: int) -> tuple[Array, Array, NDArray[np.int64]]:
+        """Return z, sums of weights and numbers of treated cells, (512,), of a block.
+
+        z is 0 where nothing varies.
+        """
+        sums = np.zeros((RESAMPLES_PER_BLOCK, self._rows.shape[1]))
+        counts = np.zeros(RESAMPLES_PER_BLOCK, dtype=np.int64)
+        for hits in self._resampler.hits(number):
+            add_hits(self._rows, hits.cells, hits.slots, len(hits.cells), sums, counts)
+        scores = sums[:, 2 : self._last]
+        variance = sums[:, 1] - np.einsum("bp,bp->b", scores, scores)
+        z = np.zeros(len(sums))
+        varies = variance > _NO_VARIATION * sums[:, 1]
+        np.divide(sums[:, 0], np.sqrt(np.maximum(variance, 0.0)), out=z, where=varies)
+        return z, sums[:, self._last % sums.shape[1]], counts
+
+
+class NullScores:
+    """The statistic of one gene in resamples of one treatment.
+
+    Parameters
+    ----------
+    parts : (3 + columns, cells) array
+        From `plait.crt.negative_binomial.fit_gene`.
+    resampler : Resampler
+        Draws the treated cells.
+    """
+
+    def __init__(self, parts: Array, resampler: Resampler) -> None:
+        self._sums = _Sums(parts, resampler)
+
+    def block(self, number: int) -> Array:
+        """Return the statistics (512,) of a block of resamples; 0 where nothing varies."""
+        return self._sums.block(number)[0]
+
+    def draws(self, first_block: int, resamples: int) -> tuple[Array, int]:
+        """Return statistics of so many resamples from a block on, and the first unused block."""
+        n_blocks = -(-resamples // RESAMPLES_PER_BLOCK)
+        blocks = [self.block(first_block + i) for i in range(n_blocks)]
+        return np.concatenate(blocks)[:resamples], first_block + n_blocks
+
+    def counted(self, z: float, side: str, max_resamples: int) -> tuple[float, bool]:
+        """Return a p-value of as many resamples as it takes, and whether these were enough.
+
+        See `plait.crt.staged.staged_p_values`. Of both sides the smaller tail is doubled.
+        """
+        found = staged_p_values(
+            [z],
+            lambda number: self.block(number)[:, None],
+            side=_side_of(z, side),
+            max_resamples=max_resamples,
+        )
+        p = float(found.p_value[0])
+        return min(2.0 * p, 1.0) if side == "both" else p, bool(found.exceedances[0] >= _ENOUGH)
+
+    def staged(self, z: float, side: str, stages: Stages) -> StagedPValue:
+        """Return the p-value in sceptre's three stages.
+
+        Counted in the first resamples; if it is 0.02 or less, by a skew-normal fitted to the next;
+        if that does not fit, counted in the next. Both tails are doubled for both sides.
+        """
+        null, block = self.draws(0, stages.first)
+        p = _count(z, null, side)
+        if p > _FEWEST_TO_GO_ON:
+            return StagedPValue(p, 1, (np.nan,) * 3)
+        parameters = (np.nan, np.nan, np.nan)
+        if stages.second:
+            null, block = self.draws(block, stages.second)
+            p, parameters, status = calibrated_p_value(z, null, side=side)
+            if status == "ok":
+                return StagedPValue(p, 2, parameters)
+        if stages.third:
+            null, _ = self.draws(block, stages.third)
+            p = _count(z, null, side)
+        return StagedPValue(p, 3, parameters)
+
+
+def _count(z: float, null: Array, side: str) -> float:
+    return float(empirical_p_values([z], null[:, None], side=side, two_sided="double_tail")[0])
+
+
+def _side_of(z: float, side: str) -> str:
+    return side if side != "both" else "right" if z >= 0.0 else "left"
+
+
+def tilted_p_value(
+    z: float,
+    side: str,
+    parts: Array,
+    log_odds: Array,
+    n_treated: int | None,
+    stream: UnitStream,
+) -> tuple[float, float]:
+    """Return ln p from treatments that are drawn so that z is not rare, and its relative error.
+
+    Cells are treated independently with the probabilities that the saddlepoint of the tail gives
+    them; resamples beyond z count with the ratio of their chances. In a permutation those with
+    another number of treated cells count for nothing. Unbiased; the error is estimated from the
+    same draws.
+
+    Parameters
+    ----------
+    z : float
+        On the side that is looked at.
+    side : {"both", "left", "right"}
+    parts : (3 + columns, cells) array
+    log_odds : (cells,) array
+        Of treatment.
+    n_treated : int or None
+        Of a permutation.
+    stream : UnitStream
+        Names the random numbers.
+
+    Returns
+    -------
+    log_p, relative_error : float
+        NaN and infinity where there is no saddlepoint or no resample beyond z.
+    """
+    from plait.crt.gene_tail_kernels import log_tail, tilt, tilted_chances
+
+    buffers, chances = np.empty((3, len(log_odds))), np.empty(len(log_odds))
+    tilted_chances(log_odds, log_odds, 0.0, 0.0, chances)
+    is_permuted = n_treated is not None
+    _, _, s, shift = log_tail(z, parts, log_odds, chances, is_permuted, True, buffers)
+    if not math.isfinite(s):
+        return math.nan, math.inf
+    weights, sums = buffers[1], np.empty(5)
+    level = tilt(s, shift, weights, log_odds, sums) - tilt(0.0, 0.0, weights, log_odds, sums)
+    if n_treated is not None:
+        level -= log_binomial(n_treated, len(log_odds), float(chances[0]))
+    tilted_chances(log_odds, weights, s, shift, chances)
+    scores = _Sums(parts, BernoulliResampler(chances, stream), weights)
+    is_right = _side_of(z, side) == "right"
+    threshold = z - _TIE * abs(z) if is_right else z + _TIE * abs(z)
+    ratios = []
+    for number in range(_TILTED_BLOCKS):
+        drawn, total, counts = scores.block(number)
+        beyond = drawn >= threshold if is_right else drawn <= threshold
+        if n_treated is not None:
+            beyond &= counts == n_treated
+        # Ratios above e^700 would mean a tail above 1.
+        log_ratio = np.minimum(level - s * total - shift * counts, 700.0)
+        ratios.append(np.where(beyond, log_ratio, -np.inf))
+    logs = np.concatenate(ratios)
+    largest = float(logs.max())
+    if not math.isfinite(largest):
+        return math.nan, math.inf
+    scaled = np.exp(logs - largest)
+    mean = float(scaled.mean())
+    log_p = largest + math.log(mean) + (math.log(2.0) if side == "both" else 0.0)
+    return min(log_p, 0.0), float(scaled.std()) / math.sqrt(len(scaled)) / mean
+
+
+def log_binomial(m: int, n: int, p: float) -> float:
+    """Return the log probability of m events among n of probability p."""
+    ways = math.lgamma(n + 1) - math.lgamma(m + 1) - math.lgamma(n - m + 1)
+    return ways + m * math.log(p) + (n - m) * math.log1p(-p)

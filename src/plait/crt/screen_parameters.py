@@ -1,0 +1,144 @@
+"""What is tested in a gene-level screen, and how."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from plait.crt.gene_data import GeneScreenData
+from plait.crt.gene_design import default_formula
+from plait.crt.gene_tests import RESAMPLINGS, SIDES, GeneTestOptions
+from plait.crt.pairs import Pairs
+from plait.crt.score_nulls import Stages
+from plait.errors import OptionError
+from plait.numerics.multiple_testing import false_discovery_rates
+
+STRATEGIES = ("union", "singleton", "bonferroni")
+CONTROL_GROUPS = ("complement", "nt_cells")
+APPROXIMATIONS = ("skew_normal", "no_approximation")
+_FIRST_STAGE, _SECOND_STAGE, _THIRD_STAGE = 499, 4999, 24999
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScreenParameters:
+    """What is tested, and how; see `plait.crt.gene_screen.GeneScreen.set_parameters`."""
+
+    discovery_pairs: Pairs | None
+    positive_control_pairs: Pairs | None
+    side: str
+    strategy: str
+    control_group: str
+    mechanism: str
+    formula: str
+    resampling: str
+    approximation: str
+    fdr: str
+    level: float
+    max_resamples: int
+    seed: int
+
+    @classmethod
+    def of(
+        cls,
+        data: GeneScreenData,
+        *,
+        discovery_pairs: Any,
+        positive_control_pairs: Any,
+        control_group: str | None,
+        mechanism: str | None,
+        formula: str | None,
+        **options: Any,
+    ) -> "ScreenParameters":
+        """Fill in defaults that depend on the data, and refuse what cannot be.
+
+        Raises
+        ------
+        OptionError, LabelError
+            See `plait.crt.gene_screen.GeneScreen.set_parameters`.
+        """
+        is_low = data.moi == "low"
+        if control_group is None:
+            control_group = "nt_cells" if is_low else "complement"
+        if mechanism is None:
+            mechanism = "permutations" if is_low else "crt"
+        pairs = []
+        for given in (discovery_pairs, positive_control_pairs):
+            pairs.append(None if given is None else Pairs.of(given))
+            if pairs[-1] is not None:
+                pairs[-1].require_known(data)
+        made = cls(
+            discovery_pairs=pairs[0],
+            positive_control_pairs=pairs[1],
+            control_group=control_group,
+            mechanism=mechanism,
+            formula=default_formula(data) if formula is None else formula,
+            **options,
+        )
+        made._check(data)
+        return made
+
+    def _check(self, data: GeneScreenData) -> None:
+        for name, known in (
+            ("side", SIDES),
+            ("strategy", STRATEGIES),
+            ("control_group", CONTROL_GROUPS),
+            ("mechanism", ("crt", "permutations")),
+            ("resampling", RESAMPLINGS),
+            ("approximation", APPROXIMATIONS),
+        ):
+            if getattr(self, name) not in known:
+                raise OptionError(
+                    f"{name} is {getattr(self, name)!r}; give one of {', '.join(map(repr, known))}."
+                )
+        if self.control_group == "nt_cells" and data.moi == "high":
+            raise OptionError(
+                "control_group is 'nt_cells', but where cells have many guides hardly any has "
+                "non-targeting ones alone; give 'complement'."
+            )
+        if self.control_group == "nt_cells" and not data.targets.is_control.any():
+            raise OptionError(
+                "control_group is 'nt_cells', but no guide has the target 'non-targeting'; give "
+                "'complement'."
+            )
+        if not 0.0 < self.level < 1.0:
+            raise OptionError(f"level is {self.level}; give a number between 0 and 1.")
+        if self.fdr not in ("bonferroni", "none"):
+            false_discovery_rates([1.0], self.fdr)
+
+    def test_options(self, n_pairs: int) -> GeneTestOptions:
+        """Return how pairs are tested, if so many are.
+
+        Without an approximation the third stage has 10 (of one side 5) resamples for each that
+        the smallest p-value needs: ``10 n_pairs / level``.
+        """
+        if self.approximation == "skew_normal":
+            third = _THIRD_STAGE if self.mechanism == "permutations" else 0
+            stages = Stages(_FIRST_STAGE, _SECOND_STAGE, third)
+        else:
+            each = 10 if self.side == "both" else 5
+            stages = Stages(_FIRST_STAGE, 0, math.ceil(each * n_pairs / self.level))
+        return GeneTestOptions(
+            side=self.side,
+            mechanism=self.mechanism,
+            resampling=self.resampling,
+            stages=stages,
+            max_resamples=self.max_resamples,
+            seed=self.seed,
+        )
+
+    def described(self) -> dict[str, Any]:
+        """Return the options as a record of a run holds them."""
+        names = (
+            "side",
+            "strategy",
+            "control_group",
+            "mechanism",
+            "formula",
+            "resampling",
+            "fdr",
+            "level",
+            "seed",
+        )
+        about = {name: getattr(self, name) for name in names}
+        if self.resampling == "sceptre_staged":
+            about["approximation"] = self.approximation
+        return about
