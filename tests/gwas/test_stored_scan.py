@@ -246,7 +246,7 @@ def test_a_command_stopped_while_it_writes_tables_keeps_its_scan(study, tmp_path
     assert main(words("--quiet")) == 0
     assert (tmp_path / "out/associations.zarr/zarr.json").stat().st_mtime_ns == made
     assert not (tmp_path / "out/.scan.json").exists()
-    assert json.loads((tmp_path / "out/run.json").read_text())["inputs"]["the genotypes"]
+    assert json.loads((tmp_path / "out/run.json").read_text())["fingerprints"]["the genotypes"]
     assert main(words("--quiet")) == 2  # it exists
     assert main(words("--quiet", "--overwrite")) == 0
 
