@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import kstest
 
 from plait.crt import prepare_crt_inputs, run_all_genes_union_crt
+from plait.crt.guides import indicator_matrix
 from plait.crt.ntc_crossfit import (
     compute_ntc_empirical_pvals_crossfit,
     compute_ntc_empirical_pvals_gene_agg_crossfit,
@@ -20,6 +21,7 @@ from plait.crt.ntc_empirical import (
 )
 from plait.crt.ntc_null import UnitEffects
 from plait.crt.ntc_units import CellSubset, draw_ntc_units
+from plait.crt.statistic import ols_statistics
 from plait.errors import InputError, OptionError
 from plait.execution.threads import single_threaded_blas
 from plait.simulate.screen import make_sceptre_style_synth
@@ -224,7 +226,7 @@ def test_mean_logit_of_constant_propensities_is_the_logit_of_the_share():
 def test_units_without_treated_cells_do_not_make_p_values_smaller():
     null = UnitEffects(np.array([[0.0], [1.0], [2.0]]), np.array([0, 20, 20]), np.ones(3) * 15)
     real = UnitEffects(np.array([[1.5]]), np.array([20]), np.array([15.0]))
-    batch = [BatchOfEffects("b", 100, real, null)]
+    batch = [BatchOfEffects("b", 100, real, null, np.ones(1))]
     options = {"matching": {"min_ntc_per_bin": 1}, "ntc_labels": "NTC"}
     strict = batch_p_values(batch, NTCEmpiricalOptions.from_mapping(options))
     loose = batch_p_values(
@@ -260,6 +262,47 @@ def test_held_out_units_are_calibrated_under_a_global_null(combine):
     assert (values <= 0.05).mean() < 0.05 + 5 * np.sqrt(0.0475 / len(values))
 
 
+def test_standardised_effects_are_proportional_to_their_t_without_effects():
+    inputs = screen_of("synth_b")
+    options = {**PEER, "n_ntc_units": 80, "batch_mode": "pooled", "statistic": "z",
+               "matching": {"n_n1_bins": 1, "n_d_bins": 1}}  # fmt: skip
+    found = ntc_empirical_tests(inputs, options=options)
+    genes = ols_statistics(inputs.residuals, inputs.basis, inputs.treated_matrix())
+    units = ols_statistics(
+        inputs.residuals, inputs.basis, indicator_matrix(inputs.G, found.units.guides)
+    )
+    z, null = (np.abs(x.beta * np.sqrt(x.denominator)[:, None]) for x in (genes, units))
+    expected = (1 + (null[None] >= z[:, None]).sum(axis=1)) / 81
+    np.testing.assert_allclose(found.p, expected, rtol=1e-12)
+    np.testing.assert_allclose(found.beta, genes.beta, rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::plait.errors.DataWarning")
+def test_genes_unlike_all_controls_are_said_and_standardised_effects_are_calibrated(caplog):
+    """Frequencies of genes vary and those of controls do not, so that no control is like most."""
+    p = {"beta": [], "z": []}
+    for seed in range(6):
+        made = make_sceptre_style_synth(
+            N=2000, K=3, n_target_genes=60, ntc_frac_guides=0.4, n_effect_programs=0,
+            n_cov_extra=1, moi_mean=6, seed=seed, global_null=True,
+        )  # fmt: skip
+        inputs = prepare_crt_inputs(made, usage_key="usage")
+        genes = [gene for gene in inputs.units if gene != "NTC"]
+        for statistic, values in p.items():
+            found = ntc_empirical_tests(
+                inputs, genes, {"n_ntc_units": 1000, "batch_mode": "pooled", "statistic": statistic}
+            )
+            values.append(found.p[:, 0])
+    assert found.matching_info["n_outside"] > 20
+    assert "statistic='z'" in caplog.text and len(caplog.records) == 6
+    beta, z = (np.concatenate(p[name]) for name in ("beta", "z"))
+    # A screen's 240 control guides are its null; its share of 60 genes has about twice a
+    # binomial's variance for it.
+    error = np.sqrt(2 * 0.0475 / len(z))
+    assert abs((z <= 0.05).mean() - 0.05) < 4 * error
+    assert (beta <= 0.05).mean() > (z <= 0.05).mean()
+
+
 def test_errors_say_what_to_do():
     inputs = prepare_crt_inputs(small_screen())
     with pytest.raises(InputError, match="no batches"):
@@ -279,7 +322,8 @@ def test_errors_say_what_to_do():
         ntc_empirical_tests(inputs, options={**pooled, "matching": {"bins": 3}})
     with pytest.raises(TypeError, match="unknown options of the empirical null: unit_size"):
         ntc_empirical_tests(inputs, options={"unit_size": 3})
-    for option in ({"batch_mode": "both"}, {"combine_method": "mean"}, {"min_treated": 0}):
+    for option in ({"batch_mode": "both"}, {"combine_method": "mean"}, {"min_treated": 0},
+                   {"statistic": "t"}):  # fmt: skip
         with pytest.raises(OptionError, match=next(iter(option))):
             NTCEmpiricalOptions.from_mapping(option)
 
@@ -308,6 +352,7 @@ def peer_batches(inputs, usage, known, design):
             batch,
             len(cells),
             *(peer_effects(C, Y, inverse, cross, lists) for lists in (of_genes, of_units)),
+            np.ones(Y.shape[1]),
         )
 
 

@@ -5,6 +5,7 @@ variation left by the covariates; p-values of batches are then combined. Half of
 held against the other half tell whether such p-values are calibrated.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -29,9 +30,12 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 Array = NDArray[np.float64]
+_log = logging.getLogger("plait.crt")
 _BATCH_MODES = ("meta", "pooled")
 _COMBINATIONS = ("fisher", "stouffer", "stouffer_abs")
+_STATISTICS = ("beta", "z")
 _SMALLEST_DENOMINATOR = 1e-12
+_MANY_OUTSIDE = 0.1
 _UNITS_SEED, _SPLIT_SEED = 17, 91
 """Added to the seed of a run."""
 
@@ -54,6 +58,12 @@ class NTCEmpiricalOptions:
         "stouffer" uses the signs of effects; "stouffer_abs" does not, as programDE, and is not
         calibrated. Largest effects of a gene have no sign: with "stouffer" they are combined by
         Fisher's method.
+    statistic : {"beta", "z"}
+        What is compared: effects, as programDE ("beta"), or effects over their standard
+        deviation without effects, which is proportional to ``1 / sqrt(D)`` ("z"). Effects are
+        comparable only among units of like D. Where controls have a narrower range of it than
+        genes, matching cannot mend that, and rare genes' p-values come out too small; "z" then is
+        the one to take. See the notes of `ntc_empirical_tests`.
     min_treated, min_control : int
         Cells that a gene needs in a batch to be tested there (10 each).
     matching : MatchingOptions
@@ -77,6 +87,7 @@ class NTCEmpiricalOptions:
     n_ntc_units: int = 5000
     batch_mode: str = "meta"
     combine_method: str = "fisher"
+    statistic: str = "beta"
     min_treated: int = 10
     min_control: int = 10
     matching: MatchingOptions = field(default_factory=MatchingOptions)
@@ -91,6 +102,7 @@ class NTCEmpiricalOptions:
         for name, value, known in (
             ("batch_mode", self.batch_mode, _BATCH_MODES),
             ("combine_method", self.combine_method, _COMBINATIONS),
+            ("statistic", self.statistic, _STATISTICS),
         ):
             if value not in known:
                 raise OptionError(f"{name} is {value!r}; give one of {', '.join(known)}.")
@@ -142,12 +154,24 @@ class BatchOfEffects:
     name : str
     n_cells : int
     real, ntc : UnitEffects
+    sd : (K,) array
+        Standard deviation of the programs given the covariates.
     """
 
     name: str
     n_cells: int
     real: UnitEffects
     ntc: UnitEffects
+    sd: Array
+
+    def standardised(self) -> "BatchOfEffects":
+        """Return effects over their standard deviation without effects, ``sd / sqrt(D)``."""
+        sd = np.where(self.sd > 0, self.sd, 1.0)
+
+        def scaled(units: UnitEffects) -> UnitEffects:
+            return replace(units, beta=units.beta * np.sqrt(units.d)[:, None] / sd)
+
+        return replace(self, real=scaled(self.real), ntc=scaled(self.ntc))
 
     def is_tested(
         self, units: UnitEffects, min_treated: int, min_control: int
@@ -336,6 +360,11 @@ def ntc_empirical_tests(
     -----
     Gene-level p-values compare the largest absolute effect on any program. Time
     O(units x treated cells x (K + p)) for all batches together.
+
+    In 40 simulated screens without effects, where 90 % of the genes had 55 to 379 treated cells and
+    90 % of the pseudo-genes 154 to 197, 8.8 % of the p-values were at most 0.05 with
+    ``statistic="beta"`` (pooled; 9.1 % over batches by Fisher's method) and 5.0 % (4.7 %) with "z":
+    ``benchmarks/crt_negative_controls.py``.
     """
     chosen = NTCEmpiricalOptions.from_mapping(options)
     names = inputs.units if genes is None else tuple(str(gene) for gene in genes)
@@ -359,7 +388,16 @@ def ntc_empirical_tests(
         chosen = replace(chosen, min_treated=1, min_control=1)
     else:
         batches = _effects_of_batches(inputs, names, units, chosen)
+    if chosen.statistic == "z":
+        batches = [batch.standardised() for batch in batches]
     found = batch_p_values(batches, chosen)
+    outside = sum(info["n_outside"] for info in found.matching_info)
+    if chosen.statistic == "beta" and outside > _MANY_OUTSIDE * len(names) * len(batches):
+        _log.warning(
+            "%d of %d tests are of genes rarer or more frequent than every unit of controls; "
+            "statistic='z' makes their effects comparable",
+            outside, len(names) * len(batches),
+        )  # fmt: skip
     return NTCEmpirical(
         names,
         inputs.program_names,
@@ -418,6 +456,7 @@ def _effects(
         len(cells.residuals),
         cells.effects([inputs.columns(gene) for gene in genes], genes, model),
         cells.effects(list(units.guides), units.names, model),
+        cells.residuals.std(axis=0),
     )
 
 

@@ -200,7 +200,8 @@ def matched_p_values(
     p : (units, K) array, or (units, 1)
     info : dict
         Of `matched_empirical_p_values`, and ``n_bins_n1``, ``n_bins_d``, ``n_bins_pbar`` (if
-        used), ``min_ntc_per_bin`` and ``use_pbar``.
+        used), ``min_ntc_per_bin``, ``use_pbar`` and ``n_outside``: units whose D is below or above
+        that of every control, so that none is like them.
     """
     edges = options.bins(real)
 
@@ -223,6 +224,7 @@ def matched_p_values(
     return p, info | {
         "min_ntc_per_bin": options.min_ntc_per_bin,
         "use_pbar": options.use_pbar,
+        "n_outside": int(((tested.d < null.d.min()) | (tested.d > null.d.max())).sum()),
     }
 
 
