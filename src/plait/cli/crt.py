@@ -245,6 +245,7 @@ def _against_controls(
         "ntc_labels": labels,
         "guides_per_unit": round(float(np.median(sizes or [1]))),
         "batch_mode": "pooled" if inputs.batch_raw is None else "meta",
+        "statistic": "z",  # controls are seldom as rare and as frequent as targets
     }
     found = ntc_empirical_tests(inputs, result.units, options, base_seed=seed)
     rates = Rates("BH", "all", result.negative_controls)
