@@ -49,6 +49,7 @@ from plait.crt.qq import (
     qq_expected_grid,
 )
 from plait.crt.results import CRTResult
+from plait.crt.single_tests import SingleTest, dcrt_test, gcm_test, spacrt_test
 from plait.crt.statistic import OLSStatistics, ols_statistics
 from plait.crt.storage import store_in_adata, store_results_in_adata
 from plait.crt.strata import compute_bins
@@ -76,6 +77,7 @@ __all__ = [
     "NTCEmpirical",
     "NullHistogram",
     "OLSStatistics",
+    "SingleTest",
     "add_burden_covariate",
     "bootstrap_qq_envelope",
     "build_gene_to_cols",
@@ -97,10 +99,12 @@ __all__ = [
     "crt_pvals_for_guide_set_skew",
     "crt_pvals_for_ntc_groups_ensemble",
     "crt_pvals_for_ntc_groups_ensemble_skew",
+    "dcrt_test",
     "encode_categorical_covariates",
     "expected_quantiles",
     "fit_propensity_logistic",
     "floor_usage",
+    "gcm_test",
     "get_covar_matrix",
     "get_from_adata_any",
     "get_program_names",
@@ -127,6 +131,7 @@ __all__ = [
     "run_global_null_diagnostics",
     "run_one_gene_union_crt",
     "screen_from_mudata",
+    "spacrt_test",
     "split_ntc_units",
     "store_in_adata",
     "store_results_in_adata",

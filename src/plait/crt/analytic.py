@@ -40,7 +40,7 @@ from plait.crt.resampling import (
 from plait.crt.seeds import UnitStream
 from plait.crt.staged import staged_p_values
 from plait.crt.strata import Strata
-from plait.errors import OptionError, ShapeError
+from plait.errors import InputError, OptionError, ShapeError
 from plait.execution.threads import resolve_threads
 
 Array = NDArray[np.float64]
@@ -322,11 +322,13 @@ def _bulk(
     """Return p-values by Edgeworth's expansion, and whether cumulants are near the normal's."""
     from scipy.special import ndtr
 
+    from plait.crt.analytic_kernels import FEWEST_CELLS
+
     total = np.zeros(thresholds.shape)
     is_normal = np.ones(thresholds.shape, dtype=bool)
     for sign in (signs, -signs) if other else (signs,):
         slot = np.where(sign > 0.0, 0, 1)[:, :, None, None]
-        variance, third, fourth, _ = np.moveaxis(
+        variance, third, fourth, concentration = np.moveaxis(
             np.take_along_axis(moments.cumulants, slot, axis=2)[:, :, 0], 2, 0
         )
         mean = sign * moments.mean - thresholds * moments.mean_g[:, None]
@@ -337,6 +339,7 @@ def _bulk(
             (variance > 0.0)
             & (np.abs(skewness) < _LARGEST_SKEWNESS_FOR_BULK)
             & (np.abs(kurtosis) < _LARGEST_KURTOSIS_FOR_BULK)
+            & (variance**2 >= FEWEST_CELLS * concentration)
         )
         z = np.clip(z, -40.0, 40.0)
         correction = (
@@ -386,10 +389,15 @@ def _check(
     beta: Array, probabilities: Array, names: Sequence[str], strata: Sequence[Strata] | None,
     n_programs: int, n_cells: int,
 ) -> None:  # fmt: skip
-    if beta.ndim != 2 or beta.shape[1] != n_programs or not np.isfinite(beta).all():
+    if beta.ndim != 2 or beta.shape[1] != n_programs:
         raise ShapeError(
-            f"effects have the shape {beta.shape}; finite numbers of units x {n_programs} "
-            "programs are expected."
+            f"effects have the shape {beta.shape}; units x {n_programs} programs are expected."
+        )
+    if not np.isfinite(beta).all():
+        j = int(np.flatnonzero(~np.isfinite(beta).all(axis=1))[0])
+        raise InputError(
+            f"effects of {int((~np.isfinite(beta)).any(axis=1).sum())} units are not finite "
+            f"(first: unit {j}); effects that cannot be estimated are 0."
         )
     if np.shape(probabilities) != (n_cells, len(beta)):
         raise ShapeError(
