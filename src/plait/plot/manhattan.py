@@ -199,7 +199,9 @@ def _evenly(x: NDArray[np.float64], heights: NDArray[np.float64], most: int) -> 
     rows = max(int((most / _WIDER) ** 0.5), 1)
     columns = most // rows
     cell = np.floor(columns * _share(x)) * rows + np.floor(rows * _share(heights))
-    order = np.argsort(cell, kind="stable")
+    # From anywhere in its cell: the first ones of all cells would stand in stripes.
+    scattered = np.arange(len(x), dtype=np.uint64) * np.uint64(2654435761) % np.uint64(1 << 32)
+    order = np.lexsort((scattered, cell))
     starts = np.flatnonzero(np.diff(cell[order], prepend=-1.0))
     rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
     # The largest number per cell that fits: one always does.
