@@ -86,6 +86,16 @@ def test_umis_are_a_mixture_of_carriers_and_background():
     assert (guide_umi_counts(random, carried, 0.0, 0.0)).nnz == 0
 
 
+def test_the_screen_survives_a_file(tmp_path):
+    anndata = pytest.importorskip("anndata")
+    made = make_count_screen(**SMALL)
+    made.write_h5ad(tmp_path / "screen.h5ad")
+    read = anndata.read_h5ad(tmp_path / "screen.h5ad")
+    assert (read.X != made.X).nnz == 0
+    assert (read.obsm["guide_umis"] != made.obsm["guide_umis"]).nnz == 0
+    assert list(read.uns["synth_params"]["dispersion"]) == [1.0, 0.5]
+
+
 def test_the_same_seed_makes_the_same_bits():
     one, two = make_count_screen(**SMALL), make_count_screen(**SMALL)
     assert (one.X != two.X).nnz == 0

@@ -307,5 +307,5 @@ def _write(
         guide2gene=dict(zip(library.names, library.targets, strict=True)),
         causal_genes=[library.genes[j] for j in causal],
         gene_effects=dict(zip(library.genes, effects, strict=True)),
-        synth_params=params,
+        synth_params=params | {"dispersion": list(params["dispersion"])},
     )
