@@ -156,7 +156,7 @@ def _first_two(weights, p):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
 def _cumulants(weights, p, centre):  # type: ignore[no-untyped-def]
-    """Return the second to fourth cumulant of ``sum x (w - centre)``, and ``sum (v (w - centre)^2)^2``."""
+    """Return cumulants 2 to 4 of ``sum x d``, d = w - centre, and ``sum (v d^2)^2``."""
     second, third, fourth, concentration = 0.0, 0.0, 0.0, 0.0
     for i in range(p.shape[0]):
         v = p[i] * (1.0 - p[i])

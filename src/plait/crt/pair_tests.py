@@ -308,11 +308,14 @@ def adjusted(p_values: Array, method: str) -> Array:
 
 
 def _smallest_of_targets(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return each pair's guide with the smallest p-value, which is times the guides tested."""
+    """Return each pair's guide with the smallest p-value, times the number of guides tested.
+
+    Where none is tested, the guide with counts in the most treated cells.
+    """
     keys = np.stack([columns["response_id"], columns["grna_target"]])
     _, first, group = np.unique(keys, axis=1, return_index=True, return_inverse=True)
     group = group.ravel()
-    order = np.lexsort((np.arange(len(group)), columns["log10_p"], group))
+    order = np.lexsort((-columns["n_nonzero_trt"], columns["log10_p"], group))
     chosen = order[np.searchsorted(group[order], np.arange(len(first)))]
     tested = np.bincount(group, columns["pass_qc"], minlength=len(first))
     kept = {name: values[chosen] for name, values in columns.items()}
