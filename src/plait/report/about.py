@@ -1,6 +1,7 @@
 """What pages of all methods say about themselves: by what, when, with which settings."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plait.provenance import Provenance, json_safe
@@ -27,11 +28,11 @@ def origin_line(what: str, origin: Provenance | None) -> str:
     return " · ".join([what, f"plait {origin.version}", when])
 
 
-def run_settings(origin: Provenance | None) -> dict[str, dict[str, str]]:
-    """Return how a result was made as text, by heading; empty where that is not known."""
+def run_settings(origin: Provenance | None) -> dict[str, dict[str, Any]]:
+    """Return how a result was made, by heading; empty where that is not known."""
     if origin is None:
         return {}
-    groups: dict[str, dict[str, Any]] = {
+    return {
         "Run": {
             "method": origin.method,
             "created": origin.created,
@@ -43,16 +44,24 @@ def run_settings(origin: Provenance | None) -> dict[str, dict[str, str]]:
         "Inputs": dict(origin.inputs),
         "Versions": {"plait": origin.version, "Python": origin.python, **origin.libraries},
     }
+
+
+def as_text(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Return settings as a person reads them, without those that are None."""
     return {
-        heading: {str(name): setting(value) for name, value in group.items() if value is not None}
+        heading: {str(name): _text(value) for name, value in group.items() if value is not None}
         for heading, group in groups.items()
+        if any(value is not None for value in group.values())
     }
 
 
-def setting(value: Any) -> str:
-    """Return a setting as text."""
+def _text(value: Any) -> str:
+    """Return a value as a person reads it."""
+    value = json_safe(value)
     if isinstance(value, str):
         return value
     if isinstance(value, float):
         return f"{value:.6g}"
-    return json.dumps(json_safe(value), ensure_ascii=False)
+    if isinstance(value, Sequence) and all(isinstance(part, str | int | float) for part in value):
+        return ", ".join(_text(part) for part in value)
+    return json.dumps(value)

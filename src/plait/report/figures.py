@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.plot.manhattan import thinned
 from plait.plot.patterns import top_pattern
+from plait.plot.qq import chance_band
 
 Array = NDArray[np.float64]
 Spec = dict[str, Any]
@@ -22,6 +24,7 @@ GREY, LINE, INK = "var(--grey)", "var(--line)", "var(--ink)"
 _HEAT = [[i / 4, f"var(--heat-{i})"] for i in range(5)]
 _DIVERGING = [[0.0, "var(--vermilion)"], [0.5, "var(--middle)"], [1.0, "var(--blue)"]]
 _ANNOTATED = 14
+_QQ_LOW, _QQ_HIGH = 400, 300
 _ALONE = 0.95
 _TOP = 30.0
 """Values of -log10 lfsr above this are drawn at the edge."""
@@ -320,4 +323,55 @@ def lfsr_against_effect(
             }
         ],
     }  # fmt: skip
+    return {"data": data, "layout": layout}
+
+
+def against_chance(curves: Sequence[tuple[str, str, Array]], band_of: int) -> Spec:
+    """Draw observed against expected -log10 p, over the band that holds 95% of chance.
+
+    Parameters
+    ----------
+    curves : sequence of (name, colour, (n,) array of -log10 p)
+        What is not finite is left out; of an empty curve nothing is drawn.
+    band_of : int
+        Number of p-values that the band is for.
+    """
+    expected, low, high = chance_band(band_of)
+    longest = max(len(heights) for _, _, heights in curves)
+    end = float(-np.log10(0.5 / max(longest, 1)))
+    data: list[Spec] = [
+        {
+            "type": "scatter", "mode": "lines", "fill": "toself", "fillcolor": LINE,
+            "x": numbers(np.concatenate([expected, expected[::-1]])),
+            "y": numbers(np.concatenate([low, high[::-1]])),
+            "line": {"width": 0, "color": LINE}, "hoverinfo": "skip",
+        },
+        {
+            "type": "scatter", "mode": "lines", "x": [0, end], "y": [0, end], "hoverinfo": "skip",
+            "line": {"width": 1, "color": GREY},
+        },
+    ]  # fmt: skip
+    for name, colour, heights in curves:
+        seen = np.sort(heights[np.isfinite(heights)])[::-1]
+        if not len(seen):
+            continue
+        places = -np.log10((np.arange(len(seen)) + 0.5) / len(seen))
+        shown = thinned(places, seen, _QQ_LOW, _QQ_HIGH)
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": numbers(places[shown]),
+                "y": numbers(seen[shown]),
+                "meta": plain(name),
+                "marker": {"color": colour, "size": 5},
+                "hovertemplate": "%{meta}<br>observed %{y:.2f}, expected %{x:.2f}<extra></extra>",
+            }
+        )
+    layout = {
+        "height": 420,
+        "hovermode": "closest",
+        "xaxis": {"title": {"text": "expected −log₁₀ p"}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": "observed −log₁₀ p"}, "rangemode": "tozero"},
+    }
     return {"data": data, "layout": layout}

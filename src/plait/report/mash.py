@@ -12,6 +12,7 @@ from plait.gwas.results import AssociationResult
 from plait.mash.results import FittedG, MashResult
 from plait.plot.sharing import clustered_order
 from plait.report import figures as draw
+from plait.report.about import own_citation
 from plait.report.mash_findings import MOST_ROWS, Findings, collect, labels_of
 from plait.report.mash_verdicts import settings_of, verdicts
 from plait.report.page import Citation, EffectTable, Figure, Numbers, Page, Section, write_page
@@ -99,7 +100,7 @@ def mash_page(
         sections=sections,
         table=_table(found, contexts, names),
         settings=settings_of(result, found, about),
-        citations=(_own_citation(), *CITATIONS),
+        citations=(own_citation(), *CITATIONS),
         origin=_origin(result, found, about),
     )
 
@@ -447,17 +448,6 @@ def _table(found: Findings, contexts: Sequence[str], names: Sequence[str]) -> Ef
         rate=surest.lfsr[:kept],
         level=found.level,
         file_name="surest_effects.csv",
-    )
-
-
-def _own_citation() -> Citation:
-    from plait import __version__
-
-    return Citation(
-        f"The plait developers. plait: effects across contexts, version {__version__}.",
-        "",
-        "@software{plait,\n  title   = {plait: effects across contexts},\n"
-        f"  author  = {{{{The plait developers}}}},\n  version = {{{__version__}}}\n}}",
     )
 
 

@@ -1,14 +1,13 @@
 """Whether to believe a mash result: the traffic light and the settings behind it."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from plait.mash.results import FittedG, MashResult
 from plait.numerics.mixture_weights import CERTIFIED
-from plait.provenance import json_safe
+from plait.report.about import as_text, run_settings
 from plait.report.mash_findings import Findings
 from plait.report.page import Verdict
 
@@ -202,26 +201,9 @@ def settings_of(
         "Model": _model(result, found),
         "Mixture weights": dict(result.optim),
     }
-    origin = result.provenance
-    if origin is not None:
-        groups["Run"] = {
-            "method": origin.method,
-            "created": origin.created,
-            "seconds": origin.seconds,
-            "threads": origin.threads,
-            "seed": origin.seed,
-            **origin.options,
-        }
-        groups["Inputs"] = dict(origin.inputs)
-        groups["Versions"] = {
-            "plait": origin.version, "Python": origin.python, **origin.libraries
-        }  # fmt: skip
+    groups |= run_settings(result.provenance)
     groups["Recorded by the command"] = dict(about)
-    return {
-        heading: {str(name): _text(value) for name, value in group.items() if value is not None}
-        for heading, group in groups.items()
-        if any(value is not None for value in group.values())
-    }
+    return as_text(groups)
 
 
 def _model(result: MashResult, found: Findings) -> dict[str, Any]:
@@ -240,15 +222,3 @@ def _model(result: MashResult, found: Findings) -> dict[str, Any]:
             "components with weight": f"{int(np.sum(prior.pi > 1e-10))} of {len(prior.pi)}",
         }
     return model
-
-
-def _text(value: Any) -> str:
-    """Return a value as a person reads it."""
-    value = json_safe(value)
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, Sequence) and all(isinstance(part, str | int | float) for part in value):
-        return ", ".join(_text(part) for part in value)
-    return json.dumps(value)

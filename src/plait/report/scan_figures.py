@@ -8,15 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.plot.manhattan import GENOME_WIDE, along_genome, highest_peaks, thinned
-from plait.plot.qq import chance_band
-from plait.report.figures import GREY, LINE, VERMILION, Spec, numbers, plain, short
+from plait.report.figures import VERMILION, Spec, against_chance, numbers, plain, short
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 _MOST_LOW, _MOST_HIGH = 3000, 1000
 """Points of a Manhattan plot up to 3 and above."""
-_QQ_LOW, _QQ_HIGH = 400, 300
 _TOLD = 3.0
 """Height above which a point says which variant it is."""
 _WIDTH = 1000.0
@@ -137,43 +135,11 @@ def qq(columns: Sequence[Array], traits: Sequence[str]) -> Spec:
         log10 p of each trait; NaN is left out.
     traits : sequence of str
     """
-    seen = [np.sort(-column[np.isfinite(column)])[::-1] for column in columns]
-    expected, low, high = chance_band(max(len(values) for values in seen))
-    band = {
-        "type": "scatter", "mode": "lines", "fill": "toself", "fillcolor": LINE,
-        "x": numbers(np.concatenate([expected, expected[::-1]])),
-        "y": numbers(np.concatenate([low, high[::-1]])),
-        "line": {"width": 0, "color": LINE}, "hoverinfo": "skip",
-    }  # fmt: skip
-    end = float(expected[0])
-    diagonal = {
-        "type": "scatter", "mode": "lines", "x": [0, end], "y": [0, end], "hoverinfo": "skip",
-        "line": {"width": 1, "color": GREY},
-    }  # fmt: skip
-    data: list[Spec] = [band, diagonal]
-    for number, (values, trait) in enumerate(zip(seen, traits, strict=True)):
-        if not len(values):
-            continue
-        places = -np.log10((np.arange(len(values)) + 0.5) / len(values))
-        shown = thinned(places, values, _QQ_LOW, _QQ_HIGH)
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": numbers(places[shown]),
-                "y": numbers(values[shown]),
-                "meta": plain(trait),
-                "marker": {"color": trait_colour(number), "size": 5},
-                "hovertemplate": "%{meta}<br>observed %{y:.2f}, expected %{x:.2f}<extra></extra>",
-            }
-        )
-    layout = {
-        "height": 420,
-        "hovermode": "closest",
-        "xaxis": {"title": {"text": "expected −log₁₀ p"}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": "observed −log₁₀ p"}, "rangemode": "tozero"},
-    }
-    return {"data": data, "layout": layout}
+    curves = [
+        (trait, trait_colour(number), -column)
+        for number, (trait, column) in enumerate(zip(traits, columns, strict=True))
+    ]
+    return against_chance(curves, max(int(np.isfinite(c).sum()) for c in columns))
 
 
 def _points(

@@ -12,8 +12,8 @@ from plait.crt.results import CRTResult
 from plait.errors import NotAvailableError, OptionError
 from plait.plot.effect_map import alike
 from plait.report import screen_figures as draw
-from plait.report.about import origin_line, own_citation, run_settings
-from plait.report.figures import BLUE, GREY, VERMILION, key_of
+from plait.report.about import as_text, origin_line, own_citation, run_settings
+from plait.report.figures import BLUE, GREY, VERMILION, against_chance, key_of
 from plait.report.page import Citation, EffectTable, Figure, Numbers, Page, Section, write_page
 from plait.report.screen_verdicts import control_p_values, verdicts
 from plait.report.words import counted
@@ -100,7 +100,7 @@ def screen_page(
             _program_section(result, found, level),
         ],
         table=_table(result, found, order, level),
-        settings={"This page": {"level": f"{level:g}"}, **run_settings(result.provenance)},
+        settings=as_text({"This page": {"level": level}, **run_settings(result.provenance)}),
         citations=(own_citation(), *CITATIONS),
         origin=origin_line(
             f"crt · {counted(len(result.units), 'perturbation')} × "
@@ -238,11 +238,9 @@ def _map(result: CRTResult, found: NDArray[np.bool_], order: Sequence[int]) -> F
 def _calibration_section(result: CRTResult, controls: CRTResult | None) -> Section:
     log10p, what = control_p_values(result, controls)
     chosen = np.isfinite(_rates(result))
-    groups = [(VERMILION, result.log10p[chosen])]
-    key = [(VERMILION, "perturbations")]
+    curves = [("perturbations", VERMILION, -result.log10p[chosen])]
     if log10p.size:
-        groups.insert(0, (GREY, log10p.ravel()))
-        key.insert(0, (GREY, what))
+        curves.insert(0, (what, GREY, -log10p.ravel()))
     figure = Figure(
         name="qq",
         title="Observed against expected p-values",
@@ -254,8 +252,8 @@ def _calibration_section(result: CRTResult, controls: CRTResult | None) -> Secti
             "say nothing."
         ),
         description="QQ plot: observed against expected minus log10 p.",
-        spec=draw.qq(groups),
-        key=key,
+        spec=against_chance(curves, len(curves[0][2])),
+        key=[(colour, name) for name, colour, _ in curves],
         is_wide=True,
         most_width=620,
     )

@@ -1,4 +1,4 @@
-"""Figures of a perturbation screen: effects as a map, how sure they are, and QQ curves."""
+"""Figures of a perturbation screen: effects as a map, and how sure they are."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.plot.manhattan import thinned
-from plait.plot.qq import chance_band
 from plait.report.figures import (
     BLUE,
     GREY,
-    LINE,
     VERMILION,
     Spec,
     bar_rows_height,
@@ -22,7 +20,6 @@ from plait.report.figures import (
 Array = NDArray[np.float64]
 
 _DIVERGING = [[0.0, "var(--vermilion)"], [0.5, "var(--middle)"], [1.0, "var(--blue)"]]
-_QQ_LOW, _QQ_HIGH = 600, 400
 _MOST_POINTS = 2500
 _NAMED = 8
 
@@ -118,51 +115,6 @@ def volcano(
             for j in surest
         ],
     }  # fmt: skip
-    return {"data": data, "layout": layout}
-
-
-def qq(groups: Sequence[tuple[str, Array]]) -> Spec:
-    """Draw observed against expected -log10 p.
-
-    Parameters
-    ----------
-    groups : sequence of (colour, (n,) array of log10 p)
-        The first one sets the band.
-    """
-    expected, low, high = chance_band(len(groups[0][1]))
-    end = -np.log10(0.5 / max(len(values) for _, values in groups))
-    data: list[Spec] = [
-        {
-            "type": "scatter", "mode": "lines", "fill": "toself", "fillcolor": LINE,
-            "x": numbers(np.concatenate([expected, expected[::-1]])),
-            "y": numbers(np.concatenate([low, high[::-1]])),
-            "line": {"width": 0, "color": LINE}, "hoverinfo": "skip",
-        },
-        {
-            "type": "scatter", "mode": "lines", "x": [0, end], "y": [0, end],
-            "hoverinfo": "skip", "line": {"width": 1, "color": GREY},
-        },
-    ]  # fmt: skip
-    for colour, values in groups:
-        seen = np.sort(-values)[::-1]
-        places = -np.log10((np.arange(len(seen)) + 0.5) / len(seen))
-        shown = thinned(places, seen, _QQ_LOW, _QQ_HIGH)
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": numbers(places[shown]),
-                "y": numbers(seen[shown]),
-                "marker": {"color": colour, "size": 5},
-                "hovertemplate": "observed %{y:.2f}, expected %{x:.2f}<extra></extra>",
-            }
-        )
-    layout = {
-        "height": 420,
-        "hovermode": "closest",
-        "xaxis": {"title": {"text": "expected −log₁₀ p"}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": "observed −log₁₀ p"}, "rangemode": "tozero"},
-    }
     return {"data": data, "layout": layout}
 
 
