@@ -22,7 +22,7 @@ def control_group_effects(
     *,
     negative_controls: Iterable[str] = NEGATIVE_CONTROLS,
     group_size: int | None = None,
-    n_bins: int = 10,
+    n_bins: int = 5,
     group_seed: int = 7,
     threads: int | None = None,
     **options: Any,

@@ -1,0 +1,170 @@
+"""The page of a perturbation screen: what it says of results made up for it."""
+
+import numpy as np
+import pytest
+
+from plait.crt import CRTResult, plot_calibration, plot_effect_map, plot_volcano, z_scores
+from plait.errors import LabelError, NotAvailableError, OptionError
+from plait.numerics.multiple_testing import false_discovery_rates
+from plait.report.page import render
+from plait.report.screen import screen_page, write_screen_report
+
+
+def made(p, *, seed=0, prefix="GENE", controls=(), method="analytic", resamples=None, **changes):
+    """Return a result with given p-values (units, programs) and effects that fit them."""
+    from scipy.special import ndtri
+
+    p = np.asarray(p, dtype=np.float64)
+    random = np.random.default_rng(seed)
+    z = -ndtri(p / 2) * random.choice([-1, 1], p.shape)
+    status = np.full(len(p), "ok", dtype="<U12")
+    fields = {
+        "beta": 0.1 * z,
+        "p": p,
+        "log10p": np.log10(p),
+        "q": false_discovery_rates(p),
+        "p_method": np.full(p.shape, "bulk"),
+        "status": status,
+        "n_treated": np.full(len(p), 200),
+        "expected_treated": np.full(len(p), 200.0),
+        "null_sd": np.full(p.shape, 0.1),
+        "se": np.full(p.shape, 0.1),
+        "units": tuple(f"{prefix}{j}" for j in range(len(p))),
+        "programs": tuple(f"program {k}" for k in range(p.shape[1])),
+        "negative_controls": tuple(controls),
+        "settings": {"method": method, "resamples": resamples, "statistic": "ols"},
+    }
+    return CRTResult(**fields | changes)
+
+
+def uniform(n, k, seed=1):
+    return np.random.default_rng(seed).uniform(size=(n, k))
+
+
+def with_effects(n=60, k=5):
+    p = uniform(n, k)
+    p[3, 2], p[3, 1], p[7, 0] = 1e-40, 1e-12, 1e-9
+    return made(p)
+
+
+def lamps(page):
+    return {verdict.title: verdict.state for verdict in page.verdicts}
+
+
+def test_the_answer():
+    page = screen_page(with_effects())
+    assert page.answer[0].startswith("2 of 60 perturbations have an effect on at least one of 5")
+    assert "GENE3" in page.answer[1] and "program 2 (p = 1.0e-40)" in page.answer[1]
+    assert "GENE3 acts on most programs (2)" in page.answer[1]
+    assert page.table is not None and page.table.effects[0] == "GENE3"
+
+
+def test_nothing_found():
+    page = screen_page(made(np.maximum(uniform(30, 4), 0.01)))
+    assert page.answer[0].startswith("None of 120 effects of 30 perturbations on 4 programs")
+    assert page.table.note.startswith("No effect is significant")
+
+
+def test_p_values_below_the_smallest_double_have_their_logs():
+    result = with_effects()
+    log10p = np.array(result.log10p)
+    log10p[3, 2] = -412.3
+    page = screen_page(made(result.p, log10p=log10p, q=result.q))
+    assert "p = 5.0e-413" in page.answer[1]
+
+
+@pytest.mark.parametrize(
+    ("p", "title", "state"),
+    [
+        (uniform(200, 5), "Calibrated", "good"),
+        (uniform(200, 5) ** 2, "P-values too small", "bad"),
+        (uniform(200, 5) ** 1.15, "P-values may be too small", "caution"),
+        (uniform(200, 5) ** 0.5, "P-values too large", "caution"),
+        (uniform(6, 5, seed=3), "Too few controls to tell", "unknown"),
+        (uniform(3, 5), "Calibration not checked", "unknown"),
+    ],
+)
+def test_negative_controls_are_judged(p, title, state):
+    page = screen_page(with_effects(), controls=made(p, prefix="ntc_"))
+    assert lamps(page)[title] == state
+
+
+def test_controls_among_the_units():
+    p = uniform(80, 5)
+    result = made(p, controls=[f"GENE{j}" for j in range(20)])
+    assert "20 negative-control targets" in screen_page(result).verdicts[0].reason
+
+
+def test_counted_p_values_that_cannot_be_small():
+    page = screen_page(made(uniform(200, 10), method="empirical", resamples=99))
+    assert lamps(page)["P-values cannot be small"] == "caution"
+    enough = screen_page(made(uniform(20, 1), method="empirical", resamples=9999))
+    assert "P-values cannot be small" not in lamps(enough)
+
+
+def test_what_was_not_tested_and_has_few_cells():
+    status = np.array(["ok"] * 50 + ["degenerate"] * 8 + ["no_variation"] * 2)
+    result = with_effects()
+    q = np.array(result.q)
+    q[50:] = np.nan
+    page = screen_page(made(result.p, status=status, q=q, n_treated=np.full(60, 9)))
+    assert lamps(page)["Some not tested"] == "caution"
+    assert lamps(page)["Few treated cells"] == "caution"
+    reason = next(v.reason for v in page.verdicts if v.title == "Some not tested")
+    assert "8 perturbations (no cell" in reason and "2 perturbations (strata" in reason
+    assert len(page.sections[1].figures[1].spec["data"]) > 0
+
+
+def test_skew_normal_fits():
+    status = np.full((60, 5), "ok")
+    good = screen_page(made(uniform(60, 5), skew_status=status, p_skew=uniform(60, 5)))
+    assert lamps(good)["Skew-normal fits accepted"] == "good"
+    status[:30] = "tail"
+    bad = screen_page(made(uniform(60, 5), skew_status=status, p_skew=uniform(60, 5)))
+    assert lamps(bad)["Skew-normal fits refused"] == "caution"
+
+
+def test_labels_are_text(tmp_path):
+    result = with_effects()
+    nasty = "<script>alert(1)</script>"
+    names = (nasty, *result.units[1:])
+    text = render(screen_page(made(result.p, units=names, programs=(nasty, "b", "c", "d", "e"))))
+    assert nasty not in text
+
+
+def test_many_programs_have_a_bounded_page(tmp_path):
+    page = write_screen_report(made(uniform(300, 60)), tmp_path / "page.html")
+    volcano = page.sections[1].figures[1]
+    assert len(volcano.views) == 24
+    assert "The 24 programs with most effects" in volcano.caption
+    assert (tmp_path / "page.html").stat().st_size < 8e6
+
+
+def test_what_cannot_be_shown():
+    with pytest.raises(NotAvailableError, match="false discovery rates"):
+        screen_page(made(uniform(5, 3), q=None))
+    with pytest.raises(OptionError, match="level is 2"):
+        screen_page(with_effects(), level=2.0)
+
+
+def test_figures():
+    import matplotlib.pyplot as plt
+
+    result, controls = with_effects(), made(uniform(20, 5, seed=4), prefix="ntc_")
+    ax = plot_volcano(result, "program 2", caption=True)
+    assert [t.get_text() for t in ax.texts] == ["GENE3"]
+    ax = plot_effect_map(result, most=10, title="Map")
+    assert len(ax.get_yticks()) == 10
+    assert ax.get_yticklabels()[0].get_text() in result.units
+    ax = plot_calibration(result, controls, caption=True)
+    names = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert {"perturbations (300)", "negative controls (100)"} <= set(names)
+    with pytest.raises(LabelError, match="no program 'x'"):
+        plot_volcano(result, "x")
+    plt.close("all")
+
+
+def test_z_scores_of_ranks_come_from_p():
+    result = with_effects()
+    ranks = made(result.p, null_sd=None, se=None)
+    np.testing.assert_allclose(z_scores(ranks), z_scores(result), rtol=1e-6)
