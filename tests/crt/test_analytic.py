@@ -1,5 +1,7 @@
 """Analytic p-values under Bernoulli resampling: against draws, importance sampling, themselves."""
 
+import pickle
+
 import numpy as np
 import pytest
 from scipy import sparse, stats
@@ -67,6 +69,27 @@ def test_against_the_peers_screen_and_its_millions_of_draws():
             if side == "both":
                 sure.append(error[hits[known] >= 1000])
     assert np.median(np.concatenate(sure)) <= 0.02
+
+
+def test_deep_tails_of_the_peers_screen():
+    oracle, screen = load("crt/synth_a", "oracle.npz"), reference_screen("synth_a")
+    table = analytic_table(screen.residuals, screen.basis)
+    names = [str(gene) for gene in oracle["genes"]]
+    given = oracle["propensity_optimum"]
+    for factor in (1.5, 3.0):
+        beta = factor * oracle["thresholds"][:, :, 3]
+        found = analytic_p_values(table, beta, given, names)
+        for j, k in ((0, 0), (6, 3), (14, 7)):
+            truth = importance_p_value(
+                screen.residuals[:, k],
+                screen.basis,
+                given[:, j],
+                float(beta[j, k]),
+                stream=UnitStream(1, names[j]),
+                draws=2048,
+            )
+            assert truth.log10_p < -4.5 and truth.relative_error < 0.1
+            assert abs(found.log10_p[j, k] - truth.log10_p) < np.log10(1.3)
 
 
 def test_against_draws(screen):
@@ -197,6 +220,15 @@ def test_scales_signs_and_sides(screen):
     turned = analytic_p_values(scaled, -8.0 * beta, p, NAMES, bulk_above=0.5)
     assert turned.log10_p == pytest.approx(base.log10_p, rel=1e-9, abs=1e-12)
     assert turned.null_mean == pytest.approx(-8.0 * base.null_mean, rel=1e-6)
+    order, programs = np.random.default_rng(11).permutation(3000), [2, 0, 3, 1]
+    shuffled = analytic_table(screen.residuals[order][:, programs], screen.basis[order])
+    moved = analytic_p_values(shuffled, beta[:, programs], p[order], NAMES, bulk_above=0.5)
+    assert np.array_equal(moved.method, base.method[:, programs])
+    assert moved.log10_p == pytest.approx(base.log10_p[:, programs], rel=1e-5, abs=1e-6)
+    again = analytic_p_values(
+        pickle.loads(pickle.dumps(shuffled)), beta[:, programs], p[order], NAMES
+    )
+    assert again.p_value == pytest.approx(moved.p_value, rel=0.01)
     right = analytic_p_values(screen.table, beta, p, NAMES, side="right")
     left = analytic_p_values(scaled, -8.0 * beta, p, NAMES, side="left")
     assert left.log10_p == pytest.approx(right.log10_p, rel=1e-9, abs=1e-12)

@@ -79,7 +79,7 @@ class AnalyticPValues:
     Attributes
     ----------
     p_value, log10_p : (J, K) arrays
-        In (0, 1], and its logarithm, which holds what is below 1e-308.
+        In [0, 1], and its logarithm, which is finite where the p-value is below 1e-308 and 0.
     method : (J, K) array of str
         "bulk" (four cumulants), "saddlepoint", "monte carlo", or "none": the effect is 0 or the
         unit cannot vary, and p is 1.
