@@ -101,6 +101,7 @@ class ScreenParameters:
             )
         if not 0.0 < self.level < 1.0:
             raise OptionError(f"level is {self.level}; give a number between 0 and 1.")
+        self.test_options(1)  # says what is wrong with the other options
         if self.fdr not in ("bonferroni", "none"):
             false_discovery_rates([1.0], self.fdr)
 

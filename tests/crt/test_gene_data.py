@@ -1,0 +1,230 @@
+"""Import of a gene-level screen: its covariates, its formula, and what is refused."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from scipy.sparse import csr_matrix
+
+from plait.crt.gene_data import gene_screen_data, gene_screen_from_anndata
+from plait.crt.gene_design import GeneDesign, default_formula, design_columns
+from plait.errors import (
+    InputError,
+    InputTypeError,
+    LabelError,
+    MissingCovariateError,
+    OptionError,
+    ShapeError,
+)
+from tests.crt.gene_cases import random_screen
+
+
+def made(**changes):
+    options, _ = random_screen()
+    return gene_screen_data(**(options | changes))
+
+
+def test_covariates_of_counts():
+    options, _ = random_screen()
+    names = ["MT-A", "mt-b", *options["response_names"][2:]]
+    data = gene_screen_data(**(options | {"response_names": names}))
+    counts = options["responses"].toarray()
+    guides = options["guides"].toarray()
+    np.testing.assert_array_equal(data.covariates["response_n_umis"], counts.sum(axis=1))
+    np.testing.assert_array_equal(data.covariates["response_n_nonzero"], (counts > 0).sum(axis=1))
+    np.testing.assert_array_equal(data.covariates["grna_n_umis"], guides.sum(axis=1))
+    np.testing.assert_array_equal(data.covariates["grna_n_nonzero"], (guides > 0).sum(axis=1))
+    np.testing.assert_allclose(
+        data.covariates["response_p_mito"], counts[:, :2].sum(axis=1) / counts.sum(axis=1)
+    )
+    np.testing.assert_allclose(
+        data.covariates["grna_max_fraction"], guides.max(axis=1) / np.maximum(guides.sum(axis=1), 1)
+    )
+    assert "response_p_mito" not in made().covariates
+
+
+def test_inputs_stay_as_they_are():
+    options, _ = random_screen()
+    before = options["responses"].copy()
+    data = gene_screen_data(**options)
+    assert (before != options["responses"]).nnz == 0
+    assert data.responses.shape == before.shape
+    dense = gene_screen_data(**(options | {"responses": before.toarray()}))
+    assert (dense.responses != data.responses).nnz == 0
+    frame = pl.DataFrame(options["targets"].to_dict(orient="list"))
+    again = gene_screen_data(**(options | {"targets": frame}))
+    np.testing.assert_array_equal(again.targets.targets, data.targets.targets)
+
+
+def test_guides_of_one_vector_are_taken_together():
+    options, _ = random_screen()
+    table = options["targets"].assign(vector_id=lambda t: t.grna_id)
+    table.loc[[0, 1], "vector_id"] = "v0"
+    data = gene_screen_data(**(options | {"targets": table}))
+    assert data.targets.guides[0] == "v0" and len(data.targets.guides) == len(table) - 1
+    np.testing.assert_array_equal(
+        data.guides[:, [0]].toarray()[:, 0], options["guides"].toarray()[:, :2].sum(axis=1)
+    )
+    table.loc[[0, 2], "vector_id"] = "v1"
+    with pytest.raises(InputError, match="different targets"):
+        gene_screen_data(**(options | {"targets": table}))
+
+
+def test_guides_that_are_not_in_the_table_count_for_covariates_alone():
+    options, _ = random_screen()
+    data = gene_screen_data(**(options | {"targets": options["targets"].iloc[2:]}))
+    assert data.guides.shape[1] == options["guides"].shape[1] - 2
+    np.testing.assert_array_equal(
+        data.covariates["grna_n_umis"], np.asarray(options["guides"].sum(axis=1))[:, 0]
+    )
+    assert data.target_names == ("T1", "T2", "T3")
+
+
+def table(**columns):
+    options, _ = random_screen()
+    return options["targets"].assign(**columns)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"moi": "middling"}, OptionError, "moi is 'middling'"),
+        ({"targets": pd.DataFrame({"grna_id": ["a"]})}, LabelError, "no column 'grna_target'"),
+        ({"targets": [1, 2]}, InputTypeError, "a table was expected"),
+        (
+            {"targets": table().assign(grna_target=None)},
+            InputError,
+            "'grna_target' is missing in row 1",
+        ),
+        ({"targets": pd.concat([table(), table().iloc[:1]])}, LabelError, "occurs twice"),
+        (
+            {"targets": {"grna_id": ["T0&T1"], "grna_target": ["T0"]}},
+            LabelError,
+            "may not contain '&'",
+        ),
+        (
+            {"targets": {"grna_id": ["non-targeting"], "grna_target": ["non-targeting"]}},
+            LabelError,
+            "which is a target",
+        ),
+        (
+            {"targets": {"grna_id": ["nobody"], "grna_target": ["T0"]}},
+            LabelError,
+            "have no counts .first: 'nobody'",
+        ),
+        ({"guides": np.ones((3, 14))}, ShapeError, "300 cells with counts of genes and 3"),
+        ({"response_names": ["a"]}, ShapeError, "1 names of genes and 12 columns"),
+        ({"response_names": ["a"] * 12}, LabelError, "occurs twice"),
+        ({"responses": np.full((300, 12), 0.5)}, InputError, "no counts .first: 0.5"),
+        ({"responses": -np.ones((300, 12))}, InputError, "not normalised ones"),
+        ({"responses": np.full((300, 12), "a")}, InputTypeError, "matrix of numbers"),
+        (
+            {
+                "cell_names": [f"c{i}" for i in range(300)],
+                "guide_cell_names": [f"c{i}" for i in range(299, -1, -1)],
+            },
+            LabelError,
+            "in another order",
+        ),
+        ({"cell_names": ["c"]}, ShapeError, "1 names of cells"),
+        (
+            {"covariates": {"response_n_umis": np.ones(300)}},
+            LabelError,
+            "which is made of the counts",
+        ),
+        (
+            {"covariates": {"x": np.where(np.arange(300) == 7, np.nan, 1.0)}},
+            MissingCovariateError,
+            "cell 8",
+        ),
+        ({"covariates": {"x": np.full(300, np.inf)}}, InputError, "is infinite"),
+        ({"covariates": {"x": np.ones(4)}}, ShapeError, "4 of 300 cells"),
+        (
+            {"covariates": pd.DataFrame({"x": pd.Categorical(["a"] * 300, ["a", "b"])})},
+            InputError,
+            "no cell has the level 'b'",
+        ),
+    ],
+)
+def test_refused(changes, error, message):
+    with pytest.raises(error, match=message):
+        made(**changes)
+
+
+def test_default_formula():
+    many = {"few": np.arange(300) % 14.0, "many": np.arange(300.0)}
+    data = made(covariates=many)
+    assert default_formula(data) == (
+        "log(response_n_nonzero) + log(response_n_umis) + log(grna_n_nonzero + 1) + "
+        "log(grna_n_umis + 1) + few"
+    )
+    low = made(moi="low")
+    assert default_formula(low) == "log(response_n_nonzero) + log(response_n_umis) + batch"
+    names, matrix = design_columns(low, default_formula(low))
+    assert names[0] == "(Intercept)" and names[-1] == "batch_1"
+    np.testing.assert_array_equal(matrix[:, -1], low.covariates["batch"] == "1")
+    assert design_columns(low, "~ 1")[1].shape == (300, 1)
+    logs = design_columns(low, "log1p(response_n_umis)")[1][:, 1]
+    np.testing.assert_allclose(logs, np.log1p(low.covariates["response_n_umis"]))
+
+
+@pytest.mark.parametrize(
+    ("formula", "error", "message"),
+    [
+        ("offset(log(response_n_umis))", OptionError, "an offset"),
+        ("batch * x", OptionError, "a term 'batch . x'"),
+        ("nobody", LabelError, "no covariate"),
+        ("log(batch)", OptionError, "is a category"),
+        ("log(grna_n_umis)", InputError, "allows zeros"),
+    ],
+)
+def test_formulas_that_are_refused(formula, error, message):
+    with pytest.raises(error, match=message):
+        design_columns(made(), formula)
+
+
+def test_basis_of_a_design():
+    x = np.column_stack([np.ones(50), np.arange(50.0) + 1e4, np.arange(50.0) ** 2])
+    design = GeneDesign.of(["1", "a", "b"], x)
+    np.testing.assert_array_equal(design.rows[0], 1.0)
+    np.testing.assert_allclose(design.rows @ design.rows.T / 50, np.eye(3), atol=1e-9)
+    beta = np.array([1.0, -2.0, 0.5])
+    coefficients = np.linalg.lstsq(design.rows.T, x @ beta, rcond=None)[0]
+    np.testing.assert_allclose(design.coefficients_of_columns(coefficients), beta, rtol=1e-5)
+    with pytest.raises(InputError, match="'c' is determined by those before it"):
+        GeneDesign.of(["1", "a", "c"], np.column_stack([x[:, :2], x[:, 1] - 3]))
+
+
+def test_anndata_and_mudata():
+    anndata = pytest.importorskip("anndata")
+    mudata = pytest.importorskip("mudata")
+    options, _ = random_screen()
+    adata = anndata.AnnData(
+        options["responses"],
+        obs=options["covariates"].set_axis([f"c{i}" for i in range(300)]),
+        var=pd.DataFrame(index=options["response_names"]),
+        obsm={"grna_counts": options["guides"]},
+        uns={"grna_ids": np.array(options["guide_names"]), "grna_target_table": options["targets"]},
+    )
+    data = gene_screen_from_anndata(adata, "high", covariates=["batch"])
+    expected = made()
+    assert (data.responses != expected.responses).nnz == 0
+    assert (data.guides != expected.guides).nnz == 0
+    assert data.levels == {"batch": ("0", "1")}
+    guides = anndata.AnnData(
+        csr_matrix(options["guides"]),
+        obs=pd.DataFrame(index=adata.obs_names),
+        var=options["targets"].set_index("grna_id"),
+    )
+    with mudata.set_options(pull_on_update=False):
+        both = mudata.MuData({"rna": adata, "guide": guides})
+        same = gene_screen_from_anndata(both, "high", covariates=["batch"])
+    assert (same.guides != data.guides).nnz == 0
+    np.testing.assert_array_equal(same.targets.targets, data.targets.targets)
+    with pytest.raises(LabelError, match="obs has no column 'lane'"):
+        gene_screen_from_anndata(adata, "high", covariates=["lane"])
+    with pytest.raises(LabelError, match="no layer 'raw'"):
+        gene_screen_from_anndata(adata, "high", layer="raw")
+    del adata.uns["grna_ids"]
+    with pytest.raises(LabelError, match="no names of guides"):
+        gene_screen_from_anndata(adata, "high")
