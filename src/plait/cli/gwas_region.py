@@ -7,7 +7,7 @@ import typer
 
 from plait.cli import options
 from plait.cli.console import say, session
-from plait.cli.gwas import DOCS, STORE
+from plait.cli.gwas import DOCS
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
 from plait.cli.outputs import FIGURES, check_file, use_no_window
 from plait.errors import FileFormatError
@@ -105,15 +105,7 @@ def _open_scan(scanned: Path) -> Any:
     from plait.cli.summary_inputs import Reading
     from plait.gwas import AssociationResult
 
-    if not scanned.is_dir():
-        return Reading().table(scanned)
-    store = scanned if scanned.suffix == ".zarr" else scanned / STORE
-    if not store.is_dir():
-        raise FileFormatError(
-            f"{scanned} is not the folder of a scan: {STORE} is not in it. Give what "
-            "'plait gwas scan --out' wrote, or a table of summary statistics."
-        )
-    return AssociationResult.open(store)
+    return AssociationResult.open(scanned) if scanned.is_dir() else Reading().table(scanned)
 
 
 def _trait_names(traits: str | None, result: Any) -> list[str] | None:
