@@ -8,6 +8,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from scipy.sparse import csc_array
 from scipy.stats import kstest, mannwhitneyu
 
 from plait import mash
@@ -189,6 +190,29 @@ def test_strata_that_leave_nothing_to_vary(inputs):
     )
     assert set(found.status) == {"no_variation"}
     assert (found.p == 1).all()
+
+
+@pytest.mark.parametrize("side", ["both", "left", "right"])
+def test_resamples_that_are_the_data_count_as_extreme(inputs, side):
+    """Three treated of six cells in one stratum: one resample in 20 is the data."""
+    cells = np.arange(6)
+    stratum = np.repeat("a", inputs.n_cells)
+    stratum[cells] = "b"
+    treated = np.zeros((inputs.n_cells, 1), dtype=np.int8)
+    treated[cells[:3]] = 1
+    few = replace(
+        inputs,
+        G=csc_array(treated),
+        guide_names=("g",),
+        guide2gene={"g": "FEW"},
+        gene_to_cols={"FEW": np.array([0])},
+        covar_df_raw=inputs.covar_df_raw.assign(batch=stratum),
+    )
+    found = perturbation_effects(
+        few, method="empirical", sampler="stratified", side=side, resamples=9999,
+        propensity_model="const", strata={"min_stratum_size": None},
+    )  # fmt: skip
+    assert (found.p >= 0.05 - 7 * np.sqrt(0.05 * 0.95 / 9999)).all()
 
 
 def test_false_discovery_rates_leave_controls_out(inputs):

@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 
 FIRST_STAGE = 1024
 """Resamples that every p-value has."""
-_TIE = 1e-6
+TIE = 1e-6
 """Statistics that differ by less, relatively, are equal: null statistics come from rows of single
 precision, and where few cells are treated a resample can be the data."""
 
@@ -90,7 +90,7 @@ def staged_p_values(
     t = _as_extreme(np.asarray(observed, dtype=np.float64), side)
     if t.ndim != 1:
         raise ShapeError(f"observed statistics have {t.ndim} dimensions; give one per program.")
-    threshold = t - _TIE * np.abs(t)
+    threshold = t - TIE * np.abs(t)
     p = np.ones(t.size)
     used, counts = np.zeros(t.size, dtype=np.int64), np.zeros(t.size, dtype=np.int64)
     first = min(FIRST_STAGE, max_resamples)

@@ -32,7 +32,7 @@ from plait.crt.p_values import empirical_p_values, skew_normal_p_values
 from plait.crt.ranks import rank_columns, usage_to_rank
 from plait.crt.resampling import BernoulliResampler, Resampler, StratifiedResampler
 from plait.crt.seeds import UnitStream
-from plait.crt.staged import staged_p_values
+from plait.crt.staged import TIE, staged_p_values
 from plait.crt.statistic import ols_statistics
 from plait.crt.strata import Strata, Stratification, stratification_values
 from plait.errors import DataWarning
@@ -267,11 +267,25 @@ class UnitTester:
         for j in np.flatnonzero(found["status"] == "ok").tolist():
             null = self._null(units[j], strata[j]).values
             side = self.options.side
-            found["p_raw"][j] = empirical_p_values(found["beta"][j], null, side=side)
+            found["p_raw"][j] = empirical_p_values(
+                self._with_ties(found["beta"][j]), null, side=side
+            )
             found["p_method"][j] = "empirical"
             if is_calibrated:
                 self._calibrated(j, null, found)
         found["p"] = found["p_skew"] if is_calibrated else found["p_raw"]
+
+    def _with_ties(self, observed: Array) -> Array:
+        """Return what resamples are compared with, so that those that are the data count as such.
+
+        Sums of ranks are exact; effects of resamples come from rows of single precision.
+        """
+        if self.options.statistic == "utest":
+            return observed
+        less = TIE * np.abs(observed)
+        return {"both": observed * (1.0 - TIE), "left": observed + less, "right": observed - less}[
+            self.options.side
+        ]
 
     def _calibrated(self, j: int, null: Array, found: dict[str, NDArray[Any]]) -> None:
         """Fill in the skew-normal p-values of one unit."""
