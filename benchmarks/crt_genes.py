@@ -1,4 +1,4 @@
-"""Gene-level screens: CPU seconds of plait beside those that sceptre 0.99.0 took for the same pairs.
+"""Gene-level screens: CPU seconds of plait beside those of sceptre 0.99.0 for the same pairs.
 
 sceptre's seconds are those of its runs whose tables are the reference of the tests
 (``shared/reference/crt/sceptre_r/timings.txt``): R is not run here. The pairs, the cells and the
