@@ -116,23 +116,24 @@ def test_tilted_draws_are_unbiased():
 def test_counted_p_values():
     _, parts, log_odds, _ = case(seed=5, share=0.03)
     chances = 1 / (1 + np.exp(-log_odds))
-    null = NullScores(parts, BernoulliResampler(chances, UnitStream(1, "c")))
+    null = NullScores([parts], BernoulliResampler(chances, UnitStream(1, "c")))
     many = np.sort(draws(parts, chances, 0, 100_000, 4))
     for p in (0.4, 0.1, 0.01):
         z = float(many[int((1 - p) * len(many))])
-        found, is_enough = null.counted(z, "right", 100_000)
+        (found,), (is_enough,) = null.counted(np.array([z]), "right", 100_000)
         assert is_enough
         assert abs(math.log(found / np.mean(many >= z))) < 5 * math.sqrt(1 / 20 + 1 / 1000)
-    both, _ = null.counted(z, "both", 100_000)
+    (both,), _ = null.counted(np.array([z]), "both", 100_000)
     assert both == pytest.approx(2 * found)
-    assert null.counted(50.0, "right", 2048) == (1 / 2049, False)
+    (least,), (is_enough,) = null.counted(np.array([50.0]), "right", 2048)
+    assert least == 1 / 2049 and not is_enough
 
 
 def test_permutations_keep_the_number_of_treated_cells():
     _, parts, _, _ = case(seed=6)
     stratum = np.zeros(parts.shape[1], dtype=int)
-    null = NullScores(parts, StratifiedResampler(stratum, [25], UnitStream(1, "d")))
-    found = np.sort(np.concatenate([null.block(i) for i in range(40)]))
+    null = NullScores([parts], StratifiedResampler(stratum, [25], UnitStream(1, "d")))
+    found = np.sort(np.concatenate([null.block(i)[:, 0] for i in range(40)]))
     expected = np.sort(draws(parts, np.zeros(1), 25, 20_480, 5))
     gaps = np.abs(np.searchsorted(found, expected) - np.arange(len(expected))) / len(expected)
     assert gaps.max() < 2.6 * math.sqrt(2 / len(expected))  # Kolmogorov and Smirnov, p 1e-6

@@ -1,7 +1,6 @@
 """Tests of what a target does to a gene, for many pairs of the two."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +33,10 @@ _FIRST_COUNTED = 8192
 _LARGEST_ERROR = 0.25
 """Relative error up to which the latter are believed."""
 _MOST_BLOCKS = 64
-_LEAST_LOG_P = math.log(5e-324)
+_GENES_TOGETHER = 16
+"""Genes of a unit that share draws."""
+_LEAST_P = 5e-324
+_LEAST_LOG_P = math.log(_LEAST_P)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,163 +267,184 @@ class BlockOfPairs:
             rows = self.order[self.starts[item] : self.starts[item + 1]]
             place = int(self.starts[item] - begin)
             if self.problem.controls is None:
+                cells = _Cells(self.problem, self.coefficients)
                 counts = self.problem.counts(int(self.items[item]))
-                self._test(self.problem, counts, self.unit[rows], self.coefficients, place, found)
+                drawn = self._test(cells, counts, self.unit[rows], place, found)
+                for pair in drawn:
+                    self._draw(cells, [pair], found)
             else:
                 self._around(int(self.items[item]), rows, place, found)
         return found
 
     def _around(self, unit: int, rows: Indices, place: int, found: dict[str, Any]) -> None:
         """Test a unit's genes, each fitted to its treated cells and the controls."""
-        problem, cells = self.problem.around(unit)
+        problem, used = self.problem.around(unit)
         only = np.zeros(1, dtype=np.int64)
         coefficients = None
         if self.options.mechanism == "crt":
             coefficients = _LogOdds(problem.design, problem.treated, problem.units)(Block(0, 1))
-        for offset, response in enumerate(self.response[rows]):
-            counts = self.problem.counts(int(response))[cells]
-            self._test(problem, counts, only, coefficients, place + offset, found)
+        cells = _Cells(problem, coefficients)
+        for begin in range(0, len(rows), _GENES_TOGETHER):
+            drawn: list[_Undecided] = []
+            for offset, row in enumerate(rows[begin : begin + _GENES_TOGETHER], begin):
+                counts = self.problem.counts(int(self.response[row]))[used]
+                drawn += self._test(cells, counts, only, place + offset, found)
+            if drawn:
+                self._draw(cells, drawn, found)
 
     def _test(
-        self,
-        problem: GeneProblem,
-        counts: Array,
-        units: Indices,
-        coefficients: Array | None,
-        place: int,
-        found: dict[str, Any],
-    ) -> None:
-        """Write what is found of one gene and some units."""
-        fit = fit_gene(problem.design, counts)
-        statistics = score_statistics(fit, problem.treated, units)
+        self, cells: "_Cells", counts: Array, units: Indices, place: int, found: dict[str, Any]
+    ) -> "list[_Undecided]":
+        """Write what is found of one gene and some units; return pairs that need draws."""
+        fit = fit_gene(cells.problem.design, counts)
+        statistics = score_statistics(fit, cells.problem.treated, units)
         rows = slice(place, place + len(units))
         found["z"][rows] = statistics.z
         found["fold_change"][rows] = statistics.fold_change
         found["se_fold_change"][rows] = statistics.se_fold_change
         found["theta"][rows] = fit.theta
+        pairs = [
+            _Undecided(place + k, int(unit), float(z), fit)
+            for k, (unit, z) in enumerate(zip(units, statistics.z, strict=True))
+        ]
+        for pair in pairs:
+            if math.isnan(pair.z):
+                _write(found, pair.place, p_value=1.0, log10_p=0.0)
+        pairs = [pair for pair in pairs if not math.isnan(pair.z)]
         if self.options.resampling == "sceptre_staged":
-            pairs = self._staged(problem, fit, statistics.z, units, coefficients)
-        else:
-            pairs = self._analytic(problem, fit, statistics.z, units, coefficients)
-        for offset, values in enumerate(pairs):
-            for name, value in values.items():
-                found[name][place + offset] = value
+            for pair in pairs:
+                self._stage(cells, pair, found)
+            return []
+        return self._analyse(cells, fit, pairs, found)
 
-    def _staged(
-        self,
-        problem: GeneProblem,
-        fit: GeneFit,
-        z: Array,
-        units: Indices,
-        coefficients: Array | None,
-    ) -> Iterator[dict[str, Any]]:
-        for k, unit in enumerate(units):
-            if math.isnan(z[k]):
-                yield {"p_value": 1.0, "log10_p": 0.0}
-                continue
-            null = NullScores(fit.parts, self._resampler(problem, int(unit), coefficients))
-            staged = null.staged(float(z[k]), self.options.side, self.options.stages)
-            xi, omega, alpha = staged.parameters
-            yield {
-                "p_value": staged.p_value,
-                "log10_p": math.log10(staged.p_value),
-                "p_method": "skew-normal" if staged.stage == 2 else "empirical",
-                "stage": staged.stage,
-                "xi": xi,
-                "omega": omega,
-                "alpha": alpha,
-            }
+    def _stage(self, cells: "_Cells", pair: "_Undecided", found: dict[str, Any]) -> None:
+        """Write the p-value of a pair by stages of resamples."""
+        resampler = cells.resampler(pair.unit, self.options.seed)
+        null = NullScores([pair.fit.parts], resampler)
+        staged = null.staged(pair.z, self.options.side, self.options.stages)
+        xi, omega, alpha = staged.parameters
+        _write(
+            found,
+            pair.place,
+            p_value=staged.p_value,
+            log10_p=math.log10(staged.p_value),
+            p_method="skew-normal" if staged.stage == 2 else "empirical",
+            stage=staged.stage,
+            xi=xi,
+            omega=omega,
+            alpha=alpha,
+        )
 
-    def _analytic(
-        self,
-        problem: GeneProblem,
-        fit: GeneFit,
-        z: Array,
-        units: Indices,
-        coefficients: Array | None,
-    ) -> Iterator[dict[str, Any]]:
+    def _analyse(
+        self, cells: "_Cells", fit: GeneFit, pairs: "list[_Undecided]", found: dict[str, Any]
+    ) -> "list[_Undecided]":
+        """Write analytic p-values of a gene's pairs; return those that have none."""
         from plait.crt.gene_tail_kernels import gene_tails
 
-        n_treated = np.diff(problem.treated.indptr)[units].astype(np.float64)
-        is_few = n_treated < FEWEST_TREATED
+        units = np.array([pair.unit for pair in pairs], dtype=np.int64)
+        n_treated = np.diff(cells.problem.treated.indptr)[units].astype(np.float64)
+        z = np.array([pair.z for pair in pairs])
         log_p, method = np.empty(len(units)), np.empty(len(units), dtype=np.int64)
         gene_tails(
-            np.where(is_few, np.nan, z),
+            np.where(n_treated < FEWEST_TREATED, np.nan, z),
             fit.parts,
-            problem.design,
-            np.zeros((len(units), 1)) if coefficients is None else coefficients[units],
+            cells.problem.design,
+            np.zeros((len(units), 1)) if cells.coefficients is None else cells.coefficients[units],
             n_treated,
-            coefficients is None,
-            np.empty((5, problem.design.shape[1])),
+            cells.coefficients is None,
+            np.empty((5, cells.problem.design.shape[1])),
             log_p,
             method,
         )
-        for k, unit in enumerate(units):
-            if math.isnan(z[k]):
-                yield {"p_value": 1.0, "log10_p": 0.0}
-            elif int(method[k]) in _METHOD_NAMES:
-                log10_p = _of_side(float(log_p[k]), float(z[k]), self.options.side) / math.log(10)
-                yield {
-                    "p_value": max(10.0**log10_p, 5e-324),
-                    "log10_p": log10_p,
-                    "p_method": _METHOD_NAMES[int(method[k])],
-                }
-            else:
-                yield self._drawn(problem, fit, float(z[k]), int(unit), coefficients)
+        left = []
+        for pair, log_tail, how in zip(pairs, log_p.tolist(), method.tolist(), strict=True):
+            if how not in _METHOD_NAMES:
+                left.append(pair)
+                continue
+            value = _of_side(log_tail, pair.z, self.options.side)
+            _write_log(found, pair.place, value, _METHOD_NAMES[how])
+        return left
 
-    def _drawn(
-        self,
-        problem: GeneProblem,
-        fit: GeneFit,
-        z: float,
-        unit: int,
-        coefficients: Array | None,
-    ) -> dict[str, Any]:
-        """Return a p-value from draws: counted where it is large, else from tilted ones."""
-        side, most = self.options.side, self.options.max_resamples
-        null = NullScores(fit.parts, self._resampler(problem, unit, coefficients))
+    def _draw(self, cells: "_Cells", pairs: "list[_Undecided]", found: dict[str, Any]) -> None:
+        """Write p-values of pairs of one unit from draws.
+
+        They are counted where they are large, else found with tilted draws.
+        """
+        side, most, unit = self.options.side, self.options.max_resamples, pairs[0].unit
+        resampler = cells.resampler(unit, self.options.seed)
+        z = np.array([pair.z for pair in pairs])
+        null = NullScores([pair.fit.parts for pair in pairs], resampler)
         p, is_enough = null.counted(z, side, min(_FIRST_COUNTED, most))
-        if is_enough or (side != "both" and (z >= 0.0) != (side == "right")):
-            return {"p_value": p, "log10_p": math.log10(p), "p_method": "monte carlo"}
-        n_cells = problem.design.shape[1]
-        n_treated = len(problem.treated_cells(unit)) if coefficients is None else None
-        if n_treated is None:
-            log_odds = self._log_odds_of(problem, unit, coefficients)
-        else:
-            log_odds = np.full(n_cells, math.log(n_treated / (n_cells - n_treated)))
-        stream = UnitStream(self.options.seed, f"tilted:{problem.units[unit]}")
-        log_p, error = tilted_p_value(z, side, fit.parts, log_odds, n_treated, stream)
-        if error < _LARGEST_ERROR:
-            log10_p = log_p / math.log(10)
-            return {
-                "p_value": max(10.0**log10_p, 5e-324),
-                "log10_p": log10_p,
-                "p_method": "tilted draws",
-            }
-        p, _ = null.counted(z, side, most)
-        return {"p_value": p, "log10_p": math.log10(p), "p_method": "monte carlo"}
+        is_enough |= (side != "both") & ((z >= 0.0) != (side == "right"))
+        stream = UnitStream(self.options.seed, f"tilted:{cells.problem.units[unit]}")
+        for k, pair in enumerate(pairs):
+            if not is_enough[k]:
+                n_treated, log_odds = cells.law(unit)
+                log_p, error = tilted_p_value(
+                    pair.z, side, pair.fit.parts, log_odds, n_treated, stream
+                )
+                if error < _LARGEST_ERROR:
+                    _write_log(found, pair.place, log_p, "tilted draws")
+                    continue
+                alone = NullScores([pair.fit.parts], resampler)
+                p[k] = alone.counted(z[k : k + 1], side, most)[0][0]
+            _write_log(found, pair.place, math.log(p[k]), "monte carlo", p[k])
 
-    def _log_odds_of(self, problem: GeneProblem, unit: int, coefficients: Array | None) -> Array:
+
+@dataclass(frozen=True, slots=True)
+class _Undecided:
+    """A pair at its place among those of a block, its statistic and its gene."""
+
+    place: int
+    unit: int
+    z: float
+    fit: GeneFit
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """Cells with their treatments and, unless these are permuted, what propensities they have."""
+
+    problem: GeneProblem
+    coefficients: Array | None
+
+    def law(self, unit: int) -> tuple[int | None, Array]:
+        """Return how many cells a permutation treats (else None), and log odds of treatment."""
         from plait.crt.gene_tail_kernels import fill_log_odds
 
-        assert coefficients is not None
-        log_odds = np.empty(problem.design.shape[1])
-        fill_log_odds(problem.design, coefficients[unit], log_odds)
-        return log_odds
+        n_cells = self.problem.design.shape[1]
+        if self.coefficients is None:
+            n = len(self.problem.treated_cells(unit))
+            return n, np.full(n_cells, math.log(n / (n_cells - n)))
+        log_odds = np.empty(n_cells)
+        fill_log_odds(self.problem.design, self.coefficients[unit], log_odds)
+        return None, log_odds
 
-    def _resampler(self, problem: GeneProblem, unit: int, coefficients: Array | None) -> Resampler:
+    def resampler(self, unit: int, seed: int) -> Resampler:
+        """Return what draws a unit's treated cells."""
         from plait.crt.gene_tail_kernels import tilted_chances
 
-        stream = UnitStream(self.options.seed, problem.units[unit])
-        n_cells = problem.design.shape[1]
-        if coefficients is None:
-            n_treated = len(problem.treated_cells(unit))
-            return StratifiedResampler(
-                np.zeros(n_cells, dtype=np.int64), np.array([n_treated]), stream
-            )
-        log_odds, chances = self._log_odds_of(problem, unit, coefficients), np.empty(n_cells)
+        stream = UnitStream(seed, self.problem.units[unit])
+        n_treated, log_odds = self.law(unit)
+        if n_treated is not None:
+            stratum = np.zeros(len(log_odds), dtype=np.int64)
+            return StratifiedResampler(stratum, np.array([n_treated]), stream)
+        chances = np.empty(len(log_odds))
         tilted_chances(log_odds, log_odds, 0.0, 0.0, chances)
         return BernoulliResampler(chances, stream)
+
+
+def _write(found: dict[str, Any], place: int, **values: Any) -> None:
+    for name, value in values.items():
+        found[name][place] = value
+
+
+def _write_log(
+    found: dict[str, Any], place: int, log_p: float, method: str, p_value: float | None = None
+) -> None:
+    log10_p = log_p / math.log(10)
+    value = max(10.0**log10_p, _LEAST_P) if p_value is None else p_value
+    _write(found, place, p_value=value, log10_p=log10_p, p_method=method)
 
 
 def _of_side(log_tail: float, z: float, side: str) -> float:

@@ -1,6 +1,7 @@
 """Score statistics of resampled treatments, and p-values that are counted among them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,21 +52,29 @@ class StagedPValue:
 
 
 class _Sums:
-    """Sums of a gene's scores over the cells that resamples treat."""
+    """Sums of scores of genes over the cells that resamples treat.
 
-    def __init__(self, parts: Array, resampler: Resampler, weights: Array | None = None) -> None:
-        columns = len(parts) if weights is not None else len(parts) - 1
-        width = -(-columns // _COLUMNS) * _COLUMNS
-        self._rows = np.zeros((parts.shape[1], width))
-        self._rows[:, :2] = parts[:2].T
-        self._rows[:, 2 : len(parts) - 1] = parts[3:].T
+    Columns of the table are a, w and d of each gene, then the weights if there are any.
+    """
+
+    def __init__(
+        self, parts: Sequence[Array], resampler: Resampler, weights: Array | None = None
+    ) -> None:
+        each = len(parts[0]) - 1
+        n_columns = each * len(parts) + (weights is not None)
+        self._rows = np.zeros((parts[0].shape[1], -(-n_columns // _COLUMNS) * _COLUMNS))
+        for gene, part in enumerate(parts):
+            begin = gene * each
+            self._rows[:, begin : begin + 2] = part[:2].T
+            self._rows[:, begin + 2 : begin + each] = part[3:].T
         if weights is not None:
-            self._rows[:, columns - 1] = weights
-        self._last = len(parts) - 1
+            self._rows[:, n_columns - 1] = weights
+        self._shape = (RESAMPLES_PER_BLOCK, len(parts), each)
+        self._last = n_columns - 1
         self._resampler = resampler
 
     def block(self, number: int) -> tuple[Array, Array, NDArray[np.int64]]:
-        """Return z, sums of weights and numbers of treated cells, (512,), of a block.
+        """Return z (512, genes), sums of the last column and numbers of treated cells of a block.
 
         z is 0 where nothing varies.
         """
@@ -73,54 +82,56 @@ class _Sums:
         counts = np.zeros(RESAMPLES_PER_BLOCK, dtype=np.int64)
         for hits in self._resampler.hits(number):
             add_hits(self._rows, hits.cells, hits.slots, len(hits.cells), sums, counts)
-        scores = sums[:, 2 : self._last]
-        variance = sums[:, 1] - np.einsum("bp,bp->b", scores, scores)
-        z = np.zeros(len(sums))
-        varies = variance > _NO_VARIATION * sums[:, 1]
-        np.divide(sums[:, 0], np.sqrt(np.maximum(variance, 0.0)), out=z, where=varies)
-        return z, sums[:, self._last % sums.shape[1]], counts
+        _, n_genes, each = self._shape
+        parts = sums[:, : n_genes * each].reshape(self._shape)
+        variance = parts[:, :, 1] - np.einsum("bgp,bgp->bg", parts[:, :, 2:], parts[:, :, 2:])
+        z = np.zeros(variance.shape)
+        varies = variance > _NO_VARIATION * parts[:, :, 1]
+        np.divide(parts[:, :, 0], np.sqrt(np.maximum(variance, 0.0)), out=z, where=varies)
+        return z, sums[:, self._last], counts
 
 
 class NullScores:
-    """The statistic of one gene in resamples of one treatment.
+    """Statistics of genes in resamples of one treatment.
 
     Parameters
     ----------
-    parts : (3 + columns, cells) array
-        From `plait.crt.negative_binomial.fit_gene`.
+    parts : sequence of (3 + columns, cells) arrays
+        Of each gene, from `plait.crt.negative_binomial.fit_gene`.
     resampler : Resampler
-        Draws the treated cells.
+        Draws the treated cells; the genes share its draws.
     """
 
-    def __init__(self, parts: Array, resampler: Resampler) -> None:
+    def __init__(self, parts: Sequence[Array], resampler: Resampler) -> None:
         self._sums = _Sums(parts, resampler)
 
     def block(self, number: int) -> Array:
-        """Return the statistics (512,) of a block of resamples; 0 where nothing varies."""
+        """Return the statistics (512, genes) of a block of resamples; 0 where nothing varies."""
         return self._sums.block(number)[0]
 
-    def draws(self, first_block: int, resamples: int) -> tuple[Array, int]:
-        """Return statistics of so many resamples from a block on, and the first unused block."""
-        n_blocks = -(-resamples // RESAMPLES_PER_BLOCK)
-        blocks = [self.block(first_block + i) for i in range(n_blocks)]
-        return np.concatenate(blocks)[:resamples], first_block + n_blocks
-
-    def counted(self, z: float, side: str, max_resamples: int) -> tuple[float, bool]:
-        """Return a p-value of as many resamples as it takes, and whether these were enough.
+    def counted(self, z: Array, side: str, max_resamples: int) -> tuple[Array, NDArray[np.bool_]]:
+        """Return p-values of as many resamples as it takes, and whether these were enough.
 
         See `plait.crt.staged.staged_p_values`. Of both sides the smaller tail is doubled.
         """
+        signs = np.array([1.0 if _side_of(one, side) == "right" else -1.0 for one in z])
         found = staged_p_values(
-            [z],
-            lambda number: self.block(number)[:, None],
-            side=_side_of(z, side),
+            signs * z,
+            lambda number: signs * self.block(number),
+            side="right",
             max_resamples=max_resamples,
         )
-        p = float(found.p_value[0])
-        return min(2.0 * p, 1.0) if side == "both" else p, bool(found.exceedances[0] >= _ENOUGH)
+        p = np.minimum(2.0 * found.p_value, 1.0) if side == "both" else found.p_value
+        return p, found.exceedances >= _ENOUGH
+
+    def draws(self, first_block: int, resamples: int) -> tuple[Array, int]:
+        """Return so many resamples of the first gene from a block on, and the next block."""
+        n_blocks = -(-resamples // RESAMPLES_PER_BLOCK)
+        blocks = [self.block(first_block + i)[:, 0] for i in range(n_blocks)]
+        return np.concatenate(blocks)[:resamples], first_block + n_blocks
 
     def staged(self, z: float, side: str, stages: Stages) -> StagedPValue:
-        """Return the p-value in sceptre's three stages.
+        """Return the p-value of the first gene in sceptre's three stages.
 
         Counted in the first resamples; if it is 0.02 or less, by a skew-normal fitted to the next;
         if that does not fit, counted in the next. Both tails are doubled for both sides.
@@ -195,13 +206,13 @@ def tilted_p_value(
     if n_treated is not None:
         level -= log_binomial(n_treated, len(log_odds), float(chances[0]))
     tilted_chances(log_odds, weights, s, shift, chances)
-    scores = _Sums(parts, BernoulliResampler(chances, stream), weights)
+    scores = _Sums([parts], BernoulliResampler(chances, stream), weights)
     is_right = _side_of(z, side) == "right"
     threshold = z - _TIE * abs(z) if is_right else z + _TIE * abs(z)
     ratios = []
     for number in range(_TILTED_BLOCKS):
         drawn, total, counts = scores.block(number)
-        beyond = drawn >= threshold if is_right else drawn <= threshold
+        beyond = drawn[:, 0] >= threshold if is_right else drawn[:, 0] <= threshold
         if n_treated is not None:
             beyond &= counts == n_treated
         # Ratios above e^700 would mean a tail above 1.
