@@ -6,9 +6,10 @@ import polars as pl
 import pytest
 from scipy.sparse import csr_matrix
 
-from plait.crt.gene_data import gene_screen_data, gene_screen_from_anndata
+from plait.crt.gene_data import gene_screen_data, gene_screen_from_anndata, read_gene_screen
 from plait.crt.gene_design import GeneDesign, default_formula, design_columns
 from plait.errors import (
+    FileFormatError,
     InputError,
     InputTypeError,
     LabelError,
@@ -195,7 +196,7 @@ def test_basis_of_a_design():
         GeneDesign.of(["1", "a", "c"], np.column_stack([x[:, :2], x[:, 1] - 3]))
 
 
-def test_anndata_and_mudata():
+def test_anndata_and_mudata(tmp_path):
     anndata = pytest.importorskip("anndata")
     mudata = pytest.importorskip("mudata")
     options, _ = random_screen()
@@ -219,8 +220,21 @@ def test_anndata_and_mudata():
     with mudata.set_options(pull_on_update=False):
         both = mudata.MuData({"rna": adata, "guide": guides})
         same = gene_screen_from_anndata(both, "high", covariates=["batch"])
+        both.write_h5mu(tmp_path / "screen.h5mu")
     assert (same.guides != data.guides).nnz == 0
     np.testing.assert_array_equal(same.targets.targets, data.targets.targets)
+    adata.write_h5ad(tmp_path / "screen.h5ad")
+    for name in ("screen.h5ad", "screen.h5mu"):
+        read = read_gene_screen(tmp_path / name, "high", covariates=["batch"])
+        assert (read.responses != data.responses).nnz == 0
+        assert (read.guides != data.guides).nnz == 0
+        np.testing.assert_array_equal(read.covariates["batch"], data.covariates["batch"])
+        (tmp_path / name).write_bytes(b"nothing")
+        with pytest.raises(FileFormatError, match="cannot be read"):
+            read_gene_screen(tmp_path / name, "high")
+        (tmp_path / name).unlink()
+        with pytest.raises(FileFormatError, match="there is no file"):
+            read_gene_screen(tmp_path / name, "high")
     with pytest.raises(LabelError, match="obs has no column 'lane'"):
         gene_screen_from_anndata(adata, "high", covariates=["lane"])
     with pytest.raises(LabelError, match="no layer 'raw'"):

@@ -1,16 +1,27 @@
-"""Perturbation screens: conditional randomization tests of perturbations on gene programs.
+"""Perturbation screens: conditional randomization tests of perturbations on programs and genes.
 
 What does each perturbation do to each program, with calibrated p-values? Start with
 `prepare_crt_inputs`, then `perturbation_effects` (or `run_all_genes_union_crt`, which returns the
-frames that programDE returns).
+frames that programDE returns). What does it do to each gene? Start with `GeneScreen`, which goes
+from counts to discoveries as sceptre does.
 """
 
+from plait.crt.assignment import GuideAssignment, assign_guides, assignment_from_table
 from plait.crt.burden import add_burden_covariate, compute_guide_burden
+from plait.crt.cell_quality import CellQuality, cell_quality
 from plait.crt.composition import centered_log_ratio, floor_usage, usage_floor
 from plait.crt.control_groups import control_group_effects
 from plait.crt.covariates import encode_categorical_covariates, get_covar_matrix
 from plait.crt.data import CRTInputs, get_program_names, prepare_crt_inputs
 from plait.crt.effect_plots import plot_calibration, plot_effect_map, plot_volcano, z_scores
+from plait.crt.gene_data import (
+    GeneScreenData,
+    gene_screen_data,
+    gene_screen_from_anndata,
+    read_gene_screen,
+)
+from plait.crt.gene_results import GeneTestResult
+from plait.crt.gene_screen import GeneScreen
 from plait.crt.global_null import GlobalNullDiagnostics, run_global_null_diagnostics
 from plait.crt.guides import build_gene_to_cols, to_csc_matrix, union_obs_idx_from_cols
 from plait.crt.model import NEGATIVE_CONTROLS, perturbation_effects
@@ -39,6 +50,7 @@ from plait.crt.p_values import (
     crt_null_pvals_from_null_stats_fast,
     crt_null_pvals_from_null_stats_matrix,
 )
+from plait.crt.pairs import Pairs, cis_pairs, positive_control_pairs, trans_pairs
 from plait.crt.plots import make_ntc_empirical_qq_plots, qq_plot_ntc_pvals
 from plait.crt.propensity import fit_propensity_logistic
 from plait.crt.qq import (
@@ -73,16 +85,26 @@ __all__ = [
     "NEGATIVE_CONTROLS",
     "CRTInputs",
     "CRTResult",
+    "CellQuality",
+    "GeneScreen",
+    "GeneScreenData",
+    "GeneTestResult",
     "GlobalNullDiagnostics",
+    "GuideAssignment",
     "NTCEmpirical",
     "NullHistogram",
     "OLSStatistics",
+    "Pairs",
     "SingleTest",
     "add_burden_covariate",
+    "assign_guides",
+    "assignment_from_table",
     "bootstrap_qq_envelope",
     "build_gene_to_cols",
     "build_ntc_group_inputs",
+    "cell_quality",
     "centered_log_ratio",
+    "cis_pairs",
     "compute_bins",
     "compute_gene_null_pvals",
     "compute_guide_burden",
@@ -105,6 +127,8 @@ __all__ = [
     "fit_propensity_logistic",
     "floor_usage",
     "gcm_test",
+    "gene_screen_data",
+    "gene_screen_from_anndata",
     "get_covar_matrix",
     "get_from_adata_any",
     "get_program_names",
@@ -120,11 +144,13 @@ __all__ = [
     "plot_calibration",
     "plot_effect_map",
     "plot_volcano",
+    "positive_control_pairs",
     "prepare_crt_inputs",
     "qq_coords",
     "qq_expected_grid",
     "qq_plot_ntc_pvals",
     "read_cnmf_usage",
+    "read_gene_screen",
     "read_guide_table",
     "read_screen",
     "run_all_genes_union_crt",
@@ -136,6 +162,7 @@ __all__ = [
     "store_in_adata",
     "store_results_in_adata",
     "to_csc_matrix",
+    "trans_pairs",
     "union_obs_idx_from_cols",
     "usage_floor",
     "z_scores",

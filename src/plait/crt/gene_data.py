@@ -1,7 +1,9 @@
 """Counts of genes and guides in the cells of a screen, checked once at the door."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,8 @@ from scipy.sparse import csc_array, issparse
 
 from plait.data.labels import describe_difference, require_distinct
 from plait.errors import (
+    DependencyError,
+    FileFormatError,
     InputError,
     InputTypeError,
     LabelError,
@@ -266,6 +270,47 @@ def gene_screen_from_anndata(
     )
 
 
+def read_gene_screen(path: str | os.PathLike[str], moi: str, **options: Any) -> GeneScreenData:
+    """Read the counts of a screen from a file.
+
+    Parameters
+    ----------
+    path : path
+        ``.h5ad`` or ``.h5mu``.
+    moi : {"low", "high"}
+    **options
+        Of `gene_screen_from_anndata`.
+
+    Raises
+    ------
+    FileFormatError
+        There is no such file, it is damaged or neither of the two.
+    DependencyError
+        anndata or mudata is not installed.
+    InputError, LabelError
+        See `gene_screen_from_anndata`.
+    """
+    from plait.io.anndata import read_screen
+
+    path = Path(path)
+    if path.suffix != ".h5mu":
+        return gene_screen_from_anndata(read_screen(path), moi, **options)
+    try:
+        import mudata
+    except ModuleNotFoundError as missing:
+        raise DependencyError(
+            f"{missing.name} is not installed, which reads .h5mu: pip install 'plait[singlecell]'."
+        ) from missing
+    if not path.is_file():
+        raise FileFormatError(f"there is no file {path}.")
+    try:
+        with mudata.set_options(pull_on_update=False):
+            data = mudata.read_h5mu(path)
+    except (OSError, KeyError, ValueError) as error:
+        raise FileFormatError(f"{path} cannot be read as .h5mu: {error}.") from error
+    return gene_screen_from_anndata(data, moi, **options)
+
+
 def _from_mudata(
     mdata: Any, moi: str, targets: str, covariates: Sequence[str], layer: str | None
 ) -> GeneScreenData:
@@ -309,7 +354,7 @@ def _expression(adata: Any, layer: str | None) -> Any:
     source = adata.X if layer is None else adata.layers[layer]
     if source is None:
         raise InputError("there are no counts of genes: X is empty.")
-    return source.to_memory() if hasattr(source, "to_memory") else source[:]
+    return source.to_memory() if hasattr(source, "to_memory") else source
 
 
 def _observed(obs: Any, covariates: Sequence[str]) -> Any:
