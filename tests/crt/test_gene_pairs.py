@@ -59,6 +59,18 @@ def test_cells_without_exactly_one_guide_are_left_out_in_low_moi():
     quality = cell_quality(data, assign_guides(data, "thresholding"))
     assert not quality.is_used[[0, 1]].any()
     assert quality.removed["no guide"] >= 1 and quality.removed["several guides"] >= 1
+    with_control = guides.copy()
+    with_control[2] = 0
+    with_control[2, [0, 8]] = 50  # one of a target and a non-targeting one
+    with_control[3] = 0
+    with_control[3, [8, 9]] = 50
+    data = gene_screen_data(**(options | {"guides": with_control}))
+    found = assign_guides(data, "thresholding")
+    everything = {"umis_quantiles": (0.0, 1.0), "nonzero_quantiles": (0.0, 1.0)}
+    strict = cell_quality(data, found, **everything)
+    assert not strict.is_used[:4].any()
+    lenient = cell_quality(data, found, keep_with_non_targeting=True, **everything)
+    assert lenient.is_used[:4].tolist() == [False, False, True, False]
     guides[:200, :2] = 50
     crowded = gene_screen_data(**(options | {"guides": guides}))
     with pytest.warns(ModelWarning, match="was moi='high' meant"):

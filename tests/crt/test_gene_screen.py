@@ -180,6 +180,33 @@ def test_calibration_check(moi):
     assert len(single) == 5
 
 
+def test_cells_with_a_target_are_no_controls():
+    options, _ = random_screen(moi="low", n_cells=600)
+    guides = options["guides"].toarray()
+    has_target = guides[:, :2].max(axis=1) > 5
+    guides[has_target, 8] = 40.0  # a non-targeting guide in the cells of T0, too
+    data = gene_screen_data(**(options | {"guides": guides}))
+    screen = GeneScreen(data).set_parameters(discovery_pairs=[("T0", "gene1")])
+    screen.assign_guides("thresholding").quality_control(keep_with_non_targeting=True)
+    cells = screen._screen_cells()
+    targeting = cells.whole.guides[:, :8].toarray().any(axis=1)
+    assert (targeting & cells.whole.guides[:, [8]].toarray()[:, 0].astype(bool)).sum() > 30
+    assert not targeting[cells.whole.controls].any()
+    assert screen.run_discovery().pass_qc.all()
+
+
+def test_rates_from_negative_controls():
+    screen = ready(effect=-1.2, side="left")
+    found, null = screen.run_discovery(), screen.run_calibration_check()
+    rates = found.rates_from_calibration(null)
+    assert np.argmin(rates) == 0 and (np.diff(rates[found.pass_qc]) >= 0).all()
+    p = found.log10_p[found.pass_qc]
+    by_definition = [(1 + np.sum(null.log10_p <= t)) / (1 + len(null)) / np.mean(p <= t) for t in p]
+    smallest = [min(1.0, *by_definition[i:]) for i in range(len(p))]
+    np.testing.assert_allclose(rates[found.pass_qc], smallest, rtol=1e-12)
+    assert null.rates_from_calibration(null)[null.pass_qc].min() >= 1.0
+
+
 def test_null_p_values_are_uniform():
     """Twelve independent screens without effects: 1,400 p-values, of few cells too."""
     p = []

@@ -61,6 +61,7 @@ def cell_quality(
     nonzero_quantiles: tuple[float, float] = (0.01, 0.99),
     largest_p_mito: float = 0.2,
     remove: Iterable[str] = (),
+    keep_with_non_targeting: bool = False,
 ) -> CellQuality:
     """Choose the cells that are used.
 
@@ -75,6 +76,9 @@ def cell_quality(
         Cells with a larger share of mitochondrial counts are left out.
     remove : iterable of str
         Names of cells to leave out.
+    keep_with_non_targeting : bool
+        Where cells are meant to have one guide, keep those with one that targets something and
+        others that are non-targeting. They are no controls.
 
     Returns
     -------
@@ -114,14 +118,20 @@ def cell_quality(
     reasons["asked for"] = np.isin(data.cell_names, sorted(unwanted))
     if data.moi == "low":
         per_cell = assignment.guides_per_cell
+        several = per_cell > 1
+        if keep_with_non_targeting:
+            targeting = np.flatnonzero(~data.targets.is_control)
+            several &= (
+                np.bincount(assignment.cells[:, targeting].indices, minlength=data.n_cells) != 1
+            )
         reasons |= {
             "no guide": per_cell == 0,
-            "several guides": per_cell > 1,
+            "several guides": several,
             "uncertain guide": assignment.is_uncertain,
         }
-        if np.mean(per_cell > 1) >= 0.5:
+        if np.mean(several) >= 0.5:
             warnings.warn(
-                f"{np.mean(per_cell > 1):.0%} of the cells have several guides and are left out; "
+                f"{np.mean(several):.0%} of the cells have several guides and are left out; "
                 "was moi='high' meant?",
                 ModelWarning,
                 stacklevel=2,
@@ -140,5 +150,6 @@ def cell_quality(
             "nonzero_quantiles": list(nonzero_quantiles),
             "largest_p_mito": largest_p_mito,
             "removed_by_name": len(unwanted),
+            "keep_with_non_targeting": keep_with_non_targeting,
         },
     )

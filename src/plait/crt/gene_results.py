@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.errors import NotAvailableError
 from plait.io.result import Result
 from plait.provenance import Provenance
 
@@ -170,6 +171,41 @@ class GeneTestResult(Result):
             for i in range(min(_MOST_SHOWN, int(tested.sum())))
         ]
         return "\n".join(lines)
+
+    def rates_from_calibration(self, calibration: "GeneTestResult") -> Array:
+        """Return false discovery rates as negative controls show them.
+
+        Parameters
+        ----------
+        calibration : GeneTestResult
+            Of the same screen.
+
+        Returns
+        -------
+        (P,) array
+            At a p-value t: the share of negative controls at or below t, over that of these pairs
+            (Storey and Tibshirani 2003, with the negative controls in place of a uniform
+            distribution). At most 1, never decreasing with p; NaN where there is no test.
+
+        Raises
+        ------
+        NotAvailableError
+            The negative controls have no p-values.
+        """
+        null = np.sort(calibration.log10_p[calibration.pass_qc])
+        if not len(null):
+            raise NotAvailableError("the calibration check has tested no pair.")
+        p = self.log10_p[self.pass_qc]
+        order = np.argsort(p, kind="stable")
+        ranked = p[order]
+        null_share = (1.0 + np.searchsorted(null, ranked, side="right")) / (1.0 + len(null))
+        share = np.searchsorted(ranked, ranked, side="right") / len(ranked)
+        smallest = np.minimum.accumulate((null_share / share)[::-1])[::-1]
+        rates = np.empty(len(p))
+        rates[order] = np.minimum(smallest, 1.0)
+        whole = np.full(len(self), np.nan)
+        whole[self.pass_qc] = rates
+        return whole
 
     def _finite_folds(self) -> Array:
         folds = self.log_2_fold_change

@@ -187,6 +187,7 @@ class GeneScreen:
         nonzero_quantiles: tuple[float, float] = (0.01, 0.99),
         largest_p_mito: float = 0.2,
         remove: Iterable[str] = (),
+        keep_with_non_targeting: bool = False,
         fewest_treated: int = 7,
         fewest_controls: int = 7,
     ) -> Self:
@@ -194,7 +195,7 @@ class GeneScreen:
 
         Parameters
         ----------
-        umis_quantiles, nonzero_quantiles, largest_p_mito, remove
+        umis_quantiles, nonzero_quantiles, largest_p_mito, remove, keep_with_non_targeting
             See `plait.crt.cell_quality.cell_quality`.
         fewest_treated, fewest_controls : int
             Treated cells, and controls, with counts of the gene.
@@ -208,6 +209,7 @@ class GeneScreen:
             nonzero_quantiles=nonzero_quantiles,
             largest_p_mito=largest_p_mito,
             remove=remove,
+            keep_with_non_targeting=keep_with_non_targeting,
         )
         self._quality = _Quality(cells, pairs)
         self._forget()

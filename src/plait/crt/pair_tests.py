@@ -205,8 +205,11 @@ class ScreenCells:
         guides = _rows(assignment.cells, cells)
         controls = None
         if parameters.control_group == "nt_cells":
-            is_control = np.flatnonzero(data.targets.is_control)
-            controls = union_obs_idx_from_cols(guides, is_control).astype(np.intp)
+            is_control = data.targets.is_control
+            controls = np.setdiff1d(
+                union_obs_idx_from_cols(guides, np.flatnonzero(is_control)),
+                union_obs_idx_from_cols(guides, np.flatnonzero(~is_control)),
+            ).astype(np.intp)
         whole = CellProblem(
             _rows(data.responses, cells),
             guides,
