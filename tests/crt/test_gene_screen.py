@@ -7,10 +7,11 @@ from plait.crt.gene_data import gene_screen_data
 from plait.crt.gene_results import GeneTestResult
 from plait.crt.gene_screen import GeneScreen
 from plait.crt.gene_tests import GeneTestOptions
-from plait.crt.pairs import Pairs, trans_pairs
+from plait.crt.pairs import Pairs, positive_control_pairs, trans_pairs
 from plait.crt.seeds import Method, UnitStream
 from plait.errors import InputError, LabelError, ModelWarning, NotAvailableError, OptionError
 from tests.crt.gene_cases import frame_of, random_data, random_screen
+from tests.reference_files import real_data
 
 
 def ready(seed=0, moi="high", effect=0.0, data=None, pairs=None, **options):
@@ -147,6 +148,56 @@ def test_the_same_bits_for_any_threads_pairs_and_order(resampling, options):
             table.reset_index().set_index(["response_id", "grna_id"]) for table in (part, same)
         )
     assert part[names].equals(same.loc[part.index, names])
+
+
+@pytest.mark.parametrize("moi", ["high", "low"])
+def test_order_of_cells_and_scale_of_covariates_do_not_matter(moi):
+    options, _ = random_screen(moi=moi, n_cells=400)
+    random = np.random.default_rng(3)
+    x = random.standard_normal(400)
+    covariates = {"batch": options["covariates"].batch.to_numpy().astype(str), "x": x}
+    formula = "batch + x + log(response_n_umis)"
+    order = random.permutation(400)
+    tables = []
+    for cells, scaled in ((slice(None), x), (order, 1e3 - 50.0 * x)):
+        data = gene_screen_data(
+            **options
+            | {
+                "responses": options["responses"][cells],
+                "guides": options["guides"][cells],
+                "covariates": {"batch": covariates["batch"][cells], "x": scaled[cells]},
+            }
+        )
+        found = frame_of(ready(data=data, formula=formula).run_discovery())
+        tables.append(found[~found.p_method.isin(["monte carlo", "tilted draws"])])
+    assert len(tables[0]) > 10
+    first, second = tables[0], tables[1].loc[tables[0].index]
+    for name in ("z", "theta", "fold_change"):
+        np.testing.assert_allclose(first[name], second[name], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(first.log10_p, second.log10_p, rtol=1e-3, atol=1e-5)
+
+
+def test_a_real_screen():
+    """Papalexi et al. 2021: what is known of interferon's pathway comes first."""
+    anndata = pytest.importorskip("anndata")
+    adata = anndata.read_h5ad(real_data("crt", "papalexi.h5ad"))
+    screen = GeneScreen.from_anndata(adata, "low", covariates=["bio_rep"])
+    controls = positive_control_pairs(screen.data)
+    genes = ["STAT1", "JAK2", "PSMB9", "UBE2L6", "CMTM6", "ITGB1BP1"]
+    known = {"IFNGR1", "IFNGR2", "JAK2", "STAT1"}
+    pairs = trans_pairs(screen.data, controls, "pc_pairs")
+    pairs = pairs.without(~np.isin(pairs.responses, genes))
+    screen.set_parameters(discovery_pairs=pairs, positive_control_pairs=controls)
+    power = screen.run_power_check()
+    assert len(power) == 9 and power.pass_qc.all()
+    assert (power.p_value < 0.01).mean() >= 8 / 9
+    assert (power.log_2_fold_change[power.p_value < 0.01] < 0).all()
+    found = screen.run_discovery()
+    assert set(found.grna_target[:8].tolist()) <= known
+    assert found.log10_p[0] < -100 and np.isfinite(found.log10_p[found.pass_qc]).all()
+    null = screen.run_calibration_check(n_pairs=1500)
+    assert null.pass_qc.all() and not null.significant.any()
+    assert 0.02 < np.mean(null.p_value < 0.05) < 0.08
 
 
 def test_targets_have_streams_of_their_own():

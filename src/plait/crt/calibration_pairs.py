@@ -82,9 +82,7 @@ def choose_pairs(passing: NDArray[np.bool_], n_pairs: int, seed: int) -> NDArray
     places = np.flatnonzero(passing)
     if len(places) <= n_pairs:
         if len(places) < n_pairs:
-            _log.warning(
-                "only %d of %d pairs of negative controls can be made", len(places), n_pairs
-            )
+            _log.info("only %d of %d pairs of negative controls can be made", len(places), n_pairs)
         return places
     random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SELECTION, 1)))
     return np.sort(random.choice(places, n_pairs, replace=False))

@@ -45,8 +45,9 @@ class GeneTestResult(Result):
     theta : (P,) array
         Size of the negative binomial.
     p_method : (P,) array of str
-        "bulk", "saddlepoint", "monte carlo"; "empirical" or "skew-normal" of staged resamples;
-        "none" where there is no test.
+        "bulk" (four cumulants), "saddlepoint", "monte carlo" (counted), "tilted draws" (of rare
+        events); "empirical" or "skew-normal" of staged resamples; "none" where there is no test,
+        or the covariates determine the treatment.
     stage : (P,) int array or None
         Of staged resamples; 0 without a test.
     xi, omega, alpha : (P,) arrays or None
