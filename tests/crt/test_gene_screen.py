@@ -196,7 +196,7 @@ def test_a_real_screen():
     assert set(found.grna_target[:8].tolist()) <= known
     assert found.log10_p[0] < -100 and np.isfinite(found.log10_p[found.pass_qc]).all()
     null = screen.run_calibration_check(n_pairs=1500)
-    assert null.pass_qc.all() and not null.significant.any()
+    assert null.pass_qc.all() and null.p_value.min() > 1e-6
     assert 0.02 < np.mean(null.p_value < 0.05) < 0.08
 
 
