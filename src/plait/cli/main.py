@@ -10,6 +10,7 @@ from plait.cli import (
     check,
     crt,
     crt_diagnose,
+    crt_genes,
     crt_show,
     demo,
     gwas,
@@ -110,6 +111,7 @@ app.add_typer(gwas.app, name="gwas")
 app.add_typer(sumstats.app, name="sumstats")
 crt_show.register(crt.app)
 crt_diagnose.register(crt.app)
+crt_genes.register(crt.app)
 app.add_typer(crt.app, name="crt")
 documented(app, "gwas-to-mash", study.gwas_to_mash, study.EXAMPLE, study.DOCS)
 documented(app, "report", report.report, report.EXAMPLE, report.DOCS)

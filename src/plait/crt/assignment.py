@@ -76,7 +76,13 @@ class GuideAssignment:
         return np.bincount(self.cells.indices, minlength=self.cells.shape[0])
 
     def to_frame(self) -> "DataFrame":
-        """Return a table of guides and the cells that have them: ``grna_id``, ``cell``."""
+        """Return a table of guides and the cells that have them.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``grna_id``, ``cell`` and ``is_uncertain`` (of the cell).
+        """
         import polars as pl
 
         counts = np.diff(self.cells.indptr)
@@ -84,6 +90,7 @@ class GuideAssignment:
             {
                 "grna_id": np.repeat(self.guides, counts),
                 "cell": self.cell_names[self.cells.indices],
+                "is_uncertain": self.is_uncertain[self.cells.indices],
             }
         )
 
@@ -215,7 +222,8 @@ def assignment_from_table(data: GeneScreenData, table: Any) -> GuideAssignment:
     ----------
     data : GeneScreenData
     table : DataFrame or mapping of columns
-        ``grna_id`` and ``cell`` (names of cells), as `GuideAssignment.to_frame` returns.
+        ``grna_id`` and ``cell`` (names of cells), as `GuideAssignment.to_frame` returns, and
+        ``is_uncertain`` if there is such a column.
 
     Raises
     ------
@@ -234,6 +242,8 @@ def assignment_from_table(data: GeneScreenData, table: Any) -> GuideAssignment:
     guides, cells = columns
     lists = [np.unique(cells[guides == column]) for column in range(len(data.targets.guides))]
     uncertain = np.zeros(data.n_cells, dtype=bool)
+    if "is_uncertain" in table:
+        uncertain[cells] = np.char.lower(np.asarray(table["is_uncertain"]).astype(str)) == "true"
     return _assembled(data, lists, uncertain, (), {"method": "given"})
 
 

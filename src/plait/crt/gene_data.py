@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,6 @@ from scipy.sparse import csc_array, issparse
 
 from plait.data.labels import describe_difference, require_distinct
 from plait.errors import (
-    DependencyError,
-    FileFormatError,
     InputError,
     InputTypeError,
     LabelError,
@@ -290,25 +287,9 @@ def read_gene_screen(path: str | os.PathLike[str], moi: str, **options: Any) -> 
     InputError, LabelError
         See `gene_screen_from_anndata`.
     """
-    from plait.io.anndata import read_screen
+    from plait.io.anndata import read_counts
 
-    path = Path(path)
-    if path.suffix != ".h5mu":
-        return gene_screen_from_anndata(read_screen(path), moi, **options)
-    try:
-        import mudata
-    except ModuleNotFoundError as missing:
-        raise DependencyError(
-            f"{missing.name} is not installed, which reads .h5mu: pip install 'plait[singlecell]'."
-        ) from missing
-    if not path.is_file():
-        raise FileFormatError(f"there is no file {path}.")
-    try:
-        with mudata.set_options(pull_on_update=False):
-            data = mudata.read_h5mu(path)
-    except (OSError, KeyError, ValueError) as error:
-        raise FileFormatError(f"{path} cannot be read as .h5mu: {error}.") from error
-    return gene_screen_from_anndata(data, moi, **options)
+    return gene_screen_from_anndata(read_counts(path), moi, **options)
 
 
 def _from_mudata(

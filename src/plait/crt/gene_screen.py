@@ -7,6 +7,7 @@ discovery. Each step needs those before it, and doing one again drops what came 
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -317,28 +318,30 @@ class GeneScreen:
         Raises
         ------
         OutputError
-            The folder exists or cannot be written.
+            A file exists or cannot be written.
         """
         import gzip
 
-        from plait.io.atomic import replace_folder
+        from plait.io.atomic import check_writable, replace_file
 
-        tables = {
+        tables: dict[str, Any] = {
             "assignment.tsv.gz": self.assignment,
             "cells.tsv.gz": self.cells,
             "calibration.tsv": self.calibration,
             "power.tsv": self.power,
             "discovery.tsv": self.discovery,
         }
-        written = []
-        with replace_folder(folder, overwrite) as place:
-            for name, part in tables.items():
-                if part is None:
-                    continue
-                text = part.to_frame().write_csv(separator="\t").encode()
-                (place / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
-                written.append(name)
-            (place / "summary.txt").write_text(self.summary() + "\n", encoding="utf-8")
+        place = Path(folder)
+        place.mkdir(exist_ok=True)
+        written = [name for name, part in tables.items() if part is not None]
+        for name in (*written, "summary.txt"):
+            check_writable(place / name, overwrite)
+        for name in written:
+            text = tables[name].to_frame().write_csv(separator="\t").encode()
+            with replace_file(place / name, overwrite) as temporary:
+                temporary.write_bytes(gzip.compress(text, mtime=0) if name.endswith("gz") else text)
+        with replace_file(place / "summary.txt", overwrite) as temporary:
+            temporary.write_text(self.summary() + "\n", encoding="utf-8")
         return [*written, "summary.txt"]
 
     def __repr__(self) -> str:

@@ -99,7 +99,36 @@ def read_screen(
     DependencyError
         anndata or mudata is not installed.
     """
-    path = Path(path)
+    data = _read_single_cell(Path(path), backed=True)
+    if Path(path).suffix == ".h5ad":
+        return data
+    return screen_from_mudata(data, guide_modality=guide_modality, target_column=target_column)
+
+
+def read_counts(path: str | os.PathLike[str]) -> Any:
+    """Read a screen with its counts.
+
+    Parameters
+    ----------
+    path : path
+        ``.h5ad`` or ``.h5mu``.
+
+    Returns
+    -------
+    AnnData or MuData
+        In memory.
+
+    Raises
+    ------
+    FileFormatError
+        There is no such file, it is damaged or neither of the two.
+    DependencyError
+        anndata or mudata is not installed.
+    """
+    return _read_single_cell(Path(path), backed=False)
+
+
+def _read_single_cell(path: Path, backed: bool) -> Any:
     if path.suffix not in {".h5ad", ".h5mu"}:
         raise FileFormatError(f"{path} ends in {path.suffix!r}; expected .h5ad or .h5mu.")
     if not path.is_file():
@@ -116,12 +145,11 @@ def read_screen(
         ) from missing
     try:
         if path.suffix == ".h5ad":
-            return anndata.read_h5ad(path, backed="r")
+            return anndata.read_h5ad(path, backed="r" if backed else None)
         with mudata.set_options(pull_on_update=False):  # columns are taken from the modalities
-            data = mudata.read_h5mu(path)
+            return mudata.read_h5mu(path)
     except (OSError, KeyError, ValueError) as error:
         raise FileFormatError(f"{path} cannot be read as {path.suffix}: {error}.") from error
-    return screen_from_mudata(data, guide_modality=guide_modality, target_column=target_column)
 
 
 def screen_from_mudata(

@@ -1,0 +1,578 @@
+"""``plait crt assign|qc|calibrate|power|discover``: a screen with counts of genes, step by step."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from plait.cli import options
+from plait.cli.console import announce_compilation, say, session
+from plait.cli.crt import DOCS, Side
+from plait.cli.inputs import refuse_idle, split_list
+from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
+from plait.cli.outputs import TABLES, check_file, check_folder, use_no_window, write_table
+from plait.cli.records import RECORD, beside, write_record
+from plait.cli.screen_inputs import H5ad
+from plait.errors import OptionError
+
+if TYPE_CHECKING:
+    from plait.crt.gene_results import GeneTestResult
+    from plait.crt.gene_screen import GeneScreen
+
+SCREEN = "--h5ad screen.h5ad --moi low --covariates batch"
+EXAMPLES = {
+    "assign": f"plait crt assign {SCREEN} --out assignment.tsv",
+    "qc": f"plait crt qc {SCREEN} --assignment assignment.tsv --out cells.tsv",
+    "calibrate": f"plait crt calibrate {SCREEN} --pairs trans --out calibrated",
+    "power": f"plait crt power {SCREEN} --out powered",
+    "discover": f"plait crt discover {SCREEN} --pairs trans --out discovered",
+}
+
+
+class Multiplicity(StrEnum):
+    """Guides of a cell."""
+
+    LOW = "low"
+    HIGH = "high"
+
+
+class Assignment(StrEnum):
+    """How guides are assigned."""
+
+    THRESHOLDING = "thresholding"
+    MAXIMUM = "maximum"
+    MIXTURE = "mixture"
+
+
+class Strategy(StrEnum):
+    """What becomes of the guides of a target."""
+
+    UNION = "union"
+    SINGLETON = "singleton"
+    BONFERRONI = "bonferroni"
+
+
+class ControlGroup(StrEnum):
+    """What treated cells are compared with."""
+
+    COMPLEMENT = "complement"
+    NT_CELLS = "nt_cells"
+
+
+class Mechanism(StrEnum):
+    """How treatments are drawn anew."""
+
+    CRT = "crt"
+    PERMUTATIONS = "permutations"
+
+
+class Resampling(StrEnum):
+    """How p-values are made."""
+
+    ANALYTIC = "analytic"
+    STAGED = "sceptre_staged"
+
+
+Moi = Annotated[
+    Multiplicity,
+    option("--moi", panel=INPUT, help="Whether cells are meant to have one guide or many."),
+]
+GuideCounts = Annotated[
+    str,
+    option("--guide-counts", metavar="KEY", panel=INPUT, help="Counts of guides, cells x guides."),
+]
+GuideNames = Annotated[
+    str, option("--guide-names", metavar="KEY", panel=INPUT, help="Names of the guides, in uns.")
+]
+Targets = Annotated[
+    str,
+    option(
+        "--targets",
+        metavar="KEY",
+        panel=INPUT,
+        help="Table of targets in uns: grna_id and grna_target, 'non-targeting' for controls.",
+    ),
+]
+Covariates = Annotated[
+    str | None,
+    option(
+        "--covariates",
+        metavar="LIST",
+        panel=INPUT,
+        help="Columns of obs that are covariates, separated by commas, beside the counts of a "
+        "cell, which are made.",
+    ),
+]
+Layer = Annotated[
+    str | None,
+    option(
+        "--layer", metavar="KEY", panel=INPUT, show_default="X", help="Layer with counts of genes."
+    ),
+]
+AssignmentTable = Annotated[
+    Path | None,
+    option(
+        "--assignment",
+        metavar="FILE",
+        panel=INPUT,
+        show_default="made now",
+        help="What 'plait crt assign' wrote.",
+    ),
+]
+AssignBy = Annotated[
+    Assignment | None,
+    option(
+        "--assign",
+        panel=MODEL,
+        show_default="maximum, or with --moi high mixture",
+        help="Assign guides by a threshold, the largest count, or a mixture of Poissons.",
+    ),
+]
+Threshold = Annotated[
+    int, option("--threshold", panel=MODEL, help="Counts that a guide needs, of thresholding.")
+]
+PairsOption = Annotated[
+    str | None,
+    option(
+        "--pairs",
+        metavar="trans|cis|FILE",
+        panel=INPUT,
+        help="What is tested: all targets and genes, those close to each other, or a table with "
+        "grna_target and response_id.",
+    ),
+]
+GenePositions = Annotated[
+    Path | None,
+    option(
+        "--gene-positions",
+        metavar="FILE",
+        panel=INPUT,
+        help="For --pairs cis: response_id, chr and position of genes.",
+    ),
+]
+PositiveControls = Annotated[
+    Path | None,
+    option(
+        "--positive-controls",
+        metavar="FILE",
+        panel=INPUT,
+        show_default="targets that are called like a gene, with it",
+        help="Pairs that should have an effect: a table with grna_target and response_id.",
+    ),
+]
+SideOption = Annotated[
+    Side, option("--side", panel=MODEL, help="left looks for genes that go down.")
+]
+StrategyOption = Annotated[
+    Strategy, option("--strategy", panel=MODEL, help="Guides of a target together, or one by one.")
+]
+ControlGroupOption = Annotated[
+    ControlGroup | None,
+    option(
+        "--control-group",
+        panel=MODEL,
+        show_default="nt_cells, or with --moi high complement",
+        help="Compare with all other cells, or with those of non-targeting guides.",
+    ),
+]
+MechanismOption = Annotated[
+    Mechanism | None,
+    option(
+        "--mechanism",
+        panel=MODEL,
+        show_default="permutations, or with --moi high crt",
+        help="Draw treatments given the covariates, or permute them.",
+    ),
+]
+Formula = Annotated[
+    str | None,
+    option(
+        "--formula",
+        panel=MODEL,
+        show_default="all covariates, counts logged",
+        help="Covariates of a gene's counts, as in '~ log(response_n_umis) + batch'.",
+    ),
+]
+ResamplingOption = Annotated[
+    Resampling,
+    option(
+        "--resampling",
+        panel=MODEL,
+        help="P-values of infinitely many resamples, or of sceptre's stages.",
+    ),
+]
+FewestTreated = Annotated[
+    int,
+    option("--min-treated", panel=MODEL, help="Treated cells with counts that a pair needs."),
+]
+FewestControls = Annotated[
+    int, option("--min-controls", panel=MODEL, help="Control cells with counts that a pair needs.")
+]
+LargestMito = Annotated[
+    float,
+    option("--max-mito", panel=MODEL, help="Largest share of mitochondrial counts of a cell."),
+]
+Level = Annotated[
+    float, option("--level", panel=MODEL, help="False discovery rate of what is significant.")
+]
+OutTable = Annotated[
+    Path, option("--out", metavar="TABLE", panel=OUTPUT, help="A table: .csv, .tsv or .parquet.")
+]
+OutFolder = Annotated[
+    Path, option("--out", metavar="FOLDER", panel=OUTPUT, help="Folder to write tables to.")
+]
+
+
+def assign(
+    h5ad: H5ad,
+    moi: Moi,
+    out: OutTable,
+    guide_counts: GuideCounts = "grna_counts",
+    guide_names: GuideNames = "grna_ids",
+    targets: Targets = "grna_target_table",
+    covariates: Covariates = None,
+    layer: Layer = None,
+    method: AssignBy = None,
+    threshold: Threshold = 5,
+    formula: Formula = None,
+    overwrite: options.Overwrite = False,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Decide which cells have which guides, from counts of guides."""
+    check_file(out, TABLES, overwrite)
+    with session(threads, quiet, debug):
+        screen = _open(h5ad, moi, guide_counts, guide_names, targets, covariates, layer)
+        announce_compilation(quiet)
+        screen.set_parameters(formula=formula)
+        _assign(screen, None, method, threshold)
+        assert screen.assignment is not None
+        write_table(out, screen.assignment.to_frame(), overwrite)
+        _say(screen.assignment, quiet)
+    write_record(beside(out), {"cells": screen.data.n_cells})
+    say(quiet, f"written: {out}")
+
+
+def qc(
+    h5ad: H5ad,
+    moi: Moi,
+    out: OutTable,
+    guide_counts: GuideCounts = "grna_counts",
+    guide_names: GuideNames = "grna_ids",
+    targets: Targets = "grna_target_table",
+    covariates: Covariates = None,
+    layer: Layer = None,
+    assignment: AssignmentTable = None,
+    method: AssignBy = None,
+    threshold: Threshold = 5,
+    max_mito: LargestMito = 0.2,
+    overwrite: options.Overwrite = False,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Choose the cells that are used, and say why others are not."""
+    check_file(out, TABLES, overwrite)
+    with session(threads, quiet, debug):
+        screen = _open(h5ad, moi, guide_counts, guide_names, targets, covariates, layer)
+        announce_compilation(quiet)
+        screen.set_parameters()
+        _assign(screen, assignment, method, threshold)
+        screen.quality_control(largest_p_mito=max_mito)
+        cells = screen.cells
+        assert cells is not None
+        write_table(out, cells.to_frame(), overwrite)
+        _say(cells, quiet)
+    write_record(beside(out), {"cells": screen.data.n_cells, "removed": cells.removed})
+    say(quiet, f"written: {out}")
+
+
+def calibrate(
+    h5ad: H5ad,
+    moi: Moi,
+    out: OutFolder,
+    pairs: PairsOption = "trans",
+    guide_counts: GuideCounts = "grna_counts",
+    guide_names: GuideNames = "grna_ids",
+    targets: Targets = "grna_target_table",
+    covariates: Covariates = None,
+    layer: Layer = None,
+    assignment: AssignmentTable = None,
+    method: AssignBy = None,
+    threshold: Threshold = 5,
+    gene_positions: GenePositions = None,
+    positive_controls: PositiveControls = None,
+    side: SideOption = Side.BOTH,
+    strategy: StrategyOption = Strategy.UNION,
+    control_group: ControlGroupOption = None,
+    mechanism: MechanismOption = None,
+    formula: Formula = None,
+    resampling: ResamplingOption = Resampling.ANALYTIC,
+    max_mito: LargestMito = 0.2,
+    min_treated: FewestTreated = 7,
+    min_controls: FewestControls = 7,
+    n_pairs: Annotated[
+        int | None,
+        option(
+            "--n-pairs",
+            panel=MODEL,
+            show_default="as many as are to be tested",
+            help="Pairs of a group of controls and a gene.",
+        ),
+    ] = None,
+    group_size: Annotated[
+        int | None,
+        option(
+            "--group-size",
+            panel=MODEL,
+            show_default="as many as targets have",
+            help="Non-targeting guides that stand for a target.",
+        ),
+    ] = None,
+    level: Level = 0.1,
+    seed: options.Seed = 123,
+    overwrite: options.Overwrite = False,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Test groups of non-targeting guides, of which none has an effect on any gene."""
+    _check_folder(out, overwrite)
+    with session(threads, quiet, debug):
+        screen = _prepared(
+            quiet, h5ad, moi, guide_counts, guide_names, targets, covariates, layer, assignment,
+            method, threshold, pairs, gene_positions, positive_controls, max_mito, min_treated,
+            min_controls, side=str(side), strategy=str(strategy), control_group=control_group,
+            mechanism=mechanism, formula=formula, resampling=str(resampling), level=level,
+            seed=seed,
+        )  # fmt: skip
+        result = screen.run_calibration_check(n_pairs, group_size, threads=threads)
+        _finish(screen, result, out, overwrite, quiet)
+
+
+def power(
+    h5ad: H5ad,
+    moi: Moi,
+    out: OutFolder,
+    guide_counts: GuideCounts = "grna_counts",
+    guide_names: GuideNames = "grna_ids",
+    targets: Targets = "grna_target_table",
+    covariates: Covariates = None,
+    layer: Layer = None,
+    assignment: AssignmentTable = None,
+    method: AssignBy = None,
+    threshold: Threshold = 5,
+    positive_controls: PositiveControls = None,
+    side: SideOption = Side.BOTH,
+    strategy: StrategyOption = Strategy.UNION,
+    control_group: ControlGroupOption = None,
+    mechanism: MechanismOption = None,
+    formula: Formula = None,
+    resampling: ResamplingOption = Resampling.ANALYTIC,
+    max_mito: LargestMito = 0.2,
+    min_treated: FewestTreated = 7,
+    min_controls: FewestControls = 7,
+    seed: options.Seed = 123,
+    overwrite: options.Overwrite = False,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Test positive controls, of which all should have an effect."""
+    _check_folder(out, overwrite)
+    with session(threads, quiet, debug):
+        screen = _prepared(
+            quiet, h5ad, moi, guide_counts, guide_names, targets, covariates, layer, assignment,
+            method, threshold, None, None, positive_controls, max_mito, min_treated, min_controls,
+            side=str(side), strategy=str(strategy), control_group=control_group,
+            mechanism=mechanism, formula=formula, resampling=str(resampling), seed=seed,
+        )  # fmt: skip
+        result = screen.run_power_check(threads=threads)
+        _finish(screen, result, out, overwrite, quiet)
+
+
+def discover(
+    h5ad: H5ad,
+    moi: Moi,
+    out: OutFolder,
+    pairs: PairsOption = "trans",
+    guide_counts: GuideCounts = "grna_counts",
+    guide_names: GuideNames = "grna_ids",
+    targets: Targets = "grna_target_table",
+    covariates: Covariates = None,
+    layer: Layer = None,
+    assignment: AssignmentTable = None,
+    method: AssignBy = None,
+    threshold: Threshold = 5,
+    gene_positions: GenePositions = None,
+    positive_controls: PositiveControls = None,
+    side: SideOption = Side.BOTH,
+    strategy: StrategyOption = Strategy.UNION,
+    control_group: ControlGroupOption = None,
+    mechanism: MechanismOption = None,
+    formula: Formula = None,
+    resampling: ResamplingOption = Resampling.ANALYTIC,
+    max_mito: LargestMito = 0.2,
+    min_treated: FewestTreated = 7,
+    min_controls: FewestControls = 7,
+    level: Level = 0.1,
+    seed: options.Seed = 123,
+    overwrite: options.Overwrite = False,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Test what targets do to the expression of genes."""
+    _check_folder(out, overwrite)
+    with session(threads, quiet, debug):
+        screen = _prepared(
+            quiet, h5ad, moi, guide_counts, guide_names, targets, covariates, layer, assignment,
+            method, threshold, pairs, gene_positions, positive_controls, max_mito, min_treated,
+            min_controls, side=str(side), strategy=str(strategy), control_group=control_group,
+            mechanism=mechanism, formula=formula, resampling=str(resampling), level=level,
+            seed=seed,
+        )  # fmt: skip
+        result = screen.run_discovery(threads=threads)
+        _finish(screen, result, out, overwrite, quiet)
+
+
+def _open(
+    h5ad: Path,
+    moi: Multiplicity,
+    guide_counts: str,
+    guide_names: str,
+    targets: str,
+    covariates: str | None,
+    layer: str | None,
+) -> "GeneScreen":
+    from plait.crt import GeneScreen, read_gene_screen
+
+    return GeneScreen(
+        read_gene_screen(
+            h5ad,
+            str(moi),
+            guides=guide_counts,
+            guide_names=guide_names,
+            targets=targets,
+            covariates=split_list(covariates) or (),
+            layer=layer,
+        )
+    )
+
+
+def _prepared(
+    quiet: bool,
+    h5ad: Path,
+    moi: Multiplicity,
+    guide_counts: str,
+    guide_names: str,
+    targets: str,
+    covariates: str | None,
+    layer: str | None,
+    assignment: Path | None,
+    method: Assignment | None,
+    threshold: int,
+    pairs: str | None,
+    gene_positions: Path | None,
+    positive_controls: Path | None,
+    max_mito: float,
+    min_treated: int,
+    min_controls: int,
+    **parameters: Any,
+) -> "GeneScreen":
+    """Return a screen whose guides are assigned and whose cells are chosen."""
+    from plait.crt.pairs import Pairs, positive_control_pairs
+
+    refuse_idle(("gene_positions",), pairs != "cis", "without --pairs cis")
+    screen = _open(h5ad, moi, guide_counts, guide_names, targets, covariates, layer)
+    say(quiet, repr(screen.data))
+    announce_compilation(quiet)
+    known = (
+        positive_control_pairs(screen.data)
+        if positive_controls is None
+        else Pairs.of(_table(positive_controls))
+    )
+    for name in ("control_group", "mechanism"):
+        if parameters[name] is not None:
+            parameters[name] = str(parameters[name])
+    screen.set_parameters(
+        discovery_pairs=_pairs(screen, pairs, gene_positions, known),
+        positive_control_pairs=known if len(known) else None,
+        **parameters,
+    )
+    _assign(screen, assignment, method, threshold)
+    screen.quality_control(
+        largest_p_mito=max_mito, fewest_treated=min_treated, fewest_controls=min_controls
+    )
+    return screen
+
+
+def _pairs(screen: "GeneScreen", pairs: str | None, positions: Path | None, known: Any) -> Any:
+    from plait.crt.pairs import Pairs, cis_pairs, trans_pairs
+
+    if pairs is None:
+        return None
+    if pairs == "trans":
+        return trans_pairs(screen.data)
+    if pairs != "cis":
+        return Pairs.of(_table(Path(pairs)))
+    if positions is None:
+        raise OptionError("--pairs cis needs --gene-positions FILE: where genes are.")
+    return cis_pairs(screen.data, _table(positions), known)
+
+
+def _table(path: Path) -> Any:
+    from plait.io.summary_statistics import read_table
+
+    return read_table(path)
+
+
+def _assign(
+    screen: "GeneScreen", table: Path | None, method: Assignment | None, threshold: int
+) -> None:
+    refuse_idle(("method", "threshold"), table is not None, "with --assignment")
+    if table is not None:
+        screen.use_assignment(_table(table))
+    else:
+        screen.assign_guides(None if method is None else str(method), threshold=threshold)
+
+
+def _check_folder(out: Path, overwrite: bool) -> None:
+    check_folder(out, ("summary.txt", "qq.png", RECORD), overwrite)
+
+
+def _say(part: Any, quiet: bool) -> None:
+    for line in part.summary().splitlines():
+        say(quiet, line)
+
+
+def _finish(
+    screen: "GeneScreen", result: "GeneTestResult", out: Path, overwrite: bool, quiet: bool
+) -> None:
+    """Write the tables and the QQ plot of an analysis, and say what was found."""
+    from plait import plot
+
+    written = list(screen.write_tables(out, overwrite))
+    if result.pass_qc.any():
+        use_no_window()
+        axes = plot.qq(result.log10_p[result.pass_qc], title=f"{result.analysis}: p-values")
+        plot.save_figure(axes, out / "qq.png", overwrite)
+        written.append("qq.png")
+    _say(result, quiet)
+    counts = {"pairs": len(result), "tested": int(result.pass_qc.sum())}
+    write_record(out / RECORD, counts)
+    say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in (*written, RECORD)))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to those of ``plait crt``."""
+    for name, command in (
+        ("assign", assign),
+        ("qc", qc),
+        ("calibrate", calibrate),
+        ("power", power),
+        ("discover", discover),
+    ):
+        documented(app, name, command, EXAMPLES[name], DOCS)

@@ -1,0 +1,100 @@
+"""``plait crt assign|qc|calibrate|power|discover``: gene-level screens from a file."""
+
+import json
+
+import pandas as pd
+import polars as pl
+import pytest
+
+from plait.cli import crt_genes
+from plait.cli.main import main
+from plait.simulate import make_count_screen
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory):
+    place = tmp_path_factory.mktemp("genes") / "screen.h5ad"
+    made = make_count_screen(
+        N=1500, n_genes=40, K=4, n_targets=8, ntc_frac_guides=0.3, moi="low", depth_mean=3000.0,
+        seed=1,
+    )  # fmt: skip
+    guides = list(made.uns["guide_names"])
+    targets = [made.uns["guide2gene"][guide] for guide in guides]
+    table = pd.DataFrame({"grna_id": guides, "grna_target": targets})
+    made.uns = {
+        "grna_target_table": table.replace({"NTC": "non-targeting"}),
+        "grna_ids": guides,
+    }
+    made.obsm["grna_counts"] = made.obsm.pop("guide_umis")
+    made.write_h5ad(place)
+    return place
+
+
+@pytest.fixture
+def here(screen, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "screen.h5ad").symlink_to(screen)
+    return tmp_path
+
+
+def run(*words):
+    return main(["crt", *map(str, words)])
+
+
+GIVEN = ["--h5ad", "screen.h5ad", "--moi", "low", "--covariates", "batch"]
+
+
+def test_the_examples_run(here, capsys):
+    for name, example in crt_genes.EXAMPLES.items():
+        assert main(example.split()[1:]) == 0, example
+        assert main(example.split()[1:]) == 2  # it exists
+        assert main([*example.split()[1:], "--overwrite", "--quiet"]) == 0
+        capsys.readouterr()
+        assert run(name, "--help") == 0
+        assert f"Example: {example}" in " ".join(capsys.readouterr().out.split())
+    tables = {"assignment.tsv.gz", "cells.tsv.gz", "summary.txt", "qq.png", "run.json"}
+    for name, folder in (
+        ("calibration", "calibrated"), ("power", "powered"), ("discovery", "discovered"),
+    ):  # fmt: skip
+        assert {p.name for p in (here / folder).iterdir()} == tables | {f"{name}.tsv"}
+    power = pl.read_csv("powered/power.tsv", separator="\t")
+    assert (power["p_value"] < 0.01).mean() > 0.8  # knocked down, as simulated
+    record = json.loads((here / "discovered/run.json").read_text())
+    assert record["counts"]["pairs"] == 8 * 40
+
+
+def test_an_assignment_that_was_written_is_the_one_made_now(here):
+    assert run("assign", *GIVEN, "--out", "a.tsv", "--quiet") == 0
+    assert run("qc", *GIVEN, "--out", "direct.csv", "--quiet") == 0
+    assert run("qc", *GIVEN, "--assignment", "a.tsv", "--out", "later.csv", "--quiet") == 0
+    assert pl.read_csv("direct.csv").equals(pl.read_csv("later.csv"))
+    assert run("discover", *GIVEN, "--out", "direct", "--quiet") == 0
+    assert run("discover", *GIVEN, "--assignment", "a.tsv", "--out", "later", "--quiet") == 0
+    one, other = (pl.read_csv(f"{f}/discovery.tsv", separator="\t") for f in ("direct", "later"))
+    assert one.equals(other)
+
+
+def test_pairs_of_a_table_and_near_genes(here, capsys):
+    pl.DataFrame({"grna_target": ["gene"], "response_id": ["gene"]}).write_csv("unknown.csv")
+    assert run("discover", *GIVEN, "--pairs", "unknown.csv", "--out", "x") == 2
+    assert "'gene'" in capsys.readouterr().err
+    assert run("discover", *GIVEN, "--pairs", "cis", "--out", "x") == 2
+    assert "--pairs cis needs --gene-positions" in capsys.readouterr().err
+    assert run("discover", *GIVEN, "--gene-positions", "unknown.csv", "--out", "x") == 2
+    assert "--gene-positions does nothing without --pairs cis" in capsys.readouterr().err
+
+
+def test_what_is_wrong_is_said_in_one_line(here, capsys):
+    for words, said in (
+        (["--guide-counts", "umis"], "no 'umis'"),
+        (["--targets", "table"], "no 'table'"),
+        (["--covariates", "lane"], "'lane'"),
+        (["--control-group", "nt_cells", "--moi", "high"], "--control-group is 'nt_cells'"),
+        (["--level", "2"], "--level is 2"),
+        (["--assignment", "a.tsv", "--threshold", "3"], "--threshold does nothing"),
+        (["--formula", "~ depth"], "'depth'"),
+    ):
+        assert run("discover", *GIVEN, *words, "--out", "x") == 2, words
+        error = capsys.readouterr().err
+        assert said in error, error
+        assert not (here / "x").exists()
