@@ -148,3 +148,20 @@ def test_sides():
     assert math.exp(_of_side(math.log(0.7), 0.1, "both")) == pytest.approx(0.6)
     assert _of_side(0.0, 0.0, "both") == 0.0
     assert log_binomial(3, 10, 0.2) == pytest.approx(math.log(120 * 0.2**3 * 0.8**7))
+
+
+def test_memory_does_not_grow_with_resamples():
+    """Draws are added up as they come; sceptre and its Python port hold them all (defect 13)."""
+    import tracemalloc
+
+    _, parts, log_odds, _ = case(seed=7)
+    chances = 1 / (1 + np.exp(-log_odds))
+    peaks = []
+    for resamples in (1024, 1024, 32_768):
+        null = NullScores([parts], BernoulliResampler(chances, UnitStream(1, "e")))
+        tracemalloc.start()
+        (p,), _ = null.counted(np.array([60.0]), "right", resamples)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert p == 1 / (resamples + 1)
+    assert peaks[2] < 1.2 * peaks[1]
