@@ -1,5 +1,7 @@
 """A gene-level screen step by step: states, calibration, the same bits however it is run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,14 @@ from plait.crt.gene_screen import GeneScreen
 from plait.crt.gene_tests import GeneTestOptions
 from plait.crt.pairs import Pairs, positive_control_pairs, trans_pairs
 from plait.crt.seeds import Method, UnitStream
-from plait.errors import InputError, LabelError, ModelWarning, NotAvailableError, OptionError
+from plait.errors import (
+    ConvergenceWarning,
+    InputError,
+    LabelError,
+    ModelWarning,
+    NotAvailableError,
+    OptionError,
+)
 from tests.crt.gene_cases import frame_of, random_data, random_screen
 from tests.reference_files import real_data
 
@@ -320,6 +329,17 @@ def test_treatments_that_covariates_separate_are_named():
         found = ready(data=data, pairs=[("T0", "gene1"), ("T1", "gene1")]).run_discovery()
     assert found.pass_qc.all() and np.isfinite(found.p_value).all()
     assert has.any()
+
+
+def test_regressions_that_do_not_converge_are_named(monkeypatch):
+    from plait.crt import gene_tests
+
+    fit_gene = gene_tests.fit_gene
+    monkeypatch.setattr(
+        gene_tests, "fit_gene", lambda *given: replace(fit_gene(*given), converged=False)
+    )
+    with pytest.warns(ConvergenceWarning, match="2 of 2 pairs did not converge; .*'gene1'"):
+        ready(pairs=[("T0", "gene1"), ("T1", "gene1")]).run_discovery()
 
 
 def test_a_process_pool_gives_the_same_bits():

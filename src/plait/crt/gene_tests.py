@@ -152,9 +152,10 @@ def pairs_found(
     Returns
     -------
     dict of (P,) arrays
-        ``z``, ``fold_change``, ``se_fold_change``, ``theta``, ``p_value``, ``log10_p``,
-        ``p_method``; with "sceptre_staged" ``stage`` and the skew-normal's ``xi``, ``omega`` and
-        ``alpha``. The same bits for any workers and whichever pairs are tested together.
+        ``z``, ``fold_change``, ``se_fold_change``, ``theta``, ``converged`` (whether the gene's
+        regression ended), ``p_value``, ``log10_p``, ``p_method``; with "sceptre_staged" ``stage``
+        and the skew-normal's ``xi``, ``omega`` and ``alpha``. The same bits for any workers and
+        whichever pairs are tested together.
 
     Notes
     -----
@@ -198,6 +199,8 @@ def _grouped(outer: Indices) -> tuple[Indices, Indices, Indices]:
 def _empty(n: int, name: str) -> NDArray[Any]:
     if name == "p_method":
         return np.full(n, "none", dtype="<U12")
+    if name == "converged":
+        return np.ones(n, dtype=bool)
     return np.zeros(n, dtype=np.int64) if name == "stage" else np.full(n, np.nan)
 
 
@@ -254,7 +257,16 @@ class BlockOfPairs:
 
     def names(self) -> tuple[str, ...]:
         """Return what is found of each pair."""
-        names = ("z", "fold_change", "se_fold_change", "theta", "p_value", "log10_p", "p_method")
+        names = (
+            "z",
+            "fold_change",
+            "se_fold_change",
+            "theta",
+            "converged",
+            "p_value",
+            "log10_p",
+            "p_method",
+        )
         is_staged = self.options.resampling == "sceptre_staged"
         return (*names, "stage", "xi", "omega", "alpha") if is_staged else names
 
@@ -303,6 +315,7 @@ class BlockOfPairs:
         found["fold_change"][rows] = statistics.fold_change
         found["se_fold_change"][rows] = statistics.se_fold_change
         found["theta"][rows] = fit.theta
+        found["converged"][rows] = fit.converged
         pairs = [
             _Undecided(place + k, int(unit), float(z), fit)
             for k, (unit, z) in enumerate(zip(units, statistics.z, strict=True))

@@ -1,6 +1,7 @@
 """The pairs of an analysis: their units, which of them can be tested, and their table."""
 
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,9 @@ from plait.crt.gene_design import GeneDesign, design_columns
 from plait.crt.gene_results import GeneTestResult
 from plait.crt.gene_tests import GeneProblem, pairs_found
 from plait.crt.guides import union_obs_idx_from_cols
-from plait.crt.pairs import Pairs, nonzero_treated
+from plait.crt.pairs import Pairs, listed, nonzero_treated
 from plait.crt.screen_parameters import ScreenParameters
-from plait.errors import OptionError
+from plait.errors import ConvergenceWarning, OptionError
 from plait.execution.executors import Workforce
 from plait.numerics.multiple_testing import false_discovery_rates
 from plait.provenance import Provenance, fingerprint
@@ -258,6 +259,11 @@ def pairs_tested(
     force : Workforce
     n_pairs : int, optional
         What the third stage of resamples is made for; default the pairs that are tested.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Regressions of genes did not end within 25 steps.
     """
     started = time.perf_counter()
     quality = problem.quality(units)
@@ -267,6 +273,14 @@ def pairs_tested(
         problem.responses, problem.design.rows, quality.treated, units.names, problem.controls
     )
     tested = pairs_found(genes, units.response[passing], units.unit[passing], options, force)
+    failed = problem.response_names[units.response[passing[~tested.pop("converged")]]]
+    if len(failed):
+        warnings.warn(
+            f"the regressions of {len(failed):,} of {len(passing):,} pairs did not converge; their "
+            f"genes: {listed(dict.fromkeys(failed.tolist()))}.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
     columns = {name: _spread(values, passing, len(units.unit)) for name, values in tested.items()}
     with np.errstate(divide="ignore"):
         columns["log_2_fold_change"] = np.log2(columns["fold_change"])
