@@ -1,6 +1,5 @@
 """``plait crt assign|qc|calibrate|power|discover``: a screen with counts of genes, step by step."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,8 +8,38 @@ import typer
 from plait.cli import options
 from plait.cli.console import announce_compilation, say, session
 from plait.cli.crt import DOCS, Side
+from plait.cli.gene_screen_options import (
+    AssignBy,
+    Assignment,
+    AssignmentTable,
+    ControlGroupOption,
+    Covariates,
+    FewestControls,
+    FewestTreated,
+    Formula,
+    GenePositions,
+    GuideCounts,
+    GuideNames,
+    LargestMito,
+    Layer,
+    Level,
+    MechanismOption,
+    Moi,
+    Multiplicity,
+    OutFolder,
+    OutTable,
+    PairsOption,
+    PositiveControls,
+    Resampling,
+    ResamplingOption,
+    SideOption,
+    Strategy,
+    StrategyOption,
+    Targets,
+    Threshold,
+)
 from plait.cli.inputs import refuse_idle, split_list
-from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
+from plait.cli.options import MODEL, documented, option
 from plait.cli.outputs import TABLES, check_file, check_folder, use_no_window, write_table
 from plait.cli.records import RECORD, beside, write_record
 from plait.cli.screen_inputs import H5ad
@@ -20,6 +49,7 @@ if TYPE_CHECKING:
     from plait.crt.gene_results import GeneTestResult
     from plait.crt.gene_screen import GeneScreen
 
+QQ, VOLCANO = "qq.png", "volcano.png"
 SCREEN = "--h5ad screen.h5ad --moi low --covariates batch"
 EXAMPLES = {
     "assign": f"plait crt assign {SCREEN} --out assignment.tsv",
@@ -28,200 +58,6 @@ EXAMPLES = {
     "power": f"plait crt power {SCREEN} --out powered",
     "discover": f"plait crt discover {SCREEN} --pairs trans --out discovered",
 }
-
-
-class Multiplicity(StrEnum):
-    """Guides of a cell."""
-
-    LOW = "low"
-    HIGH = "high"
-
-
-class Assignment(StrEnum):
-    """How guides are assigned."""
-
-    THRESHOLDING = "thresholding"
-    MAXIMUM = "maximum"
-    MIXTURE = "mixture"
-
-
-class Strategy(StrEnum):
-    """What becomes of the guides of a target."""
-
-    UNION = "union"
-    SINGLETON = "singleton"
-    BONFERRONI = "bonferroni"
-
-
-class ControlGroup(StrEnum):
-    """What treated cells are compared with."""
-
-    COMPLEMENT = "complement"
-    NT_CELLS = "nt_cells"
-
-
-class Mechanism(StrEnum):
-    """How treatments are drawn anew."""
-
-    CRT = "crt"
-    PERMUTATIONS = "permutations"
-
-
-class Resampling(StrEnum):
-    """How p-values are made."""
-
-    ANALYTIC = "analytic"
-    STAGED = "sceptre_staged"
-
-
-Moi = Annotated[
-    Multiplicity,
-    option("--moi", panel=INPUT, help="Whether cells are meant to have one guide or many."),
-]
-GuideCounts = Annotated[
-    str,
-    option("--guide-counts", metavar="KEY", panel=INPUT, help="Counts of guides, cells x guides."),
-]
-GuideNames = Annotated[
-    str, option("--guide-names", metavar="KEY", panel=INPUT, help="Names of the guides, in uns.")
-]
-Targets = Annotated[
-    str,
-    option(
-        "--targets",
-        metavar="KEY",
-        panel=INPUT,
-        help="Table of targets in uns: grna_id and grna_target, 'non-targeting' for controls.",
-    ),
-]
-Covariates = Annotated[
-    str | None,
-    option(
-        "--covariates",
-        metavar="LIST",
-        panel=INPUT,
-        help="Columns of obs that are covariates, separated by commas, beside the counts of a "
-        "cell, which are made.",
-    ),
-]
-Layer = Annotated[
-    str | None,
-    option(
-        "--layer", metavar="KEY", panel=INPUT, show_default="X", help="Layer with counts of genes."
-    ),
-]
-AssignmentTable = Annotated[
-    Path | None,
-    option(
-        "--assignment",
-        metavar="FILE",
-        panel=INPUT,
-        show_default="made now",
-        help="What 'plait crt assign' wrote.",
-    ),
-]
-AssignBy = Annotated[
-    Assignment | None,
-    option(
-        "--assign",
-        panel=MODEL,
-        show_default="maximum, or with --moi high mixture",
-        help="Assign guides by a threshold, the largest count, or a mixture of Poissons.",
-    ),
-]
-Threshold = Annotated[
-    int, option("--threshold", panel=MODEL, help="Counts that a guide needs, of thresholding.")
-]
-PairsOption = Annotated[
-    str | None,
-    option(
-        "--pairs",
-        metavar="trans|cis|FILE",
-        panel=INPUT,
-        help="What is tested: all targets and genes, those close to each other, or a table with "
-        "grna_target and response_id.",
-    ),
-]
-GenePositions = Annotated[
-    Path | None,
-    option(
-        "--gene-positions",
-        metavar="FILE",
-        panel=INPUT,
-        help="For --pairs cis: response_id, chr and position of genes.",
-    ),
-]
-PositiveControls = Annotated[
-    Path | None,
-    option(
-        "--positive-controls",
-        metavar="FILE",
-        panel=INPUT,
-        show_default="targets that are called like a gene, with it",
-        help="Pairs that should have an effect: a table with grna_target and response_id.",
-    ),
-]
-SideOption = Annotated[
-    Side, option("--side", panel=MODEL, help="left looks for genes that go down.")
-]
-StrategyOption = Annotated[
-    Strategy, option("--strategy", panel=MODEL, help="Guides of a target together, or one by one.")
-]
-ControlGroupOption = Annotated[
-    ControlGroup | None,
-    option(
-        "--control-group",
-        panel=MODEL,
-        show_default="nt_cells, or with --moi high complement",
-        help="Compare with all other cells, or with those of non-targeting guides.",
-    ),
-]
-MechanismOption = Annotated[
-    Mechanism | None,
-    option(
-        "--mechanism",
-        panel=MODEL,
-        show_default="permutations, or with --moi high crt",
-        help="Draw treatments given the covariates, or permute them.",
-    ),
-]
-Formula = Annotated[
-    str | None,
-    option(
-        "--formula",
-        panel=MODEL,
-        show_default="all covariates, counts logged",
-        help="Covariates of a gene's counts, as in '~ log(response_n_umis) + batch'.",
-    ),
-]
-ResamplingOption = Annotated[
-    Resampling,
-    option(
-        "--resampling",
-        panel=MODEL,
-        help="P-values of infinitely many resamples, or of sceptre's stages.",
-    ),
-]
-FewestTreated = Annotated[
-    int,
-    option("--min-treated", panel=MODEL, help="Treated cells with counts that a pair needs."),
-]
-FewestControls = Annotated[
-    int, option("--min-controls", panel=MODEL, help="Control cells with counts that a pair needs.")
-]
-LargestMito = Annotated[
-    float,
-    option("--max-mito", panel=MODEL, help="Largest share of mitochondrial counts of a cell."),
-]
-Level = Annotated[
-    float, option("--level", panel=MODEL, help="False discovery rate of what is significant.")
-]
-OutTable = Annotated[
-    Path, option("--out", metavar="TABLE", panel=OUTPUT, help="A table: .csv, .tsv or .parquet.")
-]
-OutFolder = Annotated[
-    Path, option("--out", metavar="FOLDER", panel=OUTPUT, help="Folder to write tables to.")
-]
 
 
 def assign(
@@ -540,7 +376,7 @@ def _assign(
 
 
 def _check_folder(out: Path, overwrite: bool) -> None:
-    check_folder(out, ("summary.txt", "qq.png", RECORD), overwrite)
+    check_folder(out, ("summary.txt", QQ, VOLCANO, RECORD), overwrite)
 
 
 def _say(part: Any, quiet: bool) -> None:
@@ -551,19 +387,41 @@ def _say(part: Any, quiet: bool) -> None:
 def _finish(
     screen: "GeneScreen", result: "GeneTestResult", out: Path, overwrite: bool, quiet: bool
 ) -> None:
-    """Write the tables and the QQ plot of an analysis, and say what was found."""
-    from plait import plot
-
-    written = list(screen.write_tables(out, overwrite))
-    if result.pass_qc.any():
-        use_no_window()
-        axes = plot.qq(result.log10_p[result.pass_qc], title=f"{result.analysis}: p-values")
-        plot.save_figure(axes, out / "qq.png", overwrite)
-        written.append("qq.png")
+    """Write the tables and pictures of an analysis, and say what was found."""
+    written = [*screen.write_tables(out, overwrite), *_draw(result, out, overwrite)]
     _say(result, quiet)
     counts = {"pairs": len(result), "tested": int(result.pass_qc.sum())}
     write_record(out / RECORD, counts)
     say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in (*written, RECORD)))
+
+
+def _draw(result: "GeneTestResult", out: Path, overwrite: bool) -> list[str]:
+    """Draw the QQ plot and, of discoveries, the volcano plot; return their names."""
+    from plait import plot
+
+    tested = result.pass_qc
+    if not tested.any():
+        return []
+    use_no_window()
+    axes = plot.qq(result.log10_p[tested], title=f"{result.analysis}: p-values")
+    plot.save_figure(axes, out / QQ, overwrite)
+    if result.significant is None or result.analysis != "discovery":
+        return [QQ]
+    axes = plot.volcano(
+        result.log_2_fold_change[tested],
+        result.log10_p[tested],
+        result.significant[tested],
+        [
+            f"{target} on {gene}"
+            for target, gene in zip(
+                result.grna_target[tested], result.response_id[tested], strict=True
+            )
+        ],
+        xlabel="$\\log_2$ fold change",
+        caption=True,
+    )
+    plot.save_figure(axes, out / VOLCANO, overwrite)
+    return [QQ, VOLCANO]
 
 
 def register(app: typer.Typer) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from plait.errors import ShapeError
 from plait.plot.manhattan import thinned
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 CAPTION = (
     "Each point is one effect; height: -log10 of its p-value. Blue raises, orange lowers, grey is "
-    "not significant. The surest ones have their names."
+    "not significant. Of the surest ones those have names that leave room for one."
 )
 _NAMED = 8
 _MOST = 4000
+_CHARACTER, _LINE = 0.017, 0.045
+"""Width and height of a letter, as shares of the axes."""
 
 
 def volcano(
@@ -40,7 +42,7 @@ def volcano(
         NaN is left out.
     is_significant : (n,) bool array
     labels : (n,) sequence of str, optional
-        The 8 surest significant effects are named.
+        Of the 8 surest significant effects those are named whose names do not overlap.
     xlabel : str
         What effects are, with their unit.
     title : str, optional
@@ -69,13 +71,12 @@ def volcano(
             rows = shown[chosen[shown]]
             ax.scatter(x[rows], y[rows], s=size, color=colour, linewidths=0, alpha=0.8,
                        rasterized=True)  # fmt: skip
-        for row in [j for j in np.argsort(-y, kind="stable") if found[j]][:_NAMED]:
-            if names is not None:
-                ax.annotate(names[row], (x[row], y[row]), xytext=(0, 3), fontsize=7,
-                            textcoords="offset points", ha="center")  # fmt: skip
         ax.axvline(0.0, color=GREY, linewidth=0.8, zorder=0)
         ax.set_ylim(0)
         ax.margins(x=0.1)
+        if names is not None:
+            surest = [j for j in np.argsort(-y, kind="stable").tolist() if found[j]]
+            _name(ax, x, y, names, surest[:_NAMED])
         ax.set_xlabel(xlabel)
         ax.set_ylabel("$-\\log_{10} p$")
         if title is not None:
@@ -83,3 +84,25 @@ def volcano(
         if caption:
             write_caption(ax, CAPTION)
     return ax
+
+
+def _name(
+    ax: "Axes",
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    names: Sequence[str],
+    rows: Sequence[int],
+) -> None:
+    """Write names above points, the first ones first; none over another."""
+    taken: list[tuple[float, float, float]] = []
+    for row in rows:
+        across, up = ax.transAxes.inverted().transform(ax.transData.transform((x[row], y[row])))
+        half = _CHARACTER * len(names[row]) / 2
+        if any(
+            abs(across - left) < half + other and abs(up - height) < _LINE
+            for left, height, other in taken
+        ):
+            continue
+        taken.append((across, up, half))
+        ax.annotate(names[row], (x[row], y[row]), xytext=(0, 3), fontsize=7,
+                    textcoords="offset points", ha="center")  # fmt: skip

@@ -1,0 +1,202 @@
+"""Options of the commands for gene-level screens, each with one name and one meaning."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from plait.cli.crt import Side
+from plait.cli.options import INPUT, MODEL, OUTPUT, option
+
+
+class Multiplicity(StrEnum):
+    """Guides of a cell."""
+
+    LOW = "low"
+    HIGH = "high"
+
+
+class Assignment(StrEnum):
+    """How guides are assigned."""
+
+    THRESHOLDING = "thresholding"
+    MAXIMUM = "maximum"
+    MIXTURE = "mixture"
+
+
+class Strategy(StrEnum):
+    """What becomes of the guides of a target."""
+
+    UNION = "union"
+    SINGLETON = "singleton"
+    BONFERRONI = "bonferroni"
+
+
+class ControlGroup(StrEnum):
+    """What treated cells are compared with."""
+
+    COMPLEMENT = "complement"
+    NT_CELLS = "nt_cells"
+
+
+class Mechanism(StrEnum):
+    """How treatments are drawn anew."""
+
+    CRT = "crt"
+    PERMUTATIONS = "permutations"
+
+
+class Resampling(StrEnum):
+    """How p-values are made."""
+
+    ANALYTIC = "analytic"
+    STAGED = "sceptre_staged"
+
+
+Moi = Annotated[
+    Multiplicity,
+    option("--moi", panel=INPUT, help="Whether cells are meant to have one guide or many."),
+]
+GuideCounts = Annotated[
+    str,
+    option("--guide-counts", metavar="KEY", panel=INPUT, help="Counts of guides, cells x guides."),
+]
+GuideNames = Annotated[
+    str, option("--guide-names", metavar="KEY", panel=INPUT, help="Names of the guides, in uns.")
+]
+Targets = Annotated[
+    str,
+    option(
+        "--targets",
+        metavar="KEY",
+        panel=INPUT,
+        help="Table of targets in uns: grna_id and grna_target, 'non-targeting' for controls.",
+    ),
+]
+Covariates = Annotated[
+    str | None,
+    option(
+        "--covariates",
+        metavar="LIST",
+        panel=INPUT,
+        help="Columns of obs that are covariates, separated by commas, beside the counts of a "
+        "cell, which are made.",
+    ),
+]
+Layer = Annotated[
+    str | None,
+    option(
+        "--layer", metavar="KEY", panel=INPUT, show_default="X", help="Layer with counts of genes."
+    ),
+]
+AssignmentTable = Annotated[
+    Path | None,
+    option(
+        "--assignment",
+        metavar="FILE",
+        panel=INPUT,
+        show_default="made now",
+        help="What 'plait crt assign' wrote.",
+    ),
+]
+AssignBy = Annotated[
+    Assignment | None,
+    option(
+        "--assign",
+        panel=MODEL,
+        show_default="maximum, or with --moi high mixture",
+        help="Assign guides by a threshold, the largest count, or a mixture of Poissons.",
+    ),
+]
+Threshold = Annotated[
+    int, option("--threshold", panel=MODEL, help="Counts that a guide needs, of thresholding.")
+]
+PairsOption = Annotated[
+    str | None,
+    option(
+        "--pairs",
+        metavar="trans|cis|FILE",
+        panel=INPUT,
+        help="What is tested: all targets and genes, those close to each other, or a table with "
+        "grna_target and response_id.",
+    ),
+]
+GenePositions = Annotated[
+    Path | None,
+    option(
+        "--gene-positions",
+        metavar="FILE",
+        panel=INPUT,
+        help="For --pairs cis: response_id, chr and position of genes.",
+    ),
+]
+PositiveControls = Annotated[
+    Path | None,
+    option(
+        "--positive-controls",
+        metavar="FILE",
+        panel=INPUT,
+        show_default="targets that are called like a gene, with it",
+        help="Pairs that should have an effect: a table with grna_target and response_id.",
+    ),
+]
+SideOption = Annotated[
+    Side, option("--side", panel=MODEL, help="left looks for genes that go down.")
+]
+StrategyOption = Annotated[
+    Strategy, option("--strategy", panel=MODEL, help="Guides of a target together, or one by one.")
+]
+ControlGroupOption = Annotated[
+    ControlGroup | None,
+    option(
+        "--control-group",
+        panel=MODEL,
+        show_default="nt_cells, or with --moi high complement",
+        help="Compare with all other cells, or with those of non-targeting guides.",
+    ),
+]
+MechanismOption = Annotated[
+    Mechanism | None,
+    option(
+        "--mechanism",
+        panel=MODEL,
+        show_default="permutations, or with --moi high crt",
+        help="Draw treatments given the covariates, or permute them.",
+    ),
+]
+Formula = Annotated[
+    str | None,
+    option(
+        "--formula",
+        panel=MODEL,
+        show_default="all covariates, counts logged",
+        help="Covariates of a gene's counts, as in '~ log(response_n_umis) + batch'.",
+    ),
+]
+ResamplingOption = Annotated[
+    Resampling,
+    option(
+        "--resampling",
+        panel=MODEL,
+        help="P-values of infinitely many resamples, or of sceptre's stages.",
+    ),
+]
+FewestTreated = Annotated[
+    int,
+    option("--min-treated", panel=MODEL, help="Treated cells with counts that a pair needs."),
+]
+FewestControls = Annotated[
+    int, option("--min-controls", panel=MODEL, help="Control cells with counts that a pair needs.")
+]
+LargestMito = Annotated[
+    float,
+    option("--max-mito", panel=MODEL, help="Largest share of mitochondrial counts of a cell."),
+]
+Level = Annotated[
+    float, option("--level", panel=MODEL, help="False discovery rate of what is significant.")
+]
+OutTable = Annotated[
+    Path, option("--out", metavar="TABLE", panel=OUTPUT, help="A table: .csv, .tsv or .parquet.")
+]
+OutFolder = Annotated[
+    Path, option("--out", metavar="FOLDER", panel=OUTPUT, help="Folder to write tables to.")
+]
