@@ -224,7 +224,7 @@ def test_once_is_enough(given_table, target, rule):
 def test_nothing_fits():
     with pytest.raises(HarmonisationError, match="genome build"):
         harmonise(table([(1, "A", "G", 0.1, 1.0)]), reference((2, "A", "G", 0.1)))
-    with pytest.raises(HarmonisationError, match="1 no_match"):
+    with pytest.raises(HarmonisationError, match="1 have other alleles"):
         harmonise(table([(1, "A", "G", 0.1, 1.0)]), reference((1, "A", "C", 0.1)))
     with pytest.raises(HarmonisationError, match="lack a position"):
         harmonise(table([(1, None, "G", 0.1, 1.0)]), reference((1, "A", "C", 0.1)))

@@ -7,7 +7,7 @@ import pytest
 
 from plait import mash
 from plait.errors import DependencyError, OptionError
-from plait.mash import device as device_module
+from plait.execution import devices
 from plait.mash import likelihoods
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -69,14 +69,14 @@ def test_what_a_device_cannot_do(monkeypatch):
 
 
 def test_which_device_is_meant(monkeypatch):
-    assert device_module.torch_device("cpu") is None
+    assert devices.torch_device("cpu") is None
     with pytest.raises(OptionError, match="'cpu', 'cuda' or 'auto'"):
-        device_module.torch_device("gpu")
+        devices.torch_device("gpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert device_module.torch_device("auto") is None
+    assert devices.torch_device("auto") is None
     with pytest.raises(OptionError, match="sees no GPU"):
-        device_module.torch_device("cuda")
+        devices.torch_device("cuda")
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert device_module.torch_device("auto") is None
+    assert devices.torch_device("auto") is None
     with pytest.raises(DependencyError, match=r"plait\[gpu\]"):
-        device_module.torch_device("cuda")
+        devices.torch_device("cuda")

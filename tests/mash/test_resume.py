@@ -19,9 +19,8 @@ import pytest
 from plait import mash
 from plait.data import Effects
 from plait.errors import CapacityError, DataWarning, OutputError
-from plait.execution import stored_output
+from plait.execution import devices, stored_output
 from plait.io import write_effects
-from plait.mash import device
 
 ARRAYS = ("posterior_mean", "posterior_sd", "lfsr", "negative_prob", "vloglik", "null_loglik")
 WIDTH = 6
@@ -181,7 +180,7 @@ def test_another_correlation_starts_anew(study, tmp_path):
 
 
 def test_the_device_that_auto_means_is_the_same_run(study, tmp_path):
-    if device.torch_device("auto") is not None:
+    if devices.torch_device("auto") is not None:
         pytest.skip("there is a GPU here")
     data, prior = interrupted(study, tmp_path / "out.zarr", mash_kwargs={"device": "auto"})
     mash.apply_mash_prior_to_store(data, prior, tmp_path / "out.zarr")  # or it would warn

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from plait.cli import options, screen_inputs
 from plait.cli.console import announce_compilation, say, session, workers_of
 from plait.cli.inputs import refuse_idle, split_list
-from plait.cli.options import MODEL, OUTPUT, command_group, documented, option
+from plait.cli.options import MODEL, OUTPUT, RUN, command_group, documented, option
 from plait.cli.outputs import check_file, check_folder
 from plait.cli.records import RECORD, write_record
 from plait.cli.screen_inputs import control_labels, read_inputs
@@ -147,6 +147,15 @@ def run(
         ),
     ] = None,
     seed: options.Seed = 123,
+    device: Annotated[
+        options.Devices,
+        option(
+            "--device",
+            panel=RUN,
+            help="Where resamples are drawn: cuda is a GPU (through PyTorch), for --method "
+            "empirical and skew-normal.",
+        ),
+    ] = options.Devices.CPU,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
     memory: options.ScreenMemory = None,
@@ -174,6 +183,7 @@ def run(
         "resamples": resamples,
         "strata": {"batch_key": batch} if sampler is Sampler.STRATIFIED else None,
         "seed": seed,
+        "device": str(device),
     }
     with session(threads, quiet, debug, log_json), workers_of(dask, memory, threads) as workers:
         inputs = read_inputs(

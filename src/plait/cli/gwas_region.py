@@ -82,9 +82,11 @@ def region(
     check_file(out, FIGURES, overwrite)
     with session(None, quiet, debug):
         from plait import gwas, plot
+        from plait.gwas.regional import locus_around
         from plait.io import open_genotypes
 
         result = _open_scan(scanned)
+        chosen = _trait_names(traits, result)
         genotypes = None if geno is None else open_genotypes(geno)
         use_no_window()
         panels = gwas.plot_regional(
@@ -92,11 +94,13 @@ def region(
             genotypes,
             lead,
             window_kb=window_kb,
-            traits=_trait_names(traits, result),
+            traits=chosen,
             genes=None if genes is None else _read_genes(genes),
             caption=True,
         )
         plot.save_figure(panels[0], out, overwrite)
+        drawn = _drawn(locus_around(result, None, lead, window_kb, chosen), window_kb)
+    say(quiet, drawn)
     say(quiet, f"written: {out}")
 
 
@@ -106,6 +110,19 @@ def _open_scan(scanned: Path) -> Any:
     from plait.gwas import AssociationResult
 
     return AssociationResult.open(scanned) if scanned.is_dir() else Reading().table(scanned)
+
+
+def _drawn(locus: "Locus", window_kb: float) -> str:
+    """Say which variant is in the middle, and of how many."""
+    import numpy as np
+
+    around = f"{locus.lead_name} ({locus.chrom}:{locus.variants['pos'][locus.lead]})"
+    smallest = np.nanmin(locus.log10p[locus.lead])
+    traits = f" of {', '.join(locus.traits)}" if any(locus.traits) else ""
+    return (
+        f"associations{traits} around {around}, p = 10^{smallest:.1f}: "
+        f"{locus.variants.height:,} variants within {window_kb:g} kb"
+    )
 
 
 def _trait_names(traits: str | None, result: Any) -> list[str] | None:

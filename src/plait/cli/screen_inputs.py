@@ -122,6 +122,7 @@ def read_inputs(
             f"{h5ad} has no {covar!r} for covariates. Say which columns of obs they are, as in "
             f"--covariates {_suggested(screen.obs)}; there are {_listed(screen.obs)}."
         )
+    _check_held(screen, h5ad, obsm, usage, guides, guide_names, targets)
     return prepare_crt_inputs(
         SimpleNamespace(
             obsm=obsm, uns=screen.uns, obs=screen.obs, layers=screen.layers,
@@ -171,6 +172,37 @@ def _columns(obs: "DataFrame", covariates: str, place: Path) -> "DataFrame":
     if not found:
         raise OptionError("--covariates names no column.")
     return pd.DataFrame(found, index=obs.index)
+
+
+def _check_held(
+    screen: Any,
+    place: Path,
+    obsm: dict[str, Any],
+    usage: str,
+    guides: str,
+    guide_names: str,
+    targets: str,
+) -> None:
+    """Refuse a file that lacks something, naming all that it lacks and the options for it."""
+    has_names = hasattr(obsm.get(guides), "columns") or guide_names in screen.uns
+    lacks = [
+        f"no {key!r} for {what} ({name})"
+        for name, key, what, is_there in (
+            ("--usage", usage, "usage of programs", usage in obsm or _is_held(screen, usage)),
+            ("--guides", guides, "guides of cells", _is_held(screen, guides)),
+            ("--guide-names", guide_names, "names of guides", has_names),
+            ("--targets", targets, "targets of guides", _is_held(screen, targets)),
+        )
+        if not is_there
+    ]
+    if lacks:
+        held = "; ".join(
+            f"{slot}: {', '.join(map(str, getattr(screen, slot))) or 'nothing'}"
+            for slot in ("obsm", "uns")
+        )
+        raise LabelError(
+            f"{place} has {', '.join(lacks)}. Say with these options where it is; there are {held}."
+        )
 
 
 def _is_held(screen: Any, key: str) -> bool:

@@ -60,6 +60,7 @@ def perturbation_effects(
     fdr: str | None = "BH",
     fdr_scope: str = "all",
     seed: int = 123,
+    device: str = "cpu",
     threads: int | None = None,
     executor: Any = None,
     memory: int | str | None = None,
@@ -103,6 +104,9 @@ def perturbation_effects(
         What one family of tests is.
     seed : int
         Random numbers depend on it and on the name of a unit alone.
+    device : {"cpu", "cuda", "auto"}
+        Where the effects of Bernoulli draws are computed, of ``method`` "empirical" and
+        "skew-normal"; a GPU draws others than the CPU, of the same law.
     threads : int, optional
         Default all cores.
     executor : concurrent.futures.Executor or dask.distributed.Client, optional
@@ -146,6 +150,7 @@ def perturbation_effects(
         strata=strata,
         ranks=ranks,
         seed=seed,
+        device=device,
     )
     names = chosen_units(inputs, units, exclude)
     controls = set(map(str, negative_controls))

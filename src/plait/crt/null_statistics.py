@@ -137,7 +137,7 @@ def null_effects(table: CellTable, resampler: Resampler, resamples: int) -> Null
     """
     sums, counts = treated_sums(table, resampler, resamples)
     k = table.n_outcomes
-    return NullStatistics(_effects(sums[:, :k], sums[:, k:], counts, _SINGLE_ROUNDING), counts)
+    return NullStatistics(effects_of_sums(sums[:, :k], sums[:, k:], counts), counts)
 
 
 def null_effects_of_block(
@@ -149,7 +149,7 @@ def null_effects_of_block(
     """
     sums, counts = _sums_of_block(table, resampler, block)
     k, columns = table.n_outcomes, table.n_outcomes + table.n_basis
-    return _effects(sums[:, :k], sums[:, k:columns], counts, _SINGLE_ROUNDING)
+    return effects_of_sums(sums[:, :k], sums[:, k:columns], counts)
 
 
 def null_rank_biserial(table: CellTable, resampler: Resampler, resamples: int) -> NullStatistics:
@@ -297,6 +297,28 @@ def _sums_of_lists(
     for number, (begin, end) in enumerate(pairwise(starts)):
         sums[number] = rows[cells[begin:end]].sum(axis=0, dtype=np.float64)
     return sums, counts
+
+
+def effects_of_sums(
+    outcome_sums: NDArray[np.float64],
+    basis_sums: NDArray[np.float64],
+    counts: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Return effects from sums over treated cells of rows in single precision.
+
+    Parameters
+    ----------
+    outcome_sums : (resamples, outcomes) array
+    basis_sums : (resamples, p) array
+    counts : (resamples,) int64 array
+        Treated cells.
+
+    Returns
+    -------
+    (resamples, outcomes) array
+        0 where the covariates explain all but 1e-6 of a treatment.
+    """
+    return _effects(outcome_sums, basis_sums, counts, _SINGLE_ROUNDING)
 
 
 def _effects(

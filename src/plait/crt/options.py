@@ -10,6 +10,7 @@ from plait.crt.propensity import PropensityModel, fit_propensity_logistic
 from plait.crt.ranks import RankMethod
 from plait.crt.strata import StrataOptions
 from plait.errors import InputTypeError, OptionError
+from plait.execution.devices import torch_device
 
 METHODS = ("analytic", "empirical", "skew-normal", "adaptive")
 METHOD_NAMES = {name: name for name in METHODS} | {
@@ -96,6 +97,8 @@ class CRTOptions:
     strata : StrataOptions
     ranks : RankOptions
     seed : int
+    device : {"cpu", "cuda", "auto"}
+        Where effects of Bernoulli draws are computed.
     """
 
     statistic: str = "ols"
@@ -108,6 +111,7 @@ class CRTOptions:
     strata: StrataOptions = field(default_factory=StrataOptions)
     ranks: RankOptions = field(default_factory=RankOptions)
     seed: int = 123
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         statistic = "ols" if self.statistic is None else str(self.statistic).lower()
@@ -127,11 +131,21 @@ class CRTOptions:
                 raise OptionError(f"{name} is {side!r}; give one of {', '.join(_SIDES)}.")
         if self.seed < 0:
             raise OptionError(f"the seed is {self.seed}; give 0 or more.")
+        if self.device != "cpu" and not self.can_use_device:
+            raise OptionError(
+                f"device is {self.device!r}; a GPU draws for method 'empirical' or 'skew-normal', "
+                "statistic 'ols' and sampler 'bernoulli' only. Give 'cpu'."
+            )
 
     @property
     def is_resampled(self) -> bool:
         """Whether a fixed number of resamples is drawn."""
         return self.method in ("empirical", "skew-normal")
+
+    @property
+    def can_use_device(self) -> bool:
+        """Whether a GPU can draw the resamples."""
+        return self.is_resampled and self.statistic == "ols" and self.sampler == "bernoulli"
 
     def described(self) -> dict[str, Any]:
         """Return the options as a record of a run holds them."""
@@ -151,6 +165,7 @@ class CRTOptions:
             ),
             "strata": _as_dict(self.strata) if self.sampler == "stratified" else None,
             "ranks": _as_dict(self.ranks) if self.statistic == "utest" else None,
+            "device": str(torch_device(self.device) or "cpu"),
         }
 
 

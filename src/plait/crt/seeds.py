@@ -24,6 +24,7 @@ class Method(IntEnum):
 
     BERNOULLI = 1
     STRATIFIED_PERMUTATION = 2
+    DEVICE = 3
 
 
 def unit_key(name: str) -> int:

@@ -16,6 +16,7 @@ from scipy.sparse import csc_array
 
 from plait.crt.analytic import analytic_p_values, analytic_table, rank_analytic_table
 from plait.crt.data import CRTInputs
+from plait.crt.device_draws import DeviceTable, null_effects_on_device
 from plait.crt.null_spread import bernoulli_spread, stratified_spread
 from plait.crt.null_statistics import (
     NullStatistics,
@@ -36,6 +37,7 @@ from plait.crt.staged import TIE, staged_p_values
 from plait.crt.statistic import ols_statistics
 from plait.crt.strata import Strata, Stratification, stratification_values
 from plait.errors import DataWarning
+from plait.execution.devices import torch_device
 
 Array = NDArray[np.float64]
 
@@ -83,6 +85,8 @@ class UnitTester:
             self.table = residual_table(inputs.residuals, inputs.basis)
             if options.method == "analytic":
                 self.analytic = analytic_table(inputs.residuals, inputs.basis, self.table)
+        device = torch_device(options.device)
+        self.device_table = None if device is None else DeviceTable.of(self.table, device)
 
     def found_types(self) -> dict[str, str]:
         """Return the type of each array that `test` finds ("str": text)."""
@@ -301,6 +305,11 @@ class UnitTester:
         found["p_method"][j] = np.where(fitted.status == "ok", "skew-normal", "empirical")
 
     def _null(self, unit: _Unit, strata: Strata | None) -> NullStatistics:
+        if self.device_table is not None:
+            stream = UnitStream(self.options.seed, unit.name)
+            return null_effects_on_device(
+                self.device_table, unit.probabilities, stream, self.options.resamples
+            )
         draw = null_rank_biserial if self.options.statistic == "utest" else null_effects
         return draw(self.table, self._resampler(unit, strata), self.options.resamples)
 

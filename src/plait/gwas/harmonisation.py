@@ -477,8 +477,17 @@ def _name(table: SummaryStatistics) -> str:
     return f"the table of {traits[0]!r}" if len(traits) == 1 else "the table"
 
 
+_LOST = {
+    "palindromic_dropped": "are A/T or C/G, of unknown strand",
+    "no_match": "have other alleles",
+    "not_in_reference": "are at other positions",
+    "incomplete": "lack a position or an allele",
+    "duplicate": "occur again",
+}
+
+
 def _explain(counts: Mapping[str, int], table: str, n_rows: int, n_reference: int) -> str:
-    lost = ", ".join(f"{counts[name]:,} {name}" for name in CATEGORIES[PALINDROMIC_DROPPED:])
+    lost = ", ".join(f"{counts[name]:,} {words}" for name, words in _LOST.items() if counts[name])
     message = (
         f"none of the {n_rows:,} rows of {table} fits the {n_reference:,} variants of the "
         f"reference: {lost}."

@@ -39,7 +39,8 @@ class Locus:
         Squared correlation with the lead; NaN where the genotypes do not tell.
     traits : tuple of str
     window : (int, int)
-        First and last position of the locus: as far as asked, or as variants reach.
+        First and last position of the locus: as far as asked, or as the variants of the chromosome
+        reach.
     """
 
     chrom: str
@@ -107,7 +108,6 @@ def locus_around(
         columns = np.array([int(np.nanargmin(at_lead))])
     rows = found.near(row, 1000 * window_kb)
     variants = found.variants_of(rows)
-    pos = variants["pos"].to_numpy()
     here = int(np.flatnonzero(rows == row)[0])
     return Locus(
         chrom=str(variants["chrom"][here]),
@@ -116,7 +116,7 @@ def locus_around(
         log10p=found.log10p_of(rows)[:, columns],
         r2=_linkage(genotypes, variants, here),
         traits=tuple(found.traits[k] for k in columns),
-        window=(int(pos.min()), int(pos.max())),
+        window=found.window(row, 1000 * window_kb),
     )
 
 
@@ -178,6 +178,13 @@ class _Scanned:
         chrom = np.asarray(self.columns["chrom"][first : int(close.max()) + 1])
         same: NDArray[np.intp] = close[chrom[close - first] == chrom[row - first]]
         return same
+
+    def window(self, row: int, distance: float) -> tuple[int, int]:
+        """Return the positions up to a distance from a variant that its chromosome is known to."""
+        pos, chrom = np.asarray(self.columns["pos"]), np.asarray(self.columns["chrom"])
+        here = pos[chrom == chrom[row]]
+        first, last = int(pos[row] - distance), int(pos[row] + distance)
+        return max(first, int(here.min())), min(last, int(here.max()))
 
     def variants_of(self, rows: NDArray[np.intp]) -> "DataFrame":
         """Return where some variants are, and their alleles."""

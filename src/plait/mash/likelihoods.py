@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import qr
 
 from plait.errors import ConvergenceError, NotPositiveDefiniteError, OptionError
+from plait.execution.devices import torch_device
 from plait.execution.grains import GRAIN, Grain, map_grains
 from plait.mash.covariances import Covariances, check_Ulist
 from plait.mash.data import MashData
-from plait.mash.device import ROWS, DeviceMixture, torch_device
+from plait.mash.device import ROWS, DeviceMixture
 from plait.numerics.linalg import cholesky, psd_factor
 
 Array = NDArray[np.float64]

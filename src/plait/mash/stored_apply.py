@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from plait.errors import OptionError
 from plait.execution.blocks import Block
+from plait.execution.devices import torch_device
 from plait.execution.executors import Workforce
 from plait.execution.grains import grains
 from plait.execution.stored_output import StoredOutput, filled_store, write_region
 from plait.io.store import require_apart
 from plait.io.stored_arrays import Layout, StoredArray, parts_of
-from plait.mash.device import torch_device
 from plait.mash.posterior import Request, apply_mixture, output_map
 from plait.mash.results import FittedG, MashResult, as_components, check_prior_width
 from plait.mash.stored import StoredData
