@@ -51,6 +51,19 @@ def test_an_interaction_scan(files, capsys):
     assert "there is no column 'height'; there are age, sex" in capsys.readouterr().err
 
 
+def test_an_environment_of_two_groups(files, capsys):
+    frame = pl.read_csv("covariates.csv")
+    group = ["F" if k % 3 else "M" for k in range(frame.height)]
+    cage = [f"c{k % 4}" for k in range(frame.height)]
+    frame.with_columns(pl.Series("group", group), pl.Series("cage", cage)).write_csv("groups.csv")
+    base = "gwas interaction --geno g.bed --pheno traits.csv --covar groups.csv --quiet"
+    line = f"{base} --covariates age,group --environment group --out found"
+    assert main(line.split()) == 0
+    assert InteractionResult.open("found").environment == "group=M"
+    assert main(f"{base} --environment cage --out other".split()) == 2
+    assert "'cage' is text with 4 values" in capsys.readouterr().err
+
+
 def test_components_are_covariates(files):
     assert main(f"gwas scan {BASE} --pcs 3 --out scanned".split()) == 0
     about = json.loads((files / "scanned/run.json").read_text())

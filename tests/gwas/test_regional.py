@@ -108,6 +108,8 @@ def test_which_variants(panel, scanned):
     np.testing.assert_array_equal(locus.log10p[:, 0], [-1, -2, -3, -9, -4])
     np.testing.assert_allclose(locus.r2[[0, 1, 4]], by_numpy(panel, 3)[[0, 1, 4]], atol=1e-6)
     assert locus.r2[3] == 1 and np.isnan(locus.r2[2])
+    # Nothing is drawn beyond the chromosome, and as far as asked within it.
+    assert locus_around(scanned, panel, "rs4", 1.0).window == (100, 1900)
     # The end of the chromosome, and a variant that is alone.
     assert locus_around(scanned, panel, "rs5", 0.5).variants["id"].to_list() == ["rs5"]
     assert locus_around(scanned, panel, "rs0", 0.35).window == (100, 450)

@@ -1,5 +1,6 @@
 """``plait gwas interaction``: whether effects change with an environment."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -72,7 +73,12 @@ def interaction(
     ],
     environment: Annotated[
         str,
-        option("--environment", metavar="NAME", panel=INPUT, help="Column of the environment."),
+        option(
+            "--environment",
+            metavar="NAME",
+            panel=INPUT,
+            help="Column of the environment: numbers, or text with two values.",
+        ),
     ],
     out: OutFolder,
     traits: TraitNames = None,
@@ -118,10 +124,13 @@ def interaction(
     places = _environments(at)
     chosen: dict[str, Any] = {"robust": robust, "transform": str(transform)}
     with session(threads, quiet, debug, log_json), workers_of(dask, memory, threads) as workers:
-        wanted = None if covariates is None else f"{covariates},{environment}"
+        wanted = None
+        if covariates is not None:
+            wanted = ",".join(dict.fromkeys([*(split_list(covariates) or ()), environment]))
         study = read_study(
             geno, pheno, traits, covar, wanted, categorical, drop_missing_covariates, pcs
         )
+        environment = _column_of(study[2].names, environment)
         rules = variant_filter(min_call_rate, min_mac, min_maf, min_info)
         announce_compilation(quiet)
         found = _scan_into(out, study, environment, chosen, rules, workers)
@@ -131,6 +140,19 @@ def interaction(
     record_scan(out / RECORD, found)
     (out / UNFINISHED).unlink()
     say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in written))
+
+
+def _column_of(covariates: Sequence[str], environment: str) -> str:
+    """Return the covariate of an environment: the indicator of one whose text has two values."""
+    groups = [name for name in covariates if name.startswith(f"{environment}=")]
+    if environment in covariates or not groups:
+        return environment
+    if len(groups) > 1:
+        raise OptionError(
+            f"--environment {environment!r} is text with {len(groups) + 1} values; an environment "
+            "is a number, or text with two values."
+        )
+    return groups[0]
 
 
 def _scan_into(

@@ -15,6 +15,8 @@ from plait.errors import FileFormatError
 if TYPE_CHECKING:
     from polars import DataFrame
 
+    from plait.gwas.regional import Locus
+
 EXAMPLE = "plait gwas region scanned --geno demo/genotypes.bed --out region.png"
 _GENE_COLUMNS = ("chrom", "start", "end", "name")
 
