@@ -117,7 +117,7 @@ def test_palindromic_by_frequency(ea, oa, eaf, expected, beta):
 def test_palindromic_rules():
     rows = [(1, "T", "A", None, 1.0), (2, "C", "G", 0.49, 1.0)]
     target = [(1, "A", "T", 0.25), (2, "C", "G", 0.3)]
-    with pytest.raises(HarmonisationError, match="2 palindromic_dropped"):
+    with pytest.raises(HarmonisationError, match="2 are A/T or C/G"):
         harmonise(table(rows), reference(*target))
     kept = harmonise(table(rows), reference(*target), palindromic="keep_forward")
     assert categories(kept) == ["flipped", "forward"]
