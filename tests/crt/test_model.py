@@ -31,6 +31,7 @@ SETTINGS = [
     {"method": "skew-normal", "resamples": 300, "sampler": "stratified"},
     {"method": "empirical", "resamples": 300, "statistic": "utest", "sampler": "stratified"},
     {"method": "skew-normal", "resamples": 300, "statistic": "utest"},
+    {"statistic": "utest", "sampler": "stratified"},
 ]
 
 
@@ -47,18 +48,26 @@ def assert_same_bits(one, other):
 @pytest.mark.parametrize("options", SETTINGS)
 def test_threads_order_and_other_units_change_nothing(inputs, options):
     whole = perturbation_effects(inputs, **options, threads=2)
-    assert_same_bits(whole, perturbation_effects(inputs, **options, threads=1))
-    some = [*whole.units[5:2:-1], whole.units[-1]]
-    part = perturbation_effects(inputs, some, **options, fdr=None)
-    rows = [whole.units.index(name) for name in some]
-    assert part.units == tuple(some)
-    for name in ("beta", "p", "log10p", "status", "n_treated", "null_sd", "p_skew"):
-        if getattr(whole, name) is not None:
-            np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[rows])
+    for threads in (1, 4):
+        assert_same_bits(whole, perturbation_effects(inputs, **options, threads=threads))
+    for some in ([*whole.units[5:2:-1], whole.units[-1]], whole.units[:0:-2], whole.units[3:4]):
+        part = perturbation_effects(inputs, some, **options, fdr=None)
+        rows = [whole.units.index(name) for name in some]
+        assert part.units == tuple(some)
+        for name in ("beta", "se", "p", "log10p", "status", "n_treated", "null_sd", "p_skew"):
+            if getattr(whole, name) is not None:
+                np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[rows])
 
 
-def test_other_processes_find_the_same(inputs):
-    options = {"method": "empirical", "resamples": 100}
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "empirical", "resamples": 100},
+        {"sampler": "stratified"},
+        {"statistic": "utest", "side": "left"},
+    ],
+)
+def test_other_processes_find_the_same(inputs, options):
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         found = perturbation_effects(inputs, **options, executor=pool)
     assert_same_bits(found, perturbation_effects(inputs, **options))

@@ -41,17 +41,20 @@ def bernoulli_spread(residuals: Array, basis: Array, probabilities: Array) -> Ar
     n_units = probabilities.shape[1]
     variance = np.zeros((n_units, residuals.shape[1]))
     denominator = np.zeros(n_units)
-    projection = np.zeros((basis.shape[1], n_units))
+    projection = np.zeros((n_units, basis.shape[1]))
     for begin in range(0, len(residuals), _CELLS):
         rows = slice(begin, begin + _CELLS)
-        p, q = probabilities[rows], basis[rows]
-        v = p * (1.0 - p)
-        variance += v.T @ residuals[rows] ** 2
-        projection += q.T @ p
-        # sum of p M_ii + p^2 (1 - M_ii); the p^2 of p'Mp cancels but for its leverage.
+        squares, q = residuals[rows] ** 2, basis[rows]
         leverage = np.einsum("ij,ij->i", q, q)
-        denominator += (p - v * leverage[:, None]).sum(axis=0)
-    denominator -= np.einsum("pj,pj->j", projection, projection)
+        # Unit by unit: the bits of a product of matrices depend on how many units it has.
+        for j in range(n_units):
+            p = np.ascontiguousarray(probabilities[rows, j])
+            v = p * (1.0 - p)
+            variance[j] += v @ squares
+            projection[j] += p @ q
+            # sum of p M_ii + p^2 (1 - M_ii); the p^2 of p'Mp cancels but for its leverage.
+            denominator[j] += p.sum() - v @ leverage
+    denominator -= np.einsum("jp,jp->j", projection, projection)
     return _ratio(variance, denominator)
 
 
