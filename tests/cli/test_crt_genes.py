@@ -56,7 +56,8 @@ def test_the_examples_run(here, capsys):
     for name, folder in (
         ("calibration", "calibrated"), ("power", "powered"), ("discovery", "discovered"),
     ):  # fmt: skip
-        pictures = {"volcano.png"} if name == "discovery" else set()
+        more = {"volcano.png", "report.html", "calibration.tsv", "power.tsv"}
+        pictures = more if name == "discovery" else set()
         made = {path.name for path in (here / folder).iterdir()}
         assert made == tables | pictures | {f"{name}.tsv"}
     power = pl.read_csv("powered/power.tsv", separator="\t")

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from plait.crt.gene_results import GeneTestResult
     from plait.crt.gene_screen import GeneScreen
 
-QQ, VOLCANO = "qq.png", "volcano.png"
+QQ, VOLCANO, REPORT = "qq.png", "volcano.png", "report.html"
 SCREEN = "--h5ad screen.h5ad --moi low --covariates batch"
 EXAMPLES = {
     "assign": f"plait crt assign {SCREEN} --out assignment.tsv",
@@ -260,7 +260,7 @@ def discover(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Test what targets do to the expression of genes."""
+    """Test what targets do to the expression of genes, check the tests, and write a page."""
     _check_folder(out, overwrite)
     with session(threads, quiet, debug):
         screen = _prepared(
@@ -270,6 +270,11 @@ def discover(
             mechanism=mechanism, formula=formula, resampling=str(resampling), level=level,
             seed=seed,
         )  # fmt: skip
+        if screen.data.targets.is_control.any():
+            screen.run_calibration_check(threads=threads)
+        assert screen.parameters is not None
+        if screen.parameters.positive_control_pairs is not None:
+            screen.run_power_check(threads=threads)
         result = screen.run_discovery(threads=threads)
         _finish(screen, result, out, overwrite, quiet)
 
@@ -376,7 +381,7 @@ def _assign(
 
 
 def _check_folder(out: Path, overwrite: bool) -> None:
-    check_folder(out, ("summary.txt", QQ, VOLCANO, RECORD), overwrite)
+    check_folder(out, ("summary.txt", QQ, VOLCANO, REPORT, RECORD), overwrite)
 
 
 def _say(part: Any, quiet: bool) -> None:
@@ -388,16 +393,17 @@ def _finish(
     screen: "GeneScreen", result: "GeneTestResult", out: Path, overwrite: bool, quiet: bool
 ) -> None:
     """Write the tables and pictures of an analysis, and say what was found."""
-    written = [*screen.write_tables(out, overwrite), *_draw(result, out, overwrite)]
+    written = [*screen.write_tables(out, overwrite), *_draw(screen, result, out, overwrite)]
     _say(result, quiet)
     counts = {"pairs": len(result), "tested": int(result.pass_qc.sum())}
     write_record(out / RECORD, counts)
     say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in (*written, RECORD)))
 
 
-def _draw(result: "GeneTestResult", out: Path, overwrite: bool) -> list[str]:
-    """Draw the QQ plot and, of discoveries, the volcano plot; return their names."""
+def _draw(screen: "GeneScreen", result: "GeneTestResult", out: Path, overwrite: bool) -> list[str]:
+    """Draw the QQ plot and, of discoveries, the volcano plot and the page; return their names."""
     from plait import plot
+    from plait.report.gene_screen import write_gene_screen_report
 
     tested = result.pass_qc
     if not tested.any():
@@ -421,7 +427,15 @@ def _draw(result: "GeneTestResult", out: Path, overwrite: bool) -> list[str]:
         caption=True,
     )
     plot.save_figure(axes, out / VOLCANO, overwrite)
-    return [QQ, VOLCANO]
+    write_gene_screen_report(
+        result,
+        out / REPORT,
+        calibration=screen.calibration,
+        power=screen.power,
+        title=f"What perturbations do to genes: {out.name}",
+        overwrite=overwrite,
+    )
+    return [QQ, VOLCANO, REPORT]
 
 
 def register(app: typer.Typer) -> None:

@@ -118,6 +118,8 @@ class EffectTable:
         ``rate`` is what is small where one is sure: an lfsr, a p-value.
     level : float
         Below it, a context counts as significant.
+    effect_name, context_name : str
+        What a row and a context are, in one word.
     estimate_name, error_name, rate_name : str
     file_name : str
         Of the table that is downloaded.
@@ -132,6 +134,8 @@ class EffectTable:
     error: Array
     rate: Array
     level: float
+    effect_name: str = "effect"
+    context_name: str = "context"
     estimate_name: str = "posterior mean"
     error_name: str = "posterior sd"
     rate_name: str = "lfsr"
@@ -147,6 +151,8 @@ class EffectTable:
             "rate": numbers(self.rate.ravel(), 5),
             "level": self.level,
             "names": {
+                "effect": self.effect_name,
+                "context": self.context_name,
                 "estimate": self.estimate_name,
                 "error": self.error_name,
                 "rate": self.rate_name,

@@ -166,7 +166,7 @@ def answer(result: CRTResult, found: NDArray[np.bool_], level: float) -> list[st
             f"{counted(len(result.programs), 'program')} is significant at a false discovery rate "
             f"of {level:g}.",
             f"The surest one is {result.units[unit]} on {result.programs[program]} (p = "
-            f"{_scientific(float(result.log10p[unit, program]))}).",
+            f"{scientific(float(result.log10p[unit, program]))}).",
         ]
     most = int(np.argmax(found.sum(axis=1)))
     first = np.lexsort((-np.abs(result.beta).ravel(), np.where(found, result.log10p, 1.0).ravel()))
@@ -177,12 +177,12 @@ def answer(result: CRTResult, found: NDArray[np.bool_], level: float) -> list[st
         f"effect on at least one of {counted(len(result.programs), 'program')}: "
         f"{counted(int(found.sum()), 'effect')} at a false discovery rate of {level:g}.",
         f"The surest is that {result.units[unit]} {verb} {result.programs[program]} (p = "
-        f"{_scientific(float(result.log10p[unit, program]))}); {result.units[most]} acts on most "
+        f"{scientific(float(result.log10p[unit, program]))}); {result.units[most]} acts on most "
         f"programs ({int(found[most].sum())}).",
     ]
 
 
-def _scientific(log10p: float) -> str:
+def scientific(log10p: float) -> str:
     """Return a p-value as text, also one that is below the smallest double."""
     if log10p > -4:
         return f"{10.0**log10p:.2g}"
@@ -293,7 +293,7 @@ def _program_section(result: CRTResult, found: NDArray[np.bool_], level: float) 
     views = {
         result.programs[k]: draw.volcano(
             result.beta[tested, k], result.log10p[tested, k], found[tested, k], units,
-            result.programs[k],
+            f"effect on {result.programs[k]}",
         )
         for k in ranked.tolist()
     }  # fmt: skip
@@ -353,6 +353,8 @@ def _table(
         error=errors[rows],
         rate=_rates(result)[rows],
         level=level,
+        effect_name="perturbation",
+        context_name="program",
         estimate_name="effect",
         error_name="sd under the null",
         rate_name="q",

@@ -22,6 +22,8 @@ Array = NDArray[np.float64]
 _DIVERGING = [[0.0, "var(--vermilion)"], [0.5, "var(--middle)"], [1.0, "var(--blue)"]]
 _MOST_POINTS = 2500
 _NAMED = 8
+_CHARACTER, _LINE, _LONGEST = 0.013, 0.05, 16
+"""Width and height of a letter, as shares of the picture; most letters of a name."""
 
 
 def effect_map(
@@ -64,9 +66,9 @@ def effect_map(
 
 
 def volcano(
-    effect: Array, log10p: Array, is_found: NDArray[np.bool_], units: Sequence[str], program: str
+    effect: Array, log10p: Array, is_found: NDArray[np.bool_], units: Sequence[str], xlabel: str
 ) -> Spec:
-    """Draw how sure each perturbation's effect on one program is against how large it is.
+    """Draw how sure effects are against how large they are.
 
     Parameters
     ----------
@@ -74,7 +76,8 @@ def volcano(
     is_found : (n,) bool array
         What is significant.
     units : sequence of str
-    program : str
+        What each effect is of; the surest significant ones are named.
+    xlabel : str
     """
     heights = -log10p
     shown = thinned(effect, heights, _MOST_POINTS, _MOST_POINTS)
@@ -104,18 +107,29 @@ def volcano(
     layout = {
         "height": 420,
         "hovermode": "closest",
-        "xaxis": {"title": {"text": f"effect on {short(program)}"}, "zeroline": True},
+        "xaxis": {"title": {"text": plain(xlabel)}, "zeroline": True},
         "yaxis": {"title": {"text": "−log₁₀ p"}, "rangemode": "tozero", "zeroline": False},
         "annotations": [
             {
                 "x": float(f"{effect[j]:.4g}"), "y": float(f"{heights[j]:.4g}"),
-                "text": short(units[j], 16), "showarrow": False, "yshift": 11,
+                "text": short(units[j], _LONGEST), "showarrow": False, "yshift": 11,
                 "font": {"size": 11},
             }
-            for j in surest
+            for j in _apart(effect, heights, surest, units)
         ],
     }  # fmt: skip
     return {"data": data, "layout": layout}
+
+
+def _apart(x: Array, y: Array, rows: Sequence[int], names: Sequence[str]) -> list[int]:
+    """Return the rows, the first ones first, whose names do not touch one before."""
+    width, height = float(np.ptp(x)) or 1.0, _LINE * (float(y.max()) or 1.0)
+    half = {j: _CHARACTER * width * min(len(names[j]), _LONGEST) / 2 for j in rows}
+    kept: list[int] = []
+    for j in rows:
+        if all(abs(x[j] - x[k]) > half[j] + half[k] or abs(y[j] - y[k]) > height for k in kept):
+            kept.append(j)
+    return kept
 
 
 def found_by_program(

@@ -1,5 +1,7 @@
 """Whether to believe the tests of a perturbation screen: the traffic light and its reasons."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,10 @@ _FEWEST_CONTROLS = 5
 _LIKELY, _SURE = 2.0, 3.0
 _GROSS, _TOLD_APART = 1.5, 3.0
 _FEW_TREATED = 20
+_REMEDY = (
+    "A confounder is missing from the covariates, or cells of one lane or batch share it: add it, "
+    "or test with --sampler stratified or --null ntc-empirical."
+)
 
 
 def verdicts(result: CRTResult, controls: CRTResult | None, level: float) -> list[Verdict]:
@@ -60,24 +66,39 @@ def calibration(result: CRTResult, controls: CRTResult | None) -> Verdict:
             f"There are {len(log10p)} {what}, too few to see whether their p-values are uniform. "
             "plait crt run makes groups of negative-control guides where the screen has enough.",
         )
-    shares = (log10p < np.log10(LEVEL)).mean(axis=1)
-    share = float(shares.mean())
-    error = max(
-        float(shares.std(ddof=1)) / np.sqrt(len(shares)),
-        np.sqrt(LEVEL * (1 - LEVEL) / log10p.size),
-    )
+    return share_verdict(list(log10p), what, _REMEDY)
+
+
+def share_verdict(groups: Sequence[Array], what: str, remedy: str = "") -> Verdict:
+    """Judge whether as many p-values are below 0.05 as chance makes.
+
+    Parameters
+    ----------
+    groups : sequence of (n,) arrays
+        log10 p of each unit without an effect; its tests are dependent.
+    what : str
+        What the units are, in the plural.
+    remedy : str
+        What is advised where p-values are too small.
+    """
+    shares = np.array([float(np.mean(log10p < np.log10(LEVEL))) for log10p in groups])
+    weights = np.array([len(log10p) for log10p in groups], dtype=np.float64)
+    total = int(weights.sum())
+    share = float(weights @ shares / total)
+    # The error of the ratio of two sums over units.
+    few = len(groups) / max(len(groups) - 1, 1)
+    spread = float(np.sqrt(few * ((weights * (shares - share)) ** 2).sum())) / total
+    error = max(spread, np.sqrt(LEVEL * (1 - LEVEL) / total))
     off = (share - LEVEL) / error
     said = (
-        f"{share:.1%} of {log10p.size:,} p-values of {len(log10p):,} {what} are below {LEVEL:g}, "
-        f"where {LEVEL:.0%} are expected (standard error {error:.1%})."
+        f"{share:.1%} of {total:,} p-values of {len(groups):,} {what} are below {LEVEL:g}, where "
+        f"{LEVEL:.0%} are expected (standard error {error:.1%})."
     )
     if off > _SURE and share > _GROSS * LEVEL:
         return Verdict(
             "bad",
             "P-values too small",
-            f"{said} Perturbations without an effect look as if they had one: a confounder is "
-            "missing from the covariates, or cells of one lane or batch share it. Add it, or test "
-            "with --sampler stratified or --null ntc-empirical.",
+            f"{said} Perturbations without an effect look as if they had one. {remedy}".strip(),
         )
     if off > _LIKELY:
         return Verdict(

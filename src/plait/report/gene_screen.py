@@ -1,0 +1,289 @@
+"""What is said about a gene-level screen: discoveries, and whether to believe them."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.crt.gene_results import GeneTestResult
+from plait.errors import NotAvailableError
+from plait.report import screen_figures as draw
+from plait.report.about import as_text, origin_line, own_citation, run_settings
+from plait.report.figures import BLUE, GREY, VERMILION, against_chance
+from plait.report.page import EffectTable, Figure, Numbers, Page, Section, Verdict, write_page
+from plait.report.screen import CITATIONS, scientific
+from plait.report.screen_verdicts import share_verdict
+from plait.report.words import counted
+
+Array = NDArray[np.float64]
+
+QUESTION = "What does each perturbation do to the expression of each gene?"
+_MOST_ROWS, _FEWEST_ROWS = 500, 50
+_POWERFUL = 0.5
+
+
+def gene_screen_page(
+    discovery: GeneTestResult,
+    *,
+    calibration: GeneTestResult | None = None,
+    power: GeneTestResult | None = None,
+    title: str | None = None,
+) -> Page:
+    """Say what was discovered in a gene-level screen.
+
+    Parameters
+    ----------
+    discovery : GeneTestResult
+        Of `plait.crt.GeneScreen.run_discovery`, with pairs that were tested.
+    calibration, power : GeneTestResult, optional
+        Of the calibration check and the power check of the same screen.
+    title : str, optional
+
+    Returns
+    -------
+    Page
+
+    Raises
+    ------
+    NotAvailableError
+        No pair was tested.
+    """
+    if not discovery.pass_qc.any():
+        raise NotAvailableError("no pair was tested; there is nothing to show.")
+    lamps = [_calibrated(calibration), _powerful(power), _tested(discovery)]
+    return Page(
+        title=title or "What perturbations do to genes",
+        question=QUESTION,
+        answer=_answer(discovery),
+        lead=_volcano(discovery),
+        verdicts=[lamp for lamp in lamps if lamp is not None],
+        sections=[_calibration_section(discovery, calibration)],
+        table=_table(discovery),
+        settings=as_text(
+            {"Screen": dict(discovery.settings), **run_settings(discovery.provenance)}
+        ),
+        citations=(own_citation(), *CITATIONS),
+        origin=origin_line(f"crt · {counted(len(discovery), 'pair')}", discovery.provenance),
+    )
+
+
+def write_gene_screen_report(
+    discovery: GeneTestResult,
+    path: str | os.PathLike[str],
+    *,
+    calibration: GeneTestResult | None = None,
+    power: GeneTestResult | None = None,
+    title: str | None = None,
+    overwrite: bool = False,
+) -> Page:
+    """Write a gene-level screen as one self-contained HTML page.
+
+    Parameters
+    ----------
+    discovery, calibration, power, title
+        As in `gene_screen_page`.
+    path : str or path
+        The page: one file that needs no network.
+    overwrite : bool
+        Whether a file that exists is replaced.
+
+    Returns
+    -------
+    Page
+        What was written.
+
+    Raises
+    ------
+    NotAvailableError
+        As in `gene_screen_page`.
+    OutputError
+        The file exists or cannot be written.
+    DependencyError
+        jinja2 or plotly is not installed.
+    """
+    from plait.io import check_writable
+    from plait.report.page import check_libraries
+
+    check_writable(path, overwrite)
+    check_libraries()
+    page = gene_screen_page(
+        discovery, calibration=calibration, power=power, title=title or Path(path).stem
+    )
+    write_page(page, path, overwrite)
+    return page
+
+
+def _found(result: GeneTestResult) -> NDArray[np.bool_]:
+    if result.significant is None:
+        return np.zeros(len(result), dtype=bool)
+    return np.asarray(result.significant & result.pass_qc)
+
+
+def _answer(result: GeneTestResult) -> list[str]:
+    found = _found(result)
+    tested = int(result.pass_qc.sum())
+    best = int(np.argmin(np.where(result.pass_qc, result.log10_p, np.inf)))
+    verb = "raises" if result.log_2_fold_change[best] > 0 else "lowers"
+    surest = (
+        f"{result.grna_target[best]} {verb} {result.response_id[best]} (log2 fold change "
+        f"{result.log_2_fold_change[best]:+.2f}, p = {scientific(float(result.log10_p[best]))})"
+    )
+    if not found.any():
+        return [
+            f"None of {counted(tested, 'pair')} of a target and a gene is significant at a false "
+            f"discovery rate of {result.level:g}.",
+            f"The surest would be that {surest}.",
+        ]
+    targets, genes = (
+        len(np.unique(names[found])) for names in (result.grna_target, result.response_id)
+    )
+    return [
+        f"{int(found.sum()):,} of {counted(tested, 'pair')} of a target and a gene "
+        f"{'is' if found.sum() == 1 else 'are'} significant at a false discovery rate of "
+        f"{result.level:g}: {counted(targets, 'target')} act on {counted(genes, 'gene')}.",
+        f"The surest is that {surest}.",
+    ]
+
+
+def _volcano(result: GeneTestResult) -> Figure:
+    tested = result.pass_qc & np.isfinite(result.log_2_fold_change)
+    names = _names(result)
+    spec = draw.volcano(
+        result.log_2_fold_change[tested],
+        result.log10_p[tested],
+        _found(result)[tested],
+        [names[i] for i in np.flatnonzero(tested)],
+        "log₂ fold change",
+    )
+    return Figure(
+        name="volcano",
+        title="How sure, against how large",
+        caption=(
+            "Each point is a pair of a target and a gene: log₂ of the fold change of expression in "
+            "treated cells, and -log10 of its p-value. Coloured: significant at a false discovery "
+            f"rate of {result.level:g}. Where points crowd, some are left out."
+        ),
+        description="Scatter plot: minus log10 p against log2 fold change.",
+        spec=spec,
+        key=[(BLUE, "raises"), (VERMILION, "lowers"), (GREY, "not significant")],
+    )
+
+
+def _calibrated(calibration: GeneTestResult | None) -> Verdict | None:
+    if calibration is None or not calibration.pass_qc.any():
+        return Verdict(
+            "unknown",
+            "Calibration not checked",
+            "There are no tests of non-targeting guides beside these; without them nobody knows "
+            "whether p-values are what they say.",
+        )
+    tested = calibration.pass_qc
+    groups = [
+        calibration.log10_p[tested & (calibration.grna_target == name)]
+        for name in np.unique(calibration.grna_target[tested])
+    ]
+    verdict = share_verdict(groups, "groups of non-targeting guides")
+    wrong = int(_found(calibration).sum())
+    return Verdict(
+        verdict.state if wrong <= 1 or verdict.state != "good" else "caution",
+        verdict.title,
+        f"{verdict.reason} {counted(wrong, 'false discovery').replace('discoverys', 'discoveries')}"
+        " among them.",
+    )
+
+
+def _powerful(power: GeneTestResult | None) -> Verdict | None:
+    if power is None or not power.pass_qc.any():
+        return None
+    log10p = power.log10_p[power.pass_qc]
+    seen = float((log10p < np.log10(0.05)).mean())
+    said = (
+        f"Of {len(log10p):,} positive controls {seen:.0%} have a p-value below 0.05; the median is "
+        f"{scientific(float(np.median(log10p)))}."
+    )
+    if seen < _POWERFUL:
+        return Verdict("caution", "Positive controls missed", f"{said} Real effects are missed.")
+    return Verdict("good", "Positive controls found", said)
+
+
+def _tested(result: GeneTestResult) -> Verdict:
+    left = int((~result.pass_qc).sum())
+    if not left:
+        return Verdict("good", "All pairs tested", f"All {len(result):,} pairs were tested.")
+    said = (
+        f"{left:,} of {len(result):,} pairs have too few treated or control cells with counts of "
+        "the gene, and were not tested."
+    )
+    return Verdict(
+        "caution" if left > len(result) / 2 else "good", "Pairs with too few counts left out", said
+    )
+
+
+def _calibration_section(result: GeneTestResult, calibration: GeneTestResult | None) -> Section:
+    curves = [("discovery", VERMILION, -result.log10_p[result.pass_qc])]
+    if calibration is not None and calibration.pass_qc.any():
+        heights = -calibration.log10_p[calibration.pass_qc]
+        curves.insert(0, ("non-targeting guides", GREY, heights))
+    figure = Figure(
+        name="qq",
+        title="Observed against expected p-values",
+        caption=(
+            "All p-values, smallest at the right, against what chance alone gives; the band holds "
+            "95% of chance. Tests of non-targeting guides should follow the line: where they leave "
+            "it, so do the others for the same reason. What lies above them are effects."
+        ),
+        description="QQ plot: observed against expected minus log10 p.",
+        spec=against_chance(curves, len(curves[0][2])),
+        key=[(colour, name) for name, colour, _ in curves],
+        numbers=Numbers(
+            ["tests", "number", "share below 0.05"],
+            [
+                [name, f"{len(heights):,}", f"{(heights > -np.log10(0.05)).mean():.1%}"]
+                for name, _, heights in curves
+            ],
+        ),
+        is_wide=True,
+        most_width=620,
+    )
+    return Section(
+        "calibration-section",
+        "Calibration",
+        "Whether p-values are what they say: guides that target nothing must look like nothing.",
+        [figure],
+    )
+
+
+def _table(result: GeneTestResult) -> EffectTable:
+    found = _found(result)
+    usable = np.flatnonzero(result.pass_qc & np.isfinite(result.log_2_fold_change))
+    order = usable[np.argsort(result.log10_p[usable], kind="stable")]
+    count = int(found.sum())
+    rows = order[: min(max(count, _FEWEST_ROWS), _MOST_ROWS)]
+    fold = np.maximum(result.fold_change[rows], np.finfo(float).tiny)
+    rate = result.q_value if result.q_value is not None else 10.0**result.log10_p
+    names = _names(result)
+    return EffectTable(
+        title="The surest pairs",
+        intro="One row per pair of a target and a gene. Blue raises, orange lowers.",
+        note=f"The {len(rows):,} surest of {int(result.pass_qc.sum()):,} pairs; "
+        f"{count:,} are significant. All are in discovery.tsv.",
+        effects=[names[i] for i in rows],
+        contexts=["expression"],
+        estimate=result.log_2_fold_change[rows][:, None],
+        error=(result.se_fold_change[rows] / fold / np.log(2.0))[:, None],
+        rate=np.asarray(rate)[rows][:, None],
+        level=result.level,
+        estimate_name="log2 fold change",
+        error_name="standard error",
+        rate_name="p" if result.q_value is None else "q",
+        file_name="pairs.csv",
+    )
+
+
+def _names(result: GeneTestResult) -> list[str]:
+    who = result.grna_target if result.grna_id is None else result.grna_id
+    return [
+        f"{name} on {gene}"
+        for name, gene in zip(who.tolist(), result.response_id.tolist(), strict=True)
+    ]

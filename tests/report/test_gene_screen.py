@@ -1,0 +1,91 @@
+"""The page of a gene-level screen."""
+
+import numpy as np
+import pytest
+
+from plait.crt import GeneTestResult
+from plait.errors import NotAvailableError
+from plait.report.gene_screen import gene_screen_page, write_gene_screen_report
+from plait.report.page import render
+
+
+def made(p, analysis="discovery", *, groups=20, seed=0, **changes):
+    """Return tests with given p-values, sorted as results are."""
+    p = np.sort(np.asarray(p, dtype=np.float64))
+    n = len(p)
+    fold = np.exp(np.random.default_rng(seed).normal(size=n))
+    fields = {
+        "response_id": np.array([f"g{i // groups}" for i in range(n)]),
+        "grna_target": np.array([f"t{i % groups}" for i in range(n)]),
+        "n_nonzero_trt": np.full(n, 30),
+        "n_nonzero_cntrl": np.full(n, 300),
+        "pass_qc": np.ones(n, dtype=bool),
+        "p_value": p,
+        "log10_p": np.log10(p),
+        "fold_change": fold,
+        "se_fold_change": 0.1 * fold,
+        "log_2_fold_change": np.log2(fold),
+        "z": np.zeros(n),
+        "theta": np.ones(n),
+        "p_method": np.full(n, "saddlepoint"),
+        "q_value": np.minimum(p * n, 1.0),
+        "significant": p * n < 0.1,
+        "analysis": analysis,
+    }
+    return GeneTestResult(**fields | changes)
+
+
+def uniform(n, seed=1):
+    return np.random.default_rng(seed).uniform(size=n)
+
+
+def discoveries():
+    return made(np.r_[1e-40, 1e-12, uniform(398)])
+
+
+def lamps(page):
+    return {verdict.title: verdict.state for verdict in page.verdicts}
+
+
+def test_the_answer():
+    page = gene_screen_page(discoveries(), calibration=made(uniform(400, 2), "calibration"))
+    assert page.answer[0].startswith("2 of 400 pairs of a target and a gene are significant")
+    assert "2 targets act on 1 gene" in page.answer[0]
+    assert "p = 1.0e-40" in page.answer[1]
+    assert page.table.effects[0] == "t0 on g0"
+    assert lamps(page)["Calibrated"] == "good"
+
+
+def test_nothing_found_and_nothing_checked():
+    page = gene_screen_page(made(np.maximum(uniform(300), 0.01)))
+    assert page.answer[0].startswith("None of 300 pairs")
+    assert lamps(page)["Calibration not checked"] == "unknown"
+
+
+def test_checks_that_fail():
+    power = made(np.full(10, 0.6), "power")
+    page = gene_screen_page(
+        discoveries(), calibration=made(uniform(400) ** 3, "calibration"), power=power
+    )
+    assert lamps(page)["P-values too small"] == "bad"
+    assert lamps(page)["Positive controls missed"] == "caution"
+    assert "false discover" in page.verdicts[0].reason
+    found = gene_screen_page(discoveries(), power=made(np.full(10, 1e-9), "power"))
+    assert lamps(found)["Positive controls found"] == "good"
+
+
+def test_pairs_that_were_not_tested():
+    p = np.r_[1e-9, uniform(99)]
+    few = made(p, pass_qc=np.arange(100) < 40)
+    assert lamps(gene_screen_page(few))["Pairs with too few counts left out"] == "caution"
+    with pytest.raises(NotAvailableError, match="no pair was tested"):
+        gene_screen_page(made(p, pass_qc=np.zeros(100, dtype=bool)))
+
+
+def test_the_file(tmp_path):
+    nasty = "<script>alert(1)</script>"
+    result = discoveries()
+    names = np.array([nasty, *result.grna_target[1:]])
+    assert nasty not in render(gene_screen_page(made(result.p_value, grna_target=names)))
+    write_gene_screen_report(result, tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size < 8e6
