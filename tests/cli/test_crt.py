@@ -132,6 +132,44 @@ def test_what_is_wrong_is_said_in_one_line(ran, capsys):
     assert "not the folder of a tested screen" in capsys.readouterr().err
 
 
+def written_with(name, targets=None, guides=None):
+    """Write the screen with other targets of guides, or other guides of cells."""
+    screen = anndata.read_h5ad("screen.h5ad")
+    if targets is not None:
+        screen.uns["guide2gene"] = {g: targets(t) for g, t in screen.uns["guide2gene"].items()}
+    if guides is not None:
+        screen.obsm["guide_assignment"] = guides * screen.obsm["guide_assignment"]
+    screen.write_h5ad(name)
+
+
+@pytest.mark.parametrize("more", [[], ["--sampler", "stratified", "--batch", "lane"]])
+def test_screens_with_nothing_to_show_are_written_without_a_page(ran, capsys, more):
+    written_with("controls.h5ad", targets=lambda _: "NTC")
+    written_with("empty.h5ad", guides=0)
+    for name, said, files in (
+        ("controls", "There is no page: every target is a negative control.", {"effects.zarr"}),
+        ("empty", "There is no page: nothing was tested.", {"controls.zarr"}),
+    ):
+        assert run("run", "--h5ad", f"{name}.h5ad", *GIVEN, "--out", name, *more) == 0
+        out = capsys.readouterr().out
+        assert said in out
+        files = files | {"result.zarr", "effects.parquet", "run.json"}
+        assert {path.name for path in (ran / name).iterdir()} == files
+    assert "not tested (p = 1): 25 degenerate" in out
+    assert (CRTResult.load("empty/result.zarr").p == 1.0).all()
+
+
+def test_controls_are_checked_before_anything_is_tested(ran, capsys):
+    written_with("none.h5ad", targets=lambda target: "OTHER" if target == "NTC" else target)
+    for words, said in (
+        (["none.h5ad", "--null", "ntc-empirical"], "there are 0 guides of the negative controls"),
+        (["screen.h5ad", "--controls", "NTC,NCT"], "no guide targets 'NCT', which --controls"),
+    ):
+        assert run("run", "--h5ad", *words, *GIVEN, "--out", "x") == 2
+        assert said in capsys.readouterr().err
+        assert not (ran / "x").exists()
+
+
 def test_a_folder_is_not_overwritten_by_accident(ran, capsys):
     words = ["run", "--h5ad", "screen.h5ad", *GIVEN, "--out", "x"]
     assert run(*words) == 0
@@ -157,3 +195,14 @@ def test_a_command_killed_while_it_writes_keeps_its_tests(ran, monkeypatch):
     monkeypatch.setattr("plait.crt.perturbation_effects", None)  # not called again
     assert main(words) == 0
     assert (ran / "x/report.html").exists()
+
+
+def test_another_null_does_not_take_over_what_a_killed_command_left(ran):
+    """Its store holds p-values among controls, which are none of resampling."""
+    words = ["crt", "run", "--h5ad", "screen.h5ad", *GIVEN, "--out", "x"]
+    killed = [*words, "--null", "ntc-empirical"]
+    died = subprocess.run([sys.executable, "-W", "ignore", "-c", DYING, *killed], check=False)
+    assert died.returncode == -9
+    assert set(CRTResult.load("x/result.zarr").p_method.ravel()) == {"controls"}
+    assert main(words) == 0
+    assert "controls" not in CRTResult.load("x/result.zarr").p_method

@@ -13,6 +13,7 @@ from scipy.sparse import coo_array, csc_array, csc_matrix, csr_array, csr_matrix
 from plait.crt import (
     build_gene_to_cols,
     get_program_names,
+    perturbation_effects,
     prepare_crt_inputs,
     read_cnmf_usage,
     read_guide_table,
@@ -272,6 +273,39 @@ def test_what_is_wrong_is_said(change, error, message):
     screen = small_screen()
     change(screen)
     with pytest.raises(error, match=message):
+        prepare_crt_inputs(screen)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_program_that_does_not_vary_is_said_and_has_no_effect(dtype):
+    screen = small_screen()
+    ratios = np.random.default_rng(1).normal(size=(60, 4))
+    # The first is constant, the second a function of a covariate: what is left is rounding.
+    ratios[:, 0] = 0.3
+    ratios[:, 1] = screen.obsm["covar"][:, 0]
+    ratios[:, 2:] += (-ratios.sum(axis=1) / 2.0)[:, None]
+    screen.obsm["cnmf_usage"] = np.exp(ratios).astype(dtype)
+    with pytest.warns(DataWarning) as said:
+        inputs = prepare_crt_inputs(screen, eps=1e-9)
+    assert any("do not vary beyond" in str(w.message) for w in said)
+    assert any("'program_0', 'program_1'. Their" in str(w.message) for w in said)
+    assert not inputs.residuals[:, :2].any()
+    assert (inputs.residuals[:, 2:].std(axis=0) > 0.1).all()
+    for options in (
+        {},
+        {"sampler": "stratified", "strata": {"stratify_by_batch": False}},
+        {"method": "skew-normal", "resamples": 50},
+        {"method": "adaptive"},
+    ):
+        found = perturbation_effects(inputs, **options)
+        assert (found.p[:, :2] == 1.0).all()
+        assert (found.beta[:, :2] == 0.0).all()
+        assert np.isfinite(found.p).all()
+        effects = found.to_effects()
+        assert effects.contexts == ("program_2", "program_3")
+        assert (effects.shat > 0.0).all()
+    screen.obsm["cnmf_usage"] = np.full((60, 4), 0.25)
+    with pytest.raises(InputError, match=r"no program varies .*'program_0'.*nothing to test"):
         prepare_crt_inputs(screen)
 
 

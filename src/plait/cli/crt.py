@@ -12,6 +12,7 @@ from plait.cli.options import MODEL, OUTPUT, RUN, command_group, documented, opt
 from plait.cli.outputs import check_file, check_folder
 from plait.cli.records import RECORD, write_record
 from plait.cli.screen_inputs import control_labels, read_inputs
+from plait.errors import InputError, LabelError
 
 if TYPE_CHECKING:
     from plait.crt import CRTInputs, CRTResult
@@ -197,12 +198,18 @@ def run(
         )
         announce_compilation(quiet)
         labels = control_labels(controls)
-        result = _tested(out, inputs, chosen, labels, split_list(exclude), workers)
-        if null is Null.NTC_EMPIRICAL:
-            result = _against_controls(result, inputs, labels, seed)
+        if controls is not None:
+            _require_controls(inputs, labels)
+        pseudo_genes = _pseudo_genes(inputs, labels) if null is Null.NTC_EMPIRICAL else None
+        told = {"controls": labels, "exclude": split_list(exclude) or [], "null": str(null)}
+        result = _tested(out, inputs, chosen, told, workers)
+        if pseudo_genes is not None:
+            result = _against_controls(result, inputs, pseudo_genes, seed)
             result.save(out / STORE, overwrite=True)
         judged = _controls(inputs, chosen, labels, threads) if null is Null.CRT else None
         written = _write(out, result, judged, level)
+        if REPORT not in written:
+            say(quiet, _nothing_to_show(result))
         if write_h5ad is not None:
             _write_back(result, h5ad, write_h5ad, overwrite)
         for line in result.summary(level).splitlines():
@@ -218,8 +225,7 @@ def _tested(
     out: Path,
     inputs: "CRTInputs",
     chosen: dict[str, Any],
-    labels: tuple[str, ...],
-    exclude: list[str] | None,
+    told: dict[str, Any],
     workers: dict[str, Any],
 ) -> "CRTResult":
     """Test into the store of a folder, or open the store where the same was done already."""
@@ -231,18 +237,48 @@ def _tested(
 
     def work() -> None:
         perturbation_effects(
-            inputs, exclude=exclude or (), negative_controls=labels, **chosen,
+            inputs, exclude=told["exclude"], negative_controls=told["controls"], **chosen,
             out=out / STORE, overwrite=True, **workers,
         )  # fmt: skip
 
     stages = Stages(out, digests_of(inputs, options_of(**chosen)), lambda *_: None, UNFINISHED)
-    told = {**chosen, "controls": labels, "exclude": exclude or []}
-    stages.run("test", "", work, (STORE,), told)
+    stages.run("test", "", work, (STORE,), {**chosen, **told})
     return CRTResult.load(out / STORE)
 
 
+def _require_controls(inputs: "CRTInputs", labels: tuple[str, ...]) -> None:
+    """Refuse labels of controls that no guide has: a typing error would go unnoticed."""
+    if unknown := [label for label in labels if label not in inputs.gene_to_cols]:
+        some = ", ".join(map(repr, inputs.units[:5]))
+        raise LabelError(
+            f"no guide targets {unknown[0]!r}, which --controls names; there are {some}"
+            f"{', ...' if len(inputs.units) > 5 else ''}."
+        )
+
+
+def _pseudo_genes(inputs: "CRTInputs", labels: tuple[str, ...]) -> dict[str, Any]:
+    """Return how pseudo-genes are made of negative-control guides, before anything is tested."""
+    import numpy as np
+
+    sizes = [len(columns) for name, columns in inputs.gene_to_cols.items() if name not in labels]
+    size = round(float(np.median(sizes or [1])))
+    n_controls = sum(len(inputs.gene_to_cols.get(label, ())) for label in labels)
+    if n_controls < size:
+        raise InputError(
+            f"there are {n_controls} guides of the negative controls {', '.join(labels)}, and "
+            f"pseudo-genes need {size}, as many as targets have. Name more targets that are "
+            "controls with --controls, or leave --null out."
+        )
+    return {
+        "ntc_labels": labels,
+        "guides_per_unit": size,
+        "batch_mode": "pooled" if inputs.batch_raw is None else "meta",
+        "statistic": "z",  # controls are seldom as rare and as frequent as targets
+    }
+
+
 def _against_controls(
-    result: "CRTResult", inputs: "CRTInputs", labels: tuple[str, ...], seed: int
+    result: "CRTResult", inputs: "CRTInputs", options: dict[str, Any], seed: int
 ) -> "CRTResult":
     """Return the result with p-values among pseudo-genes of negative-control guides."""
     import numpy as np
@@ -250,13 +286,6 @@ def _against_controls(
     from plait.crt import ntc_empirical_tests
     from plait.crt.model import Rates
 
-    sizes = [len(columns) for name, columns in inputs.gene_to_cols.items() if name not in labels]
-    options = {
-        "ntc_labels": labels,
-        "guides_per_unit": round(float(np.median(sizes or [1]))),
-        "batch_mode": "pooled" if inputs.batch_raw is None else "meta",
-        "statistic": "z",  # controls are seldom as rare and as frequent as targets
-    }
     found = ntc_empirical_tests(inputs, result.units, options, base_seed=seed)
     rates = Rates("BH", "all", result.negative_controls)
     return replace(
@@ -272,16 +301,19 @@ def _against_controls(
 def _controls(
     inputs: "CRTInputs", chosen: dict[str, Any], labels: tuple[str, ...], threads: int | None
 ) -> "CRTResult | None":
-    """Test groups of negative-control guides, where the screen has some."""
+    """Test groups of negative-control guides, where the screen has some and other targets."""
     from plait.crt import control_group_effects
 
-    if not any(label in inputs.gene_to_cols for label in labels):
+    are_controls = {name in labels for name in inputs.gene_to_cols}
+    if len(are_controls) < 2:
         return None
     return control_group_effects(inputs, negative_controls=labels, threads=threads, **chosen)
 
 
 def _write(out: Path, result: "CRTResult", judged: "CRTResult | None", level: float) -> list[str]:
-    """Write tables and the page; return their names."""
+    """Write tables and, if there is something to show, the page; return their names."""
+    import numpy as np
+
     from plait.io import replace_file, write_effects
     from plait.report.screen import write_screen_report
 
@@ -291,14 +323,21 @@ def _write(out: Path, result: "CRTResult", judged: "CRTResult | None", level: fl
     if judged is not None:
         judged.save(out / CONTROLS, overwrite=True)
         written.append(CONTROLS)
-    if result.null_sd is not None:
+    if result.null_sd is not None and (result.status == "ok").any():
         write_effects(result.to_effects(), out / EFFECTS, overwrite=True)
         written.append(EFFECTS)
+    if not np.isfinite(np.asarray(result.q)).any():
+        return written
     write_screen_report(
         result, out / REPORT, title=f"What perturbations do: {out.name}", level=level,
         controls=judged, overwrite=True,
     )  # fmt: skip
     return [*written, REPORT]
+
+
+def _nothing_to_show(result: "CRTResult") -> str:
+    why = "every target is a negative control" if result.is_control.all() else "nothing was tested"
+    return f"There is no page: {why}."
 
 
 def _write_back(result: "CRTResult", source: Path, target: Path, overwrite: bool) -> None:
@@ -312,5 +351,7 @@ def _write_back(result: "CRTResult", source: Path, target: Path, overwrite: bool
     write_with_uns(source, target, held.uns, overwrite)
 
 
-app = command_group("Perturbation screens: what each perturbation does to each program.", DOCS)
+app = command_group(
+    "Perturbation screens: what each perturbation does to gene programs, and to genes.", DOCS
+)
 documented(app, "run", run, EXAMPLE, DOCS)

@@ -1,5 +1,6 @@
 """The inputs of a perturbation screen's tests, checked once at the door."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,14 @@ from plait.crt.guides import (
 )
 from plait.crt.statistic import cross_product, residualize
 from plait.data.labels import describe_difference, require_distinct
-from plait.errors import InputTypeError, LabelError, OptionError, ShapeError
+from plait.errors import (
+    DataWarning,
+    InputError,
+    InputTypeError,
+    LabelError,
+    OptionError,
+    ShapeError,
+)
 from plait.io.anndata import get_from_adata_any, get_from_uns
 from plait.io.result import freeze
 
@@ -28,6 +36,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 Array = NDArray[np.float64]
+
+_ROUNDING = 16.0
+"""Log-ratios are off by so many times the precision of usages and their own size."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -239,8 +250,9 @@ def prepare_crt_inputs(
     ShapeError
         Numbers of cells, guides or programs disagree.
     InputError
-        There are no names of guides, no target has a guide, or numbers are missing, infinite or
-        negative where they may not be. `get_covar_matrix` names further errors.
+        There are no names of guides, no target has a guide, no program varies, or numbers are
+        missing, infinite or negative where they may not be. `get_covar_matrix` names further
+        errors.
     InputTypeError
         A value is not of a type that can be used (also a TypeError).
 
@@ -248,7 +260,7 @@ def prepare_crt_inputs(
     -----
     DataWarning
         Usages do not sum to about 1 or are 0 so often that the quantile is; covariates were left
-        out.
+        out; programs do not vary.
 
     Notes
     -----
@@ -330,15 +342,42 @@ def get_program_names(adata: Any, n_programs: int, usage: Any = None) -> tuple[s
 def _assemble(
     outcome: Array, design: CovariateDesign, threads: int | None, **fields: Any
 ) -> CRTInputs:
+    residuals = residualize(outcome, design.basis, threads)
+    _silence_constant(residuals, outcome, fields["usage"], fields["program_names"])
     return CRTInputs(
         C=design.matrix,
         A=design.inverse,
         CTY=cross_product(design.matrix, outcome, threads),
         basis=design.basis,
-        residuals=residualize(outcome, design.basis, threads),
+        residuals=residuals,
         covar_cols=design.names,
         dropped_covariates=design.dropped,
         **fields,
+    )
+
+
+def _silence_constant(
+    residuals: Array, outcome: Array, usage: NDArray[np.floating], programs: Sequence[str]
+) -> None:
+    """Set residuals that are rounding errors to 0, in place: they would be tested as if data."""
+    largest = np.maximum(outcome.max(axis=0), -outcome.min(axis=0))
+    rounding = _ROUNDING * np.finfo(usage.dtype).eps * np.maximum(largest, 1.0)
+    spread = np.sqrt(np.einsum("ik,ik->k", residuals, residuals) / len(residuals))
+    constant = np.flatnonzero(spread <= rounding)
+    if not len(constant):
+        return
+    named = ", ".join(repr(programs[k]) for k in constant[:10])
+    if len(constant) == len(programs):
+        raise InputError(
+            "no program varies between cells beyond what the covariates determine "
+            f"({named}{', ...' if len(constant) > 10 else ''}); there is nothing to test."
+        )
+    residuals[:, constant] = 0.0
+    warnings.warn(
+        f"programs whose log-ratios do not vary beyond what the covariates determine: {named}"
+        f"{', ...' if len(constant) > 10 else ''}. Their effects are 0, with p = 1.",
+        DataWarning,
+        stacklevel=4,
     )
 
 

@@ -220,12 +220,12 @@ class CRTResult(Result):
         Returns
         -------
         Effects
-            Of the units whose status is "ok".
+            Of the units whose status is "ok" on the programs that vary.
 
         Raises
         ------
         NotAvailableError
-            The effects are rank-biserial correlations, or no unit was tested.
+            The effects are rank-biserial correlations, no unit was tested, or no program varies.
         OptionError
             An option is unknown.
 
@@ -250,15 +250,18 @@ class CRTResult(Result):
         keep = np.flatnonzero(self.status == "ok")
         if not len(keep):
             raise NotAvailableError("no perturbation was tested; there are no effects.")
-        correlation, growth = None, np.ones(len(self.programs))
+        varies = np.flatnonzero((errors[keep] > 0.0).any(axis=0))
+        if not len(varies):
+            raise NotAvailableError("no program varies; there are no effects.")
+        correlation, growth = None, np.ones(len(varies))
         if null_correlation is not None:
-            correlation, growth = _invertible(self.residual_correlation)
+            correlation, growth = _invertible(self.residual_correlation[np.ix_(varies, varies)])
         return Effects(
-            self.beta[keep],
-            errors[keep] * growth,
+            self.beta[np.ix_(keep, varies)],
+            errors[np.ix_(keep, varies)] * growth,
             correlation,
             np.asarray(self.units)[keep],
-            self.programs,
+            tuple(self.programs[k] for k in varies),
             self.provenance,
         )
 
