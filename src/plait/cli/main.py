@@ -30,7 +30,7 @@ QUESTIONS = (
     ("from genotypes to effects", "plait gwas"),
     ("what is in a table of summary statistics?", "plait sumstats"),
     ("which effects are real, and where are they shared?", "plait mash"),
-    ("what does each perturbation do to each program?", "plait crt"),
+    ("what do perturbations do to programs and genes?", "plait crt"),
     ("from genotypes to what traits share, in one go", "plait gwas-to-mash"),
     ("what does that look like where the truth is known?", "plait demo"),
     ("what does a result look like as a page?", "plait report"),

@@ -1,6 +1,6 @@
 """Manhattan plot: how sure each association is, along the genome."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +34,8 @@ _SHADES = ("#33658A", "#86BBD8")
 _ALWAYS = 3.0
 _MOST = 20_000
 _WIDER = 6
+_CHARACTER, _LINE = 0.008, 0.06
+"""Width and height of a letter, as shares of the picture."""
 """How many times more cells the grid that points are thinned by has across than up."""
 
 
@@ -110,14 +112,15 @@ def manhattan(
             if groups is not None:
                 high = shown[heights[shown] > line]
                 _draw_by_trait(ax, across[high], heights[high], groups[high], traits)
-            for peak in highest_peaks(
-                across, heights, line, name_peaks if labels is not None else 0
-            ):
-                ax.annotate(
-                    str(labels[peak]) if labels is not None else "",
-                    (across[peak], heights[peak]), (0, 4), textcoords="offset points",
-                    ha="center", fontsize=7, color=INK, bbox=BESIDE_POINTS, zorder=5,
-                )  # fmt: skip
+            if labels is not None:
+                peaks = highest_peaks(across, heights, line, 3 * name_peaks)
+                texts = {peak: str(labels[peak]) for peak in peaks}
+                for peak in _apart(across, heights / top, texts)[:name_peaks]:
+                    ax.annotate(
+                        texts[peak], (across[peak], heights[peak]), (0, 4), ha="center",
+                        textcoords="offset points", fontsize=7, color=INK, bbox=BESIDE_POINTS,
+                        zorder=5,
+                    )  # fmt: skip
         ax.set_ylim(0, top)
         ax.margins(x=0.01)
         ax.set_xticks([place for _, place in ticks], [name for name, _ in ticks])
@@ -130,6 +133,22 @@ def manhattan(
             colours = "" if groups is None else " Colours: the trait of the smallest p-value."
             write_caption(ax, CAPTION + colours)
     return ax
+
+
+def _apart(
+    across: NDArray[np.float64], heights: NDArray[np.float64], texts: Mapping[int, str]
+) -> list[int]:
+    """Return the points, the first ones first, whose names do not touch one before."""
+    letter = _CHARACTER * float(across.max() - across.min()) if texts else 0.0
+    kept: list[int] = []
+    for point, text in texts.items():
+        if all(
+            abs(across[point] - across[other]) > letter * (len(text) + len(texts[other]) + 2) / 2
+            or abs(heights[point] - heights[other]) > _LINE
+            for other in kept
+        ):
+            kept.append(point)
+    return kept
 
 
 def _draw_by_trait(

@@ -74,6 +74,9 @@
       if (trace.type === "heatmap" && names) trace.customdata = names.map((a) => names.map((b) => [a, b]));
     }
     layout.margin = Object.assign({ l: 6, r: 14, t: 8, b: 44 }, layout.margin);
+    const above = 28; // Room for the buttons, which would lie over the figure.
+    if (layout.height) layout.height += above - layout.margin.t;
+    layout.margin.t = above;
     layout.autosize = true;
     if (root.dataset.printing) layout.width = place.clientWidth;
     if (narrow.matches) {
@@ -192,7 +195,7 @@
       box.style.opacity = sure ? "1" : "0.16";
       svg.append(box);
     }
-    const say = (names, sign) => (names.length ? `${sign} in ${names.length > 12 ? names.length + " contexts" : names.join(", ")}` : "");
+    const say = (names, sign) => (names.length ? `${sign} in ${names.length > 12 ? names.length + ` ${table.names.context}s` : names.join(", ")}` : "");
     const label = [say(up, "raised"), say(down, "lowered")].filter(Boolean).join("; ") || "significant nowhere";
     svg.setAttribute("aria-label", label);
     return svg;
@@ -224,8 +227,8 @@
     }
     const all = table.effects.length;
     byId("count").textContent = order.length === all
-      ? `${all.toLocaleString("en")} ${all === 1 ? "effect" : "effects"}`
-      : `${order.length.toLocaleString("en")} of ${all.toLocaleString("en")} effects match`;
+      ? `${all.toLocaleString("en")} ${table.names.effect}${all === 1 ? "" : "s"}`
+      : `${order.length.toLocaleString("en")} of ${all.toLocaleString("en")} ${table.names.effect}s match`;
     byId("page").textContent = `page ${page + 1} of ${pages}`;
     byId("before").disabled = page === 0;
     byId("after").disabled = page >= pages - 1;
@@ -314,7 +317,7 @@
     } };
     const forest = byId("forest");
     const sure = counts[chosen];
-    forest.setAttribute("aria-label", `Forest plot of ${table.effects[chosen]}: significant in ${sure} of ${width} contexts`);
+    forest.setAttribute("aria-label", `Forest plot of ${table.effects[chosen]}: significant in ${sure} of ${width} ${table.names.context}s`);
     draw(forest, spec, "forest").then(() => { forest.dataset.effect = table.effects[chosen]; });
   }
 
