@@ -87,6 +87,10 @@ def test_what_is_written(ran, capsys):
 def test_covariates_are_columns_of_obs(ran, capsys):
     words = ["run", "--h5ad", "screen.h5ad", "--usage", "usage", "--sampler", "stratified"]
     words += ["--batch", "lane", "--method", "empirical", "--resamples", "99"]
+    ranked = ["--covariates", "lane,log(umis)", "--statistic", "utest", "--out", "ranked"]
+    assert run(*words, *ranked) == 0
+    assert CRTResult.load("ranked/result.zarr").settings["ranks"]["use"] == "residual"
+    capsys.readouterr()
     assert run(*words, "--covariates", "lane, log(umis)", "--out", "x") == 0
     assert "3 columns of covariates" in capsys.readouterr().out
     assert CRTResult.load("x/result.zarr").settings["strata"]["batch_key"] == "lane"

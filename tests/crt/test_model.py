@@ -5,6 +5,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -147,6 +148,34 @@ def test_rank_biserial_is_scipys(inputs):
         assert found.beta[0, k] == pytest.approx(2 * u / (n1 * (len(treated) - n1)) - 1, abs=1e-12)
     with pytest.raises(InputError, match="rank-biserial"):
         found.to_effects()
+
+
+@pytest.mark.parametrize("sampler", ["bernoulli", "stratified"])
+def test_ranks_of_residuals_see_effects_against_the_confounding(sampler):
+    """Ranks of log-ratios as they are do not: resamples have a mean, and |r| is below theirs."""
+    random = np.random.default_rng(0)
+    depth = random.normal(size=4000)
+    treated = random.random(4000) < 0.05 * np.exp(0.9 * depth - 0.4)
+    ratios = random.normal(size=(4000, 5))
+    ratios[:, 0] += 0.8 * depth - 0.6 * treated
+    screen = SimpleNamespace(
+        obsm={
+            "cnmf_usage": np.exp(ratios) / np.exp(ratios).sum(axis=1, keepdims=True),
+            "covar": depth,
+            "guide_assignment": treated[:, None].astype(np.int8),
+        },
+        uns={"guide_names": ["g"], "guide2gene": {"g": "GENE"}},
+    )
+    inputs = prepare_crt_inputs(screen)
+    options = {
+        "statistic": "utest",
+        "sampler": sampler,
+        "strata": {"stratify_by_batch": False},
+    }
+    assert perturbation_effects(inputs, **options).p[0, 0] > 0.99
+    assert perturbation_effects(inputs, **options, ranks={"use": "residual"}).p[0, 0] < 1e-6
+    assert perturbation_effects(inputs, **options, side="left").p[0, 0] < 1e-6
+    assert perturbation_effects(inputs).p[0, 0] < 1e-6
 
 
 @pytest.mark.filterwarnings("ignore:covariates left out")

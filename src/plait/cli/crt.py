@@ -115,7 +115,11 @@ def run(
     ] = Sampler.BERNOULLI,
     statistic: Annotated[
         Statistic,
-        option("--statistic", panel=MODEL, help="Effects given the covariates, or ranks."),
+        option(
+            "--statistic",
+            panel=MODEL,
+            help="Effects given the covariates, or rank-biserial correlations given them.",
+        ),
     ] = Statistic.OLS,
     side: Annotated[
         Side, option("--side", panel=MODEL, help="Effects of which sign are looked for.")
@@ -183,6 +187,8 @@ def run(
         "side": str(side),
         "resamples": resamples,
         "strata": {"batch_key": batch} if sampler is Sampler.STRATIFIED else None,
+        # Ranks of log-ratios as they are hide effects against the confounding: docs/crt.md.
+        "ranks": {"use": "residual"} if statistic is Statistic.UTEST else None,
         "seed": seed,
         "device": str(device),
     }

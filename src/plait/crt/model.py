@@ -79,11 +79,14 @@ def perturbation_effects(
         The p-value: of infinitely many resamples; counted in ``resamples``; by a skew-normal
         fitted to them; or counted in as many as it takes.
     statistic : {"ols", "utest"}
-        The effect given the covariates, or the rank-biserial correlation, which is not adjusted.
+        The effect given the covariates, or the rank-biserial correlation, which is not adjusted
+        for them unless residuals are ranked (``ranks``).
     sampler : {"bernoulli", "stratified"}
         Treat each cell by its propensity, or permute treatment within strata of like propensity
         (and batch, and burden).
     side : {"both", "left", "right"}
+        Resamples whose statistic is as large in absolute value, as low, or as high, count. "both"
+        of a skew-normal is twice its smaller tail.
     resamples : int
         For "empirical" and "skew-normal".
     propensity_model : callable, "const" or (cells, units) array
@@ -92,7 +95,9 @@ def perturbation_effects(
     strata : mapping, optional
         Options of stratified sampling: `plait.crt.strata.StrataOptions`.
     ranks : mapping, optional
-        Options of the U statistic: ``use``, ``rank_method``, ``rank_dtype``.
+        Options of the U statistic: ``use``, ``rank_method``, ``rank_dtype``. By default log-ratios
+        are ranked, as programDE does. Where treatment goes with covariates, resamples then have a
+        mean, and a two-sided test does not see effects against it; ``{"use": "residual"}`` does.
     exclude : iterable of str
         Targets that are not tested.
     negative_controls : iterable of str
