@@ -149,7 +149,7 @@ def test_what_is_not_tested_is_missing(random):
     with pytest.raises(NotAvailableError, match="no variant was tested"):
         scan(InMemory(calls[:2]), table(random.normal(size=(80, 2)))).to_effects()
     assert effects.contexts == ("t0", "t1")
-    assert "tests left out: call rate 2" in found.summary()
+    assert "tests left out: 2 by call rate" in found.summary()
 
 
 def test_effects_for_mash(study):

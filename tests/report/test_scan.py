@@ -9,7 +9,7 @@ from plait import gwas
 from plait.gwas.results import AssociationResult
 from plait.provenance import Provenance
 from plait.report import mash_page, render
-from plait.report.scan import collect_scan, inflation_verdict
+from plait.report.scan import collect_scan, inflation_verdict, scan_warning
 from plait.report.words import counted, listed
 from tests.report.results import make_result
 from tests.report.test_page import NASTY, check_figures, data_of, without_scripts
@@ -75,7 +75,7 @@ def test_the_section():
         "quality of 0.3 or more"
     )
     assert facts["variants"] == "3,000 in the genotypes, 3,000 tested"
-    assert facts["tests left out"] == "call rate 12"
+    assert facts["tests left out"] == "12 by call rate"
     manhattan, qq = section.figures
     assert list(manhattan.views) == ["the surest trait at every variant", "t0", "t1", "t2"]
     assert manhattan.spec is manhattan.views["the surest trait at every variant"]
@@ -210,10 +210,18 @@ def test_what_the_lamp_knows_of_the_model():
     assert nothing_known.state == "good"
 
 
+def test_what_is_said_without_the_page():
+    assert scan_warning(make_scan()) == ""
+    warning = scan_warning(make_scan(inflation=3.5))
+    assert warning.startswith("scan inflated everywhere. The largest lambda is ")
+
+
 def test_the_lamp_is_the_first_of_the_page():
     made = page_of(make_scan(inflation=3.5))
     assert made.verdicts[0].title == "Scan inflated everywhere"
     assert made.verdict == "Do not rely on this"
+    good = [lamp.title.lower() for lamp in made.verdicts if lamp.state == "good"]
+    assert made.reasons[0] == "scan inflated everywhere" and not set(good) & set(made.reasons)
 
 
 def test_the_words_of_the_static_figure():

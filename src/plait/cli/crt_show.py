@@ -57,7 +57,7 @@ def report(
         )
     for sentence in page.answer:
         say(quiet, sentence)
-    say(quiet, f"{page.verdict}: {', '.join(lamp.title.lower() for lamp in page.verdicts)}")
+    say(quiet, f"{page.verdict}: {', '.join(page.reasons)}")
     write_record(beside(out))
     say(quiet, f"written: {out} ({out.stat().st_size / 1e6:.1f} MB; open it in a browser)")
 

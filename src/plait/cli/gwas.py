@@ -254,7 +254,7 @@ def scan(
         announce_compilation(quiet)
         result = _scan_into(out, study, chosen, rules, workers)
         written = write_scan(result, out, str(table), described)
-        for line in result.summary().splitlines():
+        for line in [*result.summary().splitlines(), *scan_attention(result)]:
             say(quiet, line)
     record_scan(out / RECORD, result)
     (out / UNFINISHED).unlink()
@@ -283,6 +283,14 @@ def _say_study(quiet: bool, genotypes: Any, phenotypes: Any, others: Any) -> Non
     if others is not None:
         counts["covariates"] = len(others.samples)
     say(quiet, "samples with " + ", ".join(f"{what}: {n:,}" for what, n in counts.items()))
+
+
+def scan_attention(result: "AssociationResult") -> list[str]:
+    """Return the line that says why not to trust the p-values of a scan; none where one may."""
+    from plait.report.scan import scan_warning
+
+    warning = scan_warning(result)
+    return [f"attention: {warning}"] if warning else []
 
 
 def _scan_into(

@@ -66,7 +66,7 @@ def report(
         )
     for sentence in page.answer:
         say(quiet, sentence)
-    say(quiet, f"{page.verdict}: {', '.join(verdict.title.lower() for verdict in page.verdicts)}")
+    say(quiet, f"{page.verdict}: {', '.join(page.reasons)}")
     say(quiet, f"written: {out} ({out.stat().st_size / 1e6:.1f} MB; open it in a browser)")
 
 

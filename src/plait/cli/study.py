@@ -32,6 +32,7 @@ from plait.cli.gwas import (
     TransformOption,
     read_study,
     record_scan,
+    scan_attention,
     variant_filter,
 )
 from plait.cli.options import MODEL, OUTPUT
@@ -150,6 +151,7 @@ def gwas_to_mash(
         scanned = AssociationResult.open(out)
         found = [*scanned.summary().splitlines(), *result.summary().splitlines()]
         found += sharing_lines(result)
+        found += scan_attention(scanned)
     for line in ("", *found):
         say(quiet, line)
     record_scan(out / RECORD, scanned)

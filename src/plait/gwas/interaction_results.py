@@ -161,7 +161,7 @@ class InteractionResult(VariantResult):
         """Say in a few lines what was tested and found."""
         lines = [repr(self) + (", robust errors" if self.robust else "")]
         if self.filtered:
-            left_out = ", ".join(f"{name} {count:,}" for name, count in self.filtered.items())
+            left_out = ", ".join(f"{count:,} by {name}" for name, count in self.filtered.items())
             lines.append(f"  tests left out: {left_out}")
         hits, surest = self.leads()
         for number, trait in enumerate(self.traits):
@@ -249,7 +249,7 @@ class InteractionResult(VariantResult):
         found = (self._effects(number, places, rows) for rows in self.parts())
         parts = (part for part in found if part is not None)
         if (first := next(parts, None)) is None:
-            why = ", ".join(f"{name} {count:,}" for name, count in self.filtered.items())
+            why = ", ".join(f"{count:,} by {name}" for name, count in self.filtered.items())
             raise NotAvailableError(f"no variant was tested for {trait!r}; tests left out: {why}.")
         return chain([first], parts)
 

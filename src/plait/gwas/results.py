@@ -116,7 +116,7 @@ class AssociationResult(VariantResult):
                 f"  samples: {most:,}" if fewest == most else f"  samples: {fewest:,} to {most:,}"
             )
         if self.filtered:
-            left_out = ", ".join(f"{name} {count:,}" for name, count in self.filtered.items())
+            left_out = ", ".join(f"{count:,} by {name}" for name, count in self.filtered.items())
             lines.append(f"  tests left out: {left_out}")
         calibrated = [check for check in self.checks if check["leading"] is not None]
         if calibrated:

@@ -220,7 +220,7 @@ class VariantResult(Result):
 
     def _require_tests(self) -> None:
         if not self.n_tested:
-            why = ", ".join(f"{name} {count:,}" for name, count in self.filtered.items())
+            why = ", ".join(f"{count:,} by {name}" for name, count in self.filtered.items())
             raise NotAvailableError(f"no variant was tested; tests left out: {why}.")
 
     @property

@@ -274,6 +274,7 @@ def _table(result: GeneTestResult) -> EffectTable:
         error=(result.se_fold_change[rows] / fold / np.log(2.0))[:, None],
         rate=np.asarray(rate)[rows][:, None],
         level=result.level,
+        effect_name="pair",
         estimate_name="log2 fold change",
         error_name="standard error",
         rate_name="p" if result.q_value is None else "q",

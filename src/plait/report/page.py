@@ -213,6 +213,12 @@ class Page:
         return _OVERALL[self.state]
 
     @property
+    def reasons(self) -> list[str]:
+        """The lamps that the verdict comes from: those that are not good, all where all are."""
+        others = [verdict for verdict in self.verdicts if verdict.state != "good"]
+        return [verdict.title.lower() for verdict in others or self.verdicts]
+
+    @property
     def figures(self) -> list[Figure]:
         """Every figure, in the order of the page."""
         return [self.lead, *(figure for part in self.sections for figure in part.figures)]

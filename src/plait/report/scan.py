@@ -133,6 +133,14 @@ def inflation_verdict(found: ScanFindings) -> Verdict:
     return Verdict("bad", "Scan inflated everywhere", text + where + known + tells)
 
 
+def scan_warning(scan: AssociationResult) -> str:
+    """Return what is to be said of the p-values of a scan; empty where nothing is."""
+    if not np.isfinite(scan.lambda_gc).any():
+        return ""
+    verdict = inflation_verdict(collect_scan(scan))
+    return "" if verdict.state == "good" else f"{verdict.title.lower()}. {verdict.reason}"
+
+
 def _where(by_chromosome: Mapping[str, float]) -> tuple[str, bool]:
     """Say what lambda is on chromosomes, and whether it is near 1 on one of them."""
     if not by_chromosome:
@@ -304,7 +312,7 @@ def _facts(scan: AssociationResult, found: ScanFindings) -> dict[str, str]:
         facts["missing genotypes"] = _MISSING[options["missing_genotypes"]]
     facts["variants must have"] = _rules(options) or "no more than variation"
     facts["variants"] = f"{len(scan.beta):,} in the genotypes, {scan.n_tested:,} tested"
-    left_out = ", ".join(f"{name} {count:,}" for name, count in scan.filtered.items())
+    left_out = ", ".join(f"{count:,} by {name}" for name, count in scan.filtered.items())
     facts["tests left out"] = left_out or "none"
     for name, values, what in (
         ("share of variance that follows relationships", scan.h2, ".2f"),

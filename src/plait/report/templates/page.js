@@ -308,7 +308,7 @@
     const each = width <= 12 ? 30 : width <= 24 ? 22 : 14;
     const spec = { data: traces, layout: {
       height: Math.max(150, 64 + each * width), margin: { t: 6, b: 46 }, hovermode: "closest",
-      xaxis: { title: { text: table.names.estimate }, zeroline: true },
+      xaxis: { title: { text: table.names.estimate }, zeroline: true, rangemode: "tozero" },
       yaxis: {
         tickmode: "array", tickvals: table.contexts.map((_, r) => r),
         ticktext: table.contexts.map((name) => plain(shorten(name, 22))),
