@@ -1,4 +1,5 @@
 import json
+import logging
 from types import SimpleNamespace
 
 import anndata
@@ -78,6 +79,16 @@ def test_the_burden_becomes_a_covariate():
     np.testing.assert_array_equal(everything["all"], screen.obsm["guide_assignment"].sum(axis=1))
     names = prepare_crt_inputs(adata, numeric_as_category_threshold=None).covar_cols
     assert names == tuple(everything.columns)
+
+
+def test_a_burden_of_few_values_is_not_encoded_silently(caplog):
+    # programDE: a number of guides becomes up to 19 indicators, and nobody is told.
+    screen = small_screen()
+    add_burden_covariate(screen)
+    with caplog.at_level(logging.INFO, logger="plait.crt"):
+        names = prepare_crt_inputs(screen).covar_cols
+    assert sum("log1p_non_ntc_guides_per_cell_" in name for name in names) > 1
+    assert "encoded as categories: log1p_non_ntc_guides_per_cell" in caplog.text
 
 
 def test_without_a_place_for_covariates():

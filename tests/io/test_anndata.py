@@ -149,6 +149,9 @@ def test_cells_without_usages(usages):
         read_cnmf_usage(usages, CELLS)
     assert read_cnmf_usage(usages, CELLS, missing="drop").index.tolist() == CELLS[:3]
     assert read_cnmf_usage(usages, CELLS, missing="uniform").loc["c3"].tolist() == [0.5, 0.5]
+    # Cells of two lanes may have one barcode: they are not one cell.
+    with pytest.raises(LabelError, match="cell 'c0' occurs twice"):
+        read_cnmf_usage(usages, ["c0", "c1", "c0"])
     with pytest.raises(LabelError, match="2 of 2 cells"):
         read_cnmf_usage(usages, ["a", "b"], missing="uniform")
     with pytest.raises(OptionError, match="'error', 'drop', 'uniform'"):

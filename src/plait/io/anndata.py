@@ -268,6 +268,7 @@ def read_cnmf_usage(
     usage = _usages(path, table, found)
     require_distinct(f"cell of {path}", found)
     wanted = [str(name) for name in np.asarray(obs_names)]
+    require_distinct("cell", wanted)
     places = {cell: row for row, cell in enumerate(found)}
     rows = np.array([places.get(cell, -1) for cell in wanted], dtype=np.intp)
     absent = np.flatnonzero(rows < 0)
