@@ -16,6 +16,7 @@ from plait.errors import InputError, LabelError
 
 if TYPE_CHECKING:
     from plait.crt import CRTInputs, CRTResult
+    from plait.report.page import Page
 
 DOCS = "docs/crt.md"
 EXAMPLE = "plait crt run --h5ad screen.h5ad --usage usage --covar covar --out screened"
@@ -213,13 +214,16 @@ def run(
             result = _against_controls(result, inputs, pseudo_genes, seed)
             result.save(out / STORE, overwrite=True)
         judged = _controls(inputs, chosen, labels, threads) if null is Null.CRT else None
-        written = _write(out, result, judged, level)
-        if REPORT not in written:
+        written, page = _write(out, result, judged, level)
+        if page is None:
             say(quiet, _nothing_to_show(result))
         if write_h5ad is not None:
             _write_back(result, h5ad, write_h5ad, overwrite)
         for line in result.summary(level).splitlines():
             say(quiet, line)
+        for lamp in () if page is None else page.verdicts:
+            if lamp.state != "good":
+                say(quiet, f"attention: {lamp.title.lower()}. {lamp.reason}")
     counts = {"cells": inputs.n_cells, "guides": len(inputs.guide_names)}
     counts |= {"perturbations": len(result.units), "programs": inputs.n_programs}
     write_record(out / RECORD, counts, dropped_covariates=list(inputs.dropped_covariates))
@@ -316,8 +320,10 @@ def _controls(
     return control_group_effects(inputs, negative_controls=labels, threads=threads, **chosen)
 
 
-def _write(out: Path, result: "CRTResult", judged: "CRTResult | None", level: float) -> list[str]:
-    """Write tables and, if there is something to show, the page; return their names."""
+def _write(
+    out: Path, result: "CRTResult", judged: "CRTResult | None", level: float
+) -> "tuple[list[str], Page | None]":
+    """Write tables and, if there is something to show, the page; return their names, and it."""
     import numpy as np
 
     from plait.io import replace_file, write_effects
@@ -333,12 +339,12 @@ def _write(out: Path, result: "CRTResult", judged: "CRTResult | None", level: fl
         write_effects(result.to_effects(), out / EFFECTS, overwrite=True)
         written.append(EFFECTS)
     if not np.isfinite(np.asarray(result.q)).any():
-        return written
-    write_screen_report(
+        return written, None
+    page = write_screen_report(
         result, out / REPORT, title=f"What perturbations do: {out.name}", level=level,
         controls=judged, overwrite=True,
     )  # fmt: skip
-    return [*written, REPORT]
+    return [*written, REPORT], page
 
 
 def _nothing_to_show(result: "CRTResult") -> str:

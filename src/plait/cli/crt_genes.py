@@ -51,6 +51,20 @@ if TYPE_CHECKING:
 
 QQ, VOLCANO, REPORT = "qq.png", "volcano.png", "report.html"
 SCREEN = "--h5ad screen.h5ad --moi low --covariates batch"
+_QQ = (
+    "P-values against those that chance alone would give, both as -log10; grey holds 95% of "
+    "chance. "
+)
+CAPTIONS = {
+    "calibration": _QQ
+    + "Non-targeting guides have no effect: points should follow the line. Above "
+    "it p-values are too small, and discoveries too many; below it they are cautious.",
+    "power": _QQ
+    + "Each point is a positive control, which should be far above the line: those near "
+    "it have too few cells or counts, or guides that do not work.",
+    "discovery": _QQ
+    + "Points above the band are effects, if the calibration check follows its line.",
+}
 EXAMPLES = {
     "assign": f"plait crt assign {SCREEN} --out assignment.tsv",
     "qc": f"plait crt qc {SCREEN} --assignment assignment.tsv --out cells.tsv",
@@ -403,6 +417,7 @@ def _finish(
 def _draw(screen: "GeneScreen", result: "GeneTestResult", out: Path, overwrite: bool) -> list[str]:
     """Draw the QQ plot and, of discoveries, the volcano plot and the page; return their names."""
     from plait import plot
+    from plait.plot.style import write_caption
     from plait.report.gene_screen import write_gene_screen_report
 
     tested = result.pass_qc
@@ -410,6 +425,9 @@ def _draw(screen: "GeneScreen", result: "GeneTestResult", out: Path, overwrite: 
         return []
     use_no_window()
     axes = plot.qq(result.log10_p[tested], title=f"{result.analysis}: p-values")
+    if result.analysis == "power" and (legend := axes.get_legend()) is not None:
+        legend.remove()  # its lambda would be that of effects
+    write_caption(axes, CAPTIONS[result.analysis])
     plot.save_figure(axes, out / QQ, overwrite)
     if result.significant is None or result.analysis != "discovery":
         return [QQ]

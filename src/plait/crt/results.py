@@ -180,8 +180,8 @@ class CRTResult(Result):
             p = self.p[self.is_control & (self.status == "ok")].ravel()
             if len(p):
                 lines.append(
-                    f"  negative controls: {np.mean(p < 0.05):.1%} of {len(p):,} p-values below "
-                    "0.05 (5 % expected)"
+                    f"  negative controls, all guides together: {np.mean(p < 0.05):.1%} of "
+                    f"{len(p):,} p-values below 0.05 (5 % expected)"
                 )
         if self.q is not None:
             lines += self._significant(level)
