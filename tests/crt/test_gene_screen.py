@@ -121,7 +121,7 @@ def test_an_effect_is_found():
     assert found.log10_p[0] < -8
     # Treated cells are a quarter of those that say what is expected: the change is seen smaller.
     assert -1.2 / np.log(2) < found.log_2_fold_change[0] < -0.9
-    assert "discoveries at 0.01: 1" in found.summary()
+    assert "discoveries at a false discovery rate of 0.01: 1" in found.summary()
     p = found.p_value[found.pass_qc]
     assert (np.diff(found.log10_p[found.pass_qc]) >= 0).all()
     assert ((p > 0) & (p <= 1)).all()

@@ -15,6 +15,18 @@ Array = NDArray[np.float64]
 
 ANALYSES = ("calibration", "power", "discovery")
 _MOST_SHOWN = 8
+_CHOICES = ("side", "control_group", "mechanism", "resampling")
+_WORDS = {
+    "both": "effects of both signs",
+    "left": "genes that go down",
+    "right": "genes that go up",
+    "nt_cells": "against cells of non-targeting guides",
+    "complement": "against all other cells",
+    "permutations": "treatments permuted",
+    "crt": "treatments drawn given covariates",
+    "analytic": "analytic p-values",
+    "sceptre_staged": "p-values by sceptre's stages",
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -150,9 +162,14 @@ class GeneTestResult(Result):
     def summary(self) -> str:
         """Say in a few lines what was found."""
         tested = self.pass_qc
-        lines = [repr(self)]
+        lines = [f"{self.analysis}: {len(self):,} pairs of a target and a gene", self._how()]
+        if not tested.all():
+            lines.append(
+                f"  not tested: {int((~tested).sum()):,}, with too few treated or control cells "
+                "with counts"
+            )
         if not tested.any():
-            return lines[0]
+            return "\n".join(lines)
         p = self.p_value[tested]
         if self.analysis == "calibration":
             share = float(np.mean(p < 0.05))
@@ -163,7 +180,7 @@ class GeneTestResult(Result):
         if self.significant is not None:
             found = int((self.significant & tested).sum())
             what = "false discoveries" if self.analysis == "calibration" else "discoveries"
-            lines.append(f"  {what} at {self.level:g}: {found:,}")
+            lines.append(f"  {what} at a false discovery rate of {self.level:g}: {found:,}")
         if self.analysis == "power":
             lines.append(f"  median p-value: {np.median(p):.2g}")
         lines += [
@@ -207,6 +224,10 @@ class GeneTestResult(Result):
         whole = np.full(len(self), np.nan)
         whole[self.pass_qc] = rates
         return whole
+
+    def _how(self) -> str:
+        named = [_WORDS.get(str(self.settings.get(name))) for name in _CHOICES]
+        return "  " + ", ".join(words for words in named if words)
 
     def _finite_folds(self) -> Array:
         folds = self.log_2_fold_change
