@@ -13,7 +13,7 @@ from scipy.sparse import csc_array
 from scipy.stats import kstest, mannwhitneyu
 
 from plait import mash
-from plait.crt import prepare_crt_inputs
+from plait.crt import control_group_effects, prepare_crt_inputs
 from plait.crt.model import BlockOfTests, perturbation_effects
 from plait.crt.options import CRTOptions
 from plait.crt.results import CRTResult
@@ -362,12 +362,32 @@ def test_the_closed_form_spread_is_that_of_the_draws(inputs):
         ({"ranks": {"method": "min"}}, TypeError, "method"),
         ({"ranks": {"use": "raw"}}, OptionError, "use is 'raw'"),
         ({"seed": -1}, OptionError, "seed"),
+        ({"seed": 1.5}, TypeError, "seed is 1.5; give a whole number"),
+        ({"method": "empirical", "resamples": 99.0}, TypeError, "resamples is 99.0"),
         ({"propensity_model": "probit"}, OptionError, "probit"),
     ],
 )
 def test_bad_options(inputs, options, error, words):
     with pytest.raises(error, match=words):
         perturbation_effects(inputs, **{"method": "empirical", **options})
+
+
+def test_a_text_is_one_name_not_its_letters(inputs):
+    targets = np.resize(["NTC", "C", "T"], len(inputs.guide_names))
+    lettered = replace(
+        inputs,
+        guide2gene=dict(zip(inputs.guide_names, targets.tolist(), strict=True)),
+        gene_to_cols={name: np.flatnonzero(targets == name) for name in ("C", "NTC", "T")},
+    )
+    found = perturbation_effects(lettered, negative_controls="NTC", exclude="T")
+    assert found.units == ("C", "NTC")
+    assert found.negative_controls == ("NTC",)
+    assert perturbation_effects(lettered, "NTC").units == ("NTC",)
+    one, listed = (
+        control_group_effects(lettered, negative_controls=controls, group_size=2)
+        for controls in ("NTC", ["NTC"])
+    )
+    assert_same_bits(one, listed)
 
 
 def test_no_batches_to_keep_apart(inputs):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from plait.crt.data import CRTInputs
-from plait.crt.guides import indicator_matrix
+from plait.crt.guides import as_names, indicator_matrix
 from plait.crt.model import NEGATIVE_CONTROLS, BlockOfTests, Rates, assembled, options_of
 from plait.crt.negative_controls import build_ntc_group_inputs, make_ntc_groups_matched_by_freq
 from plait.crt.results import CRTResult
@@ -66,7 +66,7 @@ def control_group_effects(
     however, the cells they are compared with are mostly perturbed ones: controls that differ from
     those show perturbations, not a fault of the test.
     """
-    labels = [str(label) for label in negative_controls]
+    labels = as_names(negative_controls)
     sizes = [len(columns) for gene, columns in inputs.gene_to_cols.items() if gene not in labels]
     n_controls = sum(len(inputs.gene_to_cols[gene]) for gene in labels if gene in inputs.units)
     if not sizes or not n_controls:

@@ -100,6 +100,11 @@ def union_obs_idx_from_cols(G_csc: csc_array, cols: ArrayLike) -> NDArray[np.int
     return np.unique(np.concatenate(parts)).astype(np.int32) if parts else np.empty(0, np.int32)
 
 
+def as_names(names: str | Iterable[str]) -> tuple[str, ...]:
+    """Return names of targets; a text is one name, not its letters."""
+    return (names,) if isinstance(names, str) else tuple(str(name) for name in names)
+
+
 def indicator_matrix(G: csc_array, sets: Iterable[ArrayLike]) -> csc_array:
     """Return for each set of columns which rows have something stored in any of them.
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
 from plait.crt.data import CRTInputs
+from plait.crt.guides import as_names
 from plait.crt.logistic import WIDTH
 from plait.crt.options import CRTOptions, RankOptions
 from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
@@ -158,7 +159,7 @@ def perturbation_effects(
         device=device,
     )
     names = chosen_units(inputs, units, exclude)
-    controls = set(map(str, negative_controls))
+    controls = as_names(negative_controls)
     rates = Rates(fdr, fdr_scope, tuple(name for name in names if name in controls))
     force = workforce(executor, memory, threads)
     return run_tests(inputs, names, options, rates, force, out, overwrite)
@@ -393,10 +394,10 @@ def chosen_units(
     InputError
         None is left.
     """
-    left_out = set(exclude)
+    left_out = set(as_names(exclude))
     if unknown := sorted(left_out - set(inputs.units)):
         raise LabelError(f"no guide targets {unknown[0]!r}, which was to be left out.")
-    names = inputs.units if units is None else tuple(str(name) for name in units)
+    names = inputs.units if units is None else as_names(units)
     require_distinct("target", names)
     chosen = tuple(name for name in names if name not in left_out)
     if not chosen:

@@ -129,6 +129,9 @@ class CRTOptions:
             side = getattr(self, name)
             if side not in _SIDES and not (name == "calibrated_side" and side is None):
                 raise OptionError(f"{name} is {side!r}; give one of {', '.join(_SIDES)}.")
+        for name in ("resamples", "seed"):
+            if not isinstance(getattr(self, name), (int, np.integer)):
+                raise InputTypeError(f"{name} is {getattr(self, name)!r}; give a whole number.")
         if self.seed < 0:
             raise OptionError(f"the seed is {self.seed}; give 0 or more.")
         if self.device != "cpu" and not self.can_use_device:
