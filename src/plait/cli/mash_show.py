@@ -23,6 +23,8 @@ from plait.cli.records import RECORD, beside, write_record
 from plait.cli.results import named_row, read_result
 
 if TYPE_CHECKING:
+    from polars import DataFrame
+
     from plait.mash.results import MashResult
 
 FigureOut = Annotated[
@@ -119,10 +121,27 @@ def significant(
             write_record(beside(out), {"effects": loaded.n_effects, "rows": frame.height})
     n_rows = frame["effect"].n_unique()
     say(quiet, f"{n_rows:,} of {loaded.n_effects:,} effects have lfsr < {lfsr_thresh:g} somewhere")
-    for row in frame.head(10).iter_rows():
-        say(quiet, "  " + "  ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row))
+    for line in _aligned(frame.head(10)):
+        say(quiet, f"  {line}")
+    if frame.height > 10:
+        say(quiet, f"  and {frame.height - 10:,} more rows")
     if out is not None:
         say(quiet, f"written: {out}")
+
+
+def _aligned(frame: "DataFrame") -> list[str]:
+    """Return the names of the columns and the rows of a table, one below the other."""
+    rows = [
+        [f"{v:.3g}" if isinstance(v, float) else str(v) for v in row] for row in frame.iter_rows()
+    ]
+    if not rows:
+        return []
+    columns = list(zip(frame.columns, *rows, strict=True))
+    widths = [max(len(text) for text in column) for column in columns]
+    return [
+        "  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in zip(*columns, strict=True)
+    ]
 
 
 def significant_frame(result: "MashResult", level: float) -> Any:
