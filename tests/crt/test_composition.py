@@ -107,6 +107,11 @@ def test_too_little_usage(shape):
         check_usage(np.ones(shape), NAMES[: shape[1]], np.array(["c"] * shape[0]))
 
 
+def test_a_floor_under_nothing():
+    with pytest.raises(InputError, match="no usage is positive"):
+        usage_floor(np.zeros((3, 2)))
+
+
 def test_rows_that_do_not_sum_to_one_are_named():
     usage = usages(4)
     usage[5] *= 3.0

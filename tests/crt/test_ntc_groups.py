@@ -109,8 +109,16 @@ def test_a_set_of_guides_is_tested_like_a_gene(inputs):
     assert skew.shape == (4,) and ((skew > 0) & (skew <= 1)).all()
     null = compute_guide_set_null_pvals(columns, inputs, B=63, base_seed=9)
     assert null.shape == (63, 4)
-    with pytest.raises(InputError, match="empty"):
-        crt_pvals_for_guide_set(inputs, [])
+    for test in (crt_pvals_for_guide_set, lambda i, c: compute_guide_set_null_pvals(c, i)):
+        for wrong, error, message in (
+            ([], InputError, "empty"),
+            ([0, -1], InputError, "has the column -1; there are 16 guides"),
+            ([0, 16], InputError, "has the column 16"),
+            (np.arange(8) < 2, TypeError, "holds bool; give positions"),
+            (["A_g0"], TypeError, "holds <U"),
+        ):
+            with pytest.raises(error, match=message):
+                test(inputs, wrong)
 
 
 def test_the_workflow_of_groups_on_a_reference_screen():

@@ -35,6 +35,8 @@ def usage_floor(usage: NDArray[np.floating], quantile: float = 1e-4) -> float:
     ------
     OptionError
         The quantile is outside [0, 1].
+    InputError
+        No entry is positive.
 
     Notes
     -----
@@ -52,6 +54,8 @@ def usage_floor(usage: NDArray[np.floating], quantile: float = 1e-4) -> float:
         positive = block[block > 0.0]
         zeros += block.size - positive.size
         smallest = min(smallest, float(positive.min(initial=np.inf)))
+    if not np.isfinite(smallest):
+        raise InputError("no usage is positive; there is nothing to put a floor under.")
     warnings.warn(
         f"{zeros / usage.size:.3%} of the usages are 0, more than the quantile {quantile:g}, so "
         f"the floor is the smallest positive usage, {smallest:.3g}. Give eps= to choose another.",

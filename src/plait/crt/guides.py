@@ -100,6 +100,32 @@ def union_obs_idx_from_cols(G_csc: csc_array, cols: ArrayLike) -> NDArray[np.int
     return np.unique(np.concatenate(parts)).astype(np.int32) if parts else np.empty(0, np.int32)
 
 
+def guide_columns(guide_idx: ArrayLike, n_guides: int) -> NDArray[np.intp]:
+    """Return a set of columns, ascending, each once.
+
+    Raises
+    ------
+    InputError
+        The set is empty, or one is no column.
+    InputTypeError
+        They are not whole numbers: a mask would be taken for the columns 0 and 1.
+    """
+    given = np.asarray(guide_idx)
+    if not given.size:
+        raise InputError("the set of guides is empty.")
+    if given.dtype.kind not in "iu":
+        raise InputTypeError(
+            f"the set of guides holds {given.dtype}; give positions of columns, as whole numbers."
+        )
+    columns = np.unique(given)
+    if columns[0] < 0 or columns[-1] >= n_guides:
+        wrong = columns[0] if columns[0] < 0 else columns[-1]
+        raise InputError(
+            f"the set of guides has the column {wrong}; there are {n_guides:,} guides, from 0."
+        )
+    return columns.astype(np.intp)
+
+
 def as_names(names: str | Iterable[str]) -> tuple[str, ...]:
     """Return names of targets; a text is one name, not its letters."""
     return (names,) if isinstance(names, str) else tuple(str(name) for name in names)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_array
 
 from plait.crt.data import CRTInputs
-from plait.crt.guides import indicator_matrix
+from plait.crt.guides import guide_columns, indicator_matrix
 from plait.crt.logistic import WIDTH
 from plait.crt.model import BlockOfTests
 from plait.crt.negative_controls import NTCGroups
@@ -83,7 +83,9 @@ def crt_pvals_for_guide_set(
     Raises
     ------
     InputError
-        There are no guides.
+        There are no guides, or one is no column.
+    InputTypeError
+        The guides are not whole numbers (also a TypeError).
     """
     options = _options(
         "empirical", B, seed, propensity_model, resampling_method, resampling_kwargs, test_stat,
@@ -351,9 +353,7 @@ def _options(
 def _of_guide_set(
     inputs: CRTInputs, guide_idx: ArrayLike, options: CRTOptions
 ) -> dict[str, NDArray[Any]]:
-    columns = np.unique(np.asarray(guide_idx, dtype=np.intp))
-    if not len(columns):
-        raise InputError("the set of guides is empty.")
+    columns = guide_columns(guide_idx, len(inputs.guide_names))
     name = guide_set_name([inputs.guide_names[j] for j in columns.tolist()])
     treated = indicator_matrix(inputs.G, [columns])
     return BlockOfTests(UnitTester(inputs, options), (name,), treated)(Block(0, 1))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.crt.data import CRTInputs
-from plait.crt.guides import indicator_matrix
+from plait.crt.guides import guide_columns, indicator_matrix
 from plait.crt.model import NEGATIVE_CONTROLS, Rates, chosen_units, run_tests
 from plait.crt.ntc_empirical import ntc_empirical_tests
 from plait.crt.options import METHOD_NAMES, CRTOptions, RankOptions
@@ -305,15 +305,13 @@ def compute_guide_set_null_pvals(
     Raises
     ------
     InputError
-        The set is empty, no cell or every cell is treated, or B is less than 1.
+        The set is empty, one is no column, no cell or every cell is treated, or B is less than 1.
     """
     options = _null_options(
         B, base_seed, propensity_model, resampling_method, resampling_kwargs, test_stat,
         test_stat_kwargs,
     )  # fmt: skip
-    columns = np.unique(np.asarray(guide_idx, dtype=np.intp))
-    if not len(columns):
-        raise InputError("the set of guides is empty.")
+    columns = guide_columns(guide_idx, len(inputs.guide_names))
     name = guide_set_name([inputs.guide_names[j] for j in columns])
     null = null_statistics_of(inputs, name, columns, options)
     return compute_null_pvals_from_null_stats(null, side_code)
