@@ -20,6 +20,7 @@ from plait.crt.results import CRTResult
 from plait.data.effects import Effects
 from plait.errors import DataWarning, InputError, LabelError, OptionError, OutputError
 from plait.execution.blocks import Block
+from plait.execution.stored_output import write_region
 from plait.simulate.screen import make_sceptre_style_synth
 from tests.crt.screens import reference_screen
 
@@ -127,6 +128,31 @@ def test_a_killed_run_goes_on(inputs, tmp_path, monkeypatch):
     options = {"method": "empirical", "resamples": 50}
     found = perturbation_effects(inputs, **options, threads=1, out=out)
     assert sum(map(len, calls)) < len(found.units)
+    assert_same_bits(found, perturbation_effects(inputs, **options))
+
+
+def test_a_run_does_not_go_on_with_another_propensity_model(inputs, tmp_path, monkeypatch):
+    """Two functions without a name of their own are not the same function."""
+    monkeypatch.setattr("plait.crt.model.WIDTH", 4)
+    region, written = write_region, []
+
+    def stopping(*given):
+        written.append(given)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        return region(*given)
+
+    out = tmp_path / "screen.zarr"
+    options = {"method": "empirical", "resamples": 50, "threads": 1}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("plait.crt.model.write_region", stopping)
+        perturbation_effects(
+            inputs, **options, propensity_model=lambda _, y: np.full(len(y), 0.5), out=out
+        )
+    options["propensity_model"] = lambda _, y: np.full(len(y), 0.1)
+    with pytest.warns(DataWarning, match="cannot be continued"):
+        found = perturbation_effects(inputs, **options, out=out)
+    np.testing.assert_allclose(found.expected_treated, 0.1 * inputs.n_cells)
     assert_same_bits(found, perturbation_effects(inputs, **options))
 
 

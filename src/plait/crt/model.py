@@ -207,7 +207,7 @@ def run_tests(
         return assembled(found, work, rates, about, _timed(provenance, started))
     identity = {
         "what": "crt",
-        "inputs": digests,
+        "inputs": digests | _digest_of_model(inputs, options.propensity_model),
         "options": about,
         "seed": options.seed,
         "units": names,
@@ -403,6 +403,21 @@ def chosen_units(
     if not chosen:
         raise InputError("there is no target to test.")
     return chosen
+
+
+def _digest_of_model(inputs: CRTInputs, model: PropensityModel) -> dict[str, str]:
+    """Return the fingerprint of what a function of one's own makes of one target.
+
+    Functions of one name may differ, and an interrupted run must go on with the same.
+    """
+    if not callable(model) or model is fit_propensity_logistic:
+        return {}
+    for name in inputs.units:
+        if 0 < len(inputs.treated(name)) < inputs.n_cells:
+            treated = inputs.treated_matrix([name])
+            _, made = next(iter(propensity_blocks(model, inputs.C, treated, (name,))))
+            return {"propensities": fingerprint(made)}
+    return {}
 
 
 def digests_of(inputs: CRTInputs, options: CRTOptions) -> dict[str, str]:
