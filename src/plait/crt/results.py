@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 _LEAST_EIGENVALUE = 1e-3
 _NO_VARIANCE = 1e-8
-_MOST_SHOWN = 8
+_MOST_SHOWN, _MOST_NAMED = 8, 5
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -172,9 +172,7 @@ class CRTResult(Result):
             False discovery rate of what is called significant.
         """
         lines = [repr(self)]
-        counts = {name: int((self.status == name).sum()) for name in np.unique(self.status)}
-        if set(counts) != {"ok"}:
-            others = ", ".join(f"{n:,} {name}" for name, n in counts.items() if name != "ok")
+        if others := self.untested():
             lines.append(f"  not tested (p = 1): {others}")
         if self.is_control.any():
             p = self.p[self.is_control & (self.status == "ok")].ravel()
@@ -186,6 +184,15 @@ class CRTResult(Result):
         if self.q is not None:
             lines += self._significant(level)
         return "\n".join(lines)
+
+    def untested(self) -> str:
+        """Say how many units were not tested, why, and which; empty where all were."""
+        parts = []
+        for status in np.unique(self.status[self.status != "ok"]):
+            names = [self.units[j] for j in np.flatnonzero(self.status == status)]
+            some = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
+            parts.append(f"{len(names):,} {status} ({some})")
+        return ", ".join(parts)
 
     def _significant(self, level: float) -> list[str]:
         assert self.q is not None

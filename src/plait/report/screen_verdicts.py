@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from plait.crt.results import CRTResult
 from plait.report.page import Verdict
-from plait.report.words import counted
+from plait.report.words import counted, listed
 
 Array = NDArray[np.float64]
 
@@ -136,9 +136,9 @@ def _tested(result: CRTResult) -> Verdict:
         "no_variation": "strata leave nothing to vary",
     }
     left = [
-        f"{counted(count, 'perturbation')} ({text})"
-        for name, text in names.items()
-        if (count := int((result.status == name).sum()))
+        f"{counted(len(units), 'perturbation')} ({text}: {listed(units)})"
+        for status, text in names.items()
+        if (units := [result.units[j] for j in np.flatnonzero(result.status == status)])
     ]
     if not left:
         return Verdict(
