@@ -144,11 +144,11 @@ def test_a_run_does_not_go_on_with_another_propensity_model(inputs, tmp_path, mo
 
     out = tmp_path / "screen.zarr"
     options = {"method": "empirical", "resamples": 50, "threads": 1}
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    options["propensity_model"] = lambda _, y: np.full(len(y), 0.5)
+    with monkeypatch.context() as patch:
         patch.setattr("plait.crt.model.write_region", stopping)
-        perturbation_effects(
-            inputs, **options, propensity_model=lambda _, y: np.full(len(y), 0.5), out=out
-        )
+        with pytest.raises(KeyboardInterrupt):
+            perturbation_effects(inputs, **options, out=out)
     options["propensity_model"] = lambda _, y: np.full(len(y), 0.1)
     with pytest.warns(DataWarning, match="cannot be continued"):
         found = perturbation_effects(inputs, **options, out=out)
