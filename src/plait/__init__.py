@@ -2,7 +2,7 @@
 
 What a variant, a gene or a perturbation does in each tissue, trait, cell type, environment or
 gene program, and how much of it they share. Each question has its own package; start with
-:mod:`plait.mash`.
+:mod:`plait.gwas`, :mod:`plait.mash` or :mod:`plait.crt`.
 """
 
 from importlib import import_module
@@ -11,7 +11,7 @@ from types import ModuleType
 
 __version__ = _distribution_version("plait")
 
-_PACKAGES = ("data", "io", "mash", "plot", "simulate")
+_PACKAGES = ("crt", "data", "gwas", "io", "mash", "plot", "report", "simulate")
 
 __all__ = ["__version__", *_PACKAGES]
 
