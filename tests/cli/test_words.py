@@ -98,6 +98,7 @@ UNREACHED = {
         "covariate_missing is", "bad_se is", "precision is", "saddlepoint_above is", "p_index is",
         "exact_below is", "executor is", "key is", "kind is", "p is 'X'; give 'auto'",
     ),
+    "scans and tables need no GPU": ("device is 'X'; choose", "needs PyTorch"),
     "no command converts or selects genotypes": (
         "leave out dosage='dosage'", "a .bed holds hard calls",
     ),

@@ -37,7 +37,7 @@ SECOND_ORDER = 0.01
 """Error of a log p-value from D's second order that is none."""
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def project_denominator(p, basis, leverage, g):  # type: ignore[no-untyped-def]
     """Write D's first-order coefficients; return its mean, ``c`` and ``sum g p``.
 
@@ -64,7 +64,7 @@ def project_denominator(p, basis, leverage, g):  # type: ignore[no-untyped-def]
     return mean, constant, mean - constant
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _fill_tile(p, g, tile):  # type: ignore[no-untyped-def]
     """Write p, its second to fourth cumulant and g in single precision: rows of ``tile``."""
     for i in range(p.shape[0]):
@@ -76,7 +76,7 @@ def _fill_tile(p, g, tile):  # type: ignore[no-untyped-def]
         tile[4, i] = g[i]
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _add_tile(residuals, tile, threshold, sums):  # type: ignore[no-untyped-def]
     """Add a tile's part of the sums of `weighted_sums`: single precision in, double out."""
     p, v, third, fourth, g = tile[0], tile[1], tile[2], tile[3], tile[4]
@@ -138,13 +138,13 @@ def weighted_sums(residuals, probabilities, g, thresholds, tile, sums):  # type:
                 )
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _fill_weights(residuals, g, sign, threshold, weights):  # type: ignore[no-untyped-def]
     for i in range(residuals.shape[0]):
         weights[i] = sign * residuals[i] - threshold * g[i]
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _distance(q, centre, basis):  # type: ignore[no-untyped-def]
     """``|Q'(q - centre)|^2``: what D loses between the two beyond first order."""
     total = 0.0
@@ -157,7 +157,7 @@ def _distance(q, centre, basis):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, forceinline=True)
 def _log_tail(residuals, sign, t, p, basis, leverage, g, constant, work):  # type: ignore[no-untyped-def]
     """``ln P(sign S - t D >= 0)`` and whether it is to be trusted.
 

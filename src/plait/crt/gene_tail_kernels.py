@@ -44,20 +44,20 @@ _LARGEST_LOG_ODDS = 13.815509557963773
 """Of the probability 1 - 1e-6."""
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _clip(values, bound):  # type: ignore[no-untyped-def]
     for i in range(values.shape[0]):
         values[i] = min(max(values[i], -bound), bound)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def fill_log_odds(design, coefficients, log_odds):  # type: ignore[no-untyped-def]
     """Write the log odds of treatment, of probabilities between 1e-6 and 1 - 1e-6."""
     linear_predictor(design, coefficients, 0, log_odds)
     _clip(log_odds, _LARGEST_LOG_ODDS)
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def tilted_chances(log_odds, weights, s, shift, chances):  # type: ignore[no-untyped-def]
     """Write the probabilities with log odds ``log_odds + s weights + shift``."""
     for i in range(log_odds.shape[0]):
@@ -67,7 +67,7 @@ def tilted_chances(log_odds, weights, s, shift, chances):  # type: ignore[no-unt
         chances[i] = inverse if x > 0.0 else e * inverse
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _weighted_sums(q, w, leverage):  # type: ignore[no-untyped-def]
     """Return sums of ``q w``, ``q (1 - q) |d|^2``, ``q`` and ``q^2``."""
     a, b, c, e = 0.0, 0.0, 0.0, 0.0
@@ -79,7 +79,7 @@ def _weighted_sums(q, w, leverage):  # type: ignore[no-untyped-def]
     return a, b, c, e
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _product(left, right):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(left.shape[0]):
@@ -87,19 +87,19 @@ def _product(left, right):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _start_g(q, w, leverage, g):  # type: ignore[no-untyped-def]
     for i in range(q.shape[0]):
         g[i] = w[i] - leverage[i] * (1.0 - 2.0 * q[i])
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _subtract(row, factor, g):  # type: ignore[no-untyped-def]
     for i in range(g.shape[0]):
         g[i] -= factor * row[i]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def project_variance(parts, q, is_permuted, g):  # type: ignore[no-untyped-def]
     """Write first-order coefficients of V about chances q; return its mean and ``sum g q``."""
     columns = parts.shape[0] - 3
@@ -118,7 +118,7 @@ def project_variance(parts, q, is_permuted, g):  # type: ignore[no-untyped-def]
     return mean, level
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _spread_product(q, row):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(q.shape[0]):
@@ -126,7 +126,7 @@ def _spread_product(q, row):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _repulsion(parts, q, spread):  # type: ignore[no-untyped-def]
     total = 0.0
     for j in range(parts.shape[0] - 3):
@@ -135,13 +135,13 @@ def _repulsion(parts, q, spread):  # type: ignore[no-untyped-def]
     return total / spread
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _fill_weights(a, g, sign, factor, weights):  # type: ignore[no-untyped-def]
     for i in range(a.shape[0]):
         weights[i] = sign * a[i] - factor * g[i]
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _first_two(weights, p):  # type: ignore[no-untyped-def]
     """Return sums of p, pw, v and vw."""
     a, b, c, e = 0.0, 0.0, 0.0, 0.0
@@ -154,7 +154,7 @@ def _first_two(weights, p):  # type: ignore[no-untyped-def]
     return a, b, c, e
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _cumulants(weights, p, centre):  # type: ignore[no-untyped-def]
     """Return cumulants 2 to 4 of ``sum x d``, d = w - centre, and ``sum (v d^2)^2``."""
     second, third, fourth, concentration = 0.0, 0.0, 0.0, 0.0
@@ -169,7 +169,7 @@ def _cumulants(weights, p, centre):  # type: ignore[no-untyped-def]
     return second, third, fourth, concentration
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _tilted_chunk(s, shift, weights, log_odds):  # type: ignore[no-untyped-def]
     """Return sums of q, v, qw, vw and vw^2, then a and b of ``sum ln(1 + e^..) = a + ln b``."""
     total, variance, mean, cross, square = 0.0, 0.0, 0.0, 0.0, 0.0
@@ -191,7 +191,7 @@ def _tilted_chunk(s, shift, weights, log_odds):  # type: ignore[no-untyped-def]
     return total, variance, mean, cross, square, linear, product
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def tilt(s, shift, weights, log_odds, sums):  # type: ignore[no-untyped-def]
     """Fill sums of q, v, qw, vw and vw^2 under the tilt; return ``sum ln(1 + e^..)``."""
     sums[:] = 0.0
@@ -210,7 +210,7 @@ def tilt(s, shift, weights, log_odds, sums):  # type: ignore[no-untyped-def]
     return level
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def saddlepoint(c, weights, log_odds, is_permuted, deviation, skewness, mean):  # type: ignore[no-untyped-def]
     """Return what `saddlepoint_near` does, from where a sum with three cumulants has its root."""
     s = first_saddlepoint((c - mean) / deviation, skewness) / deviation
@@ -223,7 +223,7 @@ def saddlepoint(c, weights, log_odds, is_permuted, deviation, skewness, mean):  
     return saddlepoint_near(c, weights, log_odds, is_permuted, s, shift)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def saddlepoint_near(c, weights, log_odds, is_permuted, s, shift):  # type: ignore[no-untyped-def]
     """Return ``ln P(sum x w >= c)`` with the tilt s and the shift of log odds; NaN without a root.
 
@@ -273,7 +273,7 @@ def _edgeworth_tail(z, skewness, kurtosis):  # type: ignore[no-untyped-def]
     return 0.5 * math.erfc(z / math.sqrt(2.0)) + density * change
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _expand(parts, chances, sign, t, is_permuted, g, weights):  # type: ignore[no-untyped-def]
     """Write the weights of the event about chances; return c, NaN without a positive mean of V."""
     variance, level = project_variance(parts, chances, is_permuted, g)
@@ -285,7 +285,7 @@ def _expand(parts, chances, sign, t, is_permuted, g, weights):  # type: ignore[n
     return t * root - factor * level
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def log_tail(z, parts, log_odds, chances, is_permuted, is_forced, buffers):  # type: ignore[no-untyped-def]
     """Return the log of ``P(Z >= z)`` (of ``P(Z <= z)`` for negative z), and how it was found.
 

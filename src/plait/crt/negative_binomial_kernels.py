@@ -27,7 +27,7 @@ SMALLEST_THETA, LARGEST_THETA = 0.01, 1000.0
 _LARGEST_PREDICTOR = 600.0
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _dot(left, right):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(left.shape[0]):
@@ -35,20 +35,20 @@ def _dot(left, right):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _multiply(left, right, out):  # type: ignore[no-untyped-def]
     for i in range(left.shape[0]):
         out[i] = left[i] * right[i]
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def add_scaled(values, factor, out):  # type: ignore[no-untyped-def]
     """Add ``factor * values`` to ``out``."""
     for i in range(out.shape[0]):
         out[i] += factor * values[i]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def linear_predictor(design, coefficients, start, out):  # type: ignore[no-untyped-def]
     """Write ``sum_j coefficients_j design_j`` of ``len(out)`` cells from ``start`` on."""
     out[:] = 0.0
@@ -56,7 +56,7 @@ def linear_predictor(design, coefficients, start, out):  # type: ignore[no-untyp
         add_scaled(design[j][start : start + out.shape[0]], coefficients[j], out)
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _means(eta, mu):  # type: ignore[no-untyped-def]
     """Write ``exp(eta)``, eta kept where it is a finite, positive number."""
     for i in range(eta.shape[0]):
@@ -65,7 +65,7 @@ def _means(eta, mu):  # type: ignore[no-untyped-def]
         mu[i] = 1.0 / e if x > 0.0 else e
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _loss(y, eta, mu, residual):  # type: ignore[no-untyped-def]
     """Write ``y - mu`` and return ``sum mu - y eta``."""
     total = 0.0
@@ -75,7 +75,7 @@ def _loss(y, eta, mu, residual):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def add_products(design, start, weight, buffer, hessian):  # type: ignore[no-untyped-def]
     """Add a tile's ``sum w z z'`` to the lower triangle of ``hessian``."""
     stop = start + weight.shape[0]
@@ -116,7 +116,7 @@ def solve_factored(factor, values):  # type: ignore[no-untyped-def]
         values[j] = values[j] / factor[j, j] if factor[j, j] > 0.0 else 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _poisson_pass(design, y, coefficients, mu, hessian, score):  # type: ignore[no-untyped-def]
     """Fill means, ``X'WX`` and ``X'(y - mu)`` at coefficients; return ``sum mu - y eta``."""
     n, q = y.shape[0], design.shape[0]
@@ -137,7 +137,7 @@ def _poisson_pass(design, y, coefficients, mu, hessian, score):  # type: ignore[
     return loss
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _first_step(design, y, hessian, coefficients):  # type: ignore[no-untyped-def]
     """Fill the coefficients that one weighted regression from the means y + 0.1 gives.
 
@@ -167,7 +167,7 @@ def _first_step(design, y, hessian, coefficients):  # type: ignore[no-untyped-de
     return constant, loss
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def fit_poisson(design, y, coefficients, mu):  # type: ignore[no-untyped-def]
     """Fit a Poisson regression by iteratively reweighted least squares; return whether it ended.
 
@@ -210,7 +210,7 @@ def _counts_above(y):  # type: ignore[no-untyped-def]
     return above[1:]  # at or above 1, 2, ... is above 0, 1, ...
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _theta_terms(y, mu, theta):  # type: ignore[no-untyped-def]
     """Terms of score and information that are not digamma functions of counts."""
     score, information = 0.0, 0.0
@@ -231,7 +231,7 @@ def _log_totals(mu, theta):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _theta_by_likelihood(y, mu, start):  # type: ignore[no-untyped-def]
     """Newton's method for the size; NaN where it does not end at a positive number.
 
@@ -278,7 +278,7 @@ def _theta_by_moments(y, mu, start, degrees):  # type: ignore[no-untyped-def]
     return theta if theta > 0.0 and abs(step) <= _SAME_THETA else np.nan
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def estimate_theta(y, mu, n_columns):  # type: ignore[no-untyped-def]
     """Return the size of the negative binomial at given means, in [0.01, 1000]."""
     n = y.shape[0]
@@ -294,7 +294,7 @@ def estimate_theta(y, mu, n_columns):  # type: ignore[no-untyped-def]
     return min(max(theta, SMALLEST_THETA), LARGEST_THETA)
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _scores(y, mu, theta, a, w):  # type: ignore[no-untyped-def]
     for i in range(y.shape[0]):
         shrunk = 1.0 / (1.0 + mu[i] / theta)
@@ -302,19 +302,19 @@ def _scores(y, mu, theta, a, w):  # type: ignore[no-untyped-def]
         w[i] = mu[i] * shrunk
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _scale(out, factor):  # type: ignore[no-untyped-def]
     for i in range(out.shape[0]):
         out[i] *= factor
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _add_squares(values, out):  # type: ignore[no-untyped-def]
     for i in range(out.shape[0]):
         out[i] += values[i] * values[i]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def fill_scores(design, y, mu, theta, parts):  # type: ignore[no-untyped-def]
     """Fill what the statistic of any treatment is made of.
 

@@ -60,7 +60,7 @@ def finite_population(sizes, treated, factors):  # type: ignore[no-untyped-def]
         factors[h, 3] = 3.0 * (chance[2] - 2.0 * chance[3] + chance[4] - variance * variance)
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def centre_by_stratum(values, starts, means):  # type: ignore[no-untyped-def]
     """Subtract each stratum's mean in place, and write it to ``means``."""
     for h in range(starts.shape[0] - 1):
@@ -103,7 +103,7 @@ def project_within_strata(  # type: ignore[no-untyped-def]
     return spread
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _power_sums(residuals, g, threshold, sums):  # type: ignore[no-untyped-def]
     """Write P2, P3 and P4 of ``r - t g``, then of ``r + t g``, then P2 of r, of one stratum."""
     a2, a3, a4, b2, b3, b4, square = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -158,7 +158,7 @@ def stratified_sums(  # type: ignore[no-untyped-def]
                 out[5 + 4 * side] += v * v * p4
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _tilted_chunk(s, shift, d):  # type: ignore[no-untyped-def]
     """Return sums over cells with log odds ``s d + shift`` of treatment, q their probability.
 
@@ -183,7 +183,7 @@ def _tilted_chunk(s, shift, d):  # type: ignore[no-untyped-def]
     return total, variance, cross, square, mean, linear, product
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, forceinline=True)
 def _tilt(s, shifts, d, starts, strata, log_odds, treated):  # type: ignore[no-untyped-def]
     """Fill each stratum's sums (total, variance, cross, square); return ``K - sum m tau`` and K_s.
 
@@ -228,7 +228,7 @@ def _newton_step(gap, strata, treated, direction):  # type: ignore[no-untyped-de
     return step, curvature, decrement
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, forceinline=True)
 def log_tail_within_strata(c, d, starts, treated, variance, skewness, shifts):  # type: ignore[no-untyped-def]
     """Return ``ln P(sum x d >= c)`` given the strata's treated cells (NaN without a root), and s.
 
@@ -278,7 +278,7 @@ def log_tail_within_strata(c, d, starts, treated, variance, skewness, shifts):  
     return np.nan, s
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _shifted_projection(s, shift, share, d, column):  # type: ignore[no-untyped-def]
     """One stratum's part of one entry of ``Q'(q - p)``, q the tilted probabilities."""
     total = 0.0
@@ -290,7 +290,7 @@ def _shifted_projection(s, shift, share, d, column):  # type: ignore[no-untyped-
     return total
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _fill_weights(residuals, sign, t, basis, projection, weights):  # type: ignore[no-untyped-def]
     """Write ``w = sign r - t g`` about its mean in each stratum, ``g = -2 Q_i . projection``."""
     for i in range(weights.shape[0]):
@@ -301,7 +301,7 @@ def _fill_weights(residuals, sign, t, basis, projection, weights):  # type: igno
             weights[i] += factor * column[i]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, forceinline=True)
 def _log_tail(  # type: ignore[no-untyped-def]
     residuals, sign, t, mean, starts, treated, basis, projection, level, cumulants, weights
 ):

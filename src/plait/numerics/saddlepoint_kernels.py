@@ -192,7 +192,7 @@ def log_two_sided(c, weights, probabilities, extra):  # type: ignore[no-untyped-
 # ---------------------------------------------------------------- sums of many terms
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def exp_of_negative(x):  # type: ignore[no-untyped-def]
     """``e^x`` for ``x <= 0`` with 13 digits, without a call: loops of it are vectorised.
 
@@ -216,7 +216,7 @@ def exp_of_negative(x):  # type: ignore[no-untyped-def]
     return y * power.view(np.float64)
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def sum_cumulants(weights, probabilities):  # type: ignore[no-untyped-def]
     """Mean, variance, third and fourth cumulant of ``sum_i w_i x_i``, and what bounds it.
 
@@ -240,7 +240,7 @@ def sum_cumulants(weights, probabilities):  # type: ignore[no-untyped-def]
     return mean, second, third, fourth, concentration, smallest, largest
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _tilted(s, weights, probabilities):  # type: ignore[no-untyped-def]
     """Mean and variance of ``sum_i w_i x_i`` under the tilted law: ``K'(s)`` and ``K''(s)``."""
     first, second = 0.0, 0.0
@@ -257,7 +257,7 @@ def _tilted(s, weights, probabilities):  # type: ignore[no-untyped-def]
     return first, second
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _tilted_chunk(s, weights, probabilities):  # type: ignore[no-untyped-def]
     """Return a and b of ``K(s) = a + ln b`` for so few terms that b does not underflow."""
     linear, product = 0.0, 1.0
@@ -269,7 +269,7 @@ def _tilted_chunk(s, weights, probabilities):  # type: ignore[no-untyped-def]
     return linear, product
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, forceinline=True)
 def _log_moment(s, weights, probabilities):  # type: ignore[no-untyped-def]
     """``K(s)`` of ``sum_i w_i x_i``; one logarithm for a chunk of terms."""
     total = 0.0
@@ -302,7 +302,7 @@ def tail_of_signed_root(exponent, u):  # type: ignore[no-untyped-def]
     return log_normal_tail(r + math.log(u / r) / r)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, forceinline=True)
 def saddlepoint_of_many(c, weights, probabilities, mean, variance, third):  # type: ignore[no-untyped-def]
     """Solve ``K'(s) = c`` for ``sum_i w_i x_i``; returns s, K'(s) and K''(s), s NaN without root.
 
@@ -333,7 +333,7 @@ def saddlepoint_of_many(c, weights, probabilities, mean, variance, third):  # ty
     return np.nan, np.nan, np.nan
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, forceinline=True)
 def log_tail_at(c, s, first, second, weights, probabilities):  # type: ignore[no-untyped-def]
     """``ln P(sum_i w_i x_i >= c)`` by r*, given what `saddlepoint_of_many` returned.
 
@@ -345,7 +345,7 @@ def log_tail_at(c, s, first, second, weights, probabilities):  # type: ignore[no
     return tail_of_signed_root(exponent, (s + (c - first) / second) * math.sqrt(second))
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def tilt(s, weights, probabilities, tilted):  # type: ignore[no-untyped-def]
     """Write each term's probability under the tilted law: ``p e^(s w) / (1 - p + p e^(s w))``."""
     for i in range(weights.shape[0]):
