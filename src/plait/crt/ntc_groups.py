@@ -18,11 +18,10 @@ from plait.crt.guides import guide_columns, indicator_matrix
 from plait.crt.logistic import WIDTH
 from plait.crt.model import BlockOfTests
 from plait.crt.negative_controls import NTCGroups
-from plait.crt.options import CRTOptions, RankOptions
+from plait.crt.options import CRTOptions
 from plait.crt.p_values import compute_null_pvals_from_null_stats
 from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
 from plait.crt.seeds import guide_set_name
-from plait.crt.strata import StrataOptions
 from plait.crt.union_tests import side_of_code
 from plait.crt.unit_tests import UnitTester
 from plait.errors import InputError, LabelError, OptionError
@@ -87,7 +86,7 @@ def crt_pvals_for_guide_set(
     InputTypeError
         The guides are not whole numbers (also a TypeError).
     """
-    options = _options(
+    options = CRTOptions.from_programde(
         "empirical", B, seed, propensity_model, resampling_method, resampling_kwargs, test_stat,
         test_stat_kwargs,
     )  # fmt: skip
@@ -123,9 +122,9 @@ def crt_pvals_for_guide_set_skew(
     p_skew, p_raw : (K,) arrays
         Of the same resamples.
     """
-    options = _options(
+    options = CRTOptions.from_programde(
         "skew-normal", B, seed, propensity_model, resampling_method, resampling_kwargs, test_stat,
-        test_stat_kwargs, side_code,
+        test_stat_kwargs, calibrated_side=side_of_code(side_code),
     )  # fmt: skip
     found = _of_guide_set(inputs, guide_idx, options)
     return found["p_skew"][0], found["p_raw"][0]
@@ -172,7 +171,7 @@ def crt_pvals_for_ntc_groups_ensemble(
     LabelError
         A guide is unknown.
     """
-    options = _options(
+    options = CRTOptions.from_programde(
         "empirical", B, seed0, propensity_model, resampling_method, resampling_kwargs, test_stat,
         test_stat_kwargs,
     )  # fmt: skip
@@ -213,9 +212,9 @@ def crt_pvals_for_ntc_groups_ensemble_skew(
     dict of DataFrame, or two of them
         Skew-normal and, with ``return_both``, counted p-values.
     """
-    options = _options(
+    options = CRTOptions.from_programde(
         "skew-normal", B, seed0, propensity_model, resampling_method, resampling_kwargs, test_stat,
-        test_stat_kwargs, side_code,
+        test_stat_kwargs, calibrated_side=side_of_code(side_code),
     )  # fmt: skip
     found = _of_ensemble(inputs, ntc_groups_ens, options, expected_group_size, n_jobs)
     skew = _frames(found["p_skew"], ntc_groups_ens, inputs.program_names)
@@ -272,7 +271,7 @@ def compute_ntc_group_null_pvals_parallel(
         raise OptionError(f"reduce is {reduce!r}; give None or 'hist'.")
     if B < 1:
         raise OptionError(f"B is {B}; give at least 1 resample.")
-    options = _options(
+    options = CRTOptions.from_programde(
         "empirical", B, base_seed, propensity_model, resampling_method, resampling_kwargs,
         test_stat, test_stat_kwargs,
     )  # fmt: skip
@@ -324,30 +323,6 @@ class _NullOfBlock:
                 null = null[~np.isnan(null).any(axis=1)]
                 found.append(compute_null_pvals_from_null_stats(null, self.side_code).ravel())
         return np.concatenate(found)
-
-
-def _options(
-    method: str,
-    resamples: int,
-    seed: int,
-    propensity_model: PropensityModel,
-    resampling_method: str,
-    resampling_kwargs: Mapping[str, Any] | None,
-    test_stat: str | None,
-    test_stat_kwargs: Mapping[str, Any] | None,
-    side_code: int = 0,
-) -> CRTOptions:
-    return CRTOptions(
-        statistic="ols" if test_stat is None else test_stat,
-        sampler=resampling_method,
-        method=method,
-        calibrated_side=side_of_code(side_code),
-        resamples=resamples,
-        propensity_model=propensity_model,
-        strata=StrataOptions.from_mapping(resampling_kwargs),
-        ranks=RankOptions.from_mapping(test_stat_kwargs),
-        seed=seed,
-    )
 
 
 def _of_guide_set(

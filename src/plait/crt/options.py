@@ -140,6 +140,32 @@ class CRTOptions:
                 "statistic 'ols' and sampler 'bernoulli' only. Give 'cpu'."
             )
 
+    @classmethod
+    def from_programde(
+        cls,
+        method: str,
+        B: int,
+        base_seed: int,
+        propensity_model: PropensityModel,
+        resampling_method: str,
+        resampling_kwargs: Mapping[str, Any] | None,
+        test_stat: str | None,
+        test_stat_kwargs: Mapping[str, Any] | None,
+        **sides: str,
+    ) -> "CRTOptions":
+        """Return the options that arguments of programDE's functions mean."""
+        return cls(
+            statistic="ols" if test_stat is None else test_stat,
+            sampler=resampling_method,
+            method=method,
+            resamples=B,
+            propensity_model=propensity_model,
+            strata=StrataOptions.from_mapping(resampling_kwargs),
+            ranks=RankOptions.from_mapping(test_stat_kwargs),
+            seed=base_seed,
+            **sides,
+        )
+
     @property
     def is_resampled(self) -> bool:
         """Whether a fixed number of resamples is drawn."""

@@ -15,12 +15,11 @@ from plait.crt.data import CRTInputs
 from plait.crt.guides import guide_columns, indicator_matrix
 from plait.crt.model import NEGATIVE_CONTROLS, Rates, chosen_units, run_tests
 from plait.crt.ntc_empirical import ntc_empirical_tests
-from plait.crt.options import METHOD_NAMES, CRTOptions, RankOptions
+from plait.crt.options import METHOD_NAMES, CRTOptions
 from plait.crt.p_values import compute_null_pvals_from_null_stats
 from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
 from plait.crt.results import CRTResult
 from plait.crt.seeds import guide_set_name
-from plait.crt.strata import StrataOptions
 from plait.crt.unit_tests import UnitTester
 from plait.errors import InputError, OptionError
 from plait.execution.executors import workforce
@@ -151,18 +150,11 @@ def run_all_genes_union_crt(
             "return_raw_pvals and return_skew_normal need calibrate_skew_normal=True; without it "
             "pvals_df holds the raw p-values."
         )
-    options = CRTOptions(
-        statistic="ols" if test_stat is None else test_stat,
-        sampler=resampling_method,
-        method=_method(pvalue_method, calibrate_skew_normal),
-        side=side,
+    options = CRTOptions.from_programde(
+        _method(pvalue_method, calibrate_skew_normal), B, base_seed, propensity_model,
+        resampling_method, resampling_kwargs, test_stat, test_stat_kwargs, side=side,
         calibrated_side=side_of_code(skew_normal_side_code),
-        resamples=B,
-        propensity_model=propensity_model,
-        strata=StrataOptions.from_mapping(resampling_kwargs),
-        ranks=RankOptions.from_mapping(test_stat_kwargs),
-        seed=base_seed,
-    )
+    )  # fmt: skip
     if null_method == "ntc_empirical":
         if options.statistic != "ols" or calibrate_skew_normal or pvalue_method or side != "both":
             raise OptionError(
@@ -264,9 +256,9 @@ def compute_gene_null_pvals(
     InputError
         No cell or every cell is treated, or B is less than 1.
     """
-    options = _null_options(
-        B, base_seed, propensity_model, resampling_method, resampling_kwargs, test_stat,
-        test_stat_kwargs,
+    options = CRTOptions.from_programde(
+        "empirical", B, base_seed, propensity_model, resampling_method, resampling_kwargs,
+        test_stat, test_stat_kwargs,
     )  # fmt: skip
     null = null_statistics_of(inputs, gene, inputs.columns(gene), options)
     return compute_null_pvals_from_null_stats(null, side_code)
@@ -307,9 +299,9 @@ def compute_guide_set_null_pvals(
     InputError
         The set is empty, one is no column, no cell or every cell is treated, or B is less than 1.
     """
-    options = _null_options(
-        B, base_seed, propensity_model, resampling_method, resampling_kwargs, test_stat,
-        test_stat_kwargs,
+    options = CRTOptions.from_programde(
+        "empirical", B, base_seed, propensity_model, resampling_method, resampling_kwargs,
+        test_stat, test_stat_kwargs,
     )  # fmt: skip
     columns = guide_columns(guide_idx, len(inputs.guide_names))
     name = guide_set_name([inputs.guide_names[j] for j in columns])
@@ -390,27 +382,6 @@ def side_of_code(code: int) -> str:
     if code not in _SIDES:
         raise OptionError(f"the side code is {code!r}; give -1 (left), 0 (both) or 1 (right).")
     return _SIDES[code]
-
-
-def _null_options(
-    B: int,
-    base_seed: int,
-    propensity_model: PropensityModel,
-    resampling_method: str,
-    resampling_kwargs: Mapping[str, Any] | None,
-    test_stat: str | None,
-    test_stat_kwargs: Mapping[str, Any] | None,
-) -> CRTOptions:
-    return CRTOptions(
-        statistic="ols" if test_stat is None else test_stat,
-        sampler=resampling_method,
-        method="empirical",
-        resamples=B,
-        propensity_model=propensity_model,
-        strata=StrataOptions.from_mapping(resampling_kwargs),
-        ranks=RankOptions.from_mapping(test_stat_kwargs),
-        seed=base_seed,
-    )
 
 
 def _method(pvalue_method: str | None, calibrate_skew_normal: bool) -> str:

@@ -26,13 +26,12 @@ def hard_calls_of(record: Any, wanted: Alternative, path: Path) -> tuple[NDArray
     """Return copies of an allele by GT, -1 where an allele is missing; and who is haploid."""
     from plait.data.genotype_kernels import count_allele
 
-    try:
-        alleles = record.genotype.array()[:, :-1]
-    except Exception:  # cyvcf2 raises plain exceptions
+    if "GT" not in (record.FORMAT or ()):
         raise FileFormatError(
             f"{path}: the record at {record.CHROM}:{record.POS} has no GT. Read dosages instead "
             "(dosage='dosage')."
-        ) from None
+        )
+    alleles = record.genotype.array()[:, :-1]
     copies: NDArray[np.int8] = count_allele(alleles, wanted.allele, wanted.others)
     return copies, haploid(alleles) & (copies >= 0)  # "." is missing whatever the ploidy
 

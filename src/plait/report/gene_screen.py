@@ -11,7 +11,16 @@ from plait.errors import NotAvailableError
 from plait.report import screen_figures as draw
 from plait.report.about import as_text, origin_line, own_citation, run_settings
 from plait.report.figures import BLUE, GREY, VERMILION, against_chance
-from plait.report.page import EffectTable, Figure, Numbers, Page, Section, Verdict, write_page
+from plait.report.page import (
+    EffectTable,
+    Figure,
+    Numbers,
+    Page,
+    Section,
+    Verdict,
+    check_page,
+    write_page,
+)
 from plait.report.screen import CITATIONS, scientific
 from plait.report.screen_verdicts import share_verdict
 from plait.report.words import counted
@@ -102,11 +111,7 @@ def write_gene_screen_report(
     DependencyError
         jinja2 or plotly is not installed.
     """
-    from plait.io import check_writable
-    from plait.report.page import check_libraries
-
-    check_writable(path, overwrite)
-    check_libraries()
+    check_page(path, overwrite)
     page = gene_screen_page(
         discovery, calibration=calibration, power=power, title=title or Path(path).stem
     )

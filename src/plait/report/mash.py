@@ -15,7 +15,16 @@ from plait.report import figures as draw
 from plait.report.about import own_citation
 from plait.report.mash_findings import MOST_ROWS, Findings, collect, labels_of
 from plait.report.mash_verdicts import settings_of, verdicts
-from plait.report.page import Citation, EffectTable, Figure, Numbers, Page, Section, write_page
+from plait.report.page import (
+    Citation,
+    EffectTable,
+    Figure,
+    Numbers,
+    Page,
+    Section,
+    check_page,
+    write_page,
+)
 from plait.report.scan import collect_scan, inflation_verdict, scan_section
 from plait.report.words import counted
 
@@ -140,11 +149,7 @@ def write_mash_report(
     DependencyError
         jinja2 or plotly is not installed.
     """
-    from plait.io import check_writable
-    from plait.report.page import check_libraries
-
-    check_writable(path, overwrite)
-    check_libraries()
+    check_page(path, overwrite)
     name = title or Path(path).stem
     page = mash_page(result, title=name, level=level, described=described, scan=scan)
     write_page(page, path, overwrite)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.errors import DependencyError
-from plait.io import replace_file
+from plait.io import check_writable, replace_file
 from plait.plot import style
 from plait.report.figures import numbers
 
@@ -292,6 +292,12 @@ def write_page(page: Page, path: str | os.PathLike[str], overwrite: bool = False
     with replace_file(path, overwrite) as temporary:
         temporary.write_bytes(text)
     return len(text)
+
+
+def check_page(path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Refuse at once, before any work, a page that cannot be written or made."""
+    check_writable(path, overwrite)
+    check_libraries()
 
 
 def check_libraries() -> None:

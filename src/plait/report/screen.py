@@ -14,7 +14,16 @@ from plait.plot.effect_map import alike
 from plait.report import screen_figures as draw
 from plait.report.about import as_text, origin_line, own_citation, run_settings
 from plait.report.figures import BLUE, GREY, VERMILION, against_chance, key_of
-from plait.report.page import Citation, EffectTable, Figure, Numbers, Page, Section, write_page
+from plait.report.page import (
+    Citation,
+    EffectTable,
+    Figure,
+    Numbers,
+    Page,
+    Section,
+    check_page,
+    write_page,
+)
 from plait.report.screen_verdicts import control_p_values, verdicts
 from plait.report.words import counted
 
@@ -144,11 +153,7 @@ def write_screen_report(
     DependencyError
         jinja2 or plotly is not installed.
     """
-    from plait.io import check_writable
-    from plait.report.page import check_libraries
-
-    check_writable(path, overwrite)
-    check_libraries()
+    check_page(path, overwrite)
     page = screen_page(result, title=title or Path(path).stem, level=level, controls=controls)
     write_page(page, path, overwrite)
     return page
