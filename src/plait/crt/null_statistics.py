@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.crt.resampling import Resampler, blocks_of_resamples, check_resamples
-from plait.crt.resampling_kernels import add_hits
 from plait.crt.seeds import RESAMPLES_PER_BLOCK
 from plait.errors import InputError, ShapeError
 
@@ -268,6 +267,8 @@ def _sums_of_block(
     table: CellTable, resampler: Resampler, block: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the sums of all columns of the table in each resample of a block."""
+    from plait.crt.resampling_kernels import add_hits
+
     if resampler.n_cells != len(table.rows):
         raise ShapeError(
             f"treatments are drawn for {resampler.n_cells} cells, but the table has "

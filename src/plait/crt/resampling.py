@@ -11,7 +11,6 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.crt.resampling_kernels import bernoulli_hits, stratified_hits
 from plait.crt.seeds import RESAMPLES_PER_BLOCK, Method, UnitStream
 from plait.errors import InputError, OptionError, ShapeError
 
@@ -75,6 +74,8 @@ class BernoulliResampler:
 
     def hits(self, block: int) -> Iterator[Hits]:
         """Yield the draws of a block, cell by cell and within a cell in order of resamples."""
+        from plait.crt.resampling_kernels import bernoulli_hits
+
         random = self._stream.generator(Method.BERNOULLI, block)
         exponentials = np.empty(_RUN)
         cells, slots = np.empty(_RUN, dtype=np.int32), np.empty(_RUN, dtype=np.int32)
@@ -141,6 +142,8 @@ class StratifiedResampler:
 
     def hits(self, block: int) -> Iterator[Hits]:
         """Yield the draws of a block, stratum by stratum."""
+        from plait.crt.resampling_kernels import stratified_hits
+
         random = self._stream.generator(Method.STRATIFIED_PERMUTATION, block)
         uniforms = np.empty(_RUN)
         cells, slots = np.empty(_RUN, dtype=np.int32), np.empty(_RUN, dtype=np.int32)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from plait.crt.p_values import calibrated_p_value, empirical_p_values
 from plait.crt.resampling import BernoulliResampler, Resampler
-from plait.crt.resampling_kernels import add_hits
 from plait.crt.seeds import RESAMPLES_PER_BLOCK, UnitStream
 from plait.crt.staged import staged_p_values
 
@@ -78,6 +77,8 @@ class _Sums:
 
         z is 0 where nothing varies.
         """
+        from plait.crt.resampling_kernels import add_hits
+
         sums = np.zeros((RESAMPLES_PER_BLOCK, self._rows.shape[1]))
         counts = np.zeros(RESAMPLES_PER_BLOCK, dtype=np.int64)
         for hits in self._resampler.hits(number):
