@@ -1,5 +1,6 @@
 """``plait gwas interaction`` that is killed, stopped, repeated and asked for other tables."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -81,7 +82,7 @@ def test_a_killed_command_goes_on(study, folder, workers):
     table = pl.read_parquet(folder / "out/interactions.parquet")
     assert table.equals(expected.to_table(), null_equal=True)
     assert {path.name for path in (folder / "out").iterdir()} == {
-        "interactions.zarr", "interactions.parquet", "run.json"
+        "interactions.zarr", "interactions.parquet", "manhattan.png", "qq.png", "run.json"
     }  # fmt: skip
 
 
@@ -118,6 +119,34 @@ def test_tables_of_both_formats_and_effects_at_environments(study, folder, capsy
         schema_overrides={"chrom": pl.String},
     )
     assert text.equals(expected.select(text.columns).fill_nan(None), null_equal=True)
+
+
+def test_lambda_and_what_raises_it(study, folder, capsys):
+    """A variance that changes with the environment makes p-values too small, unless robust."""
+    frame = pl.read_csv("x.csv")
+    heat = frame["heat"].to_numpy()
+    noise = np.random.default_rng(2).normal(size=N) * np.exp(heat - 20)
+    pl.DataFrame({"IID": frame["IID"], "a": noise}).write_csv("uneven.csv")
+    line = words("--pheno", "uneven.csv")
+    assert main(line) == 0
+    said = capsys.readouterr().out
+    (attention,) = [row for row in said.splitlines() if row.startswith("attention: ")]
+    inflation = json.loads((folder / "out/run.json").read_text())["lambda_gc"]["a"]
+    assert inflation > 1.5
+    assert f"lambda {inflation:.3f}" in said
+    assert f"interactions inflated. The largest lambda is {inflation:.2f} (a)" in attention
+    assert attention.endswith("changes with heat; the last is taken away by --robust.")
+    assert "out/manhattan.png · out/qq.png" in said
+    assert main([*line, "--robust", "--overwrite"]) == 0
+    said = capsys.readouterr().out
+    assert "attention" not in said
+    assert 0.6 < json.loads((folder / "out/run.json").read_text())["lambda_gc"]["a"] < 1.2
+
+
+def test_no_variant_that_can_be_tested(folder, capsys):
+    assert main(words("--quiet", "--min-mac", "500")) == 1
+    assert "no variant was tested; tests left out: 40,000 by" in capsys.readouterr().err
+    assert not (folder / "out/run.json").exists()
 
 
 @pytest.mark.parametrize(

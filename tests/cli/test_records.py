@@ -12,6 +12,7 @@ import pytest
 
 from plait.cli.main import main
 from plait.cli.records import beside, current_command, write_record
+from plait.gwas import AssociationResult
 from plait.io.plink import write_bed
 from plait.provenance import Provenance, glance
 from plait.simulate import cohort
@@ -103,6 +104,8 @@ def test_options_are_those_given_and_those_by_default(here):
     assert about["seed"] == 7 and about["threads"] == 1
     assert about["covariates"] == ["PC1", "PC2"]
     assert about["counts"]["n_used"] == 150 and about["counts"]["variants"] == 300
+    scanned = AssociationResult.open("o")
+    assert about["lambda_gc"] == {"trait1": pytest.approx(scanned.lambda_gc[0], rel=1e-15)}
     assert about["fingerprints"]["the genotypes"] == about["inputs"]["./g.bed"]
 
 

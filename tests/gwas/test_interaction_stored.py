@@ -5,6 +5,7 @@ import multiprocessing
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -22,10 +23,17 @@ from plait.errors import (
     OutputError,
 )
 from plait.execution import stored_output
-from plait.gwas import InteractionResult, VariantFilter, scan_interaction
+from plait.gwas import (
+    InteractionResult,
+    VariantFilter,
+    plot_manhattan,
+    plot_qq,
+    scan_interaction,
+)
 from plait.gwas.interaction_results import STATISTICS
 from plait.io import open_genotypes, read_effects
 from plait.io.plink import write_bed
+from plait.plot.qq import genomic_inflation
 from tests.gwas.conftest import InMemory, draw_calls
 
 N, M = 80, 20_000
@@ -74,6 +82,52 @@ def assert_same(found, expected):
     for name in ("traits", "environment", "robust", "filtered"):
         assert getattr(found, name) == getattr(expected, name)
     assert found.provenance.options == expected.provenance.options
+
+
+@pytest.mark.parametrize("robust", [False, True])
+def test_lambda_and_pictures_are_of_the_interaction(study, expected, tmp_path, robust):
+    """In memory and from a store, of the p-values whose degrees of freedom may differ."""
+    made, found = expected[robust], stored(study, tmp_path / "o.zarr", robust=robust)
+    logs = made.log10p_interaction
+    heights = -logs[np.isfinite(logs).all(axis=1)]
+    assert len(heights) < len(logs)
+    known = [genomic_inflation(column[np.isfinite(column)]) for column in logs.T]
+    for result in (made, found):
+        np.testing.assert_allclose(result.lambda_gc, known, rtol=1e-12)
+        for trait, number in (("a", 0), ("b", 1)):
+            assert f"{trait}: 0 interactions at p < 5e-8, lambda {known[number]:.3f}, surest" in (
+                result.summary()
+            )
+        ax = plot_manhattan(result)
+        assert ax.get_title() == "surest of all traits: interaction with heat"
+        drawn = np.concatenate([c.get_offsets()[:, 1] for c in ax.collections])
+        assert drawn.max() == pytest.approx(np.nanmax(-logs), rel=1e-6)
+        ax = plot_manhattan(result, "b")
+        assert ax.get_title() == "b: interaction with heat"
+        drawn = np.concatenate([c.get_offsets()[:, 1] for c in ax.collections])
+        assert drawn.max() == pytest.approx(np.nanmax(-logs[:, 1]), rel=1e-6)
+        ax = plot_qq(result, caption=True)
+        assert ax.get_title() == "interaction with heat"
+        said = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert said == [f"{t}, lambda {known[k]:.2f}" for k, t in enumerate("ab")]
+        (caption,) = (t.get_text() for t in ax.figure.texts)
+        assert "without any interaction" in " ".join(caption.split())
+        assert plot_qq(result, "a").get_title() == "a: interaction with heat"
+
+
+def test_lambda_where_all_p_are_1_or_none_is_known(expected):
+    """Zeros of either sign are the same p-value."""
+    made = expected[False]
+    logs = np.full_like(made.log10p_interaction, np.nan)
+    logs[:5, 0] = [0.0, -0.0, -3.0, -2.0, 0.0]
+    found = replace(made, log10p_interaction=logs)
+    assert found.lambda_gc[0] == 0
+    assert np.isnan(found.lambda_gc[1])
+    nothing = np.full_like(logs, np.nan)
+    untested = replace(made, log10p_interaction=nothing, se_interaction=nothing)
+    for draw in (plot_manhattan, plot_qq):
+        with pytest.raises(NotAvailableError, match="no variant was tested; tests left out"):
+            draw(untested)
 
 
 @pytest.mark.parametrize("robust", [False, True])

@@ -15,6 +15,7 @@ from plait.errors import OptionError
 
 if TYPE_CHECKING:
     from plait.gwas import AssociationResult, InteractionResult, VariantFilter
+    from plait.gwas.variant_results import VariantResult
 
 DOCS = "docs/gwas.md"
 EXAMPLE = (
@@ -23,6 +24,7 @@ EXAMPLE = (
 )
 STORE = "associations.zarr"
 FILES = (STORE, "effects.zarr", RECORD)
+PICTURES = ("manhattan.png", "qq.png")
 UNFINISHED = ".scan.json"
 """Tells a folder whose scan is done and whose tables and pictures are not."""
 
@@ -337,6 +339,7 @@ def record_scan(place: Path, result: "AssociationResult | InteractionResult") ->
     write_record(
         place,
         counts | {"filtered": dict(result.filtered)},
+        lambda_gc=dict(zip(result.traits, result.lambda_gc.tolist(), strict=True)),
         covariates=settings.get("covariates"),
         fingerprints={} if origin is None else origin.inputs,
     )
@@ -378,8 +381,6 @@ def write_scan(
     result: "AssociationResult", out: Path, table: str, metadata: dict[str, Any] | None
 ) -> list[str]:
     """Write what a scan found into its folder, beside the store; return the names of the files."""
-    from importlib.util import find_spec
-
     import polars as pl
 
     from plait.gwas.association_tables import write_tables
@@ -391,16 +392,22 @@ def write_scan(
         {"trait": list(result.traits)} | dict(zip(result.traits, result.V0.T, strict=True))
     )
     write_table(out / "error_correlation.csv", correlation, overwrite=True)
-    written += ["effects.zarr", "error_correlation.csv"]
-    if find_spec("matplotlib") is not None:
-        from plait import gwas
-        from plait.plot import save_figure
+    return [*written, "effects.zarr", "error_correlation.csv", *draw_scan(result, out)]
 
-        use_no_window()
-        for name, draw in (("manhattan.png", gwas.plot_manhattan), ("qq.png", gwas.plot_qq)):
-            save_figure(draw(result, caption=True), out / name, overwrite=True)
-            written.append(name)
-    return written
+
+def draw_scan(result: "VariantResult", out: Path) -> list[str]:
+    """Draw what a scan found into its folder, where pictures can be made; return their names."""
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        return []
+    from plait import gwas
+    from plait.plot import save_figure
+
+    use_no_window()
+    for name, draw in zip(PICTURES, (gwas.plot_manhattan, gwas.plot_qq), strict=True):
+        save_figure(draw(result, caption=True), out / name, overwrite=True)
+    return list(PICTURES)
 
 
 app = command_group("From genotypes and phenotypes to effects.", DOCS)

@@ -26,6 +26,7 @@ from plait.cli.gwas import (
     TraitNames,
     Transform,
     TransformOption,
+    draw_scan,
     read_study,
     record_scan,
     variant_filter,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 STORE = "interactions.zarr"
 UNFINISHED = ".interaction.json"
-"""Tells a folder whose scan is done and whose table is not."""
+"""Tells a folder whose scan is done and whose table and pictures are not."""
 EXAMPLE = (
     "plait gwas interaction --geno demo/genotypes.bed --pheno demo/traits.csv --covar "
     "demo/covariates.csv --environment age --robust --out interactions"
@@ -134,12 +135,21 @@ def interaction(
         rules = variant_filter(min_call_rate, min_mac, min_maf, min_info)
         announce_compilation(quiet)
         found = _scan_into(out, study, environment, chosen, rules, workers)
-        written = (STORE, _write_table(found, out, table, places), RECORD)
-        for line in found.summary().splitlines():
+        found.require_tests()
+        written = (STORE, _write_table(found, out, table, places), *draw_scan(found, out), RECORD)
+        for line in [*found.summary().splitlines(), *interaction_attention(found)]:
             say(quiet, line)
     record_scan(out / RECORD, found)
     (out / UNFINISHED).unlink()
     say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in written))
+
+
+def interaction_attention(found: "InteractionResult") -> list[str]:
+    """Return the line that says why not to trust the p-values of interactions; or none."""
+    from plait.report.scan import interaction_warning
+
+    warning = interaction_warning(found)
+    return [f"attention: {warning}"] if warning else []
 
 
 def _column_of(covariates: Sequence[str], environment: str) -> str:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,6 +15,7 @@ from plait.errors import NotAvailableError, OptionError
 from plait.gwas.variant_results import VARIANT_COLUMNS, VariantResult, counted
 from plait.gwas.variant_tables import write_parquet, write_tsv
 from plait.io import write_effects
+from plait.numerics.order_statistics import column_medians
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -83,6 +85,27 @@ class InteractionResult(VariantResult):
     def __repr__(self) -> str:
         size = f"{counted(len(self.n), 'variant')} x {counted(len(self.traits), 'trait')}"
         return f"InteractionResult({size}, environment {self.environment!r})"
+
+    def headed(self, trait: str) -> str:
+        """Return the heading of a picture of the interaction with a trait."""
+        return f"{trait}: interaction with {self.environment}".removeprefix(": ")
+
+    @cached_property
+    def lambda_gc(self) -> Array:
+        """Chi-square of the median p-value of interactions over that without any, (T,).
+
+        Of p-values, not of squared statistics: robust tests have other degrees of freedom at each
+        variant. NaN for a trait without tests.
+        """
+        from scipy.special import ndtri_exp
+
+        def sizes() -> Iterator[Array]:
+            for rows in self.parts():
+                yield np.abs(self.log10p_interaction[rows])
+
+        halves = -column_medians(sizes, len(self.traits)) * np.log(10) - np.log(2)
+        inflation: Array = (ndtri_exp(halves) / ndtri_exp(np.log(0.25))) ** 2
+        return inflation
 
     def effects_at(self, environments: ArrayLike, rows: slice = slice(None)) -> tuple[Array, Array]:
         """Return effects where the environment has given values.
@@ -166,6 +189,7 @@ class InteractionResult(VariantResult):
         hits, surest = self.leads()
         for number, trait in enumerate(self.traits):
             line = f"  {trait}: {counted(int(hits[number]), 'interaction')} at p < 5e-8"
+            line += f", lambda {self.lambda_gc[number]:.3f}"
             if (best := surest[number]) is not None:
                 line += f", surest {self.placed(best)}"
                 line += f" log10 p {self.log10p_interaction[best][number]:.1f}"

@@ -10,8 +10,10 @@ from plait import plot
 from plait.data.genotypes import GenotypeSource
 from plait.data.summary_statistics import SummaryStatistics
 from plait.errors import LabelError
+from plait.gwas.interaction_results import InteractionResult
 from plait.gwas.regional import locus_around
 from plait.gwas.results import AssociationResult
+from plait.gwas.variant_results import VariantResult
 from plait.io.summary_statistics import chromosome_names
 
 if TYPE_CHECKING:
@@ -19,8 +21,17 @@ if TYPE_CHECKING:
     from polars import DataFrame
 
 
+_INTERACTIONS = (
+    "p-values of interactions against those that chance alone would give, both as -log10. Grey: "
+    "where 95% of them lie without any interaction. Points that leave the band only at the right "
+    "are signals. Points above it from the start, and a lambda (the ratio of the medians) above 1, "
+    "come from relatives, structure, many true interactions in linkage, and, unless errors are "
+    "robust, from a variance of the trait that changes with the environment."
+)
+
+
 def plot_manhattan(
-    result: AssociationResult,
+    result: VariantResult,
     trait: str | None = None,
     *,
     caption: bool = False,
@@ -30,7 +41,8 @@ def plot_manhattan(
 
     Parameters
     ----------
-    result : AssociationResult
+    result : AssociationResult or InteractionResult
+        Of the latter, the p-values of the interaction are drawn.
     trait : str, optional
         Default all of them: each variant has the height of its smallest p-value, and those above
         the line the colour of that trait.
@@ -38,6 +50,7 @@ def plot_manhattan(
         Write below the figure how to read it.
     ax : matplotlib Axes, optional
     """
+    result.require_tests()
     overlaid = trait is None and len(result.traits) > 1
     values, traits = surest_of_traits(result) if overlaid else (_one_trait(result, trait), None)
     return plot.manhattan(
@@ -48,23 +61,27 @@ def plot_manhattan(
         labels=_Names(result),
         traits=result.traits if overlaid else None,
         trait_of=traits,
-        title="surest of all traits" if overlaid else trait or result.traits[0],
+        title=result.headed("surest of all traits" if overlaid else trait or result.traits[0]),
         caption=caption,
         ax=ax,
     )
 
 
 def plot_qq(
-    result: AssociationResult,
+    result: VariantResult,
     trait: str | None = None,
     *,
     caption: bool = False,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Draw the QQ plot of one trait, or of all of them overlaid."""
+    """Draw the QQ plot of one trait, or of all of them overlaid; see `plot_manhattan`."""
+    result.require_tests()
+    text = _INTERACTIONS if caption and isinstance(result, InteractionResult) else caption
     if trait is None:
-        return plot.qq(result.log10p, result.traits, caption=caption, ax=ax)
-    return plot.qq(_one_trait(result, trait), title=trait, caption=caption, ax=ax)
+        title = result.headed("") or None
+        return plot.qq(result.surest, result.traits, title=title, caption=text, ax=ax)
+    values = _one_trait(result, trait)
+    return plot.qq(values, title=result.headed(trait), caption=text, ax=ax)
 
 
 def plot_regional(
@@ -121,28 +138,28 @@ def plot_regional(
 class _Names(Sequence[str]):
     """The names of variants, made when they are asked for: a picture shows a few."""
 
-    def __init__(self, result: AssociationResult) -> None:
+    def __init__(self, result: VariantResult) -> None:
         self._result = result
 
     def __len__(self) -> int:
-        return len(self._result.beta)
+        return len(self._result.n)
 
     def __getitem__(self, row: Any) -> Any:
         return str(self._result.names_of(slice(int(row), int(row) + 1))[0])
 
 
-def surest_of_traits(result: AssociationResult) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+def surest_of_traits(result: VariantResult) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Return the smallest p-value of each variant, as a logarithm, and of which trait it is."""
     smallest, which = [], []
     for rows in result.parts():
-        values = result.log10p[rows]
+        values = result.surest[rows]
         smallest.append(np.fmin.reduce(values, axis=1))
         which.append(np.argmin(np.nan_to_num(values, nan=1.0), axis=1))
     return np.concatenate(smallest), np.concatenate(which)
 
 
-def _one_trait(result: AssociationResult, trait: str | None) -> NDArray[np.float64]:
+def _one_trait(result: VariantResult, trait: str | None) -> NDArray[np.float64]:
     trait = result.traits[0] if trait is None else trait
     if trait not in result.traits:
         raise LabelError(f"there is no trait {trait!r}; there are {', '.join(result.traits)}.")
-    return np.asarray(result.log10p[:, result.traits.index(trait)])
+    return np.asarray(result.surest[:, result.traits.index(trait)])

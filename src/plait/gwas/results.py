@@ -166,7 +166,7 @@ class AssociationResult(VariantResult):
         NotAvailableError, OutputError
             No variant was tested; the store exists or cannot be written.
         """
-        self._require_tests()
+        self.require_tests()
         parts = (self._effects(rows) for rows in self.parts() if self._tested(rows).any())
         write_effects(parts, path, overwrite)
 
@@ -203,7 +203,7 @@ class AssociationResult(VariantResult):
         return SummaryStatistics.from_frame(frame, trait=trait)
 
     def _effects(self, rows: slice) -> Effects:
-        self._require_tests()
+        self.require_tests()
         tested = self._tested(rows)
         beta, se = self.beta[rows][tested], self.se[rows][tested]
         names = self.names_of(rows)[tested]

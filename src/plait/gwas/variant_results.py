@@ -218,7 +218,24 @@ class VariantResult(Result):
         """Variants that were tested for some trait."""
         return sum(int(self._tested(rows).sum()) for rows in self.parts())
 
-    def _require_tests(self) -> None:
+    @property
+    def surest(self) -> Array:
+        """log10 of the p-values by which variants are ranked, (M, T)."""
+        ranked: Array = getattr(self, self.surest_by)
+        return ranked
+
+    def headed(self, trait: str) -> str:
+        """Return the heading of a picture of what was tested for a trait."""
+        return trait
+
+    def require_tests(self) -> None:
+        """Refuse a result in which no variant was tested.
+
+        Raises
+        ------
+        NotAvailableError
+            It has no test; what left them out is said.
+        """
         if not self.n_tested:
             why = ", ".join(f"{count:,} by {name}" for name, count in self.filtered.items())
             raise NotAvailableError(f"no variant was tested; tests left out: {why}.")

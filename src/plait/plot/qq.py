@@ -42,7 +42,7 @@ def qq(
     labels: Sequence[str] | None = None,
     *,
     title: str | None = None,
-    caption: bool = False,
+    caption: bool | str = False,
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Draw observed against expected ``-log10 p``, one colour per trait.
@@ -57,8 +57,9 @@ def qq(
     labels : (T,) sequence of str, optional
         Names of the traits.
     title : str, optional
-    caption : bool
-        Write below the figure how to read it.
+    caption : bool or str
+        Write below the figure how to read it; where p-values are of something else than variants,
+        a text of one's own.
     ax : matplotlib Axes, optional
 
     Returns
@@ -96,7 +97,7 @@ def qq(
         if title is not None:
             ax.set_title(title)
         if caption:
-            write_caption(ax, CAPTION)
+            write_caption(ax, caption if isinstance(caption, str) else CAPTION)
     return ax
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.gwas.interaction_results import InteractionResult
 from plait.gwas.plots import surest_of_traits
 from plait.gwas.results import AssociationResult
 from plait.plot.qq import genomic_inflation
@@ -139,6 +140,25 @@ def scan_warning(scan: AssociationResult) -> str:
         return ""
     verdict = inflation_verdict(collect_scan(scan))
     return "" if verdict.state == "good" else f"{verdict.title.lower()}. {verdict.reason}"
+
+
+def interaction_warning(scan: InteractionResult) -> str:
+    """Return what is to be said of the p-values of interactions; empty where nothing is."""
+    inflation = scan.lambda_gc
+    if not (inflation > _INFLATED).any():
+        return ""
+    worst = int(np.nanargmax(inflation))
+    text = (
+        f"interactions inflated. The largest lambda is {inflation[worst]:.2f} "
+        f"({scan.traits[worst]}); 1 is what chance gives. Relatives and structure raise it, so do "
+        "many true interactions in linkage"
+    )
+    if scan.robust:
+        return f"{text}."
+    return (
+        f"{text}, and a variance of the trait that changes with {scan.environment}; the last is "
+        "taken away by --robust."
+    )
 
 
 def _where(by_chromosome: Mapping[str, float]) -> tuple[str, bool]:
