@@ -64,6 +64,10 @@ class GeneTestResult(Result):
         Of staged resamples; 0 without a test.
     xi, omega, alpha : (P,) arrays or None
         Location, scale and shape of the skew-normal.
+    null_draws : (P, resamples) array or None
+        Statistics of the resamples that the p-value is from, those of its stage, if they were kept
+        (``keep_draws``); NaN after the last, and without a test. They stay in their store and are
+        read by rows: ``result.null_draws[:10]``.
     analysis : {"calibration", "power", "discovery"}
     level : float
         Of ``significant``.
@@ -96,7 +100,7 @@ class GeneTestResult(Result):
             "alpha",
         ),
         ("pairs",),
-    )
+    ) | {"null_draws": ("pairs", "resamples")}
     frame_dims: ClassVar[tuple[str, ...]] = ("pairs",)
 
     response_id: NDArray[np.str_]
@@ -119,6 +123,7 @@ class GeneTestResult(Result):
     xi: Array | None = None
     omega: Array | None = None
     alpha: Array | None = None
+    null_draws: Array | None = None
     analysis: str = "discovery"
     level: float = 0.1
     settings: dict[str, Any] = field(default_factory=dict)
@@ -147,9 +152,9 @@ class GeneTestResult(Result):
 
         is_null = pl.Series(~self.pass_qc)
         columns = []
-        for name in self.dims:
+        for name, dims in self.dims.items():
             values = getattr(self, name)
-            if values is None:
+            if values is None or dims != ("pairs",):
                 continue
             series = pl.Series(name, np.asarray(values))
             if series.dtype.is_float():

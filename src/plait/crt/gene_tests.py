@@ -33,6 +33,9 @@ _FIRST_COUNTED = 8192
 _LARGEST_ERROR = 0.25
 """Relative error up to which the latter are believed."""
 _MOST_BLOCKS = 64
+_MOST_KEPT = 1 << 23
+"""Resamples that a block keeps, 64 MiB of them."""
+NULL_DRAWS = "null_draws"
 _GENES_TOGETHER = 16
 """Genes of a unit that share draws."""
 _LEAST_P = 5e-324
@@ -162,41 +165,19 @@ def pairs_found(
     Without controls a gene is fitted once, O(cells x columns^2); with them once for each pair.
     A pair then costs O(cells x columns) for an analytic p-value.
     """
-    by_unit = problem.controls is not None
-    outer = np.asarray(unit if by_unit else response, dtype=np.int64)
-    items, starts, order = _grouped(outer)
-    coefficients = None
-    if options.mechanism == "crt" and not by_unit:
-        coefficients = _log_odds(problem, np.unique(unit), force)
-    work = BlockOfPairs(
-        problem,
-        options,
-        items,
-        starts,
-        order,
-        np.asarray(response, np.int64),
-        np.asarray(unit, np.int64),
-        coefficients,
-    )
-    found = {name: _empty(len(outer), name) for name in work.names()}
-    size = max(1, -(-len(items) // _MOST_BLOCKS))
-    with stage("pairs", len(outer)) as advance:
-        for block, part in run_blocks(work, plan_blocks(len(items), size), force, "pairs"):
-            rows = order[starts[block.start] : starts[block.stop]]
+    work = BlockOfPairs.of(problem, response, unit, options, force)
+    found = {name: _empty(len(work), name) for name in work.names()}
+    with stage("pairs", len(work)) as advance:
+        for block, part in run_blocks(work, plan_blocks(len(work), work.size), force, "pairs"):
             for name, values in part.items():
-                found[name][rows] = values
-            advance(len(rows))
+                found[name][work.order[block.rows]] = values
+            advance(len(block))
     return found
 
 
-def _grouped(outer: Indices) -> tuple[Indices, Indices, Indices]:
-    """Return distinct items, where each begins in the order, and the order of the pairs."""
-    order = np.argsort(outer, kind="stable")
-    items, first = np.unique(outer[order], return_index=True)
-    return items, np.append(first, len(outer)).astype(np.int64), order
-
-
-def _empty(n: int, name: str) -> NDArray[Any]:
+def _empty(n: int, name: str, kept: int = 0) -> NDArray[Any]:
+    if name == NULL_DRAWS:
+        return np.full((n, kept), np.nan)
     if name == "p_method":
         return np.full(n, "none", dtype="<U12")
     if name == "converged":
@@ -244,20 +225,62 @@ def _log_odds(problem: GeneProblem, units: Indices, force: Workforce) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class BlockOfPairs:
-    """Tests the pairs of a block of genes or, where there are controls, of units."""
+    """Tests a block of pairs, those of a gene (where there are controls, of a unit) together.
+
+    Attributes
+    ----------
+    problem : GeneProblem
+    options : GeneTestOptions
+    outer, inner : (P,) arrays of int
+        Gene and unit of the pairs, or unit and gene where there are controls, sorted by the first.
+    order : (P,) array of int
+        The places that these pairs have among those given.
+    coefficients : (units, columns) array or None
+        Of log odds of treatment, where they are the same for all genes.
+    kept : int
+        Resamples of each pair that are returned.
+    """
 
     problem: GeneProblem
     options: GeneTestOptions
-    items: Indices
-    starts: Indices
+    outer: Indices
+    inner: Indices
     order: Indices
-    response: Indices
-    unit: Indices
     coefficients: Array | None
+    kept: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        problem: GeneProblem,
+        response: NDArray[np.integer],
+        unit: NDArray[np.integer],
+        options: GeneTestOptions,
+        force: Workforce,
+        kept: int = 0,
+    ) -> "BlockOfPairs":
+        """Return what tests blocks of pairs; see `pairs_found`."""
+        by_unit = problem.controls is not None
+        outer, inner = (unit, response) if by_unit else (response, unit)
+        order = np.argsort(outer, kind="stable")
+        coefficients = None
+        if options.mechanism == "crt" and not by_unit:
+            coefficients = _log_odds(problem, np.unique(unit), force)
+        outer, inner = (np.asarray(part, dtype=np.int64)[order] for part in (outer, inner))
+        return cls(problem, options, outer, inner, order, coefficients, kept)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @property
+    def size(self) -> int:
+        """How many pairs a block has; a gene whose pairs are in two blocks is fitted twice."""
+        whole = max(1, -(-len(self) // _MOST_BLOCKS))
+        return whole if self.kept == 0 else max(1, min(whole, _MOST_KEPT // self.kept))
 
     def names(self) -> tuple[str, ...]:
         """Return what is found of each pair."""
-        names = (
+        names: tuple[str, ...] = (
             "z",
             "fold_change",
             "se_fold_change",
@@ -267,28 +290,28 @@ class BlockOfPairs:
             "log10_p",
             "p_method",
         )
-        is_staged = self.options.resampling == "sceptre_staged"
-        return (*names, "stage", "xi", "omega", "alpha") if is_staged else names
+        if self.options.resampling != "sceptre_staged":
+            return names
+        names = (*names, "stage", "xi", "omega", "alpha")
+        return (*names, NULL_DRAWS) if self.kept else names
 
     def __call__(self, block: Block) -> dict[str, NDArray[Any]]:
         """Return what is found of the pairs of a block, in their order."""
-        begin = self.starts[block.start]
-        n = int(self.starts[block.stop] - begin)
-        found = {name: _empty(n, name) for name in self.names()}
-        for item in range(block.start, block.stop):
-            rows = self.order[self.starts[item] : self.starts[item + 1]]
-            place = int(self.starts[item] - begin)
+        found = {name: _empty(len(block), name, self.kept) for name in self.names()}
+        outer, inner = self.outer[block.rows], self.inner[block.rows]
+        items, places = np.unique(outer, return_index=True)
+        for item, place, stop in zip(items, places, [*places[1:], len(block)], strict=True):
             if self.problem.controls is None:
                 cells = _Cells(self.problem, self.coefficients)
-                counts = self.problem.counts(int(self.items[item]))
-                drawn = self._test(cells, counts, self.unit[rows], place, found)
+                counts = self.problem.counts(int(item))
+                drawn = self._test(cells, counts, inner[place:stop], int(place), found)
                 for pair in drawn:
                     self._draw(cells, [pair], found)
             else:
-                self._around(int(self.items[item]), rows, place, found)
+                self._around(int(item), inner[place:stop], int(place), found)
         return found
 
-    def _around(self, unit: int, rows: Indices, place: int, found: dict[str, Any]) -> None:
+    def _around(self, unit: int, genes: Indices, place: int, found: dict[str, Any]) -> None:
         """Test a unit's genes, each fitted to its treated cells and the controls."""
         problem, used = self.problem.around(unit)
         only = np.zeros(1, dtype=np.int64)
@@ -296,10 +319,10 @@ class BlockOfPairs:
         if self.options.mechanism == "crt":
             coefficients = _LogOdds(problem.design, problem.treated, problem.units)(Block(0, 1))
         cells = _Cells(problem, coefficients)
-        for begin in range(0, len(rows), _GENES_TOGETHER):
+        for begin in range(0, len(genes), _GENES_TOGETHER):
             drawn: list[_Undecided] = []
-            for offset, row in enumerate(rows[begin : begin + _GENES_TOGETHER], begin):
-                counts = self.problem.counts(int(self.response[row]))[used]
+            for offset, gene in enumerate(genes[begin : begin + _GENES_TOGETHER], begin):
+                counts = self.problem.counts(int(gene))[used]
                 drawn += self._test(cells, counts, only, place + offset, found)
             if drawn:
                 self._draw(cells, drawn, found)
@@ -347,6 +370,8 @@ class BlockOfPairs:
             omega=omega,
             alpha=alpha,
         )
+        if self.kept:
+            found[NULL_DRAWS][pair.place, : len(staged.null)] = staged.null
 
     def _analyse(
         self, cells: "_Cells", fit: GeneFit, pairs: "list[_Undecided]", found: dict[str, Any]

@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,11 @@ from plait.crt.cell_quality import CellQuality
 from plait.crt.gene_data import GeneScreenData
 from plait.crt.gene_design import GeneDesign, design_columns
 from plait.crt.gene_results import GeneTestResult
-from plait.crt.gene_tests import GeneProblem, pairs_found
+from plait.crt.gene_tests import BlockOfPairs, GeneProblem, pairs_found
 from plait.crt.guides import union_obs_idx_from_cols
 from plait.crt.pairs import Pairs, listed, nonzero_treated
 from plait.crt.screen_parameters import ScreenParameters
+from plait.crt.stored_pairs import StoreOptions, stored_result
 from plait.errors import ConvergenceWarning, OptionError
 from plait.execution.executors import Workforce
 from plait.numerics.multiple_testing import false_discovery_rates
@@ -247,6 +248,7 @@ def pairs_tested(
     parameters: ScreenParameters,
     force: Workforce,
     n_pairs: int | None = None,
+    store: StoreOptions | None = None,
 ) -> GeneTestResult:
     """Test the pairs that can be, and return the table of all.
 
@@ -259,6 +261,8 @@ def pairs_tested(
     force : Workforce
     n_pairs : int, optional
         What the third stage of resamples is made for; default the pairs that are tested.
+    store : StoreOptions, optional
+        Where what is found goes block by block.
 
     Warns
     -----
@@ -272,16 +276,68 @@ def pairs_tested(
     genes = GeneProblem(
         problem.responses, problem.design.rows, quality.treated, units.names, problem.controls
     )
-    tested = pairs_found(genes, units.response[passing], units.unit[passing], options, force)
-    failed = problem.response_names[units.response[passing[~tested.pop("converged")]]]
+    response, unit = units.response[passing], units.unit[passing]
+    provenance = Provenance(
+        f"crt {analysis}",
+        options=parameters.described(),
+        seed=parameters.seed,
+        inputs=_digests(problem),
+        threads=force.workers * force.threads,
+    )
+
+    def assembled(found: dict[str, NDArray[Any]]) -> tuple[GeneTestResult, Indices]:
+        failed = problem.response_names[response[~found.pop("converged")]]
+        _warn_of_failures(failed, len(passing))
+        columns = _columns(found, problem, units, quality, parameters)
+        if analysis != "power":
+            columns["q_value"] = adjusted(columns["p_value"], parameters.fdr)
+            columns["significant"] = np.nan_to_num(columns["q_value"], nan=1.0) < parameters.level
+        order = np.lexsort((columns["grna_target"], columns["response_id"], columns["log10_p"]))
+        places = columns.pop("place")[order]
+        result = GeneTestResult(
+            **{name: values[order] for name, values in columns.items()},
+            analysis=analysis,
+            level=parameters.level,
+            settings=parameters.described(),
+            provenance=replace(provenance, seconds=time.perf_counter() - started),
+        )
+        return result, places
+
+    if store is None:
+        return assembled(pairs_found(genes, response, unit, options, force))[0]
+    kept = options.stages.most if store.keep_draws else 0
+    work = BlockOfPairs.of(genes, response, unit, options, force, kept)
+    identity = {
+        "what": f"crt {analysis}",
+        "inputs": _identity(genes, problem, units),
+        "options": parameters.described() | {"stages": asdict(options.stages), "kept": kept},
+        "enough": asdict(problem.enough),
+        "max_resamples": parameters.max_resamples,
+        "versions": {"plait": provenance.version, **provenance.libraries},
+    }
+    return stored_result(work, force, store, identity, assembled)
+
+
+def _warn_of_failures(failed: NDArray[np.str_], n_pairs: int) -> None:
     if len(failed):
         warnings.warn(
-            f"the regressions of {len(failed):,} of {len(passing):,} pairs did not converge; their "
+            f"the regressions of {len(failed):,} of {n_pairs:,} pairs did not converge; their "
             f"genes: {listed(dict.fromkeys(failed.tolist()))}.",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=5,
         )
-    columns = {name: _spread(values, passing, len(units.unit)) for name, values in tested.items()}
+
+
+def _columns(
+    found: dict[str, NDArray[Any]],
+    problem: CellProblem,
+    units: PairedUnits,
+    quality: QualityOfPairs,
+    parameters: ScreenParameters,
+) -> dict[str, NDArray[Any]]:
+    """Return the columns of the table of all pairs, and each one's place among those tested."""
+    passing = np.flatnonzero(quality.passing)
+    columns = {name: _spread(values, passing, len(units.unit)) for name, values in found.items()}
     with np.errstate(divide="ignore"):
         columns["log_2_fold_change"] = np.log2(columns["fold_change"])
     columns |= {
@@ -290,29 +346,13 @@ def pairs_tested(
         "n_nonzero_trt": quality.n_treated,
         "n_nonzero_cntrl": quality.n_controls,
         "pass_qc": quality.passing,
+        "place": np.where(quality.passing, np.cumsum(quality.passing) - 1, -1),
     }
     if units.guides is not None:
         columns["grna_id"] = units.guides
         if parameters.strategy == "bonferroni":
             columns = _smallest_of_targets(columns)
-    if analysis != "power":
-        columns["q_value"] = adjusted(columns["p_value"], parameters.fdr)
-        columns["significant"] = np.nan_to_num(columns["q_value"], nan=1.0) < parameters.level
-    order = np.lexsort((columns["grna_target"], columns["response_id"], columns["log10_p"]))
-    return GeneTestResult(
-        **{name: values[order] for name, values in columns.items()},
-        analysis=analysis,
-        level=parameters.level,
-        settings=parameters.described(),
-        provenance=Provenance(
-            f"crt {analysis}",
-            options=parameters.described(),
-            seed=parameters.seed,
-            inputs=_digests(problem),
-            seconds=time.perf_counter() - started,
-            threads=force.workers * force.threads,
-        ),
-    )
+    return columns
 
 
 def adjusted(p_values: Array, method: str) -> Array:
@@ -373,3 +413,21 @@ def _digests(problem: CellProblem) -> dict[str, str]:
         "guides": fingerprint(problem.guides.indices),
         "covariates": fingerprint(problem.design.rows),
     }
+
+
+def _identity(genes: GeneProblem, problem: CellProblem, units: PairedUnits) -> dict[str, str]:
+    """Return fingerprints of everything that the numbers of pairs depend on."""
+    names = {"genes": problem.response_names, "units": np.array(units.names, dtype=np.str_)}
+    arrays: dict[str, NDArray[Any]] = {
+        **names,
+        "pairs": np.stack([units.unit, units.response]),
+        "counts": problem.responses.data,
+        "cells of counts": problem.responses.indices,
+        "counts of genes": problem.responses.indptr,
+        "treated cells": genes.treated.indices,
+        "numbers of treated cells": genes.treated.indptr,
+        "covariates": genes.design,
+    }
+    if genes.controls is not None:
+        arrays["controls"] = genes.controls
+    return {name: fingerprint(values) for name, values in arrays.items()}

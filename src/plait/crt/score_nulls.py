@@ -40,14 +40,20 @@ class Stages:
     second: int = 4999
     third: int = 0
 
+    @property
+    def most(self) -> int:
+        """Resamples of the largest stage."""
+        return max(self.first, self.second, self.third)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class StagedPValue:
-    """A p-value, the stage that gave it, and the parameters of its skew-normal."""
+    """A p-value, its stage, the parameters of its skew-normal, and the resamples it is from."""
 
     p_value: float
     stage: int
     parameters: tuple[float, float, float]
+    null: Array
 
 
 class _Sums:
@@ -140,17 +146,17 @@ class NullScores:
         null, block = self.draws(0, stages.first)
         p = _count(z, null, side)
         if p > _FEWEST_TO_GO_ON:
-            return StagedPValue(p, 1, (np.nan,) * 3)
+            return StagedPValue(p, 1, (np.nan,) * 3, null)
         parameters = (np.nan, np.nan, np.nan)
         if stages.second:
             null, block = self.draws(block, stages.second)
             p, parameters, status = calibrated_p_value(z, null, side=side)
             if status == "ok":
-                return StagedPValue(p, 2, parameters)
+                return StagedPValue(p, 2, parameters, null)
         if stages.third:
             null, _ = self.draws(block, stages.third)
             p = _count(z, null, side)
-        return StagedPValue(p, 3, parameters)
+        return StagedPValue(p, 3, parameters, null)
 
 
 def _count(z: float, null: Array, side: str) -> float:

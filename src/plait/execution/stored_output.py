@@ -6,7 +6,7 @@ is wanted. The same call after a crash finishes what is missing; other inputs or
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ from plait.io.store import (
 from plait.io.stored_arrays import Layout, StoredArray, lay_out, write_rows
 
 _UNREADABLE = "unreadable"
+_COPIED_NUMBERS = 1 << 21
+"""Numbers, 16 MiB of them, that are copied at once into another order."""
 
 
 class StoredOutput:
@@ -48,7 +50,8 @@ class StoredOutput:
     """
 
     def __init__(self, run: Run, layouts: Mapping[str, Layout], finished: dict[Block, Any]) -> None:
-        self._run, self.arrays, self.finished = run, tuple(layouts), finished
+        self._run, self._layouts, self.finished = run, layouts, finished
+        self.arrays = tuple(layouts)
         self.target = _store_of(run)
 
     def record(self, block: Block, digest: str, about: Mapping[str, Any] | None = None) -> None:
@@ -69,6 +72,43 @@ class StoredOutput:
         """Add everything of a result that was not written block by block."""
         self._run.require_ownership()
         result.save_around(self.target, self.arrays)
+
+    def complete_in_order(
+        self, result: Result, order: NDArray[np.integer], copied: Sequence[str] = ()
+    ) -> None:
+        """Put the store of a result in place of what blocks wrote.
+
+        Parameters
+        ----------
+        result : Result
+            Its rows need not be those of the blocks.
+        order : (rows,) array of int
+            For each row of the result that of the blocks; -1 where there is none.
+        copied : sequence of str
+            Arrays that the result does not hold, which are copied part by part; NaN where there is
+            no row.
+        """
+        self._run.require_ownership()
+        written, self.target = self.target, f"{self._run.folder}/ordered"
+        layouts = {
+            name: Layout(layout.dims, (len(order), *layout.shape[1:]), layout.dtype)
+            for name, layout in self._layouts.items()
+            if name in copied
+        }
+        widest = max((int(np.prod(item.shape[1:])) for item in layouts.values()), default=1)
+        step = max(1, _COPIED_NUMBERS // widest)
+        lay_out(self.target, layouts, step)
+        for name in layouts:
+            source = StoredArray(written, name)
+            for start in range(0, len(order), step):
+                chosen = order[start : start + step]
+                part = np.full((len(chosen), *source.shape[1:]), np.nan)
+                places = np.flatnonzero(chosen >= 0)
+                wanted, back = np.unique(chosen[places], return_inverse=True)
+                if len(wanted):
+                    part[places] = source[wanted][back]
+                write_rows(self.target, slice(start, start + len(chosen)), {name: part})
+        result.save_around(self.target, tuple(layouts))
 
 
 @contextmanager
@@ -122,8 +162,9 @@ def filled_store(
                 DataWarning,
                 stacklevel=5,
             )
-        yield StoredOutput(run, layouts, _taken_over(run, layouts, unit, force))
-        _put_in_place(run, out, n_items, overwrite)
+        output = StoredOutput(run, layouts, _taken_over(run, layouts, unit, force))
+        yield output
+        _put_in_place(run, output.target, out, n_items, overwrite)
     run.discard()
 
 
@@ -228,7 +269,9 @@ def _taken_over(
     return good
 
 
-def _put_in_place(run: Run, out: str | os.PathLike[str], n_items: int, overwrite: bool) -> None:
+def _put_in_place(
+    run: Run, target: str, out: str | os.PathLike[str], n_items: int, overwrite: bool
+) -> None:
     """Let the store stand where it is wanted.
 
     On disk it is renamed. An object store cannot rename; there it is copied, and what makes the
@@ -236,7 +279,7 @@ def _put_in_place(run: Run, out: str | os.PathLike[str], n_items: int, overwrite
     """
     run.require_all(n_items)
     run.require_ownership()
-    target, local = _store_of(run), local_path(out)
+    local = local_path(out)
     if local is None:
         with replacing_store(out, overwrite) as place:
             copy_store(target, place, run.require_ownership)
