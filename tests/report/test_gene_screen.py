@@ -13,10 +13,12 @@ def made(p, analysis="discovery", *, groups=20, seed=0, **changes):
     """Return tests with given p-values, sorted as results are."""
     p = np.sort(np.asarray(p, dtype=np.float64))
     n = len(p)
-    fold = np.exp(np.random.default_rng(seed).normal(size=n))
+    random = np.random.default_rng(seed)
+    fold = np.exp(random.normal(size=n))
+    place = random.permutation(n) if analysis == "calibration" else np.arange(n)
     fields = {
-        "response_id": np.array([f"g{i // groups}" for i in range(n)]),
-        "grna_target": np.array([f"t{i % groups}" for i in range(n)]),
+        "response_id": np.array([f"g{i // groups}" for i in place]),
+        "grna_target": np.array([f"t{i % groups}" for i in place]),
         "n_nonzero_trt": np.full(n, 30),
         "n_nonzero_cntrl": np.full(n, 300),
         "pass_qc": np.ones(n, dtype=bool),
@@ -89,3 +91,14 @@ def test_the_file(tmp_path):
     assert nasty not in render(gene_screen_page(made(result.p_value, grna_target=names)))
     write_gene_screen_report(result, tmp_path / "page.html")
     assert (tmp_path / "page.html").stat().st_size < 8e6
+
+
+def test_what_to_do_where_controls_are_off():
+    p = np.r_[np.full(40, 1e-30), uniform(360)]
+    off = made(uniform(400) ** 3, "calibration")
+    for group, is_meant in (("complement", True), ("nt_cells", False)):
+        result = made(p, settings={"control_group": group})
+        reason = gene_screen_page(result, calibration=off).verdicts[0].reason
+        assert ("--control-group nt_cells" in reason) == is_meant
+        assert "40 pairs have a false discovery rate below 0.1" in reason
+        assert "do not take discoveries at face value" in reason

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from plait.crt.gene_results import GeneTestResult
 from plait.errors import NotAvailableError
+from plait.numerics.dependent_shares import clustered_effective
 from plait.report import screen_figures as draw
 from plait.report.about import as_text, origin_line, own_citation, run_settings
 from plait.report.figures import BLUE, GREY, VERMILION, against_chance
@@ -22,7 +23,7 @@ from plait.report.page import (
     write_page,
 )
 from plait.report.screen import CITATIONS, scientific
-from plait.report.screen_verdicts import share_verdict
+from plait.report.screen_verdicts import LEVEL, share_verdict
 from plait.report.words import counted
 
 Array = NDArray[np.float64]
@@ -60,7 +61,7 @@ def gene_screen_page(
     """
     if not discovery.pass_qc.any():
         raise NotAvailableError("no pair was tested; there is nothing to show.")
-    lamps = [_calibrated(calibration), _powerful(power), _tested(discovery)]
+    lamps = [calibrated(calibration, discovery), _powerful(power), _tested(discovery)]
     return Page(
         title=title or "What perturbations do to genes",
         question=QUESTION,
@@ -175,7 +176,11 @@ def _volcano(result: GeneTestResult) -> Figure:
     )
 
 
-def _calibrated(calibration: GeneTestResult | None) -> Verdict | None:
+def calibrated(calibration: GeneTestResult | None, discovery: GeneTestResult) -> Verdict:
+    """Judge the tests of groups of non-targeting guides.
+
+    Tests of one group hang together, and tests of one gene, as groups share guides.
+    """
     if calibration is None or not calibration.pass_qc.any():
         return Verdict(
             "unknown",
@@ -184,17 +189,37 @@ def _calibrated(calibration: GeneTestResult | None) -> Verdict | None:
             "whether p-values are what they say.",
         )
     tested = calibration.pass_qc
-    groups = [
-        calibration.log10_p[tested & (calibration.grna_target == name)]
-        for name in np.unique(calibration.grna_target[tested])
-    ]
-    verdict = share_verdict(groups, "groups of non-targeting guides")
+    log10p, groups = calibration.log10_p[tested], calibration.grna_target[tested]
+    effective = clustered_effective(
+        log10p < np.log10(LEVEL), groups, calibration.response_id[tested]
+    )
+    verdict = share_verdict(
+        log10p, groups, effective, "groups of non-targeting guides", _remedy(discovery, calibration)
+    )
     wrong = int(_found(calibration).sum())
+    noun = "false discovery" if wrong == 1 else "false discoveries"
     return Verdict(
         verdict.state if wrong <= 1 or verdict.state != "good" else "caution",
         verdict.title,
-        f"{verdict.reason} {counted(wrong, 'false discovery').replace('discoverys', 'discoveries')}"
-        " among them.",
+        f"{verdict.reason} There {'is' if wrong == 1 else 'are'} {wrong:,} {noun} among them.",
+    )
+
+
+def _remedy(discovery: GeneTestResult, calibration: GeneTestResult) -> str:
+    """Say why p-values may be too small, and what to do."""
+    why = "A confounder may be missing from the covariates."
+    if discovery.settings.get("control_group") == "complement":
+        why = (
+            "In a screen with one guide per cell the cells compared with are perturbed themselves, "
+            "and even controls differ from them: compare with cells of non-targeting guides "
+            "(--control-group nt_cells). Otherwise a confounder is missing from the covariates."
+        )
+    rates = discovery.rates_from_calibration(calibration)[discovery.pass_qc]
+    found = int((rates < discovery.level).sum())
+    return (
+        f"{why} With the controls themselves as the null, {counted(found, 'pair')} "
+        f"{'has' if found == 1 else 'have'} a false discovery rate below {discovery.level:g} "
+        "(rates_from_calibration)."
     )
 
 

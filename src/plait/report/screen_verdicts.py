@@ -1,11 +1,16 @@
 """Whether to believe the tests of a perturbation screen: the traffic light and its reasons."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from plait.crt.results import CRTResult
+from plait.numerics.dependent_shares import (
+    clustered_effective,
+    effective_tests,
+    share_interval,
+)
 from plait.report.page import Verdict
 from plait.report.words import counted, listed
 
@@ -14,12 +19,17 @@ Array = NDArray[np.float64]
 LEVEL = 0.05
 """Of negative controls: the share of their p-values below this should be as large."""
 _FEWEST_CONTROLS = 5
-_LIKELY, _SURE = 2.0, 3.0
 _GROSS, _TOLD_APART = 1.5, 3.0
 _FEW_TREATED = 20
+_MISTRUST = (
+    "Guides without an effect look as if they had one: do not take discoveries at face value."
+)
 _REMEDY = (
-    "A confounder is missing from the covariates, or cells of one lane or batch share it: add it, "
-    "or test with --sampler stratified or --null ntc-empirical."
+    "In a screen with one guide per cell the cells compared with are perturbed themselves, and "
+    "even controls differ from them: test cells of one target and of non-targeting guides alone, "
+    "or take --null ntc-empirical, where controls are the null. Otherwise a confounder is missing "
+    "from the covariates, or cells of one lane or batch share it: add it, or test with "
+    "--sampler stratified."
 )
 
 
@@ -44,21 +54,29 @@ def verdicts(result: CRTResult, controls: CRTResult | None, level: float) -> lis
     return [lamp for lamp in lamps if lamp is not None]
 
 
+def judged_controls(
+    result: CRTResult, controls: CRTResult | None
+) -> tuple[CRTResult, NDArray[np.bool_], str]:
+    """Return the tests of negative controls: a result, which of its units, what they are."""
+    if controls is not None:
+        return controls, controls.status == "ok", "groups of negative-control guides"
+    return result, result.is_control & (result.status == "ok"), "negative-control targets"
+
+
 def control_p_values(result: CRTResult, controls: CRTResult | None) -> tuple[Array, str]:
     """Return log10 p of the negative controls (units, programs), and what the units are."""
-    if controls is not None:
-        return controls.log10p[controls.status == "ok"], "groups of negative-control guides"
-    chosen = result.is_control & (result.status == "ok")
-    return result.log10p[chosen], "negative-control targets"
+    judged, chosen, what = judged_controls(result, controls)
+    return judged.log10p[chosen], what
 
 
 def calibration(result: CRTResult, controls: CRTResult | None) -> Verdict:
     """Judge the p-values of negative controls.
 
-    Programs of one unit are dependent, so the error of the share of small p-values is taken over
-    units.
+    Programs of one unit are dependent as their usages are given the covariates, which says how
+    many independent tests they stand for; where that is not known, their p-values say it.
     """
-    log10p, what = control_p_values(result, controls)
+    judged, chosen, what = judged_controls(result, controls)
+    log10p = judged.log10p[chosen]
     if len(log10p) < _FEWEST_CONTROLS:
         return Verdict(
             "unknown",
@@ -66,51 +84,71 @@ def calibration(result: CRTResult, controls: CRTResult | None) -> Verdict:
             f"There are {len(log10p)} {what}, too few to see whether their p-values are uniform. "
             "plait crt run makes groups of negative-control guides where the screen has enough.",
         )
-    return share_verdict(list(log10p), what, _REMEDY)
+    units = np.repeat(np.arange(len(log10p)), log10p.shape[1])
+    if judged.residual_correlation is None:
+        effective = clustered_effective(_below(log10p.ravel()), units)
+    else:
+        sides = 2 if judged.settings.get("side", "both") == "both" else 1
+        effective = len(log10p) * effective_tests(judged.residual_correlation, LEVEL, sides)
+    return share_verdict(log10p.ravel(), units, effective, what, _REMEDY)
 
 
-def share_verdict(groups: Sequence[Array], what: str, remedy: str = "") -> Verdict:
+def share_verdict(
+    log10p: Array, groups: NDArray[Any], effective: float, what: str, remedy: str = ""
+) -> Verdict:
     """Judge whether as many p-values are below 0.05 as chance makes.
 
     Parameters
     ----------
-    groups : sequence of (n,) arrays
-        log10 p of each unit without an effect; its tests are dependent.
+    log10p : (n,) array
+        Of tests without an effect.
+    groups : (n,) array
+        Labels of the units that they are of.
+    effective : float
+        How many independent tests they stand for.
     what : str
         What the units are, in the plural.
     remedy : str
-        What is advised where p-values are too small.
+        Why p-values may be too small, and what to do.
+
+    Notes
+    -----
+    The 95 % interval of the share (`plait.numerics.dependent_shares.share_interval`) decides. "Too
+    small": all of it is above 7.5 %, and without the unit with most small p-values above 5 %, so
+    that one guide that does something does not condemn the others. "May be too small": it is above
+    5 %. "Too large": it is below 3.3 %. "Too few": it reaches beyond 15 %.
     """
-    shares = np.array([float(np.mean(log10p < np.log10(LEVEL))) for log10p in groups])
-    weights = np.array([len(log10p) for log10p in groups], dtype=np.float64)
-    total = int(weights.sum())
-    share = float(weights @ shares / total)
-    # The error of the ratio of two sums over units.
-    few = len(groups) / max(len(groups) - 1, 1)
-    spread = float(np.sqrt(few * ((weights * (shares - share)) ** 2).sum())) / total
-    error = max(spread, np.sqrt(LEVEL * (1 - LEVEL) / total))
-    off = (share - LEVEL) / error
+    is_below = _below(log10p)
+    share, count = float(is_below.mean()), len(log10p)
+    low, high = share_interval(share, effective)
+    names, codes = np.unique(groups, return_inverse=True)
     said = (
-        f"{share:.1%} of {total:,} p-values of {len(groups):,} {what} are below {LEVEL:g}, where "
-        f"{LEVEL:.0%} are expected (standard error {error:.1%})."
+        f"{share:.1%} of {count:,} p-values of {len(names):,} {what} are below {LEVEL:g}, where "
+        f"{LEVEL:.0%} are expected (95% interval {low:.1%} to {high:.1%})."
     )
-    if off > _SURE and share > _GROSS * LEVEL:
+    if low > LEVEL:
+        rest = codes != np.argmax(np.bincount(codes, is_below - LEVEL))
+        others = float(is_below[rest].mean()) if rest.any() else 0.0
+        is_common = share_interval(others, effective * float(rest.mean()))[0] > LEVEL
+        if low > _GROSS * LEVEL and is_common:
+            return Verdict("bad", "P-values too small", f"{said} {_MISTRUST} {remedy}".strip())
+        where = "" if is_common else " Most of it comes from one of them."
         return Verdict(
-            "bad",
-            "P-values too small",
-            f"{said} Perturbations without an effect look as if they had one. {remedy}".strip(),
+            "caution",
+            "P-values may be too small",
+            f"{said}{where} Read weak findings with care.",
         )
-    if off > _LIKELY:
-        return Verdict(
-            "caution", "P-values may be too small", f"{said} Read weak findings with care."
-        )
-    if off < -_SURE and share < LEVEL / _GROSS:
+    if high < LEVEL / _GROSS:
         return Verdict(
             "caution", "P-values too large", f"{said} Findings are safe, but some are missed."
         )
-    if share + 2.0 * error > _TOLD_APART * LEVEL:
+    if high > _TOLD_APART * LEVEL:
         return Verdict("unknown", "Too few controls to tell", f"{said} So few cannot tell much.")
     return Verdict("good", "Calibrated", f"{said} That is what chance gives.")
+
+
+def _below(log10p: Array) -> NDArray[np.bool_]:
+    return np.asarray(log10p < np.log10(LEVEL))
 
 
 def _resolution(result: CRTResult, level: float) -> Verdict | None:

@@ -1,0 +1,86 @@
+"""How strongly miscalibrated controls are called so."""
+
+import numpy as np
+import pytest
+
+from plait.crt import control_group_effects, perturbation_effects, prepare_crt_inputs
+from plait.report.screen_verdicts import calibration, share_verdict
+from tests.reference_files import real_data
+from tests.report.test_screen import made, uniform
+
+
+def judged(small, tests, units=20, effective=None):
+    """Return the verdict on so many small p-values of so many tests, spread over units."""
+    p = np.full(tests, 0.5)
+    p[:small] = 0.01
+    units = np.arange(tests) % units
+    return share_verdict(np.log10(p), units, effective or tests, "groups", "Do this.")
+
+
+@pytest.mark.parametrize(
+    ("small", "tests", "state", "title"),
+    [
+        (12, 72, "bad", "P-values too small"),
+        (10, 72, "caution", "P-values may be too small"),
+        (4, 72, "good", "Calibrated"),
+        (64, 1000, "good", "Calibrated"),
+        (65, 1000, "caution", "P-values may be too small"),
+        (93, 1000, "bad", "P-values too small"),
+        (92, 1000, "caution", "P-values may be too small"),
+        (22, 1000, "caution", "P-values too large"),
+        (23, 1000, "good", "Calibrated"),
+        (1, 20, "unknown", "Too few controls to tell"),
+    ],
+)
+def test_the_interval_of_the_share_decides(small, tests, state, title):
+    verdict = judged(small, tests)
+    assert (verdict.state, verdict.title) == (state, title)
+    assert ("do not take discoveries at face value. Do this." in verdict.reason) == (state == "bad")
+
+
+def test_tests_that_go_together_say_less():
+    assert judged(12, 72).state == "bad"
+    assert judged(12, 72, effective=36).state == "caution"
+
+
+def test_one_guide_that_does_something_does_not_condemn_the_others():
+    p = np.full((6, 12), 0.5)
+    p[2, :10] = 0.001
+    units = np.repeat(np.arange(6), 12)
+    verdict = share_verdict(np.log10(p.ravel()), units, 72, "groups", "Do this.")
+    assert verdict.state == "caution"
+    assert "Most of it comes from one of them." in verdict.reason
+
+
+def test_false_alarms_are_rare():
+    """Uniform p-values of dependent programs: the interval misses on one side in 2.5 % at most."""
+    from scipy.special import ndtr
+
+    random = np.random.default_rng(8)
+    rho = 0.6 + 0.4 * np.eye(12)
+    states = []
+    for _ in range(600):
+        z = random.multivariate_normal(np.zeros(12), rho, 10)
+        p = 2 * ndtr(-np.abs(z))
+        controls = made(np.maximum(p, 1e-12), prefix="ntc_", residual_correlation=rho)
+        states.append(calibration(made(uniform(20, 12)), controls).state)
+    count = {state: states.count(state) for state in set(states)}
+    # Bounds at a false-alarm rate of 1e-6 of 600 draws with 2.5 % and 0.5 %.
+    assert count.get("caution", 0) + count.get("bad", 0) <= 35
+    assert count.get("bad", 0) <= 15
+
+
+def test_controls_of_a_real_screen_with_one_guide_per_cell():
+    anndata = pytest.importorskip("anndata")
+    adata = anndata.read_h5ad(real_data("crt", "papalexi.h5ad"))
+    adata.obsm["covar"] = adata.obs[["bio_rep"]].assign(
+        depth=np.log(adata.obs["n_umis"]), genes=np.log(adata.obs["n_nonzero"])
+    )
+    with pytest.warns(UserWarning, match="of the usages are 0"):
+        inputs = prepare_crt_inputs(
+            adata, usage_key="usage", guide_names_key="grna_ids", guide2gene_key="guide2gene_json"
+        )
+    verdict = calibration(perturbation_effects(inputs), control_group_effects(inputs))
+    assert verdict.state == "bad"
+    assert "16.7% of 72 p-values" in verdict.reason
+    assert "one guide per cell" in verdict.reason and "ntc-empirical" in verdict.reason
