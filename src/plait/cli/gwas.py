@@ -255,6 +255,7 @@ def scan(
         _say_study(quiet, *study)
         announce_compilation(quiet)
         result = _scan_into(out, study, chosen, rules, workers)
+        del study  # its table of variants takes tens of MB, and the store has them
         written = write_scan(result, out, str(table), described)
         for line in [*result.summary().splitlines(), *scan_attention(result)]:
             say(quiet, line)

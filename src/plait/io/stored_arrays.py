@@ -175,15 +175,15 @@ def complete(url: str | os.PathLike[str], attributes: Mapping[str, Any]) -> None
     zarr.open_group(os.fspath(url), mode="r+").attrs.update({**attributes, "complete": True})
 
 
-def parts_of(array: Any) -> Iterator[slice]:
-    """Yield the rows of an array in parts of about 32 MiB and of whole grains, in order.
+def parts_of(array: Any, size: int = _READ_BYTES) -> Iterator[slice]:
+    """Yield the rows of an array in parts of about 32 MiB (``size``), of whole grains, in order.
 
     For arrays in memory and stored ones alike: what goes over them part by part needs memory for a
     part only.
     """
     shape = array.shape
     width = int(np.prod(shape[1:], dtype=np.int64)) * max(array.dtype.itemsize, 8)
-    step = max(_ROWS, _READ_BYTES // max(width, 1) // _ROWS * _ROWS)
+    step = max(_ROWS, size // max(width, 1) // _ROWS * _ROWS)
     for start in range(0, shape[0], step):
         yield slice(start, min(start + step, shape[0]))
 

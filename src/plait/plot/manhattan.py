@@ -1,6 +1,7 @@
 """Manhattan plot: how sure each association is, along the genome."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,12 +32,13 @@ CAPTION = (
 )
 GENOME_WIDE = -np.log10(5e-8)
 _SHADES = ("#33658A", "#86BBD8")
-_ALWAYS = 3.0
+ALWAYS_DRAWN = 3.0
 _MOST = 20_000
 _WIDER = 6
+"""How many times more cells the grid that points are thinned by has across than up."""
+_PIECE = 1 << 16
 _CHARACTER, _LINE = 0.008, 0.06
 """Width and height of a letter, as shares of the picture."""
-"""How many times more cells the grid that points are thinned by has across than up."""
 
 
 def manhattan(
@@ -190,15 +192,14 @@ def thinned(
     Points are thinned where they crowd: the same number from every cell of a grid over the picture.
     By default all above 3 are drawn; else the highest of every stretch is among those that are.
     """
-    known = np.flatnonzero(np.isfinite(heights))
-    low = known[heights[known] <= _ALWAYS]
-    high = known[heights[known] > _ALWAYS]
-    low = low[_evenly(x[low], heights[low], most)]
+    finite = np.isfinite(heights)
+    low = np.flatnonzero(finite & (heights <= ALWAYS_DRAWN))
+    high = np.flatnonzero(finite & (heights > ALWAYS_DRAWN))
+    low = _evenly(x, heights, low, most)
     if most_high is not None and len(high) > most_high:
-        summits = _summits(x[high], heights[high], most_high // 4)
-        others = np.setdiff1d(np.arange(len(high)), summits)
-        even = _evenly(x[high[others]], heights[high[others]], most_high - len(summits))
-        high = high[np.concatenate([summits, others[even]])]
+        summits = high[_summits(x[high], heights[high], most_high // 4)]
+        others = np.setdiff1d(high, summits, assume_unique=True)
+        high = np.concatenate([summits, _evenly(x, heights, others, most_high - len(summits))])
     return np.sort(np.concatenate([low, high]))
 
 
@@ -206,32 +207,66 @@ def _summits(
     x: NDArray[np.float64], heights: NDArray[np.float64], stretches: int
 ) -> NDArray[np.intp]:
     """Return the highest point of every stretch."""
-    stretch = np.floor(stretches * _share(x))
+    stretch = np.floor(stretches * _Range(float(x.min()), float(x.max())).share(x))
     order = np.lexsort((-heights, stretch))
     return order[np.flatnonzero(np.diff(stretch[order], prepend=-1.0))]
 
 
-def _evenly(x: NDArray[np.float64], heights: NDArray[np.float64], most: int) -> NDArray[np.intp]:
-    """Choose at most ``most`` points, as many from every cell of a grid of at most ``most``."""
-    if len(x) <= most:
-        return np.arange(len(x))
+def _evenly(
+    x: NDArray[np.float64], heights: NDArray[np.float64], points: NDArray[np.intp], most: int
+) -> NDArray[np.intp]:
+    """Choose at most ``most`` of the points, as many from every cell of a grid of at most ``most``.
+
+    From anywhere in its cell, by a hash of the number of each point: the first ones of all cells
+    would stand in stripes. Points are taken in pieces, for memory.
+    """
+    if len(points) <= most:
+        return points
     rows = max(int((most / _WIDER) ** 0.5), 1)
     columns = most // rows
-    cell = np.floor(columns * _share(x)) * rows + np.floor(rows * _share(heights))
-    # From anywhere in its cell: the first ones of all cells would stand in stripes.
-    scattered = np.arange(len(x), dtype=np.uint64) * np.uint64(2654435761) % np.uint64(1 << 32)
-    order = np.lexsort((scattered, cell))
-    starts = np.flatnonzero(np.diff(cell[order], prepend=-1.0))
-    rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    across, up = _Range.of(x, points), _Range.of(heights, points)
+
+    def cells(chosen: NDArray[np.intp]) -> NDArray[np.intp]:
+        column = (columns * across.share(x[chosen])).astype(np.intp)
+        return column * rows + (rows * up.share(heights[chosen])).astype(np.intp)
+
+    pieces = [slice(start, start + _PIECE) for start in range(0, len(points), _PIECE)]
+    counts = np.zeros(rows * columns, dtype=np.intp)
+    for piece in pieces:
+        counts += np.bincount(cells(points[piece]), minlength=len(counts))
     # The largest number per cell that fits: one always does.
-    depth = int((np.cumsum(np.bincount(rank)) <= most).sum())
-    return order[rank < depth]
+    at_least = np.cumsum(np.bincount(counts)[::-1])[::-1]
+    depth = int((np.cumsum(at_least[1:]) <= most).sum())
+    kept = points[:0]
+    for piece in pieces:
+        asked = np.concatenate([kept, points[piece]])
+        cell = cells(asked)
+        scattered = asked.astype(np.uint64) * np.uint64(2654435761) % np.uint64(1 << 32)
+        order = np.lexsort((scattered, cell))
+        starts = np.flatnonzero(np.diff(cell[order], prepend=-1))
+        rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+        kept = asked[order[rank < depth]]
+    return kept
 
 
-def _share(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    low, high = float(x.min()), float(x.max())
-    result: NDArray[np.float64] = (x - low) / (high - low) if high > low else np.zeros(len(x))
-    return np.minimum(result, 1 - 1e-9)
+@dataclass(frozen=True)
+class _Range:
+    """From where to where numbers go."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: NDArray[np.float64], points: NDArray[np.intp]) -> "_Range":
+        chosen = values[points]
+        return cls(float(chosen.min()), float(chosen.max()))
+
+    def share(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return how far along each value is, from 0 to less than 1."""
+        if self.high <= self.low:
+            return np.zeros(len(values))
+        result: NDArray[np.float64] = (values - self.low) / (self.high - self.low)
+        return np.minimum(result, 1 - 1e-9)
 
 
 def along_genome(
@@ -248,11 +283,12 @@ def along_genome(
     number : (M,) array
         Of which chromosome each variant is, from 0.
     """
-    found, first, number = np.unique(names, return_index=True, return_inverse=True)
+    starts = np.r_[:1, np.flatnonzero(names[1:] != names[:-1]) + 1][: len(names)]  # of runs
+    found, first, inverse = np.unique(names[starts], return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty(len(order), dtype=np.intp)
     rank[order] = np.arange(len(order))
-    number = rank[number]
+    number = np.repeat(rank[inverse], np.diff(starts, append=len(names)))
     across, ticks, start = np.empty(len(places)), [], 0.0
     lengths = []
     for k in range(len(order)):

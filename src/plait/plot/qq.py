@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.errors import ShapeError
-from plait.plot.manhattan import thinned
+from plait.io.stored_arrays import parts_of
+from plait.plot.manhattan import ALWAYS_DRAWN, thinned
 from plait.plot.style import (
     COLOURS,
     GREY,
@@ -32,6 +33,7 @@ CAPTION = (
     "mostly signal."
 )
 _BAND_POINTS = 300
+_RANKS = 20_000
 _READ_BYTES = 1 << 24
 _MOST_INSIDE = 3
 """Entries of the legend that leave room for the points."""
@@ -103,9 +105,12 @@ def qq(
 
 def _columns(table: Any) -> Iterator[NDArray[np.float64]]:
     """Yield the columns of a table, which may be in a store: there, as many as fit are read."""
-    width = max(1, _READ_BYTES // (8 * max(len(table), 1)))
+    width = max(1, _READ_BYTES // (4 * max(len(table), 1)))
     for start in range(0, table.shape[1], width):
-        yield from np.asarray(table[:, start : start + width], dtype=np.float64).T
+        columns = np.empty((min(width, table.shape[1] - start), len(table)), dtype=np.float32)
+        for rows in parts_of(table, _READ_BYTES // 8):
+            columns[:, rows] = table[rows, start : start + width].T
+        yield from columns
 
 
 @dataclass(frozen=True)
@@ -131,13 +136,16 @@ class _Curve:
     @classmethod
     def of(cls, log10p: NDArray[np.float64]) -> "_Curve":
         """Take the p-values of a trait, NaN left out."""
-        known = np.sort(log10p[np.isfinite(log10p)])
-        observed = -known
-        expected = -np.log10((np.arange(len(known)) + 0.5) / max(len(known), 1))
+        known = log10p[np.isfinite(log10p)]
+        known.sort()
+        count = len(known)
+        ranks = np.unique(np.geomspace(1, max(count, 1), _RANKS).astype(np.intp))
+        ranks = np.union1d(ranks, np.arange(1, np.searchsorted(known, -ALWAYS_DRAWN) + 1))[:count]
+        observed = -known[ranks - 1].astype(np.float64)
+        expected = -np.log10((ranks - 0.5) / max(count, 1))
         shown = thinned(expected, observed, 2000)
         peak = float(observed.max(initial=0.0))
-        inflation = genomic_inflation(known)
-        return cls(len(known), inflation, peak, expected[shown], observed[shown])
+        return cls(count, genomic_inflation(known), peak, expected[shown], observed[shown])
 
     def draw(self, ax: "Axes", colour: str, size: float, label: str | None = None) -> None:
         """Draw the points, if there are any."""
