@@ -119,7 +119,7 @@ def test_against_negative_controls(ran, capsys):
 def test_what_is_wrong_is_said_in_one_line(ran, capsys):
     for words, said in (
         (["--h5ad", "none.h5ad", "--out", "x"], "none.h5ad"),
-        (["--h5ad", "screen.h5ad", "--out", "x"], "no 'cnmf_usage'"),
+        (["--h5ad", "screen.h5ad", "--out", "x", "--usage", "cnmf_usage"], "no 'cnmf_usage'"),
         (["--h5ad", "screen.h5ad", *GIVEN, "--out", "x", "--targets", "genes"], "no 'genes'"),
         (["--h5ad", "screen.h5ad", *GIVEN, "--out", "x", "--exclude", "TP53"], "TP53"),
         (["--h5ad", "screen.h5ad", *GIVEN, "--out", "x", "--resamples", "9"], "--resamples does"),

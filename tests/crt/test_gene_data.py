@@ -240,5 +240,5 @@ def test_anndata_and_mudata(tmp_path):
     with pytest.raises(LabelError, match="no layer 'raw'"):
         gene_screen_from_anndata(adata, "high", layer="raw")
     del adata.uns["grna_ids"]
-    with pytest.raises(LabelError, match="no names of guides"):
+    with pytest.raises(LabelError, match="no 'grna_ids' or 'guide_names' for names of guides"):
         gene_screen_from_anndata(adata, "high")

@@ -88,12 +88,12 @@ Level = Annotated[
 def run(
     h5ad: screen_inputs.H5ad,
     out: OutFolder,
-    usage: screen_inputs.Usage = "cnmf_usage",
-    covar: screen_inputs.Covar = "covar",
+    usage: screen_inputs.Usage = None,
+    covar: screen_inputs.Covar = None,
     covariates: screen_inputs.Covariates = None,
-    guides: screen_inputs.Guides = "guide_assignment",
-    guide_names: screen_inputs.GuideNames = "guide_names",
-    targets: screen_inputs.Targets = "guide2gene",
+    guides: screen_inputs.Guides = None,
+    guide_names: screen_inputs.GuideNames = None,
+    targets: screen_inputs.Targets = None,
     batch: screen_inputs.Batch = "batch",
     controls: screen_inputs.Controls = None,
     method: Annotated[

@@ -38,7 +38,7 @@ from plait.cli.gene_screen_options import (
     Targets,
     Threshold,
 )
-from plait.cli.inputs import refuse_idle, split_list
+from plait.cli.inputs import errors_naming, refuse_idle, split_list
 from plait.cli.options import MODEL, documented, option
 from plait.cli.outputs import TABLES, check_file, check_folder, use_no_window, write_table
 from plait.cli.records import RECORD, beside, write_record
@@ -78,9 +78,9 @@ def assign(
     h5ad: H5ad,
     moi: Moi,
     out: OutTable,
-    guide_counts: GuideCounts = "grna_counts",
-    guide_names: GuideNames = "grna_ids",
-    targets: Targets = "grna_target_table",
+    guides: GuideCounts = None,
+    guide_names: GuideNames = None,
+    targets: Targets = None,
     covariates: Covariates = None,
     layer: Layer = None,
     method: AssignBy = None,
@@ -94,7 +94,7 @@ def assign(
     """Decide which cells have which guides, from counts of guides."""
     check_file(out, TABLES, overwrite)
     with session(threads, quiet, debug):
-        screen = _open(h5ad, moi, guide_counts, guide_names, targets, covariates, layer)
+        screen = _open(h5ad, moi, guides, guide_names, targets, covariates, layer)
         announce_compilation(quiet)
         screen.set_parameters(formula=formula)
         _assign(screen, None, method, threshold)
@@ -109,9 +109,9 @@ def qc(
     h5ad: H5ad,
     moi: Moi,
     out: OutTable,
-    guide_counts: GuideCounts = "grna_counts",
-    guide_names: GuideNames = "grna_ids",
-    targets: Targets = "grna_target_table",
+    guides: GuideCounts = None,
+    guide_names: GuideNames = None,
+    targets: Targets = None,
     covariates: Covariates = None,
     layer: Layer = None,
     assignment: AssignmentTable = None,
@@ -126,7 +126,7 @@ def qc(
     """Choose the cells that are used, and say why others are not."""
     check_file(out, TABLES, overwrite)
     with session(threads, quiet, debug):
-        screen = _open(h5ad, moi, guide_counts, guide_names, targets, covariates, layer)
+        screen = _open(h5ad, moi, guides, guide_names, targets, covariates, layer)
         announce_compilation(quiet)
         screen.set_parameters()
         _assign(screen, assignment, method, threshold)
@@ -144,9 +144,9 @@ def calibrate(
     moi: Moi,
     out: OutFolder,
     pairs: PairsOption = "trans",
-    guide_counts: GuideCounts = "grna_counts",
-    guide_names: GuideNames = "grna_ids",
-    targets: Targets = "grna_target_table",
+    guides: GuideCounts = None,
+    guide_names: GuideNames = None,
+    targets: Targets = None,
     covariates: Covariates = None,
     layer: Layer = None,
     assignment: AssignmentTable = None,
@@ -192,7 +192,7 @@ def calibrate(
     _check_folder(out, overwrite)
     with session(threads, quiet, debug):
         screen = _prepared(
-            quiet, h5ad, moi, guide_counts, guide_names, targets, covariates, layer, assignment,
+            quiet, h5ad, moi, guides, guide_names, targets, covariates, layer, assignment,
             method, threshold, pairs, gene_positions, positive_controls, max_mito, min_treated,
             min_controls, side=str(side), strategy=str(strategy), control_group=control_group,
             mechanism=mechanism, formula=formula, resampling=str(resampling), level=level,
@@ -206,9 +206,9 @@ def power(
     h5ad: H5ad,
     moi: Moi,
     out: OutFolder,
-    guide_counts: GuideCounts = "grna_counts",
-    guide_names: GuideNames = "grna_ids",
-    targets: Targets = "grna_target_table",
+    guides: GuideCounts = None,
+    guide_names: GuideNames = None,
+    targets: Targets = None,
     covariates: Covariates = None,
     layer: Layer = None,
     assignment: AssignmentTable = None,
@@ -234,7 +234,7 @@ def power(
     _check_folder(out, overwrite)
     with session(threads, quiet, debug):
         screen = _prepared(
-            quiet, h5ad, moi, guide_counts, guide_names, targets, covariates, layer, assignment,
+            quiet, h5ad, moi, guides, guide_names, targets, covariates, layer, assignment,
             method, threshold, None, None, positive_controls, max_mito, min_treated, min_controls,
             side=str(side), strategy=str(strategy), control_group=control_group,
             mechanism=mechanism, formula=formula, resampling=str(resampling), seed=seed,
@@ -248,9 +248,9 @@ def discover(
     moi: Moi,
     out: OutFolder,
     pairs: PairsOption = "trans",
-    guide_counts: GuideCounts = "grna_counts",
-    guide_names: GuideNames = "grna_ids",
-    targets: Targets = "grna_target_table",
+    guides: GuideCounts = None,
+    guide_names: GuideNames = None,
+    targets: Targets = None,
     covariates: Covariates = None,
     layer: Layer = None,
     assignment: AssignmentTable = None,
@@ -278,7 +278,7 @@ def discover(
     _check_folder(out, overwrite)
     with session(threads, quiet, debug):
         screen = _prepared(
-            quiet, h5ad, moi, guide_counts, guide_names, targets, covariates, layer, assignment,
+            quiet, h5ad, moi, guides, guide_names, targets, covariates, layer, assignment,
             method, threshold, pairs, gene_positions, positive_controls, max_mito, min_treated,
             min_controls, side=str(side), strategy=str(strategy), control_group=control_group,
             mechanism=mechanism, formula=formula, resampling=str(resampling), level=level,
@@ -296,34 +296,39 @@ def discover(
 def _open(
     h5ad: Path,
     moi: Multiplicity,
-    guide_counts: str,
-    guide_names: str,
-    targets: str,
+    guides: str | None,
+    guide_names: str | None,
+    targets: str | None,
     covariates: str | None,
     layer: str | None,
 ) -> "GeneScreen":
-    from plait.crt import GeneScreen, read_gene_screen
+    from plait.crt import GeneScreen, gene_screen_from_anndata
+    from plait.io.anndata import read_counts
 
-    return GeneScreen(
-        read_gene_screen(
-            h5ad,
+    is_mudata = h5ad.suffix == ".h5mu"
+    unused = ("guides", "guide_names")
+    refuse_idle(unused, is_mudata, "with an .h5mu, which has a modality of guides")
+    adata = read_counts(h5ad)
+    with errors_naming(str(h5ad)):
+        data = gene_screen_from_anndata(
+            adata,
             str(moi),
-            guides=guide_counts,
+            guides=guides,
             guide_names=guide_names,
             targets=targets,
             covariates=split_list(covariates) or (),
             layer=layer,
         )
-    )
+    return GeneScreen(data)
 
 
 def _prepared(
     quiet: bool,
     h5ad: Path,
     moi: Multiplicity,
-    guide_counts: str,
-    guide_names: str,
-    targets: str,
+    guides: str | None,
+    guide_names: str | None,
+    targets: str | None,
     covariates: str | None,
     layer: str | None,
     assignment: Path | None,
@@ -341,7 +346,7 @@ def _prepared(
     from plait.crt.pairs import Pairs, positive_control_pairs
 
     refuse_idle(("gene_positions",), pairs != "cis", "without --pairs cis")
-    screen = _open(h5ad, moi, guide_counts, guide_names, targets, covariates, layer)
+    screen = _open(h5ad, moi, guides, guide_names, targets, covariates, layer)
     say(quiet, repr(screen.data))
     announce_compilation(quiet)
     known = (

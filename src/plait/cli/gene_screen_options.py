@@ -57,19 +57,34 @@ Moi = Annotated[
     option("--moi", panel=INPUT, help="Whether cells are meant to have one guide or many."),
 ]
 GuideCounts = Annotated[
-    str,
-    option("--guide-counts", metavar="KEY", panel=INPUT, help="Counts of guides, cells x guides."),
+    str | None,
+    option(
+        "--guide-counts",
+        metavar="KEY",
+        panel=INPUT,
+        show_default="grna_counts, guide_umis or guide_assignment",
+        help="Counts of guides, cells x guides; zeros and ones say which cells have which.",
+    ),
 ]
 GuideNames = Annotated[
-    str, option("--guide-names", metavar="KEY", panel=INPUT, help="Names of the guides, in uns.")
+    str | None,
+    option(
+        "--guide-names",
+        metavar="KEY",
+        panel=INPUT,
+        show_default="grna_ids or guide_names",
+        help="Names of the guides, in uns, where they are not those of columns.",
+    ),
 ]
 Targets = Annotated[
-    str,
+    str | None,
     option(
         "--targets",
         metavar="KEY",
         panel=INPUT,
-        help="Table of targets in uns: grna_id and grna_target, 'non-targeting' for controls.",
+        show_default="grna_target_table or guide2gene",
+        help="Target of each guide, in uns: a table with grna_id and grna_target "
+        "('non-targeting' for controls), or a mapping (or JSON).",
     ),
 ]
 Covariates = Annotated[

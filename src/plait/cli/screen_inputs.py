@@ -23,17 +23,24 @@ H5ad = Annotated[
     ),
 ]
 Usage = Annotated[
-    str,
+    str | None,
     option(
         "--usage",
         metavar="KEY|FILE",
         panel=INPUT,
+        show_default="cnmf_usage or usage",
         help="Usage of gene programs: a key of the file, or cNMF's table of usages (.txt).",
     ),
 ]
 Covar = Annotated[
-    str,
-    option("--covar", metavar="KEY", panel=INPUT, help="Covariates of cells: a key of the file."),
+    str | None,
+    option(
+        "--covar",
+        metavar="KEY",
+        panel=INPUT,
+        show_default="covar",
+        help="Covariates of cells: a key of the file.",
+    ),
 ]
 Covariates = Annotated[
     str | None,
@@ -46,22 +53,34 @@ Covariates = Annotated[
     ),
 ]
 Guides = Annotated[
-    str,
-    option("--guides", metavar="KEY", panel=INPUT, help="Guides of cells, cells x guides."),
+    str | None,
+    option(
+        "--guides",
+        metavar="KEY",
+        panel=INPUT,
+        show_default="guide_assignment, or else grna_counts or guide_umis",
+        help="Guides of cells, cells x guides: anything but 0 is present. Of the two with counts, "
+        "found without this option, 5 counts or more.",
+    ),
 ]
 GuideNames = Annotated[
-    str,
+    str | None,
     option(
         "--guide-names",
         metavar="KEY",
         panel=INPUT,
-        help="Names of the guides, where they are not those of columns.",
+        show_default="guide_names or grna_ids",
+        help="Names of the guides, in uns, where they are not those of columns.",
     ),
 ]
 Targets = Annotated[
-    str,
+    str | None,
     option(
-        "--targets", metavar="KEY", panel=INPUT, help="Target of each guide: a mapping, or JSON."
+        "--targets",
+        metavar="KEY",
+        panel=INPUT,
+        show_default="guide2gene or grna_target_table",
+        help="Target of each guide: a mapping (or JSON), or a table with grna_id and grna_target.",
     ),
 ]
 Batch = Annotated[
@@ -93,49 +112,59 @@ Controls = Annotated[
     ),
 ]
 
+_OF_FILE, _OF_OBS = "usage of the file", "columns of obs"
 _LOGGED = re.compile(r"log\((.+)\)")
 
 
 def read_inputs(
     h5ad: Path,
-    usage: str,
-    covar: str,
+    usage: str | None,
+    covar: str | None,
     covariates: str | None,
-    guides: str,
-    guide_names: str,
-    targets: str,
+    guides: str | None,
+    guide_names: str | None,
+    targets: str | None,
     batch: str,
     eps: float | None,
 ) -> "CRTInputs":
     """Read a screen and make it ready for testing."""
-    from plait.crt import prepare_crt_inputs, read_cnmf_usage, read_screen
+    from plait.cli.inputs import errors_naming, refuse_idle
+    from plait.crt import get_from_adata_any, prepare_crt_inputs, read_cnmf_usage, read_screen
+    from plait.crt.layouts import COUNTS, FOR_PROGRAMS, find_keys, present_guides
 
+    refuse_idle(("covar",), covariates is not None, "with --covariates")
     screen = read_screen(h5ad)
     obsm = dict(screen.obsm)
-    if Path(usage).is_file():
-        obsm["usage of the file"] = read_cnmf_usage(usage, screen.obs_names)
-        usage = "usage of the file"
+    asked = {
+        "usage": usage, "covar": covar, "guides": guides, "guide_names": guide_names,
+        "targets": targets,
+    }  # fmt: skip
+    elsewhere: dict[str, str] = {}
+    if usage is not None and Path(usage).is_file():
+        obsm[_OF_FILE] = read_cnmf_usage(usage, screen.obs_names)
+        elsewhere["usage"] = _OF_FILE
     if covariates is not None:
-        obsm[covar] = _columns(screen.obs, covariates, h5ad)
-    elif not _is_held(screen, covar):
-        raise LabelError(
-            f"{h5ad} has no {covar!r} for covariates. Say which columns of obs they are, as in "
-            f"--covariates {_suggested(screen.obs)}; there are {_listed(screen.obs)}."
-        )
-    _check_held(screen, h5ad, obsm, usage, guides, guide_names, targets)
-    return prepare_crt_inputs(
-        SimpleNamespace(
-            obsm=obsm, uns=screen.uns, obs=screen.obs, layers=screen.layers,
-            obs_names=screen.obs_names,
-        ),
-        usage_key=usage,
-        covar_key=covar,
-        guide_assignment_key=guides,
-        guide_names_key=guide_names,
-        guide2gene_key=targets,
-        batch_key=batch,
-        eps=eps,
-    )  # fmt: skip
+        obsm[_OF_OBS] = _columns(screen.obs, covariates, h5ad)
+        elsewhere["covar"] = _OF_OBS
+    with errors_naming(str(h5ad)):
+        usual = {part: keys for part, keys in FOR_PROGRAMS.items() if part not in elsewhere}
+        keys = elsewhere | find_keys(screen, usual, asked, {"covar": _advice(screen.obs)})
+        source = get_from_adata_any(screen, keys["guides"])
+        are_counts = guides is None and (keys["guides"] in COUNTS or h5ad.suffix == ".h5mu")
+        obsm[keys["guides"]] = present_guides(source, keys["guides"], are_counts)
+        return prepare_crt_inputs(
+            SimpleNamespace(
+                obsm=obsm, uns=screen.uns, obs=screen.obs, layers=screen.layers,
+                obs_names=screen.obs_names,
+            ),
+            usage_key=keys["usage"],
+            covar_key=keys["covar"],
+            guide_assignment_key=keys["guides"],
+            guide_names_key=keys.get("guide_names", ""),
+            guide2gene_key=keys["targets"],
+            batch_key=batch,
+            eps=eps,
+        )  # fmt: skip
 
 
 def control_labels(controls: str | None) -> tuple[str, ...]:
@@ -174,39 +203,11 @@ def _columns(obs: "DataFrame", covariates: str, place: Path) -> "DataFrame":
     return pd.DataFrame(found, index=obs.index)
 
 
-def _check_held(
-    screen: Any,
-    place: Path,
-    obsm: dict[str, Any],
-    usage: str,
-    guides: str,
-    guide_names: str,
-    targets: str,
-) -> None:
-    """Refuse a file that lacks something, naming all that it lacks and the options for it."""
-    has_names = hasattr(obsm.get(guides), "columns") or guide_names in screen.uns
-    lacks = [
-        f"no {key!r} for {what} ({name})"
-        for name, key, what, is_there in (
-            ("--usage", usage, "usage of programs", usage in obsm or _is_held(screen, usage)),
-            ("--guides", guides, "guides of cells", _is_held(screen, guides)),
-            ("--guide-names", guide_names, "names of guides", has_names),
-            ("--targets", targets, "targets of guides", _is_held(screen, targets)),
-        )
-        if not is_there
-    ]
-    if lacks:
-        held = "; ".join(
-            f"{slot}: {', '.join(map(str, getattr(screen, slot))) or 'nothing'}"
-            for slot in ("obsm", "uns")
-        )
-        raise LabelError(
-            f"{place} has {', '.join(lacks)}. Say with these options where it is; there are {held}."
-        )
-
-
-def _is_held(screen: Any, key: str) -> bool:
-    return any(key in getattr(screen, name) for name in ("obsm", "layers", "uns", "obs"))
+def _advice(obs: "DataFrame") -> str:
+    return (
+        "Covariates can be columns of obs instead, as in --covariates "
+        f"{_suggested(obs)}; there are {_listed(obs)}."
+    )
 
 
 def _listed(obs: "DataFrame") -> str:

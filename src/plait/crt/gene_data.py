@@ -201,9 +201,9 @@ def gene_screen_from_anndata(
     adata: Any,
     moi: str,
     *,
-    guides: str = "grna_counts",
-    guide_names: str = "grna_ids",
-    targets: str = "grna_target_table",
+    guides: str | None = None,
+    guide_names: str | None = None,
+    targets: str | None = None,
     covariates: Sequence[str] = (),
     layer: str | None = None,
 ) -> GeneScreenData:
@@ -216,14 +216,18 @@ def gene_screen_from_anndata(
         "guide", "guides", "grna", "gRNA" or "crispr".
     moi : {"low", "high"}
         Whether cells are meant to have one guide or many.
-    guides : str
-        Key of counts of guides (or truth values) in ``obsm``; of a DataFrame the columns are the
-        guides. A MuData has them in X.
-    guide_names : str
-        Key of the names of guides in ``uns``, where ``guides`` is no DataFrame.
-    targets : str
-        Key in ``uns`` of the table of targets (see `gene_screen_data`); in a MuData it is the
-        ``var`` of the guides if that has ``grna_target``.
+    guides : str, optional
+        Key of counts of guides in ``obsm``, or of truth values (also zeros and ones) that say which
+        cells have which; of a DataFrame the columns are the guides. Default "grna_counts",
+        "guide_umis" or "guide_assignment", the first that there is. A MuData has them in X.
+    guide_names : str, optional
+        Key of the names of guides in ``uns``, where ``guides`` is no DataFrame. Default "grna_ids"
+        or "guide_names".
+    targets : str, optional
+        Key in ``uns`` of the table of targets (see `gene_screen_data`) or of a mapping of guides to
+        targets. Default "grna_target_table" or "guide2gene"; in a MuData, before these, a column of
+        the guides' ``var``: "grna_target", or those of `screen_from_mudata`. If no guide is
+        "non-targeting", those of "NTC", "SAFE" and "safe-targeting" are.
     covariates : sequence of str
         Columns of ``obs`` that are covariates.
     layer : str, optional
@@ -240,30 +244,26 @@ def gene_screen_from_anndata(
     InputError
         See `gene_screen_data`.
     """
-    from plait.io.anndata import get_from_adata_any, get_from_uns
+    from plait.crt.layouts import FOR_GENES, counted_guides, find_keys, target_table
+    from plait.io.anndata import get_from_adata_any
 
     if hasattr(adata, "mod"):
         return _from_mudata(adata, moi, targets, covariates, layer)
-    source = get_from_adata_any(adata, guides)
-    names = getattr(source, "columns", None)
-    if names is None:
-        names = get_from_uns(adata, guide_names)
-    if names is None:
-        raise LabelError(
-            f"there are no names of guides: give a DataFrame as obsm[{guides!r}], or "
-            f"uns[{guide_names!r}]."
-        )
-    matrix = source if issparse(source) else np.asarray(source)
+    asked = {"guides": guides, "guide_names": guide_names, "targets": targets}
+    keys = find_keys(adata, FOR_GENES, asked)
+    source = get_from_adata_any(adata, keys["guides"])
+    is_frame = hasattr(source, "columns")
+    names = source.columns if is_frame else adata.uns[keys["guide_names"]]
     return gene_screen_data(
         _expression(adata, layer),
-        matrix,
-        get_from_adata_any(adata, targets),
+        counted_guides(source),
+        target_table(get_from_adata_any(adata, keys["targets"]), names),
         moi,
         response_names=adata.var_names,
         guide_names=names,
         covariates=_observed(adata.obs, covariates),
         cell_names=adata.obs_names,
-        guide_cell_names=getattr(source, "index", None) if hasattr(source, "columns") else None,
+        guide_cell_names=source.index if is_frame else None,
     )
 
 
@@ -293,23 +293,18 @@ def read_gene_screen(path: str | os.PathLike[str], moi: str, **options: Any) -> 
 
 
 def _from_mudata(
-    mdata: Any, moi: str, targets: str, covariates: Sequence[str], layer: str | None
+    mdata: Any, moi: str, targets: str | None, covariates: Sequence[str], layer: str | None
 ) -> GeneScreenData:
+    from plait.crt.layouts import counted_guides, mudata_targets, target_table
+
     genes = _modality(mdata, ("rna", "gex", "gene"))
     guides = _modality(mdata, ("guide", "guides", "grna", "gRNA", "crispr"))
-    if "grna_target" in guides.var.columns:
-        table = guides.var.reset_index(names="grna_id")
-    elif targets in mdata.uns or targets in guides.uns:
-        table = mdata.uns[targets] if targets in mdata.uns else guides.uns[targets]
-    else:
-        raise LabelError(
-            f"the modality of guides has no column 'grna_target' and there is no uns[{targets!r}]."
-        )
+    table = mudata_targets(mdata, guides, targets)
     obs = genes.obs if all(name in genes.obs.columns for name in covariates) else mdata.obs
     return gene_screen_data(
         _expression(genes, layer),
-        guides.X,
-        table,
+        counted_guides(guides.X),
+        target_table(table, guides.var_names),
         moi,
         response_names=genes.var_names,
         guide_names=guides.var_names,

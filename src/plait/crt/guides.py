@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_array, issparse
 
 from plait.data.labels import require_distinct
-from plait.errors import InputError, InputTypeError, ShapeError
+from plait.errors import InputError, InputTypeError, LabelError, ShapeError
 from plait.io.anndata import get_from_adata_any, get_from_uns
 
 if TYPE_CHECKING:
@@ -175,22 +175,61 @@ def guide_labels(adata: Any, assignment: Any, key: str) -> tuple[str, ...]:
 
 
 def guide_targets(adata: Any, key: str) -> dict[str, str]:
-    """Return the target of each guide that has one, from a mapping or its JSON."""
-    source = get_from_adata_any(adata, key)
+    """Return the target of each guide that has one, from what an AnnData holds under a key."""
+    return targets_of(get_from_adata_any(adata, key), repr(key))
+
+
+def targets_of(source: Any, what: str) -> dict[str, str]:
+    """Return the target of each guide that has one.
+
+    Parameters
+    ----------
+    source : mapping, str or table
+        Guides and their targets, the same as JSON, or a table with ``grna_id`` and ``grna_target``.
+    what : str
+        What it is, for messages.
+
+    Raises
+    ------
+    InputError
+        It is text but not JSON, or a guide is there twice.
+    InputTypeError
+        It is something else.
+    LabelError
+        It is a table without one of the columns.
+    """
     if isinstance(source, str):
         try:
             source = json.loads(source)
         except json.JSONDecodeError as error:
-            raise InputError(f"{key!r} is text but not JSON: {error}.") from None
-    if not hasattr(source, "items"):
+            raise InputError(f"{what} is text but not JSON: {error}.") from None
+    if hasattr(source, "columns"):
+        pairs = _pairs_of_table(source, list(source.columns), what)
+    elif hasattr(source, "items"):
+        is_table = "grna_id" in source and "grna_target" in source
+        pairs = _pairs_of_table(source, list(source), what) if is_table else list(source.items())
+    else:
         raise InputTypeError(
-            f"{key!r} is a {type(source).__name__}; expected a mapping of guides to their targets."
+            f"{what} is a {type(source).__name__}; expected a mapping of guides to their targets, "
+            "or a table with 'grna_id' and 'grna_target'."
         )
     return {
         str(guide): str(gene)
-        for guide, gene in source.items()
+        for guide, gene in pairs
         if gene is not None and gene == gene  # a target that is NaN is none
     }
+
+
+def _pairs_of_table(source: Any, columns: Sequence[Any], what: str) -> list[tuple[Any, Any]]:
+    for name in ("grna_id", "grna_target"):
+        if name not in columns:
+            raise LabelError(
+                f"{what} is a table without a column {name!r}; it has "
+                f"{', '.join(map(repr, columns[:10]))}."
+            )
+    guides, targets = np.asarray(source["grna_id"]), np.asarray(source["grna_target"])
+    require_distinct("guide", [str(name) for name in guides])
+    return list(zip(guides.tolist(), targets.tolist(), strict=True))
 
 
 def _sparse_frame(frame: "DataFrame") -> csc_array:

@@ -164,7 +164,8 @@ def screen_from_mudata(
         Default "guide", "guides", "grna", "gRNA" or "crispr", whichever there is.
     target_column : str, optional
         Column of the guides' ``var`` with the target of each. Default "intended_target_name",
-        "target_gene", "gene", "target" or "grna_target", whichever there is.
+        "target_gene", "gene", "target" or "grna_target", whichever there is; without any, targets
+        are those under "guide2gene" or "grna_target_table" of ``uns``, if there.
 
     Returns
     -------
@@ -186,7 +187,12 @@ def screen_from_mudata(
     import pandas as pd
 
     guides = mdata.mod[_one_of(mdata.mod, guide_modality, _GUIDE_MODALITIES, "modality of guides")]
-    target = _one_of(guides.var.columns, target_column, _TARGET_COLUMNS, "column of targets")
+    is_in_uns = target_column is None and any(
+        key in part.uns for part in (mdata, *mdata.mod.values()) for key in _TARGETS_IN_UNS
+    )
+    target = None
+    if not (is_in_uns and guides.var.columns.intersection(TARGET_COLUMNS).empty):
+        target = _one_of(guides.var.columns, target_column, TARGET_COLUMNS, "column of targets")
     rows = guides.obs_names.get_indexer(mdata.obs_names)
     if (rows < 0).any():
         raise InputError(
@@ -210,14 +216,15 @@ def screen_from_mudata(
         for name in set(part.uns) - set(screen.uns):
             screen.uns[name] = part.uns[name]
     screen.uns["guide_names"] = guides.var_names.astype(str).to_numpy()
-    named = guides.var[target].notna().to_numpy()
-    screen.uns["guide2gene"] = dict(
-        zip(
-            guides.var_names[named].astype(str),
-            guides.var[target][named].astype(str),
-            strict=True,
+    if target is not None:
+        named = guides.var[target].notna().to_numpy()
+        screen.uns["guide2gene"] = dict(
+            zip(
+                guides.var_names[named].astype(str),
+                guides.var[target][named].astype(str),
+                strict=True,
+            )
         )
-    )
     return screen
 
 
@@ -355,7 +362,9 @@ def read_guide_table(
 
 
 _GUIDE_MODALITIES = ("guide", "guides", "grna", "gRNA", "crispr")
-_TARGET_COLUMNS = ("intended_target_name", "target_gene", "gene", "target", "grna_target")
+TARGET_COLUMNS = ("intended_target_name", "target_gene", "gene", "target", "grna_target")
+"""Columns of the guides' ``var`` that may hold the target of each."""
+_TARGETS_IN_UNS = ("guide2gene", "grna_target_table")
 
 
 def write_with_uns(
