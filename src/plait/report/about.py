@@ -7,6 +7,9 @@ from typing import Any
 from plait.provenance import Provenance, json_safe
 from plait.report.page import Citation
 
+Words = Mapping[str, tuple[str, Mapping[str, str]]]
+"""Of each setting: what a person calls it, and what the values mean that are words of the code."""
+
 
 def own_citation() -> Citation:
     """Return how to cite plait."""
@@ -44,6 +47,63 @@ def run_settings(origin: Provenance | None) -> dict[str, dict[str, Any]]:
         "Inputs": dict(origin.inputs),
         "Versions": {"plait": origin.version, "Python": origin.python, **origin.libraries},
     }
+
+
+def in_words(settings: Mapping[str, Any], words: Words) -> dict[str, Any]:
+    """Return settings under the names that a person gives them, with values in words.
+
+    Parameters
+    ----------
+    settings : mapping
+        Settings inside a setting are taken as if they stood beside it.
+    words : mapping
+        Settings without words keep their name, with blanks.
+
+    Returns
+    -------
+    dict
+        For `as_text`; without those that are None.
+    """
+    said: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            said |= in_words(value, words)
+        elif value is not None:
+            title, values = words.get(name, (name.replace("_", " "), {}))
+            if isinstance(value, bool):
+                value = "yes" if value else "no"
+            said[title] = values.get(value, value) if isinstance(value, str) else value
+    return said
+
+
+def told(
+    settings: Mapping[str, Any], origin: Provenance | None, words: Words
+) -> dict[str, dict[str, str]]:
+    """Return how a result was made, in words and by heading: for the settings of a page.
+
+    Parameters
+    ----------
+    settings : mapping
+        What was chosen, under the names of the code.
+    origin : Provenance or None
+        When, on what and with which versions; without its options, which ``settings`` are.
+    words : mapping
+        See `in_words`.
+    """
+    groups = {"How it was tested": in_words(settings, words)}
+    if origin is not None:
+        groups |= {
+            "Run": {
+                "made by": f"plait {origin.method}",
+                "when": origin.created.replace("T", " ").replace("+00:00", " UTC"),
+                "time": None if origin.seconds is None else f"{origin.seconds:.1f} s",
+                "threads": origin.threads,
+                "seed": None if "seed" in settings else origin.seed,
+            },
+            "Fingerprints of the inputs": dict(origin.inputs),
+            "Versions": {"plait": origin.version, "Python": origin.python, **origin.libraries},
+        }
+    return as_text(groups)
 
 
 def as_text(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:

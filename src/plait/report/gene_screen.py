@@ -10,7 +10,7 @@ from plait.crt.gene_results import GeneTestResult
 from plait.errors import NotAvailableError
 from plait.numerics.dependent_shares import clustered_effective
 from plait.report import screen_figures as draw
-from plait.report.about import as_text, origin_line, own_citation, run_settings
+from plait.report.about import origin_line, own_citation, told
 from plait.report.figures import BLUE, GREY, VERMILION, against_chance
 from plait.report.page import (
     EffectTable,
@@ -24,6 +24,7 @@ from plait.report.page import (
 )
 from plait.report.screen import CITATIONS, scientific
 from plait.report.screen_verdicts import LEVEL, share_verdict
+from plait.report.screen_words import WORDS, formula_in_words
 from plait.report.words import counted
 
 Array = NDArray[np.float64]
@@ -70,9 +71,7 @@ def gene_screen_page(
         verdicts=[lamp for lamp in lamps if lamp is not None],
         sections=[_calibration_section(discovery, calibration)],
         table=_table(discovery),
-        settings=as_text(
-            {"Screen": dict(discovery.settings), **run_settings(discovery.provenance)}
-        ),
+        settings=_settings(discovery),
         citations=(own_citation(), *CITATIONS),
         origin=origin_line(f"crt · {counted(len(discovery), 'pair')}", discovery.provenance),
     )
@@ -203,6 +202,11 @@ def calibrated(calibration: GeneTestResult | None, discovery: GeneTestResult) ->
         verdict.title,
         f"{verdict.reason} There {'is' if wrong == 1 else 'are'} {wrong:,} {noun} among them.",
     )
+
+
+def _settings(result: GeneTestResult) -> dict[str, dict[str, str]]:
+    formula = formula_in_words(str(result.settings.get("formula", "")))
+    return told({**result.settings, "formula": formula or None}, result.provenance, WORDS)
 
 
 def _remedy(discovery: GeneTestResult, calibration: GeneTestResult) -> str:

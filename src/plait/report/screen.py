@@ -12,7 +12,7 @@ from plait.crt.results import CRTResult
 from plait.errors import NotAvailableError, OptionError
 from plait.plot.effect_map import alike
 from plait.report import screen_figures as draw
-from plait.report.about import as_text, origin_line, own_citation, run_settings
+from plait.report.about import origin_line, own_citation, told
 from plait.report.figures import BLUE, GREY, VERMILION, against_chance, key_of
 from plait.report.page import (
     Citation,
@@ -25,6 +25,7 @@ from plait.report.page import (
     write_page,
 )
 from plait.report.screen_verdicts import control_p_values, verdicts
+from plait.report.screen_words import WORDS
 from plait.report.words import counted
 
 Array = NDArray[np.float64]
@@ -109,7 +110,7 @@ def screen_page(
             _program_section(result, found, level),
         ],
         table=_table(result, found, order, level),
-        settings=as_text({"This page": {"level": level}, **run_settings(result.provenance)}),
+        settings=told({**result.settings, "level": level}, result.provenance, WORDS),
         citations=(own_citation(), *CITATIONS),
         origin=origin_line(
             f"crt · {counted(len(result.units), 'perturbation')} × "

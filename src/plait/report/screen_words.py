@@ -1,0 +1,138 @@
+"""Settings of perturbation screens in words, for the pages of programs and of genes."""
+
+import re
+
+from plait.report.about import Words
+
+COVARIATES = {
+    "response_n_nonzero": "genes with counts",
+    "response_n_umis": "counts of genes",
+    "response_p_mito": "share of mitochondrial counts",
+    "grna_n_nonzero": "guides with counts",
+    "grna_n_umis": "counts of guides",
+    "grna_max_fraction": "share of the largest guide",
+}
+"""Covariates of cells that are made of their counts."""
+
+_SIDES = {
+    "both": "effects of both signs",
+    "left": "effects that lower",
+    "right": "effects that raise",
+}
+
+WORDS: Words = {
+    # Of both.
+    "level": ("false discovery rate of what is significant", {}),
+    "side": ("looked for", _SIDES),
+    "seed": ("seed", {}),
+    "fdr": (
+        "correction for many tests",
+        {
+            "BH": "Benjamini and Hochberg",
+            "BY": "Benjamini and Yekutieli",
+            "storey": "Storey",
+            "bonferroni": "Bonferroni",
+            "none": "none",
+        },
+    ),
+    # Of programs.
+    "statistic": (
+        "statistic",
+        {
+            "ols": "effect by least squares given the covariates",
+            "utest": "rank-biserial correlation",
+        },
+    ),
+    "sampler": (
+        "treatments are drawn",
+        {
+            "bernoulli": "cell by cell, by propensities given the covariates",
+            "stratified": "by permuting them among cells of like propensity",
+        },
+    ),
+    "method": (
+        "p-values",
+        {
+            "analytic": "analytic, those of infinitely many resamples",
+            "empirical": "counted in resamples",
+            "skew-normal": "of skew-normals fitted to resamples",
+            "adaptive": "counted in as many resamples as each test needs",
+            "ntc-empirical": "among pseudo-genes made of negative-control guides",
+        },
+    ),
+    "resamples": ("resamples", {}),
+    "propensity_model": (
+        "propensities",
+        {"fit_propensity_logistic": "logistic regression on the covariates"},
+    ),
+    "device": ("resamples are drawn on", {"cpu": "the processor", "cuda": "a GPU"}),
+    "fdr_scope": (
+        "corrected together",
+        {
+            "all": "all tests",
+            "per_program": "the tests of a program",
+            "per_unit": "the tests of a perturbation",
+        },
+    ),
+    "eps": ("smallest usage, to which smaller ones are raised", {}),
+    "n_bins": ("bins of the propensity", {}),
+    "stratify_by_batch": ("batches are kept apart", {}),
+    "batch_key": ("covariate that holds the batch", {}),
+    "min_stratum_size": ("cells below which strata are merged", {}),
+    "burden_key": ("covariate by which cells are stratified, too", {}),
+    "n_burden_bins": ("its bins", {}),
+    "burden_bin_method": ("how these are cut", {"quantile": "at quantiles", "uniform": "evenly"}),
+    "burden_clip_quantiles": ("quantiles to which it is clipped", {}),
+    "use": (
+        "what is ranked",
+        {
+            "clr": "log-ratios of usages",
+            "usage": "usages",
+            "residual": "log-ratios given the covariates",
+        },
+    ),
+    "rank_method": ("equal values get", {"average": "their average rank"}),
+    "rank_dtype": ("ranks are computed in", {}),
+    # Of genes.
+    "strategy": (
+        "guides of a target",
+        {
+            "union": "are taken together",
+            "singleton": "are tested one by one",
+            "bonferroni": "are tested one by one; the smallest p-value, times their number, counts",
+        },
+    ),
+    "control_group": (
+        "treated cells are compared with",
+        {"complement": "all other cells", "nt_cells": "cells of non-targeting guides"},
+    ),
+    "mechanism": (
+        "treatments are drawn",
+        {
+            "crt": "cell by cell, by propensities given the covariates",
+            "permutations": "by permuting",
+        },
+    ),
+    "formula": ("covariates", {}),
+    "resampling": (
+        "p-values",
+        {
+            "analytic": "analytic, those of infinitely many resamples",
+            "sceptre_staged": "by the stages of sceptre",
+        },
+    ),
+    "approximation": (
+        "second stage",
+        {
+            "skew_normal": "a skew-normal fitted to resamples",
+            "no_approximation": "none, p-values are counted",
+        },
+    ),
+}
+
+
+def formula_in_words(formula: str) -> str:
+    """Return a formula with the covariates that are made of counts under a person's names."""
+    for name, words in COVARIATES.items():
+        formula = re.sub(rf"\b{name}\b", words, formula)
+    return formula
