@@ -144,8 +144,8 @@ def test_lambda_and_what_raises_it(study, folder, capsys):
 
 
 def test_no_variant_that_can_be_tested(folder, capsys):
-    assert main(words("--quiet", "--min-mac", "500")) == 1
-    assert "no variant was tested; tests left out: 40,000 by" in capsys.readouterr().err
+    assert main(words("--quiet", "--min-mac", "500")) == 2
+    assert "no variant was tested; tests left out: " in capsys.readouterr().err
     assert not (folder / "out/run.json").exists()
 
 

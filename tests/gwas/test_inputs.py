@@ -4,9 +4,17 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from matplotlib import pyplot as plt
 
 from plait import gwas
-from plait.errors import DataWarning, FileFormatError, InputError, InputTypeError, LabelError
+from plait.errors import (
+    DataWarning,
+    FileFormatError,
+    InputError,
+    InputTypeError,
+    LabelError,
+    OptionError,
+)
 from plait.io import open_genotypes, read_covariates, read_phenotypes
 from plait.io.plink import write_bed
 from plait.simulate import cohort
@@ -79,6 +87,94 @@ def test_a_frame_is_not_changed(here):
     before = frame.copy()
     gwas.scan("geno.bed", frame[["IID", "trait2"]])
     pd.testing.assert_frame_equal(frame, before)
+
+
+@pytest.mark.parametrize("given", [str, with_polars, with_pandas, with_pandas_index])
+def test_an_interaction_scan_of_whatever_is_given(here, given):
+    covariates = read_covariates("covariates.csv")
+    expected = gwas.scan_interaction(
+        open_genotypes("geno.bed"), read_phenotypes("traits.csv"), covariates.select(["age"]),
+        covariates,
+    )  # fmt: skip
+    alone = pl.read_csv("covariates.csv").select("IID", "age")
+    alone.write_csv("age.csv")
+    for environment in ("age", given("age.csv")):
+        found = gwas.scan_interaction(
+            "geno.bed", given("traits.csv"), environment, given("covariates.csv")
+        )
+        assert found.environment == "age"
+        assert found.allclose(expected, rtol=0)
+        assert found.provenance.inputs == expected.provenance.inputs
+    without = gwas.scan_interaction("geno.bed", given("traits.csv"), given("age.csv"))
+    assert without.provenance.options["covariates"] == ["age"]
+
+
+def test_an_environment_of_two_groups_by_its_name(here):
+    frame = pl.read_csv("covariates.csv")
+    diet = ["fat" if k % 3 else "lean" for k in range(frame.height)]
+    cage = [f"c{k % 4}" for k in range(frame.height)]
+    frame = frame.with_columns(pl.Series("diet", diet), pl.Series("cage", cage))
+    found = gwas.scan_interaction("geno.bed", "traits.csv", "diet", frame)
+    assert found.environment == "diet=lean"
+    alone = gwas.scan_interaction("geno.bed", "traits.csv", frame.select("IID", "diet"), frame)
+    assert alone.allclose(found, rtol=0)
+    with pytest.raises(OptionError, match="the environment 'cage' is text with 4 values"):
+        gwas.scan_interaction("geno.bed", "traits.csv", "cage", frame)
+    with pytest.raises(OptionError, match="table of the environment is text with 4 values"):
+        gwas.scan_interaction("geno.bed", "traits.csv", frame.select("IID", "cage"))
+    with pytest.raises(OptionError, match="at a time; the table of the environment has 3 columns"):
+        gwas.scan_interaction("geno.bed", "traits.csv", frame.select("IID", "age", "sex", "diet"))
+    for covariates, known in ((frame, "age, sex"), (None, "none")):
+        with pytest.raises(LabelError, match=rf"'heat' is neither a covariate \(there are {known}"):
+            gwas.scan_interaction("geno.bed", "traits.csv", "heat", covariates)
+    with pytest.raises(InputTypeError, match="the environment are of the type float"):
+        gwas.scan_interaction("geno.bed", "traits.csv", 3.5, frame)
+
+
+def test_genotypes_by_their_path(here):
+    """Everything that goes over genotypes opens them itself."""
+    opened = open_genotypes("geno.bed")
+    scanned = gwas.scan(opened, "traits.csv")
+    log10p = scanned.log10p[:, 0]
+    for path in ("geno.bed", here / "geno.bed"):
+        components = gwas.principal_components(path, 3)
+        assert components.allclose(gwas.principal_components(opened, 3), rtol=0)
+        assert gwas.genotype_quality(path).allclose(gwas.genotype_quality(opened), rtol=0)
+        np.testing.assert_array_equal(gwas.ld_prune(path), gwas.ld_prune(opened))
+        clumps = gwas.clump(path, log10p, p_index=0.01)
+        np.testing.assert_array_equal(clumps.index, gwas.clump(opened, log10p, p_index=0.01).index)
+        drawn = gwas.plot_regional(scanned, path)[0].collections[0].get_offsets()
+        expected = gwas.plot_regional(scanned, opened)[0].collections[0].get_offsets()
+        np.testing.assert_array_equal(drawn, expected)
+        plt.close("all")
+    for work in (gwas.principal_components, gwas.genotype_quality, gwas.ld_prune):
+        with pytest.raises(InputTypeError, match="the genotypes are of the type ndarray; give"):
+            work(np.zeros((2, 3)))
+
+
+def test_components_beside_covariates(here):
+    components = gwas.principal_components("geno.bed", 2)
+    expected = components.to_covariates(read_covariates("covariates.csv"))
+    for others in ("covariates.csv", with_pandas("covariates.csv"), with_polars("covariates.csv")):
+        found = components.to_covariates(others)
+        assert found.names == (*expected.names[:-2], "PC1", "PC2")
+        np.testing.assert_array_equal(found.values, expected.values)
+
+
+def test_components_of_imputed_genotypes_are_of_their_calls(here, people):
+    """As on the command line: a path is read as hard calls, whatever dosages it has."""
+    calls = np.concatenate(list(people.blocks())).astype(float)
+    dosages = np.where(calls == 1, 0.95, calls)
+    frame = pl.DataFrame({"id": people.samples.tolist()})
+    frame.hstack(
+        [pl.Series(f"m{j}", row) for j, row in enumerate(dosages)]
+    ).write_csv("dosages.csv")  # fmt: skip
+    assert open_genotypes("dosages.csv").kind == "dosage"
+    found = gwas.principal_components("dosages.csv", 2, r2=None)
+    expected = gwas.principal_components("geno.bed", 2, r2=None)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    quality = gwas.genotype_quality("dosages.csv")
+    np.testing.assert_array_equal(quality.heterozygous, (calls == 1).sum(axis=0))
 
 
 @pytest.mark.parametrize(

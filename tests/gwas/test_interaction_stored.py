@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib import pyplot as plt
 
 from plait.data.phenotypes import SampleTable
 from plait.data.variants import VariantTable
@@ -99,20 +100,21 @@ def test_lambda_and_pictures_are_of_the_interaction(study, expected, tmp_path, r
                 result.summary()
             )
         ax = plot_manhattan(result)
-        assert ax.get_title() == "surest of all traits: interaction with heat"
+        assert ax.get_title("left") == "surest of all traits: interaction with heat"
         drawn = np.concatenate([c.get_offsets()[:, 1] for c in ax.collections])
         assert drawn.max() == pytest.approx(np.nanmax(-logs), rel=1e-6)
         ax = plot_manhattan(result, "b")
-        assert ax.get_title() == "b: interaction with heat"
+        assert ax.get_title("left") == "b: interaction with heat"
         drawn = np.concatenate([c.get_offsets()[:, 1] for c in ax.collections])
         assert drawn.max() == pytest.approx(np.nanmax(-logs[:, 1]), rel=1e-6)
         ax = plot_qq(result, caption=True)
-        assert ax.get_title() == "interaction with heat"
+        assert ax.get_title("left") == "interaction with heat"
         said = [text.get_text() for text in ax.get_legend().get_texts()]
         assert said == [f"{t}, lambda {known[k]:.2f}" for k, t in enumerate("ab")]
         (caption,) = (t.get_text() for t in ax.figure.texts)
         assert "without any interaction" in " ".join(caption.split())
-        assert plot_qq(result, "a").get_title() == "a: interaction with heat"
+        assert plot_qq(result, "a").get_title("left") == "a: interaction with heat"
+        plt.close("all")
 
 
 def test_lambda_where_all_p_are_1_or_none_is_known(expected):

@@ -10,7 +10,7 @@ from plait import mash
 from plait.cli import study
 from plait.cli.main import main
 from plait.data.phenotypes import SampleTable
-from plait.errors import OptionError
+from plait.errors import InputTypeError, OptionError
 from plait.gwas import AssociationResult, scan
 from plait.io import open_genotypes, read_covariates, read_phenotypes
 from plait.io.plink import write_bed
@@ -148,6 +148,19 @@ def test_stages_are_kept(files, road):
     assert run() == STAGES[1:]
     (files / "study" / "stages" / "stages.json").write_text("{ damaged")
     assert run()[0] == "scan"
+
+
+def test_paths_and_frames(files, road, tmp_path):
+    """The same study, of the same inputs, whichever way they are given."""
+    frame = pl.read_csv(files / "traits.csv")
+    found = gwas_to_mash(
+        files / "g.bed", frame, str(files / "covariates.csv"), tmp_path / "study",
+        with_report=False, with_figures=False,
+    )  # fmt: skip
+    np.testing.assert_array_equal(found.lfsr[:], road.lfsr[:])
+    with pytest.raises(InputTypeError, match="the traits are of the type list"):
+        gwas_to_mash(files / "g.bed", [1.0], None, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_one_trait_is_refused(files, simulated):

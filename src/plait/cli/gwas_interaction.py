@@ -1,6 +1,5 @@
 """``plait gwas interaction``: whether effects change with an environment."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -38,6 +37,7 @@ from plait.cli.records import RECORD
 from plait.errors import OptionError
 
 if TYPE_CHECKING:
+    from plait.data.phenotypes import SampleTable
     from plait.gwas import InteractionResult, VariantFilter
 
 STORE = "interactions.zarr"
@@ -125,16 +125,18 @@ def interaction(
     places = _environments(at)
     chosen: dict[str, Any] = {"robust": robust, "transform": str(transform)}
     with session(threads, quiet, debug, log_json), workers_of(dask, memory, threads) as workers:
+        from plait.gwas.interaction import environment_among
+
         wanted = None
         if covariates is not None:
             wanted = ",".join(dict.fromkeys([*(split_list(covariates) or ()), environment]))
         study = read_study(
             geno, pheno, traits, covar, wanted, categorical, drop_missing_covariates, pcs
         )
-        environment = _column_of(study[2].names, environment)
+        alone = environment_among(study[2], environment)
         rules = variant_filter(min_call_rate, min_mac, min_maf, min_info)
         announce_compilation(quiet)
-        found = _scan_into(out, study, environment, chosen, rules, workers)
+        found = _scan_into(out, study, alone, chosen, rules, workers)
         found.require_tests()
         written = (STORE, _write_table(found, out, table, places), *draw_scan(found, out), RECORD)
         for line in [*found.summary().splitlines(), *interaction_attention(found)]:
@@ -152,23 +154,10 @@ def interaction_attention(found: "InteractionResult") -> list[str]:
     return [f"attention: {warning}"] if warning else []
 
 
-def _column_of(covariates: Sequence[str], environment: str) -> str:
-    """Return the covariate of an environment: the indicator of one whose text has two values."""
-    groups = [name for name in covariates if name.startswith(f"{environment}=")]
-    if environment in covariates or not groups:
-        return environment
-    if len(groups) > 1:
-        raise OptionError(
-            f"--environment {environment!r} is text with {len(groups) + 1} values; an environment "
-            "is a number, or text with two values."
-        )
-    return groups[0]
-
-
 def _scan_into(
     out: Path,
     study: tuple[Any, Any, Any],
-    environment: str,
+    environment: "SampleTable",
     chosen: dict[str, Any],
     rules: "VariantFilter",
     workers: dict[str, Any],
@@ -179,17 +168,16 @@ def _scan_into(
     from plait.studies.stages import Stages
 
     genotypes, phenotypes, others = study
-    alone = others.select([environment])
     out.mkdir(exist_ok=True)
 
     def run() -> None:
         gwas.scan_interaction(
-            genotypes, phenotypes, alone, others, variant_filter=rules, **chosen,
+            genotypes, phenotypes, environment, others, variant_filter=rules, **chosen,
             out=out / STORE, overwrite=True, **workers,
         )  # fmt: skip
 
     stages = Stages(out, study_fingerprints(*study), lambda *_: None, UNFINISHED)
-    options = {"environment": environment, **chosen, **asdict(rules)}
+    options = {"environment": environment.names[0], **chosen, **asdict(rules)}
     stages.run("interaction", "", run, (STORE,), options)
     return gwas.InteractionResult.open(out / STORE)
 

@@ -1,4 +1,4 @@
-"""What a scan is given, opened: files and data frames are as good as genotypes and tables."""
+"""What is given, opened: files and data frames are as good as genotypes and tables."""
 
 import os
 from typing import TYPE_CHECKING, TypeAlias
@@ -36,22 +36,57 @@ def open_study(
     InputError
         There is no variant.
     """
-    if isinstance(genotypes, str | os.PathLike):
-        genotypes = open_genotypes(genotypes)
-    elif not isinstance(genotypes, GenotypeSource):
-        raise InputTypeError(
-            f"the genotypes are {_kind(genotypes)}; give the path of a file, or what "
-            "plait.io.open_genotypes returns."
-        )
+    genotypes = opened_genotypes(genotypes)
     if not genotypes.n_variants:
         raise InputError(f"there is no variant in the genotypes ({genotypes.path or genotypes}).")
     if not isinstance(traits, SampleTable):
         _require_table("traits", traits)
         traits = read_phenotypes(traits)
-    if covariates is not None and not isinstance(covariates, SampleTable):
-        _require_table("covariates", covariates)
-        covariates = read_covariates(covariates)
-    return genotypes, traits, covariates
+    return genotypes, traits, None if covariates is None else opened_covariates(covariates)
+
+
+def opened_genotypes(genotypes: "GenotypesLike", dosage: str = "auto") -> GenotypeSource:
+    """Return genotypes, opened where they are a path.
+
+    Parameters
+    ----------
+    genotypes : GenotypeSource or path
+    dosage : {"auto", "hardcall"}
+        How a path is opened; see `plait.io.open_genotypes`.
+
+    Raises
+    ------
+    InputTypeError
+        They are neither.
+    """
+    if isinstance(genotypes, str | os.PathLike):
+        return open_genotypes(genotypes, dosage=dosage)
+    if isinstance(genotypes, GenotypeSource):
+        return genotypes
+    raise InputTypeError(
+        f"the genotypes are {_kind(genotypes)}; give the path of a file, or what "
+        "plait.io.open_genotypes returns."
+    )
+
+
+def opened_covariates(table: "TableLike", name: str = "covariates") -> SampleTable:
+    """Return covariates, read where they are a path or a data frame.
+
+    Parameters
+    ----------
+    table : SampleTable, path, or pandas or polars DataFrame
+    name : str
+        What they are, for messages.
+
+    Raises
+    ------
+    InputTypeError
+        They are none of these.
+    """
+    if isinstance(table, SampleTable):
+        return table
+    _require_table(name, table)
+    return read_covariates(table)
 
 
 def _require_table(name: str, table: object) -> None:

@@ -15,7 +15,8 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from plait.data.phenotypes import AlignedSamples, SampleTable, align
 from plait.errors import InputError, LabelError, OptionError, TooFewSamplesError
 from plait.execution.executors import refuse_forks, workforce
 from plait.gwas.design import make_designs
+from plait.gwas.inputs import open_study, opened_covariates
 from plait.gwas.interaction_results import InteractionResult
 from plait.gwas.interaction_scan import InteractionScan
 from plait.gwas.model import variant_columns
@@ -35,14 +37,17 @@ from plait.gwas.quality import VariantFilter
 from plait.gwas.stored_scan import scan_to_store
 from plait.provenance import Provenance, fingerprint
 
+if TYPE_CHECKING:
+    from plait.gwas.inputs import GenotypesLike, TableLike
+
 Array = NDArray[np.float64]
 
 
 def scan_interaction(
-    genotypes: GenotypeSource,
-    traits: SampleTable,
-    environment: SampleTable,
-    covariates: SampleTable | None = None,
+    genotypes: "GenotypesLike",
+    traits: "TableLike",
+    environment: "TableLike",
+    covariates: "TableLike | None" = None,
     *,
     robust: bool = False,
     transform: str = "none",
@@ -58,12 +63,13 @@ def scan_interaction(
 
     Parameters
     ----------
-    genotypes : GenotypeSource
-    traits : SampleTable
-    environment : SampleTable
-        One column. It need not be centred: that changes where the main effect is read off, not the
-        interaction.
-    covariates : SampleTable, optional
+    genotypes : path or GenotypeSource
+    traits : path, pandas or polars DataFrame, or SampleTable
+    environment : str, path, pandas or polars DataFrame, or SampleTable
+        The name of a covariate, or a table with one column besides the names of the samples:
+        numbers, or text with two values, of which the rarer counts as 1. It need not be centred:
+        that changes where the main effect is read off, not the interaction.
+    covariates : path, pandas or polars DataFrame, or SampleTable, optional
         The environment itself is always one; it may be among them.
     robust : bool
         Standard errors that hold where the variance differs among samples (HC3; MacKinnon and
@@ -82,6 +88,8 @@ def scan_interaction(
     ------
     OptionError
         There is not exactly one environment.
+    FileFormatError, InputTypeError
+        As in `plait.gwas.scan`; the environment is neither a covariate nor a table.
     InputError
         It does not vary, or there is no variant.
     LabelError, MissingCovariateError, TooFewSamplesError, ConstantTraitError
@@ -98,13 +106,8 @@ def scan_interaction(
     Cost 4 N M (p + T + 1) flops in double precision; robust N M (p + T) more, out of BLAS.
     """
     started = time.perf_counter()
-    if len(environment.names) != 1:
-        raise OptionError(
-            f"one environment is tested at a time; there are {len(environment.names)} columns. "
-            "Use environment.select([name]), and the others as covariates."
-        )
-    if not genotypes.n_variants:
-        raise InputError(f"there is no variant in the genotypes ({genotypes.path or genotypes}).")
+    genotypes, traits, covariates = open_study(genotypes, traits, covariates)
+    environment = chosen_environment(environment, covariates)
     name = environment.names[0]
     joined = _joined(covariates, environment)
     samples = align(genotypes.samples, traits, joined, covariate_missing=covariate_missing)
@@ -145,6 +148,71 @@ def scan_interaction(
         **variant_columns(genotypes),
         traits=names,
         provenance=replace(provenance, seconds=time.perf_counter() - started),
+    )
+
+
+def chosen_environment(
+    environment: "TableLike", covariates: SampleTable | None = None
+) -> SampleTable:
+    """Return the one column of an environment.
+
+    Parameters
+    ----------
+    environment : str, path, pandas or polars DataFrame, or SampleTable
+        The name of a covariate (of text with two values without the ``=value`` of its indicator),
+        or a table.
+    covariates : SampleTable, optional
+
+    Raises
+    ------
+    OptionError
+        There is not exactly one column.
+    LabelError
+        A text is neither the name of a covariate nor a file.
+    """
+    if isinstance(environment, str):
+        known = () if covariates is None else covariates.names
+        if covariates is not None and any(
+            other == environment or other.startswith(f"{environment}=") for other in known
+        ):
+            return environment_among(covariates, environment)
+        if not Path(environment).exists():
+            raise LabelError(
+                f"the environment {environment!r} is neither a covariate (there are "
+                f"{', '.join(known) or 'none'}) nor a file."
+            )
+    table = opened_covariates(environment, "environment")
+    _require_one(table.names, "the table of the environment")
+    return table
+
+
+def environment_among(covariates: SampleTable, name: str) -> SampleTable:
+    """Return a covariate alone; one of text with two values by its name without ``=value``.
+
+    Raises
+    ------
+    LabelError
+        There is no such covariate.
+    OptionError
+        It is text with more than two values.
+    """
+    groups = [known for known in covariates.names if known.startswith(f"{name}=")]
+    columns = [name] if name in covariates.names or not groups else groups
+    _require_one(columns, f"the environment {name!r}")
+    return covariates.select(columns)
+
+
+def _require_one(columns: Sequence[str], what: str) -> None:
+    if len(columns) == 1:
+        return
+    if columns and len({name.partition("=")[0] for name in columns}) == 1:
+        raise OptionError(
+            f"{what} is text with {len(columns) + 1} values; an environment is a number, or text "
+            "with two values."
+        )
+    raise OptionError(
+        f"one environment is tested at a time; {what} has {len(columns)} columns. Give one of them "
+        "as the environment, and the others as covariates."
     )
 
 

@@ -1,6 +1,7 @@
 """Linkage disequilibrium: thinning variants, and one variant for each signal."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,6 +10,10 @@ from plait.data.genotypes import GenotypeSource
 from plait.errors import OptionError, ShapeError
 from plait.execution.progress import stage
 from plait.execution.threads import single_threaded_blas
+from plait.gwas.inputs import opened_genotypes
+
+if TYPE_CHECKING:
+    from plait.gwas.inputs import GenotypesLike
 
 Indices = NDArray[np.intp]
 Single = NDArray[np.float32]
@@ -33,7 +38,7 @@ class Clumps:
 
 
 def ld_prune(
-    genotypes: GenotypeSource,
+    genotypes: "GenotypesLike",
     *,
     r2: float = 0.2,
     window_kb: float = 1000.0,
@@ -45,7 +50,7 @@ def ld_prune(
 
     Parameters
     ----------
-    genotypes : GenotypeSource
+    genotypes : path or GenotypeSource
         Positions ascend inside every chromosome.
     r2 : float
         Largest squared correlation of two variants that are both kept.
@@ -75,6 +80,7 @@ def ld_prune(
         raise OptionError(f"r2 is {r2}; give a number above 0, at most 1.")
     from plait.gwas.kernels import prune_block
 
+    genotypes = opened_genotypes(genotypes)
     kept: list[Indices] = []
     pos = genotypes.variants.pos
     with single_threaded_blas(), stage("pruning", genotypes.n_variants) as advance:
@@ -107,7 +113,7 @@ def ld_prune(
 
 
 def clump(
-    genotypes: GenotypeSource,
+    genotypes: "GenotypesLike",
     log10p: ArrayLike,
     *,
     r2: float = 0.1,
@@ -120,7 +126,7 @@ def clump(
 
     Parameters
     ----------
-    genotypes : GenotypeSource
+    genotypes : path or GenotypeSource
     log10p : (M,) array
         log10 of p-values; NaN where a variant was not tested.
     r2 : float
@@ -139,6 +145,7 @@ def clump(
     -----
     Greedy by p-value, ties in the order of the file. A variant belongs to one group.
     """
+    genotypes = opened_genotypes(genotypes)
     values = np.asarray(log10p, dtype=np.float64)
     if values.shape != (genotypes.n_variants,):
         raise ShapeError(

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait import plot
-from plait.data.genotypes import GenotypeSource
 from plait.data.summary_statistics import SummaryStatistics
 from plait.errors import LabelError
 from plait.gwas.interaction_results import InteractionResult
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from polars import DataFrame
 
+    from plait.gwas.inputs import GenotypesLike
 
 _INTERACTIONS = (
     "p-values of interactions against those that chance alone would give, both as -log10. Grey: "
@@ -86,7 +86,7 @@ def plot_qq(
 
 def plot_regional(
     result: AssociationResult | SummaryStatistics,
-    genotypes: GenotypeSource | None = None,
+    genotypes: "GenotypesLike | None" = None,
     lead: str | None = None,
     *,
     window_kb: float = 500.0,

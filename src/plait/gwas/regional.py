@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from plait.data.genotypes import GenotypeSource
 from plait.data.summary_statistics import SummaryStatistics
 from plait.errors import LabelError, NotAvailableError, OptionError
+from plait.gwas.inputs import opened_genotypes
 from plait.gwas.linkage import r2_with
 from plait.gwas.results import AssociationResult
 from plait.gwas.variant_results import VARIANT_COLUMNS
@@ -18,6 +19,8 @@ from plait.io.summary_statistics import chromosome_names
 
 if TYPE_CHECKING:
     from polars import DataFrame
+
+    from plait.gwas.inputs import GenotypesLike
 
 Array = NDArray[np.float64]
 
@@ -64,7 +67,7 @@ _KEY = ("chrom", "pos", "oa", "ea")
 
 def locus_around(
     result: AssociationResult | SummaryStatistics,
-    genotypes: GenotypeSource | None = None,
+    genotypes: "GenotypesLike | None" = None,
     lead: str | None = None,
     window_kb: float = 500.0,
     traits: str | Sequence[str] | None = None,
@@ -74,7 +77,7 @@ def locus_around(
     Parameters
     ----------
     result : AssociationResult or SummaryStatistics
-    genotypes : GenotypeSource, optional
+    genotypes : path or GenotypeSource, optional
         Where linkage is taken from: the scanned genotypes, or a reference panel on the same genome
         build. Variants are matched by chromosome, position and alleles, whichever is counted.
     lead : str, optional
@@ -93,6 +96,8 @@ def locus_around(
     """
     if not window_kb > 0:
         raise OptionError(f"window_kb is {window_kb}; give a number above 0.")
+    if genotypes is not None:
+        genotypes = opened_genotypes(genotypes)
     found = _Scanned.of(result)
     columns = _columns(found.traits, traits)
     row = found.surest(columns) if lead is None else found.row_of(lead)

@@ -13,11 +13,14 @@ from plait.errors import InputError, OptionError
 from plait.execution.grains import Grain, map_grains
 from plait.execution.threads import resolve_threads
 from plait.gwas.hardy_weinberg import hardy_weinberg_p, hardy_weinberg_x_p
+from plait.gwas.inputs import opened_genotypes
 from plait.io.result import Result
 from plait.provenance import Provenance
 
 if TYPE_CHECKING:
     from polars import DataFrame
+
+    from plait.gwas.inputs import GenotypesLike
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -95,37 +98,11 @@ class GenotypeQuality(Result):
     def __repr__(self) -> str:
         return f"GenotypeQuality({len(self.n0):,} variants, {len(self.samples):,} samples)"
 
-    def summary(
-        self,
-        min_call_rate: float = 0.95,
-        min_sample_call_rate: float = 0.90,
-        min_minor_count: int = 20,
-        min_hardy_weinberg: float = 1e-6,
-    ) -> str:
-        """Say how many variants and samples lie beyond the usual limits."""
-        minor, f = self.counts.minor_count, self.inbreeding
-        known = np.isfinite(f)
-        with np.errstate(invalid="ignore"):
-            unexpected = int((self.hardy_weinberg < min_hardy_weinberg).sum())
-            apart = np.abs(f - np.median(f[known])) > 3 * f[known].std() if known.any() else known
-        low = int((self.variant_call_rate < min_call_rate).sum())
-        few = int((self.sample_call_rate < min_sample_call_rate).sum())
-        lines = [
-            f"{len(minor):,} variants: {low:,} with a call rate below {min_call_rate:g}, "
-            f"{int((minor == 0).sum()):,} monomorphic, "
-            f"{int(((minor > 0) & (minor < min_minor_count)).sum()):,} others with fewer than "
-            f"{min_minor_count} copies of the rarer allele, {unexpected:,} not in Hardy-Weinberg "
-            f"proportions (p < {min_hardy_weinberg:g})",
-            f"{len(self.samples):,} samples: {few:,} with a call rate below "
-            f"{min_sample_call_rate:g}, {int(apart.sum()):,} with F more than 3 standard "
-            "deviations from the median",
-        ]
-        if known.any():
-            lines.append(
-                f"F: median {np.median(f[known]):.3f}, from {f[known].min():.3f} to "
-                f"{f[known].max():.3f}"
-            )
-        return "\n".join(lines)
+    def summary(self) -> str:
+        """Say in a line what was counted; `plait.gwas.quality_control` says what is wrong."""
+        rates = (self.variant_call_rate, self.sample_call_rate)
+        lowest, fewest = (float(rate.min()) for rate in rates)
+        return f"{self!r}: call rates from {lowest:.3f} of variants, from {fewest:.3f} of samples"
 
     def variant_table(self) -> "DataFrame":
         """Return one row per variant."""
@@ -172,14 +149,14 @@ class _Part:
 
 
 def genotype_quality(
-    genotypes: GenotypeSource, *, hardy_weinberg_x: str = "females", threads: int | None = None
+    genotypes: "GenotypesLike", *, hardy_weinberg_x: str = "females", threads: int | None = None
 ) -> GenotypeQuality:
     """Count genotypes of every variant and of every sample, in one pass.
 
     Parameters
     ----------
-    genotypes : GenotypeSource
-        Hard calls.
+    genotypes : path or GenotypeSource
+        Hard calls; of a path they are read.
     hardy_weinberg_x : {"females", "both"}
         Whether Hardy-Weinberg proportions on chromosome X are tested in females, or in both sexes
         together (`plait.gwas.hardy_weinberg_x_p`), which also finds alleles that are not as
@@ -208,6 +185,7 @@ def genotype_quality(
     """
     if hardy_weinberg_x not in _ON_X:
         raise OptionError(f"hardy_weinberg_x is {hardy_weinberg_x!r}; give 'females' or 'both'.")
+    genotypes = opened_genotypes(genotypes, "hardcall")
     started = time.perf_counter()
     n, m = genotypes.n_samples, genotypes.n_variants
     if not n or not m:

@@ -22,6 +22,7 @@ from plait.errors import ConvergenceWarning, InputError, OptionError
 from plait.execution.grains import GRAIN, Grain, map_grains
 from plait.execution.memory import memory_budget
 from plait.execution.threads import resolve_threads, single_threaded_blas
+from plait.gwas.inputs import opened_covariates, opened_genotypes
 from plait.gwas.linkage import ld_prune
 from plait.gwas.quality import VariantFilter
 from plait.gwas.relationship import relationship_matrix, scaled_genotypes
@@ -31,6 +32,8 @@ from plait.provenance import Provenance
 
 if TYPE_CHECKING:
     from polars import DataFrame
+
+    from plait.gwas.inputs import GenotypesLike, TableLike
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -109,17 +112,18 @@ class PrincipalComponents(Result):
         columns = dict(zip(self.components, self.scores.T, strict=True))
         return pl.DataFrame({"IID": self.samples, **columns})
 
-    def to_covariates(self, others: SampleTable | None = None) -> SampleTable:
+    def to_covariates(self, others: "TableLike | None" = None) -> SampleTable:
         """Return the components as covariates of `plait.gwas.scan`.
 
         Parameters
         ----------
-        others : SampleTable, optional
+        others : path, pandas or polars DataFrame, or SampleTable, optional
             Further covariates, which come first; samples that lack either are left out.
         """
         mine = SampleTable(self.samples, self.components, self.scores)
         if others is None:
             return mine
+        others = opened_covariates(others)
         place = {name: row for row, name in enumerate(self.samples.tolist())}
         shared = [name for name in others.samples.tolist() if name in place]
         if not shared:
@@ -135,7 +139,7 @@ class PrincipalComponents(Result):
 
 
 def principal_components(
-    genotypes: GenotypeSource,
+    genotypes: "GenotypesLike",
     k: int = 10,
     method: str = "auto",
     *,
@@ -153,8 +157,8 @@ def principal_components(
 
     Parameters
     ----------
-    genotypes : GenotypeSource
-        Hard calls.
+    genotypes : path or GenotypeSource
+        Hard calls; of a path they are read.
     k : int
         How many components.
     method : {"auto", "exact", "randomised"}
@@ -197,6 +201,7 @@ def principal_components(
     is counted.
     """
     started = time.perf_counter()
+    genotypes = opened_genotypes(genotypes, "hardcall")
     n = genotypes.n_samples if samples is None else len(samples)
     if method not in _METHODS:
         raise OptionError(f"method is {method!r}; give 'auto', 'exact' or 'randomised'.")
@@ -287,7 +292,12 @@ def _exact(
     from scipy.linalg import eigh
 
     found = relationship_matrix(
-        genotypes, "gcta", min_frequency=0.0, by_chromosome=False, memory=memory, threads=threads
+        genotypes,
+        "standardised",
+        min_frequency=0.0,
+        by_chromosome=False,
+        memory=memory,
+        threads=threads,
     )
     matrix, n = found.matrix(), genotypes.n_samples
     trace = float(np.trace(matrix))

@@ -25,11 +25,13 @@ from plait.data.fingerprints import study_fingerprints
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import SampleTable
 from plait.errors import NotAvailableError, OptionError
+from plait.gwas.inputs import open_study
 from plait.io import read_effects, replace_file
 from plait.studies.stages import Stages
 
 if TYPE_CHECKING:
     import plait.mash
+    from plait.gwas.inputs import GenotypesLike, TableLike
 
 Indices = NDArray[np.intp]
 Teller = Callable[[str, str, float | None], None]
@@ -291,9 +293,9 @@ class _Road:
 
 
 def gwas_to_mash(
-    genotypes: GenotypeSource,
-    traits: SampleTable,
-    covariates: SampleTable | None,
+    genotypes: "GenotypesLike",
+    traits: "TableLike",
+    covariates: "TableLike | None",
     out: Path | str,
     settings: StudySettings | None = None,
     *,
@@ -308,9 +310,9 @@ def gwas_to_mash(
 
     Parameters
     ----------
-    genotypes : GenotypeSource
-    traits, covariates : SampleTable
-        Two traits or more; covariates may be None.
+    genotypes : path or GenotypeSource
+    traits, covariates : path, pandas or polars DataFrame, or SampleTable
+        As in `plait.gwas.scan`. Two traits or more; covariates may be None.
     out : path
         Folder, made if it is not there. A stage that was done with the same inputs and options is
         kept.
@@ -331,8 +333,11 @@ def gwas_to_mash(
     ------
     OptionError
         Fewer than two traits.
+    InputTypeError
+        Something is neither a file nor a table.
     """
     settings = StudySettings() if settings is None else settings
+    genotypes, traits, covariates = open_study(genotypes, traits, covariates)
     if len(traits.names) < 2:
         raise OptionError("effects are shared by two traits or more; for one there is gwas.scan.")
     folder = Path(out)
