@@ -5,7 +5,15 @@ from hypothesis import strategies as st
 
 from plait.crt.qq import bootstrap_qq_envelope, qq_coords
 from plait.errors import InputError, OptionError
-from plait.plot.screen_qq import QQCurve, decimated, plot_qq_curves, screen_qq, uniform_band
+from plait.plot.screen_qq import (
+    QQCurve,
+    controls_qq,
+    decimated,
+    plot_qq_curves,
+    readable_limit,
+    screen_qq,
+    uniform_band,
+)
 
 
 def test_curves_and_envelope_are_drawn_into_a_new_folder(tmp_path):
@@ -57,3 +65,63 @@ def test_the_smallest_p_values_are_all_drawn(count):
 def test_a_style_that_is_unknown_is_refused():
     with pytest.raises(OptionError, match="'wavy'"):
         screen_qq([QQCurve([1.0], [1.0], "a", "black", "wavy")])
+    with pytest.raises(OptionError, match="limit is 0"):
+        screen_qq([QQCurve([1.0], [1.0], "a", "black")], limit=0.0)
+
+
+def points_of(ax):
+    """Return the points that are drawn, by the label of their curve; "" of triangles."""
+    return {
+        "" if part.get_label().startswith("_") else part.get_label(): np.asarray(part.get_offsets())
+        for part in ax.collections
+        if len(part.get_offsets()) and part.get_array() is None and part.get_paths()
+    }
+
+
+def test_points_beyond_the_limit_are_triangles_at_it():
+    plt = pytest.importorskip("matplotlib.pyplot")
+    y = np.array([90.0, 30.0, 3.0, 1.0])
+    ax = screen_qq([QQCurve([2.0, 1.5, 1.0, 0.5], y, "tests", "black")], limit=8.0)
+    points = points_of(ax)
+    np.testing.assert_allclose(points["tests"], [[1.0, 3.0], [0.5, 1.0]])
+    np.testing.assert_allclose(points[""], [[2.0, 8.0], [1.5, 8.0]])
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "2 beyond 8, up to 90" in labels
+    assert ax.get_ylim()[1] > 8 and max(ax.get_yticks()) <= 8
+    assert ax.get_xlabel() == "expected $-\\log_{10} p$"
+    # Without points beyond it there is nothing to say.
+    ax = screen_qq([QQCurve([1.0, 0.5], [2.0, 1.0], "tests", "black")], limit=8.0)
+    assert not any("beyond" in text.get_text() for text in ax.get_legend().get_texts())
+    plt.close("all")
+
+
+def test_controls_have_half_of_the_picture_below_the_limit():
+    random = np.random.default_rng(0)
+    controls = -np.log10(random.random(500))
+    tests = np.r_[controls, 200.0]
+    limit = readable_limit(tests, controls)
+    assert controls.max() / limit > 0.3
+    assert limit >= 2 * controls.max()
+    assert readable_limit(controls, controls) is None
+    assert readable_limit(tests, np.empty(0)) == readable_limit(tests, controls)
+    # Controls far above chance are not cut.
+    assert readable_limit(tests, np.r_[controls, 60.0]) == 120
+
+
+def test_controls_beside_tests():
+    plt = pytest.importorskip("matplotlib.pyplot")
+    random = np.random.default_rng(1)
+    controls = np.log10(random.random((20, 5)))
+    tests = np.log10(random.random((30, 5)))
+    tests[0, 0], tests[1, 1] = -120.0, np.nan
+    ax = controls_qq(tests, controls, names=("pairs", "controls"), caption=True, title="Both")
+    points = points_of(ax)
+    assert len(points["pairs (149)"]) == 148 and len(points["controls (100)"]) == 100
+    np.testing.assert_allclose(points["controls (100)"][:, 1], np.sort(-controls.ravel())[::-1])
+    assert points["controls (100)"][0, 0] == pytest.approx(-np.log10(0.5 / 100))
+    assert "Negative controls should" in ax.figure.get_supxlabel()
+    alone = controls_qq(tests, caption=True)
+    assert "Without negative controls" in alone.figure.get_supxlabel()
+    with pytest.raises(InputError, match="no p-values"):
+        controls_qq([np.nan])
+    plt.close("all")

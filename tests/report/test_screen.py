@@ -168,3 +168,16 @@ def test_z_scores_of_ranks_come_from_p():
     result = with_effects()
     ranks = made(result.p, null_sd=None, se=None)
     np.testing.assert_allclose(z_scores(ranks), z_scores(result), rtol=1e-6)
+
+
+def test_controls_can_be_seen_under_large_effects():
+    page = screen_page(with_effects(), controls=made(uniform(20, 5, seed=4), prefix="ntc_"))
+    figure = page.sections[0].figures[0]
+    limit = figure.spec["data"][-1]["y"][0]
+    tests = next(part for part in figure.spec["data"] if part.get("meta") == "perturbations")
+    assert max(tests["y"]) == limit < 12 and max(tests["customdata"]) == 40.0
+    symbols = tests["marker"]["symbol"]
+    assert symbols.count("triangle-up") == sum(y > limit for y in tests["customdata"]) > 0
+    assert f"below 1e-{limit:.0f}" in figure.caption
+    alone = screen_page(with_effects()).sections[0].figures[0]
+    assert "should follow the line" not in alone.caption

@@ -9,18 +9,11 @@ from numpy.typing import NDArray
 from plait import plot
 from plait.crt.results import CRTResult
 from plait.errors import LabelError, NotAvailableError
-from plait.plot import style
-from plait.plot.screen_qq import uniform_band
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Array = NDArray[np.float64]
-_CALIBRATION = (
-    "All p-values against those that chance alone would give. Negative controls should stay in the "
-    "grey band, which holds 95% of chance; where they leave it, perturbations do so for the same "
-    "reason. Perturbations above the controls are effects."
-)
 
 
 def z_scores(result: CRTResult) -> Array:
@@ -141,30 +134,10 @@ def plot_calibration(
         if controls is None
         else (controls, controls.status == "ok")
     )
-    groups = (
-        ("perturbations", style.VERMILION, result.log10p[is_tested & ~result.is_control]),
-        ("negative controls", style.BLUE, judged.log10p[chosen]),
-    )
-    curves = [
-        plot.QQCurve(*_against_chance(values), f"{name} ({values.size:,})", colour)
-        for name, colour, values in groups
-        if values.size
-    ]
-    if not curves:
+    tests, controls_log10p = result.log10p[is_tested & ~result.is_control], judged.log10p[chosen]
+    if not tests.size + controls_log10p.size:
         raise NotAvailableError("no perturbation was tested; there are no p-values to draw.")
-    fewest = min(values.size for _, _, values in groups if values.size)
-    band = uniform_band(fewest, 0.05, "95% of chance", style.GREY, 0.3)
-    drawn = plot.screen_qq(curves, under=band, reference=None, title=title, ax=ax)
-    if caption:
-        style.write_caption(drawn, _CALIBRATION)
-    return drawn
-
-
-def _against_chance(log10p: Array) -> tuple[Array, Array]:
-    """Return expected and observed -log10 p, the smallest p-value first."""
-    observed = np.sort(-log10p, axis=None)[::-1]
-    expected = -np.log10((np.arange(observed.size) + 0.5) / observed.size)
-    return expected, observed
+    return plot.controls_qq(tests, controls_log10p, title=title, caption=caption, ax=ax)
 
 
 def surest(result: CRTResult) -> list[int]:

@@ -172,7 +172,7 @@ def qq_plot_ntc_pvals(
             grouped, ntc_band_quantiles, names["ensemble"], colours["raw"], ntc_band_alpha
         )
     under = uniform_band(n_null, conf_alpha, names["band"], colours["band"])
-    return screen_qq(
+    drawn = screen_qq(
         curves,
         under=under if show_conf_band else None,
         over=over,
@@ -180,6 +180,9 @@ def qq_plot_ntc_pvals(
         title=title,
         ax=ax,
     )
+    drawn.set_xlabel("Expected -log10(p)")  # programDE's
+    drawn.set_ylabel("Observed -log10(p)")
+    return drawn
 
 
 def make_ntc_empirical_qq_plots(

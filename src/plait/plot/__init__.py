@@ -10,7 +10,7 @@ from plait.plot.manhattan import manhattan
 from plait.plot.patterns import patterns
 from plait.plot.qq import qq
 from plait.plot.regional import regional
-from plait.plot.screen_qq import QQBand, QQCurve, plot_qq_curves, screen_qq
+from plait.plot.screen_qq import QQBand, QQCurve, controls_qq, plot_qq_curves, screen_qq
 from plait.plot.sharing import sharing
 from plait.plot.shrinkage import shrinkage
 from plait.plot.style import save_figure
@@ -20,6 +20,7 @@ from plait.plot.weights import weights
 __all__ = [
     "QQBand",
     "QQCurve",
+    "controls_qq",
     "effect_map",
     "forest",
     "manhattan",

@@ -10,15 +10,38 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.errors import InputError, OptionError, ShapeError
-from plait.plot.style import COLOURS, GREY, axes_for, save_figure, styled
+from plait.plot.style import (
+    BLUE,
+    COLOURS,
+    GREY,
+    VERMILION,
+    axes_for,
+    save_figure,
+    styled,
+    write_caption,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Array = NDArray[np.float64]
+
+CONTROLS_CAPTION = (
+    "All p-values against those that chance alone would give. Negative controls should stay in the "
+    "grey band, which holds 95% of chance; where they leave it, the tests do so for the same "
+    "reason. Tests above the controls are effects; triangles are beyond the dotted line."
+)
+ALONE_CAPTION = (
+    "All p-values against those that chance alone would give; the grey band holds 95% of chance. "
+    "Without negative controls beside them nobody knows whether points above it are effects. "
+    "Triangles are beyond the dotted line."
+)
 _MOST = 20_000
 _SMALLEST = 2_000
 _BAND_POINTS = 400
+_ROOM = 1.45
+"""Height of a picture that is cut over its limit: above it stands the legend."""
+_ABOVE_CONTROLS, _WORTH = 2.0, 1.5
 _LINES = {"dashed": (0, (5, 2.5)), "dotted": (0, (1, 1.6)), "solid": "-"}
 
 
@@ -74,6 +97,7 @@ def screen_qq(
     under: QQBand | None = None,
     over: QQBand | None = None,
     reference: str | None = "y=x",
+    limit: float | None = None,
     title: str | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
@@ -88,6 +112,9 @@ def screen_qq(
         Such as where uniform p-values lie, and the spread of several sets of controls.
     reference : str or None
         Label of the diagonal; None does not draw it.
+    limit : float, optional
+        Points above this ``-log10 p`` stand at a dotted line there as triangles, and the legend
+        says how many they are; see `readable_limit`. Default: none is moved.
     title : str, optional
     ax : matplotlib Axes, optional
         Default a new figure of 6 x 5 inches.
@@ -101,8 +128,10 @@ def screen_qq(
     InputError
         There are no curves, or the lengths of one differ.
     OptionError
-        A style is unknown.
+        A style is unknown, or the limit is not positive.
     """
+    if limit is not None and not limit > 0.0:
+        raise OptionError(f"limit is {limit}; give a positive -log10 p.")
     if not curves:
         raise InputError("0 QQ curves were given; give at least one.")
     points = [_points(curve) for curve in curves]
@@ -122,14 +151,90 @@ def screen_qq(
                 zorder=2,
             )  # fmt: skip
         for layer, (curve, (x, y)) in enumerate(zip(curves, points, strict=True)):
-            _draw(ax, curve, x, y, 3 + layer / len(curves))
+            _draw(ax, curve, x, y, limit, 3 + layer / len(curves))
         ax.set(xlim=(0, None), ylim=(0, None))
-        ax.set_xlabel("Expected -log10(p)")
-        ax.set_ylabel("Observed -log10(p)")
+        if limit is not None:
+            _say_limit(ax, [np.asarray(curve.y, dtype=np.float64) for curve in curves], limit)
+        ax.set_xlabel("expected $-\\log_{10} p$")
+        ax.set_ylabel("observed $-\\log_{10} p$")
         if title is not None:
             ax.set_title(title)
         ax.legend(loc="upper left", handletextpad=0.4)
     return ax
+
+
+def controls_qq(
+    tests: ArrayLike,
+    controls: ArrayLike | None = None,
+    *,
+    names: tuple[str, str] = ("perturbations", "negative controls"),
+    title: str | None = None,
+    caption: bool = False,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw the p-values of tests, and of negative controls, against chance.
+
+    Parameters
+    ----------
+    tests, controls : arrays
+        log10 of p-values, of any shape; NaN is left out. One of them may be empty.
+    names : pair of str
+        What they are of, in the plural.
+    title : str, optional
+    caption : bool
+        Write below the figure how to read it.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Cut at `readable_limit`, so that controls and their band can be seen under large effects.
+
+    Raises
+    ------
+    InputError
+        There is no p-value.
+    """
+    heights = []
+    for values in (tests, () if controls is None else controls):
+        known = -np.asarray(values, dtype=np.float64).ravel()
+        heights.append(np.sort(known[np.isfinite(known)])[::-1])
+    if not sum(map(len, heights)):
+        raise InputError("there are no p-values to draw.")
+    curves = [
+        QQCurve(-np.log10((np.arange(len(y)) + 0.5) / len(y)), y, f"{name} ({len(y):,})", colour,
+                size=size, alpha=0.8)
+        for name, colour, size, y in zip(names, (VERMILION, BLUE), (12.0, 20.0), heights,
+                                         strict=True)
+        if len(y)
+    ]  # fmt: skip
+    band = uniform_band(min(len(y) for y in heights if len(y)), 0.05, "95% of chance", GREY, 0.3)
+    drawn = screen_qq(
+        curves, under=band, limit=readable_limit(*heights), reference=None, title=title, ax=ax
+    )
+    if caption:
+        write_caption(drawn, CONTROLS_CAPTION if len(heights[1]) else ALONE_CAPTION)
+    return drawn
+
+
+def readable_limit(tests: Array, controls: Array) -> float | None:
+    """Return where a QQ plot is cut so that controls and the band of chance can be seen.
+
+    Parameters
+    ----------
+    tests, controls : arrays
+        ``-log10 p``.
+
+    Returns
+    -------
+    float or None
+        Twice the highest control, or what chance gives in 1 of 40 sets of as many p-values, if
+        that is higher; rounded up. None where no test is far beyond it.
+    """
+    count = len(controls) or len(tests)
+    chance = -np.log10(-np.expm1(np.log(0.975) / count))
+    limit = float(np.ceil(_ABOVE_CONTROLS * max(chance, controls.max(initial=0.0))))
+    return limit if tests.max(initial=0.0) > _WORTH * limit else None
 
 
 def uniform_band(count: int, alpha: float, label: str, colour: str, opacity: float = 1.0) -> QQBand:
@@ -224,14 +329,38 @@ def _points(curve: QQCurve) -> tuple[Array, Array]:
     return x[shown], y[shown]
 
 
-def _draw(ax: "Axes", curve: QQCurve, x: Array, y: Array, layer: float) -> None:
-    if curve.style == "points":
-        ax.scatter(
-            x, y, s=curve.size, marker=curve.marker, color=curve.colour, alpha=curve.alpha,
-            linewidths=0, label=curve.label, zorder=layer, rasterized=len(x) > 5000,
-        )  # fmt: skip
-    else:
+def _draw(
+    ax: "Axes", curve: QQCurve, x: Array, y: Array, limit: float | None, layer: float
+) -> None:
+    if curve.style != "points":
         ax.plot(
             x, y, color=curve.colour, linewidth=1.6, linestyle=_LINES[curve.style],
             label=curve.label, zorder=layer,
         )  # fmt: skip
+        return
+    beyond = np.zeros(len(y), dtype=bool) if limit is None else y > limit
+    how = {"color": curve.colour, "alpha": curve.alpha, "linewidths": 0, "zorder": layer}
+    ax.scatter(
+        x[~beyond], y[~beyond], s=curve.size, marker=curve.marker, label=curve.label,
+        rasterized=len(x) > 5000, **how,
+    )  # fmt: skip
+    if beyond.any():
+        ax.scatter(
+            x[beyond], np.full(int(beyond.sum()), limit), s=3.0 * curve.size, marker="^",
+            clip_on=False, **how,
+        )  # fmt: skip
+
+
+def _say_limit(ax: "Axes", heights: Sequence[Array], limit: float) -> None:
+    """Mark where the axis ends, and say how many points are beyond it; room for the legend."""
+    beyond = sum(int((y > limit).sum()) for y in heights)
+    if not beyond:
+        return
+    highest = max(float(y.max()) for y in heights)
+    ax.axhline(limit, color=GREY, linewidth=0.8, linestyle=_LINES["dotted"], zorder=1)
+    ax.scatter(
+        [], [], marker="^", color=GREY, s=30,
+        label=f"{beyond:,} beyond {limit:.3g}, up to {highest:,.3g}",
+    )  # fmt: skip
+    ax.set_ylim(0, limit * _ROOM)
+    ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= limit])

@@ -326,7 +326,9 @@ def lfsr_against_effect(
     return {"data": data, "layout": layout}
 
 
-def against_chance(curves: Sequence[tuple[str, str, Array]], band_of: int) -> Spec:
+def against_chance(
+    curves: Sequence[tuple[str, str, Array]], band_of: int, limit: float | None = None
+) -> Spec:
     """Draw observed against expected -log10 p, over the band that holds 95% of chance.
 
     Parameters
@@ -335,7 +337,10 @@ def against_chance(curves: Sequence[tuple[str, str, Array]], band_of: int) -> Sp
         What is not finite is left out; of an empty curve nothing is drawn.
     band_of : int
         Number of p-values that the band is for.
+    limit : float, optional
+        Points above it stand at a dotted line there as triangles.
     """
+    top = np.inf if limit is None else limit
     expected, low, high = chance_band(band_of)
     longest = max(len(heights) for _, _, heights in curves)
     end = float(-np.log10(0.5 / max(longest, 1)))
@@ -362,12 +367,25 @@ def against_chance(curves: Sequence[tuple[str, str, Array]], band_of: int) -> Sp
                 "type": "scatter",
                 "mode": "markers",
                 "x": numbers(places[shown]),
-                "y": numbers(seen[shown]),
+                "y": numbers(np.minimum(seen[shown], top)),
+                "customdata": numbers(seen[shown]),
                 "meta": plain(name),
-                "marker": {"color": colour, "size": 5},
-                "hovertemplate": "%{meta}<br>observed %{y:.2f}, expected %{x:.2f}<extra></extra>",
+                "marker": {
+                    "color": colour,
+                    "size": [8 if y > top else 5 for y in seen[shown]],
+                    "symbol": ["triangle-up" if y > top else "circle" for y in seen[shown]],
+                },
+                "hovertemplate": "%{meta}<br>observed %{customdata:.2f}, expected %{x:.2f}"
+                "<extra></extra>",
             }
         )
+    if limit is not None:
+        data.append(
+            {
+                "type": "scatter", "mode": "lines", "x": [0, end], "y": [limit, limit],
+                "hoverinfo": "skip", "line": {"width": 1, "color": GREY, "dash": "dot"},
+            }
+        )  # fmt: skip
     layout = {
         "height": 420,
         "hovermode": "closest",

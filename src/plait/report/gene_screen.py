@@ -11,11 +11,10 @@ from plait.errors import NotAvailableError
 from plait.numerics.dependent_shares import clustered_effective
 from plait.report import screen_figures as draw
 from plait.report.about import origin_line, own_citation, told
-from plait.report.figures import BLUE, GREY, VERMILION, against_chance
+from plait.report.figures import BLUE, GREY, VERMILION
 from plait.report.page import (
     EffectTable,
     Figure,
-    Numbers,
     Page,
     Section,
     Verdict,
@@ -255,30 +254,11 @@ def _tested(result: GeneTestResult) -> Verdict:
 
 
 def _calibration_section(result: GeneTestResult, calibration: GeneTestResult | None) -> Section:
-    curves = [("discovery", VERMILION, -result.log10_p[result.pass_qc])]
-    if calibration is not None and calibration.pass_qc.any():
-        heights = -calibration.log10_p[calibration.pass_qc]
-        curves.insert(0, ("non-targeting guides", GREY, heights))
-    figure = Figure(
-        name="qq",
-        title="Observed against expected p-values",
-        caption=(
-            "All p-values, smallest at the right, against what chance alone gives; the band holds "
-            "95% of chance. Tests of non-targeting guides should follow the line: where they leave "
-            "it, so do the others for the same reason. What lies above them are effects."
-        ),
-        description="QQ plot: observed against expected minus log10 p.",
-        spec=against_chance(curves, len(curves[0][2])),
-        key=[(colour, name) for name, colour, _ in curves],
-        numbers=Numbers(
-            ["tests", "number", "share below 0.05"],
-            [
-                [name, f"{len(heights):,}", f"{(heights > -np.log10(0.05)).mean():.1%}"]
-                for name, _, heights in curves
-            ],
-        ),
-        is_wide=True,
-        most_width=620,
+    checked = () if calibration is None else -calibration.log10_p[calibration.pass_qc]
+    figure = draw.controls_qq(
+        -result.log10_p[result.pass_qc],
+        np.asarray(checked),
+        ("pairs of a target and a gene", "non-targeting guides"),
     )
     return Section(
         "calibration-section",

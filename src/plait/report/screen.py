@@ -13,7 +13,7 @@ from plait.errors import NotAvailableError, OptionError
 from plait.plot.effect_map import alike
 from plait.report import screen_figures as draw
 from plait.report.about import origin_line, own_citation, told
-from plait.report.figures import BLUE, GREY, VERMILION, against_chance, key_of
+from plait.report.figures import BLUE, GREY, VERMILION, key_of
 from plait.report.page import (
     Citation,
     EffectTable,
@@ -244,24 +244,12 @@ def _map(result: CRTResult, found: NDArray[np.bool_], order: Sequence[int]) -> F
 def _calibration_section(result: CRTResult, controls: CRTResult | None) -> Section:
     log10p, what = control_p_values(result, controls)
     chosen = np.isfinite(_rates(result))
-    curves = [("perturbations", VERMILION, -result.log10p[chosen])]
-    if log10p.size:
-        curves.insert(0, (what, GREY, -log10p.ravel()))
-    figure = Figure(
-        name="qq",
-        title="Observed against expected p-values",
-        caption=(
-            "All p-values, smallest at the right, against what chance alone gives; the band holds "
-            "95% of chance. Negative controls should follow the line: where they leave it, so do "
-            "the perturbations for the same reason. Perturbations above the controls are effects. "
-            "P-values of one unit on several programs go together, so a few points beside the band "
-            "say nothing."
-        ),
-        description="QQ plot: observed against expected minus log10 p.",
-        spec=against_chance(curves, len(curves[0][2])),
-        key=[(colour, name) for name, colour, _ in curves],
-        is_wide=True,
-        most_width=620,
+    figure = draw.controls_qq(
+        -result.log10p[chosen],
+        -log10p,
+        ("perturbations", what),
+        "P-values of one unit on several programs go together, so a few points beside the band say "
+        "nothing.",
     )
     return Section(
         "calibration-section",

@@ -6,16 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.plot.manhattan import thinned
+from plait.plot.screen_qq import readable_limit
 from plait.report.figures import (
     BLUE,
     GREY,
     VERMILION,
     Spec,
+    against_chance,
     bar_rows_height,
     numbers,
     plain,
     short,
 )
+from plait.report.page import Figure, Numbers
+from plait.report.words import counted
 
 Array = NDArray[np.float64]
 
@@ -63,6 +67,60 @@ def effect_map(
         "yaxis": _places(units, range=[len(units) - 0.5, -0.5]),
     }
     return {"data": [cells], "layout": layout}
+
+
+def controls_qq(
+    tests: Array, controls: Array, names: tuple[str, str], more: str = "", *, level: float = 0.05
+) -> Figure:
+    """Draw the p-values of tests beside those of negative controls, against chance.
+
+    Parameters
+    ----------
+    tests, controls : arrays
+        -log10 p; there may be no controls.
+    names : pair of str
+        What they are of, in the plural.
+    more : str
+        A further sentence of the caption.
+    level : float
+        Below which p-values are counted in the table.
+    """
+    what, control = names
+    curves = [(what, VERMILION, tests.ravel())]
+    if controls.size:
+        curves.insert(0, (control, BLUE, controls.ravel()))
+    limit = readable_limit(tests[np.isfinite(tests)].ravel(), controls.ravel())
+    caption = (
+        "All p-values, smallest at the right, against what chance alone gives; the band holds 95% "
+        "of chance. "
+    )
+    if controls.size:
+        caption += (
+            f"{control[0].upper()}{control[1:]} should follow the line: where they leave it, so do "
+            f"{what} for the same reason. What lies above them are effects. "
+        )
+    if limit is not None:
+        beyond = int((tests > limit).sum())
+        caption += (
+            f"{counted(beyond, 'triangle')} at the dotted line: p-values below 1e-{limit:.0f}. "
+        )
+    return Figure(
+        name="qq",
+        title="Observed against expected p-values",
+        caption=(caption + more).strip(),
+        description="QQ plot: observed against expected minus log10 p.",
+        spec=against_chance(curves, len(curves[0][2]), limit),
+        key=[(colour, name) for name, colour, _ in curves],
+        numbers=Numbers(
+            ["tests", "number", f"share below {level:g}"],
+            [
+                [name, f"{len(heights):,}", f"{(heights > -np.log10(level)).mean():.1%}"]
+                for name, _, heights in curves
+            ],
+        ),
+        is_wide=True,
+        most_width=620,
+    )
 
 
 def volcano(
