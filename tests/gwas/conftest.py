@@ -12,14 +12,14 @@ from plait.errors import OptionError
 class InMemory(GenotypeSource):
     """Hard calls (variants, samples) in an array."""
 
-    def __init__(self, calls, samples=None, chromosomes=None):
+    def __init__(self, calls, samples=None, chromosomes=None, ids=None):
         self.calls = np.asarray(calls, dtype=np.int8)
         count, width = self.calls.shape
         names = [f"s{i}" for i in range(width)] if samples is None else samples
         self.samples = np.array(names, dtype=np.str_)
         chromosomes = ["1"] * count if chromosomes is None else chromosomes
         self._variants = VariantTable.of(
-            chromosomes, np.arange(1, count + 1), ["A"] * count, ["G"] * count
+            chromosomes, np.arange(1, count + 1), ["A"] * count, ["G"] * count, ids
         )
 
     @property

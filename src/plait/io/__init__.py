@@ -3,6 +3,8 @@
 from plait.io.atomic import check_writable, replace_file, replace_folder
 from plait.io.effects_store import read_effects, write_effects
 from plait.io.eqtl import read_contexts, scan_eqtl
+from plait.io.fasta import Fasta
+from plait.io.genotype_selection import read_names, select_genotypes
 from plait.io.genotypes import SelectedGenotypes, convert_genotypes, open_genotypes
 from plait.io.gwas_ssf import read_gwas_ssf, validate_gwas_ssf, write_gwas_ssf
 from plait.io.matrices import (
@@ -24,6 +26,7 @@ from plait.io.summary_statistics import (
 from plait.io.variant_files import read_variants
 
 __all__ = [
+    "Fasta",
     "LabelledMatrix",
     "Result",
     "SelectedGenotypes",
@@ -39,6 +42,7 @@ __all__ = [
     "read_effects",
     "read_gwas_ssf",
     "read_matrix",
+    "read_names",
     "read_phenotypes",
     "read_relationships",
     "read_square",
@@ -48,6 +52,7 @@ __all__ = [
     "replace_file",
     "replace_folder",
     "scan_eqtl",
+    "select_genotypes",
     "validate_gwas_ssf",
     "write_effects",
     "write_gwas_ssf",
