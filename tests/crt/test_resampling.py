@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import binom, chi2
 
 from plait.crt.resampling import BernoulliResampler, StratifiedResampler, index_lists
+from plait.crt.resampling_kernels import stratified_runs
 from plait.crt.seeds import RESAMPLES_PER_BLOCK, UnitStream, guide_set_name, unit_key
 from plait.errors import InputError, OptionError, ShapeError
 from tests.crt.cases import random_screen
@@ -193,6 +194,35 @@ def test_every_subset_of_a_stratum_is_as_likely():
     assert not outside_binomial_bounds(counts, draws, 0.1).any()
     same_as_last = int((subset[1:] == subset[:-1]).sum())
     assert not outside_binomial_bounds(np.array([same_as_last]), draws - 1, 0.1).any()
+
+
+def test_subsets_of_unequal_strata_are_uniform():
+    """Chi-square over the 15 x 10 pairs of subsets of two strata, four of six and two of five."""
+    stratum, draws = np.repeat([0, 1], [6, 5]), 60_000
+    drawn = indicator(
+        *index_lists(StratifiedResampler(stratum, np.array([4, 2]), STREAM), draws), 11
+    )
+    _, counts = np.unique(drawn @ (2 ** np.arange(11)), return_counts=True)
+    assert len(counts) == 150
+    expected = draws / 150
+    assert 1e-6 < chi2.sf(((counts - expected) ** 2).sum() / expected, 149) < 1 - 1e-6
+
+
+def test_bits_that_would_favour_a_cell_are_drawn_anew():
+    """2^32 mod 3 is 1: of three cells one would have a number of 32 bits more than the others."""
+    lowest, highest = 0, 2**32 - 1
+    words = np.array([highest << 32 | lowest, 1 << 32 | lowest], dtype=np.uint64)
+    hits = np.empty(4, np.int32), np.empty(6, np.int64), np.empty(5, np.int32)
+    place = np.zeros(3, dtype=np.int64)
+    runs = stratified_runs(
+        np.arange(3, dtype=np.int32), np.array([0, 3]), np.array([1]), 2, words, place, *hits
+    )
+    # The first and third numbers are 0, the one too many; the others take the last and first place.
+    assert runs == 2
+    np.testing.assert_array_equal(hits[0][:2], [2, 2])
+    np.testing.assert_array_equal(hits[1][:3], [0, 1, 2])
+    np.testing.assert_array_equal(hits[2][:2], [0, 1])
+    np.testing.assert_array_equal(place, [1, 0, 0])
 
 
 @given(

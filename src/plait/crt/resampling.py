@@ -1,6 +1,6 @@
 """Resampled treatment indicators: independent Bernoulli draws and permutations within strata.
 
-A resampler hands out hits (a cell treated in a resample) in short runs, block by block of
+A resampler hands out hits (a cell treated in a resample) in short batches, block by block of
 `plait.crt.seeds.RESAMPLES_PER_BLOCK` resamples. `null_statistics` adds them up as they come;
 `index_lists` writes the same draws down. Strata are made in `plait.crt.strata`.
 """
@@ -14,23 +14,26 @@ from numpy.typing import NDArray
 from plait.crt.seeds import RESAMPLES_PER_BLOCK, Method, UnitStream
 from plait.errors import InputError, OptionError, ShapeError
 
-_RUN = 8192
+_BATCH = 16384
 """Hits that are drawn and added up together; their buffers stay in a core's second cache."""
 _LARGEST_HAZARD = 740.0
 """-log of the smallest positive double: stands for a cell that is always treated."""
 
 
 class Hits(NamedTuple):
-    """A run of draws; the arrays are buffers that the next run overwrites.
+    """A batch of draws; the arrays are buffers that the next batch overwrites.
 
     Attributes
     ----------
     cells : (hits,) int32 array
-    slots : (hits,) int32 array
-        The resample within the block.
+    starts : (runs + 1,) int64 array
+        Run r is ``cells[starts[r]:starts[r + 1]]``, cells of one resample.
+    slots : (runs,) int32 array
+        The resample of each run, within the block; a resample may have several runs.
     """
 
     cells: NDArray[np.int32]
+    starts: NDArray[np.int64]
     slots: NDArray[np.int32]
 
 
@@ -73,19 +76,21 @@ class BernoulliResampler:
         self.n_cells = len(probabilities)
 
     def hits(self, block: int) -> Iterator[Hits]:
-        """Yield the draws of a block, cell by cell and within a cell in order of resamples."""
-        from plait.crt.resampling_kernels import bernoulli_hits
+        """Yield the draws of a block, of some cells after those of others."""
+        from plait.crt.resampling_kernels import bernoulli_hits, runs_of_slots
 
         random = self._stream.generator(Method.BERNOULLI, block)
-        exponentials = np.empty(_RUN)
-        cells, slots = np.empty(_RUN, dtype=np.int32), np.empty(_RUN, dtype=np.int32)
+        exponentials = np.empty(_BATCH)
+        cells, slots = np.empty(_BATCH, dtype=np.int32), np.empty(_BATCH, dtype=np.int32)
+        hits = _empty_hits()
         place, waiting = np.array([0, 0, 1], dtype=np.int64), np.zeros(1)
         while place[0] < self.n_cells:
             random.standard_exponential(out=exponentials)
             n = bernoulli_hits(
                 self._hazards, RESAMPLES_PER_BLOCK, exponentials, place, waiting, cells, slots
             )
-            yield Hits(cells[:n], slots[:n])
+            runs = runs_of_slots(cells, slots, n, RESAMPLES_PER_BLOCK, *hits)
+            yield _first_runs(hits, runs)
 
 
 class StratifiedResampler:
@@ -142,26 +147,36 @@ class StratifiedResampler:
 
     def hits(self, block: int) -> Iterator[Hits]:
         """Yield the draws of a block, stratum by stratum."""
-        from plait.crt.resampling_kernels import stratified_hits
+        from plait.crt.resampling_kernels import stratified_runs
 
-        random = self._stream.generator(Method.STRATIFIED_PERMUTATION, block)
-        uniforms = np.empty(_RUN)
-        cells, slots = np.empty(_RUN, dtype=np.int32), np.empty(_RUN, dtype=np.int32)
+        words = self._stream.generator(Method.STRATIFIED_PERMUTATION, block).bit_generator
+        hits = _empty_hits()
         place = np.zeros(3, dtype=np.int64)
         members = self._members.copy()
         while place[0] < len(self._treated):
-            random.random(out=uniforms)
-            n = stratified_hits(
+            runs = stratified_runs(
                 members,
                 self._starts,
                 self._treated,
                 RESAMPLES_PER_BLOCK,
-                uniforms,
+                words.random_raw(_BATCH // 2),
                 place,
-                cells,
-                slots,
+                *hits,
             )
-            yield Hits(cells[:n], slots[:n])
+            yield _first_runs(hits, runs)
+
+
+def _empty_hits() -> Hits:
+    """Return the buffers of a batch; each run but the last has a hit."""
+    return Hits(
+        np.empty(_BATCH, dtype=np.int32),
+        np.empty(_BATCH + 2, dtype=np.int64),
+        np.empty(_BATCH + 1, dtype=np.int32),
+    )
+
+
+def _first_runs(hits: Hits, runs: int) -> Hits:
+    return Hits(hits.cells[: hits.starts[runs]], hits.starts[: runs + 1], hits.slots[:runs])
 
 
 def index_lists(
@@ -197,8 +212,11 @@ def index_lists(
     parts, counts = [], []
     for block, size in blocks_of_resamples(resamples):
         # Cells above resamples: one sort orders both.
-        drawn = [hits.slots.astype(np.int64) * resampler.n_cells + hits.cells
-                 for hits in resampler.hits(block)]  # fmt: skip
+        drawn = [
+            np.repeat(hits.slots.astype(np.int64), np.diff(hits.starts)) * resampler.n_cells
+            + hits.cells
+            for hits in resampler.hits(block)
+        ]
         keys = np.sort(np.concatenate(drawn)) if drawn else np.empty(0, dtype=np.int64)
         keys = keys[: np.searchsorted(keys, size * resampler.n_cells)]
         parts.append((keys % resampler.n_cells).astype(np.int32))

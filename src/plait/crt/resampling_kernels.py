@@ -2,7 +2,8 @@
 
 A draw is a hit: a cell and the resample (of the current block) in which it is treated. Samplers
 fill buffers with hits until their random numbers are used up and go on where they stopped, so that
-neither index lists nor a matrix of treated cells is ever held.
+neither index lists nor a matrix of treated cells is ever held. Hits of one resample that follow
+one another are a run: its rows are added up before the resample's sums are touched.
 """
 
 import numpy as np
@@ -58,60 +59,107 @@ def bernoulli_hits(hazards, resamples, exponentials, place, waiting, cells, slot
 
 
 @njit(nogil=True, cache=True)
-def stratified_hits(members, starts, treated, resamples, uniforms, place, cells, slots):  # type: ignore[no-untyped-def]
+def runs_of_slots(cells, slots, n, resamples, ordered, run_starts, run_slots):  # type: ignore[no-untyped-def]
+    """Order hits by resample, else as they are; return the number of runs, one a resample.
+
+    Run r is ``ordered[run_starts[r]:run_starts[r + 1]]``, cells of the resample ``run_slots[r]``.
+    """
+    places = np.zeros(resamples + 1, dtype=np.int64)
+    for i in range(n):
+        places[slots[i] + 1] += 1
+    runs = 0
+    for slot in range(resamples):
+        if places[slot + 1] > 0:
+            run_starts[runs] = places[slot]
+            run_slots[runs] = slot
+            runs += 1
+        places[slot + 1] += places[slot]
+    run_starts[runs] = n
+    for i in range(n):
+        slot = slots[i]
+        ordered[places[slot]] = cells[i]
+        places[slot] += 1
+    return runs
+
+
+@njit(nogil=True, cache=True)
+def stratified_runs(  # type: ignore[no-untyped-def]
+    members, starts, treated, resamples, words, place, cells, run_starts, run_slots
+):
     """Draw treated cells without replacement within strata until random numbers run out.
 
     Strata are outermost, so that the rows of one stratum stay near while all resamples of the block
     draw from it. A draw is the beginning of a Fisher-Yates shuffle of the stratum's part of
-    ``members``; any order that earlier draws left is as good a start as another.
+    ``members``; any order that earlier draws left is as good a start as another. A place among the
+    ``n`` that are left is ``x n / 2^32`` of 32 random bits x, where x is drawn anew if it is one of
+    the ``2^32 mod n`` too many (Lemire 2019, algorithm 5): all places are exactly as likely.
 
-    ``place`` holds the stratum, the resample and the position where to go on. Returns the number of
-    hits written, one for each random number except at the end.
+    ``words`` are 64 random bits each, the lower half used first; ``place`` holds the stratum, the
+    resample and the position where to go on. Returns the number of runs; see `runs_of_slots`.
     """
+    half, low_bits = np.uint64(32), np.uint64(0xFFFFFFFF)
     stratum, slot, position = place[0], place[1], place[2]
-    n = 0
-    while stratum < treated.shape[0] and n < uniforms.shape[0]:
-        if position == treated[stratum]:
-            position = 0
-            slot += 1
-            if slot == resamples or treated[stratum] == 0:
-                slot = 0
-                stratum += 1
-            continue
-        first = starts[stratum] + position
-        # 53 random bits: the chances of two cells differ by less than cells / 2^53.
-        other = first + np.int64(uniforms[n] * (starts[stratum + 1] - first))
-        chosen = members[other]
-        members[other] = members[first]
-        members[first] = chosen
-        cells[n] = chosen
-        slots[n] = slot
-        n += 1
-        position += 1
+    used, available = 0, 2 * words.shape[0]
+    n, runs = 0, 0
+    while stratum < treated.shape[0] and used < available:
+        part, count = members[starts[stratum] : starts[stratum + 1]], treated[stratum]
+        while slot < resamples and count > 0 and used < available:
+            run_starts[runs], run_slots[runs] = n, slot
+            runs += 1
+            while position < count and used < available:
+                word = (words[used >> 1] >> np.uint64(32 * (used & 1))) & low_bits
+                used += 1
+                left = np.uint64(part.shape[0] - position)
+                product = word * left
+                rest = product & low_bits
+                if rest < left and rest < np.uint64(2**32) % left:
+                    continue
+                other = position + np.int64(product >> half)
+                chosen = part[other]
+                part[other] = part[position]
+                part[position] = chosen
+                cells[n] = chosen
+                n += 1
+                position += 1
+            if position == count:
+                position = 0
+                slot += 1
+        if slot == resamples or count == 0:
+            slot = 0
+            stratum += 1
+    run_starts[runs] = n
     place[0], place[1], place[2] = stratum, slot, position
-    return n
+    return runs
 
 
 @njit(nogil=True, cache=True)
-def add_hits(table, cells, slots, n, sums, counts):  # type: ignore[no-untyped-def]
-    """Add each hit's row of ``table`` (cells, columns) to its resample's row of ``sums``."""
+def add_runs(table, cells, run_starts, run_slots, sums, counts):  # type: ignore[no-untyped-def]
+    """Add the rows of ``table`` (cells, columns) of each run to its resample's row of ``sums``."""
     # Plain loops over contiguous columns: nests of short loops are not vectorised.
     columns = table.shape[1]
-    i = 0
-    while i < n:
-        slot = slots[i]
-        if i + 3 < n and slots[i + 1] == slot and slots[i + 2] == slot and slots[i + 3] == slot:
-            # Draws within strata come in such runs; the sums are then read and written once.
+    for run in range(run_slots.shape[0]):
+        i, end, slot = run_starts[run], run_starts[run + 1], run_slots[run]
+        counts[slot] += end - i
+        row = sums[slot]
+        while i + 8 <= end:
+            a, b, c, d = cells[i], cells[i + 1], cells[i + 2], cells[i + 3]
+            e, f, g, h = cells[i + 4], cells[i + 5], cells[i + 6], cells[i + 7]
+            for column in range(columns):
+                first = np.float64(table[a, column]) + np.float64(table[b, column])
+                second = np.float64(table[c, column]) + np.float64(table[d, column])
+                third = np.float64(table[e, column]) + np.float64(table[f, column])
+                fourth = np.float64(table[g, column]) + np.float64(table[h, column])
+                row[column] += (first + second) + (third + fourth)
+            i += 8
+        if i + 4 <= end:
             a, b, c, d = cells[i], cells[i + 1], cells[i + 2], cells[i + 3]
             for column in range(columns):
                 first = np.float64(table[a, column]) + np.float64(table[b, column])
                 second = np.float64(table[c, column]) + np.float64(table[d, column])
-                sums[slot, column] += first + second
-            counts[slot] += 4
+                row[column] += first + second
             i += 4
-        else:
+        while i < end:
             cell = cells[i]
             for column in range(columns):
-                sums[slot, column] += table[cell, column]
-            counts[slot] += 1
+                row[column] += table[cell, column]
             i += 1
