@@ -95,8 +95,7 @@ def screen_page(
     """
     if not 0.0 < level < 1.0:
         raise OptionError(f"level is {level}; give a number between 0 and 1.")
-    if result.q is None or not np.isfinite(result.q).any():
-        raise NotAvailableError("the result holds no false discovery rates (fdr=None was given).")
+    _require_rates(result)
     found = np.nan_to_num(result.q, nan=1.0) < level
     order = surest(result)
     return Page(
@@ -158,6 +157,24 @@ def write_screen_report(
     page = screen_page(result, title=title or Path(path).stem, level=level, controls=controls)
     write_page(page, path, overwrite)
     return page
+
+
+def _require_rates(result: CRTResult) -> None:
+    if result.q is None:
+        raise NotAvailableError(
+            "the result holds no false discovery rates: fdr=None was given. Test with fdr='BH'."
+        )
+    if np.isfinite(result.q).any():
+        return
+    others = result.status[~result.is_control]
+    statuses = ", ".join(
+        f"{int((others == status).sum()):,} {status}" for status in np.unique(others).tolist()
+    )
+    raise NotAvailableError(
+        f"nothing was tested that a page could show: of {counted(len(result.units), 'target')} "
+        f"{int(result.is_control.sum()):,} are negative controls, which have no false discovery "
+        f"rates; the status of the others is: {statuses or 'there are none'}."
+    )
 
 
 def answer(result: CRTResult, found: NDArray[np.bool_], level: float) -> list[str]:
