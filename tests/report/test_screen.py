@@ -150,7 +150,7 @@ def test_what_cannot_be_shown():
     assert "of 5 targets 1 are negative controls" in str(caught.value)
     assert "the status of the others is: 4 degenerate." in str(caught.value)
     everyone = [f"GENE{j}" for j in range(5)]
-    with pytest.raises(NotAvailableError, match="5 are negative controls.*there are none"):
+    with pytest.raises(NotAvailableError, match=r"5 are negative controls.*there are none"):
         screen_page(made(uniform(5, 3), q=none, controls=everyone))
     with pytest.raises(OptionError, match="level is 2"):
         screen_page(with_effects(), level=2.0)
