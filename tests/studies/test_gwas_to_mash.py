@@ -1,6 +1,8 @@
 """The road from genotypes to shared effects: what it finds, what it keeps, what it refuses."""
 
 import json
+import re
+import warnings
 
 import numpy as np
 import polars as pl
@@ -10,12 +12,13 @@ from plait import mash
 from plait.cli import study
 from plait.cli.main import main
 from plait.data.phenotypes import SampleTable
-from plait.errors import InputTypeError, OptionError
+from plait.errors import InputTypeError, ModelWarning, OptionError
 from plait.gwas import AssociationResult, scan
 from plait.io import open_genotypes, read_covariates, read_phenotypes
 from plait.io.plink import write_bed
 from plait.simulate import cohort
 from plait.studies import StudySettings, gwas_to_mash
+from plait.studies.gwas_to_mash import _Road
 
 STAGES = ["scan", "select", "learn", "fit", "apply", "tabulate", "draw", "report"]
 pytestmark = pytest.mark.filterwarnings("ignore:only .* effects for the principal components")
@@ -227,12 +230,36 @@ def test_nothing_to_find(files, monkeypatch, capsys):
     pl.DataFrame(columns).write_csv("noise.csv")
     command = "gwas-to-mash --geno g.bed --pheno noise.csv --out nothing"
     assert main(command.split()) == 0
-    said = capsys.readouterr().out
+    said, warned = capsys.readouterr()
+    (doubt,) = [line for line in warned.splitlines() if "no patterns were learned" in line]
+    assert re.search(r"learned: \d signals? ha\w+ p < 0.0001 in some trait, and more than 2", doubt)
+    assert doubt.endswith("More samples help; a larger --strong-p takes weaker signals.")
     assert "sharing (same sign, within a factor of 2): no effect is significant" in said
     assert "nan" not in said
     assert pl.read_csv("nothing/significant.csv").height == 0
     page = (files / "nothing" / "report.html").read_text(encoding="utf-8")
-    assert "Scan not inflated" in page
+    assert "Scan not inflated" in page and "no patterns were learned" in page
+    assert main(command.split()) == 0
+    said, warned = capsys.readouterr()
+    assert said.count("kept") == len(STAGES) and doubt in warned.splitlines()
+
+
+def test_too_few_signals_to_learn_from(files, tmp_path):
+    """Canonical patterns only, and a warning; a threshold that takes more signals learns some."""
+    traits = read_phenotypes(files / "traits.csv")
+    noise = np.random.default_rng(6).normal(size=(len(traits.samples), 3))
+    few = SampleTable(traits.samples, ("a", "b", "c"), noise)
+    quick = {"with_report": False, "with_figures": False}
+    with pytest.warns(ModelWarning, match="no patterns were learned") as told:
+        result = gwas_to_mash(files / "g.bed", few, None, tmp_path / "few", **quick)
+    assert not [name for name in result.fitted_g.Ulist if name.startswith("ED_")]
+    is_null = result.fitted_g.pi[0] > 0.999
+    assert any("weight is on no effect in any trait" in str(w.message) for w in told) == is_null
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ModelWarning)
+        road = _Road(open_genotypes(files / "g.bed"), few, None, tmp_path, StudySettings(), {})
+        assert [road.n_learned(n) for n in (0, 3, 4, 50)] == [0, 0, 3, 3]
+        assert road.doubts(4, result.fitted_g) == road.doubts(50, result.fitted_g)
 
 
 def test_sharing_is_said_where_there_is_some(road):

@@ -10,6 +10,7 @@ selected variants would leave no room for the null.
 """
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from plait.data.effects import Effects
 from plait.data.fingerprints import study_fingerprints
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import SampleTable
-from plait.errors import NotAvailableError, OptionError
+from plait.errors import ModelWarning, NotAvailableError, OptionError
 from plait.gwas.inputs import open_study
 from plait.io import read_effects, replace_file
 from plait.studies.stages import Stages
@@ -45,6 +46,7 @@ RECORD = f"{KEPT}/stages.json"
 LEVEL = 0.05
 """Effects with an lfsr below it are in the table."""
 
+_ALL_NULL = 0.999
 _LIFT = 0.1
 """Share of the mean variance that is added to the diagonal of rank-1 starts (docs/mash.md)."""
 
@@ -196,9 +198,7 @@ class _Road:
         effects, strong, _ = self.chosen()
         data = _mash_data(effects, self.settings.alpha)
         patterns = dict(plait.mash.cov_canonical(data))
-        width = effects.n_contexts
-        n_patterns = min(self.settings.n_patterns, width, len(strong) - 1)
-        if len(strong) > width and n_patterns > 0:
+        if n_patterns := self.n_learned(len(strong)):
             starts = {
                 name: U + _LIFT * np.trace(U) / len(U) * np.eye(len(U))
                 for name, U in plait.mash.cov_pca(data, n_patterns, strong).items()
@@ -211,19 +211,45 @@ class _Road:
                 u_names=np.array(list(patterns), dtype=np.str_),
             )
 
+    def n_learned(self, n_strong: int) -> int:
+        """Return how many patterns that many signals can start; none where they are too few."""
+        n_traits = len(self.traits.names)
+        return min(self.settings.n_patterns, n_traits) if n_strong > n_traits else 0
+
     def fit(self) -> None:
         """Write how common the patterns are, from the random set."""
         from plait.io import read_covariances
 
-        _, _, chosen = self.chosen()
+        _, strong, chosen = self.chosen()
         patterns = read_covariances(self.kept / "patterns.npz")
         prior, _, fitted = plait.mash.fit_mash_prior(self.data(), patterns, train_indices=chosen)
         prior.save(self.kept / "prior.npz")
         described = {
             name: fitted.optim[name] for name in ("method", "converged", "dual_gap", "niter")
         }
+        described |= {"train_size": len(chosen), "warnings": self.doubts(len(strong), prior)}
         with replace_file(self.kept / "fit.json", overwrite=True) as temporary:
-            temporary.write_text(json.dumps(described | {"train_size": len(chosen)}) + "\n")
+            temporary.write_text(json.dumps(described) + "\n")
+
+    def doubts(self, n_strong: int, prior: "plait.mash.FittedG") -> list[str]:
+        """Say what a prior does not know, and what follows from it."""
+        s, said = self.settings, []
+        if s.n_patterns and not self.n_learned(n_strong):
+            signals = "1 signal has" if n_strong == 1 else f"{n_strong} signals have"
+            said.append(
+                f"no patterns were learned: {signals} p < {s.strong_p:g} in some trait, and more "
+                f"than {len(self.traits.names)} are needed, the number of traits. Sharing is "
+                "judged by canonical patterns alone (one trait, all traits alike, or each by "
+                "itself): effects that only some traits share, or that are opposite, are shrunken "
+                "more than need be, and missed more often. More samples help; a larger strong_p "
+                "takes weaker signals."
+            )
+        if (null := float(prior.pi[0])) > _ALL_NULL:
+            said.append(
+                f"{null:.1%} of the weight is on no effect in any trait: posterior effects are "
+                "nearly 0 everywhere, and nothing can be said of sharing."
+            )
+        return said
 
     def apply(self) -> None:
         """Write the posterior of every tested variant."""
@@ -329,6 +355,11 @@ def gwas_to_mash(
     MashResult
         Opened from ``result.zarr``, one row per tested variant.
 
+    Warns
+    -----
+    ModelWarning
+        The signals are too few to learn patterns from; or nearly all effects are null.
+
     Raises
     ------
     OptionError
@@ -351,6 +382,8 @@ def gwas_to_mash(
         wanted = {"draw": with_figures, "report": with_report}
         if wanted.get(name, True):
             stages.run(name, what, work, outputs, options)
+    for doubt in json.loads((road.kept / "fit.json").read_text(encoding="utf-8"))["warnings"]:
+        warnings.warn(doubt, ModelWarning, stacklevel=2)
     return plait.mash.MashResult.open(folder / "result.zarr")
 
 
