@@ -124,7 +124,8 @@ def test_relationships(linked, method):
         use = use & kept
         if method == "gcta":
             z = w[use] / np.sqrt(variance[use])[:, None]
-            return z.T @ z / use.sum()
+            called = ~np.isnan(calls[use])
+            return z.T @ z / (called.T.astype(float) @ called)
         return w[use].T @ w[use] / variance[use].sum()
 
     everything = np.ones(700, dtype=bool)

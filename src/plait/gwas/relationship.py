@@ -15,16 +15,18 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.data.genotype_blocks import read_block
+from plait.data.genotype_blocks import GenotypeBlock, read_block
 from plait.data.genotypes import GenotypeCounts, GenotypeSource, Packed
 from plait.errors import CapacityError, InputError, LabelError, OptionError
 from plait.execution.memory import memory_budget
 from plait.execution.progress import stage
 from plait.execution.threads import resolve_threads, single_threaded_blas
 from plait.gwas.quality import VariantFilter
+from plait.gwas.relationship_missing import Missing, missing_genotypes
 
 Array = NDArray[np.float64]
 Samples = NDArray[np.integer[Any]]
+Flags = NDArray[np.bool_]
 Tile = tuple[slice, slice]
 Item = TypeVar("Item")
 Output = TypeVar("Output")
@@ -34,7 +36,9 @@ _PANEL = 512
 _GRAIN = 1024
 _MANY_MISSING = 0.05
 """Share of missing calls from which multiplying is faster than looking after each of them."""
-_METHODS = ("vanraden", "gcta")
+_ROWS = 256
+"""Samples whose relationships to all others are made together."""
+_METHODS = ("vanraden", "gcta", "standardised")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +52,12 @@ class Relationships:
     sums : (chromosomes, N, N) float32 array
         Not divided by anything; added up in double precision.
     norms : (chromosomes,) array
-        What to divide by.
+        What to divide by where nothing is missing.
     n_variants : (chromosomes,) int array
-    method : {"vanraden", "gcta"}
+    method : {"vanraden", "gcta", "standardised"}
+    jointly_missing : (chromosomes, N, N) int32 array or None
+        Of "gcta": the variants that count and both samples lack, on the diagonal those that one
+        lacks.
     """
 
     samples: NDArray[np.str_]
@@ -59,6 +66,7 @@ class Relationships:
     norms: Array
     n_variants: NDArray[np.int64]
     method: str
+    jointly_missing: NDArray[np.int32] | None = None
 
     def matrix(self, without: str | None = None) -> Array:
         """Return the relationship matrix (N, N), of all chromosomes or all but one.
@@ -68,25 +76,79 @@ class Relationships:
         LabelError
             There is no such chromosome.
         InputError
-            No variant of the chromosomes counts.
+            No variant of the chromosomes counts; "gcta": two samples have no call in common.
         """
+        kept, n = self._kept(without), len(self.samples)
+        out = np.empty((n, n))
+        for start in range(0, n, _ROWS):
+            out[start : start + _ROWS] = self.rows(kept, slice(start, start + _ROWS))
+        return out
+
+    def pair_counts(self, without: str | None = None) -> NDArray[np.int64]:
+        """Return how many variants are behind each relationship (N, N), read-only.
+
+        Of "gcta" those with a call of both samples: ``M - m_i - m_j + m_ij``. Of other methods,
+        which take a missing genotype for the mean of its variant, all that count.
+        """
+        kept, n = self._kept(without), len(self.samples)
+        counts = self._pair_counts(kept, slice(0, n))
+        if isinstance(counts, int):
+            return np.broadcast_to(np.int64(counts), (n, n))
+        counts.setflags(write=False)
+        return counts
+
+    def rows(self, kept: Flags, rows: slice) -> Array:
+        """Return relationships of some samples to all others, from some chromosomes.
+
+        ``kept`` (chromosomes,) tells which; their norms are not 0.
+        """
+        total = np.zeros(self.sums[0, rows].shape)
+        for k in np.flatnonzero(kept):
+            total += self.sums[k, rows]
+        if self.jointly_missing is None:
+            total /= float(self.norms[kept].sum())
+            return total
+        counts = np.asarray(self._pair_counts(kept, rows))
+        if not counts.all():
+            i, j = (int(number[0]) for number in np.nonzero(counts == 0))
+            one, two = str(self.samples[rows][i]), str(self.samples[j])
+            who = f"sample {one!r} has no call" if one == two else (
+                f"samples {one!r} and {two!r} have no call in common"
+            )  # fmt: skip
+            raise InputError(
+                f"{who} at any of {int(self.n_variants[kept].sum()):,} variants, which method "
+                "'gcta' relates them by. Leave one out, or take method 'vanraden', for which a "
+                "missing genotype is the mean of its variant."
+            )
+        total /= counts
+        return total
+
+    def _kept(self, without: str | None) -> Flags:
+        """Return which chromosomes are left; some of their variants count."""
         kept = np.ones(len(self.chromosomes), dtype=bool)
         if without is not None:
             if without not in self.chromosomes:
                 raise LabelError(f"there is no chromosome {without!r} among the relationships.")
             kept[self.chromosomes.index(without)] = False
-        norm = float(self.norms[kept].sum())
-        if not norm > 0:
+        if not self.norms[kept].sum() > 0:
             where = "" if without is None else f" once chromosome {without!r} is left out"
             raise InputError(
                 f"no variant is common enough to tell how samples are related{where}. Give more "
                 "variants, or (in a scan) loco=False."
             )
-        total = np.zeros(self.sums.shape[1:])
+        return kept
+
+    def _pair_counts(self, kept: Flags, rows: slice) -> NDArray[np.int64] | int:
+        count = int(self.n_variants[kept].sum())
+        if self.jointly_missing is None:
+            return count
+        both = np.zeros(self.jointly_missing[0, rows].shape, dtype=np.int64)
         for k in np.flatnonzero(kept):
-            total += self.sums[k]
-        total /= norm
-        return total
+            both += self.jointly_missing[k, rows]
+        lacking = np.einsum("kii->i", self.jointly_missing[kept], dtype=np.int64)
+        both += count - lacking
+        both -= lacking[rows, None]
+        return both
 
 
 def relationship_matrix(
@@ -96,6 +158,7 @@ def relationship_matrix(
     samples: NDArray[np.integer] | None = None,
     min_frequency: float = 0.01,
     by_chromosome: bool = True,
+    halves: bool = False,
     memory: int | str | None = None,
     threads: int | None = None,
 ) -> Relationships:
@@ -104,15 +167,21 @@ def relationship_matrix(
     Parameters
     ----------
     genotypes : GenotypeSource
-    method : {"vanraden", "gcta"}
+    method : {"vanraden", "gcta", "standardised"}
         "vanraden": ``W W^T / (2 sum f (1 - f))`` with ``w = g - 2 f`` (VanRaden 2008, method 1).
-        "gcta": ``Z Z^T / M`` with ``z = w / sqrt(2 f (1 - f))`` (Yang et al. 2011).
+        "gcta": the mean of ``z_i z_j``, ``z = w / sqrt(2 f (1 - f))``, over the variants with a
+        call of both samples (Yang et al. 2011, equation 3), as GCTA and PLINK have it.
+        "standardised": ``Z Z^T / M``, the same where nothing is missing (Patterson, Price and Reich
+        2006).
     samples : integers, optional
         Numbers of the samples. Default all.
     min_frequency : float
         Variants whose rarer allele is rarer than this do not count.
     by_chromosome : bool
         Keep a sum for each chromosome (for leaving one out), or one for all.
+    halves : bool
+        With ``by_chromosome=False``: keep a sum for each half of the variants, from which
+        `close_relatives` tells relatives from chance.
     memory : int or str, optional
         Bytes for the matrices. Default half of what is free.
     threads : int, optional
@@ -128,18 +197,26 @@ def relationship_matrix(
 
     Notes
     -----
-    A missing genotype counts as the mean of its variant. Cost: N^2 M flops in single precision,
-    added up in double precision every 2048 variants; or, of hard calls by VanRaden's method where
-    few are missing, N^2 M / 128 comparisons of words of 64 variants and 2 N^2 M flops times the
-    share of missing calls. Memory: 4 bytes for each chromosome and pair, and 16 for each pair.
+    A missing genotype is the mean of its variant. But for "gcta" its product counts neither in the
+    sum nor in what that is divided by: samples with few calls then are as related as others, and
+    the matrix may have eigenvalues a little below 0. The others never have, which a mixed model and
+    principal components need.
+
+    Cost: N^2 M flops in single precision, added up in double precision every 2048 variants; or, of
+    hard calls by VanRaden's method where few are missing, N^2 M / 128 comparisons of words of 64
+    variants and 2 N^2 M flops times the share of missing calls. "gcta" adds, for a variant that m
+    samples lack, m^2 / 2 whole numbers, or N^2 / 128 comparisons where many are missing. Memory: 4
+    bytes for each chromosome and pair ("gcta": 8), and 16 for each pair.
     """
     if method not in _METHODS:
-        raise OptionError(f"method is {method!r}; give 'vanraden' or 'gcta'.")
+        raise OptionError(f"method is {method!r}; give one of {', '.join(map(repr, _METHODS))}.")
+    if by_chromosome and halves:
+        raise OptionError("halves=True is for by_chromosome=False: chromosomes do as well.")
     rows = np.arange(genotypes.n_samples) if samples is None else np.asarray(samples)
-    runs = genotypes.variants.chromosomes if by_chromosome else [("all", slice(0, None))]
+    runs = genotypes.variants.chromosomes if by_chromosome else _parts(genotypes, halves)
     names = tuple(dict.fromkeys(name for name, _ in runs))
-    n = len(rows)
-    needed, budget = (4 * len(names) + 16) * n * n, memory_budget(memory)
+    n, each = len(rows), 8 if method == "gcta" else 4
+    needed, budget = (each * len(names) + 16) * n * n, memory_budget(memory)
     if needed > budget:
         less = ", or give by_chromosome=False" if len(names) > 1 else ""
         raise CapacityError(
@@ -149,6 +226,7 @@ def relationship_matrix(
         )
     sums, norms = np.zeros((len(names), n, n), dtype=np.float32), np.zeros(len(names))
     counted = np.zeros(len(names), dtype=np.int64)
+    lacking = np.zeros(sums.shape, dtype=np.int32) if method == "gcta" else None
     rules = VariantFilter(None, None, min_frequency)
     with (
         single_threaded_blas(),
@@ -157,7 +235,9 @@ def relationship_matrix(
     ):
         for name, run in runs:
             k = names.index(name)
-            total = _empty_total(genotypes, rows, rules, method)
+            total = _empty_total(
+                genotypes, rows, rules, method, None if lacking is None else lacking[k]
+            )
             blocks = _cut(run, genotypes.n_variants, total.at_once)
             for block, (read, norm, used) in zip(
                 blocks, _one_ahead(pool, total.read, blocks), strict=True
@@ -171,7 +251,27 @@ def relationship_matrix(
                 sums[k, one, two] += values
                 if one != two:
                     sums[k, two, one] += values.T
-    return Relationships(genotypes.samples[rows], names, sums, norms, counted, method)
+    if lacking is not None:
+        _mirror(lacking)
+    return Relationships(genotypes.samples[rows], names, sums, norms, counted, method, lacking)
+
+
+def _parts(genotypes: GenotypeSource, halves: bool) -> list[tuple[str, slice]]:
+    if not halves:
+        return [("all", slice(0, None))]
+    middle = genotypes.n_variants // 2
+    return [("first half", slice(0, middle)), ("second half", slice(middle, None))]
+
+
+def _mirror(matrices: NDArray[np.int32]) -> None:
+    """Copy what is below the diagonals (k, N, N) to above them."""
+    for one, two in _tiles(matrices.shape[1]):
+        for matrix in matrices:
+            if one == two:
+                below = np.tril(matrix[one, two], -1)
+                matrix[one, two] = np.tril(matrix[one, two]) + below.T
+            else:
+                matrix[two, one] = matrix[one, two].T
 
 
 def _cut(run: slice, n_variants: int, size: int) -> list[slice]:
@@ -230,32 +330,63 @@ class _Total(ABC, Generic[Item]):
 
 
 def _empty_total(
-    genotypes: GenotypeSource, rows: Samples, rules: VariantFilter, method: str
+    genotypes: GenotypeSource,
+    rows: Samples,
+    rules: VariantFilter,
+    method: str,
+    lacking: NDArray[np.int32] | None,
 ) -> _Total[Any]:
     if method == "vanraden" and genotypes.kind == "hardcall":
         return _CallTotal(genotypes, rows, rules)
-    return _DosageTotal(genotypes, rows, rules, method)
+    return _DosageTotal(genotypes, rows, rules, method, lacking)
 
 
-class _DosageTotal(_Total[NDArray[np.float32]]):
-    """Products of scaled genotypes, tile by tile."""
+@dataclass(frozen=True, eq=False)
+class _Scaled:
+    """A block of scaled genotypes (height, N), and which of them are missing."""
+
+    values: NDArray[np.float32]
+    missing: Missing | None
+
+
+class _DosageTotal(_Total[_Scaled]):
+    """Products of scaled genotypes, tile by tile.
+
+    Where ``lacking`` (N, N) is given, the variants that two samples lack together are added to it,
+    on and below the diagonal.
+    """
 
     at_once = 2048  # sums over them are in single precision
 
     def __init__(
-        self, genotypes: GenotypeSource, rows: Samples, rules: VariantFilter, method: str
+        self,
+        genotypes: GenotypeSource,
+        rows: Samples,
+        rules: VariantFilter,
+        method: str,
+        lacking: NDArray[np.int32] | None,
     ) -> None:
-        self._what = genotypes, rows, method, rules
-        self._total = np.zeros((len(rows), len(rows)))
-        self.tasks = _tiles(len(rows))
+        self._what = genotypes, rows
+        self._rules, self._method, self._lacking = rules, method, lacking
+        n = len(rows)
+        self._total = np.zeros((n, n))
+        self.tasks = _tiles(n) if lacking is None else [*_panels(n), *_tiles(n)]
 
-    def read(self, block: slice) -> tuple[NDArray[np.float32], float, int]:
-        genotypes, rows, method, rules = self._what
-        return scaled_genotypes(genotypes, block, rows, method, rules, self.at_once)
+    def read(self, block: slice) -> tuple[_Scaled, float, int]:
+        genotypes, rows = self._what
+        read = read_block(genotypes, block, rows)
+        values, norm, used = _scaled(
+            read, genotypes.ploidy, self._method, self._rules, self.at_once
+        )
+        missing = None if self._lacking is None else missing_genotypes(read, used)
+        return _Scaled(values, missing), norm, int(used.sum())
 
-    def add(self, read: NDArray[np.float32], task: Tile) -> None:
-        one, two = task
-        self._total[one, two] += read[:, one].T @ read[:, two]
+    def add(self, read: _Scaled, task: slice | Tile) -> None:
+        if not isinstance(task, slice):
+            one, two = task
+            self._total[task] += read.values[:, one].T @ read.values[:, two]
+        if self._lacking is not None and read.missing is not None:
+            read.missing.add(task, self._lacking)
 
     def tile(self, one: slice, two: slice) -> Array:
         return self._total[one, two]
@@ -266,7 +397,7 @@ class _Calls:
     """A block of hard calls: see `plait.gwas.relationship_kernels`."""
 
     packed: Packed
-    used: NDArray[np.bool_]
+    used: Flags
     means: Array
     one: NDArray[np.uint64]
     two: NDArray[np.uint64]
@@ -351,13 +482,21 @@ def scaled_genotypes(
     Genotypes are (``height``, N); variants that do not count, and padding, are rows of zeros.
     """
     read = read_block(genotypes, block, rows)
+    out, norm, used = _scaled(read, genotypes.ploidy, method, rules, height)
+    return out, norm, int(used.sum())
+
+
+def _scaled(
+    read: GenotypeBlock, ploidy: int, method: str, rules: VariantFilter, height: int
+) -> tuple[NDArray[np.float32], float, Flags]:
+    """Return scaled genotypes, what they add to the norm, and which variants count."""
     removed, frequency = rules.removed(read.calls), read.calls.frequency
     used = ~np.logical_or.reduce(list(removed.values()))
-    variance = np.where(used, genotypes.ploidy * frequency * (1 - frequency), 1.0)
-    scales = used / np.sqrt(variance) if method == "gcta" else used.astype(np.float64)
-    out = np.zeros((height, len(rows)), dtype=np.float32)
+    variance = np.where(used, ploidy * frequency * (1 - frequency), 1.0)
+    is_centred_only = method == "vanraden"
+    scales = used.astype(np.float64) if is_centred_only else used / np.sqrt(variance)
+    out = np.zeros((height, read.n_samples), dtype=np.float32)
     for part, tile, places in read.tiles(np.float32):
         factors = scales[part, None].astype(np.float32)
-        np.multiply(tile[places, : len(rows)], factors, out=out[part])
-    norm = float(variance[used].sum()) if method == "vanraden" else float(used.sum())
-    return out, norm, int(used.sum())
+        np.multiply(tile[places, : read.n_samples], factors, out=out[part])
+    return out, float(variance[used].sum() if is_centred_only else used.sum()), used

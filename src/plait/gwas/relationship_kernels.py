@@ -175,3 +175,49 @@ def add_missing(packed, used, means, starts, members, first, last, squares, tota
                         out[i] += sums[i]
                 place[k] = here
         squares[left : left + width] += own[:width]
+
+
+@njit(nogil=True, cache=True)
+def lists_turned(starts, members, count):  # type: ignore[no-untyped-def]
+    """Return for each of 0, ..., count - 1 the lists that it is a member of: starts, and lists."""
+    turned = np.zeros(count + 1, dtype=np.int64)
+    for member in members:
+        turned[member + 1] += 1
+    for j in range(count):
+        turned[j + 1] += turned[j]
+    place = turned.copy()
+    lists = np.empty(len(members), dtype=np.int32)
+    for i in range(len(starts) - 1):
+        for member in members[starts[i] : starts[i + 1]]:
+            lists[place[member]] = i
+            place[member] += 1
+    return turned, lists
+
+
+@njit(nogil=True, cache=True)
+def add_jointly_listed(variant_starts, samples, sample_starts, variants, first, last, total):  # type: ignore[no-untyped-def]
+    """Add to ``total`` how many variants samples first:last and those before each lack together.
+
+    From lists of the samples that lack a variant, ascending, and of the variants a sample lacks.
+    """
+    for i in range(first, last):
+        row = total[i]
+        for place in range(sample_starts[i], sample_starts[i + 1]):
+            j = variants[place]
+            for k in samples[variant_starts[j] : variant_starts[j + 1]]:
+                if k > i:
+                    break
+                row[k] += 1
+
+
+@njit(nogil=True, cache=True)
+def add_jointly_set(words, first, last, begin, end, total):  # type: ignore[no-untyped-def]
+    """Add to ``total`` how many bits of i in first:last and k <= i in begin:end are both set."""
+    for top in range(first, last, _SQUARE):
+        for left in range(begin, min(end, top + _SQUARE), _SQUARE):
+            for i in range(top, min(top + _SQUARE, last)):
+                for k in range(left, min(left + _SQUARE, end, i + 1)):
+                    both = np.uint64(0)
+                    for word in range(words.shape[1]):
+                        both += _set_bits(words[i, word] & words[k, word])
+                    total[i, k] += np.int64(both)
