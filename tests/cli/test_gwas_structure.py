@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from plait import gwas
-from plait.cli import gwas_structure
+from plait.cli import gwas_qc, gwas_structure
 from plait.cli.main import app, main
-from plait.io import open_genotypes, read_covariates, read_relationships
+from plait.io import SelectedGenotypes, open_genotypes, read_covariates, read_relationships
 from plait.io.plink import write_bed
 from plait.simulate import cohort
 
@@ -37,7 +37,10 @@ def here(folder, tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize(("name", "example"), [(name, e) for name, _, e in gwas_structure.COMMANDS])
+EXAMPLES = [("qc", gwas_qc.EXAMPLE), *((name, e) for name, _, e in gwas_structure.COMMANDS)]
+
+
+@pytest.mark.parametrize(("name", "example"), EXAMPLES)
 def test_the_example_of_every_help_runs(here, name, example):
     shown = CliRunner().invoke(app, ["gwas", name, "--help"], env={"COLUMNS": "200"}).output
     assert f"Example: {example}" in shown
@@ -49,15 +52,77 @@ def test_the_example_of_every_help_runs(here, name, example):
 def test_qc(here, capsys):
     assert main(["gwas", "qc", "--geno", "demo/genotypes.bed", "--out", "checked"]) == 0
     said = capsys.readouterr().out
-    assert "1,500 variants: 0 with a call rate below 0.95" in said
-    assert "200 samples" in said
+    assert "variants: 1,500; removed 0 by call rate < 0.95, 0 by monomorphic; kept 1,500" in said
+    assert "samples: 200; removed 0 by call rate < 0.9; kept 200" in said
+    assert "next:" not in said
     direct = gwas.genotype_quality(open_genotypes("demo/genotypes.bed"))
-    assert pl.read_parquet("checked/variants.parquet").equals(direct.variant_table())
+    variants = pl.read_parquet("checked/variants.parquet")
+    assert variants.drop("removed_by").equals(direct.variant_table())
+    assert variants["removed_by"].null_count() == 1500
     samples = pl.read_csv("checked/samples.csv")
     np.testing.assert_allclose(samples["F"].to_numpy(), direct.inbreeding, rtol=1e-12)
     about = json.loads((here / "checked/run.json").read_text())
     assert about["method"] == "gwas qc"
     assert about["inputs"]["demo/genotypes.bed"].startswith("blake2b:")
+
+
+def test_what_qc_keeps_is_what_the_next_command_uses(here, capsys):
+    source = open_genotypes("demo/genotypes.bed")
+    calls = source.read(dtype=np.int8)
+    calls[:, 7] = np.where(np.arange(1500) % 3, calls[:, 7], -1)  # a bad sample
+    calls[11, ::4] = -1  # a bad variant
+    even = int(np.abs(calls.mean(axis=1) - 1).argmin())
+    calls[even] = np.where(calls[even] == 1, 2 * (np.arange(200) % 2), calls[even])
+    write_bed("bad.bed", [calls], source.variants, source.samples)
+    disease = (np.arange(200) < 120).astype(int)
+    pl.DataFrame({"IID": source.samples, "disease": disease}).write_csv("disease.csv")
+    command = "gwas qc --geno bad.bed --out checked --min-maf 0.02 --population outbred"
+    assert main([*command.split(), "--pheno", "disease.csv"]) == 0
+    said = capsys.readouterr().out
+    assert "1 by call rate < 0.9; kept 199" in said
+    assert "by Hardy-Weinberg p < 1e-06 in controls" in said
+    lists = "--keep-variants checked/kept_variants.txt --keep-samples checked/kept_samples.txt"
+    assert f"next: plait gwas scan --geno bad.bed {lists}" in said
+    rules = gwas.QualityControl(min_frequency=0.02, population="outbred")
+    controls = source.samples[disease == 0]
+    direct = gwas.quality_control("bad.bed", rules, controls=controls)
+    kept = Path("checked/kept_variants.txt").read_text().split()
+    ids = source.variants.frame["id"].to_numpy()
+    assert kept == ids[direct.kept_variants].tolist()
+    assert not set(ids[[11, even]]) & set(kept)
+    record = json.loads((here / "checked/run.json").read_text())
+    assert record["kept"] == {"variants": len(kept), "samples": 199}
+    assert record["removed"]["samples"] == {"call rate < 0.9": 1}
+    # The lists of one command are those of the next.
+    assert main(["gwas", "qc", "--geno", "bad.bed", "--out", "again", *lists.split()]) == 0
+    assert f"kept {len(kept):,}\nsamples: 199; removed 0 by" in capsys.readouterr().out
+    excluded = "--exclude-variants checked/kept_variants.txt --exclude-samples bad.txt"
+    Path("bad.txt").write_text("#FID IID\n0 nobody\n0 " + str(source.samples[7]) + "\n")
+    assert main(["gwas", "qc", "--geno", "bad.bed", "--out", "others", *excluded.split()]) == 0
+    shown = capsys.readouterr()
+    assert f"variants: {1500 - len(kept):,};" in shown.out and "samples: 199;" in shown.out
+    assert "1 of 2 samples to leave out are not in the genotypes" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("--pheno demo/traits.csv", "--pheno does nothing without --population outbred"),
+        ("--population outbred --pheno demo/traits.csv", "say which one tells cases from controls"),
+        (
+            "--population outbred --pheno demo/traits.csv --trait trait1",
+            "trait1 is not written 0 and 1, or 1 and 2",
+        ),
+        ("--population outbred --trait trait1", "--trait does nothing without --pheno"),
+        ("--min-call-rate 95", "min-call-rate"),
+        ("--keep-samples absent.txt", "absent.txt: this list of names cannot be read"),
+        ("--min-mac 1000", "no variant is left"),
+    ],
+)
+def test_qc_refuses(here, words, text, capsys):
+    command = ["gwas", "qc", "--geno", "demo/genotypes.bed", "--out", "checked", *words.split()]
+    assert main(command) == 2
+    assert text in capsys.readouterr().err
 
 
 def test_qc_of_chromosome_x(here, capsys):
@@ -153,3 +218,31 @@ def test_the_guide(here, monkeypatch, capsys):
     before = "from plait import gwas\nfrom plait.io import open_genotypes, read_covariates\n"
     exec(compile(before + program, "docs/gwas.md", "exec"), {})
     assert "PC5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["scan", "interaction --environment age", "kinship", "pca"])
+def test_commands_use_the_lists(here, command):
+    """On some samples and variants, a command does what it does on a file of them alone."""
+    source = open_genotypes("demo/genotypes.bed")
+    samples, variants = np.arange(3, 190), np.r_[0:700, 705:1400]
+    part = SelectedGenotypes(source, variants, samples)
+    write_bed("part.bed", [part.read(dtype=np.int8)], part.variants, part.samples)
+    Path("samples.txt").write_text("\n".join(source.samples[:190]))
+    Path("not.txt").write_text("\n".join(source.samples[:3]))
+    ids = source.variants.frame["id"].to_list()
+    Path("variants.txt").write_text("\n".join(ids[:1400]))
+    Path("odd.txt").write_text("\n".join(source.variants.keys.to_list()[700:705]))
+    lists = "--keep-samples samples.txt --exclude-samples not.txt --keep-variants variants.txt "
+    lists += "--exclude-variants odd.txt"
+    tables = "--pheno demo/traits.csv --covar demo/covariates.csv"
+    words = f"gwas {command} {tables if command[0] in 'si' else ''} --quiet".split()
+    out = ("a.csv", "b.csv") if command == "pca" else ("a", "b")
+    assert main([*words, "--geno", "demo/genotypes.bed", *lists.split(), "--out", out[0]]) == 0
+    assert main([*words, "--geno", "part.bed", "--out", out[1]]) == 0
+    written = {
+        "scan": "/associations.parquet",
+        "interaction": "/interactions.parquet",
+        "kinship": ".grm.bin",
+        "pca": "",
+    }[command.split()[0]]
+    assert Path(out[0] + written).read_bytes() == Path(out[1] + written).read_bytes()

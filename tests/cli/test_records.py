@@ -152,7 +152,7 @@ def test_time_and_memory_of_processes_that_a_command_starts(here, monkeypatch):
     def start(quiet):
         subprocess.run([sys.executable, "-c", burn], check=True)
 
-    monkeypatch.setattr("plait.cli.gwas_structure.announce_compilation", start)
+    monkeypatch.setattr("plait.cli.gwas_qc.announce_compilation", start)
     assert main(["gwas", "qc", "--geno", "g.bed", "--out", "o"]) == 0
     about = json.loads(Path("o/run.json").read_text(encoding="utf-8"))
     assert about["cpu_seconds"] > 0.5

@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from plait.cli import options
 from plait.cli.console import announce_compilation, say, session, workers_of
+from plait.cli.genotype_choice import (
+    Choice,
+    ExcludeSamples,
+    ExcludeVariants,
+    KeepSamples,
+    KeepVariants,
+    open_chosen,
+)
 from plait.cli.inputs import refuse_idle, split_list
 from plait.cli.options import INPUT, MODEL, OUTPUT, command_group, documented, option
 from plait.cli.outputs import check_folder, use_no_window, write_table
@@ -215,6 +223,10 @@ def scan(
     categorical: Categorical = None,
     drop_missing_covariates: DropMissing = False,
     pcs: Components = 0,
+    keep_samples: KeepSamples = None,
+    exclude_samples: ExcludeSamples = None,
+    keep_variants: KeepVariants = None,
+    exclude_variants: ExcludeVariants = None,
     model: ModelOption = Model.LINEAR,
     loco: Loco = None,
     missing: MissingOption = MissingGenotypes.MEAN,
@@ -244,9 +256,11 @@ def scan(
         "seed": seed,
     }
     with session(threads, quiet, debug, log_json), workers_of(dask, memory, threads) as workers:
+        choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants)
         study = read_study(
-            geno, pheno, traits, covar, covariates, categorical, drop_missing_covariates, pcs
-        )
+            geno, choice, pheno, traits, covar, covariates, categorical,
+            drop_missing_covariates, pcs,
+        )  # fmt: skip
         if described is not None:
             from plait.gwas.association_tables import check_ssf
 
@@ -348,6 +362,7 @@ def record_scan(place: Path, result: "AssociationResult | InteractionResult") ->
 
 def read_study(
     geno: str,
+    choice: Choice,
     pheno: Path,
     traits: str | None,
     covar: Path | None,
@@ -357,11 +372,11 @@ def read_study(
     pcs: int,
 ) -> tuple[Any, Any, Any]:
     """Return genotypes, traits and covariates (complete, or None)."""
-    from plait.io import open_genotypes, read_covariates, read_phenotypes
+    from plait.io import read_covariates, read_phenotypes
 
     about_covariates = ("covariates", "categorical", "drop_missing_covariates")
     refuse_idle(about_covariates, covar is None, "without --covar FILE")
-    genotypes = open_genotypes(geno)
+    genotypes = open_chosen(geno, choice)
     table = read_phenotypes(pheno, split_list(traits))
     others = None
     if covar is not None:
@@ -371,9 +386,7 @@ def read_study(
     if pcs:
         from plait.gwas import principal_components
 
-        calls = (
-            genotypes if genotypes.kind == "hardcall" else open_genotypes(geno, dosage="hardcall")
-        )
+        calls = genotypes if genotypes.kind == "hardcall" else open_chosen(geno, choice, "hardcall")
         others = principal_components(calls, pcs).to_covariates(others)
     return genotypes, table, others
 

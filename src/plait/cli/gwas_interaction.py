@@ -9,6 +9,13 @@ import typer
 
 from plait.cli import options
 from plait.cli.console import announce_compilation, say, session, workers_of
+from plait.cli.genotype_choice import (
+    Choice,
+    ExcludeSamples,
+    ExcludeVariants,
+    KeepSamples,
+    KeepVariants,
+)
 from plait.cli.gwas import (
     DOCS,
     Categorical,
@@ -87,6 +94,10 @@ def interaction(
     categorical: Categorical = None,
     drop_missing_covariates: DropMissing = False,
     pcs: Components = 0,
+    keep_samples: KeepSamples = None,
+    exclude_samples: ExcludeSamples = None,
+    keep_variants: KeepVariants = None,
+    exclude_variants: ExcludeVariants = None,
     robust: Annotated[
         bool,
         option(
@@ -130,9 +141,11 @@ def interaction(
         wanted = None
         if covariates is not None:
             wanted = ",".join(dict.fromkeys([*(split_list(covariates) or ()), environment]))
+        choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants)
         study = read_study(
-            geno, pheno, traits, covar, wanted, categorical, drop_missing_covariates, pcs
-        )
+            geno, choice, pheno, traits, covar, wanted, categorical,
+            drop_missing_covariates, pcs,
+        )  # fmt: skip
         alone = environment_among(study[2], environment)
         rules = variant_filter(min_call_rate, min_mac, min_maf, min_info)
         announce_compilation(quiet)

@@ -1,4 +1,4 @@
-"""``plait gwas qc``, ``kinship`` and ``pca``: what the genotypes are like, before any trait."""
+"""``plait gwas kinship`` and ``pca``: how samples are related, before any trait."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -8,12 +8,18 @@ import typer
 
 from plait.cli import options
 from plait.cli.console import announce_compilation, say, session
+from plait.cli.genotype_choice import (
+    Choice,
+    ExcludeSamples,
+    ExcludeVariants,
+    KeepSamples,
+    KeepVariants,
+    open_chosen,
+)
 from plait.cli.gwas import DOCS, Genotypes
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
-from plait.cli.outputs import TABLES, check_file, check_folder, write_table
-from plait.cli.records import RECORD, beside, write_record
-
-QC_FILES = ("variants.parquet", "samples.csv", RECORD)
+from plait.cli.outputs import TABLES, check_file, write_table
+from plait.cli.records import beside, write_record
 
 
 class Relationship(StrEnum):
@@ -23,62 +29,12 @@ class Relationship(StrEnum):
     GCTA = "gcta"
 
 
-class SexesOnX(StrEnum):
-    """Who is tested for Hardy-Weinberg proportions on chromosome X."""
-
-    FEMALES = "females"
-    BOTH = "both"
-
-
 class Decomposition(StrEnum):
     """How components are computed."""
 
     AUTO = "auto"
     EXACT = "exact"
     RANDOMISED = "randomised"
-
-
-def qc(
-    geno: Genotypes,
-    out: Annotated[
-        Path,
-        option(
-            "--out",
-            metavar="FOLDER",
-            panel=OUTPUT,
-            help="Folder to write variants.parquet, samples.csv and run.json to.",
-        ),
-    ],
-    hwe_x: Annotated[
-        SexesOnX,
-        option(
-            "--hwe-x",
-            panel=MODEL,
-            help="Hardy-Weinberg on chromosome X: in females, or in both sexes together, which "
-            "also finds alleles that are not as frequent in males.",
-        ),
-    ] = SexesOnX.FEMALES,
-    overwrite: options.Overwrite = False,
-    threads: options.Threads = None,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> None:
-    """Count genotypes: call rates, frequencies, Hardy-Weinberg p, heterozygosity of samples."""
-    check_folder(out, QC_FILES, overwrite)
-    with session(threads, quiet, debug):
-        from plait.gwas import genotype_quality
-
-        genotypes = _open(geno)
-        announce_compilation(quiet)
-        found = genotype_quality(genotypes, hardy_weinberg_x=str(hwe_x))
-        out.mkdir(exist_ok=True)
-        write_table(out / QC_FILES[0], found.variant_table(), overwrite)
-        write_table(out / QC_FILES[1], found.sample_table(), overwrite)
-    counts = {"samples": genotypes.n_samples, "variants": genotypes.n_variants}
-    write_record(out / RECORD, counts)
-    for line in found.summary().splitlines():
-        say(quiet, line)
-    say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in QC_FILES))
 
 
 def kinship(
@@ -98,12 +54,17 @@ def kinship(
         option(
             "--method",
             panel=MODEL,
-            help="vanraden: a variant counts by its variance; gcta: all variants count alike.",
+            help="vanraden: variants count by their variance, missing genotypes are the mean; gcta: "
+            "variants count alike, for every pair those with genotypes of both.",
         ),
     ] = Relationship.VANRADEN,
     min_maf: Annotated[
         float, option("--min-maf", panel=MODEL, help="Smallest frequency of the rarer allele.")
     ] = 0.01,
+    keep_samples: KeepSamples = None,
+    exclude_samples: ExcludeSamples = None,
+    keep_variants: KeepVariants = None,
+    exclude_variants: ExcludeVariants = None,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
     memory: options.ScanMemory = None,
@@ -123,35 +84,36 @@ def kinship(
     with session(threads, quiet, debug):
         import numpy as np
 
-        from plait.gwas import relationship_matrix
+        from plait.gwas import close_relatives, relationship_matrix
 
-        genotypes = _open(geno)
+        choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants)
+        genotypes = open_chosen(geno, choice, "hardcall")
         announce_compilation(quiet)
         found = relationship_matrix(
-            genotypes, str(method), min_frequency=min_maf, by_chromosome=False, memory=memory
+            genotypes,
+            str(method),
+            min_frequency=min_maf,
+            by_chromosome=False,
+            halves=True,
+            memory=memory,
         )
         count, matrix = int(found.n_variants.sum()), _with_variants(found, geno)
+        relatives = close_relatives(found)
         write_relationships(
             out,
             matrix,
             found.samples,
-            count,
+            found.pair_counts(),
             getattr(genotypes, "families", None),
             overwrite=overwrite,
         )
         own = np.diagonal(matrix)
-        below = matrix[np.tril_indices(len(matrix), -1)]
         say(
             quiet,
             f"{len(matrix):,} samples from {count:,} of {genotypes.n_variants:,} variants: own "
             f"relationship {own.mean():.3f} on average, {own.min():.3f} to {own.max():.3f}",
         )
-        if len(below):
-            say(
-                quiet,
-                f"pairs: {below.min():.3f} to {below.max():.3f}; {int((below > 0.177).sum()):,} "
-                "above 0.177 (closer than third degree)",
-            )
+        say(quiet, relatives.summary())
     counts = {"samples": len(matrix), "variants": genotypes.n_variants, "variants_used": count}
     write_record(about, counts)
     say(quiet, "written: " + " · ".join(str(path) for path in (*paths, about)))
@@ -203,6 +165,10 @@ def pca(
             help="Leave out 6:25000000-33500000, or all of X; may be given several times.",
         ),
     ] = None,
+    keep_samples: KeepSamples = None,
+    exclude_samples: ExcludeSamples = None,
+    keep_variants: KeepVariants = None,
+    exclude_variants: ExcludeVariants = None,
     overwrite: options.Overwrite = False,
     seed: options.Seed = 1,
     threads: options.Threads = None,
@@ -217,7 +183,8 @@ def pca(
         from plait.io import read_covariates
 
         others = None if covar is None else read_covariates(covar)
-        genotypes = _open(geno)
+        choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants)
+        genotypes = open_chosen(geno, choice, "hardcall")
         announce_compilation(quiet)
         found = principal_components(
             genotypes,
@@ -246,12 +213,6 @@ def pca(
     )
 
 
-def _open(geno: str) -> Any:
-    from plait.io import open_genotypes
-
-    return open_genotypes(geno, dosage="hardcall")
-
-
 def _with_variants(found: Any, geno: str) -> Any:
     """Return the matrix of relationships that any variant stands behind."""
     from plait.errors import InputError
@@ -270,7 +231,6 @@ def _covariate_table(covariates: Any) -> Any:
 
 
 COMMANDS = (
-    ("qc", qc, "plait gwas qc --geno demo/genotypes.bed --out checked"),
     ("kinship", kinship, "plait gwas kinship --geno demo/genotypes.bed --out related"),
     ("pca", pca, "plait gwas pca --geno demo/genotypes.bed --out pcs.csv -k 10"),
 )

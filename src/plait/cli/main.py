@@ -15,6 +15,7 @@ from plait.cli import (
     demo,
     gwas,
     gwas_interaction,
+    gwas_qc,
     gwas_region,
     gwas_structure,
     mash,
@@ -104,6 +105,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 app.add_typer(mash.app, name="mash")
+gwas_qc.register(gwas.app)
 gwas_structure.register(gwas.app)
 gwas_interaction.register(gwas.app)
 gwas_region.register(gwas.app)

@@ -10,6 +10,13 @@ import typer
 
 from plait.cli import options
 from plait.cli.console import announce_compilation, clear_bars, say, session, workers_of
+from plait.cli.genotype_choice import (
+    Choice,
+    ExcludeSamples,
+    ExcludeVariants,
+    KeepSamples,
+    KeepVariants,
+)
 from plait.cli.gwas import (
     Categorical,
     Components,
@@ -73,6 +80,10 @@ def gwas_to_mash(
     categorical: Categorical = None,
     drop_missing_covariates: DropMissing = False,
     pcs: Components = 0,
+    keep_samples: KeepSamples = None,
+    exclude_samples: ExcludeSamples = None,
+    keep_variants: KeepVariants = None,
+    exclude_variants: ExcludeVariants = None,
     model: ModelOption = Model.LINEAR,
     loco: Loco = None,
     missing: MissingOption = MissingGenotypes.MEAN,
@@ -122,9 +133,11 @@ def gwas_to_mash(
         from plait.studies import StudySettings
         from plait.studies import gwas_to_mash as study
 
+        choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants)
         genotypes, table, others = read_study(
-            geno, pheno, traits, covar, covariates, categorical, drop_missing_covariates, pcs
-        )
+            geno, choice, pheno, traits, covar, covariates, categorical,
+            drop_missing_covariates, pcs,
+        )  # fmt: skip
         rules = variant_filter(min_call_rate, min_mac, min_maf, min_info)
         announce_compilation(quiet)
         with stages_alone(log_json):

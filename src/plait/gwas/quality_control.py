@@ -98,6 +98,20 @@ class CheckedGenotypes:
         gone: Flags = np.logical_or.reduce([none, *self.removed_samples.values()])
         return ~gone
 
+    def kept_variant_names(self) -> list[str]:
+        """Return the names of the variants that are kept, for a list.
+
+        The id where it is known and no other variant has it, else ``chrom:pos:oa:ea``.
+        """
+        import polars as pl
+
+        quality = self.quality
+        columns = {name: getattr(quality, name) for name in ("chrom", "pos", "oa", "ea", "id")}
+        key = pl.concat_str("chrom", "pos", "oa", "ea", separator=":")
+        own = pl.col("id").is_unique() & ~pl.col("id").is_in([".", ""])
+        names = pl.DataFrame(columns).select(pl.when(own).then("id").otherwise(key))
+        return names.to_series().filter(pl.Series(self.kept_variants)).to_list()
+
     def select(self, genotypes: GenotypeSource) -> SelectedGenotypes:
         """Return the variants and samples that are kept, of the genotypes that were checked."""
         variants, samples = np.flatnonzero(self.kept_variants), np.flatnonzero(self.kept_samples)
