@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from plait.crt import stored_pairs
+from plait.crt import gene_tests, stored_pairs
 from plait.crt.gene_results import GeneTestResult
 from plait.crt.gene_tests import BlockOfPairs
 from plait.errors import DataWarning, OptionError, OutputError
@@ -15,9 +15,10 @@ from tests.crt.test_gene_screen import ready
 
 KILLED = """
 import os, sys
-from plait.crt import stored_pairs
+from plait.crt import gene_tests, stored_pairs
 from tests.crt.test_gene_screen import ready
 
+gene_tests._LEAST_WORK = 1  # small blocks, so that some are left
 region, count = stored_pairs.write_region, []
 
 def dying(*given):
@@ -42,6 +43,7 @@ def test_a_killed_run_goes_on(tmp_path, monkeypatch, moi, resampling):
     died = subprocess.run([sys.executable, "-c", KILLED, str(out), moi, resampling], check=False)
     assert died.returncode == -9
     assert not out.exists()
+    monkeypatch.setattr(gene_tests, "_LEAST_WORK", 1, raising=False)
     worked, work = [], BlockOfPairs.__call__
     monkeypatch.setattr(
         BlockOfPairs, "__call__", lambda self, block: worked.append(block) or work(self, block)
@@ -95,6 +97,7 @@ def test_a_run_does_not_go_on_with_other_data_or_parameters(tmp_path, monkeypatc
     out = tmp_path / "found.zarr"
     with monkeypatch.context() as patch:
         patch.setattr(stored_pairs, "write_region", stopping)
+        patch.setattr(gene_tests, "_LEAST_WORK", 1, raising=False)
         with pytest.raises(KeyboardInterrupt):
             ready(resampling="sceptre_staged").run_discovery(out=out, threads=1)
     screen = ready(resampling="sceptre_staged", **other)

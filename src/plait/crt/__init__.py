@@ -13,6 +13,7 @@ from plait.crt.composition import centered_log_ratio, floor_usage, usage_floor
 from plait.crt.control_groups import control_group_effects
 from plait.crt.covariates import encode_categorical_covariates, get_covar_matrix
 from plait.crt.data import CRTInputs, get_program_names, prepare_crt_inputs
+from plait.crt.detectable_effects import DetectableEffects
 from plait.crt.effect_plots import plot_calibration, plot_effect_map, plot_volcano, z_scores
 from plait.crt.gene_data import (
     GeneScreenData,
@@ -86,6 +87,7 @@ __all__ = [
     "CRTInputs",
     "CRTResult",
     "CellQuality",
+    "DetectableEffects",
     "GeneScreen",
     "GeneScreenData",
     "GeneTestResult",

@@ -1,6 +1,7 @@
 """Tests of what a target does to a gene, for many pairs of the two."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -311,14 +312,34 @@ class BlockOfPairs:
                 self._around(int(item), inner[place:stop], int(place), found)
         return found
 
-    def _around(self, unit: int, genes: Indices, place: int, found: dict[str, Any]) -> None:
-        """Test a unit's genes, each fitted to its treated cells and the controls."""
+    def fitted(self, block: Block) -> Iterator["FittedPair"]:
+        """Yield the pairs of a block with their cells and fits."""
+        outer, inner = self.outer[block.rows], self.inner[block.rows]
+        items, places = np.unique(outer, return_index=True)
+        for item, place, stop in zip(items, places, [*places[1:], len(block)], strict=True):
+            if self.problem.controls is None:
+                cells = _Cells(self.problem, self.coefficients)
+                fit = fit_gene(self.problem.design, self.problem.counts(int(item)))
+                for k in range(place, stop):
+                    yield FittedPair(k, int(inner[k]), cells, fit)
+            else:
+                cells, used = self._cells_around(int(item))
+                for k in range(place, stop):
+                    counts = self.problem.counts(int(inner[k]))[used]
+                    yield FittedPair(k, 0, cells, fit_gene(cells.problem.design, counts))
+
+    def _cells_around(self, unit: int) -> "tuple[_Cells, NDArray[np.intp]]":
+        """Return a unit's treated cells and the controls, and which these are."""
         problem, used = self.problem.around(unit)
-        only = np.zeros(1, dtype=np.int64)
         coefficients = None
         if self.options.mechanism == "crt":
             coefficients = _LogOdds(problem.design, problem.treated, problem.units)(Block(0, 1))
-        cells = _Cells(problem, coefficients)
+        return _Cells(problem, coefficients), used
+
+    def _around(self, unit: int, genes: Indices, place: int, found: dict[str, Any]) -> None:
+        """Test a unit's genes, each fitted to its treated cells and the controls."""
+        cells, used = self._cells_around(unit)
+        only = np.zeros(1, dtype=np.int64)
         for begin in range(0, len(genes), _GENES_TOGETHER):
             drawn: list[_Undecided] = []
             for offset, gene in enumerate(genes[begin : begin + _GENES_TOGETHER], begin):
@@ -436,6 +457,16 @@ class _Undecided:
     place: int
     unit: int
     z: float
+    fit: GeneFit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedPair:
+    """A pair at its place among those of a block, with its cells and its gene's fit to them."""
+
+    place: int
+    unit: int
+    cells: "_Cells"
     fit: GeneFit
 
 

@@ -273,9 +273,7 @@ def pairs_tested(
     quality = problem.quality(units)
     passing = np.flatnonzero(quality.passing)
     options = parameters.test_options(len(passing) if n_pairs is None else n_pairs)
-    genes = GeneProblem(
-        problem.responses, problem.design.rows, quality.treated, units.names, problem.controls
-    )
+    genes = gene_problem(problem, units, quality)
     response, unit = units.response[passing], units.unit[passing]
     provenance = Provenance(
         f"crt {analysis}",
@@ -316,6 +314,13 @@ def pairs_tested(
         "versions": {"plait": provenance.version, **provenance.libraries},
     }
     return stored_result(work, force, store, identity, assembled)
+
+
+def gene_problem(problem: CellProblem, units: PairedUnits, quality: QualityOfPairs) -> GeneProblem:
+    """Return what pairs of genes and units are tested with."""
+    return GeneProblem(
+        problem.responses, problem.design.rows, quality.treated, units.names, problem.controls
+    )
 
 
 def _warn_of_failures(failed: NDArray[np.str_], n_pairs: int) -> None:

@@ -1,0 +1,264 @@
+"""Which fold changes a gene-level screen can find: its power, and the smallest ones."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.crt.gene_results import GeneTestResult
+from plait.crt.gene_tests import BlockOfPairs, FittedPair
+from plait.crt.pair_tests import CellProblem, PairedUnits, gene_problem
+from plait.crt.screen_parameters import ScreenParameters
+from plait.errors import NotAvailableError, OptionError
+from plait.execution.blocks import Block, plan_blocks
+from plait.execution.executors import Workforce, run_blocks
+from plait.execution.progress import stage
+from plait.io.result import Result
+from plait.provenance import Provenance
+
+Array = NDArray[np.float64]
+
+_N_SUMS = 14
+_SIGNS = {"both": 0, "left": -1, "right": 1}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DetectableEffects(Result):
+    """What fold changes of P pairs of a target and a gene a screen can find.
+
+    Attributes
+    ----------
+    response_id, grna_target : (P,) arrays of str
+    grna_id : (P,) array of str or None
+        The guide, where guides are tested one by one.
+    n_treated : (P,) int array
+        Treated cells.
+    expected_count : (P,) array
+        Mean count of the gene in treated cells as the covariates let expect it.
+    theta : (P,) array
+        Size of the negative binomial.
+    log_2_decrease, log_2_increase : (P,) arrays or None
+        The smallest log2 fold changes that are found with the wanted power; None for a side that is
+        not tested, NaN where there is none (even the loss of all counts is not found) or no test.
+    power_at : (P, F) array
+        Power at given fold changes.
+    fold_changes : (F,) tuple of str
+    power : float
+        The power that is wanted.
+    p_threshold : float
+        Pairs with p-values up to this are found.
+    settings : dict
+    provenance : Provenance or None
+    """
+
+    kind: ClassVar[str] = "crt-detectable"
+    dims: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
+        (
+            "response_id",
+            "grna_id",
+            "grna_target",
+            "n_treated",
+            "expected_count",
+            "theta",
+            "log_2_decrease",
+            "log_2_increase",
+        ),
+        ("pairs",),
+    ) | {"power_at": ("pairs", "fold_changes")}
+    frame_dims: ClassVar[tuple[str, ...]] = ("pairs", "fold_changes")
+
+    response_id: NDArray[np.str_]
+    grna_target: NDArray[np.str_]
+    n_treated: NDArray[np.int64]
+    expected_count: Array
+    theta: Array
+    power_at: Array
+    fold_changes: tuple[str, ...]
+    grna_id: NDArray[np.str_] | None = None
+    log_2_decrease: Array | None = None
+    log_2_increase: Array | None = None
+    power: float = 0.8
+    p_threshold: float = 0.05
+    settings: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance | None = None
+
+    def __len__(self) -> int:
+        return len(self.theta)
+
+    def to_frame(self, kind: str = "long") -> Any:
+        """Return a table of pairs; null where there is no test or no such fold change.
+
+        Parameters
+        ----------
+        kind : {"long", "wide"}
+            Both are the same: power at a fold change is a column ``power_at_0.5``.
+        """
+        import polars as pl
+
+        columns = {
+            name: getattr(self, name)
+            for name, dims in self.dims.items()
+            if dims == ("pairs",) and getattr(self, name) is not None
+        }
+        columns |= {
+            f"power_at_{name}": self.power_at[:, i] for i, name in enumerate(self.fold_changes)
+        }
+        return pl.DataFrame(columns).with_columns(pl.selectors.float().fill_nan(None))
+
+    def summary(self) -> str:
+        """Say in a few lines what can be found."""
+        tested = np.isfinite(self.theta)
+        lines = [
+            f"DetectableEffects({len(self):,} pairs, {int(tested.sum()):,} tested; power "
+            f"{self.power:g} at p <= {self.p_threshold:.2g})"
+        ]
+        for name, values in (("decrease", self.log_2_decrease), ("increase", self.log_2_increase)):
+            if values is None or not tested.any():
+                continue
+            known = values[tested & np.isfinite(values)]
+            middle = f"log2 fold change {np.median(known):+.2f} (median)" if len(known) else "none"
+            lines.append(
+                f"  {name} found: {middle}, in {len(known):,} pairs; in "
+                f"{int(tested.sum()) - len(known):,} none is"
+            )
+        for i, name in enumerate(self.fold_changes):
+            if tested.any():
+                mean = float(np.mean(self.power_at[tested, i]))
+                lines.append(f"  mean power at a fold change of {name}: {mean:.2f}")
+        return "\n".join(lines)
+
+
+def realised_threshold(result: GeneTestResult) -> float:
+    """Return the largest p-value that is significant.
+
+    Where none is, the one that the first discovery would need: the level over the number of tests
+    (over its harmonic sum, too, with "BY"; the level itself with "none").
+    """
+    tested = result.pass_qc
+    if result.significant is None or not tested.any():
+        raise NotAvailableError("the discovery has tested no pair; give p_threshold.")
+    found = result.p_value[tested & result.significant]
+    if len(found):
+        return float(found.max())
+    n = int(tested.sum())
+    method = result.settings.get("fdr")
+    if method == "none":
+        return result.level
+    harmonic = float(np.sum(1.0 / np.arange(1, n + 1))) if method == "BY" else 1.0
+    return result.level / (n * harmonic)
+
+
+@dataclass(frozen=True, eq=False)
+class _BlockOfPowers:
+    """Finds the power of a block of pairs."""
+
+    work: BlockOfPairs
+    tail: float
+    power: float
+    changes: Array
+
+    def __call__(self, block: Block) -> dict[str, Array]:
+        """Return what is found of the pairs of a block, in their order."""
+        names = ("expected_count", "theta", "log_2_decrease", "log_2_increase")
+        found = {name: np.full(len(block), np.nan) for name in names}
+        found["power_at"] = np.full((len(block), len(self.changes)), np.nan)
+        for pair in self.work.fitted(block):
+            self._fill(pair, found)
+        return found
+
+    def _fill(self, pair: FittedPair, found: dict[str, Array]) -> None:
+        from scipy.special import ndtri
+
+        from plait.crt import power_kernels as kernels
+        from plait.crt.gene_tail_kernels import tilted_chances
+
+        place, fit, cells = pair.place, pair.fit, pair.cells
+        design = cells.problem.design
+        treated = cells.problem.treated_cells(pair.unit)
+        n_treated, log_odds = cells.law(pair.unit)
+        is_permuted = n_treated is not None
+        chances, taken_up, influence, g = np.empty((4, len(log_odds)))
+        tilted_chances(log_odds, log_odds, 0.0, 0.0, chances)
+        factor = np.empty((len(design), len(design)))
+        kernels.fill_projection(design, fit.mean, factor)
+        variance, observed = kernels.prepare_pair(
+            design, factor, fit.parts, fit.mean, treated, chances, is_permuted, taken_up,
+            influence, g,
+        )  # fmt: skip
+        found["theta"][place] = fit.theta
+        found["expected_count"][place] = fit.mean[treated].mean()
+        if not variance > 0.0:
+            return
+        is_treated = np.zeros(len(chances))
+        is_treated[treated] = 1.0
+        side = _SIGNS[self.work.options.side]
+        about = (
+            fit.mean, fit.theta, is_treated, chances, taken_up, influence, g, is_permuted,
+            variance, observed, float(-ndtri(self.tail)), side,
+            kernels.log_chance_of_none(fit.mean, fit.theta, chances) < math.log(self.tail),
+        )  # fmt: skip
+        sums = np.empty(_N_SUMS)
+        for i, change in enumerate(self.changes):
+            found["power_at"][place, i] = kernels.power_at(*about, change, sums)
+        for sign, name in ((-1.0, "log_2_decrease"), (1.0, "log_2_increase")):
+            if side in (0, sign):
+                change = kernels.smallest_change(*about, self.power, sign, sums)
+                found[name][place] = math.log2(1.0 + change)
+
+
+def detectable_effects(
+    problem: CellProblem,
+    units: PairedUnits,
+    parameters: ScreenParameters,
+    force: Workforce,
+    *,
+    power: float,
+    p_threshold: float,
+    fold_changes: Sequence[float],
+) -> DetectableEffects:
+    """Return what pairs can show; see `plait.crt.gene_screen.GeneScreen.detectable_effects`."""
+    if parameters.strategy == "bonferroni":
+        raise OptionError(
+            "with strategy 'bonferroni' a target is found by any of its guides, of which each has "
+            "a power; give 'singleton' or 'union'."
+        )
+    for name, value in (("power", power), ("p_threshold", p_threshold)):
+        if not 0.0 < value < 1.0:
+            raise OptionError(f"{name} is {value}; give a number between 0 and 1.")
+    if bad := [value for value in fold_changes if not 0.0 <= value < math.inf]:
+        raise OptionError(f"a fold change is {bad[0]}; give numbers of 0 or more (1 is no change).")
+    quality = problem.quality(units)
+    passing = np.flatnonzero(quality.passing)
+    genes = gene_problem(problem, units, quality)
+    work = BlockOfPairs.of(
+        genes, units.response[passing], units.unit[passing], parameters.test_options(1), force
+    )
+    tail = p_threshold / 2.0 if parameters.side == "both" else p_threshold
+    changes = np.asarray(fold_changes, dtype=np.float64) - 1.0
+    blocks = _BlockOfPowers(work, tail, power, changes)
+    n = len(units.unit)
+    names = ["expected_count", "theta"]
+    names += ["log_2_decrease"] * (parameters.side != "right")
+    names += ["log_2_increase"] * (parameters.side != "left")
+    found = {name: np.full(n, np.nan) for name in names}
+    found["power_at"] = np.full((n, len(changes)), np.nan)
+    with stage("pairs", len(work)) as advance:
+        for block, part in run_blocks(blocks, plan_blocks(len(work), work.size), force, "power"):
+            for name, values in found.items():
+                values[passing[work.order[block.rows]]] = part[name]
+            advance(len(block))
+    return DetectableEffects(
+        **found,
+        response_id=problem.response_names[units.response],
+        grna_target=units.targets,
+        grna_id=units.guides,
+        n_treated=np.diff(quality.treated.indptr)[units.unit].astype(np.int64),
+        fold_changes=tuple(f"{value:g}" for value in fold_changes),
+        power=power,
+        p_threshold=p_threshold,
+        settings=parameters.described(),
+        provenance=Provenance("crt detectable", options=parameters.described()),
+    )

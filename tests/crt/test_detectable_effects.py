@@ -1,0 +1,148 @@
+"""What fold changes a gene-level screen can find: predicted power is what simulations realise."""
+
+import numpy as np
+import pytest
+from scipy.sparse import csc_array
+
+from plait.crt.detectable_effects import DetectableEffects, _BlockOfPowers, realised_threshold
+from plait.crt.gene_design import GeneDesign
+from plait.crt.gene_tests import BlockOfPairs, GeneProblem, GeneTestOptions, pairs_found
+from plait.errors import NotAvailableError, OptionError
+from plait.execution.blocks import Block
+from plait.execution.executors import workforce
+from tests.crt.test_gene_screen import ready
+
+CASES = [
+    # cells, share treated, mean, theta, mechanism, threshold, side, confounding, fold changes
+    (2000, 0.05, 2.0, 2.0, "crt", 1e-3, "both", 0.0, (0.67, 1.25, 1.5)),
+    (2000, 0.05, 0.3, 1.0, "crt", 1e-3, "both", 0.0, (0.25, 0.5, 2.0)),
+    (2000, 0.1, 1.0, 1.0, "crt", 1e-3, "both", 0.6, (0.67, 1.25, 1.5)),
+    (2000, 0.5, 0.5, 1.0, "permutations", 1e-3, "both", 0.0, (0.8, 1.25, 1.0)),
+    (1000, 0.1, 5.0, 5.0, "permutations", 1e-4, "left", 0.0, (0.67, 0.8)),
+    (1000, 0.1, 1.0, 0.5, "permutations", 1e-4, "right", 0.0, (1.5, 2.0)),
+    (4000, 0.02, 1.0, 1.0, "crt", 0.01, "left", 0.0, (0.5, 0.67, 0.8)),
+    (4000, 0.1, 0.1, 1.0, "crt", 0.01, "both", 0.0, (0.5, 0.67, 1.5)),
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_predicted_power_is_realised(case):
+    n, share, mean, theta, mechanism, threshold, side, confounding, folds = case
+    random = np.random.default_rng(7)
+    x, batch = random.standard_normal(n), random.integers(0, 2, n)
+    design = GeneDesign.of(["1", "x", "b"], np.column_stack([np.ones(n), x, batch]))
+    mu = mean * np.exp(0.4 * x + 0.3 * batch)
+    odds = np.log(share / (1 - share)) + confounding * x
+    is_treated = random.random(n) < 1 / (1 + np.exp(-odds))
+    treated = csc_array(is_treated.astype(np.int8)[:, None])
+    options = GeneTestOptions(side=side, mechanism=mechanism)
+    force = workforce(None, None, 2)
+
+    def problem(counts):
+        return GeneProblem(csc_array(counts.T.astype(np.float32)), design.rows, treated, ("u",))
+
+    def counts(means, repeats):
+        return random.poisson(means * random.gamma(theta, 1 / theta, (repeats, n)))
+
+    null = problem(counts(mu, 40))
+    work = BlockOfPairs.of(null, np.arange(40), np.zeros(40, int), options, force)
+    tail = threshold / 2 if side == "both" else threshold
+    powers = _BlockOfPowers(work, tail, 0.8, np.array(folds) - 1)(Block(0, 40))
+    repeats = 700
+    for fold, predicted in zip(folds, powers["power_at"].mean(axis=0), strict=True):
+        changed = problem(counts(np.where(is_treated, fold, 1.0) * mu, repeats))
+        pairs = (np.arange(repeats), np.zeros(repeats, int))
+        p = pairs_found(changed, *pairs, options, force)["p_value"]
+        error = np.sqrt(max(predicted * (1 - predicted), 0.002) / repeats)
+        assert abs(np.mean(p <= threshold) - predicted) < 0.03 + 4.5 * error, (fold, predicted)
+
+
+@pytest.mark.parametrize("moi", ["high", "low"])
+@pytest.mark.parametrize("side", ["both", "left", "right"])
+def test_the_smallest_fold_changes_have_the_power_that_is_wanted(moi, side):
+    screen = ready(moi=moi, side=side, seed=4)
+    found = screen.detectable_effects(0.7, p_threshold=0.01, fold_changes=(1.0, 0.5, 2.0))
+    assert len(found) == len(screen.parameters.discovery_pairs)
+    tested = np.isfinite(found.theta)
+    result = screen.run_discovery()
+    assert tested.sum() == result.pass_qc.sum()
+    sides = {"left": ["log_2_decrease"], "right": ["log_2_increase"]}
+    for name in ("log_2_decrease", "log_2_increase"):
+        values = getattr(found, name)
+        if name not in sides.get(side, [name]):
+            assert values is None
+            continue
+        row = int(np.flatnonzero(np.isfinite(values))[0])
+        fold = 2.0 ** values[row]
+        assert (fold > 1) == (name == "log_2_increase")
+        again = screen.detectable_effects(0.7, p_threshold=0.01, fold_changes=(fold,))
+        assert again.power_at[row, 0] == pytest.approx(0.7, abs=0.01)
+        strict = getattr(screen.detectable_effects(0.7, p_threshold=1e-4), name)
+        both = np.isfinite(values) & np.isfinite(strict)
+        assert (np.abs(strict[both]) > np.abs(values[both])).all()
+    # Without a change, as many are found as the threshold says.
+    assert np.median(found.power_at[tested, 0]) == pytest.approx(0.01, rel=0.25)
+
+
+def test_the_same_bits_for_any_threads_and_a_store(tmp_path):
+    screen = ready(moi="low")
+    one, two = (screen.detectable_effects(p_threshold=0.01, threads=n) for n in (1, 2))
+    assert one.allclose(two, rtol=0)
+    one.save(tmp_path / "d.zarr")
+    assert DetectableEffects.load(tmp_path / "d.zarr").allclose(one, rtol=0)
+    table = one.to_frame()
+    assert table.columns[-4:] == [f"power_at_{fold}" for fold in (0.5, 0.75, 1.5, 2)]
+    assert table["log_2_decrease"].null_count() == np.isnan(one.log_2_decrease).sum()
+
+
+def test_few_counts_cannot_be_seen_to_fall():
+    from tests.crt.gene_cases import random_data
+
+    data = random_data(mean=0.05, n_cells=500)
+    screen = ready(data=data)
+    screen.quality_control(fewest_treated=1)
+    found = screen.detectable_effects(p_threshold=1e-5)
+    tested = np.isfinite(found.theta)
+    assert tested.any() and np.isnan(found.log_2_decrease[tested]).all()
+    assert np.isfinite(found.log_2_increase[tested]).any()
+    assert "decrease found: none" in found.summary()
+
+
+def test_the_threshold_is_that_of_the_discovery():
+    screen = ready(effect=-1.2, side="left", level=0.05)
+    with pytest.raises(NotAvailableError, match="run_discovery comes first"):
+        screen.detectable_effects()
+    result = screen.run_discovery()
+    assert realised_threshold(result) == result.p_value[result.significant].max()
+    found = screen.detectable_effects()
+    assert found.p_threshold == realised_threshold(result)
+    nothing = ready(seed=1, level=0.001).run_discovery()
+    assert not nothing.significant.any()
+    assert realised_threshold(nothing) == 0.001 / nothing.pass_qc.sum()
+    harmonic = np.sum(1 / np.arange(1, nothing.pass_qc.sum() + 1))
+    other = ready(seed=1, level=0.001, fdr="BY").run_discovery()
+    assert realised_threshold(other) == pytest.approx(0.001 / other.pass_qc.sum() / harmonic)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"power": 1.0}, "power is 1.0"),
+        ({"p_threshold": 0.0}, "p_threshold is 0.0"),
+        ({"p_threshold": 0.1, "fold_changes": [-1.0]}, "a fold change is -1.0"),
+    ],
+)
+def test_refused(options, message):
+    with pytest.raises(OptionError, match=message):
+        ready().detectable_effects(**({"p_threshold": 0.01} | options))
+
+
+def test_guides_one_by_one_have_power_and_their_smallest_p_value_has_not():
+    found = ready(strategy="singleton").detectable_effects(p_threshold=0.01)
+    assert found.grna_id is not None and len(found) == 2 * 4 * 12
+    with pytest.raises(OptionError, match="strategy 'bonferroni'"):
+        ready(strategy="bonferroni").detectable_effects(p_threshold=0.01)
+    screen = ready()
+    screen.set_parameters()
+    with pytest.raises(NotAvailableError, match="nothing to test"):
+        screen.detectable_effects()
