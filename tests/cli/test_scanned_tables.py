@@ -25,6 +25,7 @@ samples:
   - sample_ancestry_category:
       - European
 """
+KEY = ("chrom", "pos", "oa", "ea")
 STATISTICS = ("beta", "se", "log10p", "n")
 
 
@@ -97,14 +98,16 @@ def test_combined_they_are_the_effects_of_the_scan(folder, form, capsys):
     assert "rows with no estimate: not tested" in capsys.readouterr().out
     combined, effects = read_effects("combined.zarr"), read_effects("out/effects.zarr")
     assert combined.contexts == effects.contexts == TRAITS
-    result = AssociationResult.load("out/associations.zarr")
-    tested = np.isfinite(result.se).any(axis=1)
-    parts = (getattr(result, name)[tested] for name in ("chrom", "pos", "oa", "ea"))
-    keys = [":".join(map(str, part)) for part in zip(*parts, strict=True)]
-    # Strands are not in question within one file: no A/T variant is lost.
+    # Strands are not in question within one file: no A/T variant is lost. The names are the scan's.
     rows = {name: row for row, name in enumerate(combined.effects.tolist())}
-    assert sorted(rows) == sorted(keys)
-    order = [rows[key] for key in keys]
+    assert sorted(rows) == sorted(effects.effects.tolist())
+    order = [rows[name] for name in effects.effects.tolist()]
+    result = AssociationResult.load("out/associations.zarr")
+    tested = np.flatnonzero(np.isfinite(result.se).any(axis=1))
+    where = pl.read_csv("combined.zarr.variants.tsv", separator="\t", infer_schema=False)
+    assert where["name"].to_list() == combined.effects.tolist()
+    scan = result.to_table().select("id", *KEY).cast(pl.String)
+    assert where.select("id", *KEY).sort("id").equals(scan[tested].sort("id"))
     known = np.isfinite(effects.shat)
     np.testing.assert_array_equal(np.isfinite(combined.shat[order]), known)
     assert 0 < known.sum() < known.size

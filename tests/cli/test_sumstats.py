@@ -316,7 +316,7 @@ def test_tables_of_z(folder, capsys):
     np.testing.assert_array_equal(again.column("z"), z["Z"].to_numpy())
     combine = "sumstats combine a=z.tsv b=bmi.regenie --palindromic keep_forward --out e.zarr"
     assert main(combine.split()) == 2
-    assert "Use --scale z." in capsys.readouterr().err
+    assert "Use --scale z, or read it with --allow-standardised" in capsys.readouterr().err
     assert main([*combine.split(), "--scale", "z"]) == 0
     np.testing.assert_array_equal(read_effects("e.zarr").shat[:390], 1)
 

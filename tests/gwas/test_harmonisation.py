@@ -17,8 +17,10 @@ from plait.errors import (
     OptionError,
     ShapeError,
 )
-from plait.gwas.harmonisation import CATEGORIES, combine_summary_statistics, flip, harmonise
+from plait.gwas.combination import combine_summary_statistics
+from plait.gwas.harmonisation import flip, harmonise
 from plait.gwas.table_checks import check_table
+from plait.gwas.variant_matching import CATEGORIES
 from tests.reference_files import real_data
 
 ALLELES = ["A", "C", "G", "T", "AT", "ATT", "CA"]

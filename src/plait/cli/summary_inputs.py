@@ -1,13 +1,16 @@
 """How the commands of ``plait sumstats`` read tables."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plait.cli.inputs import refuse_idle
 from plait.errors import OptionError
 
 if TYPE_CHECKING:
     from plait.data.summary_statistics import SummaryStatistics
+    from plait.io.fasta import Fasta
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,8 @@ class Reading:
     ----------
     columns, dialect, build, context : str or None
     variants : Path or None
+    allow_standardised : bool
+        Refused where no row of what is read has its effect made of z.
     """
 
     columns: str | None = None
@@ -25,6 +30,7 @@ class Reading:
     variants: Path | None = None
     build: str | None = None
     context: str | None = None
+    allow_standardised: bool = False
 
     def roles(self, file: Path) -> tuple[str, dict[str, str]]:
         """Return the dialect of a table, and which column plays each role."""
@@ -36,12 +42,28 @@ class Reading:
 
     def table(self, file: Path, trait: str | None = None) -> "SummaryStatistics":
         """Read a table."""
+        table = self._table(file, trait)
+        self._refuse_idle([table])
+        return table
+
+    def _refuse_idle(self, tables: Collection["SummaryStatistics"]) -> None:
+        refuse_idle(
+            ("allow_standardised",),
+            not any(table.standardised for table in tables),
+            "here (every row has its own effect, or lacks z, a frequency or a sample size)",
+        )
+
+    def _table(self, file: Path, trait: str | None) -> "SummaryStatistics":
         from plait.io import read_gwas_ssf, read_summary_statistics
 
         if self.roles(file)[0] == "gwas-ssf":
             return read_gwas_ssf(file, **self._settings(trait))
         return read_summary_statistics(
-            file, self.dialect, context=self.context, **self._settings(trait)
+            file,
+            self.dialect,
+            context=self.context,
+            allow_standardised=self.allow_standardised,
+            **self._settings(trait),
         )
 
     def tables(self, given: list[str]) -> dict[str, "SummaryStatistics"]:
@@ -61,9 +83,14 @@ class Reading:
             if sign:
                 named = self.context is None and name in self._contexts(Path(file))
                 reading = replace(self, context=name) if named else self
-                found = {name: reading.table(Path(file), name)}
+                found = {name: reading._table(Path(file), name)}
             elif self._contexts(Path(text)):
-                found = read_summary_contexts(Path(text), self.dialect, **self._settings(None))
+                found = read_summary_contexts(
+                    Path(text),
+                    self.dialect,
+                    allow_standardised=self.allow_standardised,
+                    **self._settings(None),
+                )
             else:
                 raise OptionError(
                     f"{text!r} holds one context: give each table with its name, as height={text}."
@@ -74,6 +101,7 @@ class Reading:
             tables |= found
         if len(tables) < 2:
             raise OptionError("there is one table only; two or more are combined.")
+        self._refuse_idle(tables.values())
         return tables
 
     def _contexts(self, file: Path) -> tuple[str, ...]:
@@ -96,13 +124,29 @@ class Reading:
         return settings | ({} if trait is None else {"trait": trait})
 
 
+def is_fasta(file: Path) -> bool:
+    """Tell by its name whether a file is a genome."""
+    from plait.io import fasta
+
+    return fasta.is_fasta(file)
+
+
+def open_genome(file: Path | None) -> "Fasta | None":
+    """Open a genome, where there is one."""
+    from plait.io.fasta import Fasta
+
+    return None if file is None else Fasta(file)
+
+
 def read_reference(file: Path) -> Any:
-    """Return the variants of a .bim, .pvar or VCF, or a table of summary statistics."""
+    """Return a genome, the variants of a .bim, .pvar or VCF, or a table of summary statistics."""
     from plait.io import read_variants
     from plait.io.gwas_vcf import is_gwas_vcf
     from plait.io.summary_statistics import chromosome_names
     from plait.io.variant_files import is_variant_file
 
+    if is_fasta(file):
+        return open_genome(file)
     if is_variant_file(file):
         return read_variants(file, normalise_chromosomes=True)
     is_text = file.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz")) and file.is_file()

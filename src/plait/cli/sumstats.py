@@ -1,7 +1,6 @@
 """``plait sumstats``: tables of summary statistics, looked at, rewritten, aligned and joined."""
 
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,143 +11,42 @@ from plait.cli.console import say, session
 from plait.cli.inputs import refuse_idle
 from plait.cli.options import INPUT, MODEL, OUTPUT, command_group, documented, option
 from plait.cli.records import beside, write_record
-from plait.cli.summary_inputs import Reading, read_metadata, read_reference
-from plait.errors import FileFormatError, InputError, OutputError
+from plait.cli.summary_inputs import (
+    Reading,
+    is_fasta,
+    open_genome,
+    read_metadata,
+    read_reference,
+)
+from plait.cli.sumstats_options import (
+    AllowStandardised,
+    Build,
+    Columns,
+    Context,
+    DialectName,
+    Filter,
+    Filters,
+    Format,
+    Genome,
+    Join,
+    Metadata,
+    Palindromic,
+    PalindromicMaf,
+    PalindromicRule,
+    Scale,
+    Table,
+    Trait,
+    Variants,
+)
+from plait.cli.sumstats_words import builds, contents, left_out, say_counts, say_palindromic
+from plait.errors import FileFormatError, InputError, OptionError, OutputError
 
 if TYPE_CHECKING:
     from plait.data.effects import Effects
     from plait.data.summary_statistics import SummaryStatistics
+    from plait.gwas.harmonisation import Harmonised
 
 DOCS = "docs/gwas.md"
-
-WORDS = {
-    "forward": "fit as they are",
-    "flipped": "flipped: effect and other allele exchanged",
-    "strand": "on the other strand",
-    "strand_flipped": "on the other strand, and flipped",
-    "palindromic_dropped": "left out: A/T or C/G, strand unknown",
-    "no_match": "left out: other alleles than the reference",
-    "not_in_reference": "left out: position not in the reference",
-    "incomplete": "left out: no position or allele",
-    "duplicate": "left out: the variant occurs again",
-    "added": "of those, variants added to the reference",
-}
-"""What happens to a row when it is brought to a reference."""
-_LOST = {
-    "no_estimate": "no estimate: not tested",
-    "bad_se": "no usable standard error",
-    "bad_ratio": "an odds or hazard ratio that is not positive",
-}
-
-
-class Format(StrEnum):
-    """What a table is written as."""
-
-    SSF = "ssf"
-    PARQUET = "parquet"
-    TSV = "tsv"
-
-
-class Join(StrEnum):
-    """Which variants are kept."""
-
-    INNER = "inner"
-    OUTER = "outer"
-
-
-class Palindromic(StrEnum):
-    """What becomes of A/T and C/G variants whose frequencies do not tell the strand."""
-
-    DROP = "drop"
-    KEEP_FORWARD = "keep_forward"
-    INFER = "infer"
-
-
-class Scale(StrEnum):
-    """What the effects are."""
-
-    BETA = "beta"
-    Z = "z"
-
-
-Table = Annotated[
-    Path,
-    typer.Argument(
-        metavar="FILE",
-        show_default=False,
-        help="A table of summary statistics: text (also .gz) or .parquet.",
-    ),
-]
-Columns = Annotated[
-    str | None,
-    option(
-        "--columns",
-        metavar="LIST",
-        panel=INPUT,
-        show_default="found by their names",
-        help="What the columns are: ea=A1,oa=A2,beta=b,se=se,p=p.",
-    ),
-]
-DialectName = Annotated[
-    str | None,
-    option(
-        "--dialect",
-        metavar="NAME",
-        panel=INPUT,
-        show_default="found by the columns",
-        help="The tool that wrote the table, as regenie, plink2-linear, saige.",
-    ),
-]
-Variants = Annotated[
-    Path | None,
-    option(
-        "--variants",
-        metavar="FILE",
-        panel=INPUT,
-        help="A .bim or .pvar with the positions and alleles that the table lacks, by id.",
-    ),
-]
-Build = Annotated[
-    str | None,
-    option("--build", panel=INPUT, help="Genome build of the positions: GRCh37 or GRCh38."),
-]
-Context = Annotated[
-    str | None,
-    option(
-        "--context",
-        metavar="NAME",
-        panel=INPUT,
-        help="Which trait, population, method or study, of a table with several side by side.",
-    ),
-]
-Trait = Annotated[str | None, option("--trait", panel=INPUT, help="Name of the trait.")]
-Metadata = Annotated[
-    Path | None,
-    option(
-        "--metadata",
-        metavar="FILE",
-        panel=INPUT,
-        show_default="FILE-meta.yaml, if there is one",
-        help="Metadata for ssf (YAML): samples, genotyping_technology and so on.",
-    ),
-]
-PalindromicRule = Annotated[
-    Palindromic,
-    option(
-        "--palindromic",
-        panel=MODEL,
-        help="A/T and C/G variants whose frequencies do not tell the strand: drop them, take them "
-        "as forward, or infer the strand from the other variants.",
-    ),
-]
-PalindromicMaf = Annotated[
-    float,
-    option(
-        "--palindromic-maf",
-        panel=MODEL,
-        help="Frequencies tell the strand where the rarer allele's is at most this in both.",
-    ),
-]
 
 
 def check(
@@ -170,7 +68,7 @@ def check(
         say(quiet, f"{file}: dialect {name}")
         say(quiet, "columns: " + ", ".join(f"{role}={found}" for role, found in roles.items()))
         table = reading.table(file)
-        for line in (*_contents(table), *_builds(table)):
+        for line in (*contents(table), *builds(table)):
             say(quiet, line)
         flags = check_table(table).flags
         for flag in flags:
@@ -202,15 +100,18 @@ def convert(
     context: Context = None,
     trait: Trait = None,
     metadata: Metadata = None,
+    filters: Filter = None,
+    allow_standardised: AllowStandardised = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Write a table of any tool in another format, with what can be derived filled in."""
-    _check_table_output(out, to, overwrite)
+    _check_table_output(out, to, overwrite, filters)
     with session(None, quiet, debug):
-        table = Reading(columns, dialect, variants, build, context).table(file, trait)
-        for line in _contents(table):
+        reading = Reading(columns, dialect, variants, build, context, allow_standardised)
+        table = _filtered(reading.table(file, trait), filters, quiet)
+        for line in contents(table):
             say(quiet, line)
         if to is Format.SSF:
             given = read_metadata(file, metadata, build)
@@ -218,7 +119,7 @@ def convert(
         else:
             from plait.io import write_summary_statistics
 
-            write_summary_statistics(table, out, overwrite=overwrite)
+            write_summary_statistics(table, out, extra=_status(filters, table), overwrite=overwrite)
         counts = {"rows": len(table), "left_out": dict(table.counts)}
         write_record(beside(out), counts, build=table.build)
     also = f" · {out}-meta.yaml" if to is Format.SSF else ""
@@ -233,7 +134,9 @@ def harmonise(
             "--reference",
             metavar="FILE",
             panel=INPUT,
-            help="Whose alleles to take: a .bim, .pvar or VCF, or a table of summary statistics.",
+            help="Whose alleles to take: a .bim, .pvar or VCF, a table of summary statistics, or "
+            "the genome (FASTA, with or without .fai, also bgzip), whose allele becomes the other "
+            "one.",
         ),
     ],
     out: Annotated[
@@ -256,26 +159,44 @@ def harmonise(
     context: Context = None,
     trait: Trait = None,
     metadata: Metadata = None,
+    genome: Genome = None,
     palindromic: PalindromicRule = Palindromic.DROP,
     palindromic_maf: PalindromicMaf = 0.40,
+    filters: Filter = None,
+    allow_standardised: AllowStandardised = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Bring a table to the positions and alleles of a reference."""
-    _check_table_output(out, to, overwrite)
+    _check_table_output(out, to, overwrite, filters)
     with session(None, quiet, debug):
         from plait import gwas
         from plait.io import write_summary_statistics
 
-        table = Reading(columns, dialect, variants, build, context).table(file, trait)
-        target = read_reference(reference)
-        say(quiet, f"{file}: {len(table):,} rows; {reference}: {len(target):,} variants")
+        _refuse_beside_genome(reference)
+        reading = Reading(columns, dialect, variants, build, context, allow_standardised)
+        table = _filtered(reading.table(file, trait), filters, quiet)
+        target, on_genome = read_reference(reference), is_fasta(reference)
+        size = f"{len(target):,} {'sequences' if on_genome else 'variants'}"
+        say(quiet, f"{file}: {len(table):,} rows; {reference}: {size}")
+        for line in left_out(table):
+            say(quiet, f"  {line}")
         found = gwas.harmonise(
-            table, target, palindromic=str(palindromic), palindromic_maf=palindromic_maf
+            table,
+            target,
+            genome=open_genome(genome),
+            palindromic=str(palindromic),
+            palindromic_maf=palindromic_maf,
         )
-        _say_counts(found.counts, quiet)
-        _say_palindromic(found.palindromic, quiet)
+        say_counts(found.counts, quiet)
+        say_palindromic(found.palindromic, quiet)
+        if found.by_order.any():
+            say(
+                quiet,
+                f"  {int(found.by_order.sum()):>12,} insertions and deletions either allele of "
+                "which is in the genome: taken in the order of the other rows",
+            )
         for flag in found.checks.flags:
             say(quiet, f"attention: {flag}")
         if to is Format.SSF:
@@ -283,7 +204,8 @@ def harmonise(
             described |= {"harmonisation_reference": reference.name}
             _write_ssf(found.table, out, described, overwrite, found.hm_code)
         else:
-            write_summary_statistics(found.table, out, overwrite=overwrite)
+            status = _status(filters, found.table, found, on_genome)
+            write_summary_statistics(found.table, out, extra=status, overwrite=overwrite)
         counts = {"rows": dict(found.counts), "left_out": dict(table.counts)}
         write_record(beside(out), counts, build=found.table.build)
     say(quiet, f"written: {out} ({len(found.table):,} rows)")
@@ -322,7 +244,8 @@ def combine(
             metavar="FILE",
             panel=INPUT,
             show_default="the first table",
-            help="Whose alleles to take, and whose variants alone: a .bim, .pvar, VCF or a table.",
+            help="Whose alleles to take, and whose variants alone: a .bim, .pvar, VCF or a table; "
+            "or the genome (FASTA), to which all tables are brought.",
         ),
     ] = None,
     columns: Columns = None,
@@ -330,92 +253,53 @@ def combine(
     variants: Variants = None,
     build: Build = None,
     context: Context = None,
+    genome: Genome = None,
     palindromic: PalindromicRule = Palindromic.DROP,
     palindromic_maf: PalindromicMaf = 0.40,
+    allow_standardised: AllowStandardised = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Join the tables of several contexts, on one set of alleles, into effects for plait mash."""
-    from plait.io import check_store_writable
+    """Join the tables of several contexts, on one set of alleles, into effects for plait mash.
+
+    Variants are called as a scan calls them: by their id, where it is known and no other variant
+    has the same, else chrom:pos:oa:ea; STORE.variants.tsv says where each of them is.
+    """
+    from plait.io import check_store_writable, check_writable
 
     if not out.rstrip("/").endswith(".zarr"):
         raise OutputError(f"{out}: the output must end in .zarr.")
     check_store_writable(out, overwrite)
+    places = f"{out.rstrip('/')}.variants.tsv"
+    if "://" not in out:
+        check_writable(places, overwrite)
     with session(None, quiet, debug):
         from plait import gwas
-        from plait.io import write_effects
+        from plait.io import replace_file, write_effects
 
-        read = Reading(columns, dialect, variants, build, context).tables(tables)
-        effects = gwas.combine_summary_statistics(
+        _refuse_beside_genome(reference)
+        reading = Reading(columns, dialect, variants, build, context, allow_standardised)
+        read = reading.tables(tables)
+        combined = gwas.join_summary_statistics(
             read,
             join=str(join),
             reference=None if reference is None else read_reference(reference),
+            genome=open_genome(genome),
             palindromic=str(palindromic),
             palindromic_maf=palindromic_maf,
             scale=str(scale),
         )
+        effects = combined.effects
         _say_contexts(read, effects, quiet)
         write_effects(effects, out, overwrite)
+        if "://" not in out:
+            with replace_file(places, overwrite) as temporary:
+                combined.variants.write_csv(temporary, separator="\t", null_value="NA")
         counts = {"variants": effects.n_effects, "contexts": effects.n_contexts}
         write_record(beside(out), counts | {"rows": _rows(effects)})
-    say(quiet, f"written: {out}")
+    say(quiet, f"written: {out}" + (f" · {places}" if "://" not in out else ""))
     say(quiet, f"next: plait mash fit --effects {out} --alpha 1 --out my_result")
-
-
-def _contents(table: "SummaryStatistics") -> list[str]:
-    """Say in words what a table holds."""
-    import numpy as np
-    import polars as pl
-
-    from plait.data.summary_derivations import lambda_gc
-
-    frame, lines = table.frame, [f"{table!r}"]
-    lines += _left_out(table)
-    pairs = frame.select((pl.col("ea") + pl.col("oa")).alias("pair"))["pair"]
-    single = int((pairs.str.len_bytes() == 2).sum())
-    palindromic = int(pairs.is_in(["AT", "TA", "CG", "GC"]).sum())
-    incomplete = frame.select(
-        pl.any_horizontal(pl.col("chrom", "pos", "ea", "oa").is_null())
-    ).to_series()
-    repeated = len(table) - table.keys.n_unique()
-    lines.append(
-        f"variants: {single:,} of single letters, {palindromic:,} of them A/T or C/G; "
-        f"{int(pairs.is_not_null().sum()) - single:,} longer; {int(incomplete.sum()):,} without a "
-        f"position or an allele; {repeated:,} that occur again"
-    )
-    chromosomes = frame["chrom"].drop_nulls().unique(maintain_order=True).to_list()
-    if chromosomes:
-        lines.append(f"chromosomes: {', '.join(chromosomes[:30])}")
-    for name, title in (("eaf", "frequency"), ("n", "sample size"), ("info", "info")):
-        values = table.column(name)
-        known = values[np.isfinite(values)]
-        if len(known):
-            lines.append(
-                f"{title}: {known.min():g} to {known.max():g}, in {len(known):,} of "
-                f"{len(table):,} rows"
-            )
-        else:
-            lines.append(f"{title}: not in the table")
-    log10p, z = table.column("log10p"), table.column("z")
-    if np.isfinite(log10p).any():
-        lines.append(f"smallest p: 10^{np.nanmin(log10p):.1f}; lambda {lambda_gc(z):.3f}")
-    return lines
-
-
-def _left_out(table: "SummaryStatistics") -> list[str]:
-    return [
-        f"left out: {count:,} rows with {_LOST.get(name, name)}"
-        for name, count in table.counts.items()
-    ]
-
-
-def _builds(table: "SummaryStatistics") -> list[str]:
-    from plait.gwas.table_checks import builds_excluded
-
-    stated = table.build or "not stated"
-    why = [f"not {build}: {reason}" for build, reason in builds_excluded(table.frame).items()]
-    return [f"genome build: {stated}" + "".join(f"; {reason}" for reason in why)]
 
 
 def _hold_against_standard(file: Path, quiet: bool) -> None:
@@ -433,21 +317,6 @@ def _hold_against_standard(file: Path, quiet: bool) -> None:
     say(quiet, "GWAS-SSF: keeps to the standard")
 
 
-def _say_counts(counts: Mapping[str, int], quiet: bool, indent: str = "  ") -> None:
-    for name, count in counts.items():
-        if count:
-            say(quiet, f"{indent}{count:>12,} {WORDS[name]}")
-
-
-def _say_palindromic(decided: Mapping[str, int], quiet: bool) -> None:
-    if any(decided.values()):
-        say(
-            quiet,
-            f"  A/T and C/G: {decided['by_frequency']:,} decided by frequency, "
-            f"{decided['by_assumption']:,} by assumption, {decided['dropped']:,} left out",
-        )
-
-
 def _rows(effects: "Effects") -> Mapping[str, Mapping[str, int]]:
     """Return what became of the rows of each context's table."""
     assert effects.provenance is not None
@@ -461,9 +330,9 @@ def _say_contexts(read: Mapping[str, "SummaryStatistics"], effects: Any, quiet: 
     rows = _rows(effects)
     for context, table in read.items():
         say(quiet, f"{context}: {len(table):,} rows")
-        for line in _left_out(table):
+        for line in left_out(table):
             say(quiet, f"  {line}")
-        _say_counts(rows[context], quiet)
+        say_counts(rows[context], quiet)
     measured = np.isfinite(effects.shat) & ~np.isnan(effects.bhat)
     everywhere = int(measured.all(axis=1).sum())
     say(
@@ -473,10 +342,52 @@ def _say_contexts(read: Mapping[str, "SummaryStatistics"], effects: Any, quiet: 
     )
 
 
-def _check_table_output(out: Path, to: Format | None, overwrite: bool) -> None:
+def _refuse_beside_genome(reference: Path | None) -> None:
+    on_genome = reference is not None and is_fasta(reference)
+    refuse_idle(("genome",), on_genome, "where --reference is a genome")
+    refuse_idle(("palindromic_maf",), on_genome, "where --reference is a genome, of no frequencies")
+
+
+def _filtered(
+    table: "SummaryStatistics", filters: Filters | None, quiet: bool
+) -> "SummaryStatistics":
+    """Leave out what another tool leaves out, and say which of its rules could not be applied."""
+    if filters is None:
+        return table
+    from plait.gwas import filter_summary_statistics
+
+    found = filter_summary_statistics(table, str(filters))
+    for rule in found.idle:
+        say(quiet, f"filters {filters}: not applied, not in the table: {rule.words}")
+    if found.dropped and not any(found.dropped.values()):
+        say(quiet, f"filters {filters}: every row passes")
+    return found.table
+
+
+def _status(
+    filters: Filters | None,
+    table: "SummaryStatistics",
+    harmonised: "Harmonised | None" = None,
+    on_genome: bool = False,
+) -> dict[str, Any] | None:
+    from plait.gwas.status_codes import gwaslab_status
+
+    if filters is not Filters.GWASLAB:
+        return None
+    return {"STATUS": gwaslab_status(table, harmonised, on_genome)}
+
+
+def _check_table_output(
+    out: Path, to: Format | None, overwrite: bool, filters: Filters | None
+) -> None:
     from plait.io import check_writable
     from plait.io.summary_statistics import TABLE_SUFFIXES
 
+    if to is Format.SSF and filters is Filters.GWASLAB:
+        raise OptionError(
+            "GWAS-SSF has no place for STATUS, and --filters gwaslab does nothing else: give "
+            "--to tsv or --to parquet."
+        )
     refuse_idle(("metadata",), to is not Format.SSF, "without --to ssf")
     text = (".tsv", ".tsv.gz")
     allowed = {None: TABLE_SUFFIXES, Format.PARQUET: (".parquet",)}.get(to, text)

@@ -33,11 +33,11 @@ PHRASES = {
     "covariate_missing='drop'": "--drop-missing-covariates",
     "draw it without genotypes": "leave out --geno",
     " (option test=)": "",
-    "Use scale='z', or read it with allow_standardised=True, which needs": "Use --scale z. Effects "
-    "would need",
     " (or give sample_path)": "",
     " Read dosages instead (dosage='dosage').": "",
     "r2=None": "--r2 1",
+    "Give missing='drop' to leave them out or 'uniform' to give them the same usage of every "
+    "program.": "Leave them out of the screen, or give the usage of all its cells.",
     "raise r2": "raise --r2",
     "A small v_ridge may help.": "A small number added to its diagonal may help.",
 }

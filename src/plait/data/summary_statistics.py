@@ -53,6 +53,8 @@ class SummaryStatistics:
     file : str, optional
         Where it was read from. Contexts of one file stand in the same rows: their alleles are
         those of one strand.
+    standardised : int
+        Rows whose effect was made of z, frequency and n, on a standardised phenotype.
 
     Raises
     ------
@@ -66,6 +68,7 @@ class SummaryStatistics:
     build: str | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     file: str | None = None
+    standardised: int = 0
 
     def __post_init__(self) -> None:
         import polars as pl
@@ -148,9 +151,9 @@ class SummaryStatistics:
             raise ShapeError(f"unknown columns {unknown}; known are {sorted(known)}.")
         if not {"beta", "odds_ratio", "hazard_ratio", "z"} & set(frame.columns):
             raise ShapeError("a table needs an effect (beta, odds_ratio, hazard_ratio) or z.")
-        table, counts = _derived(frame, trait, allow_standardised)
+        table, counts, made = _derived(frame, trait, allow_standardised)
         table, counts = _without_bad_rows(table, counts, bad_se)
-        return cls(table, build, counts, file)
+        return cls(table, build, counts, file, made)
 
     def __len__(self) -> int:
         return self.frame.height
@@ -282,8 +285,8 @@ def described(frame: "DataFrame", mask: NDArray[np.bool_]) -> str:
 
 def _derived(
     frame: "DataFrame", trait: str | None, allow_standardised: bool
-) -> tuple["DataFrame", dict[str, int]]:
-    """Return the table with all columns, and the counts of rows with impossible ratios."""
+) -> tuple["DataFrame", dict[str, int], int]:
+    """Return the table with all columns, counts of impossible ratios, and of effects made of z."""
     import polars as pl
 
     from plait.data.p_values import log10_of_text
@@ -306,7 +309,10 @@ def _derived(
         stated = given.get("log10p")
         given["log10p"] = logs if stated is None else np.where(np.isnan(stated), logs, stated)
     nothing = np.full(frame.height, np.nan)
+    stated_effects = [given[name] for name in ("beta", *ratios) if name in given]
     given |= derive(given, allow_standardised) if frame.height else {}
+    bare = np.logical_and.reduce([np.ones(frame.height, bool), *map(np.isnan, stated_effects)])
+    made = int((bare & np.isfinite(given.get("beta", nothing))).sum())
     columns: dict[str, Any] = {name: given.get(name, nothing) for name in FLOATS}
     for text in TEXTS:
         values = frame[text].cast(pl.String) if text in frame.columns else None
@@ -317,7 +323,7 @@ def _derived(
         columns["trait"] = columns["trait"].fill_null(trait)
     no_position = pl.Series("pos", [None], dtype=pl.Int64).new_from_index(0, frame.height)
     columns["pos"] = frame["pos"].cast(pl.Int64) if "pos" in frame.columns else no_position
-    return pl.DataFrame({name: columns[name] for name in COLUMNS}), counts
+    return pl.DataFrame({name: columns[name] for name in COLUMNS}), counts, made
 
 
 def _checked_p(frame: "DataFrame", logs: Array) -> Array:

@@ -1,5 +1,6 @@
 """What a table of summary statistics looks like when something about it is wrong."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -214,6 +215,22 @@ def builds_excluded(frame: "DataFrame") -> dict[str, str]:
                 )
                 break
     return excluded
+
+
+def build_of_lengths(lengths: Mapping[str, int]) -> str | None:
+    """Return the human genome build whose chromosomes 1 to 22 and X have these lengths.
+
+    Parameters
+    ----------
+    lengths : mapping of chromosome to bases
+        None is returned where it has none of these chromosomes, or one of another length.
+    """
+    for build, known in _LENGTHS.items():
+        named = dict(zip(_CHROMOSOMES, known, strict=True))
+        shared = named.keys() & lengths.keys()
+        if shared and all(named[name] == lengths[name] for name in shared):
+            return build
+    return None
 
 
 def _moved_names(frame: "DataFrame", other: "DataFrame") -> tuple[int, int]:

@@ -195,7 +195,11 @@ def read_summary_contexts(
 
 
 def write_summary_statistics(
-    table: SummaryStatistics, path: str | os.PathLike[str], *, overwrite: bool = False
+    table: SummaryStatistics,
+    path: str | os.PathLike[str],
+    *,
+    extra: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write a table with the house's columns, which `read_summary_statistics` reads by itself.
 
@@ -206,6 +210,8 @@ def write_summary_statistics(
     path : path
         Ends in .parquet, .tsv or .tsv.gz. Text writes every number so that it is read back as it
         is, and ``NA`` where nothing is known.
+    extra : mapping of name to (M,) array, optional
+        Columns to write after the house's; they are not read again.
     overwrite : bool
 
     Raises
@@ -221,6 +227,7 @@ def write_summary_statistics(
     frame = table.frame.with_columns(pl.selectors.float().fill_nan(None))
     known = [name for name in frame.columns if frame[name].null_count() < frame.height]
     frame = frame.select(name for name in frame.columns if name in known or name in _NEEDED)
+    frame = frame.with_columns(pl.Series(name, values) for name, values in (extra or {}).items())
     with replace_file(place, overwrite) as temporary:
         if place.suffix == ".parquet":
             frame.write_parquet(temporary, compression="zstd")

@@ -1,0 +1,112 @@
+"""What the commands of ``plait sumstats`` say of tables and of their rows."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from plait.cli.console import say
+
+if TYPE_CHECKING:
+    from plait.data.summary_statistics import SummaryStatistics
+
+WORDS = {
+    "forward": "fit as they are",
+    "flipped": "flipped: effect and other allele exchanged",
+    "strand": "on the other strand",
+    "strand_flipped": "on the other strand, and flipped",
+    "palindromic_dropped": "left out: A/T or C/G, strand unknown",
+    "no_match": "left out: other alleles than the reference",
+    "not_in_reference": "left out: position not in the reference",
+    "incomplete": "left out: no position or allele",
+    "duplicate": "left out: the variant occurs again",
+    "indel_undecided": "left out: insertion or deletion either allele of which is in the genome",
+    "added": "of those, variants added to the reference",
+}
+"""What happens to a row when it is brought to a reference."""
+_LOST = {
+    "no_estimate": "no estimate: not tested",
+    "bad_se": "no usable standard error",
+    "bad_ratio": "an odds or hazard ratio that is not positive",
+}
+"""Why a row is not read."""
+
+
+def contents(table: "SummaryStatistics") -> list[str]:
+    """Say in words what a table holds."""
+    import numpy as np
+    import polars as pl
+
+    from plait.data.summary_derivations import lambda_gc
+
+    frame, lines = table.frame, [f"{table!r}"]
+    lines += left_out(table)
+    if table.standardised:
+        lines.append(
+            f"effects of {table.standardised:,} rows made of z, frequency and sample size: in "
+            "standard deviations of the trait"
+        )
+    pairs = frame.select((pl.col("ea") + pl.col("oa")).alias("pair"))["pair"]
+    single = int((pairs.str.len_bytes() == 2).sum())
+    palindromic = int(pairs.is_in(["AT", "TA", "CG", "GC"]).sum())
+    incomplete = frame.select(
+        pl.any_horizontal(pl.col("chrom", "pos", "ea", "oa").is_null())
+    ).to_series()
+    repeated = len(table) - table.keys.n_unique()
+    lines.append(
+        f"variants: {single:,} of single letters, {palindromic:,} of them A/T or C/G; "
+        f"{int(pairs.is_not_null().sum()) - single:,} longer; {int(incomplete.sum()):,} without a "
+        f"position or an allele; {repeated:,} that occur again"
+    )
+    chromosomes = frame["chrom"].drop_nulls().unique(maintain_order=True).to_list()
+    if chromosomes:
+        lines.append(f"chromosomes: {', '.join(chromosomes[:30])}")
+    for name, title in (("eaf", "frequency"), ("n", "sample size"), ("info", "info")):
+        values = table.column(name)
+        known = values[np.isfinite(values)]
+        if len(known):
+            lines.append(
+                f"{title}: {known.min():g} to {known.max():g}, in {len(known):,} of "
+                f"{len(table):,} rows"
+            )
+        else:
+            lines.append(f"{title}: not in the table")
+    log10p, z = table.column("log10p"), table.column("z")
+    if np.isfinite(log10p).any():
+        lines.append(f"smallest p: 10^{np.nanmin(log10p):.1f}; lambda {lambda_gc(z):.3f}")
+    return lines
+
+
+def left_out(table: "SummaryStatistics") -> list[str]:
+    """Say which rows of a table were left out, and why."""
+    from plait.gwas.summary_filters import PRESETS
+
+    filtered = {rule.reason: rule.words for rules in PRESETS.values() for rule in rules}
+    return [
+        f"left out: {count:,} rows with {(_LOST | filtered).get(name, name)}"
+        for name, count in table.counts.items()
+    ]
+
+
+def builds(table: "SummaryStatistics") -> list[str]:
+    """Say on which build the positions are, and on which they cannot be."""
+    from plait.gwas.table_checks import builds_excluded
+
+    stated = table.build or "not stated"
+    why = [f"not {build}: {reason}" for build, reason in builds_excluded(table.frame).items()]
+    return [f"genome build: {stated}" + "".join(f"; {reason}" for reason in why)]
+
+
+def say_counts(counts: Mapping[str, int], quiet: bool, indent: str = "  ") -> None:
+    """Say what became of the rows of a table."""
+    for name, count in counts.items():
+        if count:
+            say(quiet, f"{indent}{count:>12,} {WORDS[name]}")
+
+
+def say_palindromic(decided: Mapping[str, int], quiet: bool) -> None:
+    """Say how the strand of A/T and C/G variants was decided."""
+    if any(decided.values()):
+        say(
+            quiet,
+            f"  A/T and C/G: {decided['by_frequency']:,} decided by frequency, "
+            f"{decided['by_assumption']:,} by assumption, {decided['dropped']:,} left out",
+        )

@@ -1,0 +1,205 @@
+"""Several tables of summary statistics as effects, on one set of alleles."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.data.effects import Effects
+from plait.data.summary_statistics import SummaryStatistics
+from plait.data.variants import VariantTable
+from plait.errors import HarmonisationError, OptionError, ShapeError
+from plait.gwas.harmonisation import as_reference, harmonise
+from plait.gwas.variant_matching import NO_MATCH, NOT_IN_REFERENCE, distinct
+from plait.io.fasta import Fasta
+from plait.provenance import Provenance
+
+if TYPE_CHECKING:
+    from polars import DataFrame
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+_log = logging.getLogger("plait.gwas")
+_UNKNOWN = ("", ".")
+
+
+@dataclass(frozen=True, eq=False)
+class Combined:
+    """Effects of several tables, and where their variants are.
+
+    Attributes
+    ----------
+    effects : Effects
+        ``provenance.options["rows"]`` counts what happened to the rows of each context, as
+        `Harmonised.counts` does, and how many were ``added`` to the reference's.
+    variants : polars.DataFrame
+        One row for each effect: its ``name``, ``chrom``, ``pos``, ``id``, ``oa`` and ``ea``, the
+        allele that the effect is of.
+    """
+
+    effects: Effects
+    variants: "DataFrame"
+
+
+def combine_summary_statistics(tables: Mapping[str, SummaryStatistics], **options: Any) -> Effects:
+    """Join the tables of several contexts into effects; see `join_summary_statistics`."""
+    return join_summary_statistics(tables, **options).effects
+
+
+def join_summary_statistics(
+    tables: Mapping[str, SummaryStatistics],
+    *,
+    join: str = "outer",
+    reference: "SummaryStatistics | VariantTable | DataFrame | Fasta | None" = None,
+    genome: Fasta | None = None,
+    palindromic: str = "drop",
+    palindromic_maf: float = 0.40,
+    scale: str = "beta",
+) -> Combined:
+    """Join the tables of several contexts, on one set of alleles.
+
+    Parameters
+    ----------
+    tables : mapping of context to SummaryStatistics
+    join : {"outer", "inner"}
+        All variants, with cells that were not measured (``shat = inf``), or those of all contexts.
+    reference : optional
+        See `harmonise`; only its variants are kept. Default: the first context; with
+        ``join="outer"`` variants that it lacks are added in the order of the contexts. With a
+        genome all tables are brought to it first, and then joined like that.
+    genome, palindromic, palindromic_maf
+        See `harmonise`.
+    scale : {"beta", "z"}
+        Effects with standard errors, or z with standard error 1.
+
+    Returns
+    -------
+    Combined
+        A variant is called by its id (its rs number, where a table has both) in the first table
+        that has the variant, where that is known and no other variant has the same; else
+        ``chrom:pos:oa:ea``. A scan names its variants by the same rule.
+
+    Raises
+    ------
+    HarmonisationError, GenomeBuildError
+        See `harmonise`; also when no variant is in all contexts.
+    """
+    if join not in ("outer", "inner"):
+        raise OptionError(f"join is {join!r}; give 'outer' or 'inner'.")
+    if not tables:
+        raise ShapeError("there are no tables to combine.")
+    options: dict[str, Any] = {"palindromic": palindromic, "palindromic_maf": palindromic_maf}
+    fitted: dict[str, dict[str, int]] = {}
+    if isinstance(reference, Fasta):
+        found = {name: harmonise(table, reference, **options) for name, table in tables.items()}
+        fitted = {name: dict(one.counts) for name, one in found.items()}
+        tables = {name: one.table for name, one in found.items()}
+    variants = None if isinstance(reference, Fasta) else reference
+    target, placed, rows_of = _placed(
+        tables, join, variants, genome, options, scale, on_one_strand=bool(fitted)
+    )
+    for name, counts in fitted.items():
+        rows_of[name] = counts | {
+            key: rows_of[name][key] for key in ("added",) if key in rows_of[name]
+        }
+    bhat = np.zeros((target.height, len(placed)))
+    shat = np.full(bhat.shape, np.inf)
+    for column, (rows, effects, errors) in enumerate(placed.values()):
+        bhat[rows, column], shat[rows, column] = effects, errors
+    measured = np.isfinite(shat)
+    kept = measured.all(axis=1) if join == "inner" else measured.any(axis=1)
+    if not kept.any():
+        raise HarmonisationError(f"no variant is in all of the contexts {', '.join(placed)}.")
+    named = _named(target.filter(kept))
+    _log.info("combined %s contexts: %s variants", len(placed), f"{int(kept.sum()):,}")
+    settings = {"join": join, "scale": scale, **options, "rows": rows_of}
+    made = Provenance("combine_summary_statistics", settings)
+    labels = np.array(named["name"].to_list(), dtype=np.str_)
+    return Combined(
+        Effects(bhat[kept], shat[kept], effects=labels, contexts=tuple(placed), provenance=made),
+        named,
+    )
+
+
+def _placed(
+    tables: Mapping[str, SummaryStatistics],
+    join: str,
+    reference: "SummaryStatistics | VariantTable | DataFrame | None",
+    genome: Fasta | None,
+    options: dict[str, Any],
+    scale: str,
+    on_one_strand: bool,
+) -> tuple["DataFrame", dict[str, tuple[Rows, Array, Array]], dict[str, dict[str, int]]]:
+    """Return all variants, the rows and estimates of each context, and what its rows came to."""
+    first = next(iter(tables))
+    target, build = as_reference(tables[first] if reference is None else reference, None)
+    placed: dict[str, tuple[Rows, Array, Array]] = {}
+    rows_of: dict[str, dict[str, int]] = {}
+    for context, table in tables.items():
+        # The first context is the reference: its strand is the strand by definition, and that of
+        # the other contexts in its file.
+        same_file = table.file is not None and table.file == tables[first].file
+        own = reference is None and (on_one_strand or context == first or same_file)
+        fits = harmonise(
+            table,
+            target,
+            genome=genome,
+            reference_build=build,
+            **(options | ({"palindromic": "keep_forward"} if own else {})),
+        )
+        rows, estimates = fits.reference_rows, fits.table.estimates(scale)
+        rows_of[context] = dict(fits.counts)
+        if join == "outer" and reference is None:
+            target, added, taken = _extended(target, table, fits.categories)
+            more = table.select(taken).estimates(scale)
+            rows = np.concatenate([rows, added])
+            rows_of[context]["added"] = len(added)
+            estimates = (
+                np.concatenate([estimates[0], more[0]]),
+                np.concatenate([estimates[1], more[1]]),
+            )
+        placed[context] = (rows, *estimates)
+        build = build or table.build
+    return target, placed, rows_of
+
+
+def _extended(
+    target: "DataFrame", table: SummaryStatistics, categories: NDArray[np.int8]
+) -> tuple["DataFrame", Rows, Rows]:
+    """Add the variants that the reference lacks; return it, their rows there and in the table."""
+    import polars as pl
+
+    new = np.flatnonzero((categories == NOT_IN_REFERENCE) | (categories == NO_MATCH))
+    frame = table.frame[new].with_columns(
+        row=pl.Series(new), sample=pl.col("n").fill_nan(-1.0), tail=pl.col("log10p").fill_nan(1.0)
+    )
+    # Of a variant that occurs twice the same row is taken as among those that fit.
+    frame = frame.sort(["sample", "tail"], descending=[True, False], maintain_order=True)
+    frame = distinct(frame).sort("row")
+    added = np.arange(target.height, target.height + frame.height)
+    return (
+        pl.concat([target, frame.select(target.columns)]),
+        added,
+        frame["row"].to_numpy(),
+    )
+
+
+def _named(target: "DataFrame") -> "DataFrame":
+    """Return name, chrom, pos, id, oa and ea of variants."""
+    import polars as pl
+
+    ids = [
+        pl.when(~pl.col(name).is_in(_UNKNOWN)).then(name)
+        for name in ("rsid", "id")
+        if name in target.columns
+    ]
+    keyed = target.with_columns(
+        id=pl.coalesce(*ids, pl.lit(None, dtype=pl.String)),
+        key=pl.concat_str("chrom", "pos", "oa", "ea", separator=":"),
+    )
+    own = pl.col("id").is_unique() & ~pl.col("id").is_in(keyed["key"].implode())
+    name = pl.when(own & pl.col("id").is_not_null()).then("id").otherwise("key")
+    return keyed.select(name.alias("name"), "chrom", "pos", "id", "oa", "ea")
