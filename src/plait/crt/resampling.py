@@ -5,6 +5,7 @@ A resampler hands out hits (a cell treated in a resample) in short batches, bloc
 `index_lists` writes the same draws down. Strata are made in `plait.crt.strata`.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from plait.crt.seeds import RESAMPLES_PER_BLOCK, Method, UnitStream
 from plait.errors import InputError, OptionError, ShapeError
 
-_BATCH = 16384
+_LARGEST_BATCH = 16384
 """Hits that are drawn and added up together; their buffers stay in a core's second cache."""
 _LARGEST_HAZARD = 740.0
 """-log of the smallest positive double: stands for a cell that is always treated."""
@@ -72,6 +73,7 @@ class BernoulliResampler:
         with np.errstate(divide="ignore"):
             hazards = -np.log1p(-probabilities)
         self._hazards = np.minimum(hazards, _LARGEST_HAZARD)
+        self._batch = _batch(float(self._hazards.sum()))
         self._stream = stream
         self.n_cells = len(probabilities)
 
@@ -80,9 +82,9 @@ class BernoulliResampler:
         from plait.crt.resampling_kernels import bernoulli_hits, runs_of_slots
 
         random = self._stream.generator(Method.BERNOULLI, block)
-        exponentials = np.empty(_BATCH)
-        cells, slots = np.empty(_BATCH, dtype=np.int32), np.empty(_BATCH, dtype=np.int32)
-        hits = _empty_hits()
+        exponentials = np.empty(self._batch)
+        cells, slots = np.empty(self._batch, np.int32), np.empty(self._batch, np.int32)
+        hits = _empty_hits(self._batch)
         place, waiting = np.array([0, 0, 1], dtype=np.int64), np.zeros(1)
         while place[0] < self.n_cells:
             random.standard_exponential(out=exponentials)
@@ -142,6 +144,7 @@ class StratifiedResampler:
         self._members = np.argsort(stratum, kind="stable").astype(np.int32)
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self._treated = treated
+        self._batch = _batch(float(treated.sum()))
         self._stream = stream
         self.n_cells = len(stratum)
 
@@ -150,7 +153,7 @@ class StratifiedResampler:
         from plait.crt.resampling_kernels import stratified_runs
 
         words = self._stream.generator(Method.STRATIFIED_PERMUTATION, block).bit_generator
-        hits = _empty_hits()
+        hits = _empty_hits(self._batch)
         place = np.zeros(3, dtype=np.int64)
         members = self._members.copy()
         while place[0] < len(self._treated):
@@ -159,19 +162,24 @@ class StratifiedResampler:
                 self._starts,
                 self._treated,
                 RESAMPLES_PER_BLOCK,
-                words.random_raw(_BATCH // 2),
+                words.random_raw(self._batch // 2),
                 place,
                 *hits,
             )
             yield _first_runs(hits, runs)
 
 
-def _empty_hits() -> Hits:
+def _batch(treated: float) -> int:
+    """Return the hits of a batch (an even number) where so many cells are treated on average."""
+    mean = RESAMPLES_PER_BLOCK * treated
+    most_likely = mean + 6.0 * math.sqrt(mean) + 16.0
+    return 2 * int(min(most_likely, _LARGEST_BATCH) / 2.0)
+
+
+def _empty_hits(batch: int) -> Hits:
     """Return the buffers of a batch; each run but the last has a hit."""
     return Hits(
-        np.empty(_BATCH, dtype=np.int32),
-        np.empty(_BATCH + 2, dtype=np.int64),
-        np.empty(_BATCH + 1, dtype=np.int32),
+        np.empty(batch, np.int32), np.empty(batch + 2, np.int64), np.empty(batch + 1, np.int32)
     )
 
 
