@@ -21,6 +21,15 @@ from plait.crt.gene_data import (
     gene_screen_from_anndata,
     read_gene_screen,
 )
+from plait.crt.gene_plots import (
+    pair_expression,
+    plot_cells,
+    plot_gene_calibration,
+    plot_guides,
+    plot_pair_quality,
+    plot_pairs,
+    plot_power,
+)
 from plait.crt.gene_results import GeneTestResult
 from plait.crt.gene_screen import GeneScreen
 from plait.crt.global_null import GlobalNullDiagnostics, run_global_null_diagnostics
@@ -142,9 +151,16 @@ __all__ = [
     "make_ntc_groups_matched_by_freq",
     "ntc_empirical_tests",
     "ols_statistics",
+    "pair_expression",
     "perturbation_effects",
     "plot_calibration",
+    "plot_cells",
     "plot_effect_map",
+    "plot_gene_calibration",
+    "plot_guides",
+    "plot_pair_quality",
+    "plot_pairs",
+    "plot_power",
     "plot_volcano",
     "positive_control_pairs",
     "prepare_crt_inputs",

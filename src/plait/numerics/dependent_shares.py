@@ -92,9 +92,9 @@ def clustered_effective(is_below: NDArray[np.bool_], *clusters: NDArray[Any]) ->
     independent = share * (1.0 - share) / count
     if independent == 0.0:
         return float(count)
-    off = is_below - share
+    off: Array = is_below.astype(np.float64) - share
     codes = [np.unique(labels, return_inverse=True)[1] for labels in clusters]
-    variance = sum(_clustered_variance(off, code) for code in codes)
+    variance = float(sum([_clustered_variance(off, code) for code in codes]))
     if len(codes) == 2:
         both = codes[0] * (int(codes[1].max()) + 1) + codes[1]
         variance -= _clustered_variance(off, np.unique(both, return_inverse=True)[1])

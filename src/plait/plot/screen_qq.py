@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -339,7 +339,7 @@ def _draw(
         )  # fmt: skip
         return
     beyond = np.zeros(len(y), dtype=bool) if limit is None else y > limit
-    how = {"color": curve.colour, "alpha": curve.alpha, "linewidths": 0, "zorder": layer}
+    how: Any = {"color": curve.colour, "alpha": curve.alpha, "linewidths": 0, "zorder": layer}
     ax.scatter(
         x[~beyond], y[~beyond], s=curve.size, marker=curve.marker, label=curve.label,
         rasterized=len(x) > 5000, **how,

@@ -2,17 +2,8 @@
 
 import re
 
+from plait.crt.gene_plots import COVARIATES
 from plait.report.about import Words
-
-COVARIATES = {
-    "response_n_nonzero": "genes with counts",
-    "response_n_umis": "counts of genes",
-    "response_p_mito": "share of mitochondrial counts",
-    "grna_n_nonzero": "guides with counts",
-    "grna_n_umis": "counts of guides",
-    "grna_max_fraction": "share of the largest guide",
-}
-"""Covariates of cells that are made of their counts."""
 
 _SIDES = {
     "both": "effects of both signs",

@@ -1,0 +1,245 @@
+"""Checks of gene-level tests: counts behind pairs, positive controls, fold changes of controls."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from plait.errors import InputError, ShapeError
+from plait.plot.manhattan import thinned
+from plait.plot.style import (
+    BLUE,
+    GREY,
+    INK,
+    VERMILION,
+    axes_for,
+    check_labels,
+    styled,
+    write_caption,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = NDArray[np.float64]
+
+_PAIRS = (
+    "Each point is a pair of a target and a gene: treated cells and control cells with counts of "
+    "the gene. Orange: too few of one of them, so the pair is not tested. Where points crowd, some "
+    "are left out."
+)
+_POWER = (
+    "Positive controls, pairs that should have an effect, beside negative controls, which have "
+    "none. The more the two lie apart, the more an effect of this size is found."
+)
+_FOLDS = (
+    "log2 fold changes of groups of non-targeting guides, which have no effect: their mean should "
+    "be 0. Dotted, 0; line, the mean."
+)
+_MOST, _NAMED, _SPREAD, _LONGEST = 4000, 6, 0.32, 20
+_TICKS = (0, 2, 4, 6, 8, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+
+def pair_quality(
+    n_treated: ArrayLike,
+    n_controls: ArrayLike,
+    passes: ArrayLike,
+    fewest: tuple[int, int] | None = None,
+    *,
+    title: str | None = None,
+    caption: bool = False,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw in how many treated and control cells the gene of each pair has counts.
+
+    Parameters
+    ----------
+    n_treated, n_controls : (pairs,) int arrays
+    passes : (pairs,) bool array
+        Which pairs are tested.
+    fewest : pair of int, optional
+        Treated and control cells that a pair needs.
+    title : str, optional
+    caption : bool
+        Write below the figure how to read it.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ShapeError
+        There is no pair, or the lengths differ.
+    """
+    x, y = (np.asarray(v, dtype=np.float64) for v in (n_treated, n_controls))
+    good = np.asarray(passes, dtype=bool)
+    if x.ndim != 1 or not len(x) or x.shape != y.shape or x.shape != good.shape:
+        raise ShapeError(
+            f"treated cells, controls and passes have shapes {x.shape}, {y.shape} and {good.shape}."
+        )
+    shown = thinned(np.log1p(x), np.log1p(y), _MOST)
+    with styled() as plt:
+        ax = axes_for(plt, ax, 4.2, 3.6)
+        for chosen, colour, label in (
+            (good, BLUE, f"tested ({int(good.sum()):,})"),
+            (~good, VERMILION, f"not tested ({int((~good).sum()):,})"),
+        ):
+            rows = shown[chosen[shown]]
+            ax.scatter(x[rows], y[rows], s=5, color=colour, alpha=0.5, linewidths=0, label=label,
+                       rasterized=True)  # fmt: skip
+        for bound, line in zip(fewest or (), (ax.axvline, ax.axhline), strict=False):
+            line(bound - 0.5, color="#555555", linewidth=0.9, linestyle=":")
+        ax.set_xscale("symlog", linthresh=1)
+        ax.set_yscale("symlog", linthresh=1)
+        ax.set(xlim=(-0.3, None), ylim=(-0.3, None))
+        ax.set_xlabel("treated cells with counts")
+        ax.set_ylabel("control cells with counts")
+        ax.legend(loc="lower right", markerscale=2)
+        _finish(ax, title, _PAIRS if caption else None)
+    return ax
+
+
+def power_check(
+    positive: ArrayLike,
+    negative: ArrayLike,
+    labels: Sequence[str] | None = None,
+    *,
+    title: str | None = None,
+    caption: bool = False,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw the p-values of positive controls beside those of negative ones.
+
+    Parameters
+    ----------
+    positive, negative : (n,) and (m,) arrays
+        log10 p; NaN is left out. There may be no negative controls.
+    labels : (n,) sequence of str, optional
+        Names of the positive controls, of which the surest are written.
+    title : str, optional
+    caption : bool
+        Write below the figure how to read it.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        There is no positive control.
+    """
+    found = -np.asarray(positive, dtype=np.float64).ravel()
+    names = None if labels is None else check_labels(labels, len(found), "positive controls")
+    none = -np.asarray(negative, dtype=np.float64).ravel()
+    none = none[np.isfinite(none)]
+    if not np.isfinite(found).any():
+        raise InputError("there are no p-values of positive controls to draw.")
+    with styled() as plt:
+        ax = axes_for(plt, ax, 4.2, 3.6)
+        for place, values, colour, size in ((0, none, GREY, 6), (1, found, BLUE, 18)):
+            x = place + beside(values)
+            ax.scatter(x, values, s=size, color=colour, alpha=0.7, linewidths=0,
+                       rasterized=len(values) > 2000)  # fmt: skip
+            if names is not None and place == 1:
+                _name(ax, x, values, names)
+            if len(values):
+                middle = float(np.nanmedian(values))
+                ax.plot([place - _SPREAD, place + _SPREAD], [middle] * 2, color=INK, linewidth=1.2)
+        ax.set_yscale("symlog", linthresh=10)
+        top = 1.15 * float(np.nanmax(np.r_[found, none]))
+        ax.set_ylim(0, top)
+        ticks = [tick for tick in _TICKS if tick <= top]
+        ax.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
+        ax.minorticks_off()
+        kinds = [
+            f"negative\ncontrols ({len(none):,})",
+            f"positive\ncontrols ({int(np.isfinite(found).sum()):,})",
+        ]
+        ax.set_xticks([0, 1], kinds)
+        ax.set_xlim(-0.6, 2.3 if names else 1.6)
+        ax.set_ylabel("$-\\log_{10} p$")
+        _finish(ax, title, _POWER if caption else None)
+    return ax
+
+
+def beside(values: Array) -> Array:
+    """Return offsets that keep points of like height apart, the same ones every time.
+
+    Within 0.32 of the middle: ranks in the order of a van der Corput sequence.
+    """
+    ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+    offset, part = np.zeros(len(values)), 0.5
+    while ranks.any():
+        offset += part * (ranks % 2)
+        ranks, part = ranks // 2, part / 2
+    return np.asarray(_SPREAD * (2.0 * offset - 1.0)) if len(values) > 1 else np.zeros(len(values))
+
+
+def fold_changes(
+    values: ArrayLike,
+    *,
+    title: str | None = None,
+    caption: bool = False,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw the log2 fold changes of negative controls, whose mean should be 0.
+
+    Parameters
+    ----------
+    values : (n,) array
+        NaN and infinities are left out.
+    title : str, optional
+    caption : bool
+        Write below the figure how to read it.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        There is no finite value.
+    """
+    known = np.asarray(values, dtype=np.float64).ravel()
+    known = known[np.isfinite(known)]
+    if not len(known):
+        raise InputError("there are no fold changes to draw.")
+    with styled() as plt:
+        ax = axes_for(plt, ax, 3.6, 2.8)
+        ax.hist(known, 50, color=GREY)
+        mean = float(known.mean())
+        ax.axvline(0.0, color="#555555", linewidth=0.9, linestyle=":")
+        ax.axvline(mean, color=VERMILION, linewidth=1.2, label=f"mean {mean:+.3f}")
+        ax.set_xlabel("$\\log_2$ fold change")
+        ax.set_ylabel("pairs")
+        ax.legend(loc="upper right")
+        _finish(ax, title, _FOLDS if caption else None)
+    return ax
+
+
+def _name(ax: "Axes", x: Array, y: Array, names: Sequence[str]) -> None:
+    """Write the names of the highest points to the right, none over another."""
+    highest = float(np.nanmax(y))
+    taken: list[float] = []
+    for row in np.argsort(-y, kind="stable")[:_NAMED].tolist():
+        place = np.arcsinh(y[row] / 10.0) / np.arcsinh(highest / 10.0)
+        if np.isfinite(y[row]) and all(abs(place - other) > 0.045 for other in taken):
+            taken.append(place)
+            name = names[row]
+            text = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+            ax.annotate(text, (1 + _SPREAD, y[row]), xytext=(8, 0), fontsize=7, va="center",
+                        textcoords="offset points")  # fmt: skip
+
+
+def _finish(ax: "Axes", title: str | None, caption: str | None) -> None:
+    if title is not None:
+        ax.set_title(title)
+    if caption is not None:
+        write_caption(ax, caption)

@@ -1,0 +1,214 @@
+"""Figures of screens with counts of genes show what they are given."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from plait import plot
+from plait.errors import InputError, OptionError, ShapeError
+from plait.plot.pair_violin import density, p_text
+from plait.plot.screen_cells import bounded_bins, counted_bins, multiplicities
+from plait.plot.screen_pairs import beside
+
+mpl.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(4)
+
+
+def legend_of(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def heights_of(ax):
+    return [[bar.get_height() for bar in part] for part in ax.containers]
+
+
+def no_text_is_cut(ax):
+    figure = ax.get_figure()
+    figure.canvas.draw()
+    drawn = ax.get_tightbbox()
+    assert drawn.x0 >= figure.bbox.x0 - 1 and drawn.y0 >= figure.bbox.y0 - 1
+    assert drawn.x1 <= figure.bbox.x1 + 1 and drawn.y1 <= figure.bbox.y1 + 1
+
+
+# ------------------------------------------------------------------ violins
+
+
+def test_violins_have_the_means_and_sides_of_their_pairs(random):
+    treated = [random.normal(3, 1, 50), random.normal(0, 1, 40)]
+    controls = [random.normal(1, 1, 300), np.r_[random.normal(1, 1, 300), np.nan]]
+    ax = plot.pair_violin(
+        treated, controls, ["A on g", "B on h"], [-40.2, -1.3], caption=True, title="Pairs"
+    )
+    means = sorted(float(line.get_ydata()[0]) for line in ax.lines)
+    expected = sorted([v.mean() for v in treated] + [np.nanmean(v) for v in controls])
+    np.testing.assert_allclose(means, expected)
+    assert legend_of(ax) == ["control cells", "treated cells, higher", "treated cells, lower"]
+    assert [text.get_text() for text in ax.texts] == ["p = 6e-41", "p = 0.05"]
+    control, own = (part.get_paths()[0].vertices for part in ax.collections[:2])
+    assert control[:, 0].max() <= 0 <= own[:, 0].min()
+    np.testing.assert_allclose(own[:, 1].max(), treated[0].max())
+    no_text_is_cut(ax)
+
+
+def test_a_violin_is_a_smoothed_distribution(random):
+    from scipy.stats import gaussian_kde
+
+    values = random.normal(size=3000)
+    places, heights = density(values)
+    expected = gaussian_kde(values)(places)
+    np.testing.assert_allclose(heights, expected / expected.max(), atol=0.02)
+    assert places[0] == values.min() and places[-1] == values.max()
+    places, heights = density(np.full(7, 2.0))
+    assert places.tolist() == [2.0] and heights.tolist() == [1.0]
+
+
+def test_p_values_in_words():
+    assert p_text(-1.0) == "p = 0.1"
+    assert p_text(-412.3) == "p = 5e-413"
+
+
+def test_violins_that_cannot_be_drawn():
+    with pytest.raises(ShapeError, match="0 arrays of treated"):
+        plot.pair_violin([], [])
+    with pytest.raises(ShapeError, match="1 arrays of treated cells and 2"):
+        plot.pair_violin([[1.0]], [[1.0], [2.0]])
+    with pytest.raises(InputError, match="x has no treated or no control"):
+        plot.pair_violin([[]], [[1.0]], ["x"])
+    with pytest.raises(ShapeError, match="p-values have shape"):
+        plot.pair_violin([[1.0]], [[1.0]], log10p=[-1.0, -2.0])
+
+
+# ------------------------------------------------------------------ guides and cells
+
+
+def test_guide_counts_are_all_in_bins(random):
+    counts = np.r_[np.zeros(50), random.poisson(2, 400), random.poisson(300, 60), 5000]
+    has = counts > 50
+    ax = plot.guide_counts(counts, has, title="g1", caption=True)
+    without, with_guide = heights_of(ax)
+    assert sum(without) == ((counts > 0) & ~has).sum() and sum(with_guide) == has.sum() == 61
+    assert legend_of(ax)[1] == "assigned (61)"
+    edges, first, second = counted_bins(np.array([1.0, 1.0, 0.0]), np.array([True, False, False]))
+    assert len(edges) == 2 and (first.sum(), second.sum()) == (1, 1)
+    no_text_is_cut(ax)
+    with pytest.raises(InputError, match="no cell has counts"):
+        plot.guide_counts([0, 0], [False, False])
+    with pytest.raises(ShapeError, match="shapes"):
+        plot.guide_counts([1, 2], [True])
+
+
+def test_cells_of_guides_stand_in_order():
+    names = ["a", "b", "c", "d"]
+    ax = plot.cells_per_guide([3, 9, 5, 0], names, [False, False, True, False], caption=True)
+    assert heights_of(ax) == [[9, 3, 0], [5]]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["b", "c", "a", "d"]
+    assert legend_of(ax) == ["guides of targets", "non-targeting guides"]
+    many = plot.cells_per_guide(np.arange(200), [str(i) for i in range(200)])
+    assert many.get_xlabel() == "200 guides"
+    with pytest.raises(ShapeError, match="is_control"):
+        plot.cells_per_guide([1, 2], None, [True])
+
+
+def test_guides_of_cells_are_counted():
+    ax = plot.guides_per_cell([0, 1, 1, 3], caption=True)
+    assert heights_of(ax) == [[1, 2, 0, 1]]
+    names, cells = multiplicities(np.r_[np.arange(40), 2])
+    assert names[-1] == ">15" and cells[-1] == 24 and cells.sum() == 41
+    with pytest.raises(ShapeError, match="one for each cell"):
+        plot.guides_per_cell([])
+
+
+@pytest.mark.parametrize("low", [None, 100.0])
+@pytest.mark.parametrize("scale", ["counts", "few counts", "shares", "equal"])
+def test_a_covariate_with_its_bounds(random, low, scale):
+    values = {
+        "counts": np.round(np.exp(random.normal(6, 1, 900))) + 1,
+        "few counts": random.poisson(9, 900).astype(float),
+        "shares": random.beta(2, 30, 900),
+        "equal": np.full(900, 3.0),
+    }[scale]
+    ax = plot.cell_histogram(np.r_[values, np.nan], low, xlabel="counts", caption=True)
+    used, left = (np.array(part) for part in heights_of(ax))
+    assert used.sum() + left.sum() == 900
+    assert left.sum() == (0 if low is None else (values < low).sum())
+    assert (ax.get_xscale() == "log") == (scale == "counts")
+    edges, _, _ = bounded_bins(values, low, None)
+    assert (np.diff(edges) > 0).all() and len(edges) <= 52
+    no_text_is_cut(ax)
+
+
+def test_whole_numbers_make_no_comb():
+    values = np.repeat(np.arange(10.0, 110.0), 7)
+    _, used, _ = bounded_bins(values, None, None)
+    assert len(set(used.tolist())) == 1
+    with pytest.raises(InputError, match="no finite values"):
+        plot.cell_histogram([np.nan])
+
+
+def test_reasons_why_cells_are_left_out():
+    ax = plot.removed_cells({"no guide": 20, "any reason": 30}, 200, caption=True)
+    assert [bar.get_width() for bar in ax.patches] == [0.1, 0.15]
+    assert [text.get_text() for text in ax.texts] == ["no guide: 10.0%", "any reason: 15.0%"]
+    with pytest.raises(OptionError, match="of 10 cells"):
+        plot.removed_cells({"no guide": 20}, 10)
+
+
+# ------------------------------------------------------------------ checks
+
+
+def test_pairs_with_enough_counts_and_too_few(random):
+    treated, controls = random.poisson(9, 500), random.poisson(80, 500)
+    passes = treated >= 7
+    ax = plot.pair_quality(treated, controls, passes, (7, 7), caption=True)
+    good, bad = ax.collections[:2]
+    assert np.asarray(good.get_offsets())[:, 0].min() >= 7
+    assert np.asarray(bad.get_offsets())[:, 0].max() < 7
+    assert legend_of(ax)[0] == f"tested ({passes.sum():,})"
+    assert [line.get_xdata()[0] for line in ax.lines[:1]] == [6.5]
+    no_text_is_cut(ax)
+    with pytest.raises(ShapeError, match="shapes"):
+        plot.pair_quality([1], [1, 2], [True])
+
+
+def test_positive_controls_beside_negative_ones(random):
+    positive = np.array([-200.0, -30.0, -2.0])
+    negative = np.log10(random.random(400))
+    ax = plot.power_check(positive, negative, ["STAT1", "JAK2", "x" * 40], caption=True)
+    none, found = (np.asarray(part.get_offsets()) for part in ax.collections)
+    np.testing.assert_allclose(found[:, 1], -positive)
+    np.testing.assert_allclose(none[:, 1], -negative)
+    assert np.abs(none[:, 0]).max() < 0.33 and np.abs(found[:, 0] - 1).max() < 0.33
+    assert [line.get_ydata()[0] for line in ax.lines] == [np.median(-negative), 30.0]
+    assert [text.get_text() for text in ax.texts] == ["STAT1", "JAK2", "x" * 19 + "…"]
+    no_text_is_cut(ax)
+    assert len(plot.power_check(positive, []).lines) == 1
+    with pytest.raises(InputError, match="positive controls"):
+        plot.power_check([np.nan], negative)
+
+
+def test_points_of_like_height_stand_apart():
+    offsets = beside(np.linspace(0, 1, 64))
+    assert len(np.unique(offsets)) == 64
+    assert np.abs(np.diff(offsets)).min() > 0.1
+    assert beside(np.array([3.0])).tolist() == [0.0]
+
+
+def test_fold_changes_of_controls(random):
+    values = np.r_[random.normal(0.1, 0.2, 300), np.nan, -np.inf]
+    ax = plot.fold_changes(values, caption=True)
+    assert sum(heights_of(ax)[0]) == 300
+    assert legend_of(ax) == [f"mean {values[:300].mean():+.3f}"]
+    with pytest.raises(InputError, match="no fold changes"):
+        plot.fold_changes([np.nan])
