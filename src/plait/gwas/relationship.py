@@ -110,16 +110,7 @@ class Relationships:
             return total
         counts = np.asarray(self._pair_counts(kept, rows))
         if not counts.all():
-            i, j = (int(number[0]) for number in np.nonzero(counts == 0))
-            one, two = str(self.samples[rows][i]), str(self.samples[j])
-            who = f"sample {one!r} has no call" if one == two else (
-                f"samples {one!r} and {two!r} have no call in common"
-            )  # fmt: skip
-            raise InputError(
-                f"{who} at any of {int(self.n_variants[kept].sum()):,} variants, which method "
-                "'gcta' relates them by. Leave one out, or take method 'vanraden', for which a "
-                "missing genotype is the mean of its variant."
-            )
+            raise InputError(self._without_calls(kept))
         total /= counts
         return total
 
@@ -138,6 +129,21 @@ class Relationships:
             )
         return kept
 
+    def _without_calls(self, kept: Flags) -> str:
+        """Say which samples have no variant in common."""
+        counts = np.asarray(self._pair_counts(kept, slice(0, None)))
+        alone = np.flatnonzero(np.diagonal(counts) == 0)
+        if len(alone):
+            who = f"sample {str(self.samples[alone[0]])!r} has no call"
+        else:
+            one, two = (str(name) for name in self.samples[np.argwhere(counts == 0)[0]])
+            who = f"samples {one!r} and {two!r} have no call in common"
+        return (
+            f"{who} at any of {int(self.n_variants[kept].sum()):,} variants, which method 'gcta' "
+            "relates samples by. Leave one out, or take method 'vanraden', for which a missing "
+            "genotype is the mean of its variant."
+        )
+
     def _pair_counts(self, kept: Flags, rows: slice) -> NDArray[np.int64] | int:
         count = int(self.n_variants[kept].sum())
         if self.jointly_missing is None:
@@ -145,7 +151,8 @@ class Relationships:
         both = np.zeros(self.jointly_missing[0, rows].shape, dtype=np.int64)
         for k in np.flatnonzero(kept):
             both += self.jointly_missing[k, rows]
-        lacking = np.einsum("kii->i", self.jointly_missing[kept], dtype=np.int64)
+        own = self.jointly_missing.diagonal(axis1=1, axis2=2)[kept]
+        lacking = own.sum(axis=0, dtype=np.int64)
         both += count - lacking
         both -= lacking[rows, None]
         return both
