@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from common import HERE, median, write_results
-from gwas_peer import WARM_UP
+from gwas_peer import FROM_FILE, WARM_UP
 from gwas_scan import measured
 from scipy.special import ndtri
 
@@ -32,6 +32,7 @@ TASKS = {
     "mixed in memory": "mixed scan, relationships included",
     "mixed": "the same, whole process from the file",
     "linear": "linear scan, whole process from the file",
+    FROM_FILE: "linear scan from the file, within a process",
     "linear in memory": "linear scan of genotypes in memory",
 }
 COLUMNS = {

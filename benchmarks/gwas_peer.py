@@ -1,17 +1,19 @@
 """One run of a scan, in a process of its own: ``gwas_peer.py PROGRAM TASK FOLDER TRAITS``.
 
-PROGRAM is panicle or plait, in an environment that has it. A task that ends with "in memory" is
-warmed up on a small study and timed from there; others begin with the file. Writes
-``measured.json`` into the folder.
+PROGRAM is panicle or plait, in an environment that has it. Tasks that end with "in memory" or "from
+the file" are warmed up on a small study, and timed without or with reading the genotypes; of others
+the whole process is. Writes ``measured.json`` into the folder.
 """
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 import common
 import numpy as np
 
+FROM_FILE = "linear from the file"
 WARM_UP = "warm"
 """The folder beside the study that has the small one."""
 
@@ -30,6 +32,11 @@ class Panicle:
         self.places = places if isinstance(places, GenotypeMap) else GenotypeMap(places)
         self.traits = self._numbers(folder / f"y{traits}.tsv")
         self.covariates = self._numbers(folder / "c.tsv")
+
+    @classmethod
+    def read_and_scan(cls, folder, traits):
+        """Load the genotypes and regress all traits."""
+        return cls(folder, traits).linear()
 
     @staticmethod
     def _numbers(path):
@@ -69,6 +76,15 @@ class Plait:
         everyone = np.arange(self.genotypes.n_samples)
         self.designs = make_designs(self.traits, self.covariates, everyone)
         self.packed = self.genotypes.read_packed(slice(0, self.genotypes.n_variants))
+
+    @staticmethod
+    def read_and_scan(folder, traits):
+        """Regress all traits, genotypes read block by block."""
+        from plait.gwas import scan
+
+        tables = folder / f"y{traits}.tsv", folder / "c.tsv"
+        found = scan(folder / "g.bed", *tables, threads=1)
+        return {"tested": int(np.isfinite(found.beta).sum())}
 
     def mixed(self):
         """Relationships without each chromosome, scan, small p-values refined."""
@@ -127,11 +143,16 @@ def main():
     parser.add_argument("traits", type=int)
     options = parser.parse_args()
     side = {"panicle": Panicle, "plait": Plait}[options.program]
-    name = options.task.removesuffix(" in memory")
-    if name != options.task:
-        getattr(side(options.folder.parent / WARM_UP, options.traits), name)()
-    study = side(options.folder, options.traits)
-    found, seconds, cpu = common.timed(getattr(study, name))
+    small = options.folder.parent / WARM_UP
+    if options.task == FROM_FILE:
+        side.read_and_scan(small, options.traits)
+        work = partial(side.read_and_scan, options.folder, options.traits)
+    else:
+        name = options.task.removesuffix(" in memory")
+        if name != options.task:
+            getattr(side(small, options.traits), name)()
+        work = getattr(side(options.folder, options.traits), name)
+    found, seconds, cpu = common.timed(work)
     report = {"cpu": cpu, "seconds": seconds, "peak_mb": round(common.peak_bytes() / 1e6)} | found
     (options.folder / "measured.json").write_text(json.dumps(report))
 
