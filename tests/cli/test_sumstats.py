@@ -131,7 +131,11 @@ def test_columns_and_dialects(folder, capsys):
     assert "not of the dialect 'regenie'" in capsys.readouterr().err
     frame.rename({"ID": "SNP", "ALLELE1": "Allele1", "ALLELE0": "Allele2"}).write_csv("two.csv")
     assert main(["sumstats", "check", "two.csv"]) == 2
-    assert "--columns ea=" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "if it is of Allele1: It has CHROM, GENPOS, SNP, Allele2, Allele1" in said
+    # What is shown works as it stands.
+    given = re.search(r"--columns (\S+)\.$", said)[1]
+    assert main(["sumstats", "check", "two.csv", "--columns", given]) == 0
 
 
 def test_messages_in_the_words_of_the_program():

@@ -338,6 +338,9 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     "n": ("n", "nsample", "obs_ct", "n_samples", "totalsamplesize"),
     "test": ("test",),
 }
+_EFFECTS = frozenset(["beta", "odds_ratio", "hazard_ratio", "z"])
+_SHOWN = ("chrom", "pos", "id", "ea", "oa", "eaf", "beta", "odds_ratio", "z", "se", "p", "n")
+"""The order in which columns are named in an example."""
 
 
 def find_roles(
@@ -461,48 +464,74 @@ def _detect(header: Sequence[str], where: str) -> Dialect | None:
     winner = winners[0]
     if not winner.confirmed:
         example = winner.roles(header, next(iter(winner.contexts(header)), ""))
+        several = f" ({', '.join(winner.contexts(header))}: one at a time)" * winner.has_contexts
         raise UnknownDialectError(
-            f"{where} looks like {winner.name}, which plait knows from documentation only and has "
-            f"not confirmed on a file. If you know it is, give dialect={winner.name!r}, or say "
-            f"what the columns are: columns={example}."
+            f"{where} has the columns {', '.join(header)}. It looks like {winner.name}, which "
+            "plait knows from documentation only and has not confirmed on a file. If you know it "
+            f"is, give dialect={winner.name!r}, or say what the columns are{several}: "
+            f"columns={example}."
         )
     return winner
 
 
 def _by_alias(header: Sequence[str], where: str) -> dict[str, str]:
     names = {name.lower(): name for name in header}
-    roles: dict[str, str] = {}
-    for role, aliases in _ALIASES.items():
-        found = [names[alias] for alias in aliases if alias in names]
-        if len(found) > 1:
-            raise UnknownDialectError(
-                f"{where} has several columns that may be {role}: {', '.join(found)}. Say which: "
-                f"columns={{{role!r}: {found[0]!r}, ...}}."
-            )
-        if found:
-            roles[role] = found[0]
-    roles |= _allele_columns(names, where)
-    if not {"beta", "odds_ratio", "hazard_ratio", "z"} & roles.keys():
+    fits = {
+        role: [names[alias] for alias in aliases if alias in names]
+        for role, aliases in _ALIASES.items()
+    }
+    roles = {role: found[0] for role, found in fits.items() if found}
+    repeated = next((role for role, found in fits.items() if len(found) > 1), None)
+    if repeated is not None:
         raise UnknownDialectError(
-            f"{where} has no column that is known to hold an effect or z; it has "
-            f"{', '.join(header)}. Say what the columns are: columns={{'ea': ..., 'oa': ..., "
-            "'beta': ..., 'se': ...}."
+            f"{where} has several columns that may be {repeated}: {', '.join(fits[repeated])}. "
+            f"{_say_which(roles | _likely_alleles(names), header)}"
+        )
+    roles |= _allele_columns(names, roles, where)
+    if not _EFFECTS & roles.keys():
+        raise UnknownDialectError(
+            f"{where} has no column that is known to hold an effect or z. "
+            f"{_say_which(roles, header)}"
         )
     _log.info("%s: no known dialect; columns by their usual names: %s", where, roles)
     return roles
 
 
-def _allele_columns(names: Mapping[str, str], where: str) -> dict[str, str]:
+def _say_which(roles: Mapping[str, str], header: Sequence[str]) -> str:
+    """Say what there is, what is needed, and how to say which column is what."""
+    example = dict(roles)
+    if not _EFFECTS & example.keys():
+        example |= {"beta": "...", "se": "..."}
+    order = [role for role in _SHOWN if role in example]
+    shown = {role: example[role] for role in (*order, *(r for r in example if r not in order))}
+    return (
+        f"It has {', '.join(header)}. A table needs an effect (beta, odds_ratio or hazard_ratio) "
+        "with se, t or p, or z alone; to be laid beside others also chrom, pos, ea (the allele "
+        f"that the effect is of) and oa. Say which is which, for example columns={shown}."
+    )
+
+
+def _likely_alleles(names: Mapping[str, str]) -> dict[str, str]:
+    """Return the first columns that may be effect and other allele."""
+    ea = next((names[alias] for alias in _EFFECT_ALLELE if alias in names), None)
+    oa = next((names[alias] for alias in _OTHER_ALLELE if alias in names), None)
+    return {role: name for role, name in (("ea", ea), ("oa", oa)) if name is not None}
+
+
+def _allele_columns(
+    names: Mapping[str, str], known: Mapping[str, str], where: str
+) -> dict[str, str]:
     effects = [alias for alias in _EFFECT_ALLELE if alias in names]
     others = [alias for alias in _OTHER_ALLELE if alias in names]
     clear = effects[:1] and effects[0] in _EFFECT_ALLELE[:4]
     unclear = effects[:1] == ["allele1"] and not {"allele0", "a0"} & names.keys()
     if unclear or (len(effects) > 1 and not clear):
         found = ", ".join(names[alias] for alias in dict.fromkeys([*effects, *others]))
+        likely = _likely_alleles(names)
         raise AmbiguousAlleleColumnsError(
             f"{where} has the allele columns {found}, and tools differ in which one the effect is "
-            "of (METAL: Allele1, SAIGE: Allele2). Say so: columns={'ea': ..., 'oa': ..., ...}, "
-            "or give dialect=."
+            "of (METAL: Allele1, SAIGE: Allele2). Give dialect=, or the columns; if it is of "
+            f"{likely['ea']}: {_say_which({**known, **likely}, list(names.values()))}"
         )
     if not effects:
         return {}
