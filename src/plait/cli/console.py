@@ -63,7 +63,10 @@ def workers_of(
 ) -> Iterator[dict[str, Any]]:
     """Yield who works on a store: the ``executor``, ``memory`` and ``threads`` of the library."""
     from plait.execution.executors import dask_client
+    from plait.execution.memory import parse_bytes
 
+    if memory is not None:
+        parse_bytes(memory)  # refused before the work, not in its midst
     with dask_client(dask) as client:
         yield {"executor": client, "memory": memory, "threads": threads}
 

@@ -256,16 +256,19 @@ def scan(
         "seed": seed,
     }
     with session(threads, quiet, debug, log_json), workers_of(dask, memory, threads) as workers:
+        from plait.gwas.model import check_options
+
+        check_options(str(model), loco, str(missing), str(transform))
+        rules = variant_filter(min_call_rate, min_mac, min_maf, min_info)
         choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants)
         study = read_study(
-            geno, choice, pheno, traits, covar, covariates, categorical,
-            drop_missing_covariates, pcs,
-        )  # fmt: skip
+            geno, choice, pheno, traits, covar, covariates, categorical, drop_missing_covariates
+        )
         if described is not None:
             from plait.gwas.association_tables import check_ssf
 
             check_ssf(study[1].names, described, study[0].variants, str(metadata))
-        rules = variant_filter(min_call_rate, min_mac, min_maf, min_info)
+        study = with_components(study, pcs, geno, choice, workers["memory"], str(model))
         _say_study(quiet, *study)
         announce_compilation(quiet)
         result = _scan_into(out, study, chosen, rules, workers)
@@ -369,7 +372,6 @@ def read_study(
     covariates: str | None,
     categorical: str | None,
     drop_missing_covariates: bool,
-    pcs: int,
 ) -> tuple[Any, Any, Any]:
     """Return genotypes, traits and covariates (complete, or None)."""
     from plait.io import read_covariates, read_phenotypes
@@ -383,12 +385,34 @@ def read_study(
         others = read_covariates(covar, split_list(covariates), split_list(categorical) or ())
         if drop_missing_covariates:
             others = others.complete()
-    if pcs:
-        from plait.gwas import principal_components
-
-        calls = genotypes if genotypes.kind == "hardcall" else open_chosen(geno, choice, "hardcall")
-        others = principal_components(calls, pcs).to_covariates(others)
     return genotypes, table, others
+
+
+def with_components(
+    study: tuple[Any, Any, Any],
+    pcs: int,
+    geno: str,
+    choice: Choice,
+    memory: str | None,
+    model: str = "linear",
+) -> tuple[Any, Any, Any]:
+    """Return genotypes, traits and covariates, principal components among the latter.
+
+    What a scan would refuse is refused first: components of many samples take long.
+    """
+    if not pcs:
+        return study
+    from plait.gwas import principal_components
+    from plait.gwas.model import checked_samples
+    from plait.gwas.structure import check_covariates
+
+    genotypes, table, others = study
+    checked_samples(model, genotypes, table, others)
+    if others is not None:
+        check_covariates(others, genotypes.samples, pcs)
+    calls = genotypes if genotypes.kind == "hardcall" else open_chosen(geno, choice, "hardcall")
+    found = principal_components(calls, pcs, memory=memory)
+    return genotypes, table, found.to_covariates(others)
 
 
 def write_scan(

@@ -36,6 +36,7 @@ from plait.cli.gwas import (
     read_study,
     record_scan,
     variant_filter,
+    with_components,
 )
 from plait.cli.inputs import split_list
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
@@ -142,12 +143,12 @@ def interaction(
         if covariates is not None:
             wanted = ",".join(dict.fromkeys([*(split_list(covariates) or ()), environment]))
         choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants)
-        study = read_study(
-            geno, choice, pheno, traits, covar, wanted, categorical,
-            drop_missing_covariates, pcs,
-        )  # fmt: skip
-        alone = environment_among(study[2], environment)
         rules = variant_filter(min_call_rate, min_mac, min_maf, min_info)
+        study = read_study(
+            geno, choice, pheno, traits, covar, wanted, categorical, drop_missing_covariates
+        )
+        alone = environment_among(study[2], environment)
+        study = with_components(study, pcs, geno, choice, workers["memory"])
         announce_compilation(quiet)
         found = _scan_into(out, study, alone, chosen, rules, workers)
         found.require_tests()

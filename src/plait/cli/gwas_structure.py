@@ -180,11 +180,14 @@ def pca(
     check_file(out, TABLES, overwrite)
     with session(threads, quiet, debug):
         from plait.gwas import principal_components
+        from plait.gwas.structure import check_covariates
         from plait.io import read_covariates
 
         others = None if covar is None else read_covariates(covar)
         choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants)
         genotypes = open_chosen(geno, choice, "hardcall")
+        if others is not None:
+            check_covariates(others, genotypes.samples, k)
         announce_compilation(quiet)
         found = principal_components(
             genotypes,

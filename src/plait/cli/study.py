@@ -41,6 +41,7 @@ from plait.cli.gwas import (
     record_scan,
     scan_attention,
     variant_filter,
+    with_components,
 )
 from plait.cli.options import MODEL, OUTPUT
 from plait.cli.outputs import check_folder
@@ -132,13 +133,27 @@ def gwas_to_mash(
         from plait.gwas import AssociationResult
         from plait.studies import StudySettings
         from plait.studies import gwas_to_mash as study
+        from plait.studies.gwas_to_mash import require_several
 
-        choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants)
-        genotypes, table, others = read_study(
-            geno, choice, pheno, traits, covar, covariates, categorical,
-            drop_missing_covariates, pcs,
-        )  # fmt: skip
         rules = variant_filter(min_call_rate, min_mac, min_maf, min_info)
+        settings = StudySettings(
+            model=str(model),
+            loco=loco,
+            missing_genotypes=str(missing),
+            transform=str(transform),
+            **asdict(rules),
+            strong_p=strong_p,
+            random_size=random_size,
+            seed=seed,
+        )
+        choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants)
+        inputs = read_study(
+            geno, choice, pheno, traits, covar, covariates, categorical, drop_missing_covariates
+        )
+        require_several(inputs[1])
+        genotypes, table, others = with_components(
+            inputs, pcs, geno, choice, workers["memory"], str(model)
+        )
         announce_compilation(quiet)
         with stages_alone(log_json):
             result = study(
@@ -146,16 +161,7 @@ def gwas_to_mash(
                 table,
                 others,
                 out,
-                StudySettings(
-                    model=str(model),
-                    loco=loco,
-                    missing_genotypes=str(missing),
-                    transform=str(transform),
-                    **asdict(rules),
-                    strong_p=strong_p,
-                    random_size=random_size,
-                    seed=seed,
-                ),
+                settings,
                 with_report=find_spec("plotly") is not None and find_spec("jinja2") is not None,
                 with_figures=find_spec("matplotlib") is not None,
                 tell=teller(quiet),

@@ -21,7 +21,7 @@ import numpy as np
 from plait.data.fingerprints import study_fingerprints
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import AlignedSamples, SampleTable, align
-from plait.errors import DataWarning, ModelWarning, OptionError
+from plait.errors import DataWarning, InputError, ModelWarning, OptionError
 from plait.execution.executors import refuse_forks, workforce
 from plait.gwas.binary import binary_traits, cases_and_controls, make_binary_designs
 from plait.gwas.design import make_designs
@@ -143,16 +143,19 @@ def scan(
 
     Notes
     -----
+    Relationships (mixed) are VanRaden's, a missing genotype being the mean of its variant also
+    where `plait.gwas.relationship_matrix` could leave it out of a pair: only so are they a
+    covariance, without eigenvalues below 0, for whichever chromosome is left out.
+
     Cost, for each pattern of missing traits: linear 2 N M (p + T) flops and N M / 4 bytes read;
     logistic 2 N M T (p + 2) flops; mixed and whole-genome see `plait.gwas.mixed.MixedModel` and
     `plait.gwas.whole_genome.WholeGenomeModel`. Traits measured on the same samples share
     everything.
     """
     started = time.perf_counter()
-    _check_options(model, loco, missing_genotypes, transform)
+    check_options(model, loco, missing_genotypes, transform)
     genotypes, traits, covariates = open_study(genotypes, traits, covariates)
-    traits = _checked_traits(model, traits)
-    samples = align(genotypes.samples, traits, covariates, covariate_missing=covariate_missing)
+    traits, samples = checked_samples(model, genotypes, traits, covariates, covariate_missing)
     _log.info("samples: %s", ", ".join(f"{name} {n:,}" for name, n in samples.counts.items()))
     rules = VariantFilter() if variant_filter is None else variant_filter
     if rules.min_info and genotypes.kind == "hardcall":
@@ -234,7 +237,30 @@ def _prepared(
     return WholeGenomeLogisticMethod(WholeGenomeLogistic(fitted, nulls, names))
 
 
-def _check_options(model: str, loco: bool | None, missing_genotypes: str, transform: str) -> None:
+def checked_samples(
+    model: str,
+    genotypes: GenotypeSource,
+    traits: SampleTable,
+    covariates: SampleTable | None = None,
+    covariate_missing: str = "error",
+) -> tuple[SampleTable, AlignedSamples]:
+    """Return the traits as a model takes them, and the samples that it would scan.
+
+    Takes no pass over the genotypes: what a scan refuses is known before any such work (principal
+    components, say). Parameters and errors are those of `scan`.
+    """
+    if model in _WHOLE_GENOME and len(runs := genotypes.variants.chromosomes) == 1:
+        raise InputError(
+            f"all variants are on chromosome {runs[0][0]}; model={model!r} tests each chromosome "
+            "beside a prediction from the others, and needs two. Use model='mixed' or "
+            "model='linear'."
+        )
+    traits = _checked_traits(model, traits)
+    return traits, align(genotypes.samples, traits, covariates, covariate_missing=covariate_missing)
+
+
+def check_options(model: str, loco: bool | None, missing_genotypes: str, transform: str) -> None:
+    """Refuse options of `scan` that do not go together."""
     if model not in _MODELS:
         raise OptionError(f"model is {model!r}; give one of {', '.join(map(repr, _MODELS))}.")
     if model in _WHOLE_GENOME and loco is False:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import SampleTable
-from plait.errors import ConvergenceWarning, InputError, OptionError
+from plait.errors import ConvergenceWarning, InputError, LabelError, OptionError
 from plait.execution.grains import GRAIN, Grain, map_grains
-from plait.execution.memory import memory_budget
+from plait.execution.memory import memory_budget, parse_bytes
 from plait.execution.threads import resolve_threads, single_threaded_blas
 from plait.gwas.inputs import opened_covariates, opened_genotypes
 from plait.gwas.linkage import ld_prune
@@ -119,15 +119,18 @@ class PrincipalComponents(Result):
         ----------
         others : path, pandas or polars DataFrame, or SampleTable, optional
             Further covariates, which come first; samples that lack either are left out.
+
+        Raises
+        ------
+        LabelError
+            No sample has both, or a covariate has the name of a component.
         """
         mine = SampleTable(self.samples, self.components, self.scores)
         if others is None:
             return mine
         others = opened_covariates(others)
+        shared = check_covariates(others, self.samples, len(self.components))
         place = {name: row for row, name in enumerate(self.samples.tolist())}
-        shared = [name for name in others.samples.tolist() if name in place]
-        if not shared:
-            raise InputError("no sample has both covariates and genotypes.")
         own = {name: row for row, name in enumerate(others.samples.tolist())}
         values = np.column_stack(
             [
@@ -207,6 +210,10 @@ def principal_components(
         raise OptionError(f"method is {method!r}; give 'auto', 'exact' or 'randomised'.")
     if not 1 <= k < n:
         raise OptionError(f"k is {k}; of {n} samples there are 1 to {n - 1} components.")
+    if r2 is not None and not 0 < r2 <= 1:
+        raise OptionError(f"r2 is {r2}; give a number above 0, at most 1.")
+    if memory is not None:
+        memory = parse_bytes(memory)
     if method == "auto":
         method = "exact" if n <= EXACT_SAMPLES else "randomised"
     used = _choose_variants(
@@ -233,7 +240,7 @@ def principal_components(
         residuals=residuals,
         variants=used,
         samples=chosen.samples,
-        components=tuple(f"PC{number + 1}" for number in range(k)),
+        components=component_names(k),
         method=method,
         provenance=Provenance(
             "gwas pca",
@@ -252,6 +259,44 @@ def principal_components(
             threads=resolve_threads(threads),
         ),
     )
+
+
+def check_covariates(others: SampleTable, samples: NDArray[np.str_], k: int) -> list[str]:
+    """Return the samples that have covariates and genotypes, in the order of the covariates.
+
+    Parameters
+    ----------
+    others : SampleTable
+        Covariates that are to stand beside components.
+    samples : (N,) array of str
+        The genotyped samples.
+    k : int
+        How many components.
+
+    Raises
+    ------
+    LabelError
+        There is no such sample, or a covariate has the name of a component.
+    """
+    taken = next((name for name in component_names(k) if name in others.names), None)
+    if taken is not None:
+        raise LabelError(
+            f"the covariates have a column {taken!r} already, the name of a component. Leave it "
+            "out of the covariates, or compute no components."
+        )
+    known = set(samples.tolist())
+    shared = [name for name in others.samples.tolist() if name in known]
+    if not shared:
+        raise LabelError(
+            "no sample has both covariates and genotypes: they begin "
+            f"{str(others.samples[0])!r} and {str(samples[0])!r}."
+        )
+    return shared
+
+
+def component_names(k: int) -> tuple[str, ...]:
+    """Return what the first components are called."""
+    return tuple(f"PC{number + 1}" for number in range(k))
 
 
 def _choose_variants(

@@ -27,6 +27,7 @@ from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import SampleTable
 from plait.errors import ModelWarning, NotAvailableError, OptionError
 from plait.gwas.inputs import open_study
+from plait.gwas.model import check_options
 from plait.io import read_effects, replace_file
 from plait.studies.stages import Stages
 
@@ -99,6 +100,7 @@ class StudySettings:
     seed: int = 1
 
     def __post_init__(self) -> None:
+        check_options(self.model, self.loco, self.missing_genotypes, self.transform)
         if not 0 < self.strong_p < 1:
             raise OptionError(f"strong_p is {self.strong_p}; give a p-value between 0 and 1.")
         if self.random_size < 100:
@@ -369,8 +371,7 @@ def gwas_to_mash(
     """
     settings = StudySettings() if settings is None else settings
     genotypes, traits, covariates = open_study(genotypes, traits, covariates)
-    if len(traits.names) < 2:
-        raise OptionError("effects are shared by two traits or more; for one there is gwas.scan.")
+    require_several(traits)
     folder = Path(out)
     folder.mkdir(exist_ok=True)
     (folder / KEPT).mkdir(exist_ok=True)
@@ -385,6 +386,20 @@ def gwas_to_mash(
     for doubt in json.loads((road.kept / "fit.json").read_text(encoding="utf-8"))["warnings"]:
         warnings.warn(doubt, ModelWarning, stacklevel=2)
     return plait.mash.MashResult.open(folder / "result.zarr")
+
+
+def require_several(traits: SampleTable) -> None:
+    """Refuse a single trait.
+
+    Raises
+    ------
+    OptionError
+        There are fewer than two traits.
+    """
+    if len(traits.names) < 2:
+        raise OptionError(
+            "effects are shared by two traits or more; one trait is what gwas scan is for."
+        )
 
 
 def _of(chosen: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
