@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plait.cli.inputs import refuse_idle
-from plait.errors import OptionError
+from plait.errors import FileFormatError, OptionError
 
 if TYPE_CHECKING:
     from plait.data.summary_statistics import SummaryStatistics
+    from plait.io.eqtl import EqtlFormat
     from plait.io.fasta import Fasta
 
 
@@ -32,11 +33,25 @@ class Reading:
     context: str | None = None
     allow_standardised: bool = False
 
+    def eqtl_format(self, file: Path) -> "EqtlFormat | None":
+        """Return the format of a table of eQTL results, unless its columns were named."""
+        from plait.io.eqtl import find_eqtl_format
+
+        named = self.columns is not None or self.dialect is not None
+        return None if named else find_eqtl_format(file)
+
     def roles(self, file: Path) -> tuple[str, dict[str, str]]:
         """Return the dialect of a table, and which column plays each role."""
         from plait.io.dialects import find_roles
         from plait.io.summary_statistics import header_of
 
+        eqtl = self.eqtl_format(file)
+        if eqtl is not None:
+            raise FileFormatError(
+                f"{file} holds eQTL results (format {eqtl.name}): a row for each gene and variant, "
+                "where this takes one for each variant. 'plait sumstats check' says how they are "
+                "joined; rows of one gene may be read with --columns."
+            )
         given = _pairs(self.columns)
         return find_roles(header_of(file), self.dialect, given, str(file), self.context)
 

@@ -38,7 +38,14 @@ from plait.cli.sumstats_options import (
     Trait,
     Variants,
 )
-from plait.cli.sumstats_words import builds, contents, left_out, say_counts, say_palindromic
+from plait.cli.sumstats_words import (
+    builds,
+    contents,
+    eqtl_lines,
+    left_out,
+    say_counts,
+    say_palindromic,
+)
 from plait.errors import FileFormatError, InputError, OptionError, OutputError
 
 if TYPE_CHECKING:
@@ -59,11 +66,21 @@ def check(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Say what is in a table, and what looks wrong. GWAS-SSF is held against its standard."""
+    """Say what is in a table, and what looks wrong. GWAS-SSF is held against its standard.
+
+    Of eQTL results (a row for each gene and variant), which the other commands do not take, it says
+    what tool's they are and how they are joined.
+    """
     with session(None, quiet, debug):
         from plait.gwas.table_checks import check_table
 
         reading = Reading(columns, dialect, variants, build, context)
+        eqtl = reading.eqtl_format(file)
+        if eqtl is not None:
+            refuse_idle(("variants", "build", "context"), True, "with eQTL results")
+            for line in eqtl_lines(file, eqtl):
+                say(quiet, line)
+            return
         name, roles = reading.roles(file)
         say(quiet, f"{file}: dialect {name}")
         say(quiet, "columns: " + ", ".join(f"{role}={found}" for role, found in roles.items()))

@@ -1,12 +1,14 @@
 """What the commands of ``plait sumstats`` say of tables and of their rows."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plait.cli.console import say
 
 if TYPE_CHECKING:
     from plait.data.summary_statistics import SummaryStatistics
+    from plait.io.eqtl import EqtlFormat
 
 WORDS = {
     "forward": "fit as they are",
@@ -93,6 +95,43 @@ def builds(table: "SummaryStatistics") -> list[str]:
     stated = table.build or "not stated"
     why = [f"not {build}: {reason}" for build, reason in builds_excluded(table.frame).items()]
     return [f"genome build: {stated}" + "".join(f"; {reason}" for reason in why)]
+
+
+def eqtl_lines(file: Path, found: "EqtlFormat") -> list[str]:
+    """Say what is in a table of eQTL results, and what can be done with it."""
+    from plait.io.eqtl_contents import eqtl_contents
+
+    inside = eqtl_contents(file, found)
+    known = "" if found.confirmed else ", known from documentation only"
+    lines = [
+        f"{file}: eQTL results, format {found.name}{known}: a row for each gene and variant",
+        "columns: " + ", ".join(f"{role}={name}" for role, name in found.roles.items()),
+        f"{inside.n_effects:,} effects with standard errors, of {inside.n_genes:,} genes and "
+        f"{inside.n_variants:,} variants; largest |z| {inside.largest_z:.1f}; lambda "
+        f"{inside.lambda_gc:.3f}",
+    ]
+    if inside.n_placed:
+        build = f", on {' and '.join(inside.builds)}" if inside.builds else ""
+        lines.append(
+            f"{inside.n_placed:,} variant ids tell position and alleles{build}; effects are of the "
+            "last allele"
+        )
+    else:
+        lines.append("variant ids do not tell positions, nor which allele the effects are of")
+    if len(inside.builds) > 1:
+        lines.append("attention: variants are on different genome builds")
+    if inside.n_repeated:
+        lines.append(
+            f"attention: {inside.n_repeated:,} rows are of a gene and variant that occur again "
+            "with other numbers"
+        )
+    named = "" if found.confirmed else f", format={found.name!r}"
+    return [
+        *lines,
+        "convert, harmonise and combine take a row for each variant, not this. Join it with those "
+        "of other tissues in Python, for plait mash: "
+        f"plait.io.read_contexts({{'tissue': {str(file)!r}, ...}}{named})",
+    ]
 
 
 def say_counts(counts: Mapping[str, int], quiet: bool, indent: str = "  ") -> None:

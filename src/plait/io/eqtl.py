@@ -194,6 +194,18 @@ def scan_eqtl(
     )
 
 
+def find_eqtl_format(path: str | os.PathLike[str]) -> EqtlFormat | None:
+    """Return the format of `FORMATS` that a file's columns are of; None where they are of none.
+
+    Raises
+    ------
+    FileFormatError
+        The file cannot be read.
+    """
+    names, header, _ = _first_line(Path(path))
+    return _fitting(names, header)
+
+
 def read_contexts(
     paths: Mapping[str, Paths],
     key: Sequence[str] = ("gene", "variant"),
@@ -282,16 +294,9 @@ def _scan(path: Path) -> tuple["LazyFrame", list[str], bool]:
     """Return the file, the names of its columns (or its first cells), and whether it has names."""
     import polars as pl
 
-    if not path.is_file():
-        raise FileFormatError(f"{path}: there is no such file.")
-    if path.suffix in (".parquet", ".pq"):
-        lazy = pl.scan_parquet(path)
-        return lazy, lazy.collect_schema().names(), True
-    sample = _first_bytes(path)
-    first = sample.split(b"\n", 1)[0]
-    separator = sniff_delimiter(first, sample)
-    cells = first.decode().rstrip("\r").split(separator)
-    header = not any(_is_number(cell) for cell in cells)
+    names, header, separator = _first_line(path)
+    if separator is None:
+        return pl.scan_parquet(path), names, True
     lazy = pl.scan_csv(
         path,
         separator=separator,
@@ -300,7 +305,22 @@ def _scan(path: Path) -> tuple["LazyFrame", list[str], bool]:
         infer_schema=False,  # a whole number in the first rows does not make a whole column
         quote_char=None,
     )
-    return lazy, [cell.strip('"') for cell in cells], header
+    return lazy, names, header
+
+
+def _first_line(path: Path) -> tuple[list[str], bool, str | None]:
+    """Return the first cells of a file, whether they are names, and what separates them in text."""
+    import polars as pl
+
+    if not path.is_file():
+        raise FileFormatError(f"{path}: there is no such file.")
+    if path.suffix in (".parquet", ".pq"):
+        return list(pl.read_parquet_schema(path)), True, None
+    sample = _first_bytes(path)
+    first = sample.split(b"\n", 1)[0]
+    separator = sniff_delimiter(first, sample)
+    cells = first.decode().rstrip("\r").split(separator)
+    return [cell.strip('"') for cell in cells], not any(map(_is_number, cells)), separator
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -342,19 +362,13 @@ def _format_of(
         return known[wanted]
     if columns is not None:
         return EqtlFormat("columns", {}, tuple(names))
-    fits = [
-        form
-        for form in FORMATS
-        if form.header == header
-        and (set(form.columns) <= set(names) if header else len(form.columns) == len(names))
-    ]
-    if not fits:
+    best = _fitting(names, header)
+    if best is None:
         kind = f"the columns {', '.join(names)}" if header else f"{len(names)} columns, no header"
         raise UnknownDialectError(
             f"{path} has {kind}, which is no known output of eQTL mapping. Say what the columns "
             "are: columns={'gene': ..., 'variant': ..., 'beta': ..., 'se': ...}."
         )
-    best = max(fits, key=lambda form: len(form.columns))
     if not best.confirmed:
         raise UnknownDialectError(
             f"{path} looks like {best.name}, which plait knows from documentation only and has not "
@@ -362,6 +376,17 @@ def _format_of(
             f"columns are: columns={dict(best.roles)}."
         )
     return best
+
+
+def _fitting(names: list[str], header: bool) -> EqtlFormat | None:
+    """Return the format that most of the columns are of, confirmed or not."""
+    fits = [
+        form
+        for form in FORMATS
+        if form.header == header
+        and (set(form.columns) <= set(names) if header else len(form.columns) == len(names))
+    ]
+    return max(fits, key=lambda form: len(form.columns), default=None)
 
 
 def _standard_error(roles: set[str], degrees_of_freedom: float | None, path: Path) -> Any:

@@ -1,0 +1,93 @@
+"""What is in one file of eQTL results."""
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from plait.data.summary_derivations import lambda_gc
+from plait.errors import FileFormatError
+from plait.io.eqtl import EqtlFormat, parse_variant_ids, scan_eqtl
+
+if TYPE_CHECKING:
+    from polars import LazyFrame, Series
+
+
+@dataclass(frozen=True)
+class EqtlContents:
+    """What is in a table of a row for each gene and variant.
+
+    Attributes
+    ----------
+    n_effects : int
+        Rows with an effect and a standard error above 0.
+    n_genes, n_variants : int
+    n_repeated : int
+        Rows whose gene and variant occur again with other numbers: their effects have no one name.
+    builds : tuple of str
+        Genome builds that variant ids such as chr1_64764_C_T_b38 name.
+    n_placed : int
+        Variants whose id tells position and alleles.
+    lambda_gc : float
+        Median of z squared over its value under the null.
+    largest_z : float
+    """
+
+    n_effects: int
+    n_genes: int
+    n_variants: int
+    n_repeated: int
+    builds: tuple[str, ...]
+    n_placed: int
+    lambda_gc: float
+    largest_z: float
+
+
+def eqtl_contents(path: str | os.PathLike[str], found: EqtlFormat) -> EqtlContents:
+    """Look through a file of eQTL results.
+
+    Parameters
+    ----------
+    path : path
+    found : EqtlFormat
+        Its format (`plait.io.eqtl.find_eqtl_format`).
+
+    Raises
+    ------
+    FileFormatError
+        The file cannot be read, or has no row with an effect.
+
+    Notes
+    -----
+    The file is streamed. Memory: its distinct variants, and 8 bytes per row.
+    """
+    import polars as pl
+
+    scanned = scan_eqtl(path, found.name)
+    try:
+        z = scanned.select(pl.col("beta") / pl.col("se")).collect(engine="streaming")["beta"]
+        variants = _distinct(scanned, "variant")
+        genes = _distinct(scanned, "gene")
+        rows = scanned.unique().group_by("gene", "variant").len()
+        repeated = rows.filter(pl.col("len") > 1).select(pl.col("len").sum()).collect()
+    except pl.exceptions.PolarsError as error:
+        first = str(error).strip().splitlines()[0]
+        raise FileFormatError(f"{path} cannot be read: {first}.") from None
+    if not len(z):
+        raise FileFormatError(f"{path} has no row with an effect and a standard error.")
+    placed = parse_variant_ids(variants)
+    return EqtlContents(
+        n_effects=len(z),
+        n_genes=len(genes),
+        n_variants=len(variants),
+        n_repeated=int(repeated.item() or 0),
+        builds=tuple(placed["build"].drop_nulls().unique().sort().to_list()),
+        n_placed=len(placed["pos"].drop_nulls()),
+        lambda_gc=lambda_gc(z.to_numpy()),
+        largest_z=float(np.abs(z.to_numpy()).max()),
+    )
+
+
+def _distinct(scanned: "LazyFrame", name: str) -> "Series":
+    return scanned.select(name).unique().drop_nulls().collect(engine="streaming")[name]
