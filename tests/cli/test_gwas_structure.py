@@ -149,7 +149,9 @@ def test_qc_of_chromosome_x(here, capsys):
 def test_kinship(here, capsys):
     command = "gwas kinship --geno demo/genotypes.bed --out k --method gcta --min-maf 0.05"
     assert main(command.split()) == 0
-    assert "200 samples from" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "200 samples from" in said
+    assert "relatives: none (coefficient of relationship above 0." in said
     direct = gwas.relationship_matrix(
         open_genotypes("demo/genotypes.bed"), "gcta", min_frequency=0.05
     )
@@ -170,6 +172,20 @@ def test_kinship(here, capsys):
     write_bed(here / "constant.bed", [calls], source.variants, source.samples)
     assert main(["gwas", "kinship", "--geno", "constant.bed", "--out", "none"]) == 2
     assert "no variant that is frequent enough" in capsys.readouterr().err
+
+
+def test_kinship_with_missing_calls_and_samples_twice(here, capsys):
+    source = open_genotypes("demo/genotypes.bed")
+    calls = source.read(dtype=np.int8)[:, [*range(150), 3, 8]]
+    calls[np.random.default_rng(1).random(calls.shape) < 0.03] = -1
+    write_bed("g.bed", [calls], source.variants, [*source.samples[:150], "again", "too"])
+    command = "gwas kinship --geno g.bed --out k --method gcta --min-maf 0"
+    assert main(command.split()) == 0
+    said = capsys.readouterr().out
+    assert "relatives: 2 pairs of 4 samples" in said and "2 identical; closest person0000" in said
+    varying = (calls > 0).any(axis=1) & ((calls == 0) | (calls == 1)).any(axis=1)
+    called = (calls[varying] >= 0).astype(float)
+    np.testing.assert_array_equal(read_relationships("k").n_variants, called.T @ called)
 
 
 def test_components_are_covariates(here, capsys):
@@ -210,14 +226,18 @@ def test_the_guide(here, monkeypatch, capsys):
     monkeypatch.chdir(here / "demo")
     text = (Path(__file__).parents[2] / "docs/gwas.md").read_text(encoding="utf-8")
     commands = re.search(r"```bash\n(plait gwas qc .*?)```", text, flags=re.DOTALL)[1]
-    program = re.search(r"```python\n(components = .*?)```", text, flags=re.DOTALL)[1]
+    programs = re.findall(
+        r"```python\n((?:components|relationships) = .*?)```", text, flags=re.DOTALL
+    )
     for name in ("checked", "related.grm.bin", "pcs.csv", "with_components"):
         assert not (here / "demo" / name).exists()
     for command in commands.strip().splitlines():
         assert main(command.split()[1:]) == 0, command
     before = "from plait import gwas\nfrom plait.io import open_genotypes, read_covariates\n"
-    exec(compile(before + program, "docs/gwas.md", "exec"), {})
-    assert "PC5" in capsys.readouterr().out
+    for program in programs:
+        exec(compile(before + program, "docs/gwas.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert "PC5" in said and "sample1" in said
 
 
 @pytest.mark.parametrize("command", ["scan", "interaction --environment age", "kinship", "pca"])

@@ -132,5 +132,5 @@ def test_too_little_to_tell():
     assert found.to_table().height == 0
     whole = relationship_matrix(InMemory(draw_calls(np.random.default_rng(0), 50, 60)))
     assert close_relatives(whole).chance == np.inf  # one chromosome has no halves
-    with pytest.raises(OptionError, match="by_chromosome=False"):
+    with pytest.raises(OptionError, match="by chromosome or by halves"):
         relationship_matrix(InMemory(calls), halves=True)

@@ -218,7 +218,7 @@ def relationship_matrix(
     if method not in _METHODS:
         raise OptionError(f"method is {method!r}; give one of {', '.join(map(repr, _METHODS))}.")
     if by_chromosome and halves:
-        raise OptionError("halves=True is for by_chromosome=False: chromosomes do as well.")
+        raise OptionError("relationships are kept by chromosome or by halves of them, not both.")
     rows = np.arange(genotypes.n_samples) if samples is None else np.asarray(samples)
     runs = genotypes.variants.chromosomes if by_chromosome else _parts(genotypes, halves)
     names = tuple(dict.fromkeys(name for name, _ in runs))
