@@ -6,7 +6,8 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.errors import ConvergenceWarning, InputError
+from plait.errors import ConvergenceWarning, DependencyError, InputError, TooFewSamplesError
+from plait.execution.threads import resolve_threads
 
 Array = NDArray[np.float64]
 
@@ -18,6 +19,10 @@ _DISPERSION_STEPS = 200
 _SMALLEST_DISPERSION, _LARGEST_DISPERSION = 1e-4, 1e6
 _SMALLEST_MEAN = 1e-10
 _LARGEST_PREDICTOR = 30.0
+_LEAVES = (5, 20, 80)
+"""Least numbers of observations in a leaf of a tree, of which one is chosen."""
+_TREES, _TREES_TO_CHOOSE = 500, 100
+_FEWEST_FOR_A_FOREST = 20
 
 
 def fitted_mean(values: Array, covariates: Array, family: str, name: str) -> tuple[Array, float]:
@@ -54,22 +59,109 @@ def fitted_mean(values: Array, covariates: Array, family: str, name: str) -> tup
     Negative binomial: theta by maximum likelihood given the means of a Poisson regression, at least
     1e-4; then a regression with theta fixed, or the Poisson one should that fail.
     """
-    if family == "binomial" and not np.isin(values, (0.0, 1.0)).all():
-        raise InputError(f"{name} must be zeros and ones for the binomial family.")
-    if family != "binomial" and ((values < 0.0) | (values != np.floor(values))).any():
-        raise InputError(f"{name} must be counts for the {family} family.")
+    check_family(values, family, name)
     design = np.column_stack([np.ones(len(values)), covariates])
     if family != "negative.binomial":
         mean, converged = _regression(values, design, family, math.inf)
         _warn_unless(converged, name)
         return mean, math.inf
     poisson, converged = _regression(values, design, "poisson", math.inf)
-    theta = _dispersion(values, poisson)
+    theta = dispersion_given_mean(values, poisson)
     mean, found = _regression(values, design, family, theta)
     if found:
         return mean, theta
     _warn_unless(converged, name)
     return poisson, theta
+
+
+def forest_mean(
+    values: Array, covariates: Array, name: str, *, seed: int, threads: int | None = None
+) -> Array:
+    """Return the mean of values given covariates by a random forest, of each out of bag.
+
+    Parameters
+    ----------
+    values : (n,) array
+        Any numbers; of zeros and ones the means are probabilities.
+    covariates : (n, p) array
+    name : str
+        Of the values, for messages.
+    seed : int
+    threads : int, optional
+        Default all cores; never changes the numbers.
+
+    Returns
+    -------
+    (n,) array
+        Between the least and the greatest of the values.
+
+    Raises
+    ------
+    DependencyError
+        scikit-learn is not installed.
+    TooFewSamplesError
+        There are fewer than 20 observations.
+
+    Notes
+    -----
+    500 regression trees with all covariates tried at every split (Breiman 2001, Machine Learning
+    45); on zeros and ones they are a probability machine (Malley et al. 2012, Methods of
+    Information in Medicine 51). The mean of an observation is that of the trees that have not seen
+    it. In-sample means follow each value: residuals shrink with them, and the law that x is drawn
+    from knows x, so that p-values mean nothing.
+
+    Leaves have at least 5, 20 or 80 observations, whichever leaves the least squared error out of
+    bag in 100 trees. Time O(trees n p log(n)^2): with 5 covariates about 1 second of a core for 500
+    observations, 9 seconds for 5000.
+    """
+    try:
+        from sklearn.ensemble import RandomForestRegressor
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.split(".")[0] != "sklearn":
+            raise
+        raise DependencyError(
+            "scikit-learn is not installed, which grows random forests: pip install "
+            "'plait[forest]', or take 'glm'.",
+            name="sklearn",
+        ) from None
+    if len(values) < _FEWEST_FOR_A_FOREST:
+        raise TooFewSamplesError(
+            f"a random forest of {name} needs {_FEWEST_FOR_A_FOREST} observations; there are "
+            f"{len(values)}. Take 'glm'."
+        )
+    forests = [
+        RandomForestRegressor(
+            _TREES_TO_CHOOSE,
+            min_samples_leaf=leaf,
+            oob_score=True,
+            random_state=seed,
+            n_jobs=resolve_threads(threads),
+            warm_start=True,
+        )
+        for leaf in _LEAVES
+        if 2 * leaf <= len(values)
+    ]
+    errors = [
+        float(((values - forest.fit(covariates, values).oob_prediction_) ** 2).sum())
+        for forest in forests
+    ]
+    best = forests[int(np.argmin(errors))]
+    best.set_params(n_estimators=_TREES).fit(covariates, values)
+    return np.asarray(best.oob_prediction_, dtype=np.float64)
+
+
+def check_family(values: Array, family: str, name: str) -> None:
+    """Refuse values that are not of the family.
+
+    Raises
+    ------
+    InputError
+        They are no zeros and ones (binomial), or no counts.
+    """
+    if family == "binomial" and not np.isin(values, (0.0, 1.0)).all():
+        raise InputError(f"{name} must be zeros and ones for the binomial family.")
+    if family != "binomial" and ((values < 0.0) | (values != np.floor(values))).any():
+        raise InputError(f"{name} must be counts for the {family} family.")
 
 
 def _regression(values: Array, design: Array, family: str, theta: float) -> tuple[Array, bool]:
@@ -120,8 +212,11 @@ def _mean_and_deviance(
     return mean, -2.0 * float(log_likelihood.sum())
 
 
-def _dispersion(values: Array, mean: Array) -> float:
-    """Return theta by maximum likelihood given means: Newton's method on its logarithm."""
+def dispersion_given_mean(values: Array, mean: Array) -> float:
+    """Return theta of negative binomial counts by maximum likelihood given their means.
+
+    Newton's method on its logarithm.
+    """
     from scipy.special import digamma, polygamma
 
     mean = np.maximum(mean, _SMALLEST_MEAN)
