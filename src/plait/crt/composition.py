@@ -2,11 +2,13 @@
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.errors import DataWarning, InputError, OptionError
+from plait.crt.arguments import real_number
+from plait.errors import DataWarning, InputError, InputTypeError, OptionError, ShapeError
 
 Array = NDArray[np.float64]
 
@@ -37,13 +39,18 @@ def usage_floor(usage: NDArray[np.floating], quantile: float = 1e-4) -> float:
         The quantile is outside [0, 1].
     InputError
         No entry is positive.
+    InputTypeError, ShapeError
+        The usage is no matrix of numbers.
 
     Notes
     -----
     The floor is of all cells together: other cells, another floor. Memory is that of the entries
     below the quantile, time O(N K).
     """
-    if not 0.0 <= quantile <= 1.0:
+    usage = _usages(usage)
+    if not usage.size:
+        raise InputError("there is no usage; there is nothing to put a floor under.")
+    if not 0.0 <= real_number(quantile, "eps_quantile") <= 1.0:
         raise OptionError(f"eps_quantile is {quantile}; give a number between 0 and 1.")
     eps = _quantile_of_entries(usage, quantile)
     if eps > 0.0:
@@ -66,8 +73,25 @@ def usage_floor(usage: NDArray[np.floating], quantile: float = 1e-4) -> float:
 
 
 def floor_usage(usage: NDArray[np.floating], eps: float) -> Array:
-    """Return usages raised to at least ``eps``, rows scaled to sum to 1."""
-    floored = np.maximum(np.asarray(usage, dtype=np.float64), eps)
+    """Return usages raised to at least ``eps``, rows scaled to sum to 1.
+
+    Parameters
+    ----------
+    usage : (N, K) array
+        Finite and not negative.
+    eps : float
+        Positive (`usage_floor`).
+
+    Returns
+    -------
+    (N, K) array
+
+    Raises
+    ------
+    OptionError, InputTypeError, ShapeError
+        The floor is not positive, or the usage no matrix of numbers.
+    """
+    floored = np.maximum(_usages(usage).astype(np.float64), _positive(eps))
     floored /= floored.sum(axis=1, keepdims=True)
     return floored
 
@@ -88,8 +112,18 @@ def centered_log_ratio(usage: NDArray[np.floating], eps: float) -> Array:
     Returns
     -------
     (N, K) array
-        Rows sum to 0.
+        Rows sum to 0; a row with an entry that is not finite has none that is.
+
+    Raises
+    ------
+    OptionError, InputTypeError, ShapeError
+        The floor is not positive, or the usage no matrix of numbers.
+
+    Notes
+    -----
+    Time O(N K), in blocks of cells: beside the result 64 MiB.
     """
+    usage, eps = _usages(usage), _positive(eps)
     ratios = np.empty(usage.shape, dtype=np.float64)
     start = 0
     for block in _blocks(usage):
@@ -151,6 +185,21 @@ def check_usage(
             DataWarning,
             stacklevel=3,
         )
+
+
+def _usages(usage: Any) -> NDArray[np.floating]:
+    values = np.asarray(usage)
+    if values.dtype.kind not in "biuf":
+        raise InputTypeError(f"the usage holds {values.dtype}; expected numbers.")
+    if values.ndim != 2:
+        raise ShapeError(f"the usage has {values.ndim} dimensions; expected a row for each cell.")
+    return values
+
+
+def _positive(eps: Any) -> float:
+    if not 0.0 < real_number(eps, "eps") < np.inf:
+        raise OptionError(f"eps is {eps}; the floor under usages is positive and finite.")
+    return float(eps)
 
 
 def _blocks(usage: NDArray[np.floating]) -> Iterator[Array]:

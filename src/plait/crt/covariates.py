@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
+from plait.crt.arguments import real_number
 from plait.errors import (
     DataWarning,
     InputError,
@@ -225,9 +226,21 @@ def encode_categorical_covariates(
     ------
     TooFewSamplesError
         There would be as many columns as rows.
+    InputTypeError
+        There is no DataFrame, a column holds other objects than text, or the threshold is no number
+        (also a TypeError).
+
+    Warns
+    -----
+    DataWarning
+        Categories are missing and ``dummy_na`` is not given.
     """
     import pandas as pd
 
+    if not isinstance(df, pd.DataFrame):
+        raise InputTypeError(f"the covariates are of type {type(df).__name__}; give a DataFrame.")
+    if numeric_as_category_threshold is not None:
+        real_number(numeric_as_category_threshold, "numeric_as_category_threshold")
     categorical = _categorical_columns(df, numeric_as_category_threshold)
     if not categorical:
         return df
@@ -326,7 +339,9 @@ def _full_rank(
     inverse_triangle = np.linalg.inv(triangle)
     return CovariateDesign(
         matrix=values,
-        names=None if is_array else tuple(names[j] for j in kept[int(add_intercept) :].tolist()),
+        names=None
+        if is_array
+        else tuple(names[j] for j in kept[1 if add_intercept else 0 :].tolist()),
         basis=basis,
         inverse=inverse_triangle @ inverse_triangle.T,
         dropped=dropped,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array, issparse
 
+from plait.crt.arguments import real_number
 from plait.crt.composition import centered_log_ratio, check_usage, usage_floor
 from plait.crt.covariates import CovariateDesign, as_frame_or_array, encode_covariates
 from plait.crt.guides import (
@@ -268,7 +269,7 @@ def prepare_crt_inputs(
     ``program_0`` and so on. Memory is that of a copy of the usages and 8 N (K + 2 p) bytes, and
     8 N K more for a while; time O(N K p + N p^2).
     """
-    if eps is not None and not (np.isfinite(eps) and eps > 0.0):
+    if eps is not None and not 0.0 < real_number(eps, "eps") < np.inf:
         raise OptionError(f"eps is {eps}; the floor under usages is positive.")
     usage_source = get_from_adata_any(adata, usage_key)
     covariates = as_frame_or_array(get_from_adata_any(adata, covar_key), object_policy)

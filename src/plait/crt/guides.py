@@ -131,7 +131,15 @@ def guide_columns(guide_idx: ArrayLike, n_guides: int) -> NDArray[np.intp]:
 
 
 def as_names(names: str | Iterable[str]) -> tuple[str, ...]:
-    """Return names of targets; a text is one name, not its letters."""
+    """Return names of targets; a text is one name, not its letters.
+
+    Raises
+    ------
+    InputTypeError
+        They are no names (also a TypeError).
+    """
+    if not isinstance(names, Iterable):
+        raise InputTypeError(f"{names!r} was given for names of targets; give a text or several.")
     return (names,) if isinstance(names, str) else tuple(str(name) for name in names)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from plait.crt.guides import to_csc_matrix
-from plait.errors import DataWarning, InputError, OptionError, ShapeError
+from plait.crt.arguments import whole_number
+from plait.crt.guides import as_names, to_csc_matrix
+from plait.errors import DataWarning, InputError, InputTypeError, ShapeError
 
 NTCGroups = dict[str, list[str]]
 Signature = Sequence[int]
@@ -31,9 +32,15 @@ def guide_frequency(G: Any, guide_names: Sequence[str]) -> dict[str, float]:
     Raises
     ------
     InputError
-        The names do not match the columns, or entries are negative or not finite.
+        The names do not match the columns, there are no cells, or entries are negative or not
+        finite.
+    InputTypeError
+        Entries are no numbers, or the names no sequence (also a TypeError).
     """
     carried = to_csc_matrix(G)
+    guide_names = as_names(guide_names)
+    if not carried.shape[0]:
+        raise InputError("there are no cells, of which guides have a share.")
     if carried.shape[1] != len(guide_names):
         raise ShapeError(
             f"{len(guide_names)} guide names were given for {carried.shape[1]} guides."
@@ -77,9 +84,9 @@ def build_ntc_group_inputs(
     InputError
         No guide is of a real gene, or no real gene has ``group_size`` guides.
     """
-    if group_size < 1 or n_bins < 1:
-        raise OptionError(f"group_size is {group_size} and n_bins {n_bins}; both are at least 1.")
-    labels = {ntc_label} if isinstance(ntc_label, str) else set(ntc_label)
+    whole_number(group_size, "group_size", least=1)
+    whole_number(n_bins, "n_bins", least=1)
+    labels = set(as_names(ntc_label))
     frequency = guide_frequency(inputs.G, inputs.guide_names)
     genes = {g: inputs.guide2gene[g] for g in inputs.guide_names if g in inputs.guide2gene}
     controls = [guide for guide, gene in genes.items() if gene in labels]
@@ -188,12 +195,13 @@ def make_ntc_groups_ensemble(
     InputError
         See `make_ntc_groups_matched_by_freq`.
     """
+    whole_number(seed0, "seed0", least=0)
     bins, signatures = _feasible_bins(
         ntc_guides, ntc_freq, real_gene_bin_sigs, guide_to_bin, group_size
     )
     return [
         _draw_groups(bins, signatures, seed0 + e, max_groups, drop_remainder, max_attempts)
-        for e in range(n_ensemble)
+        for e in range(whole_number(n_ensemble, "n_ensemble", least=1))
     ]
 
 
@@ -205,6 +213,15 @@ def _feasible_bins(
     group_size: int,
 ) -> tuple[dict[str, int], list[list[int]]]:
     """Return bins of the guides and signatures of which some can be filled, merged if needed."""
+    whole_number(group_size, "group_size", least=1)
+    for name, value, kind in (
+        ("ntc_freq", frequency, Mapping), ("guide_to_bin", guide_to_bin, Mapping),
+        ("ntc_guides", guides, Sequence), ("real_gene_bin_sigs", signatures, Sequence),
+    ):  # fmt: skip
+        if isinstance(value, str) or not isinstance(value, kind):
+            raise InputTypeError(
+                f"{name} is of type {type(value).__name__}; give a {kind.__name__.lower()}."
+            )
     unknown = [guide for guide in guides if guide not in guide_to_bin or guide not in frequency]
     if unknown:
         raise InputError(f"control guides without a frequency or bin: {unknown[:5]}.")
@@ -244,7 +261,10 @@ def _draw_groups(
     drop_remainder: bool,
     max_attempts: int,
 ) -> NTCGroups:
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(whole_number(seed, "the seed", least=0))
+    whole_number(max_attempts, "max_attempts", least=1)
+    if max_groups is not None:
+        whole_number(max_groups, "max_groups", least=0)
     pools: dict[int, list[str]] = {}
     for guide, b in bins.items():
         pools.setdefault(b, []).append(guide)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.crt.arguments import option_names, real_number, whole_number
 from plait.crt.data import CRTInputs
+from plait.crt.guides import as_names
 from plait.crt.ntc_null import (
     MatchingOptions,
     UnitEffects,
@@ -23,8 +25,8 @@ from plait.crt.ntc_null import (
     matched_p_values,
 )
 from plait.crt.ntc_units import CellSubset, NTCUnits, control_columns, draw_ntc_units
-from plait.crt.propensity import PropensityModel, fit_propensity_logistic
-from plait.errors import InputError, InputTypeError, LabelError, MissingCovariateError, OptionError
+from plait.crt.propensity import PropensityModel, check_propensity_model, fit_propensity_logistic
+from plait.errors import InputError, LabelError, MissingCovariateError, OptionError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -106,11 +108,12 @@ class NTCEmpiricalOptions:
         ):
             if value not in known:
                 raise OptionError(f"{name} is {value!r}; give one of {', '.join(known)}.")
-        if self.min_treated < 1 or self.min_control < 1:
-            raise OptionError(
-                f"min_treated is {self.min_treated} and min_control {self.min_control}; both are "
-                "at least 1."
-            )
+        for name in ("guides_per_unit", "n_ntc_units", "min_treated", "min_control"):
+            whole_number(getattr(self, name), name, least=1)
+        if self.qq_crossfit_seed is not None:
+            whole_number(self.qq_crossfit_seed, "qq_crossfit_seed", least=0)
+        real_number(self.qq_crossfit_frac_A, "qq_crossfit_frac_A")
+        check_propensity_model(self.propensity_model)
         if isinstance(self.propensity_model, np.ndarray):
             raise OptionError(
                 "pseudo-genes have no given propensities; give 'const' or a function of (C, y01)."
@@ -125,23 +128,18 @@ class NTCEmpiricalOptions:
         Raises
         ------
         InputTypeError
-            An option is unknown; it is also a TypeError.
+            They are no mapping, an option is unknown, or its value of another type; it is also a
+            TypeError.
         OptionError
             A value is unknown or out of range.
         """
-        given = dict(options or {})
+        known = [f.name for f in fields(cls)]
+        given = option_names(options, [*known, "pbar_propensity_model"], "the empirical null")
         if "pbar_propensity_model" in given:
             given["propensity_model"] = given.pop("pbar_propensity_model")
-        known = [f.name for f in fields(cls)]
-        if unknown := sorted(set(given) - set(known)):
-            raise InputTypeError(
-                f"unknown options of the empirical null: {', '.join(unknown)}; there are "
-                f"{', '.join(known)}."
-            )
         given["matching"] = MatchingOptions.from_mapping(given.get("matching"))
         if "ntc_labels" in given:
-            labels = given["ntc_labels"]
-            given["ntc_labels"] = (labels,) if isinstance(labels, str) else tuple(labels)
+            given["ntc_labels"] = as_names(given["ntc_labels"])
         return cls(**given)
 
 
@@ -367,7 +365,8 @@ def ntc_empirical_tests(
     ``benchmarks/crt_negative_controls.py``.
     """
     chosen = NTCEmpiricalOptions.from_mapping(options)
-    names = inputs.units if genes is None else tuple(str(gene) for gene in genes)
+    whole_number(base_seed, "base_seed", least=0)
+    names = inputs.units if genes is None else as_names(genes)
     if not names:
         raise InputError("there is no gene to test.")
     columns = control_columns(inputs.guide_names, inputs.guide2gene, chosen.ntc_labels)

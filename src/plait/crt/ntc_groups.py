@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_array
 
+from plait.crt.arguments import whole_number
 from plait.crt.data import CRTInputs
 from plait.crt.guides import guide_columns, indicator_matrix
 from plait.crt.logistic import WIDTH
@@ -24,7 +25,7 @@ from plait.crt.propensity import PropensityModel, fit_propensity_logistic, prope
 from plait.crt.seeds import guide_set_name
 from plait.crt.union_tests import side_of_code
 from plait.crt.unit_tests import UnitTester
-from plait.errors import InputError, LabelError, OptionError
+from plait.errors import InputError, InputTypeError, LabelError, OptionError
 from plait.execution.blocks import Block, plan_blocks
 from plait.execution.executors import run_blocks, workforce
 from plait.execution.progress import stage
@@ -269,8 +270,7 @@ def compute_ntc_group_null_pvals_parallel(
     del backend
     if reduce not in (None, "hist"):
         raise OptionError(f"reduce is {reduce!r}; give None or 'hist'.")
-    if B < 1:
-        raise OptionError(f"B is {B}; give at least 1 resample.")
+    whole_number(B, "B", least=1)
     options = CRTOptions.from_programde(
         "empirical", B, base_seed, propensity_model, resampling_method, resampling_kwargs,
         test_stat, test_stat_kwargs,
@@ -341,6 +341,7 @@ def _of_ensemble(
     expected_size: int,
     threads: int | None,
 ) -> dict[str, NDArray[Any]]:
+    whole_number(expected_size, "expected_group_size", least=1)
     names, treated = _groups(inputs, ensemble)
     sizes = [len(guides) for groups in ensemble for guides in groups.values()]
     if set(sizes) != {expected_size}:
@@ -358,12 +359,19 @@ def _of_ensemble(
 
 def _groups(inputs: CRTInputs, ensemble: Sequence[NTCGroups]) -> tuple[tuple[str, ...], csc_array]:
     """Return the names and treated cells of all groups, set by set."""
+    if isinstance(ensemble, str) or not isinstance(ensemble, Sequence):
+        raise InputTypeError(
+            f"the sets of groups are of type {type(ensemble).__name__}; give a list of what "
+            "make_ntc_groups_matched_by_freq returns, or what make_ntc_groups_ensemble does."
+        )
     if not len(ensemble):
         raise InputError("there are no sets of groups of negative-control guides.")
     column = {guide: j for j, guide in enumerate(inputs.guide_names)}
     names: list[str] = []
     sets: list[list[int]] = []
     for e, groups in enumerate(ensemble):
+        if not isinstance(groups, Mapping):
+            raise InputTypeError(f"set {e} is {groups!r}; give a mapping of groups to guides.")
         if not groups:
             raise InputError(f"set {e} of the ensemble has no groups of negative-control guides.")
         for group, guides in groups.items():

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from plait.errors import InputError, InputTypeError, OptionError, ShapeError
+from plait.crt.arguments import option_names, real_number, whole_number
+from plait.errors import InputError, OptionError, ShapeError
 
 Array = NDArray[np.float64]
 _SMALLEST_DENOMINATOR = 1e-12
@@ -65,6 +66,10 @@ class MatchingOptions:
     use_pbar: bool = False
     n_pbar_bins: int = 8
 
+    def __post_init__(self) -> None:
+        for name in ("n_n1_bins", "n_d_bins", "min_ntc_per_bin", "n_pbar_bins"):
+            whole_number(getattr(self, name), name)
+
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any] | None) -> "MatchingOptions":
         """Return the options of a dictionary.
@@ -72,15 +77,11 @@ class MatchingOptions:
         Raises
         ------
         InputTypeError
-            An option is unknown; it is also a TypeError.
+            They are no mapping, an option is unknown, or its value no whole number; it is also a
+            TypeError.
         """
         known = [field.name for field in fields(cls)]
-        unknown = sorted(set(options or {}) - set(known))
-        if unknown:
-            raise InputTypeError(
-                f"unknown options of matching: {', '.join(unknown)}; there are {', '.join(known)}."
-            )
-        return cls(**(options or {}))
+        return cls(**option_names(options, known, "matching"))
 
     def bins(self, real: UnitEffects) -> "MatchingBins":
         """Return the bins at the quantiles of real units."""
@@ -418,13 +419,17 @@ def split_ntc_units(
     Raises
     ------
     InputError
-        There are fewer than 2 units, or the share is outside (0, 1).
+        There are fewer than 2 units, ids are no vector, or the share is outside (0, 1).
+    InputTypeError
+        The share is no number, or the seed no whole one (also a TypeError).
     """
     units = np.asarray(ids)
-    if not 0.0 < frac_A < 1.0:
+    if units.ndim != 1:
+        raise ShapeError(f"ids have {units.ndim} dimensions; a vector is expected.")
+    if not 0.0 < real_number(frac_A, "frac_A") < 1.0:
         raise OptionError(f"frac_A is {frac_A} and must be between 0 and 1.")
     if len(units) < 2:
         raise InputError(f"{len(units)} units of negative controls cannot be split; 2 are needed.")
-    order = np.random.default_rng(seed).permutation(len(units))
+    order = np.random.default_rng(whole_number(seed, "seed", least=0)).permutation(len(units))
     first = min(max(round(frac_A * len(units)), 1), len(units) - 1)
     return units[order[:first]], units[order[first:]]

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from plait.crt.propensity import PropensityModel, fit_propensity_logistic
-from plait.crt.ranks import RankMethod
+from plait.crt.arguments import option_names, whole_number
+from plait.crt.propensity import PropensityModel, check_propensity_model, fit_propensity_logistic
+from plait.crt.ranks import RankMethod, check_rank_options
 from plait.crt.strata import StrataOptions
-from plait.errors import InputTypeError, OptionError
+from plait.errors import OptionError
 from plait.execution.devices import torch_device
 
 METHODS = ("analytic", "empirical", "skew-normal", "adaptive")
@@ -54,6 +55,7 @@ class RankOptions:
     def __post_init__(self) -> None:
         if self.use not in _OUTCOMES:
             raise OptionError(f"use is {self.use!r}; give one of {', '.join(_OUTCOMES)}.")
+        check_rank_options(self.rank_method, self.rank_dtype)
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any] | None) -> "RankOptions":
@@ -62,15 +64,12 @@ class RankOptions:
         Raises
         ------
         InputTypeError
-            An option is unknown; it is also a TypeError.
+            They are no mapping, or an option is unknown; it is also a TypeError.
+        OptionError
+            A value is unknown.
         """
-        unknown = sorted(set(options or {}) - {"use", "rank_method", "rank_dtype"})
-        if unknown:
-            raise InputTypeError(
-                f"unknown options of the U statistic: {', '.join(unknown)}; there are use, "
-                "rank_method, rank_dtype."
-            )
-        return cls(**(options or {}))
+        known = ("use", "rank_method", "rank_dtype")
+        return cls(**option_names(options, known, "the U statistic"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +119,7 @@ class CRTOptions:
             ("sampler", self.sampler, _SAMPLER_NAMES),
             ("method", self.method, METHOD_NAMES),
         ):
-            if value not in known:
+            if not isinstance(value, str) or value not in known:
                 raise OptionError(
                     f"{name} is {value!r}; give one of {', '.join(map(repr, known))}."
                 )
@@ -129,11 +128,9 @@ class CRTOptions:
             side = getattr(self, name)
             if side not in _SIDES and not (name == "calibrated_side" and side is None):
                 raise OptionError(f"{name} is {side!r}; give one of {', '.join(_SIDES)}.")
-        for name in ("resamples", "seed"):
-            if not isinstance(getattr(self, name), (int, np.integer)):
-                raise InputTypeError(f"{name} is {getattr(self, name)!r}; give a whole number.")
-        if self.seed < 0:
-            raise OptionError(f"the seed is {self.seed}; give 0 or more.")
+        whole_number(self.resamples, "resamples")
+        whole_number(self.seed, "the seed", least=0)
+        check_propensity_model(self.propensity_model)
         if self.device != "cpu" and not self.can_use_device:
             raise OptionError(
                 f"device is {self.device!r}; a GPU draws for method 'empirical' or 'skew-normal', "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from plait.crt.arguments import number_array
 from plait.errors import InputError, ShapeError
 from plait.numerics import skew_normal
 
@@ -75,9 +76,21 @@ def compute_null_pvals_from_null_stats(null_stats: ArrayLike, side_code: int = 0
     -------
     array of the same shape
         ``(1 + #{others >= T_b}) / resamples``; of distinct values a permutation of
-        1/resamples, ..., 1. One sort a column.
+        1/resamples, ..., 1.
+
+    Raises
+    ------
+    InputError
+        There is no null statistic, one is NaN, they have more than two dimensions, or the code is
+        none of the three.
+    InputTypeError
+        They are no numbers (also a TypeError).
+
+    Notes
+    -----
+    Time O(resamples log resamples) for each column.
     """
-    null = np.asarray(null_stats, dtype=np.float64)
+    null = number_array(null_stats, "the array of null statistics")
     if null.ndim not in (1, 2) or null.size == 0:
         raise InputError(
             f"null statistics have shape {null.shape}; give resamples, or resamples x programs."

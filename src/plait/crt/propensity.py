@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
+from plait.crt.arguments import number_array, real_number, whole_number
 from plait.crt.logistic import WIDTH, Design, fit_logistic, probabilities
 from plait.crt.resampling import check_probabilities
 from plait.errors import (
@@ -143,9 +144,12 @@ def fit_propensities(
     """
     treated = csc_array(treated)
     _check_design(C, treated)
-    if not C_value > 0:
+    if not real_number(C_value, "C_value") > 0:
         raise OptionError(f"C_value is {C_value}; give a positive number, or inf for no penalty.")
-    if not tolerance > 0 or max_iterations < 1:
+    if (
+        not real_number(tolerance, "the tolerance") > 0
+        or whole_number(max_iterations, "max_iterations") < 1
+    ):
         raise OptionError(
             f"the tolerance is {tolerance} and max_iterations {max_iterations}; both must be "
             "positive."
@@ -222,16 +226,22 @@ def fit_propensity_logistic(
     Raises
     ------
     InputTypeError
-        An option is unknown (also a TypeError).
+        An option is unknown, or a value is no number (also a TypeError).
     OptionError, InputError, ShapeError
         See `fit_propensities`.
+
+    Notes
+    -----
+    Minimises ``sum ln(1 + exp(eta)) - y eta + |theta|^2 / (2 C_value)``, ``eta = b0 + C theta``, by
+    Newton's method with halved steps, so that the mean of p is the share of treated cells. Time
+    O(cells p^2) for each of about 10 steps.
     """
     unknown = sorted(set(kw) - set(_IRRELEVANT))
     if unknown:
         raise InputTypeError(f"unknown options of the propensity model: {', '.join(unknown)}.")
     if penalty not in ("l2", None):
         raise OptionError(f"the penalty is {penalty!r}; give 'l2' or None.")
-    y = np.asarray(y01, dtype=np.float64)
+    C, y = number_array(C, "C"), number_array(y01, "y01")
     if y.ndim != 1 or not np.isin(y, (0.0, 1.0)).all():
         raise InputError("the treatment must be a vector of zeros and ones.")
     fit = fit_propensities(
@@ -282,11 +292,7 @@ def propensity_blocks(
     """
     treated = csc_array(treated)
     n_cells, n_units = treated.shape
-    if isinstance(model, str) and model != "const":
-        raise OptionError(
-            f"the propensity model is {model!r}; give 'const', a function of (C, y01) or an array "
-            "of cells x units."
-        )
+    check_propensity_model(model)
     if isinstance(model, np.ndarray) and model.shape != (n_cells, n_units):
         raise ShapeError(
             f"the given propensities have the shape {model.shape}; {n_cells} cells x {n_units} "
@@ -310,6 +316,26 @@ def propensity_blocks(
                 )
                 found[:, j] = _checked(values, n_cells, name)
         yield units, found
+
+
+def check_propensity_model(model: Any) -> None:
+    """Refuse what is no propensity model.
+
+    Raises
+    ------
+    OptionError
+        It is a text other than "const".
+    InputTypeError
+        It is neither "const", a function nor an array (also a TypeError).
+    """
+    if (isinstance(model, str) and model == "const") or isinstance(model, np.ndarray):
+        return
+    if not callable(model):
+        error = OptionError if isinstance(model, str) else InputTypeError
+        raise error(
+            f"the propensity model is {model!r}; give 'const', a function of (C, y01) or an array "
+            "of cells x units."
+        )
 
 
 def evaluate_propensity_model(model: Callable[..., Any], C: Array, y01: Array) -> Any:
@@ -367,7 +393,7 @@ def _clipped(values: Array) -> Array:
 def _checked(values: Any, n_cells: int, name: str) -> Array:
     """Return one unit's propensities, or say whose are unusable."""
     try:
-        checked = check_probabilities(values)
+        checked = check_probabilities(number_array(values, "the model's answer"))
     except InputError as error:
         raise type(error)(f"unit {name!r}: {error}") from error
     if len(checked) != n_cells:

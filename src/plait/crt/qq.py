@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from plait.crt.arguments import number_array, real_number, whole_number
 from plait.errors import InputError, OptionError
 
 Array = NDArray[np.float64]
@@ -26,8 +27,10 @@ def qq_expected_grid(m: int) -> Array:
     ------
     InputError
         ``m`` is not positive.
+    InputTypeError
+        It is no whole number (also a TypeError).
     """
-    if m <= 0:
+    if whole_number(m, "m") <= 0:
         raise InputError(f"a QQ plot needs at least one p-value, and m is {m}.")
     return (np.arange(1, m + 1) - 0.5) / m
 
@@ -53,8 +56,10 @@ def qq_coords(pvals: ArrayLike) -> tuple[Array, Array]:
     ------
     InputError
         No p-value is finite.
+    InputTypeError
+        They are no numbers (also a TypeError).
     """
-    p = np.asarray(pvals, dtype=np.float64).ravel()
+    p = number_array(pvals, "the array of p-values").ravel()
     p = np.sort(np.clip(p[np.isfinite(p)], SMALLEST_P, 1.0))
     return -np.log10(qq_expected_grid(len(p))), -np.log10(p)
 
@@ -83,12 +88,18 @@ def bootstrap_qq_envelope(
     ------
     InputError
         No p-value is finite, ``n_boot`` is below 1 or ``alpha`` outside (0, 1).
+    InputTypeError
+        A value is no number, or not a whole one (also a TypeError).
+
+    Notes
+    -----
+    Time O(n_boot m log m), memory 8 n_boot m bytes.
     """
-    if n_boot < 1 or not 0.0 < alpha < 1.0:
+    if whole_number(n_boot, "n_boot") < 1 or not 0.0 < real_number(alpha, "alpha") < 1.0:
         raise OptionError(f"n_boot is {n_boot} (at least 1) and alpha {alpha} (between 0 and 1).")
     x = qq_coords(pvals)[0]
-    random = np.random.default_rng(seed)
-    values = np.clip(np.asarray(pvals, dtype=np.float64).ravel(), SMALLEST_P, 1.0)
+    random = np.random.default_rng(whole_number(seed, "seed", least=0))
+    values = np.clip(number_array(pvals, "the array of p-values").ravel(), SMALLEST_P, 1.0)
     values = values[np.isfinite(values)]
     resampled = np.empty((n_boot, len(x)))
     for row in resampled:
@@ -112,8 +123,13 @@ def is_bh_adjusted_like(pvals: ArrayLike) -> bool:
     -------
     bool
         False for no p-values.
+
+    Raises
+    ------
+    InputTypeError
+        They are no numbers (also a TypeError).
     """
-    p = np.asarray(pvals, dtype=np.float64).ravel()
+    p = number_array(pvals, "the array of p-values").ravel()
     p = p[np.isfinite(p)]
     if not len(p):
         return False

@@ -1,6 +1,6 @@
 """Ranks of outcomes for the U statistic."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -46,16 +46,12 @@ def rank_columns(
     -----
     Time O(cells log cells) for each outcome.
     """
-    if method not in _METHODS:
-        raise OptionError(f"the rank method is {method!r}; give one of {', '.join(_METHODS)}.")
+    dtype = check_rank_options(method, dtype)
     outcome = np.asarray(outcome)
     if outcome.ndim != 2:
         raise ShapeError(
             f"the outcome to rank has {outcome.ndim} dimensions; cells x outcomes are expected."
         )
-    dtype = np.dtype(dtype)
-    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise OptionError(f"ranks were asked for as {dtype}; give float32 or float64.")
     # An average rank of two neighbours has a half, one more bit.
     largest = _LARGEST_SINGLE // 2 if method == "average" else _LARGEST_SINGLE
     if dtype == np.float32 and len(outcome) > largest:
@@ -73,6 +69,25 @@ def rank_columns(
     for column in range(outcome.shape[1]):
         ranks[:, column] = _ranks(outcome[:, column], method)
     return ranks
+
+
+def check_rank_options(method: str, dtype: DTypeLike) -> np.dtype[Any]:
+    """Return the type of ranks, or refuse a method or type that there is not.
+
+    Raises
+    ------
+    OptionError
+        The method is unknown, or the type neither float32 nor float64.
+    """
+    if method not in _METHODS:
+        raise OptionError(f"the rank method is {method!r}; give one of {', '.join(_METHODS)}.")
+    for known in (np.dtype(np.float32), np.dtype(np.float64)):
+        try:
+            if dtype is not None and np.dtype(dtype) == known:
+                return known
+        except TypeError:
+            break
+    raise OptionError(f"ranks were asked for as {dtype!r}; give 'float32' or 'float64'.")
 
 
 def usage_to_rank(usage: NDArray[np.floating], eps_quantile: float = 1e-4) -> NDArray[np.float64]:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_array, csr_array
+from scipy.sparse import csc_array, csr_array, issparse
 
-from plait.errors import ShapeError
+from plait.crt.arguments import number_array
+from plait.errors import InputTypeError, ShapeError
 from plait.execution.grains import Grain, map_grains
 
 Array = NDArray[np.float64]
@@ -65,12 +66,19 @@ def ols_statistics(residuals: Array, basis: Array, treated: csc_array) -> OLSSta
     ------
     ShapeError
         The numbers of cells differ.
+    InputTypeError
+        An array is no matrix of numbers, or ``treated`` is not sparse (also a TypeError).
 
     Notes
     -----
     Time O(n_1 (K + p)) for each perturbation, memory that of the result. A column of the result
     does not depend on which others are computed with it, bit for bit.
     """
+    residuals, basis = number_array(residuals, "residuals"), number_array(basis, "the basis")
+    if not issparse(treated) or residuals.ndim != 2 or basis.ndim != 2:
+        raise InputTypeError(
+            "give residuals and basis as matrices and the perturbations as a sparse one."
+        )
     n_cells, width = basis.shape
     if residuals.shape[0] != n_cells or treated.shape[0] != n_cells:
         raise ShapeError(

@@ -1,12 +1,13 @@
 """Strata of cells with like propensity, batch and burden, within which treatment is permuted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from plait.crt.arguments import number_array, option_names, real_number, whole_number
 from plait.crt.resampling import check_probabilities
 from plait.errors import InputError, InputTypeError, LabelError, OptionError, ShapeError
 
@@ -20,7 +21,7 @@ class StrataOptions:
     Attributes
     ----------
     n_bins : int
-        Quantile bins of the propensity (20).
+        Quantile bins of the propensity (20); at most 1 gives a single one.
     stratify_by_batch : bool
         Keep batches apart (True).
     batch_key : str
@@ -38,6 +39,8 @@ class StrataOptions:
 
     Raises
     ------
+    InputTypeError
+        A value is of another type (also a TypeError).
     OptionError
         A value is out of range.
     """
@@ -52,6 +55,18 @@ class StrataOptions:
     burden_clip_quantiles: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
+        whole_number(self.n_bins, "n_bins")
+        whole_number(self.n_burden_bins, "n_burden_bins")
+        if self.min_stratum_size is not None:
+            whole_number(self.min_stratum_size, "min_stratum_size")
+        if not isinstance(self.stratify_by_batch, (bool, np.bool_)):
+            raise InputTypeError(
+                f"stratify_by_batch is {self.stratify_by_batch!r}; give True or False."
+            )
+        for name in ("batch_key", "burden_key"):
+            key = getattr(self, name)
+            if not isinstance(key, str) and not (name == "burden_key" and key is None):
+                raise InputTypeError(f"{name} is {key!r}; give the name of a covariate.")
         _check_bins(self.burden_bin_method, self.burden_clip_quantiles)
 
     @classmethod
@@ -61,16 +76,13 @@ class StrataOptions:
         Raises
         ------
         InputTypeError
-            An option is unknown; it is also a TypeError.
+            They are no mapping, an option is unknown, or its value of another type; it is also a
+            TypeError.
+        OptionError
+            A value is out of range.
         """
         known = [field.name for field in fields(cls)]
-        unknown = sorted(set(options or {}) - set(known))
-        if unknown:
-            raise InputTypeError(
-                f"unknown options of stratified permutation: {', '.join(unknown)}; there are "
-                f"{', '.join(known)}."
-            )
-        return cls(**(options or {}))
+        return cls(**option_names(options, known, "stratified permutation"))
 
 
 def compute_bins(
@@ -104,11 +116,16 @@ def compute_bins(
 
     Raises
     ------
-    OptionError, InputError, ShapeError
+    OptionError, InputError, ShapeError, InputTypeError
         An option or value is not as described.
+
+    Notes
+    -----
+    Time O(cells log cells).
     """
     _check_bins(method, clip_quantiles)
-    numbers = np.asarray(values, dtype=np.float64)
+    n_bins = whole_number(n_bins, "n_bins")
+    numbers = number_array(values, "the vector to bin")
     if numbers.ndim != 1:
         raise ShapeError(f"values to bin have {numbers.ndim} dimensions; a vector is expected.")
     is_finite = np.isfinite(numbers)
@@ -331,7 +348,10 @@ def _merge_small(label: NDArray[np.int64], least: int | None) -> NDArray[np.int6
 def _check_bins(method: str, clip_quantiles: tuple[float, float]) -> None:
     if method not in _BIN_METHODS:
         raise OptionError(f"the bin method is {method!r}; give one of {', '.join(_BIN_METHODS)}.")
-    if len(clip_quantiles) != 2 or not 0 <= clip_quantiles[0] <= clip_quantiles[1] <= 1:
+    if not isinstance(clip_quantiles, Sequence) or isinstance(clip_quantiles, str):
+        raise InputTypeError(f"the clip quantiles are {clip_quantiles!r}; give two numbers.")
+    bounds = [real_number(bound, "a clip quantile") for bound in clip_quantiles]
+    if len(bounds) != 2 or not 0 <= bounds[0] <= bounds[1] <= 1:
         raise OptionError(
             f"the clip quantiles are {clip_quantiles}; give a lower and an upper one between 0 "
             "and 1."

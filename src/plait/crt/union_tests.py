@@ -6,11 +6,13 @@ Thin doors to `plait.crt.model.perturbation_effects` and `plait.crt.unit_tests.U
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from plait.crt.arguments import whole_number
 from plait.crt.data import CRTInputs
 from plait.crt.guides import guide_columns, indicator_matrix
 from plait.crt.model import NEGATIVE_CONTROLS, Rates, chosen_units, run_tests
@@ -331,7 +333,7 @@ def crt_null_stats_for_test(
     InputError
         There is no such program, no cell or every cell is treated, or B is less than 1.
     """
-    if not 0 <= program_index < inputs.n_programs:
+    if not 0 <= whole_number(program_index, "program_index") < inputs.n_programs:
         raise OptionError(
             f"program_index is {program_index}; there are {inputs.n_programs} programs, from 0."
         )
@@ -379,7 +381,7 @@ def null_statistics_of(
 
 def side_of_code(code: int) -> str:
     """Return the side that programDE calls -1, 0 or 1."""
-    if code not in _SIDES:
+    if not isinstance(code, Integral) or code not in _SIDES:
         raise OptionError(f"the side code is {code!r}; give -1 (left), 0 (both) or 1 (right).")
     return _SIDES[code]
 

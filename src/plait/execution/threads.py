@@ -9,12 +9,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from numbers import Integral
 from threading import Lock
 from typing import Any
 
 from threadpoolctl import OpenBLASController, threadpool_limits
 
-from plait.errors import OptionError
+from plait.errors import InputTypeError, OptionError
 
 _ambient: ContextVar[int | None] = ContextVar("plait_threads", default=None)
 
@@ -36,6 +37,8 @@ def resolve_threads(threads: int | None = None) -> int:
     ------
     OptionError
         The number is neither positive nor -1.
+    InputTypeError
+        It is no whole number (also a TypeError).
     """
     if threads is None:
         threads = _ambient.get()
@@ -45,6 +48,8 @@ def resolve_threads(threads: int | None = None) -> int:
             if hasattr(os, "sched_getaffinity")
             else (os.cpu_count() or 1)
         )
+    if not isinstance(threads, Integral):
+        raise InputTypeError(f"threads is {threads!r}; give a whole number.")
     if threads < 1:
         raise OptionError(f"threads is {threads}; give at least 1, or -1 for all cores.")
     return int(threads)

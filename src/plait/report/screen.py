@@ -95,8 +95,7 @@ def screen_page(
     """
     if not 0.0 < level < 1.0:
         raise OptionError(f"level is {level}; give a number between 0 and 1.")
-    _require_rates(result)
-    found = np.nan_to_num(result.q, nan=1.0) < level
+    found = np.nan_to_num(_known_rates(result), nan=1.0) < level
     order = surest(result)
     return Page(
         title=title or "What perturbations do",
@@ -159,13 +158,14 @@ def write_screen_report(
     return page
 
 
-def _require_rates(result: CRTResult) -> None:
+def _known_rates(result: CRTResult) -> Array:
+    """Return the false discovery rates, or say why there is none."""
     if result.q is None:
         raise NotAvailableError(
             "the result holds no false discovery rates: fdr=None was given. Test with fdr='BH'."
         )
     if np.isfinite(result.q).any():
-        return
+        return result.q
     others = result.status[~result.is_control]
     statuses = ", ".join(
         f"{int((others == status).sum()):,} {status}" for status in np.unique(others).tolist()
