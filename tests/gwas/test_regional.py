@@ -270,8 +270,22 @@ def test_command(panel, scanned, tmp_path, monkeypatch, capsys):
     write_summary_statistics(scanned.to_summary_statistics("a"), "a.tsv.gz")
     table = "gwas region a.tsv.gz --geno demo/genotypes.bed --traits a --out b.png"
     assert main(table.split()) == 0
-    capsys.readouterr()
+    scanned.write_tsv("both.tsv.gz")
+    assert main(["gwas", "region", "both.tsv.gz", "--traits", "b", "--out", "both.png"]) == 0
+    assert "associations of b around" in capsys.readouterr().out
+    table = pl.read_csv("a.tsv.gz", separator="\t")
+    below = [table.with_columns(trait=pl.lit(name)) for name in ("height", "bmi index")]
+    pl.concat(below).write_csv("long.tsv", separator="\t")
+    assert main(["gwas", "region", "long.tsv", "--traits", "bmi index", "--out", "l.png"]) == 0
+    assert "associations of bmi index around" in capsys.readouterr().out
+    (tmp_path / "metal.tsv").write_text("MarkerName\tAllele1\tAllele2\tEffect\tStdErr\tx\n")
     for words, said in (
+        ("both.tsv.gz --out c.png", "holds 2 traits (a, b), and of a table one is drawn: say"),
+        ("both.tsv.gz --traits all --out c.png", "as in --traits a. Of the folder of a scan"),
+        ("both.tsv.gz --traits c --out c.png", "both.tsv.gz has no trait 'c'; there are a, b."),
+        ("long.tsv --traits height,x --out c.png", "long.tsv has no trait 'x'; there are height"),
+        ("long.tsv --out c.png", "as in --traits height."),
+        ("metal.tsv --out c.png", "options of 'plait sumstats convert', which writes a table"),
         ("scanned --lead rs9 --out c.png", "there is no variant 'rs9'"),
         ("demo --out c.png", "demo is not the folder of a scan: associations.zarr is not in it"),
         ("scanned --genes demo/genotypes.bim --out c.png", "genes have the columns chrom, start"),

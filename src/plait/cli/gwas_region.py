@@ -1,5 +1,6 @@
 """``plait gwas region``: the associations around one variant, and linkage with it."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,9 +9,16 @@ import typer
 from plait.cli import options
 from plait.cli.console import say, session
 from plait.cli.gwas import DOCS
+from plait.cli.inputs import split_list
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
 from plait.cli.outputs import FIGURES, check_file, use_no_window
-from plait.errors import FileFormatError
+from plait.errors import (
+    AmbiguousAlleleColumnsError,
+    FileFormatError,
+    LabelError,
+    OptionError,
+    UnknownDialectError,
+)
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -18,6 +26,7 @@ if TYPE_CHECKING:
     from plait.gwas.regional import Locus
 
 EXAMPLE = "plait gwas region scanned --geno demo/genotypes.bed --out region.png"
+_LISTED = 10
 _GENE_COLUMNS = ("chrom", "start", "end", "name")
 
 
@@ -64,7 +73,8 @@ def region(
             metavar="LIST",
             panel=MODEL,
             show_default="the surest",
-            help="Traits to draw one below the other, separated by commas; 'all' for all of them.",
+            help="Traits to draw one below the other, separated by commas; 'all' for all of them. "
+            "Of a table with several side by side: the one to draw.",
         ),
     ] = None,
     genes: Annotated[
@@ -87,7 +97,7 @@ def region(
         from plait.gwas.regional import locus_around
         from plait.io import open_genotypes
 
-        result = _open_scan(scanned)
+        result = _open_scan(scanned, traits)
         chosen = _trait_names(traits, result)
         genotypes = None if geno is None else open_genotypes(geno)
         use_no_window()
@@ -106,12 +116,44 @@ def region(
     say(quiet, f"written: {out}")
 
 
-def _open_scan(scanned: Path) -> Any:
-    """Return the result in the folder of a scan, or a table of summary statistics."""
+def _open_scan(scanned: Path, traits: str | None) -> Any:
+    """Return the result in the folder of a scan, or one trait of a table."""
     from plait.cli.summary_inputs import Reading
     from plait.gwas import AssociationResult
 
-    return AssociationResult.open(scanned) if scanned.is_dir() else Reading().table(scanned)
+    if scanned.is_dir():
+        return AssociationResult.open(scanned)
+    try:
+        beside = Reading().contexts(scanned)
+        Reading(context=beside[0] if len(beside) > 1 else None).roles(scanned)
+    except (UnknownDialectError, AmbiguousAlleleColumnsError) as error:
+        raise type(error)(
+            f"{error} These are options of 'plait sumstats convert', which writes a table that is "
+            "read here by itself."
+        ) from None
+    if len(beside) > 1:
+        return Reading(context=_one_of(beside, traits, scanned)).table(scanned)
+    table = Reading().table(scanned)
+    below = tuple(table.frame["trait"].drop_nulls().unique(maintain_order=True))
+    if len(below) > 1:
+        name = _one_of(below, traits, scanned)
+        return table.select((table.frame["trait"] == name).fill_null(False).to_numpy())
+    return table
+
+
+def _one_of(names: tuple[str, ...], traits: str | None, scanned: Path) -> str:
+    """Return the trait that was asked for, of a table of several."""
+    wanted = split_list(traits)
+    if wanted is not None and len(wanted) == 1 and wanted[0] in names:
+        return wanted[0]
+    listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    absent = [name for name in wanted or [] if name not in names and name != "all"]
+    if absent:
+        raise LabelError(f"{scanned} has no trait {absent[0]!r}; there are {listed}.")
+    raise OptionError(
+        f"{scanned} holds {len(names)} traits ({listed}), and of a table one is drawn: say which, "
+        f"as in --traits {shlex.quote(names[0])}. Of the folder of a scan several are."
+    )
 
 
 def _drawn(locus: "Locus", window_kb: float) -> str:
@@ -132,7 +174,7 @@ def _trait_names(traits: str | None, result: Any) -> list[str] | None:
         return None
     if traits == "all":
         return list(getattr(result, "traits", ())) or None
-    return [name.strip() for name in traits.split(",") if name.strip()]
+    return split_list(traits)
 
 
 def _read_genes(path: Path) -> "DataFrame":

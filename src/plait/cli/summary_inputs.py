@@ -96,10 +96,10 @@ class Reading:
                     f"{text!r}: give each table with its name, as height=height.tsv.gz."
                 )
             if sign:
-                named = self.context is None and name in self._contexts(Path(file))
+                named = self.context is None and name in self.contexts(Path(file))
                 reading = replace(self, context=name) if named else self
                 found = {name: reading._table(Path(file), name)}
-            elif self._contexts(Path(text)):
+            elif self.contexts(Path(text)):
                 found = read_summary_contexts(
                     Path(text),
                     self.dialect,
@@ -119,7 +119,8 @@ class Reading:
         self._refuse_idle(tables.values())
         return tables
 
-    def _contexts(self, file: Path) -> tuple[str, ...]:
+    def contexts(self, file: Path) -> tuple[str, ...]:
+        """Return the contexts that a table holds side by side; none where it is of one."""
         from plait.io.dialects import find_contexts
         from plait.io.summary_statistics import header_of
 
