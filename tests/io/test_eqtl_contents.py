@@ -80,6 +80,20 @@ def test_check(tmp_path, monkeypatch, capsys):
     assert "standard errors from p by the normal distribution" in captured.err
 
 
+def test_rows_of_genes_in_columns_of_no_tool(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = "Gene\tsnp\tbeta\tse\nG1\trs1\t1\t1\nG2\trs1\t2\t1\nG2\trs2\t2\t1\n"
+    (tmp_path / "mine.tsv").write_text(rows)
+    assert main(["sumstats", "check", "mine.tsv"]) == 0
+    said = capsys.readouterr().out
+    assert "1 that occur again" in said
+    assert "attention: variants occur again and there is a column 'Gene': if rows are" in said
+    (tmp_path / "genes.tsv").write_text("GENE\tCHR\tZSTAT\tP\nG1\t1\t1\t0.3173\nG2\t1\t0\t1\n")
+    assert main(["sumstats", "check", "genes.tsv"]) == 0
+    said = capsys.readouterr().out
+    assert "attention: no row names a variant" in said and "0 that occur again" in said
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -43,6 +43,7 @@ from plait.cli.sumstats_words import (
     contents,
     eqtl_lines,
     left_out,
+    rows_of_other_things,
     say_counts,
     say_palindromic,
 )
@@ -73,6 +74,7 @@ def check(
     """
     with session(None, quiet, debug):
         from plait.gwas.table_checks import check_table
+        from plait.io.summary_statistics import header_of
 
         reading = Reading(columns, dialect, variants, build, context)
         eqtl = reading.eqtl_format(file)
@@ -87,7 +89,7 @@ def check(
         table = reading.table(file)
         for line in (*contents(table), *builds(table)):
             say(quiet, line)
-        flags = check_table(table).flags
+        flags = [*rows_of_other_things(table, header_of(file)), *check_table(table).flags]
         for flag in flags:
             say(quiet, f"attention: {flag}")
         if not flags:

@@ -1,6 +1,6 @@
 """What the commands of ``plait sumstats`` say of tables and of their rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,11 @@ _LOST = {
     "bad_ratio": "an odds or hazard ratio that is not positive",
 }
 """Why a row is not read."""
+_GENES = frozenset(
+    ["gene", "gene_id", "geneid", "gene_name", "genesymbol", "gene_symbol", "ensembl_id", "symbol",
+     "phenotype_id", "molecular_trait_id", "phe_id", "probe", "probe_id", "protein", "trait_id"]
+)  # fmt: skip
+"""What a column may be called that says what a variant's effect is on."""
 
 
 def contents(table: "SummaryStatistics") -> list[str]:
@@ -52,7 +57,7 @@ def contents(table: "SummaryStatistics") -> list[str]:
     incomplete = frame.select(
         pl.any_horizontal(pl.col("chrom", "pos", "ea", "oa").is_null())
     ).to_series()
-    repeated = len(table) - table.keys.n_unique()
+    repeated = _repeated(table)
     lines.append(
         f"variants: {single:,} of single letters, {palindromic:,} of them A/T or C/G; "
         f"{int(pairs.is_not_null().sum()) - single:,} longer; {int(incomplete.sum()):,} without a "
@@ -75,6 +80,29 @@ def contents(table: "SummaryStatistics") -> list[str]:
     if np.isfinite(log10p).any():
         lines.append(f"smallest p: 10^{np.nanmin(log10p):.1f}; lambda {lambda_gc(z):.3f}")
     return lines
+
+
+def _repeated(table: "SummaryStatistics") -> int:
+    """Return how many rows are of a variant that an earlier row is of, too."""
+    keys = table.keys.drop_nulls()
+    return len(keys) - keys.n_unique()
+
+
+def rows_of_other_things(table: "SummaryStatistics", header: Sequence[str]) -> list[str]:
+    """Say where the rows of a table are not one for each variant."""
+    if len(table) and table.keys.null_count() == len(table):
+        return [
+            "no row names a variant, by position and alleles or by id: this is no table of "
+            "variants, or its columns are called otherwise (--columns)"
+        ]
+    gene = next((name for name in header if name.lower() in _GENES), None)
+    if gene is None or not _repeated(table):
+        return []
+    return [
+        f"variants occur again and there is a column {gene!r}: if rows are for each gene and "
+        "variant (eQTL), join them with those of other tissues in Python, plait.io.read_contexts("
+        f"..., columns={{'gene': {gene!r}, 'variant': ..., 'beta': ..., 'se': ...}})"
+    ]
 
 
 def left_out(table: "SummaryStatistics") -> list[str]:
