@@ -124,6 +124,30 @@ def test_what_is_wrong_is_said_in_one_line(ran, capsys):
         (["--h5ad", "screen.h5ad", *GIVEN, "--out", "x", "--exclude", "TP53"], "TP53"),
         (["--h5ad", "screen.h5ad", *GIVEN, "--out", "x", "--resamples", "9"], "--resamples does"),
         (["--h5ad", "screen.h5ad", *GIVEN, "--out", "x", "--eps", "-1"], "--eps is -1"),
+        (["--h5ad", "screen.h5ad", *GIVEN, "--out", "x", "--level", "0"], "--level is 0"),
+        (["--h5ad", "screen.h5ad", *GIVEN, "--out", "x", "--batch", "lane"], "--batch does noth"),
+        (
+            [
+                "--h5ad",
+                "screen.h5ad",
+                *GIVEN,
+                "--out",
+                "x",
+                "--batch",
+                "b",
+                "--sampler",
+                "stratified",
+            ],
+            "no covariate or column of obs 'b', which --batch names",
+        ),
+        (
+            ["--h5ad", "screen.h5ad", "--usage", "none.txt", "--out", "x"],
+            "there is no file none.txt",
+        ),
+        (
+            ["--h5ad", "screen.h5ad", *GIVEN, "--covariates", "lane", "--out", "x"],
+            "--covar does nothing with --covariates",
+        ),
     ):
         assert run("run", *words) == 2
         error = capsys.readouterr().err
@@ -168,6 +192,7 @@ def test_controls_are_checked_before_anything_is_tested(ran, capsys):
     for words, said in (
         (["none.h5ad", "--null", "ntc-empirical"], "there are 0 guides of the negative controls"),
         (["screen.h5ad", "--controls", "NTC,NCT"], "no guide targets 'NCT', which --controls"),
+        (["screen.h5ad", "--exclude", "TP53"], "no guide targets 'TP53', which --exclude names"),
     ):
         assert run("run", "--h5ad", *words, *GIVEN, "--out", "x") == 2
         assert said in capsys.readouterr().err

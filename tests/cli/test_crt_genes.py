@@ -2,6 +2,7 @@
 
 import json
 
+import anndata
 import pandas as pd
 import polars as pl
 import pytest
@@ -78,13 +79,59 @@ def test_an_assignment_that_was_written_is_the_one_made_now(here):
 
 
 def test_pairs_of_a_table_and_near_genes(here, capsys):
-    pl.DataFrame({"grna_target": ["gene"], "response_id": ["gene"]}).write_csv("unknown.csv")
-    assert run("discover", *GIVEN, "--pairs", "unknown.csv", "--out", "x") == 2
-    assert "'gene'" in capsys.readouterr().err
+    pair = pl.DataFrame({"grna_target": ["gene"], "response_id": ["gene"]})
+    pair.write_csv("unknown.csv")
+    pair[:0].write_csv("empty.csv")
+    pair[["grna_target"]].write_csv("narrow.csv")
+    for option in ("--pairs", "--positive-controls"):
+        for place, said in (
+            ("unknown.csv", "unknown.csv: the pairs have 1 targets that the data do not have"),
+            ("empty.csv", "empty.csv has no rows below its header"),
+            ("narrow.csv", "narrow.csv has no column 'response_id'; it has grna_target"),
+        ):
+            assert run("discover", *GIVEN, option, place, "--out", "x") == 2
+            assert said in capsys.readouterr().err
+    assert run("discover", *GIVEN, "--pairs", "all", "--out", "x") == 2
+    assert "--pairs is 'all'; give trans, cis, or a table" in capsys.readouterr().err
     assert run("discover", *GIVEN, "--pairs", "cis", "--out", "x") == 2
     assert "--pairs cis needs --gene-positions" in capsys.readouterr().err
     assert run("discover", *GIVEN, "--gene-positions", "unknown.csv", "--out", "x") == 2
     assert "--gene-positions does nothing without --pairs cis" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "tsv.gz", "parquet"])
+def test_tables_of_all_formats_are_written_and_read_back(here, ending):
+    assert run("assign", *GIVEN, "--out", f"a.{ending}", "--quiet") == 0
+    assert run("qc", *GIVEN, "--assignment", f"a.{ending}", "--out", f"q.{ending}", "--quiet") == 0
+    assert run("qc", *GIVEN, "--out", "direct.csv", "--quiet") == 0
+    separator = "\t" if "tsv" in ending else ","
+    whole = ending == "parquet"
+    cells = (
+        pl.read_parquet("q.parquet") if whole else pl.read_csv(f"q.{ending}", separator=separator)
+    )
+    assert cells.equals(pl.read_csv("direct.csv"))
+    if ending.endswith("gz"):
+        assert (here / f"a.{ending}").read_bytes()[:2] == b"\x1f\x8b"
+
+
+def test_tables_that_are_in_the_way_are_seen_before_the_work(here, capsys):
+    (here / "x").mkdir()
+    (here / "x/discovery.tsv").write_text("somebody's")
+    assert run("discover", *GIVEN, "--out", "x") == 2
+    output = capsys.readouterr()
+    assert "x/discovery.tsv exists; to replace it use --overwrite" in output.err
+    assert output.out == ""
+
+
+def test_fewer_pairs_than_asked_for_and_no_positive_controls(here, capsys):
+    words = ["--n-pairs", "100000", "--group-size", "1", "--out", "x"]
+    assert run("calibrate", *GIVEN, *words) == 0
+    assert "fewer than --n-pairs 100,000" in capsys.readouterr().out
+    screen = anndata.read_h5ad("screen.h5ad")
+    screen.var_names = [f"other {name}" for name in screen.var_names]
+    screen.write_h5ad("others.h5ad")
+    assert run("power", "--h5ad", "others.h5ad", *GIVEN[2:], "--out", "y") == 2
+    assert "others.h5ad: no target is called like a gene" in capsys.readouterr().err
 
 
 def test_what_is_wrong_is_said_in_one_line(here, capsys):
@@ -94,8 +141,13 @@ def test_what_is_wrong_is_said_in_one_line(here, capsys):
         (["--covariates", "lane"], "'lane'"),
         (["--control-group", "nt_cells", "--moi", "high"], "--control-group is 'nt_cells'"),
         (["--level", "2"], "--level is 2"),
-        (["--assignment", "a.tsv", "--threshold", "3"], "--threshold does nothing"),
+        (["--assignment", "a.tsv", "--threshold", "3"], "does nothing with --assignment"),
         (["--formula", "~ depth"], "'depth'"),
+        (["--formula", "log(batch"], "parentheses that do not match"),
+        (["--threshold", "3"], "--threshold does nothing with --assign maximum"),
+        (["--assign", "maximum", "--moi", "high"], "--assign maximum finds one guide"),
+        (["--min-treated", "0"], "'--min-treated'"),
+        (["--max-mito", "3"], "'--max-mito'"),
     ):
         assert run("discover", *GIVEN, *words, "--out", "x") == 2, words
         error = capsys.readouterr().err

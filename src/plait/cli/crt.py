@@ -1,5 +1,6 @@
 """``plait crt``: what each perturbation of a screen does to each gene program."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -11,8 +12,8 @@ from plait.cli.inputs import refuse_idle, split_list
 from plait.cli.options import MODEL, OUTPUT, RUN, command_group, documented, option
 from plait.cli.outputs import check_file, check_folder
 from plait.cli.records import RECORD, write_record
-from plait.cli.screen_inputs import control_labels, read_inputs
-from plait.errors import InputError, LabelError
+from plait.cli.screen_inputs import BATCH, control_labels, read_inputs
+from plait.errors import InputError, LabelError, OptionError
 
 if TYPE_CHECKING:
     from plait.crt import CRTInputs, CRTResult
@@ -94,7 +95,7 @@ def run(
     guides: screen_inputs.Guides = None,
     guide_names: screen_inputs.GuideNames = None,
     targets: screen_inputs.Targets = None,
-    batch: screen_inputs.Batch = "batch",
+    batch: screen_inputs.Batch = None,
     controls: screen_inputs.Controls = None,
     method: Annotated[
         Method,
@@ -135,7 +136,8 @@ def run(
         ),
     ] = Null.CRT,
     resamples: Annotated[
-        int, option("--resamples", panel=MODEL, help="For --method empirical and skew-normal.")
+        int,
+        option("--resamples", min=1, panel=MODEL, help="For --method empirical and skew-normal."),
     ] = 1023,
     eps: screen_inputs.Eps = None,
     exclude: Annotated[
@@ -171,23 +173,15 @@ def run(
     debug: options.Debug = False,
 ) -> None:
     """Test what every perturbation does to every gene program, and write results and a page."""
-    check_folder(out, () if (out / UNFINISHED).exists() else FILES, overwrite)
-    if write_h5ad is not None:
-        check_file(write_h5ad, (".h5ad",), overwrite)
-    is_counted = method in (Method.EMPIRICAL, Method.SKEW_NORMAL)
-    refuse_idle(("resamples",), not is_counted, "without --method empirical or skew-normal")
-    refuse_idle(
-        ("method", "side", "statistic", "resamples"),
-        null is Null.NTC_EMPIRICAL,
-        "with --null ntc-empirical",
-    )
+    _check(out, write_h5ad, level, overwrite)
+    _refuse_idle(method, sampler, null)
     chosen: dict[str, Any] = {
         "method": str(method),
         "statistic": str(statistic),
         "sampler": str(sampler),
         "side": str(side),
         "resamples": resamples,
-        "strata": {"batch_key": batch} if sampler is Sampler.STRATIFIED else None,
+        "strata": None,
         # Ranks of log-ratios as they are hide effects against the confounding: docs/crt.md.
         "ranks": {"use": "residual"} if statistic is Statistic.UTEST else None,
         "seed": seed,
@@ -204,9 +198,11 @@ def run(
             f"{inputs.C.shape[1]} columns of covariates",
         )
         announce_compilation(quiet)
+        chosen["strata"] = _strata(inputs, sampler, batch or BATCH, quiet)
         labels = control_labels(controls)
         if controls is not None:
-            _require_controls(inputs, labels)
+            _require_targets(inputs, labels, "--controls")
+        _require_targets(inputs, split_list(exclude) or [], "--exclude")
         pseudo_genes = _pseudo_genes(inputs, labels) if null is Null.NTC_EMPIRICAL else None
         told = {"controls": labels, "exclude": split_list(exclude) or [], "null": str(null)}
         result = _tested(out, inputs, chosen, told, workers)
@@ -229,6 +225,26 @@ def run(
     write_record(out / RECORD, counts, dropped_covariates=list(inputs.dropped_covariates))
     (out / UNFINISHED).unlink()
     say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in (*written, RECORD)))
+
+
+def _check(out: Path, write_h5ad: Path | None, level: float, overwrite: bool) -> None:
+    """Refuse outputs that cannot be written, and a level that is none, before the work starts."""
+    check_folder(out, () if (out / UNFINISHED).exists() else FILES, overwrite)
+    if write_h5ad is not None:
+        check_file(write_h5ad, (".h5ad",), overwrite)
+    require_level(level)
+
+
+def _refuse_idle(method: Method, sampler: Sampler, null: Null) -> None:
+    is_counted = method in (Method.EMPIRICAL, Method.SKEW_NORMAL)
+    has_batches = sampler is Sampler.STRATIFIED or null is Null.NTC_EMPIRICAL
+    refuse_idle(("resamples",), not is_counted, "without --method empirical or skew-normal")
+    refuse_idle(("batch",), not has_batches, "without --sampler stratified or --null ntc-empirical")
+    refuse_idle(
+        ("method", "side", "statistic", "resamples"),
+        null is Null.NTC_EMPIRICAL,
+        "with --null ntc-empirical",
+    )
 
 
 def _tested(
@@ -256,12 +272,34 @@ def _tested(
     return CRTResult.load(out / STORE)
 
 
-def _require_controls(inputs: "CRTInputs", labels: tuple[str, ...]) -> None:
-    """Refuse labels of controls that no guide has: a typing error would go unnoticed."""
+def require_level(level: float) -> None:
+    """Refuse a level that is no rate before hours of work."""
+    if not 0.0 < level < 1.0:
+        raise OptionError(f"--level is {level:g}; give a number between 0 and 1.")
+
+
+def _strata(
+    inputs: "CRTInputs", sampler: Sampler, batch: str, quiet: bool
+) -> dict[str, Any] | None:
+    """Return how cells are stratified; without batches if nobody named any."""
+    if sampler is not Sampler.STRATIFIED:
+        return None
+    if inputs.batch_raw is not None:
+        return {"batch_key": batch}
+    say(
+        quiet,
+        f"note: there is no covariate or column of obs {batch!r}, so that treatments are permuted "
+        "across batches. If there are batches, name them with --batch.",
+    )
+    return {"stratify_by_batch": False}
+
+
+def _require_targets(inputs: "CRTInputs", labels: Sequence[str], flag: str) -> None:
+    """Refuse targets that no guide has: a typing error would go unnoticed."""
     if unknown := [label for label in labels if label not in inputs.gene_to_cols]:
         some = ", ".join(map(repr, inputs.units[:5]))
         raise LabelError(
-            f"no guide targets {unknown[0]!r}, which --controls names; there are {some}"
+            f"no guide targets {unknown[0]!r}, which {flag} names; there are {some}"
             f"{', ...' if len(inputs.units) > 5 else ''}."
         )
 

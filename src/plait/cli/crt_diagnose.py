@@ -9,7 +9,7 @@ from plait.cli import options
 from plait.cli.console import announce_compilation, say, session
 from plait.cli.crt import DOCS
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
-from plait.cli.outputs import FIGURES, check_file
+from plait.cli.outputs import FIGURES, TABLES, check_file, use_no_window, write_table
 from plait.cli.records import beside, write_record
 
 EXAMPLE = (
@@ -18,33 +18,53 @@ EXAMPLE = (
 
 
 def diagnose(
-    cells: Annotated[int, option("--cells", panel=INPUT, help="Simulated cells.")] = 5000,
-    programs: Annotated[int, option("--programs", panel=INPUT, help="Gene programs.")] = 20,
-    targets: Annotated[int, option("--targets", panel=INPUT, help="Target genes.")] = 50,
+    cells: Annotated[int, option("--cells", min=1, panel=INPUT, help="Simulated cells.")] = 5000,
+    programs: Annotated[int, option("--programs", min=2, panel=INPUT, help="Gene programs.")] = 20,
+    targets: Annotated[int, option("--targets", min=1, panel=INPUT, help="Target genes.")] = 50,
     causal: Annotated[
-        float, option("--causal", panel=INPUT, help="Share of the targets that have effects.")
+        float,
+        option(
+            "--causal",
+            min=0.0,
+            max=1.0,
+            panel=INPUT,
+            help="Share of the targets that have effects.",
+        ),
     ] = 0.2,
     effect_size: Annotated[
         float, option("--effect-size", panel=INPUT, help="Their size; 0 is no effect anywhere.")
     ] = 0.0,
-    resamples: Annotated[int, option("--resamples", panel=MODEL, help="Of every unit.")] = 1000,
+    resamples: Annotated[
+        int, option("--resamples", min=1, panel=MODEL, help="Of every unit.")
+    ] = 1000,
     group_size: Annotated[
-        int, option("--group-size", panel=MODEL, help="Guides of a group of negative controls.")
+        int,
+        option("--group-size", min=1, panel=MODEL, help="Guides of a group of negative controls."),
     ] = 6,
-    ensembles: Annotated[int, option("--ensembles", panel=MODEL, help="Sets of such groups.")] = 3,
+    ensembles: Annotated[
+        int, option("--ensembles", min=1, panel=MODEL, help="Sets of such groups.")
+    ] = 3,
     bins: Annotated[
-        int, option("--bins", panel=MODEL, help="Bins of guide frequency, to match groups by.")
+        int,
+        option("--bins", min=1, panel=MODEL, help="Bins of guide frequency, to match groups by."),
     ] = 10,
     null_groups: Annotated[
         int,
         option(
             "--null-groups",
+            min=0,
             panel=MODEL,
             help="Groups whose resamples make the null curve; 0: all.",
         ),
     ] = 10,
     out_csv: Annotated[
-        Path, option("--out-csv", metavar="TABLE", panel=OUTPUT, help="A row for each unit.")
+        Path,
+        option(
+            "--out-csv",
+            metavar="TABLE",
+            panel=OUTPUT,
+            help="A row for each unit: .csv or .tsv (also .gz), or .parquet.",
+        ),
     ] = Path("diagnostics_units.csv"),
     out_summary: Annotated[
         Path, option("--out-summary", metavar="TEXT", panel=OUTPUT, help="The summary, as JSON.")
@@ -66,13 +86,18 @@ def diagnose(
     debug: options.Debug = False,
 ) -> None:
     """Simulate a screen without effects, test it, and say whether p-values are uniform."""
-    check_file(out_csv, (".csv",), overwrite)
+    from plait.io import check_writable
+
+    check_file(out_csv, TABLES, overwrite)
+    check_writable(out_summary, overwrite)
     for figure in (plot_fit, plot_oracle):
         if figure is not None:
             check_file(figure, FIGURES, overwrite)
     with session(threads, quiet, debug):
-        from plait.cli.outputs import use_no_window
+        import polars as pl
+
         from plait.crt import run_global_null_diagnostics
+        from plait.crt.diagnostics import UNIT_FIELDS
 
         use_no_window()
         announce_compilation(quiet)
@@ -88,13 +113,15 @@ def diagnose(
             group_size,
             bins,
             null_groups,
-            out_csv,
+            None,
             out_summary,
             plot_fit,
             plot_oracle,
             n_jobs=threads,
             overwrite=overwrite,
         )
+        table = pl.DataFrame(found.records, infer_schema_length=None).select(UNIT_FIELDS)
+        write_table(out_csv, table, overwrite)
     for name, what in (("real_gene", "targets"), ("ntc_group", "groups of control guides")):
         about = found.summary[name]
         raw = about["calibration"]["raw"]

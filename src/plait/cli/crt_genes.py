@@ -38,18 +38,29 @@ from plait.cli.gene_screen_options import (
     Targets,
     Threshold,
 )
+from plait.cli.gene_screen_tables import (
+    ASSIGNED,
+    known_pairs,
+    pairs_of,
+    read_table_with,
+    read_tables,
+)
 from plait.cli.inputs import errors_naming, refuse_idle, split_list
 from plait.cli.options import MODEL, documented, option
 from plait.cli.outputs import TABLES, check_file, check_folder, use_no_window, write_table
 from plait.cli.records import RECORD, beside, write_record
 from plait.cli.screen_inputs import H5ad
-from plait.errors import OptionError
+from plait.errors import InputError, OptionError
 
 if TYPE_CHECKING:
     from plait.crt.gene_results import GeneTestResult
     from plait.crt.gene_screen import GeneScreen
 
 QQ, VOLCANO, REPORT = "qq.png", "volcano.png", "report.html"
+FILES = (
+    *("assignment.tsv.gz", "cells.tsv.gz", "calibration.tsv", "power.tsv", "discovery.tsv"),
+    *("summary.txt", QQ, VOLCANO, REPORT, RECORD),
+)
 SCREEN = "--h5ad screen.h5ad --moi low --covariates batch"
 _QQ = (
     "P-values against those that chance alone would give, both as -log10; grey holds 95% of "
@@ -93,11 +104,13 @@ def assign(
 ) -> None:
     """Decide which cells have which guides, from counts of guides."""
     check_file(out, TABLES, overwrite)
+    _refuse_assignment(moi, None, method)
     with session(threads, quiet, debug):
         screen = _open(h5ad, moi, guides, guide_names, targets, covariates, layer)
+        _say_data(screen, quiet)
         announce_compilation(quiet)
         screen.set_parameters(formula=formula)
-        _assign(screen, None, method, threshold)
+        _assign(screen, None, None, method, threshold)
         assert screen.assignment is not None
         write_table(out, screen.assignment.to_frame(), overwrite)
         _say(screen.assignment, quiet)
@@ -125,11 +138,14 @@ def qc(
 ) -> None:
     """Choose the cells that are used, and say why others are not."""
     check_file(out, TABLES, overwrite)
+    _refuse_assignment(moi, assignment, method)
     with session(threads, quiet, debug):
+        table = read_table_with(assignment, *ASSIGNED)
         screen = _open(h5ad, moi, guides, guide_names, targets, covariates, layer)
+        _say_data(screen, quiet)
         announce_compilation(quiet)
         screen.set_parameters()
-        _assign(screen, assignment, method, threshold)
+        _assign(screen, assignment, table, method, threshold)
         screen.quality_control(largest_p_mito=max_mito)
         cells = screen.cells
         assert cells is not None
@@ -167,6 +183,7 @@ def calibrate(
         int | None,
         option(
             "--n-pairs",
+            min=1,
             panel=MODEL,
             show_default="as many as are to be tested",
             help="Pairs of a group of controls and a gene.",
@@ -176,6 +193,7 @@ def calibrate(
         int | None,
         option(
             "--group-size",
+            min=1,
             panel=MODEL,
             show_default="as many as targets have",
             help="Non-targeting guides that stand for a target.",
@@ -199,6 +217,10 @@ def calibrate(
             seed=seed,
         )  # fmt: skip
         result = screen.run_calibration_check(n_pairs, group_size, threads=threads)
+        if n_pairs is not None and len(result) < n_pairs:
+            say(
+                quiet, f"note: {len(result):,} pairs can be made, fewer than --n-pairs {n_pairs:,}."
+            )
         _finish(screen, result, out, overwrite, quiet)
 
 
@@ -239,6 +261,12 @@ def power(
             side=str(side), strategy=str(strategy), control_group=control_group,
             mechanism=mechanism, formula=formula, resampling=str(resampling), seed=seed,
         )  # fmt: skip
+        assert screen.parameters is not None
+        if screen.parameters.positive_control_pairs is None:
+            raise InputError(
+                f"{h5ad}: no target is called like a gene, so that there are no positive controls. "
+                "Name them with --positive-controls FILE: a table with grna_target and response_id."
+            )
         result = screen.run_power_check(threads=threads)
         _finish(screen, result, out, overwrite, quiet)
 
@@ -343,64 +371,74 @@ def _prepared(
     **parameters: Any,
 ) -> "GeneScreen":
     """Return a screen whose guides are assigned and whose cells are chosen."""
-    from plait.crt.pairs import Pairs, positive_control_pairs
+    from plait.crt.pairs import positive_control_pairs
 
-    refuse_idle(("gene_positions",), pairs != "cis", "without --pairs cis")
+    _refuse_assignment(moi, assignment, method)
+    tables = read_tables(pairs, gene_positions, positive_controls, assignment)
     screen = _open(h5ad, moi, guides, guide_names, targets, covariates, layer)
-    say(quiet, repr(screen.data))
+    _say_data(screen, quiet)
     announce_compilation(quiet)
     known = (
         positive_control_pairs(screen.data)
         if positive_controls is None
-        else Pairs.of(_table(positive_controls))
+        else known_pairs(screen.data, tables["positive_controls"], positive_controls)
     )
     for name in ("control_group", "mechanism"):
         if parameters[name] is not None:
             parameters[name] = str(parameters[name])
     screen.set_parameters(
-        discovery_pairs=_pairs(screen, pairs, gene_positions, known),
+        discovery_pairs=pairs_of(screen.data, pairs, gene_positions, tables, known),
         positive_control_pairs=known if len(known) else None,
         **parameters,
     )
-    _assign(screen, assignment, method, threshold)
+    _assign(screen, assignment, tables["assignment"], method, threshold)
     screen.quality_control(
         largest_p_mito=max_mito, fewest_treated=min_treated, fewest_controls=min_controls
     )
     return screen
 
 
-def _pairs(screen: "GeneScreen", pairs: str | None, positions: Path | None, known: Any) -> Any:
-    from plait.crt.pairs import Pairs, cis_pairs, trans_pairs
-
-    if pairs is None:
-        return None
-    if pairs == "trans":
-        return trans_pairs(screen.data)
-    if pairs != "cis":
-        return Pairs.of(_table(Path(pairs)))
-    if positions is None:
-        raise OptionError("--pairs cis needs --gene-positions FILE: where genes are.")
-    return cis_pairs(screen.data, _table(positions), known)
-
-
-def _table(path: Path) -> Any:
-    from plait.io.summary_statistics import read_table
-
-    return read_table(path)
+def _refuse_assignment(moi: Multiplicity, table: Path | None, method: Assignment | None) -> None:
+    """Refuse ways of assigning guides that contradict one another, or do nothing."""
+    refuse_idle(("method", "threshold"), table is not None, "with --assignment")
+    chosen = method
+    if chosen is None:
+        chosen = Assignment.MAXIMUM if moi is Multiplicity.LOW else Assignment.MIXTURE
+    if chosen is Assignment.MAXIMUM:
+        refuse_idle(("threshold",), True, "with --assign maximum (the default with --moi low)")
+        if moi is Multiplicity.HIGH:
+            raise OptionError(
+                "--assign maximum finds one guide in each cell, but with --moi high cells have "
+                "many; give mixture or thresholding."
+            )
 
 
 def _assign(
-    screen: "GeneScreen", table: Path | None, method: Assignment | None, threshold: int
+    screen: "GeneScreen",
+    path: Path | None,
+    table: Any,
+    method: Assignment | None,
+    threshold: int,
 ) -> None:
-    refuse_idle(("method", "threshold"), table is not None, "with --assignment")
-    if table is not None:
-        screen.use_assignment(_table(table))
-    else:
+    if table is None:
         screen.assign_guides(None if method is None else str(method), threshold=threshold)
+        return
+    with errors_naming(str(path)):
+        screen.use_assignment(table)
+
+
+def _say_data(screen: "GeneScreen", quiet: bool) -> None:
+    data = screen.data
+    say(
+        quiet,
+        f"{data.n_cells:,} cells, {len(data.response_names):,} genes, "
+        f"{len(data.targets.guides):,} guides of {len(data.target_names):,} targets, "
+        f"{int(data.targets.is_control.sum())} of them non-targeting",
+    )
 
 
 def _check_folder(out: Path, overwrite: bool) -> None:
-    check_folder(out, ("summary.txt", QQ, VOLCANO, REPORT, RECORD), overwrite)
+    check_folder(out, FILES, overwrite)
 
 
 def _say(part: Any, quiet: bool) -> None:

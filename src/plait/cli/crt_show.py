@@ -7,7 +7,7 @@ import typer
 
 from plait.cli import options
 from plait.cli.console import say, session
-from plait.cli.crt import CONTROLS, DOCS, STORE, Level
+from plait.cli.crt import CONTROLS, DOCS, STORE, Level, require_level
 from plait.cli.options import OUTPUT, documented, option
 from plait.cli.outputs import FIGURES, check_file, use_no_window
 from plait.cli.records import beside, write_record
@@ -42,6 +42,7 @@ def report(
     debug: options.Debug = False,
 ) -> None:
     """Show the tests of a screen as a page: the answer, whether to believe it, every figure."""
+    require_level(level)
     check_file(out, (".html", ".htm"), overwrite)
     with session(None, quiet, debug):
         from plait.report.screen import write_screen_report

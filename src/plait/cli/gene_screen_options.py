@@ -123,7 +123,14 @@ AssignBy = Annotated[
     ),
 ]
 Threshold = Annotated[
-    int, option("--threshold", panel=MODEL, help="Counts that a guide needs, of thresholding.")
+    int,
+    option(
+        "--threshold",
+        min=1,
+        panel=MODEL,
+        help="Fewest counts of a guide that is present, with --assign thresholding and for guides "
+        "that no mixture fits.",
+    ),
 ]
 PairsOption = Annotated[
     str | None,
@@ -197,20 +204,37 @@ ResamplingOption = Annotated[
 ]
 FewestTreated = Annotated[
     int,
-    option("--min-treated", panel=MODEL, help="Treated cells with counts that a pair needs."),
+    option(
+        "--min-treated", min=1, panel=MODEL, help="Treated cells with counts that a pair needs."
+    ),
 ]
 FewestControls = Annotated[
-    int, option("--min-controls", panel=MODEL, help="Control cells with counts that a pair needs.")
+    int,
+    option(
+        "--min-controls", min=1, panel=MODEL, help="Control cells with counts that a pair needs."
+    ),
 ]
 LargestMito = Annotated[
     float,
-    option("--max-mito", panel=MODEL, help="Largest share of mitochondrial counts of a cell."),
+    option(
+        "--max-mito",
+        min=0.0,
+        max=1.0,
+        panel=MODEL,
+        help="Largest share of mitochondrial counts of a cell.",
+    ),
 ]
 Level = Annotated[
     float, option("--level", panel=MODEL, help="False discovery rate of what is significant.")
 ]
 OutTable = Annotated[
-    Path, option("--out", metavar="TABLE", panel=OUTPUT, help="A table: .csv, .tsv or .parquet.")
+    Path,
+    option(
+        "--out",
+        metavar="TABLE",
+        panel=OUTPUT,
+        help="A table: .csv or .tsv (also .gz), or .parquet.",
+    ),
 ]
 OutFolder = Annotated[
     Path, option("--out", metavar="FOLDER", panel=OUTPUT, help="Folder to write tables to.")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from plait.mash.results import MashResult
 
 FIGURES = (".png", ".pdf", ".svg")
-TABLES = (".csv", ".tsv", ".parquet")
+TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
 RESULT_ARRAYS = (
     "posterior_mean",
@@ -64,7 +64,7 @@ def check_file(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
     """Refuse an output file that cannot be written, or whose format its name does not tell."""
     from plait.io import check_writable
 
-    if path.suffix.lower() not in suffixes:
+    if not path.name.lower().endswith(tuple(suffixes)):
         raise OutputError(f"{path}: the output must end in {' or '.join(suffixes)}.")
     check_writable(path, overwrite)
 
@@ -203,12 +203,17 @@ def write_matrix(path: Path, matrix: Any, names: Sequence[str] | None, overwrite
 
 
 def write_table(path: Path, frame: Any, overwrite: bool) -> None:
-    """Write a polars table to ``.csv``, ``.tsv`` or ``.parquet``."""
+    """Write a polars table in the format of `TABLES` that its name ends in."""
+    import gzip
+
     from plait.io import replace_file
 
+    name = path.name.lower()
     with replace_file(path, overwrite) as temporary:
-        if path.suffix.lower() == ".parquet":
-            frame.write_parquet(temporary)
-        else:
-            separator = "\t" if path.suffix.lower() == ".tsv" else ","
-            frame.write_csv(temporary, separator=separator, null_value="NA")
+        if name.endswith(".parquet"):
+            frame.write_parquet(temporary, compression="zstd")
+            return
+        separator = "\t" if name.removesuffix(".gz").endswith(".tsv") else ","
+        text = frame.write_csv(separator=separator, null_value="NA").encode()
+        # No name and no time in the header: the same table gives the same bytes.
+        temporary.write_bytes(gzip.compress(text, mtime=0) if name.endswith(".gz") else text)

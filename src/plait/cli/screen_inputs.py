@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from plait.cli.options import INPUT, MODEL, option
-from plait.errors import InputError, LabelError, OptionError
+from plait.errors import FileFormatError, InputError, LabelError, OptionError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -19,7 +19,7 @@ H5ad = Annotated[
         "--h5ad",
         metavar="FILE",
         panel=INPUT,
-        help="The screen: .h5ad (expression stays on disk), or .h5mu with a modality of guides.",
+        help="The screen: .h5ad, or .h5mu with a modality of guides.",
     ),
 ]
 Usage = Annotated[
@@ -84,11 +84,12 @@ Targets = Annotated[
     ),
 ]
 Batch = Annotated[
-    str,
+    str | None,
     option(
         "--batch",
         metavar="NAME",
         panel=INPUT,
+        show_default="batch, if there",
         help="The covariate, or column of obs, that holds the batch.",
     ),
 ]
@@ -112,7 +113,9 @@ Controls = Annotated[
     ),
 ]
 
+BATCH = "batch"
 _OF_FILE, _OF_OBS = "usage of the file", "columns of obs"
+_LIKE_A_FILE = re.compile(r"/|\.(txt|tsv|csv|npz|gz)$")
 _LOGGED = re.compile(r"log\((.+)\)")
 
 
@@ -124,7 +127,7 @@ def read_inputs(
     guides: str | None,
     guide_names: str | None,
     targets: str | None,
-    batch: str,
+    batch: str | None,
     eps: float | None,
 ) -> "CRTInputs":
     """Read a screen and make it ready for testing."""
@@ -140,6 +143,8 @@ def read_inputs(
         "targets": targets,
     }  # fmt: skip
     elsewhere: dict[str, str] = {}
+    if usage is not None and not Path(usage).is_file() and _LIKE_A_FILE.search(usage):
+        raise FileFormatError(f"there is no file {usage}, which --usage names.")
     if usage is not None and Path(usage).is_file():
         obsm[_OF_FILE] = read_cnmf_usage(usage, screen.obs_names)
         elsewhere["usage"] = _OF_FILE
@@ -152,7 +157,7 @@ def read_inputs(
         source = get_from_adata_any(screen, keys["guides"])
         are_counts = guides is None and (keys["guides"] in COUNTS or h5ad.suffix == ".h5mu")
         obsm[keys["guides"]] = present_guides(source, keys["guides"], are_counts)
-        return prepare_crt_inputs(
+        inputs = prepare_crt_inputs(
             SimpleNamespace(
                 obsm=obsm, uns=screen.uns, obs=screen.obs, layers=screen.layers,
                 obs_names=screen.obs_names,
@@ -162,9 +167,18 @@ def read_inputs(
             guide_assignment_key=keys["guides"],
             guide_names_key=keys.get("guide_names", ""),
             guide2gene_key=keys["targets"],
-            batch_key=batch,
+            batch_key=batch or BATCH,
             eps=eps,
         )  # fmt: skip
+        if batch is not None and inputs.batch_raw is None:
+            frame = inputs.covar_df_raw
+            columns = [] if frame is None else [str(name) for name in frame.columns]
+            raise LabelError(
+                f"there is no covariate or column of obs {batch!r}, which --batch names; there are "
+                f"the covariates {', '.join(columns) or '(without names)'} and, in obs, "
+                f"{_listed(screen.obs)}."
+            )
+        return inputs
 
 
 def control_labels(controls: str | None) -> tuple[str, ...]:
@@ -180,8 +194,10 @@ def _columns(obs: "DataFrame", covariates: str, place: Path) -> "DataFrame":
     import numpy as np
     import pandas as pd
 
+    from plait.cli.inputs import split_list
+
     found: dict[str, Any] = {}
-    for text in (part.strip() for part in covariates.split(",")):
+    for text in split_list(covariates) or []:
         logged = _LOGGED.fullmatch(text)
         name = logged[1].strip() if logged else text
         if name not in obs.columns:

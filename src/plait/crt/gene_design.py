@@ -45,12 +45,17 @@ class GeneDesign:
         Raises
         ------
         InputError
-            Columns are determined by the ones before them.
+            Columns are determined by the ones before them, or are as many as cells.
         """
+        if len(matrix) <= matrix.shape[1]:
+            raise InputError(
+                f"the design has {matrix.shape[1]:,} columns and there are {len(matrix):,} cells. "
+                "A category with a level for each cell is the usual cause; leave it out."
+            )
         q, r = np.linalg.qr(matrix)
         size = np.sqrt((matrix**2).sum(axis=0))
         aliased = np.abs(np.diag(r)) <= _ALIASED * size
-        if len(matrix) <= matrix.shape[1] or aliased.any():
+        if aliased.any():
             column = names[int(np.argmax(aliased))]
             raise InputError(
                 f"the design has {matrix.shape[1]} columns and they are not independent "
@@ -159,6 +164,8 @@ def _terms(formula: str) -> list[str]:
         if letter == "+" and depth == 0:
             terms.append(text[begin:place].strip())
             begin = place + 1
+    if depth != 0:
+        raise OptionError(f"the formula {formula!r} has parentheses that do not match.")
     return [term for term in terms if term not in ("", "1")]
 
 
