@@ -1,5 +1,6 @@
 """The program around the commands: help, examples, progress, errors and exit statuses."""
 
+import re
 import subprocess
 import sys
 import time
@@ -7,6 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from plait import mash as pm
@@ -57,6 +59,31 @@ def test_options_stand_in_panels():
         "--overwrite",
     ):  # fmt: skip
         assert option in shown
+
+
+def commands_of(command, words=()):
+    """Yield the words of every command and group of the program, and its parser."""
+    yield words, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands_of(inner, (*words, name))
+
+
+@pytest.mark.parametrize("width", ["80", "120"])
+def test_help_says_what_is_typed_after_an_option(width):
+    """Nothing after a flag; and names of choices are never broken, however narrow the help."""
+    seen = 0
+    for words, command in commands_of(get_command(app)):
+        shown = runner.invoke(app, [*words, "--help"], env={"COLUMNS": width}).output
+        assert "bool" not in shown.lower()
+        assert max(map(len, shown.splitlines())) <= int(width)
+        for option in command.params:
+            described = getattr(option, "type_descriptor", None)
+            if described is None or not described.is_choice or option.metavar == "MODEL":
+                continue
+            for choice in described.choices:
+                seen += 1
+                assert re.search(rf"(?<![\w-]){choice}(?![\w-])", shown), (words, choice)
+    assert seen > 30
 
 
 def test_help_imports_nothing_heavy():

@@ -147,9 +147,10 @@ ModelOption = Annotated[
     Model,
     option(
         "--model",
+        metavar="MODEL",
         panel=MODEL,
-        help="mixed and, for many samples, whole-genome allow for relatedness and structure; the "
-        "logistic models are for cases and controls.",
+        help="linear: samples are unrelated; mixed and, for many samples, whole-genome: they may "
+        "be related and structured; logistic and whole-genome-logistic: of cases and controls.",
     ),
 ]
 Loco = Annotated[

@@ -4,7 +4,6 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from plait.cli import (
     check,
@@ -25,7 +24,7 @@ from plait.cli import (
 )
 from plait.cli.console import INTERRUPTED, exit_status, report_error
 from plait.cli.invocation import begin
-from plait.cli.options import PanelledCommand, documented
+from plait.cli.options import PanelledCommand, PanelledGroup, documented
 
 QUESTIONS = (
     ("from genotypes to effects", "plait gwas"),
@@ -43,7 +42,7 @@ class _Interrupted(Exception):
     """Ctrl-C inside a command; Typer would make a bare status of it and lose what it says."""
 
 
-class Program(TyperGroup):
+class Program(PanelledGroup):
     """The outermost group: one line per error, and the exit status."""
 
     def invoke(self, ctx: Any) -> Any:

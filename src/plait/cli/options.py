@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from plait.cli.invocation import enter
 
@@ -406,6 +406,28 @@ LfsrThresh = Annotated[
 ]
 
 
+def _described(parameters: list[Any], ctx: Any) -> list[Any]:
+    """Return parameters whose help says what is typed after them.
+
+    After a flag nothing is; choices have blanks between them, where a narrow help may break lines.
+    """
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+        elif parameter.metavar is None and hasattr(parameter, "display_type"):
+            shown = parameter.display_type(ctx)
+            parameter.metavar = shown.replace("|", " | ") if "|" in shown else None
+    return parameters
+
+
+class PanelledGroup(TyperGroup):
+    """A group of commands; its help is laid out as theirs."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the options."""
+        return _described(super().get_params(ctx), ctx)
+
+
 class PanelledCommand(TyperCommand):
     """A command whose help shows its panels in the order in which one thinks of them.
 
@@ -421,7 +443,7 @@ class PanelledCommand(TyperCommand):
         """Return the options, Input first; those without a panel come last."""
         order = {panel: place for place, panel in enumerate((INPUT, MODEL, OUTPUT, RUN))}
         return sorted(
-            super().get_params(ctx),
+            _described(super().get_params(ctx), ctx),
             key=lambda option: order.get(getattr(option, "rich_help_panel", None) or "", 9),
         )
 
@@ -429,7 +451,11 @@ class PanelledCommand(TyperCommand):
 def command_group(help: str, docs: str) -> typer.Typer:
     """Return an empty group of commands; without a command it prints its help."""
     group = typer.Typer(
-        help=help, epilog=f"Docs: {docs}", rich_markup_mode="rich", invoke_without_command=True
+        cls=PanelledGroup,
+        help=help,
+        epilog=f"Docs: {docs}",
+        rich_markup_mode="rich",
+        invoke_without_command=True,
     )
 
     def about(context: typer.Context) -> None:
