@@ -78,6 +78,11 @@ def folder(tmp_path, monkeypatch):
     bim = height.select("CHROM", "ID", cm=pl.lit(0), pos="GENPOS", ea="ALLELE1", oa="ALLELE0")
     bim.head(380).write_csv("genotypes.bim", separator="\t", include_header=False)
     (tmp_path / "about.yaml").write_text(METADATA)
+    bases = {name: list("N" * 20_100) for name in ("1", "2")}
+    for chrom, pos, oa in height.select("CHROM", "GENPOS", "ALLELE0").iter_rows():
+        bases[str(chrom)][pos - 1] = oa
+    lines = [f">{name}\n{''.join(letters)}\n" for name, letters in bases.items()]
+    (tmp_path / "genome.fa").write_text("".join(lines))
     return tmp_path
 
 
@@ -299,11 +304,16 @@ def test_errors(folder, words, text, capsys):
 
 
 def test_the_guide(folder):
-    """The commands of docs/gwas.md run."""
+    """The commands and the Python of docs/gwas.md on summary statistics run."""
     text = (Path(__file__).parents[2] / "docs/gwas.md").read_text(encoding="utf-8")
     commands = re.search(r"```bash\n(plait sumstats .*?)```", text, flags=re.DOTALL)[1]
     for command in commands.strip().splitlines():
         assert main(command.split()[1:]) == 0, command
+    program = re.search(r"```python\n(from plait.io import Fasta.*?)```", text, flags=re.DOTALL)[1]
+    made = {}
+    exec(compile("from plait import gwas\n" + program, "docs/gwas.md", "exec"), made)
+    assert made["joined"].effects.contexts == ("height", "bmi")
+    assert made["found"].counts["forward"] == len(made["found"].table) > 300
 
 
 def test_tables_of_z(folder, capsys):

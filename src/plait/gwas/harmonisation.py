@@ -148,9 +148,10 @@ def harmonise(
     the table's keys.
 
     A genome alone knows no frequencies: of A/T and C/G variants the letters decide and the rule
-    ``palindromic`` says which are kept. Insertions and deletions either allele of which stands in
-    it (A and AA in a run of A) are taken as the other rows are, if more than 99 % of these have
-    the genome's allele in the same column; otherwise they are left out (``indel_undecided``).
+    ``palindromic`` says which are kept. Both alleles of a deletion stand in it, and so do those
+    of an insertion that repeats what follows it: these are taken as the other rows are, if more
+    than 99 % of the others have the genome's allele in the same column, and left out otherwise
+    (``indel_undecided``).
     """
     if palindromic not in _PALINDROMIC:
         raise OptionError(f"palindromic is {palindromic!r}; give one of {_PALINDROMIC}.")

@@ -137,10 +137,11 @@ class GenomeMatch:
 def match_genome(frame: "DataFrame", genome: "Fasta") -> GenomeMatch:
     """Find the genome's allele in each row of a table, and with it the variant.
 
-    Insertions and deletions are moved to the left first. Of many of them either allele stands in
-    the genome (A and AA in a run of A): one is an insertion, the other a deletion, and the genome
-    alone does not tell which was meant. They are taken as the other rows are, if more than 99 % of
-    these have the genome's allele in the same column, and are undecided otherwise.
+    Insertions and deletions are moved to the left first. Both alleles of a deletion stand in the
+    genome, the short one as the beginning of the long one, and so do those of an insertion that
+    repeats what follows it (A and AA in a run of A): the genome alone does not tell which was
+    meant. They are taken as the other rows are, if more than 99 % of these have the genome's allele
+    in the same column, and are undecided otherwise.
 
     Parameters
     ----------
