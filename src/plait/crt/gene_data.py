@@ -7,8 +7,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_array, issparse
+from scipy.sparse import csc_array
 
+from plait.crt.gene_counts import (
+    GeneCounts,
+    as_counts,
+    blocks_of_genes,
+    genes_of,
+    in_memory,
+    is_on_disk,
+    stored_counts,
+)
 from plait.data.labels import describe_difference, require_distinct
 from plait.errors import (
     InputError,
@@ -71,8 +80,9 @@ class GeneScreenData:
 
     Attributes
     ----------
-    responses : (N, J) csc_array of float32
-        Counts of genes; float32 holds whole numbers to 16.7 million exactly.
+    responses : (N, J) csc_array of float32 or StoredCounts
+        Counts of genes, in memory or in a temporary file; float32 holds whole numbers to 16.7
+        million exactly.
     guides : (N, G) csc_array of float32
         Counts of guides, or ones where `is_assigned`.
     is_assigned : bool
@@ -89,7 +99,7 @@ class GeneScreenData:
         The levels of each categorical covariate, in order.
     """
 
-    responses: csc_array
+    responses: GeneCounts
     guides: csc_array
     is_assigned: bool
     response_names: NDArray[np.str_]
@@ -134,7 +144,8 @@ def gene_screen_data(
     Parameters
     ----------
     responses : (cells, genes) array or sparse array
-        UMI counts.
+        UMI counts. The matrix of a file (X of a backed AnnData) stays on disk: it is copied into a
+        temporary file by genes (`plait.crt.gene_counts.stored_counts`).
     guides : (cells, guides) array or sparse array
         UMI counts, or truth values: which guides a cell has.
     targets : table
@@ -170,13 +181,16 @@ def gene_screen_data(
     """
     if moi not in _MOI:
         raise OptionError(f"moi is {moi!r}; give 'low' (one guide in a cell) or 'high' (many).")
-    counts = _as_counts(responses, "the counts of genes")
-    guide_counts = _as_counts(guides, "the counts of guides")
-    if counts.shape[0] != guide_counts.shape[0]:
+    guide_counts = as_counts(guides, "the counts of guides")
+    n_cells = np.shape(responses)[0]
+    if n_cells != guide_counts.shape[0]:
         raise ShapeError(
-            f"there are {counts.shape[0]:,} cells with counts of genes and "
+            f"there are {n_cells:,} cells with counts of genes and "
             f"{guide_counts.shape[0]:,} with counts of guides."
         )
+    what = "the counts of genes"
+    stays = is_on_disk(responses)
+    counts = stored_counts(responses, what) if stays else as_counts(responses, what)
     genes = _names("gene", response_names, counts.shape[1])
     names = _names("guide", guide_names, guide_counts.shape[1])
     cells = _cells(counts.shape[0], cell_names, guide_cell_names)
@@ -267,7 +281,9 @@ def gene_screen_from_anndata(
     )
 
 
-def read_gene_screen(path: str | os.PathLike[str], moi: str, **options: Any) -> GeneScreenData:
+def read_gene_screen(
+    path: str | os.PathLike[str], moi: str, *, on_disk: bool = False, **options: Any
+) -> GeneScreenData:
     """Read the counts of a screen from a file.
 
     Parameters
@@ -275,6 +291,10 @@ def read_gene_screen(path: str | os.PathLike[str], moi: str, **options: Any) -> 
     path : path
         ``.h5ad`` or ``.h5mu``.
     moi : {"low", "high"}
+    on_disk : bool
+        Whether counts of genes, if they are in X, stay on disk: they are copied into a temporary
+        file (8 bytes for each that is not 0, in the folder that ``TMPDIR`` says) and read gene by
+        gene, so that memory does not grow with the number of genes. The results are the same bits.
     **options
         Of `gene_screen_from_anndata`.
 
@@ -289,7 +309,11 @@ def read_gene_screen(path: str | os.PathLike[str], moi: str, **options: Any) -> 
     """
     from plait.io.anndata import read_counts
 
-    return gene_screen_from_anndata(read_counts(path), moi, **options)
+    read = read_counts(path, backed=on_disk)
+    data = gene_screen_from_anndata(read, moi, **options)
+    if on_disk:
+        read.file.close()
+    return data
 
 
 def _from_mudata(
@@ -303,7 +327,7 @@ def _from_mudata(
     obs = genes.obs if all(name in genes.obs.columns for name in covariates) else mdata.obs
     return gene_screen_data(
         _expression(genes, layer),
-        counted_guides(guides.X),
+        counted_guides(in_memory(guides.X)),
         target_table(table, guides.var_names),
         moi,
         response_names=genes.var_names,
@@ -330,7 +354,8 @@ def _expression(adata: Any, layer: str | None) -> Any:
     source = adata.X if layer is None else adata.layers[layer]
     if source is None:
         raise InputError("there are no counts of genes: X is empty.")
-    return source.to_memory() if hasattr(source, "to_memory") else source
+    is_kept = is_on_disk(source) or not hasattr(source, "to_memory")
+    return source if is_kept else source.to_memory()
 
 
 def _observed(obs: Any, covariates: Sequence[str]) -> Any:
@@ -340,34 +365,6 @@ def _observed(obs: Any, covariates: Sequence[str]) -> Any:
             f"obs has no column {absent[0]!r}; it has {', '.join(map(repr, obs.columns[:10]))}."
         )
     return obs[list(covariates)] if covariates else None
-
-
-def _as_counts(source: Any, what: str) -> csc_array:
-    if issparse(source):
-        matrix = csc_array(source, copy=True)
-    else:
-        dense = np.asarray(source)
-        if dense.ndim != 2 or dense.dtype.kind not in "biuf":
-            raise InputTypeError(
-                f"{what} are an array of {dense.dtype} with {dense.ndim} dimensions; expected a "
-                "matrix of numbers with a row for each cell."
-            )
-        matrix = csc_array(dense)
-    data = matrix.data
-    bad = ~np.isfinite(data) | (data < 0) | (data != np.floor(data))
-    if bad.any():
-        place = int(np.argmax(bad))
-        column = int(np.searchsorted(matrix.indptr, place, side="right")) - 1
-        raise InputError(
-            f"{what} hold {int(bad.sum()):,} values that are no counts (first: {data[place]} in "
-            f"cell {int(matrix.indices[place]) + 1}, column {column + 1}); give UMI counts as they "
-            "were counted, not normalised ones."
-        )
-    matrix.sum_duplicates()
-    matrix = matrix.astype(np.float32)
-    matrix.eliminate_zeros()
-    matrix.sort_indices()
-    return matrix
 
 
 def _names(what: str, names: Sequence[str], expected: int) -> NDArray[np.str_]:
@@ -446,7 +443,7 @@ def _kept_guides(
     if absent := [name for name in ids.tolist() if name not in places]:
         raise LabelError(
             f"{len(absent)} guides of the table of targets have no counts (first: {absent[0]!r}; "
-            f"the counts begin with {names[0]!r})."
+            f"the counts begin with {str(names[0])!r})."
         )
     columns = np.array([places[name] for name in ids.tolist()])
     targets = table["grna_target"]
@@ -494,18 +491,19 @@ def _positions(
 
 
 def _count_covariates(
-    counts: csc_array, guides: csc_array, genes: NDArray[np.str_]
+    counts: GeneCounts, guides: csc_array, genes: NDArray[np.str_]
 ) -> dict[str, NDArray[Any]]:
     n_cells = counts.shape[0]
     made: dict[str, NDArray[Any]] = {}
     for name, matrix in (("response", counts), ("grna", guides)):
-        made[f"{name}_n_nonzero"] = np.bincount(matrix.indices, minlength=n_cells).astype(
-            np.float64
-        )
-        made[f"{name}_n_umis"] = np.bincount(matrix.indices, matrix.data, minlength=n_cells)
+        n_nonzero, n_umis = np.zeros(n_cells), np.zeros(n_cells)
+        for _, block in blocks_of_genes(matrix):
+            n_nonzero += np.bincount(block.indices, minlength=n_cells)
+            n_umis += np.bincount(block.indices, block.data, minlength=n_cells)
+        made[f"{name}_n_nonzero"], made[f"{name}_n_umis"] = n_nonzero, n_umis
     is_mitochondrial = np.char.startswith(np.char.upper(genes), "MT-")
     if is_mitochondrial.any():
-        part = counts[:, np.flatnonzero(is_mitochondrial)]
+        part = genes_of(counts, np.flatnonzero(is_mitochondrial))
         umis = np.bincount(part.indices, part.data, minlength=n_cells)
         made["response_p_mito"] = umis / np.maximum(made["response_n_umis"], 1.0)
     largest = np.zeros(n_cells)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait import plot
+from plait.crt.gene_counts import gene_of
 from plait.crt.gene_results import GeneTestResult
 from plait.crt.gene_screen import GeneScreen
 from plait.crt.guides import union_obs_idx_from_cols
@@ -261,9 +262,9 @@ def pair_expression(screen: GeneScreen, target: str, gene: str) -> tuple[Array, 
     if screen.parameters.control_group == "nt_cells":
         is_control = data.targets.is_control
         others &= having(np.flatnonzero(is_control)) & ~having(np.flatnonzero(~is_control))
-    part = slice(data.responses.indptr[place[0]], data.responses.indptr[place[0] + 1])
     counts = np.zeros(data.n_cells)
-    counts[data.responses.indices[part]] = data.responses.data[part]
+    cells_with_counts, found = gene_of(data.responses, int(place[0]))
+    counts[cells_with_counts] = found
     depth = np.maximum(data.covariates["response_n_umis"].astype(np.float64), 1.0)
     values = np.log2(1.0 + counts * np.median(depth[cells.is_used]) / depth)
     return values[treated & cells.is_used], values[others & cells.is_used]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
+from plait.crt.gene_counts import GeneCounts, gene_of
 from plait.crt.logistic import WIDTH
 from plait.crt.negative_binomial import GeneFit, fit_gene, score_statistics
 from plait.crt.propensity import fit_propensities
@@ -96,7 +97,7 @@ class GeneProblem:
 
     Attributes
     ----------
-    responses : (cells, genes) csc_array
+    responses : (cells, genes) csc_array or StoredCounts
         Counts.
     design : (columns, cells) array
         Ones, then a basis of the covariates (`plait.crt.gene_design.GeneDesign.rows`).
@@ -108,7 +109,7 @@ class GeneProblem:
         The cells that treated ones are compared with; None: all others.
     """
 
-    responses: csc_array
+    responses: GeneCounts
     design: Array
     treated: csc_array
     units: tuple[str, ...]
@@ -121,9 +122,9 @@ class GeneProblem:
 
     def counts(self, response: int) -> Array:
         """Return the counts of a gene in all cells."""
-        part = slice(self.responses.indptr[response], self.responses.indptr[response + 1])
+        cells, values = gene_of(self.responses, response)
         dense = np.zeros(self.responses.shape[0])
-        dense[self.responses.indices[part]] = self.responses.data[part]
+        dense[cells] = values
         return dense
 
     def around(self, unit: int) -> tuple["GeneProblem", NDArray[np.intp]]:

@@ -12,6 +12,13 @@ from scipy.sparse import csc_array
 
 from plait.crt.assignment import GuideAssignment, indicator_of_lists
 from plait.crt.cell_quality import CellQuality
+from plait.crt.gene_counts import (
+    GeneCounts,
+    blocks_of_genes,
+    csc_rows,
+    fingerprint_of_counts,
+    rows_of,
+)
 from plait.crt.gene_data import GeneScreenData
 from plait.crt.gene_design import GeneDesign, design_columns
 from plait.crt.gene_results import GeneTestResult
@@ -133,7 +140,7 @@ class CellProblem:
 
     Attributes
     ----------
-    responses : (cells, genes) csc_array
+    responses : (cells, genes) csc_array or StoredCounts
     guides : (cells, guides) csc_array of int8
     design : GeneDesign
     controls : array of int or None
@@ -142,7 +149,7 @@ class CellProblem:
     response_names : (genes,) array of str
     """
 
-    responses: csc_array
+    responses: GeneCounts
     guides: csc_array
     design: GeneDesign
     controls: Indices | None
@@ -155,16 +162,23 @@ class CellProblem:
         treated = indicator_of_lists(lists, self.guides.shape[0])
         n_treated = nonzero_treated(self.responses, treated, units.response, units.unit)
         if self.controls is None:
-            n_controls = np.diff(self.responses.indptr)[units.response] - n_treated
+            n_controls = self._n_nonzero(None)[units.response] - n_treated
         else:
-            is_control = np.zeros(self.responses.shape[0], dtype=np.int64)
-            is_control[self.controls] = 1
-            sums = np.concatenate([[0], np.cumsum(is_control[self.responses.indices])])
-            n_controls = np.diff(sums[self.responses.indptr])[units.response]
+            n_controls = self._n_nonzero(self.controls)[units.response]
         passing = (n_treated >= self.enough.fewest_treated) & (
             n_controls >= self.enough.fewest_controls
         )
-        return QualityOfPairs(treated, n_treated, n_controls.astype(np.int64), passing)
+        return QualityOfPairs(treated, n_treated, n_controls, passing)
+
+    def _n_nonzero(self, cells: Indices | None) -> NDArray[np.int64]:
+        """Return in how many of some cells each gene has counts."""
+        is_chosen = np.zeros(self.responses.shape[0], dtype=np.int64)
+        is_chosen[slice(None) if cells is None else cells] = 1
+        found = np.zeros(self.responses.shape[1], dtype=np.int64)
+        for genes, block in blocks_of_genes(self.responses):
+            sums = np.concatenate([[0], np.cumsum(is_chosen[block.indices])])
+            found[genes] = np.diff(sums[block.indptr])
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +218,7 @@ class ScreenCells:
         """
         cells = quality.cells
         names, columns = design_columns(data, parameters.formula)
-        guides = _rows(assignment.cells, cells)
+        guides = csc_rows(assignment.cells, cells)
         controls = None
         if parameters.control_group == "nt_cells":
             is_control = data.targets.is_control
@@ -213,7 +227,7 @@ class ScreenCells:
                 union_obs_idx_from_cols(guides, np.flatnonzero(~is_control)),
             ).astype(np.intp)
         whole = CellProblem(
-            _rows(data.responses, cells),
+            rows_of(data.responses, cells),
             guides,
             GeneDesign.of(names, columns[cells]),
             controls,
@@ -232,8 +246,8 @@ class ScreenCells:
         if cells is None:
             return self.whole
         return CellProblem(
-            _rows(self.whole.responses, cells),
-            _rows(self.whole.guides, cells),
+            rows_of(self.whole.responses, cells),
+            csc_rows(self.whole.guides, cells),
             GeneDesign.of(self.names, self.columns[cells]),
             None,
             self.whole.enough,
@@ -402,19 +416,9 @@ def _places(names: NDArray[np.str_], known: NDArray[np.str_]) -> Indices:
     return np.array([places[name] for name in names.tolist()], dtype=np.intp)
 
 
-def _rows(matrix: csc_array, cells: Indices) -> csc_array:
-    """Return some rows (ascending) of a matrix by columns."""
-    place = np.full(matrix.shape[0], -1, dtype=np.int32)
-    place[cells] = np.arange(len(cells), dtype=np.int32)
-    rows = place[matrix.indices]
-    kept = rows >= 0
-    bounds = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
-    return csc_array((matrix.data[kept], rows[kept], bounds), shape=(len(cells), matrix.shape[1]))
-
-
 def _digests(problem: CellProblem) -> dict[str, str]:
     return {
-        "responses": fingerprint(problem.responses.data),
+        "responses": fingerprint_of_counts(problem.responses),
         "guides": fingerprint(problem.guides.indices),
         "covariates": fingerprint(problem.design.rows),
     }
@@ -426,13 +430,11 @@ def _identity(genes: GeneProblem, problem: CellProblem, units: PairedUnits) -> d
     arrays: dict[str, NDArray[Any]] = {
         **names,
         "pairs": np.stack([units.unit, units.response]),
-        "counts": problem.responses.data,
-        "cells of counts": problem.responses.indices,
-        "counts of genes": problem.responses.indptr,
         "treated cells": genes.treated.indices,
         "numbers of treated cells": genes.treated.indptr,
         "covariates": genes.design,
     }
     if genes.controls is not None:
         arrays["controls"] = genes.controls
-    return {name: fingerprint(values) for name, values in arrays.items()}
+    found = {name: fingerprint(values) for name, values in arrays.items()}
+    return found | {"counts": fingerprint_of_counts(problem.responses)}

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
+from plait.crt.gene_counts import GeneCounts, genes_of
 from plait.crt.gene_data import NON_TARGETING, GeneScreenData
 from plait.errors import InputError, LabelError, OptionError
 
@@ -208,7 +209,7 @@ def _positions(
 
 
 def nonzero_treated(
-    responses: csc_array,
+    responses: GeneCounts,
     treated: csc_array,
     response: NDArray[np.integer],
     unit: NDArray[np.integer],
@@ -217,7 +218,7 @@ def nonzero_treated(
 
     Parameters
     ----------
-    responses : (cells, genes) csc_array
+    responses : (cells, genes) csc_array or StoredCounts
     treated : (cells, units) csc_array
     response, unit : (P,) arrays of int
         Columns of the pairs.
@@ -231,10 +232,6 @@ def nonzero_treated(
     Time that of a product of sparse matrices; memory 8 x 256 x units bytes.
     """
     found = np.zeros(len(response), dtype=np.int64)
-    present = csc_array(
-        (np.ones(responses.nnz, dtype=np.int32), responses.indices, responses.indptr),
-        shape=responses.shape,
-    )
     ones = csc_array(
         (np.ones(treated.nnz, dtype=np.int32), treated.indices, treated.indptr),
         shape=treated.shape,
@@ -243,7 +240,8 @@ def nonzero_treated(
     order = np.argsort(response, kind="stable")
     for begin in range(0, len(genes), _RESPONSES_AT_ONCE):
         some = genes[begin : begin + _RESPONSES_AT_ONCE]
-        counts = (present[:, some].T @ ones).toarray()
+        present = genes_of(responses, some).astype(bool).astype(np.int32)
+        counts = (present.T @ ones).toarray()
         first, last = np.searchsorted(response[order], [some[0], some[-1] + 1])
         rows = order[first:last]
         found[rows] = counts[np.searchsorted(some, response[rows]), unit[rows]]

@@ -99,24 +99,25 @@ def read_screen(
     DependencyError
         anndata or mudata is not installed.
     """
-    data = _read_single_cell(Path(path), backed=True)
+    data = _read_single_cell(Path(path), backed=Path(path).suffix == ".h5ad")
     if Path(path).suffix == ".h5ad":
         return data
     return screen_from_mudata(data, guide_modality=guide_modality, target_column=target_column)
 
 
-def read_counts(path: str | os.PathLike[str]) -> Any:
+def read_counts(path: str | os.PathLike[str], backed: bool = False) -> Any:
     """Read a screen with its counts.
 
     Parameters
     ----------
     path : path
         ``.h5ad`` or ``.h5mu``.
+    backed : bool
+        Whether X stays on disk.
 
     Returns
     -------
     AnnData or MuData
-        In memory.
 
     Raises
     ------
@@ -125,7 +126,7 @@ def read_counts(path: str | os.PathLike[str]) -> Any:
     DependencyError
         anndata or mudata is not installed.
     """
-    return _read_single_cell(Path(path), backed=False)
+    return _read_single_cell(Path(path), backed=backed)
 
 
 def _read_single_cell(path: Path, backed: bool) -> Any:
@@ -147,7 +148,7 @@ def _read_single_cell(path: Path, backed: bool) -> Any:
         if path.suffix == ".h5ad":
             return anndata.read_h5ad(path, backed="r" if backed else None)
         with mudata.set_options(pull_on_update=False):  # columns are taken from the modalities
-            return mudata.read_h5mu(path)
+            return mudata.read_h5mu(path, backed="r" if backed else None)
     except (OSError, KeyError, ValueError) as error:
         raise FileFormatError(f"{path} cannot be read as {path.suffix}: {error}.") from error
 
