@@ -10,6 +10,8 @@ from plait.crt.strata import Strata
 Array = NDArray[np.float64]
 _CELLS = 8192
 """Cells whose squares are held at a time."""
+_CELLS_NEAR = 1024
+"""Cells whose values stay in a core's second cache."""
 _SMALLEST_DENOMINATOR = 1e-12
 
 
@@ -80,11 +82,10 @@ def stratified_spread(residuals: Array, basis: Array, strata: Sequence[Strata]) 
     """
     n_programs = residuals.shape[1]
     both = np.hstack([residuals, basis])
-    squares = both**2
     spread = np.empty((len(strata), n_programs))
-    for j, unit in enumerate(strata):
+    for j, (unit, found) in enumerate(zip(strata, _sums(both, strata), strict=True)):
         n, m = unit.sizes.astype(np.float64), unit.treated.astype(np.float64)
-        totals, square_totals = _sums(both, unit), _sums(squares, unit)
+        totals, square_totals = found
         within = np.maximum(square_totals - totals**2 / np.maximum(n, 1.0)[:, None], 0.0)
         factor = np.divide(m * (n - m), n * (n - 1.0), out=np.zeros_like(n), where=n > 1.0)
         variance = factor @ within
@@ -94,13 +95,16 @@ def stratified_spread(residuals: Array, basis: Array, strata: Sequence[Strata]) 
     return spread
 
 
-def _sums(values: Array, unit: Strata) -> Array:
-    """Return the sums of columns over the cells of each stratum."""
-    order = np.argsort(unit.stratum, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(unit.sizes)[:-1]])
-    sums = np.zeros((len(unit.sizes), values.shape[1]))
-    some = unit.sizes > 0
-    sums[some] = np.add.reduceat(values[order], starts[some], axis=0)
+def _sums(values: Array, strata: Sequence[Strata]) -> list[Array]:
+    """Return (2, strata, columns) sums of columns and of their squares, for each unit."""
+    from plait.crt.stratified_kernels import add_by_stratum
+
+    sums = [np.zeros((2, len(unit.sizes), values.shape[1])) for unit in strata]
+    # All units of some cells, whose values then still are in a core's cache.
+    for begin in range(0, len(values), _CELLS_NEAR):
+        rows = slice(begin, begin + _CELLS_NEAR)
+        for unit, own in zip(strata, sums, strict=True):
+            add_by_stratum(values[rows], unit.stratum[rows], own[0], own[1])
     return sums
 
 

@@ -387,3 +387,13 @@ def stratified_tails(  # type: ignore[no-untyped-def]
             # Observed is possible; on the other side nothing may be so far out.
             worst = max(worst, found if side == 0 or found != BEYOND_SUPPORT else OK)
         log_p[place], status[place] = min(total, 0.0), worst
+
+
+@njit(nogil=True, cache=True)
+def add_by_stratum(values, stratum, sums, squares):  # type: ignore[no-untyped-def]
+    """Add each row of values (cells, columns) to its stratum's sums, and squares to theirs."""
+    for i in range(values.shape[0]):
+        row, total, square = values[i], sums[stratum[i]], squares[stratum[i]]
+        for k in range(row.shape[0]):
+            total[k] += row[k]
+            square[k] += row[k] * row[k]
