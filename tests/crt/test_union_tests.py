@@ -7,6 +7,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from plait.crt import (
     compute_gene_null_pvals,
@@ -72,6 +73,45 @@ def test_the_u_statistic_has_its_alias(inputs):
     assert found["stat_name"] == "rank_biserial"
     assert found["stats_df"] is found["betas_df"]
     assert "se_df" not in found
+
+
+def confounded_screen(effect, n_genes=1):
+    """Return a screen in which depth moves treatment and program 0; effects go against that."""
+    random = np.random.default_rng(0)
+    depth = random.normal(size=3000)
+    treated = random.random((3000, n_genes)) < 0.06 * np.exp(0.9 * depth - 0.4)[:, None]
+    ratios = random.normal(size=(3000, 4))
+    ratios[:, 0] += 0.8 * depth + effect * treated[:, 0]
+    guides = [f"g{j}" for j in range(n_genes)]
+    return prepare_crt_inputs(
+        SimpleNamespace(
+            obsm={
+                "cnmf_usage": np.exp(ratios) / np.exp(ratios).sum(axis=1, keepdims=True),
+                "covar": depth,
+                "guide_assignment": treated.astype(np.int8),
+            },
+            uns={"guide_names": guides, "guide2gene": {g: f"GENE_{g}" for g in guides}},
+        )
+    )
+
+
+def test_a_u_statistic_that_sees_effects_against_the_confounding():
+    """By parity with programDE |r| is not centred, so that such an effect has p near 1."""
+    options = {"B": 199, "test_stat": "utest"}
+    inputs = confounded_screen(effect=-0.7)
+
+    def p(**more):
+        return run_all_genes_union_crt(inputs, **options, **more)["pvals_df"].iloc[0, 0]
+
+    assert p() > 0.9
+    assert p(test_stat_kwargs={"use": "residual"}) == 1 / 200
+    assert p(calibrate_skew_normal=True) < 1e-4
+    assert p(side="left") == 1 / 200
+    # Without effects both are p-values, in 150 genes of like confounding.
+    inputs = confounded_screen(effect=0.0, n_genes=150)
+    for use in ("clr", "residual"):
+        found = run_all_genes_union_crt(inputs, **options, test_stat_kwargs={"use": use})
+        assert stats.kstest(found["pvals_df"].iloc[:, 0], "uniform").pvalue > 1e-3
 
 
 def test_sides_of_calibrated_and_raw_p_values(inputs):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.crt.covariates import as_frame_or_array
-from plait.crt.guides import guide_labels, guide_targets, to_csc_matrix
+from plait.crt.guides import as_names, guide_labels, guide_targets, to_csc_matrix
 from plait.errors import InputError, MissingAttributeError, ShapeError
 from plait.io.anndata import get_from_adata_any
 
@@ -23,7 +23,7 @@ def compute_guide_burden(
     *,
     guide_names: Sequence[str] | None = None,
     guide2gene: Mapping[str, str] | None = None,
-    ntc_labels: Iterable[str] | None = None,
+    ntc_labels: str | Iterable[str] | None = None,
     include_ntc: bool = True,
     count_nonzero: bool = True,
     use_log1p: bool = True,
@@ -38,7 +38,7 @@ def compute_guide_burden(
         Its columns.
     guide2gene : mapping of str to str, optional
         Targets of guides.
-    ntc_labels : iterable of str, optional
+    ntc_labels : str or iterable of str, optional
         Targets of negative controls.
     include_ntc : bool
         Count the guides of negative controls too; without them the three above are needed. Guides
@@ -58,10 +58,16 @@ def compute_guide_burden(
         ``include_ntc=False`` without names, targets or labels, or an entry is negative.
     ShapeError
         There are not as many names as columns.
+    InputTypeError
+        The guides or labels are of another type (also a TypeError).
+
+    Notes
+    -----
+    Time O(entries of G).
     """
     guides = to_csc_matrix(G)
     if not include_ntc:
-        labels = set() if ntc_labels is None else {str(label) for label in ntc_labels}
+        labels = set() if ntc_labels is None else set(as_names(ntc_labels))
         if guide_names is None or guide2gene is None or not labels:
             raise InputError(
                 "to leave out negative controls (include_ntc=False), guide_names, guide2gene and "
@@ -87,7 +93,7 @@ def add_burden_covariate(
     guide_names_key: str = "guide_names",
     guide2gene_key: str = "guide2gene",
     burden_key: str = "log1p_non_ntc_guides_per_cell",
-    ntc_labels: Iterable[str] | None = NTC_LABELS,
+    ntc_labels: str | Iterable[str] | None = NTC_LABELS,
     include_ntc: bool = False,
     count_nonzero: bool = True,
     use_log1p: bool = True,
@@ -154,6 +160,6 @@ def add_burden_covariate(
             f"numbers of cells differ: {len(table):,} in the covariates, {len(burden):,} in the "
             "guide assignment."
         )
-    table = table.assign(**{burden_key: burden})
+    table = table.assign(**{str(burden_key): burden})
     adata.obsm[covar_key] = table
     return table

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array, issparse
 
-from plait.crt.arguments import real_number
+from plait.crt.arguments import real_number, whole_number
 from plait.crt.composition import centered_log_ratio, check_usage, usage_floor
 from plait.crt.covariates import CovariateDesign, as_frame_or_array, encode_covariates
 from plait.crt.guides import (
@@ -321,13 +321,20 @@ def get_program_names(adata: Any, n_programs: int, usage: Any = None) -> tuple[s
     usage : DataFrame or anything, optional
         Otherwise its columns are, or else ``program_0``, ``program_1``, ....
 
+    Returns
+    -------
+    tuple of str
+
     Raises
     ------
     ShapeError
         There are not as many names as programs.
     LabelError
         A name occurs twice.
+    InputTypeError
+        The number is no whole one (also a TypeError).
     """
+    n_programs = whole_number(n_programs, "n_programs", least=0)
     given = get_from_uns(adata, "program_names")
     if given is None:
         given = getattr(usage, "columns", None)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait import plot
+from plait.crt.arguments import real_number, whole_number
 from plait.crt.results import CRTResult
 from plait.errors import LabelError, NotAvailableError
 
@@ -19,10 +20,16 @@ Array = NDArray[np.float64]
 def z_scores(result: CRTResult) -> Array:
     """Return effects over their errors; of rank-biserial correlations, normal scores of p.
 
+    Parameters
+    ----------
+    result : CRTResult
+
     Returns
     -------
     (J, K) array
-        0 where a unit was not tested.
+        Effects over their standard deviation without effects, or where that is not known over
+        their standard error of least squares; 0 where a unit was not tested. Normal scores are of
+        two-sided p-values and have the sign of the effect.
     """
     errors = result.null_sd if result.null_sd is not None else result.se
     if errors is None:
@@ -47,19 +54,27 @@ def plot_volcano(result: CRTResult, program: str, level: float = 0.1, **options:
     **options
         ``title``, ``caption`` and ``ax`` of `plait.plot.volcano`.
 
+    Returns
+    -------
+    matplotlib.axes.Axes
+
     Raises
     ------
     LabelError
         There is no such program.
     NotAvailableError
         The result holds no false discovery rates.
+    InputTypeError
+        The level is no number (also a TypeError).
+    DependencyError
+        Matplotlib is not installed.
     """
     if program not in result.programs:
         raise LabelError(
             f"there is no program {program!r}; there are {', '.join(result.programs[:8])}"
             f"{' and more' if len(result.programs) > 8 else ''}."
         )
-    k, q = result.programs.index(program), _rates(result)
+    k, q, level = result.programs.index(program), _rates(result), real_number(level, "level")
     tested = np.flatnonzero(np.isfinite(q).any(axis=1))
     return plot.volcano(
         result.beta[tested, k],
@@ -87,13 +102,22 @@ def plot_effect_map(
     **options
         ``title``, ``caption`` and ``ax`` of `plait.plot.effect_map`.
 
+    Returns
+    -------
+    matplotlib.axes.Axes
+
     Raises
     ------
     NotAvailableError
         The result holds no false discovery rates.
+    InputTypeError, OptionError
+        The level is no number, or ``most`` no whole number of at least 1.
+    DependencyError
+        Matplotlib is not installed.
     """
     q = _rates(result)
-    rows = surest(result)[:most]
+    level = real_number(level, "level")
+    rows = surest(result)[: whole_number(most, "most", least=1)]
     return plot.effect_map(
         z_scores(result)[rows],
         [result.units[j] for j in rows],
@@ -123,10 +147,16 @@ def plot_calibration(
         Write below the figure how to read it.
     ax : matplotlib Axes, optional
 
+    Returns
+    -------
+    matplotlib.axes.Axes
+
     Raises
     ------
     NotAvailableError
         Nothing was tested.
+    DependencyError
+        Matplotlib is not installed.
     """
     is_tested = result.status == "ok"
     judged, chosen = (

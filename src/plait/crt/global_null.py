@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
+from plait.crt.arguments import whole_number
 from plait.crt.data import CRTInputs, prepare_crt_inputs
 from plait.crt.diagnostics import UNIT_FIELDS, diagnostics_summary, summary_text, unit_diagnostics
 from plait.crt.guides import indicator_matrix
@@ -31,7 +32,6 @@ from plait.crt.plots import qq_plot_ntc_pvals
 from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
 from plait.crt.statistic import ols_statistics
 from plait.crt.unit_tests import UnitTester
-from plait.errors import OptionError
 from plait.execution.blocks import Block, plan_blocks
 from plait.execution.executors import run_blocks, workforce
 from plait.execution.progress import stage
@@ -119,9 +119,13 @@ def run_global_null_diagnostics(
         A file exists, or cannot be written.
     DependencyError
         anndata is not installed.
+
+    Notes
+    -----
+    Time as of ``n_target_genes`` targets and all groups in `perturbation_effects`, twice with
+    ``plot_oracle``.
     """
-    if B < 1:
-        raise OptionError(f"B is {B}; give at least 1 resample.")
+    whole_number(B, "B", least=1)
     for path in (plot_fit, plot_oracle):
         if path is not None:
             check_figure_path(path)

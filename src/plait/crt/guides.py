@@ -25,7 +25,12 @@ def to_csc_matrix(assignment: Any) -> csc_array:
     Parameters
     ----------
     assignment : (N, G) DataFrame, array or sparse array
-        Numbers or truth values.
+        Numbers or truth values; anything but 0 is present.
+
+    Returns
+    -------
+    (N, G) csc_array
+        Rows ascending in each column.
 
     Raises
     ------
@@ -70,11 +75,30 @@ def build_gene_to_cols(
 ) -> dict[str, NDArray[np.intp]]:
     """Return the columns of each target's guides, ascending; targets in sorted order.
 
+    Parameters
+    ----------
+    guide_names : (G,) sequence of str
+    guide2gene : mapping of str to str
+        Targets of guides. Guides that are no column are counted in the log and left out; columns
+        without a target belong to none.
+
+    Returns
+    -------
+    dict of str to (n,) array of int
+
     Raises
     ------
     InputError
         No guide has a target.
+    InputTypeError
+        The names are no sequence, or the targets no mapping (also a TypeError).
     """
+    if not isinstance(guide2gene, Mapping):
+        raise InputTypeError(
+            f"the targets are of type {type(guide2gene).__name__}; give a mapping of guides to "
+            "targets."
+        )
+    guide_names = as_names(guide_names)
     columns: dict[str, list[int]] = {}
     for column, guide in enumerate(guide_names):
         if guide in guide2gene:
@@ -92,13 +116,36 @@ def build_gene_to_cols(
 
 
 def union_obs_idx_from_cols(G_csc: csc_array, cols: ArrayLike) -> NDArray[np.int32]:
-    """Return the rows with something stored in any of some columns, ascending, each once."""
+    """Return the rows with something stored in any of some columns, ascending, each once.
+
+    Parameters
+    ----------
+    G_csc : (N, G) sparse array by columns
+        Without explicit zeros (`to_csc_matrix`).
+    cols : sequence of int
+        Columns, from 0.
+
+    Returns
+    -------
+    (n,) int32 array
+
+    Raises
+    ------
+    InputTypeError
+        The matrix is not sparse by columns, or the columns are no whole numbers (also a TypeError).
+    InputError
+        One is no column.
+    """
+    if not issparse(G_csc) or G_csc.format != "csc":
+        raise InputTypeError(
+            f"the guides are of type {type(G_csc).__name__}; give what to_csc_matrix returns."
+        )
+    if not np.size(cols):
+        return np.empty(0, dtype=np.int32)
     parts = [
         G_csc.indices[G_csc.indptr[j] : G_csc.indptr[j + 1]]
-        for j in np.asarray(cols, dtype=np.intp)
+        for j in guide_columns(cols, G_csc.shape[1])
     ]
-    if not parts:
-        return np.empty(0, dtype=np.int32)
     # NumPy's unique hashes first, which takes ten times as long as to sort.
     rows = np.sort(np.concatenate(parts))
     return rows[np.diff(rows, prepend=-1) > 0].astype(np.int32)

@@ -83,6 +83,8 @@ def build_ntc_group_inputs(
     ------
     InputError
         No guide is of a real gene, or no real gene has ``group_size`` guides.
+    OptionError, InputTypeError
+        ``group_size`` or ``n_bins`` is below 1, or no whole number.
     """
     whole_number(group_size, "group_size", least=1)
     whole_number(n_bins, "n_bins", least=1)
@@ -154,6 +156,18 @@ def make_ntc_groups_matched_by_freq(
     ------
     InputError
         Controls are fewer than ``group_size`` or unknown, or a signature is of another size.
+    OptionError, InputTypeError
+        A number is too small, or a value of another type.
+
+    Warns
+    -----
+    DataWarning
+        The controls fill no gene's bins; neighbouring bins were merged.
+
+    Notes
+    -----
+    The rule of programDE: a gene is drawn at random, and its bins are filled with the controls that
+    are left, until ``max_attempts`` genes in a row cannot be. Groups of one call share no guide.
     """
     bins, signatures = _feasible_bins(
         ntc_guides, ntc_freq, real_gene_bin_sigs, guide_to_bin, group_size

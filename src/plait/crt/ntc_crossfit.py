@@ -48,6 +48,13 @@ def compute_ntc_empirical_pvals_crossfit(
     ------
     LabelError
         A feature is missing, or effects and features are of other units.
+    InputTypeError
+        An option of matching is unknown or no whole number (also a TypeError).
+
+    Notes
+    -----
+    ``(1 + count) / (m + 1)`` among the m controls of the unit's bin. Memory is that of the result;
+    time O(units K log m).
     """
     real, p, info = _crossfit(
         (beta_real, beta_ntcA, beta_ntcB), (sig_real, sig_ntcA, sig_ntcB), matching_cfg,
@@ -80,6 +87,12 @@ def compute_ntc_empirical_pvals_gene_agg_crossfit(
     -------
     p_real_vs_A, p_ntcB_vs_A : (units,) Series
     info : dict
+        How each of the two was matched.
+
+    Raises
+    ------
+    LabelError, InputTypeError
+        See `compute_ntc_empirical_pvals_crossfit`.
     """
     real, p, info = _crossfit(
         (beta_real, beta_ntcA, beta_ntcB), (sig_real, sig_ntcA, sig_ntcB), matching_cfg,

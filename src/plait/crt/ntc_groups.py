@@ -86,6 +86,12 @@ def crt_pvals_for_guide_set(
         There are no guides, or one is no column.
     InputTypeError
         The guides are not whole numbers (also a TypeError).
+    OptionError
+        Another option is unknown or out of range.
+
+    Notes
+    -----
+    Time as for one target of `plait.crt.perturbation_effects`.
     """
     options = CRTOptions.from_programde(
         "empirical", B, seed, propensity_model, resampling_method, resampling_kwargs, test_stat,
@@ -121,7 +127,12 @@ def crt_pvals_for_guide_set_skew(
     Returns
     -------
     p_skew, p_raw : (K,) arrays
-        Of the same resamples.
+        Of the same resamples; 1 where no cell or every cell is treated.
+
+    Raises
+    ------
+    InputError, InputTypeError, OptionError
+        See `crt_pvals_for_guide_set`; also a side code that there is not.
     """
     options = CRTOptions.from_programde(
         "skew-normal", B, seed, propensity_model, resampling_method, resampling_kwargs, test_stat,
@@ -169,8 +180,16 @@ def crt_pvals_for_ntc_groups_ensemble(
     ------
     InputError
         A set is empty, or a group of another size.
+    InputTypeError
+        The sets are no list of mappings, as where one set is given alone (also a TypeError).
     LabelError
         A guide is unknown.
+    OptionError
+        Another option is unknown or out of range.
+
+    Notes
+    -----
+    Time as for as many targets of `plait.crt.perturbation_effects`.
     """
     options = CRTOptions.from_programde(
         "empirical", B, seed0, propensity_model, resampling_method, resampling_kwargs, test_stat,
@@ -212,6 +231,11 @@ def crt_pvals_for_ntc_groups_ensemble_skew(
     -------
     dict of DataFrame, or two of them
         Skew-normal and, with ``return_both``, counted p-values.
+
+    Raises
+    ------
+    InputError, InputTypeError, LabelError, OptionError
+        See `crt_pvals_for_ntc_groups_ensemble`; also a side code that there is not.
     """
     options = CRTOptions.from_programde(
         "skew-normal", B, seed0, propensity_model, resampling_method, resampling_kwargs, test_stat,
@@ -266,6 +290,13 @@ def compute_ntc_group_null_pvals_parallel(
     ------
     InputError
         There are no groups, or no cell or every cell is treated in one.
+    InputTypeError, LabelError, OptionError
+        See `crt_pvals_for_ntc_groups_ensemble`; also an unknown ``reduce`` or side code, or B below
+        1.
+
+    Notes
+    -----
+    Memory 8 B K bytes for each group, or with ``reduce="hist"`` 16 B bytes in all.
     """
     del backend
     if reduce not in (None, "hist"):

@@ -327,7 +327,13 @@ def check_propensity_model(model: Any) -> None:
         It is a text other than "const".
     InputTypeError
         It is neither "const", a function nor an array (also a TypeError).
+    ShapeError
+        It is an array, but no matrix.
     """
+    if isinstance(model, np.ndarray) and model.ndim != 2:
+        raise ShapeError(
+            f"the given propensities have {model.ndim} dimensions; cells x units are expected."
+        )
     if (isinstance(model, str) and model == "const") or isinstance(model, np.ndarray):
         return
     if not callable(model):

@@ -3,12 +3,12 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
+from plait.crt.arguments import number_array
 from plait.crt.results import CRTResult
 from plait.crt.union_tests import frames_of
-from plait.errors import MissingAttributeError
+from plait.errors import InputTypeError, MissingAttributeError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -49,6 +49,8 @@ def store_results_in_adata(
     ------
     MissingAttributeError
         The object has no ``uns`` (also an AttributeError).
+    InputTypeError
+        A frame is none, or the parameters are no numbers (also a TypeError).
 
     Notes
     -----
@@ -66,10 +68,16 @@ def store_results_in_adata(
         "pvals_skew": pvals_skew_df,
     }
     for name, frame in parts.items():
+        if frame is not None and not (hasattr(frame, "columns") and hasattr(frame, "index")):
+            raise InputTypeError(
+                f"{name} is of type {type(frame).__name__}; give a DataFrame, as "
+                "run_all_genes_union_crt returns it."
+            )
+    for name, frame in parts.items():
         if frame is not None:
             uns[f"{prefix}_{name}"] = _storable(frame)
     if skew_params is not None:
-        uns[f"{prefix}_skew_params"] = np.array(skew_params, dtype=np.float64)
+        uns[f"{prefix}_skew_params"] = number_array(skew_params, "skew_params").copy()
     if settings is not None:
         uns[f"{prefix}_settings"] = json.dumps(settings, sort_keys=True)
 

@@ -3,7 +3,7 @@
 import os
 from types import TracebackType
 
-from plait.errors import OptionError
+from plait.crt.arguments import whole_number
 from plait.execution.threads import limit_blas
 
 _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -53,6 +53,8 @@ def limit_threading(n: int = 1) -> ThreadLimit:
     ------
     OptionError
         ``n`` is less than 1.
+    InputTypeError
+        It is no whole number (also a TypeError).
 
     Notes
     -----
@@ -60,6 +62,4 @@ def limit_threading(n: int = 1) -> ThreadLimit:
     yet, for processes to come; libraries that are loaded are limited at once. The numbers of plait
     do not depend on it: its own work keeps BLAS at one thread (``threads=`` sets how many take it).
     """
-    if n < 1:
-        raise OptionError(f"n is {n}; give at least 1 thread.")
-    return ThreadLimit(n)
+    return ThreadLimit(whole_number(n, "n", least=1))

@@ -119,7 +119,8 @@ def run_all_genes_union_crt(
     test_stat : {"ols", "utest"}
         And the peer's other names of them.
     test_stat_kwargs : mapping, optional
-        Of the U statistic: ``use``, ``rank_method``, ``rank_dtype``.
+        Of the U statistic: what is ranked (``use``: "clr" as in programDE, "usage", or "residual",
+        log-ratios given the covariates), ``rank_method`` and ``rank_dtype``. See the notes.
     pvalue_method : {"analytic", "empirical", "skew-normal", "adaptive"}, optional
         What ``pvals_df`` holds; by default what ``calibrate_skew_normal`` says.
     side : {"both", "left", "right"}
@@ -141,6 +142,21 @@ def run_all_genes_union_crt(
         Options are unknown or contradict one another; said before anything is computed.
     LabelError
         A gene has no guide (also a KeyError).
+    InputTypeError
+        An option has a value of another type (also a TypeError).
+    InputError
+        Propensities or strata cannot be made.
+
+    Notes
+    -----
+    As in programDE the U statistic is not adjusted for covariates, and ``|r|`` of the data is held
+    against ``|r|`` of resamples as they are. Where treatment goes with covariates that move a
+    program, resamples have a mean: p-values are right without effects, but an effect against that
+    mean is not seen (p near 1). Three ways see it: ``test_stat_kwargs={"use": "residual"}``, whose
+    resamples have a mean of about 0; ``calibrate_skew_normal=True``, which takes twice the smaller
+    tail; and one ``side``.
+
+    Time and memory as of `perturbation_effects`: O(B n_1 (K + p)) for a gene of n_1 treated cells.
     """
     if return_format not in ("dict", "tuple"):
         raise OptionError(f"return_format is {return_format!r}; give 'dict' or 'tuple'.")
@@ -215,6 +231,13 @@ def run_one_gene_union_crt(gene: str, inputs: CRTInputs, **options: Any) -> Gene
     -------
     GeneRecord
         The same numbers as in a run of all genes.
+
+    Raises
+    ------
+    OptionError, InputTypeError, InputError
+        See `run_all_genes_union_crt`; also options of a run of all genes only.
+    LabelError
+        The gene has no guide (also a KeyError).
     """
     unused = sorted({"genes", "return_format", "null_method", "qq_crossfit"} & set(options))
     if unused:
@@ -251,12 +274,21 @@ def compute_gene_null_pvals(
     Returns
     -------
     (B, K) array
-        `plait.crt.compute_null_pvals_from_null_stats` of each program.
+        `plait.crt.compute_null_pvals_from_null_stats` of each program; of the U statistic without
+        the rows of resamples that treat no cell.
 
     Raises
     ------
     InputError
         No cell or every cell is treated, or B is less than 1.
+    LabelError
+        The gene has no guide (also a KeyError).
+    OptionError, InputTypeError
+        See `run_all_genes_union_crt`.
+
+    Notes
+    -----
+    Time O(B n_1 (K + p) + B K log B) for n_1 treated cells.
     """
     options = CRTOptions.from_programde(
         "empirical", B, base_seed, propensity_model, resampling_method, resampling_kwargs,
@@ -300,6 +332,12 @@ def compute_guide_set_null_pvals(
     ------
     InputError
         The set is empty, one is no column, no cell or every cell is treated, or B is less than 1.
+    OptionError, InputTypeError
+        See `run_all_genes_union_crt`.
+
+    Notes
+    -----
+    Time as of `compute_gene_null_pvals`.
     """
     options = CRTOptions.from_programde(
         "empirical", B, base_seed, propensity_model, resampling_method, resampling_kwargs,
@@ -332,6 +370,12 @@ def crt_null_stats_for_test(
     ------
     InputError
         There is no such program, no cell or every cell is treated, or B is less than 1.
+    LabelError
+        The gene has no guide (also a KeyError).
+
+    Notes
+    -----
+    Of all programs at once: time as of `compute_gene_null_pvals`.
     """
     if not 0 <= whole_number(program_index, "program_index") < inputs.n_programs:
         raise OptionError(
