@@ -12,6 +12,7 @@ from plait.cli.gwas import DOCS
 from plait.cli.inputs import split_list
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
 from plait.cli.outputs import FIGURES, check_file, use_no_window
+from plait.cli.records import beside, write_record
 from plait.errors import (
     AmbiguousAlleleColumnsError,
     FileFormatError,
@@ -111,7 +112,9 @@ def region(
             caption=True,
         )
         plot.save_figure(panels[0], out, overwrite)
-        drawn = _drawn(locus_around(result, None, lead, window_kb, chosen), window_kb)
+        locus = locus_around(result, None, lead, window_kb, chosen)
+        drawn = _drawn(locus, window_kb)
+    write_record(beside(out), {"variants": len(locus.variants)})
     say(quiet, drawn)
     say(quiet, f"written: {out}")
 

@@ -88,6 +88,7 @@ def sharing(
             plot.save_figure(axes, out, overwrite)
         elif out is not None:
             write_matrix(out, matrix, loaded.condition_names, overwrite)
+        if out is not None:
             write_record(beside(out), {"conditions": len(matrix)})
     show_matrix(quiet, matrix, loaded.condition_names)
     if out is not None:
@@ -202,6 +203,7 @@ def plot_meta(
         use_no_window()
         axes = mash_plot_meta(loaded, row, xlab, ylab, ci=ci, boxes=boxes, caption=True)
         plot.save_figure(axes, out, overwrite)
+        write_record(beside(out), {"effects": loaded.n_effects})
         say(quiet, f"written: {out}")
 
 

@@ -11,7 +11,7 @@ from plait.cli.invocation import Flag, Invocation, cpu_and_memory, current
 
 RECORD = "run.json"
 """The record in a folder that a command wrote."""
-_FILES = ("FILE", "STORE", "RESULT", "SCAN")
+_FILES = ("FILE", "STORE", "RESULT", "SCAN", "FOLDER")
 """What stands for an option's value in the help where it is a file to read."""
 _URL = re.compile(r"\w{2,}:/")
 
@@ -98,5 +98,7 @@ def _inputs(running: Invocation) -> dict[str, Any]:
             continue
         for text in value if isinstance(value, list | tuple) else [value]:
             place = str(text).partition("=")[2] if "NAME=" in kind and "=" in str(text) else text
+            if "|" in kind and not Path(place).exists():
+                continue  # a word or a key, which may stand instead of a file
             found[str(place)] = glance(place) if Path(place).is_file() else None
     return found

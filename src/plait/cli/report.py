@@ -10,6 +10,7 @@ from plait.cli import options
 from plait.cli.console import say, session
 from plait.cli.options import MODEL, OUTPUT
 from plait.cli.outputs import check_file, is_store
+from plait.cli.records import beside, write_record
 from plait.cli.results import read_result
 
 DOCS = "docs/report.md"
@@ -56,14 +57,21 @@ def report(
         from plait.report.page import check_libraries
 
         check_libraries()
+        loaded = read_result(result)
         page = write_mash_report(
-            read_result(result),
+            loaded,
             out,
             title=title or f"Effects across contexts: {Path(result.rstrip('/')).stem}",
             level=level,
             described=read_description(result),
             overwrite=overwrite,
         )
+    write_record(
+        beside(out),
+        {"effects": loaded.n_effects},
+        verdict=page.verdict,
+        reasons=list(page.reasons),
+    )
     for sentence in page.answer:
         say(quiet, sentence)
     say(quiet, f"{page.verdict}: {', '.join(page.reasons)}")
