@@ -17,7 +17,7 @@ from plait.errors import (
     OptionError,
     ShapeError,
 )
-from plait.gwas.combination import combine_summary_statistics
+from plait.gwas.combination import combine_summary_statistics, join_summary_statistics
 from plait.gwas.harmonisation import flip, harmonise
 from plait.gwas.table_checks import check_table
 from plait.gwas.variant_matching import CATEGORIES
@@ -307,6 +307,22 @@ def test_combining_contexts():
     apart = table([(7, "A", "G", 0.2, 1.0), (1, "A", "C", 0.1, 1.0)])
     with pytest.raises(HarmonisationError):
         combine_summary_statistics({"a": first, "b": apart}, join="inner")
+
+
+def test_names_of_combined_variants():
+    """Those of a scan: ids that are known and one variant's only, else position and alleles."""
+    rows = [(pos, "A", "G", 0.2, 1.0) for pos in range(1, 8)]
+    ids = ["rs1", "same", "same", ".", "1:6:G:A", "rs6", "1_7_G_A"]
+    first = table(rows, id=ids, rsid=[None] * 6 + ["rs7"])
+    second = table([*rows[:1], (9, "C", "T", 0.1, 2.0)], id=["other", "rs9"])
+    found = join_summary_statistics({"a": first, "b": second})
+    names = ["rs1", "1:2:G:A", "1:3:G:A", "1:4:G:A", "1:5:G:A", "rs6", "rs7", "rs9"]
+    assert found.effects.effects.tolist() == found.variants["name"].to_list() == names
+    assert found.variants.row(-1) == ("rs9", "1", 9, "rs9", "T", "C")
+    assert found.variants["id"].to_list()[1:4] == ["same", "same", None]
+    target = VariantTable.of(["1", "1"], [1, 2], ["A", "A"], ["G", "G"], ["x", "."])
+    listed = join_summary_statistics({"a": first, "b": second}, reference=target)
+    assert listed.effects.effects.tolist() == ["x", "1:2:A:G"]
 
 
 def test_contexts_of_z_only():

@@ -12,6 +12,7 @@ import pytest
 from plait.data.p_values import log10_p_of_z
 from plait.data.variants import VariantTable
 from plait.errors import FileFormatError, LabelError
+from plait.io.eqtl import find_eqtl_format
 from plait.io.plink import write_bed
 from plait.io.summary_statistics import chromosome_names, read_summary_statistics
 from tests.reference_files import REFERENCE, real_data
@@ -248,3 +249,11 @@ def test_alleles_that_the_variants_do_not_have(tmp_path, caplog):
     table = read_summary_statistics(write(tmp_path / "t", text), variants=variants())
     assert table.frame["oa"].to_list() == [None, None]
     assert "alleles differ" in caplog.text and "not among the variants" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["t.tsv", "t.bed"])
+def test_what_is_no_text(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x6c\x1b\x01\xfc\xff\n\x88")
+    with pytest.raises(FileFormatError, match="is no text"):
+        read_summary_statistics(tmp_path / name)
+    assert find_eqtl_format(tmp_path / name) is None

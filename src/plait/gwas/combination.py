@@ -78,9 +78,9 @@ def join_summary_statistics(
     Returns
     -------
     Combined
-        A variant is called by its id (its rs number, where a table has both) in the first table
-        that has the variant, where that is known and no other variant has the same; else
-        ``chrom:pos:oa:ea``. A scan names its variants by the same rule.
+        A variant is called by its id (its rs number, where a table has both) in the reference or,
+        without one, in the first table that has the variant, where that is known and no other
+        variant has the same; else ``chrom:pos:oa:ea``. A scan names its variants by the same rule.
 
     Raises
     ------

@@ -319,7 +319,7 @@ def _first_line(path: Path) -> tuple[list[str], bool, str | None]:
     sample = _first_bytes(path)
     first = sample.split(b"\n", 1)[0]
     separator = sniff_delimiter(first, sample)
-    cells = first.decode().rstrip("\r").split(separator)
+    cells = first.decode(errors="replace").rstrip("\r").split(separator)
     return [cell.strip('"') for cell in cells], not any(map(_is_number, cells)), separator
 
 

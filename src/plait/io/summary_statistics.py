@@ -290,7 +290,13 @@ def _open(
         body = b"\n".join(_BLANKS.sub(b"\t", line.strip()) for line in body.splitlines())
         separator = "\t"
         first = body.split(b"\n", 1)[0]
-    header = [cell.strip().strip('"') for cell in first.decode().split(separator)]
+    try:
+        cells = first.decode().split(separator)
+    except UnicodeDecodeError:
+        raise FileFormatError(
+            f"{path} is no text, and its name does not end in .parquet."
+        ) from None
+    header = [cell.strip().strip('"') for cell in cells]
     header[0] = header[0].lstrip("#")
     if len(set(header)) < len(header):
         twice = sorted({name for name in header if header.count(name) > 1})
