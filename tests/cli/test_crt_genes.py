@@ -53,14 +53,17 @@ def test_the_examples_run(here, capsys):
         capsys.readouterr()
         assert run(name, "--help") == 0
         assert f"Example: {example}" in " ".join(capsys.readouterr().out.split())
-    tables = {"assignment.tsv.gz", "cells.tsv.gz", "summary.txt", "qq.png", "run.json"}
-    for name, folder in (
-        ("calibration", "calibrated"), ("power", "powered"), ("discovery", "discovered"),
+    everywhere = {
+        "assignment.tsv.gz", "cells.tsv.gz", "summary.txt", "run.json", "guides.png", "cells.png",
+        "pairs.png", "qq.png",
+    }  # fmt: skip
+    for folder, more in (
+        ("calibrated", {"calibration.tsv", "fold_changes.png"}),
+        ("powered", {"power.tsv", "power.png", "violins.png"}),
+        ("discovered", {"calibration.tsv", "power.tsv", "discovery.tsv", "fold_changes.png",
+                        "power.png", "violins.png", "volcano.png", "report.html"}),
     ):  # fmt: skip
-        more = {"volcano.png", "report.html", "calibration.tsv", "power.tsv"}
-        pictures = more if name == "discovery" else set()
-        made = {path.name for path in (here / folder).iterdir()}
-        assert made == tables | pictures | {f"{name}.tsv"}
+        assert {path.name for path in (here / folder).iterdir()} == everywhere | more
     power = pl.read_csv("powered/power.tsv", separator="\t")
     assert (power["p_value"] < 0.01).mean() > 0.8  # knocked down, as simulated
     record = json.loads((here / "discovered/run.json").read_text())

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from plait.crt import GeneTestResult
+from plait.crt import GeneScreen, GeneTestResult, positive_control_pairs, trans_pairs
 from plait.errors import NotAvailableError
+from plait.report.figures import VERMILION
 from plait.report.gene_screen import gene_screen_page, write_gene_screen_report
 from plait.report.page import render
+from tests.crt.gene_cases import random_data
 
 
 def made(p, analysis="discovery", *, groups=20, seed=0, **changes):
@@ -102,3 +104,57 @@ def test_what_to_do_where_controls_are_off():
         assert ("--control-group nt_cells" in reason) == is_meant
         assert "40 pairs have a false discovery rate below 0.1" in reason
         assert "do not take discoveries at face value" in reason
+
+
+@pytest.fixture(scope="module")
+def screen():
+    """A small screen that was tested, with an effect of the target T0 on itself."""
+    data = random_data(effect=-1.5, n_cells=400, mean=4.0)
+    made = GeneScreen(data).set_parameters(
+        discovery_pairs=trans_pairs(data), positive_control_pairs=positive_control_pairs(data)
+    )
+    made.quality_control()
+    made.run_calibration_check(threads=1)
+    made.run_power_check(threads=1)
+    made.run_discovery(threads=1)
+    return made
+
+
+def figures_of(page):
+    return {figure.name: figure for section in page.sections for figure in section.figures}
+
+
+def test_the_screen_itself_is_shown(screen):
+    page = gene_screen_page(
+        screen.discovery, calibration=screen.calibration, power=screen.power, screen=screen
+    )
+    assert [section.title for section in page.sections] == [
+        "Checks", "Single pairs", "Cells and guides",
+    ]  # fmt: skip
+    figures = figures_of(page)
+    assert next(iter(figures["violin"].views)) == "T0 on T0"
+    control, mean, treated, own_mean = figures["violin"].spec["data"]
+    assert max(control["x"]) == 0 == min(treated["x"]) and max(treated["x"]) == 1
+    assert own_mean["y"][0] < mean["y"][0] and treated["fillcolor"] == VERMILION
+    bars = figures["guides"].spec["data"]
+    assert sum(sum(part["y"]) for part in bars) == screen.assignment.cells.nnz
+    assert sum(figures["multiplicity"].spec["data"][0]["y"]) == screen.data.n_cells
+    for view in figures["covariates"].views.values():
+        assert sum(sum(part["y"]) for part in view["data"]) == screen.data.n_cells
+    left = figures["removed"].numbers.rows[-1]
+    assert left[:2] == ["any reason", f"{(~screen.cells.is_used).sum():,}"]
+    drawn = figures["counts-of-pairs"].spec["data"]
+    assert [len(part["x"]) for part in drawn] == [48, 0]
+    below, positive = figures["power"].spec["data"]
+    assert len(positive["x"]) == 1 and max(positive["text"]) > max(below["text"])
+    assert page.sections[2].intro.startswith(f"{screen.cells.is_used.sum():,} of 400 cells")
+    assert page.settings["How it was tested"]["treated cells are compared with"] == (
+        "all other cells"
+    )
+    assert "T0 on T0" in render(page)
+
+
+def test_without_the_screen_only_tests_are_shown(screen):
+    page = gene_screen_page(screen.discovery, power=screen.power)
+    assert list(figures_of(page)) == ["qq", "power"]
+    assert len(figures_of(page)["power"].spec["data"]) == 1

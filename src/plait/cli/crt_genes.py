@@ -8,6 +8,7 @@ import typer
 from plait.cli import options
 from plait.cli.console import announce_compilation, say, session
 from plait.cli.crt import DOCS, Side
+from plait.cli.crt_gene_figures import FIGURES, REPORT, write_figures
 from plait.cli.gene_screen_options import (
     AssignBy,
     Assignment,
@@ -47,7 +48,7 @@ from plait.cli.gene_screen_tables import (
 )
 from plait.cli.inputs import errors_naming, refuse_idle, split_list
 from plait.cli.options import MODEL, documented, option
-from plait.cli.outputs import TABLES, check_file, check_folder, use_no_window, write_table
+from plait.cli.outputs import TABLES, check_file, check_folder, write_table
 from plait.cli.records import RECORD, beside, write_record
 from plait.cli.screen_inputs import H5ad
 from plait.errors import InputError, OptionError
@@ -56,26 +57,11 @@ if TYPE_CHECKING:
     from plait.crt.gene_results import GeneTestResult
     from plait.crt.gene_screen import GeneScreen
 
-QQ, VOLCANO, REPORT = "qq.png", "volcano.png", "report.html"
 FILES = (
     *("assignment.tsv.gz", "cells.tsv.gz", "calibration.tsv", "power.tsv", "discovery.tsv"),
-    *("summary.txt", QQ, VOLCANO, REPORT, RECORD),
+    *("summary.txt", *FIGURES, REPORT, RECORD),
 )
 SCREEN = "--h5ad screen.h5ad --moi low --covariates batch"
-_QQ = (
-    "P-values against those that chance alone would give, both as -log10; grey holds 95% of "
-    "chance. "
-)
-CAPTIONS = {
-    "calibration": _QQ
-    + "Non-targeting guides have no effect: points should follow the line. Above "
-    "it p-values are too small, and discoveries too many; below it they are cautious.",
-    "power": _QQ
-    + "Each point is a positive control, which should be far above the line: those near "
-    "it have too few cells or counts, or guides that do not work.",
-    "discovery": _QQ
-    + "Points above the band are effects, if the calibration check follows its line.",
-}
 EXAMPLES = {
     "assign": f"plait crt assign {SCREEN} --out assignment.tsv",
     "qc": f"plait crt qc {SCREEN} --assignment assignment.tsv --out cells.tsv",
@@ -450,53 +436,16 @@ def _finish(
     screen: "GeneScreen", result: "GeneTestResult", out: Path, overwrite: bool, quiet: bool
 ) -> None:
     """Write the tables and pictures of an analysis, and say what was found."""
-    written = [*screen.write_tables(out, overwrite), *_draw(screen, result, out, overwrite)]
+    tables = screen.write_tables(out, overwrite)
+    figures, page = write_figures(screen, result, out, overwrite)
+    written = [*tables, *figures]
     _say(result, quiet)
+    for lamp in () if page is None else page.verdicts:
+        if lamp.state != "good":
+            say(quiet, f"attention: {lamp.title.lower()}. {lamp.reason}")
     counts = {"pairs": len(result), "tested": int(result.pass_qc.sum())}
     write_record(out / RECORD, counts)
     say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in (*written, RECORD)))
-
-
-def _draw(screen: "GeneScreen", result: "GeneTestResult", out: Path, overwrite: bool) -> list[str]:
-    """Draw the QQ plot and, of discoveries, the volcano plot and the page; return their names."""
-    from plait import plot
-    from plait.plot.style import write_caption
-    from plait.report.gene_screen import write_gene_screen_report
-
-    tested = result.pass_qc
-    if not tested.any():
-        return []
-    use_no_window()
-    axes = plot.qq(result.log10_p[tested], title=f"{result.analysis}: p-values")
-    if result.analysis == "power" and (legend := axes.get_legend()) is not None:
-        legend.remove()  # its lambda would be that of effects
-    write_caption(axes, CAPTIONS[result.analysis])
-    plot.save_figure(axes, out / QQ, overwrite)
-    if result.significant is None or result.analysis != "discovery":
-        return [QQ]
-    axes = plot.volcano(
-        result.log_2_fold_change[tested],
-        result.log10_p[tested],
-        result.significant[tested],
-        [
-            f"{target} on {gene}"
-            for target, gene in zip(
-                result.grna_target[tested], result.response_id[tested], strict=True
-            )
-        ],
-        xlabel="$\\log_2$ fold change",
-        caption=True,
-    )
-    plot.save_figure(axes, out / VOLCANO, overwrite)
-    write_gene_screen_report(
-        result,
-        out / REPORT,
-        calibration=screen.calibration,
-        power=screen.power,
-        title=f"What perturbations do to genes: {out.name}",
-        overwrite=overwrite,
-    )
-    return [QQ, VOLCANO, REPORT]
 
 
 def register(app: typer.Typer) -> None:

@@ -174,7 +174,7 @@ def plot_power(
     return plot.power_check(
         power.log10_p[tested],
         np.empty(0) if calibration is None else calibration.log10_p[calibration.pass_qc],
-        pair_names(power, np.flatnonzero(tested)),
+        [_short_name(name, " on ") for name in pair_names(power, np.flatnonzero(tested))],
         **options,
     )
 
@@ -206,7 +206,7 @@ def plot_pairs(
     return plot.pair_violin(
         [own for own, _ in expression],
         [others for _, others in expression],
-        [name.replace(" on ", "\non ") for name in pair_names(result, rows)],
+        [_short_name(name) for name in pair_names(result, rows)],
         result.log10_p[rows],
         ylabel=EXPRESSION,
         **options,
@@ -331,12 +331,18 @@ def guide_column(screen: GeneScreen, column: int) -> tuple[Array, NDArray[np.boo
 
 
 def pair_names(result: GeneTestResult, rows: NDArray[np.intp]) -> list[str]:
-    """Return what pairs are called: target (or guide) and gene, once where they are the same."""
+    """Return what pairs are called: the target (or guide) and the gene, "A on B"."""
     who = result.grna_target if result.grna_id is None else result.grna_id
     return [
-        name if name == gene else f"{name} on {gene}"
+        f"{name} on {gene}"
         for name, gene in zip(who[rows].tolist(), result.response_id[rows].tolist(), strict=True)
     ]
+
+
+def _short_name(name: str, between: str = "\non ") -> str:
+    """Return the name of a pair for a picture: once where target and gene are the same."""
+    target, _, gene = name.rpartition(" on ")
+    return target if target == gene else f"{target}{between}{gene}"
 
 
 def _typical(per_guide: NDArray[np.integer]) -> list[int]:

@@ -31,7 +31,7 @@ _PAIRS = (
 )
 _POWER = (
     "Positive controls, pairs that should have an effect, beside negative controls, which have "
-    "none. The more the two lie apart, the more an effect of this size is found."
+    "none. The more the two lie apart, the more an effect of this size is found. Lines are medians."
 )
 _FOLDS = (
     "log2 fold changes of groups of non-targeting guides, which have no effect: their mean should "
@@ -157,11 +157,12 @@ def power_check(
         ax.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
         ax.minorticks_off()
         kinds = [
-            f"negative\ncontrols ({len(none):,})",
-            f"positive\ncontrols ({int(np.isfinite(found).sum()):,})",
+            (0, f"negative\ncontrols ({len(none):,})", len(none)),
+            (1, f"positive\ncontrols ({int(np.isfinite(found).sum()):,})", len(found)),
         ]
-        ax.set_xticks([0, 1], kinds)
-        ax.set_xlim(-0.6, 2.3 if names else 1.6)
+        kinds = [kind for kind in kinds if kind[2]]
+        ax.set_xticks([kind[0] for kind in kinds], [kind[1] for kind in kinds])
+        ax.set_xlim(-0.6 if len(none) else 0.4, 2.3 if names else 1.6)
         ax.set_ylabel("$-\\log_{10} p$")
         _finish(ax, title, _POWER if caption else None)
     return ax

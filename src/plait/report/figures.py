@@ -373,6 +373,7 @@ def against_chance(
                 "marker": {
                     "color": colour,
                     "size": [8 if y > top else 5 for y in seen[shown]],
+                    "line": {"width": 0},
                     "symbol": ["triangle-up" if y > top else "circle" for y in seen[shown]],
                 },
                 "hovertemplate": "%{meta}<br>observed %{customdata:.2f}, expected %{x:.2f}"

@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.crt.gene_plots import pair_names
 from plait.crt.gene_results import GeneTestResult
+from plait.crt.gene_screen import GeneScreen
 from plait.errors import NotAvailableError
 from plait.numerics.dependent_shares import clustered_effective
 from plait.report import screen_figures as draw
 from plait.report.about import origin_line, own_citation, told
 from plait.report.figures import BLUE, GREY, VERMILION
+from plait.report.gene_figures import cells_section, counts_figure, pairs_figure, power_figure
 from plait.report.page import (
     EffectTable,
     Figure,
@@ -38,6 +41,7 @@ def gene_screen_page(
     *,
     calibration: GeneTestResult | None = None,
     power: GeneTestResult | None = None,
+    screen: GeneScreen | None = None,
     title: str | None = None,
 ) -> Page:
     """Say what was discovered in a gene-level screen.
@@ -48,6 +52,9 @@ def gene_screen_page(
         Of `plait.crt.GeneScreen.run_discovery`, with pairs that were tested.
     calibration, power : GeneTestResult, optional
         Of the calibration check and the power check of the same screen.
+    screen : GeneScreen, optional
+        The screen itself: its cells and guides, and the expression of the surest pairs, are shown
+        too.
     title : str, optional
 
     Returns
@@ -68,7 +75,7 @@ def gene_screen_page(
         answer=_answer(discovery),
         lead=_volcano(discovery),
         verdicts=[lamp for lamp in lamps if lamp is not None],
-        sections=[_calibration_section(discovery, calibration)],
+        sections=_sections(discovery, calibration, power, screen),
         table=_table(discovery),
         settings=_settings(discovery),
         citations=(own_citation(), *CITATIONS),
@@ -82,6 +89,7 @@ def write_gene_screen_report(
     *,
     calibration: GeneTestResult | None = None,
     power: GeneTestResult | None = None,
+    screen: GeneScreen | None = None,
     title: str | None = None,
     overwrite: bool = False,
 ) -> Page:
@@ -89,7 +97,7 @@ def write_gene_screen_report(
 
     Parameters
     ----------
-    discovery, calibration, power, title
+    discovery, calibration, power, screen, title
         As in `gene_screen_page`.
     path : str or path
         The page: one file that needs no network.
@@ -112,7 +120,11 @@ def write_gene_screen_report(
     """
     check_page(path, overwrite)
     page = gene_screen_page(
-        discovery, calibration=calibration, power=power, title=title or Path(path).stem
+        discovery,
+        calibration=calibration,
+        power=power,
+        screen=screen,
+        title=title or Path(path).stem,
     )
     write_page(page, path, overwrite)
     return page
@@ -253,19 +265,44 @@ def _tested(result: GeneTestResult) -> Verdict:
     )
 
 
-def _calibration_section(result: GeneTestResult, calibration: GeneTestResult | None) -> Section:
+def _sections(
+    result: GeneTestResult,
+    calibration: GeneTestResult | None,
+    power: GeneTestResult | None,
+    screen: GeneScreen | None,
+) -> list[Section]:
     checked = () if calibration is None else -calibration.log10_p[calibration.pass_qc]
-    figure = draw.controls_qq(
-        -result.log10_p[result.pass_qc],
-        np.asarray(checked),
-        ("pairs of a target and a gene", "non-targeting guides"),
-    )
-    return Section(
-        "calibration-section",
-        "Calibration",
-        "Whether p-values are what they say: guides that target nothing must look like nothing.",
-        [figure],
-    )
+    has_power = power is not None and bool(power.pass_qc.any())
+    checks = [
+        draw.controls_qq(
+            -result.log10_p[result.pass_qc],
+            np.asarray(checked),
+            ("pairs of a target and a gene", "non-targeting guides"),
+            is_wide=not has_power,
+        )
+    ]
+    if power is not None and has_power:
+        checks.append(power_figure(power, calibration))
+    sections = [
+        Section(
+            "calibration-section",
+            "Checks",
+            "Whether p-values are what they say: guides that target nothing must look like "
+            "nothing, and those that must have an effect should show it.",
+            checks,
+        )
+    ]
+    if screen is not None and screen.cells is not None:
+        sections += [
+            Section(
+                "pairs-section",
+                "Single pairs",
+                "The counts of genes that tests are made of.",
+                [pairs_figure(screen, result), counts_figure(result)],
+            ),
+            cells_section(screen),
+        ]
+    return sections
 
 
 def _table(result: GeneTestResult) -> EffectTable:
@@ -297,8 +334,4 @@ def _table(result: GeneTestResult) -> EffectTable:
 
 
 def _names(result: GeneTestResult) -> list[str]:
-    who = result.grna_target if result.grna_id is None else result.grna_id
-    return [
-        f"{name} on {gene}"
-        for name, gene in zip(who.tolist(), result.response_id.tolist(), strict=True)
-    ]
+    return pair_names(result, np.arange(len(result)))

@@ -19,6 +19,7 @@ from plait.report.figures import (
     short,
 )
 from plait.report.page import Figure, Numbers
+from plait.report.screen_verdicts import LEVEL
 from plait.report.words import counted
 
 Array = NDArray[np.float64]
@@ -70,7 +71,7 @@ def effect_map(
 
 
 def controls_qq(
-    tests: Array, controls: Array, names: tuple[str, str], more: str = "", *, level: float = 0.05
+    tests: Array, controls: Array, names: tuple[str, str], more: str = "", *, is_wide: bool = True
 ) -> Figure:
     """Draw the p-values of tests beside those of negative controls, against chance.
 
@@ -82,8 +83,8 @@ def controls_qq(
         What they are of, in the plural.
     more : str
         A further sentence of the caption.
-    level : float
-        Below which p-values are counted in the table.
+    is_wide : bool
+        Whether it stands alone in its row.
     """
     what, control = names
     curves = [(what, VERMILION, tests.ravel())]
@@ -112,14 +113,14 @@ def controls_qq(
         spec=against_chance(curves, len(curves[0][2]), limit),
         key=[(colour, name) for name, colour, _ in curves],
         numbers=Numbers(
-            ["tests", "number", f"share below {level:g}"],
+            ["tests", "number", f"share below {LEVEL:g}"],
             [
-                [name, f"{len(heights):,}", f"{(heights > -np.log10(level)).mean():.1%}"]
+                [name, f"{len(heights):,}", f"{(heights > -np.log10(LEVEL)).mean():.1%}"]
                 for name, _, heights in curves
             ],
         ),
-        is_wide=True,
-        most_width=620,
+        is_wide=is_wide,
+        most_width=620 if is_wide else 0,
     )
 
 
