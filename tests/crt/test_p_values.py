@@ -113,3 +113,23 @@ def test_errors():
     for null, code in (([], 0), (np.zeros((2, 2, 2)), 0), ([1.0], 2), ([np.nan], 0)):
         with pytest.raises(InputError):
             compute_null_pvals_from_null_stats(null, code)
+
+
+@pytest.mark.parametrize("side", ["both", "left", "right"])
+def test_programs_together_are_as_each_alone(side):
+    random = np.random.default_rng(5)
+    null = random.gamma(50.0, size=(600, 6)) * [1.0, -1.0, 1.0, 1e-3, 1e3, 1.0]
+    null[:, 2] = 0.3
+    null[7, 4] *= 30.0
+    null[:, 5] = np.sign(null[:, 5] - 50.0) * np.abs(null[:, 5] - 50.0) ** 1.5
+    observed = null.max(axis=0) * [1.0, 0.9, 1.0, 0.9, 1.1, 1.0]
+    together = skew_normal_p_values(observed, null, side=side)
+    assert set(together.status) == {"ok", "degenerate", "outlier", "tail"}
+    for k in np.flatnonzero(together.status != "degenerate"):
+        mean, deviation = null[:, k].mean(), null[:, k].std()
+        p, parameters, status = calibrated_p_value(
+            (observed[k] - mean) / deviation, (null[:, k] - mean) / deviation, side=side
+        )
+        assert status == together.status[k]
+        assert p == pytest.approx(together.p_values[k], rel=1e-9)
+        np.testing.assert_allclose(parameters, together.parameters[k], rtol=1e-9)

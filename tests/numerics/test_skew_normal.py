@@ -69,3 +69,11 @@ def test_errors():
         fit_by_moments(np.zeros((2, 2)))
     with pytest.raises(InputError, match="positive"):
         log_upper_tail(1.0, 0.0, 0.0, 1.0)
+
+
+def test_tails_of_several_distributions_at_once():
+    location, scale = np.array([[0.0], [1.0], [-2.0]]), np.array([[1.0], [0.5], [3.0]])
+    shape, values = np.array([[-3.0], [0.0], [4.0]]), np.linspace(-3.0, 20.0, 24)
+    found = log_upper_tail(values, location, scale, shape)
+    for row, *parameters in zip(found, location[:, 0], scale[:, 0], shape[:, 0], strict=True):
+        np.testing.assert_array_equal(row, log_upper_tail(values, *parameters))

@@ -140,16 +140,13 @@ def skew_normal_p_values(
     mean, deviation = draws.mean(axis=0), draws.std(axis=0)
     p, status = raw.copy(), np.full(t.size, "degenerate", dtype="<U10")
     parameters = np.full((t.size, 3), np.nan)
-    for k in range(t.size):
-        if not math.isfinite(t[k]):
-            status[k] = "nonfinite"
-            continue
-        # A column of one repeated number has a deviation of rounding errors.
-        if not deviation[k] > 1e-12 * np.abs(draws[:, k]).max():
-            continue
-        z = (draws[:, k] - mean[k]) / deviation[k]
-        z_observed = float((t[k] - mean[k]) / deviation[k])
-        p[k], parameters[k], status[k] = calibrated_p_value(z_observed, z, side=side)
+    status[~np.isfinite(t)] = "nonfinite"
+    # A column of one repeated number has a deviation of rounding errors.
+    varies = deviation > 1e-12 * np.abs(draws).max(axis=0)
+    some = np.flatnonzero(np.isfinite(t) & varies)
+    z = (draws[:, some].T - mean[some, None]) / deviation[some, None]
+    z_observed = (t[some] - mean[some]) / deviation[some]
+    p[some], parameters[some], status[some] = _calibrated(z_observed, z, side)
     return SkewNormalPValues(p, parameters, status)
 
 
@@ -174,40 +171,57 @@ def calibrated_p_value(
     status : {"ok", "outlier", "tail", "nonfinite"}
     """
     draws = np.asarray(null, dtype=np.float64)
-    counted = empirical_p_values([observed], draws[..., None], side=side, two_sided="double_tail")
-    fit = skew_normal.fit_by_moments(draws)
-    value, status = _from_fit(float(observed), np.sort(draws), fit, side)
-    parameters = fit[:3] if all(map(math.isfinite, fit)) else (math.nan, math.nan, math.nan)
-    return float(counted[0]) if value is None else value, parameters, status
+    p, parameters, status = _calibrated(np.array([observed], dtype=np.float64), draws[None], side)
+    location, scale, shape = parameters[0].tolist()
+    return float(p[0]), (location, scale, shape), str(status[0])
 
 
-def _from_fit(
-    z: float, ordered: Array, fit: tuple[float, float, float, float, float], side: str
-) -> tuple[float | None, str]:
-    """Return the fitted p-value, or None and what speaks against the fit."""
-    if not all(map(math.isfinite, fit)):
-        return None, "nonfinite"
-    location, scale, shape, mean, deviation = fit
-    count = ordered.size
-    extreme = deviation * math.sqrt(2.0 * math.log(count))
-    with np.errstate(divide="ignore"):
-        outside = ordered[-1] / (mean + extreme), ordered[0] / (mean - extreme)
-    if not (outside[0] <= 1.5 and outside[1] <= 1.5):
-        return None, "outlier"
-    is_right = z >= ordered[(count - 1) // 2]
-    tail = ordered if is_right else -ordered[::-1]
-    sign = 1.0 if is_right else -1.0
+def _calibrated(z: Array, draws: Array, side: str) -> tuple[Array, Array, NDArray[np.str_]]:
+    """Return p-values, parameters and statuses of rows of null statistics (k, resamples)."""
+    counted = empirical_p_values(z, draws.T, side=side, two_sided="double_tail")
+    fits = skew_normal.fits_by_moments(draws)
+    is_finite = np.all(np.isfinite(fits), axis=0)
+    status = np.where(is_finite, "ok", "nonfinite").astype("<U10")
+    ordered = np.sort(draws, axis=1)
+    status[is_finite & _has_outliers(ordered, fits[3], fits[4])] = "outlier"
+    some = np.flatnonzero(status == "ok")
+    fitted, is_thin = _fitted_tails(z[some], ordered[some], fits[:3, some], side)
+    status[some[is_thin]] = "tail"
+    p = counted
+    p[some[~is_thin]] = fitted[~is_thin]
+    return p, np.where(is_finite[:, None], fits[:3].T, np.nan), status
+
+
+def _has_outliers(ordered: Array, mean: Array, deviation: Array) -> NDArray[np.bool_]:
+    """Return whether a row reaches far beyond the extremes of a normal distribution."""
+    extreme = deviation * math.sqrt(2.0 * math.log(ordered.shape[1]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        largest, smallest = ordered[:, -1] / (mean + extreme), ordered[:, 0] / (mean - extreme)
+    inside: NDArray[np.bool_] = (largest <= 1.5) & (smallest <= 1.5)
+    return ~inside
+
+
+def _fitted_tails(
+    z: Array, ordered: Array, parameters: Array, side: str
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Return fitted p-values, and where the fitted tail is much below the null statistics'."""
+    location, scale, shape = parameters
+    count = ordered.shape[1]
+    is_right = z >= ordered[:, (count - 1) // 2]
+    sign = np.where(is_right, 1.0, -1.0)
     levels = np.arange(180, 199)
     # ceil(B i / 200) in integers: floating point would round some up.
     rank = np.minimum(-(-count * levels // 200), count - 1)
-    log_fitted = skew_normal.log_upper_tail(tail[rank], sign * location, scale, sign * shape)
-    if (np.log1p(-levels / 200) - log_fitted > math.log(2.0)).any():
-        return None, "tail"
-    looks_right = is_right if side == "both" else side == "right"
-    sign = 1.0 if looks_right else -1.0
-    log_p = float(skew_normal.log_upper_tail(sign * z, sign * location, scale, sign * shape))
-    p = math.exp(log_p) * (2.0 if side == "both" else 1.0)
-    return min(max(p, _SMALLEST_P), 1.0), "ok"
+    tail = np.where(is_right[:, None], ordered[:, rank], -ordered[:, count - 1 - rank])
+    log_fitted = skew_normal.log_upper_tail(
+        tail, (sign * location)[:, None], scale[:, None], (sign * shape)[:, None]
+    )
+    is_thin = np.any(np.log1p(-levels / 200) - log_fitted > math.log(2.0), axis=1)
+    if side != "both":
+        sign = np.full(len(z), 1.0 if side == "right" else -1.0)
+    log_p = skew_normal.log_upper_tail(sign * z, sign * location, scale, sign * shape)
+    p = np.exp(log_p) * (2.0 if side == "both" else 1.0)
+    return np.clip(p, _SMALLEST_P, 1.0), is_thin
 
 
 def _share(extreme: NDArray[np.bool_]) -> Array:

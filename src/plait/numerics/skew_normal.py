@@ -33,30 +33,52 @@ def fit_by_moments(values: ArrayLike) -> tuple[float, float, float, float, float
     y = np.asarray(values, dtype=np.float64)
     if y.ndim != 1 or y.size == 0:
         raise InputError(f"values have shape {y.shape}; a one-dimensional sample is needed.")
-    mean = float(y.mean())
-    deviation = math.sqrt(max(float(np.mean(y * y)) - mean * mean, 0.0))
-    if not (math.isfinite(deviation) and deviation > 0.0):
-        return math.nan, math.nan, math.nan, mean, deviation
-    skewness = float(np.mean((y - mean) ** 3)) / deviation**3
-    if abs(skewness) > _LARGEST_SKEWNESS:
-        skewness = math.copysign(_SHRINK * _LARGEST_SKEWNESS, skewness)
+    location, scale, shape, mean, deviation = fits_by_moments(y[None])[:, 0].tolist()
+    return location, scale, shape, mean, deviation
+
+
+def fits_by_moments(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fit a skew-normal to each of some samples; see `fit_by_moments`.
+
+    Parameters
+    ----------
+    samples : (k, n) array
+
+    Returns
+    -------
+    (5, k) array
+        Location, scale, shape, mean and standard deviation; the first three are NaN where a
+        sample is constant or not finite.
+    """
+    mean = samples.mean(axis=1)
+    # Of constant or infinite samples.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        deviation = np.sqrt(np.maximum(np.mean(samples * samples, axis=1) - mean * mean, 0.0))
+        centred = samples - mean[:, None]
+        skewness = np.mean(centred * centred * centred, axis=1) / deviation**3
+    is_fitted = np.isfinite(deviation) & (deviation > 0.0)
+    skewness = np.where(is_fitted, skewness, 0.0)
+    shrunk = np.copysign(_SHRINK * _LARGEST_SKEWNESS, skewness)
+    skewness = np.where(np.abs(skewness) > _LARGEST_SKEWNESS, shrunk, skewness)
     c = math.sqrt(2.0 / math.pi)
-    r = math.copysign((2.0 * abs(skewness) / (4.0 - math.pi)) ** (1.0 / 3.0), skewness)
-    delta = r / (c * math.sqrt(1.0 + r * r))
-    shape = delta / math.sqrt(1.0 - delta * delta)
-    scale = deviation / math.sqrt(1.0 - (c * delta) ** 2)
-    return mean - scale * c * delta, scale, shape, mean, deviation
+    r = np.copysign(np.cbrt(2.0 * np.abs(skewness) / (4.0 - math.pi)), skewness)
+    delta = r / (c * np.sqrt(1.0 + r * r))
+    shape = delta / np.sqrt(1.0 - delta * delta)
+    scale = deviation / np.sqrt(1.0 - (c * delta) ** 2)
+    fits = np.stack([mean - scale * c * delta, scale, shape, mean, deviation])
+    fits[:3, ~is_fitted] = np.nan
+    return fits
 
 
 def log_upper_tail(
-    values: ArrayLike, location: float, scale: float, shape: float
+    values: ArrayLike, location: ArrayLike, scale: ArrayLike, shape: ArrayLike
 ) -> NDArray[np.float64]:
     """Return ``ln P(X >= value)`` of a skew-normal X.
 
     Parameters
     ----------
     values : array of any shape
-    location, scale, shape : float
+    location, scale, shape : float, or arrays that broadcast with the values
         ``scale`` is positive; ``shape`` is alpha of the density
         ``2 / scale phi(t) Phi(alpha t)`` with ``t = (x - location) / scale``.
 
@@ -69,23 +91,24 @@ def log_upper_tail(
     """
     from scipy.special import log_ndtr, ndtr, owens_t
 
-    if not scale > 0:
-        raise InputError(f"scale is {scale}; it must be positive.")
-    x = np.asarray(values, dtype=np.float64)
-    t = (np.atleast_1d(x) - location) / scale
-    deep = (t > 6.0) | ((t > 0.0) & (shape * t < -4.0))
+    given = [np.asarray(part, dtype=np.float64) for part in (values, location, scale, shape)]
+    x, centre, width, alpha = np.broadcast_arrays(*given)
+    if not (width > 0.0).all():
+        raise InputError(f"scale is {scale!r}; it must be positive.")
+    t, alpha = np.atleast_1d((x - centre) / width), np.atleast_1d(alpha)
+    deep = (t > 6.0) | ((t > 0.0) & (alpha * t < -4.0))
     near = np.where(deep, 0.0, t)
-    log_tail = np.log(np.minimum(ndtr(-near) + 2.0 * owens_t(near, shape), 1.0))
+    log_tail = np.log(np.minimum(ndtr(-near) + 2.0 * owens_t(near, alpha), 1.0))
     if deep.any():
-        start = t[deep]
-        log_cdf = log_ndtr(shape * start)
+        start, slope = t[deep], alpha[deep]
+        log_cdf = log_ndtr(slope * start)
         log_density = -0.5 * start**2 - 0.5 * math.log(2.0 * math.pi)
         # The slope of ln phi(u) Phi(alpha u) at t: the density declines at least so fast beyond.
-        mills = np.exp(-0.5 * (shape * start) ** 2 - 0.5 * math.log(2.0 * math.pi) - log_cdf)
-        rate = start - shape * mills
+        mills = np.exp(-0.5 * (slope * start) ** 2 - 0.5 * math.log(2.0 * math.pi) - log_cdf)
+        rate = start - slope * mills
         step = _NODES / rate[:, None]
         change = -step * (start[:, None] + 0.5 * step)
-        change += log_ndtr(shape * (start[:, None] + step)) - log_cdf[:, None]
+        change += log_ndtr(slope[:, None] * (start[:, None] + step)) - log_cdf[:, None]
         integral = np.exp(change + _NODES) @ _NODE_WEIGHTS
         log_tail[deep] = math.log(2.0) + log_density + log_cdf + np.log(integral / rate)
     return np.asarray(log_tail, dtype=np.float64).reshape(x.shape)
