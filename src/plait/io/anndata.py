@@ -20,6 +20,7 @@ from plait.errors import (
     OptionError,
 )
 from plait.io.atomic import replace_file
+from plait.io.hdf5_heaps import check_text_heaps
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -40,7 +41,12 @@ def get_from_adata_any(adata: Any, key: str) -> Any:
     adata : AnnData or any object with some of its containers
     key : str
         Looked for in ``obsm``, ``layers``, ``obsp``, ``uns`` and ``obs``, in this order, and at
-        last as ``adata[key]``. The first found is returned; what is on disk is read.
+        last as ``adata[key]``.
+
+    Returns
+    -------
+    object
+        The first found, as it is there; what is on disk is read.
 
     Raises
     ------
@@ -145,11 +151,14 @@ def _read_single_cell(path: Path, backed: bool) -> Any:
             "'plait[singlecell]'."
         ) from missing
     try:
+        check_text_heaps(path)
         if path.suffix == ".h5ad":
             return anndata.read_h5ad(path, backed="r" if backed else None)
         with mudata.set_options(pull_on_update=False):  # columns are taken from the modalities
             return mudata.read_h5mu(path, backed="r" if backed else None)
-    except (OSError, KeyError, ValueError) as error:
+    except FileFormatError:
+        raise
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise FileFormatError(f"{path} cannot be read as {path.suffix}: {error}.") from error
 
 
