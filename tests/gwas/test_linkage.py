@@ -67,6 +67,29 @@ def test_pruning_by_distance(linked):
         ld_prune(linked, r2=0.0)
 
 
+def test_the_order_of_the_file_does_not_matter(linked, caplog):
+    """Variants are compared by their positions, chromosomes may be in pieces; and that is said."""
+    random = np.random.default_rng(5)
+    shuffled = random.permutation(700)
+    source = SelectedGenotypes(linked, shuffled)
+    assert len(source.variants.chromosomes) > 100
+    with caplog.at_level("INFO", logger="plait.gwas"):
+        kept = ld_prune(source, window_kb=0.05)
+    said = [record for record in caplog.records if getattr(record, "notice", False)]
+    (note,) = (record.getMessage() for record in said)
+    assert note.startswith("positions do not ascend on chromosome ")
+    assert note.endswith(": sorted to find linked variants")
+    assert (np.diff(kept) > 0).all()
+    expected = ld_prune(linked, window_kb=0.05)
+    np.testing.assert_array_equal(np.sort(shuffled[kept]), expected)
+    log10p = -4 * random.random(700)
+    clumps = clump(linked, log10p, r2=0.3, window_kb=0.05, p_index=0.01, p_member=0.1)
+    found = clump(source, log10p[shuffled], r2=0.3, window_kb=0.05, p_index=0.01, p_member=0.1)
+    np.testing.assert_array_equal(shuffled[found.index], clumps.index)
+    for mine, theirs in zip(found.members, clumps.members, strict=True):
+        np.testing.assert_array_equal(np.sort(shuffled[mine]), theirs)
+
+
 @pytest.mark.skipif(shutil.which("plink2") is None, reason="plink2 is not installed")
 def test_pruning_as_plink2(tmp_path):
     genotypes = open_genotypes(real_data("attention", "g1000_eur_subset.bed"), region="3:1-")

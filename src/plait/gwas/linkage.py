@@ -1,5 +1,6 @@
 """Linkage disequilibrium: thinning variants, and one variant for each signal."""
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.data.genotypes import GenotypeSource
+from plait.data.variants import VariantTable
 from plait.errors import OptionError, ShapeError
 from plait.execution.progress import stage
 from plait.execution.threads import single_threaded_blas
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
 Indices = NDArray[np.intp]
 Single = NDArray[np.float32]
 
+_log = logging.getLogger("plait.gwas")
+
 _BLOCK = 256
+_NAMED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +56,7 @@ def ld_prune(
     Parameters
     ----------
     genotypes : path or GenotypeSource
-        Positions ascend inside every chromosome.
+        Where positions do not ascend, variants are compared in the order of their positions.
     r2 : float
         Largest squared correlation of two variants that are both kept.
     window_kb : float
@@ -82,22 +87,23 @@ def ld_prune(
 
     genotypes = opened_genotypes(genotypes)
     kept: list[Indices] = []
-    pos = genotypes.variants.pos
     with single_threaded_blas(), stage("pruning", genotypes.n_variants) as advance:
-        for _, run in genotypes.variants.chromosomes:
+        for order in _by_position(genotypes.variants):
+            # Variants go by their rank on the chromosome, from here on.
+            place = genotypes.variants.pos[order]
             numbers: Indices = np.empty(0, dtype=np.intp)
             rows: Single = np.empty((0, 0), dtype=np.float32)
             minor: NDArray[np.float64] = np.empty(0)
-            for start in range(run.start, run.stop, _BLOCK):
-                block = np.arange(start, min(start + _BLOCK, run.stop))
-                new, frequency = standardised(genotypes, slice(start, int(block[-1]) + 1), samples)
+            for start in range(0, len(order), _BLOCK):
+                block = np.arange(start, min(start + _BLOCK, len(order)))
+                new, frequency = standardised(genotypes, _run(order[block]), samples)
                 usable = (frequency > 0) & (frequency >= min_frequency)
                 if window_variants is None:
-                    first = np.searchsorted(pos[run], pos[block] - 1000 * window_kb) + run.start
+                    first = np.searchsorted(place, place[block] - 1000 * window_kb)
                 else:
-                    first = np.maximum(block - window_variants + 1, run.start)
+                    first = np.maximum(block - window_variants + 1, 0)
                 near = numbers >= first[0]
-                kept.append(numbers[~near])
+                kept.append(order[numbers[~near]])
                 numbers, minor = numbers[near], minor[near]
                 rows = rows[near] if len(numbers) else new[:0]
                 everyone = np.concatenate([numbers, block])
@@ -108,8 +114,34 @@ def ld_prune(
                 prune_block(squares, everyone, first, frequencies, alive, len(numbers), r2)
                 numbers, rows, minor = everyone[alive], stacked[alive], frequencies[alive]
                 advance(len(block))
-            kept.append(numbers)
-    return np.concatenate(kept) if kept else np.empty(0, dtype=np.intp)
+            kept.append(order[numbers])
+    return np.sort(np.concatenate(kept)) if kept else np.empty(0, dtype=np.intp)
+
+
+def _by_position(variants: VariantTable) -> list[Indices]:
+    """Return the numbers of the variants of each chromosome in the order of their positions."""
+    runs: dict[str, list[Indices]] = {}
+    for name, run in variants.chromosomes:
+        runs.setdefault(name, []).append(np.arange(run.start, run.stop))
+    found = {name: np.concatenate(parts) for name, parts in runs.items()}
+    mixed = [name for name, rows in found.items() if (np.diff(variants.pos[rows]) < 0).any()]
+    for name in mixed:
+        found[name] = found[name][np.argsort(variants.pos[found[name]], kind="stable")]
+    if mixed:
+        _log.info(
+            "positions do not ascend on chromosome %s%s: sorted to find linked variants",
+            ", ".join(mixed[:_NAMED]),
+            ", ..." if len(mixed) > _NAMED else "",
+            extra={"notice": True},
+        )
+    return list(found.values())
+
+
+def _run(rows: Indices) -> "slice | Indices":
+    """Return numbers as a slice where they follow one another, which is read faster."""
+    first, last = int(rows[0]), int(rows[-1])
+    is_run = last - first == len(rows) - 1 and bool((np.diff(rows) == 1).all())
+    return slice(first, last + 1) if is_run else rows
 
 
 def clump(
@@ -158,8 +190,9 @@ def clump(
         )
     variants = genotypes.variants
     chromosome = np.zeros(len(variants), dtype=np.intp)
-    for number, (_, run) in enumerate(variants.chromosomes):
-        chromosome[run] = number
+    numbers: dict[str, int] = {}
+    for name, run in variants.chromosomes:
+        chromosome[run] = numbers.setdefault(name, len(numbers))
     candidates = np.flatnonzero(values <= np.log10(p_member))
     free = np.zeros(len(values), dtype=bool)
     free[candidates] = True

@@ -319,13 +319,6 @@ def _choose_variants(
     kept = kept[~np.logical_or.reduce(list(removed.values()))]
     if r2 is None or not len(kept):
         return kept
-    table = genotypes.variants[kept]
-    for name, run in table.chromosomes:
-        if (np.diff(table.pos[run]) < 0).any():
-            raise InputError(
-                f"positions on chromosome {name} do not ascend, so that linked variants cannot be "
-                "found: sort the genotypes, or give r2=None."
-            )
     chosen = SelectedGenotypes(genotypes, kept, samples)
     return kept[ld_prune(chosen, r2=r2, window_kb=window_kb)]
 
