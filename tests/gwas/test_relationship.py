@@ -44,6 +44,15 @@ def test_a_chromosome_in_two_runs(many):
     np.testing.assert_allclose(found.matrix("2"), vanraden(without_two), atol=1e-6)
 
 
+def test_leaving_out_is_a_subtraction(many):
+    names = [str(k // 300) for k in range(2500)]
+    found = relationship_matrix(InMemory(many.calls, chromosomes=names))
+    for k in (0, 5, 8):
+        rest = np.delete(np.arange(9), k)
+        direct = found.sums[rest].sum(axis=0, dtype=float) / found.norms[rest].sum()
+        np.testing.assert_allclose(found.matrix(str(k)), direct, rtol=0, atol=1e-15)
+
+
 def test_calls_and_the_same_dosages(many):
     class Dosages(InMemory):
         kind = "dosage"

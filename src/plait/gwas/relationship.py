@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -102,9 +102,7 @@ class Relationships:
 
         ``kept`` (chromosomes,) tells which; their norms are not 0.
         """
-        total = np.zeros(self.sums[0, rows].shape)
-        for k in np.flatnonzero(kept):
-            total += self.sums[k, rows]
+        total = self._sum(kept, rows)
         if self.jointly_missing is None:
             total /= float(self.norms[kept].sum())
             return total
@@ -112,6 +110,31 @@ class Relationships:
         if not counts.all():
             raise InputError(self._without_calls(kept))
         total /= counts
+        return total
+
+    def _sum(self, kept: Flags, rows: slice) -> Array:
+        """Add up chromosomes, or take the few that are left out away from all of them."""
+        left_out = np.flatnonzero(~kept)
+        if len(kept) > 2 and 2 * len(left_out) < len(kept):
+            total = self._everything[rows].copy()
+            for k in left_out:
+                total -= self.sums[k, rows]
+            return total
+        total = np.zeros(self.sums[0, rows].shape)
+        for k in np.flatnonzero(kept):
+            total += self.sums[k, rows]
+        return total
+
+    @cached_property
+    def _everything(self) -> Array:
+        """The sum of all chromosomes (N, N).
+
+        It has room for sums in single precision as they are, so that taking one away again costs no
+        precision.
+        """
+        total = np.zeros(self.sums.shape[1:])
+        for part in self.sums:
+            total += part
         return total
 
     def _kept(self, without: str | None) -> Flags:
