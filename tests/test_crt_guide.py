@@ -5,20 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_readme import ROOT, run, snippets
+from tests.test_readme import ROOT, run
+
+GUIDE = ROOT / "docs/crt.md"
 
 
 @pytest.mark.filterwarnings("ignore:covariates left out")
 def test_the_guide_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    make, *blocks = snippets("docs/crt.md", "python")
+    blocks = re.findall(r"```(python|bash)\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
     names = {}
-    exec(compile(make, "docs/crt.md", "exec"), names)
-    for command in "".join(snippets("docs/crt.md", "bash")).strip().splitlines():
-        assert run(command) == 0, command
-    for block in blocks:
-        exec(compile(block, "docs/crt.md", "exec"), names)
-    text = (ROOT / "docs/crt.md").read_text(encoding="utf-8")
+    for language, block in blocks:
+        if language == "python":
+            exec(compile(block, "docs/crt.md", "exec"), names)
+            continue
+        for command in block.strip().splitlines():
+            assert run(command) == 0, command
+    text = GUIDE.read_text(encoding="utf-8")
     table = text.split("## Output of `plait crt run`")[1]
     told = set(re.findall(r"^\| `([^`]+)`", table, flags=re.MULTILINE))
     assert told == {path.name for path in Path("screened").iterdir()}
