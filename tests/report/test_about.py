@@ -28,6 +28,7 @@ def test_how_a_result_was_made():
         "correction for many tests": "Benjamini and Hochberg",
         "false discovery rate of what is significant": "0.05",
     }
+    assert groups["Run"]["analysis"] == "crt run"
     assert groups["Run"]["time"] == "1.2 s" and groups["Run"]["seed"] == "7"
     assert "seed" not in told({"seed": 7}, origin, WORDS)["Run"]
     assert list(told({"fdr": "BH"}, None, WORDS)) == ["How it was tested"]

@@ -6,7 +6,7 @@ import pytest
 from plait.crt import GeneScreen, GeneTestResult, positive_control_pairs, trans_pairs
 from plait.errors import NotAvailableError
 from plait.report.figures import VERMILION
-from plait.report.gene_screen import gene_screen_page, write_gene_screen_report
+from plait.report.gene_screen import calibrated, gene_screen_page, write_gene_screen_report
 from plait.report.page import render
 from tests.crt.gene_cases import random_data
 
@@ -97,13 +97,15 @@ def test_the_file(tmp_path):
 
 def test_what_to_do_where_controls_are_off():
     p = np.r_[np.full(40, 1e-30), uniform(360)]
-    off = made(uniform(400) ** 3, "calibration")
     for group, is_meant in (("complement", True), ("nt_cells", False)):
         result = made(p, settings={"control_group": group})
+        off = made(uniform(400) ** 3, "calibration", settings={"control_group": group})
         reason = gene_screen_page(result, calibration=off).verdicts[0].reason
         assert ("--control-group nt_cells" in reason) == is_meant
         assert "40 pairs have a false discovery rate below 0.1" in reason
         assert "do not take discoveries at face value" in reason
+        alone = calibrated(off)
+        assert alone.state == "bad" and "false discovery rate" not in alone.reason
 
 
 @pytest.fixture(scope="module")

@@ -190,3 +190,13 @@ def test_controls_can_be_seen_under_large_effects():
     assert f"below 1e-{limit:.0f}" in figure.caption
     alone = screen_page(with_effects()).sections[0].figures[0]
     assert "should follow the line" not in alone.caption
+
+
+def test_settings_in_words():
+    settings = {"method": "analytic", "resamples": None, "device": "cpu", "statistic": "ols"}
+    said = screen_page(made(uniform(30, 4), settings=settings)).settings["How it was tested"]
+    assert said["p-values"] == "analytic, those of infinitely many resamples"
+    assert not any("resamples are drawn" in name for name in said)
+    settings |= {"method": "empirical", "resamples": 999}
+    said = screen_page(made(uniform(30, 4), settings=settings)).settings["How it was tested"]
+    assert said["resamples are drawn on"] == "the processor" and said["resamples"] == "999"

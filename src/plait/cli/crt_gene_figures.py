@@ -1,6 +1,6 @@
 """Pictures and the page that commands for gene-level screens write beside their tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ from plait.cli.outputs import use_no_window
 if TYPE_CHECKING:
     from plait.crt.gene_results import GeneTestResult
     from plait.crt.gene_screen import GeneScreen
-    from plait.report.page import Page
+    from plait.report.page import Verdict
 
 REPORT = "report.html"
 FIGURES = (
@@ -26,25 +26,26 @@ FIGURES = (
 
 def write_figures(
     screen: "GeneScreen", result: "GeneTestResult", out: Path, overwrite: bool
-) -> "tuple[list[str], Page | None]":
+) -> "tuple[list[str], Sequence[Verdict]]":
     """Draw an analysis into a folder, and write the page of a discovery.
 
     Returns
     -------
     names : list of str
         What was written: some of `FIGURES`, and `REPORT`.
-    page : Page or None
-        None of other analyses, and where no pair was tested.
+    verdicts : sequence of Verdict
+        Whether to believe the tests; none of a power check, or where no pair was tested.
     """
     from plait import plot
-    from plait.report.gene_screen import write_gene_screen_report
+    from plait.report.gene_screen import calibrated, write_gene_screen_report
 
     use_no_window()
     pictures = _pictures(screen, result)
     for name, draw in pictures.items():
         plot.save_figure(draw(), out / name, overwrite)
     if result.analysis != "discovery" or not result.pass_qc.any():
-        return list(pictures), None
+        is_check = result.analysis == "calibration" and bool(result.pass_qc.any())
+        return list(pictures), [calibrated(result)] if is_check else []
     page = write_gene_screen_report(
         result,
         out / REPORT,
@@ -54,7 +55,7 @@ def write_figures(
         title=f"What perturbations do to genes: {out.name}",
         overwrite=overwrite,
     )
-    return [*pictures, REPORT], page
+    return [*pictures, REPORT], page.verdicts
 
 
 def _pictures(screen: "GeneScreen", result: "GeneTestResult") -> dict[str, Callable[[], Any]]:

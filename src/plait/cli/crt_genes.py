@@ -437,10 +437,10 @@ def _finish(
 ) -> None:
     """Write the tables and pictures of an analysis, and say what was found."""
     tables = screen.write_tables(out, overwrite)
-    figures, page = write_figures(screen, result, out, overwrite)
+    figures, lamps = write_figures(screen, result, out, overwrite)
     written = [*tables, *figures]
     _say(result, quiet)
-    for lamp in () if page is None else page.verdicts:
+    for lamp in lamps:
         if lamp.state != "good":
             say(quiet, f"attention: {lamp.title.lower()}. {lamp.reason}")
     counts = {"pairs": len(result), "tested": int(result.pass_qc.sum())}

@@ -94,13 +94,13 @@ def told(
     if origin is not None:
         groups |= {
             "Run": {
-                "made by": f"plait {origin.method}",
+                "analysis": origin.method,
                 "when": origin.created.replace("T", " ").replace("+00:00", " UTC"),
                 "time": None if origin.seconds is None else f"{origin.seconds:.1f} s",
                 "threads": origin.threads,
                 "seed": None if "seed" in settings else origin.seed,
             },
-            "Fingerprints of the inputs": dict(origin.inputs),
+            "Fingerprints of the inputs": in_words(origin.inputs, words),
             "Versions": {"plait": origin.version, "Python": origin.python, **origin.libraries},
         }
     return as_text(groups)

@@ -1,6 +1,7 @@
 """What is said about a gene-level screen: discoveries, and whether to believe them."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -186,8 +187,10 @@ def _volcano(result: GeneTestResult) -> Figure:
     )
 
 
-def calibrated(calibration: GeneTestResult | None, discovery: GeneTestResult) -> Verdict:
-    """Judge the tests of groups of non-targeting guides.
+def calibrated(
+    calibration: GeneTestResult | None, discovery: GeneTestResult | None = None
+) -> Verdict:
+    """Judge the tests of groups of non-targeting guides, on which those of a discovery rest.
 
     Tests of one group hang together, and tests of one gene, as groups share guides.
     """
@@ -203,16 +206,18 @@ def calibrated(calibration: GeneTestResult | None, discovery: GeneTestResult) ->
     effective = clustered_effective(
         log10p < np.log10(LEVEL), groups, calibration.response_id[tested]
     )
-    verdict = share_verdict(
-        log10p, groups, effective, "groups of non-targeting guides", _remedy(discovery, calibration)
-    )
     wrong = int(_found(calibration).sum())
     noun = "false discovery" if wrong == 1 else "false discoveries"
-    return Verdict(
-        verdict.state if wrong <= 1 or verdict.state != "good" else "caution",
-        verdict.title,
-        f"{verdict.reason} There {'is' if wrong == 1 else 'are'} {wrong:,} {noun} among them.",
+    verdict = share_verdict(
+        log10p,
+        groups,
+        effective,
+        "groups of non-targeting guides",
+        _remedy(calibration, discovery),
+        f"There {'is' if wrong == 1 else 'are'} {wrong:,} {noun} among them.",
     )
+    is_worse = wrong > 1 and verdict.state == "good"
+    return replace(verdict, state="caution") if is_worse else verdict
 
 
 def _settings(result: GeneTestResult) -> dict[str, dict[str, str]]:
@@ -220,21 +225,23 @@ def _settings(result: GeneTestResult) -> dict[str, dict[str, str]]:
     return told({**result.settings, "formula": formula or None}, result.provenance, WORDS)
 
 
-def _remedy(discovery: GeneTestResult, calibration: GeneTestResult) -> str:
+def _remedy(calibration: GeneTestResult, discovery: GeneTestResult | None) -> str:
     """Say why p-values may be too small, and what to do."""
     why = "A confounder may be missing from the covariates."
-    if discovery.settings.get("control_group") == "complement":
+    if calibration.settings.get("control_group") == "complement":
         why = (
             "In a screen with one guide per cell the cells compared with are perturbed themselves, "
             "and even controls differ from them: compare with cells of non-targeting guides "
             "(--control-group nt_cells). Otherwise a confounder is missing from the covariates."
         )
+    if discovery is None:
+        return why
     rates = discovery.rates_from_calibration(calibration)[discovery.pass_qc]
     found = int((rates < discovery.level).sum())
     return (
         f"{why} With the controls themselves as the null, {counted(found, 'pair')} "
         f"{'has' if found == 1 else 'have'} a false discovery rate below {discovery.level:g} "
-        "(rates_from_calibration)."
+        "(in Python: rates_from_calibration)."
     )
 
 

@@ -108,7 +108,7 @@ def screen_page(
             _program_section(result, found, level),
         ],
         table=_table(result, found, order, level),
-        settings=told({**result.settings, "level": level}, result.provenance, WORDS),
+        settings=_settings(result, level),
         citations=(own_citation(), *CITATIONS),
         origin=origin_line(
             f"crt · {counted(len(result.units), 'perturbation')} × "
@@ -211,6 +211,13 @@ def scientific(log10p: float) -> str:
         return f"{10.0**log10p:.2g}"
     exponent = int(np.floor(log10p))
     return f"{10.0 ** (log10p - exponent):.1f}e{exponent}"
+
+
+def _settings(result: CRTResult, level: float) -> dict[str, dict[str, str]]:
+    about = {**result.settings, "level": level}
+    if about.get("resamples") is None:
+        about["device"] = None  # nothing is drawn there
+    return told(about, result.provenance, WORDS)
 
 
 def _rates(result: CRTResult) -> Array:

@@ -94,7 +94,12 @@ def calibration(result: CRTResult, controls: CRTResult | None) -> Verdict:
 
 
 def share_verdict(
-    log10p: Array, groups: NDArray[Any], effective: float, what: str, remedy: str = ""
+    log10p: Array,
+    groups: NDArray[Any],
+    effective: float,
+    what: str,
+    remedy: str = "",
+    more: str = "",
 ) -> Verdict:
     """Judge whether as many p-values are below 0.05 as chance makes.
 
@@ -110,6 +115,8 @@ def share_verdict(
         What the units are, in the plural.
     remedy : str
         Why p-values may be too small, and what to do.
+    more : str
+        What else was found in these tests.
 
     Notes
     -----
@@ -125,6 +132,7 @@ def share_verdict(
     said = (
         f"{share:.1%} of {count:,} p-values of {len(names):,} {what} are below {LEVEL:g}, where "
         f"{LEVEL:.0%} are expected (95% interval {low:.1%} to {high:.1%})."
+        f"{' ' if more else ''}{more}"
     )
     if low > LEVEL:
         rest = codes != np.argmax(np.bincount(codes, is_below - LEVEL))

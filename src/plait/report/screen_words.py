@@ -105,6 +105,7 @@ WORDS: Words = {
         },
     ),
     "formula": ("covariates", {}),
+    "responses": ("counts of genes", {}),
     "resampling": (
         "p-values",
         {
