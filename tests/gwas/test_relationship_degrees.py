@@ -77,7 +77,7 @@ def test_families(method):
     cousins = (np.triu(expected, 1) == 0.125).sum()
     # A cousin may share less than half-way to the next degree: then he is one of the fourth.
     assert (of_pairs == 0.125).sum() >= 0.6 * cousins > 0
-    assert found.chance < 0.088
+    assert found.chance < 0.088 and not found.is_many
     assert f"{len(found.pairs)} pairs of 96 samples" in found.summary()
     assert "above 0.088)" in found.summary()
 
@@ -95,6 +95,18 @@ def test_unrelated_samples_raise_no_alarm():
             assert found.summary().endswith("less may be chance with these variants)")
             largest.append(np.tril(relationships.matrix(), -1).max())
     assert min(largest) > 0.25
+
+
+def test_populations_are_not_called_families():
+    random = np.random.default_rng(4)
+    frequency = random.uniform(0.2, 0.8, (6000, 1))
+    shift = 0.15 * random.standard_normal((6000, 1))
+    parts = [np.clip(frequency + sign * shift, 0.02, 0.98) for sign in (1, -1)]
+    calls = np.hstack([random.binomial(2, part, (6000, 60)) for part in parts]).astype(np.int8)
+    found = close_relatives(of_halves(calls))
+    assert found.is_many and "of populations or lines rather than families" in found.summary()
+    same = (found.pairs < 60).all(axis=1) | (found.pairs >= 60).all(axis=1)
+    assert same.all()
 
 
 def test_duplicates_in_a_small_cohort():

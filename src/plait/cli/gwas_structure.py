@@ -54,8 +54,8 @@ def kinship(
         option(
             "--method",
             panel=MODEL,
-            help="vanraden: variants count by their variance, missing genotypes are the mean; gcta: "
-            "variants count alike, for every pair those with genotypes of both.",
+            help="vanraden: a variant counts by its variance; gcta: all variants count alike, for "
+            "a pair those that both samples have a genotype of.",
         ),
     ] = Relationship.VANRADEN,
     min_maf: Annotated[

@@ -32,6 +32,8 @@ DEGREES = (
 """The smallest coefficient of each degree: half-way, in powers of 2, to that of the next."""
 _FALSE_PAIRS = 0.01
 """Expected number of pairs of unrelated samples taken for relatives."""
+_MANY = 10
+"""Relatives of a sample, on average, that families hardly have."""
 _MOST_ROUNDS = 10
 _ROWS = 256
 
@@ -83,7 +85,13 @@ class Relatives:
             f"relatives: {len(self.pairs):,} pairs of {samples:,} samples ({unseen}): "
             f"{', '.join(f'{count:,} {name}' for name, count in counts if count)}; "
             f"closest {one} and {two}, {self.coefficients[0]:.3f}"
+            f"{'; so many come of populations or lines rather than families' if self.is_many else ''}"
         )
+
+    @property
+    def is_many(self) -> bool:
+        """Whether samples have more than 10 relatives on average: populations, lines, or clones."""
+        return 2 * len(self.pairs) > _MANY * len(self.samples)
 
     def to_table(self) -> "DataFrame":
         """Return a row for each pair: ``sample1 sample2 coefficient degree``."""
