@@ -79,6 +79,18 @@ def test_palindromic_by_rule(genome):
     assert kept.hm_code.tolist() == [5, 6, 5]
 
 
+def test_palindromic_with_their_neighbours(genome):
+    """CAC and CTC are A and T at the letter between."""
+    rows = [(4, "CTC", "CAC", 0.1, 1.0), (7, "C", "A", 0.1, 2.0)]
+    found = harmonise(table(rows), genome)
+    assert categories(found) == ["palindromic_dropped", "forward"]
+    kept = harmonise(table(rows), genome, palindromic="keep_forward")
+    assert kept.table.frame.select("pos", "oa", "ea").rows()[0] == (5, "A", "T")
+    target = pl.DataFrame({"chrom": ["1"], "pos": [5], "ea": ["T"], "oa": ["A"]})
+    with pytest.raises(HarmonisationError, match="1 are A/T or C/G"):
+        harmonise(table(rows[:1]), target)
+
+
 def test_palindromic_strand_inferred(tmp_path):
     genome = written(tmp_path, "AC" * 300)
     forward = [(2 * k + 1, "G", "A", 0.1, 1.0) for k in range(200)]
@@ -151,11 +163,14 @@ def test_tables_on_a_genome(genome):
     assert sorted(turned.effects) == sorted(found.effects)
 
 
-@settings(max_examples=60, deadline=None)
+ALLELES = st.one_of(st.sampled_from("ACGT"), st.text("ACGT", min_size=1, max_size=3))
+
+
+@settings(max_examples=150, deadline=None)
 @given(
     st.text("ACGT", min_size=6, max_size=30),
     st.lists(
-        st.tuples(st.integers(1, 30), st.sampled_from("ACGT"), st.sampled_from("ACGT")),
+        st.tuples(st.integers(1, 30), ALLELES, ALLELES),
         min_size=1,
         max_size=12,
         unique_by=lambda row: row[0],
@@ -176,7 +191,7 @@ def test_flipping_changes_nothing_and_once_is_enough(tmp_path_factory, bases, ro
     assert_same(found.table, again.table)
     assert again.counts["forward"] == len(found.table)
     for chrom, pos, oa in found.table.frame.select("chrom", "pos", "oa").iter_rows():
-        assert genome.sequence(chrom, pos, pos) == oa
+        assert genome.sequence(chrom, pos, pos + len(oa) - 1) == oa
 
 
 def test_another_genome_build(tmp_path, caplog):

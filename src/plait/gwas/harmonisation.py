@@ -69,7 +69,8 @@ class Harmonised:
     categories : (M,) array of int
         What happened to each row that was given: numbers into `CATEGORIES`.
     reference_rows : (rows of table,) array of int
-        The reference's variant of each row of the table.
+        The reference's variant of each row of the table; against a genome, numbers of the distinct
+        variants that were found.
     counts : dict of str to int
         Rows of each category.
     hm_code : (rows of table,) array of int
@@ -295,6 +296,8 @@ def _resolve_palindromic(
     Returns the catalogue's code of each row if it fits as it is, and counts of palindromic rows.
     """
     palindromic = palindromic_of(table.frame) & (rows >= 0)
+    found = np.flatnonzero(rows >= 0)  # AAA and AAT become A and T
+    palindromic[found] |= palindromic_of(target[rows[found]])
     others = categories[~palindromic & (rows >= 0)]
     letters = np.flatnonzero(palindromic)
     ours = table.column("eaf")[letters]
@@ -310,10 +313,10 @@ def _resolve_palindromic(
     decided = np.where(opposite, swapped, categories[letters]).astype(np.int8)
     left = ~told
     if rule == "infer":
-        forward = float((others <= FLIPPED).mean()) if len(others) else 0.5
-        if forward < 1 - USUAL:
+        forward = others <= FLIPPED
+        if len(others) and (~forward).mean() > USUAL:
             decided[left] = swapped[left]
-        elif not forward > USUAL:
+        elif not (len(others) and forward.mean() > USUAL):
             decided[left] = PALINDROMIC_DROPPED
     elif rule == "drop":
         decided[left] = PALINDROMIC_DROPPED

@@ -215,10 +215,10 @@ def _usual_order(categories: NDArray[np.int8]) -> int | None:
     """Return whether nearly all rows have the genome's allele as the other one, or as ea."""
     if not len(categories):
         return None
-    share = float(np.isin(categories, (FORWARD, STRAND)).mean())
-    if share > USUAL:
+    as_other = np.isin(categories, (FORWARD, STRAND))
+    if as_other.mean() > USUAL:
         return FORWARD
-    return FLIPPED if share < 1 - USUAL else None
+    return FLIPPED if (~as_other).mean() > USUAL else None
 
 
 def _variants_on(keys: "DataFrame", categories: NDArray[np.int8]) -> tuple["DataFrame", Rows]:
