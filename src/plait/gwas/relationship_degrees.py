@@ -81,11 +81,12 @@ class Relatives:
         degrees, samples = self.degrees, len(np.unique(self.pairs))
         counts = [(name, int((degrees == name).sum())) for name, _ in DEGREES]
         one, two = (str(name) for name in self.samples[self.pairs[0]])
+        why = "; so many come of populations or lines rather than families" if self.is_many else ""
+        number = f"{len(self.pairs):,} {'pair' if len(self.pairs) == 1 else 'pairs'}"
         return (
-            f"relatives: {len(self.pairs):,} pairs of {samples:,} samples ({unseen}): "
+            f"relatives: {number} of {samples:,} samples ({unseen}): "
             f"{', '.join(f'{count:,} {name}' for name, count in counts if count)}; "
-            f"closest {one} and {two}, {self.coefficients[0]:.3f}"
-            f"{'; so many come of populations or lines rather than families' if self.is_many else ''}"
+            f"closest {one} and {two}, {self.coefficients[0]:.3f}{why}"
         )
 
     @property
