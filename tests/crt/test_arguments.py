@@ -121,7 +121,7 @@ def test_propensities_that_are_no_numbers(inputs):
         ),
         (lambda i: crt.limit_threading("1"), "n is '1'"),
         (lambda i: crt.gcm_test(["a"], [1], [1]), "x holds"),
-        (lambda i: crt.dcrt_test([0, 1], [1, 2], [1, 2], resamples=1.5), "resamples is 1.5"),
+        (lambda i: crt.dcrt_test([0, 1], [1, 2], [1, 2], B=1.5), "B is 1.5"),
     ],
 )
 def test_functions_of_their_own(inputs, call, words):

@@ -9,7 +9,7 @@ from scipy import stats
 from plait.crt import single_fits
 from plait.crt.single_fits import forest_mean
 from plait.crt.single_tests import dcrt_test, gcm_test, spacrt_test
-from plait.errors import DependencyError, OptionError, TooFewSamplesError
+from plait.errors import DependencyError, InputError, OptionError, TooFewSamplesError
 
 sklearn_ensemble = pytest.importorskip("sklearn.ensemble")
 FOREST = {"x_fit": "forest", "y_fit": "forest", "threads": 1}
@@ -77,7 +77,7 @@ def test_effects_are_found(small):
 def test_draws_agree_with_the_saddlepoint(small):
     x, y, Z = study(8, effect=0.2)
     exact = spacrt_test(x, y, Z, seed=5, **FOREST)
-    drawn = dcrt_test(x, y, Z, seed=5, resamples=20_000, **FOREST)
+    drawn = dcrt_test(x, y, Z, seed=5, B=20_000, **FOREST)
     assert exact.statistic == pytest.approx(drawn.statistic, rel=1e-9)
     error = np.sqrt(2 * exact.p_value / 20_000) + 1e-4
     assert abs(exact.p_value - drawn.p_value) < 4.5 * error + 0.02 * exact.p_value
@@ -115,7 +115,7 @@ def test_probabilities_stay_inside(small):
     for family in ("binomial", "poisson"):
         found = spacrt_test(x, y, Z, x_family=family, **FOREST)
         assert found.success and 0.0 < found.p_value <= 1.0
-    assert 0 < dcrt_test(x, y, Z, x_family="negative.binomial", resamples=99, **FOREST).p_value <= 1
+    assert 0 < dcrt_test(x, y, Z, x_family="negative.binomial", B=99, **FOREST).p_value <= 1
 
 
 def test_values_of_any_kind(small):
@@ -136,6 +136,8 @@ def test_errors(monkeypatch):
         gcm_test(x, y, Z, y_mean=y, y_fit="forest")
     with pytest.raises(TooFewSamplesError, match="needs 20 observations; there are 12"):
         gcm_test(x[:12], y[:12], Z[:12], **FOREST)
+    with pytest.raises(InputError, match="needs covariates; Z has none"):
+        gcm_test(x, y, np.empty((500, 0)), **FOREST)
     monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
     with pytest.raises(DependencyError, match=r"pip install 'plait\[forest\]'"):
         gcm_test(x, y, Z, **FOREST)

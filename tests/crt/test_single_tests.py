@@ -96,7 +96,7 @@ def test_the_saddlepoint_against_enumeration(side):
         found = spacrt_test(x, w, np.zeros((14, 1)), **given)
         assert found.success
         assert found.p_value == pytest.approx(exact[side], rel=0.05, abs=0.003)
-        drawn = dcrt_test(x, w, np.zeros((14, 1)), **given, resamples=40_000, seed=place)
+        drawn = dcrt_test(x, w, np.zeros((14, 1)), **given, B=40_000, seed=place)
         error = 2 * np.sqrt(exact[side] * (1 - exact[side] / 2) / 40_000) + 1e-4
         assert abs(drawn.p_value - exact[side]) < 4.5 * error
         assert drawn.statistic == pytest.approx(null[place] / np.sqrt(14), rel=1e-9)
@@ -109,7 +109,7 @@ def test_the_saddlepoint_is_the_limit_of_draws(counts, side):
     for seed, effect in ((5, 0.0), (6, 0.25), (7, -0.2)):
         x, y, Z = study(seed, effect=effect, counts=counts)
         exact = spacrt_test(x, y, Z, x_family=family, side=side)
-        drawn = dcrt_test(x, y, Z, x_family=family, side=side, resamples=12_000, seed=seed)
+        drawn = dcrt_test(x, y, Z, x_family=family, side=side, B=12_000, seed=seed)
         assert exact.success and exact.statistic == pytest.approx(drawn.statistic, rel=1e-9)
         error = np.sqrt(2 * exact.p_value / 12_000) + 1e-4
         assert abs(exact.p_value - drawn.p_value) < 4.5 * error + 0.01 * exact.p_value
@@ -140,12 +140,26 @@ def test_without_a_saddlepoint_the_result_is_normal():
         assert (found.statistic, found.p_value) == (normal.statistic, normal.p_value)
 
 
+@pytest.mark.filterwarnings("ignore:the regression of")
+def test_treatments_without_variation_are_not_significant():
+    """A saddlepoint of a law that is one point would find p = 0."""
+    _, y, Z = study(12, n=60)
+    few = np.random.default_rng(1).normal(size=(10, 30))
+    for x, outcome, covariates in (
+        (np.zeros(60), y, Z), (np.ones(60), y, Z), (y[:10] % 2, y[:10], few),
+    ):  # fmt: skip
+        found = spacrt_test(x, outcome, covariates, y_family="poisson")
+        normal = gcm_test(x, outcome, covariates, y_family="poisson")
+        assert not found.success
+        assert found.p_value == normal.p_value > 0.05
+
+
 def test_two_sided_p_values_are_at_most_1():
     p, w = np.full(2000, 0.5), np.tile([1.0, -1.0], 1000)
     x = np.tile([1.0, 1.0, 0.0, 0.0], 500)
     given = {"x_mean": p, "y_mean": np.zeros(2000)}
     assert spacrt_test(x, w, np.zeros(2000), **given).p_value == 1.0
-    assert dcrt_test(x, w, np.zeros(2000), **given, resamples=500).p_value <= 1.0
+    assert dcrt_test(x, w, np.zeros(2000), **given, B=500).p_value <= 1.0
 
 
 def test_p_values_are_uniform_under_the_null():
@@ -161,8 +175,8 @@ def test_p_values_are_uniform_under_the_null():
 
 def test_draws_of_negative_binomial_treatments():
     x, y, Z = study(9, counts=True)
-    one = dcrt_test(x, y, Z, x_family="negative.binomial", resamples=2000, seed=1)
-    two = dcrt_test(x, y, Z, x_family="negative.binomial", resamples=2000, seed=1)
+    one = dcrt_test(x, y, Z, x_family="negative.binomial", B=2000, seed=1)
+    two = dcrt_test(x, y, Z, x_family="negative.binomial", B=2000, seed=1)
     assert one == two
     poisson = spacrt_test(x, y, Z, x_family="poisson")
     assert one.p_value == pytest.approx(poisson.p_value, rel=0.3, abs=0.05)
@@ -188,7 +202,7 @@ def test_errors():
     with pytest.raises(OptionError, match="a saddlepoint is there"):
         spacrt_test(x, y, Z, x_family="negative.binomial")
     with pytest.raises(OptionError, match="at least 1"):
-        dcrt_test(x, y, Z, resamples=0)
+        dcrt_test(x, y, Z, B=0)
     with pytest.raises(ShapeError, match="y has the shape"):
         gcm_test(x, y[:-1], Z)
     one_missing = np.where(np.arange(600)[:, None] == 0, [np.nan, 0.0], Z)
@@ -200,5 +214,9 @@ def test_errors():
         gcm_test(x, y - 0.5, Z)
     with pytest.raises(InputError, match="means of x must lie"):
         spacrt_test(x, y, Z, x_mean=np.full(600, 1.5))
+    with pytest.raises(InputError, match="impossible by their means"):
+        dcrt_test(x, y, Z, x_mean=1 - x)
+    with pytest.raises(InputError, match="impossible by their means"):
+        spacrt_test(x, y, Z, x_family="poisson", x_mean=np.zeros(600))
     with pytest.raises(InputError, match="do not vary"):
         gcm_test(x, y, Z, x_mean=x, y_mean=y)

@@ -99,8 +99,8 @@ def forest_mean(
     ------
     DependencyError
         scikit-learn is not installed.
-    TooFewSamplesError
-        There are fewer than 20 observations.
+    InputError, TooFewSamplesError
+        There is no covariate, or there are fewer than 20 observations.
 
     Notes
     -----
@@ -124,6 +124,8 @@ def forest_mean(
             "'plait[forest]', or take 'glm'.",
             name="sklearn",
         ) from None
+    if not covariates.shape[1]:
+        raise InputError(f"a random forest of {name} needs covariates; Z has none.")
     if len(values) < _FEWEST_FOR_A_FOREST:
         raise TooFewSamplesError(
             f"a random forest of {name} needs {_FEWEST_FOR_A_FOREST} observations; there are "

@@ -29,6 +29,8 @@ _FITS = ("glm", "forest")
 _FIRST_BRACKET = 5.0
 _LARGEST_EXPONENT = 600.0
 _NEAR_MEAN = 0.03
+_FEWEST_EVENTS = 1.0
+"""Variance of the number of treatments below which their law is one point and no saddlepoint."""
 _BLOCK = 2**20
 """Numbers that are drawn at a time."""
 _TIE = 1e-12
@@ -144,7 +146,7 @@ def dcrt_test(
     x_mean: ArrayLike | None = None,
     y_mean: ArrayLike | None = None,
     side: str = "two.sided",
-    resamples: int = 5000,
+    B: int = 5000,
     seed: int = 0,
     x_fit: str = "glm",
     y_fit: str = "glm",
@@ -160,7 +162,7 @@ def dcrt_test(
         The law that x is drawn from, with its mean; of "negative.binomial" the dispersion is fitted
         to x. Means from a forest are kept at 1 / (2 n) or more and, of "binomial", at 1 - 1 / (2 n)
         or less: where no tree has seen a treatment, half an observation is thought of.
-    resamples : int
+    B : int
         Draws (5000).
     seed : int
         Of the draws and of random forests (0).
@@ -168,13 +170,13 @@ def dcrt_test(
     Returns
     -------
     SingleTest
-        One side: ``(1 + count) / (resamples + 1)``, ties counted; both: twice the smaller, at
+        One side: ``(1 + count) / (B + 1)``, ties counted; both: twice the smaller, at
         most 1.
 
     Raises
     ------
     OptionError, InputError, ShapeError, InputTypeError, DependencyError, TooFewSamplesError
-        As of `gcm_test`; also a number of resamples below 1, x not of its law, or a mean that the
+        As of `gcm_test`; also B below 1, x not of its law, or a mean that the
         law cannot have.
 
     Warns
@@ -185,11 +187,11 @@ def dcrt_test(
     Notes
     -----
     Algorithm 1 of Niu et al. (2024), after Liu, Katsevich, Janson and Ramdas (2022), Biometrika
-    109. Time O(n resamples) random numbers; see `spacrt_test` for the limit of many. Valid where
+    109. Time O(n B) random numbers; see `spacrt_test` for the limit of many. Valid where
     the law of x is known or well estimated; what `gcm_test` says of forests holds here too, and
     errors of the law beside: in the same simulation about 8 % of true nulls are rejected at 0.05.
     """
-    resamples = whole_number(resamples, "resamples", least=1)
+    B = whole_number(B, "B", least=1)
     data = _Pair.of(
         x, y, Z, side, families=(x_family, y_family), means=(x_mean, y_mean), fits=(x_fit, y_fit),
         law=x_family, seed=seed, threads=threads,
@@ -202,12 +204,12 @@ def dcrt_test(
     tie = _TIE * float(np.abs(w) @ (np.abs(data.x) + data.x_mean))
     above = below = 0
     rows = max(1, _BLOCK // len(w))
-    for start in range(0, resamples, rows):
-        size = (min(rows, resamples - start), len(w))
+    for start in range(0, B, rows):
+        size = (min(rows, B - start), len(w))
         null = _drawn(random, data, x_family, size) @ w - centre
         above += int((null >= observed - tie).sum())
         below += int((null <= observed + tie).sum())
-    greater, less = (1.0 + above) / (resamples + 1.0), (1.0 + below) / (resamples + 1.0)
+    greater, less = (1.0 + above) / (B + 1.0), (1.0 + below) / (B + 1.0)
     p = {"greater": greater, "less": less, "two.sided": min(1.0, 2.0 * min(greater, less))}[side]
     return SingleTest(observed / math.sqrt(len(w)), p, math.log10(p))
 
@@ -240,7 +242,8 @@ def spacrt_test(
     -------
     SingleTest
         Two-sided: twice the smaller tail, at most 1. Where there is no saddlepoint (T at the end
-        of what x can give) the result of `gcm_test`, and ``success`` is False.
+        of what x can give, or covariates that leave the sum of x a variance below 1) the result of
+        `gcm_test`, and ``success`` is False.
 
     Raises
     ------
@@ -405,6 +408,14 @@ def _require_law(data: _Pair, family: str) -> None:
             f"means of x must lie between 0 and {largest:g} for the {family} law; they are between "
             f"{data.x_mean.min():g} and {data.x_mean.max():g}."
         )
+    impossible = (data.x_mean == 0.0) & (data.x != 0.0)
+    if family == "binomial":
+        impossible |= (data.x_mean == 1.0) & (data.x != 1.0)
+    if impossible.any():
+        raise InputError(
+            f"{int(impossible.sum())} values of x are impossible by their means (first: number "
+            f"{int(np.argmax(impossible)) + 1}, from 1); give means that allow what is there."
+        )
     if family == "negative.binomial" and math.isinf(data.dispersion):
         raise OptionError(
             "means of x were given, but not the dispersion of its negative binomial law; let x be "
@@ -432,7 +443,7 @@ def _log_tail(c: float, w: Array, p: Array, binary: bool) -> float:
     w, p = w[used], p[used]
     v = p * (1.0 - p) if binary else p
     variance = float(v @ w**2)
-    if not variance > 0.0:
+    if not variance > 0.0 or float(v.sum()) < _FEWEST_EVENTS:
         return math.nan
     z = c / math.sqrt(variance)
     third = float((v * (1.0 - 2.0 * p) if binary else v) @ w**3)
