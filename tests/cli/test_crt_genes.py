@@ -58,10 +58,11 @@ def test_the_examples_run(here, capsys):
         "pairs.png", "qq.png",
     }  # fmt: skip
     for folder, more in (
-        ("calibrated", {"calibration.tsv", "fold_changes.png"}),
-        ("powered", {"power.tsv", "power.png", "violins.png"}),
-        ("discovered", {"calibration.tsv", "power.tsv", "discovery.tsv", "fold_changes.png",
-                        "power.png", "violins.png", "volcano.png", "report.html"}),
+        ("calibrated", {"calibration.tsv", "calibration.zarr", "fold_changes.png"}),
+        ("powered", {"power.tsv", "power.zarr", "power.png", "violins.png"}),
+        ("discovered", {"calibration.tsv", "power.tsv", "discovery.tsv", "calibration.zarr",
+                        "power.zarr", "discovery.zarr", "fold_changes.png", "power.png",
+                        "violins.png", "volcano.png", "report.html"}),
     ):  # fmt: skip
         assert {path.name for path in (here / folder).iterdir()} == everywhere | more
     power = pl.read_csv("powered/power.tsv", separator="\t")
@@ -135,6 +136,16 @@ def test_fewer_pairs_than_asked_for_and_no_positive_controls(here, capsys):
     screen.write_h5ad("others.h5ad")
     assert run("power", "--h5ad", "others.h5ad", *GIVEN[2:], "--out", "y") == 2
     assert "others.h5ad: no target is called like a gene" in capsys.readouterr().err
+
+
+def test_many_guides_in_a_cell_with_low_moi_are_seen(here, capsys):
+    screen = anndata.read_h5ad("screen.h5ad")
+    several = screen.obsm["grna_counts"].toarray()
+    several[: int(0.8 * len(several)), 1:3] = 20
+    screen.obsm["grna_counts"] = several
+    screen.write_h5ad("several.h5ad")
+    assert run("qc", "--h5ad", "several.h5ad", *GIVEN[2:], "--out", "x.csv") == 0
+    assert "If cells are meant to have many guides, give --moi high" in capsys.readouterr().err
 
 
 def test_what_is_wrong_is_said_in_one_line(here, capsys):

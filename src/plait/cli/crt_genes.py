@@ -1,5 +1,6 @@
 """``plait crt assign|qc|calibrate|power|discover``: a screen with counts of genes, step by step."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +40,19 @@ from plait.cli.gene_screen_options import (
     Targets,
     Threshold,
 )
+from plait.cli.gene_screen_runs import (
+    DETECTABLE,
+    STORES,
+    UNFINISHED,
+    Detectable,
+    KeepDraws,
+    OnDisk,
+    finish,
+    refuse_draws,
+    refuse_power,
+    run_analysis,
+    write_detectable,
+)
 from plait.cli.gene_screen_tables import (
     ASSIGNED,
     known_pairs,
@@ -59,7 +73,7 @@ if TYPE_CHECKING:
 
 FILES = (
     *("assignment.tsv.gz", "cells.tsv.gz", "calibration.tsv", "power.tsv", "discovery.tsv"),
-    *("summary.txt", *FIGURES, REPORT, RECORD),
+    *("summary.txt", *FIGURES, REPORT, RECORD, *STORES.values(), DETECTABLE),
 )
 SCREEN = "--h5ad screen.h5ad --moi low --covariates batch"
 EXAMPLES = {
@@ -186,6 +200,8 @@ def calibrate(
         ),
     ] = None,
     level: Level = 0.1,
+    on_disk: OnDisk = False,
+    keep_draws: KeepDraws = False,
     seed: options.Seed = 123,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
@@ -194,20 +210,24 @@ def calibrate(
 ) -> None:
     """Test groups of non-targeting guides, of which none has an effect on any gene."""
     _check_folder(out, overwrite)
+    refuse_draws(keep_draws, resampling)
     with session(threads, quiet, debug):
         screen = _prepared(
             quiet, h5ad, moi, guides, guide_names, targets, covariates, layer, assignment,
             method, threshold, pairs, gene_positions, positive_controls, max_mito, min_treated,
-            min_controls, side=str(side), strategy=str(strategy), control_group=control_group,
-            mechanism=mechanism, formula=formula, resampling=str(resampling), level=level,
-            seed=seed,
+            min_controls, on_disk, side=str(side), strategy=str(strategy),
+            control_group=control_group, mechanism=mechanism, formula=formula,
+            resampling=str(resampling), level=level, seed=seed,
         )  # fmt: skip
-        result = screen.run_calibration_check(n_pairs, group_size, threads=threads)
+        result = run_analysis(
+            screen, "calibration", out, threads=threads, keep_draws=keep_draws, n_pairs=n_pairs,
+            group_size=group_size,
+        )  # fmt: skip
         if n_pairs is not None and len(result) < n_pairs:
             say(
                 quiet, f"note: {len(result):,} pairs can be made, fewer than --n-pairs {n_pairs:,}."
             )
-        _finish(screen, result, out, overwrite, quiet)
+        _finish(screen, result, out, quiet)
 
 
 def power(
@@ -232,6 +252,8 @@ def power(
     max_mito: LargestMito = 0.2,
     min_treated: FewestTreated = 7,
     min_controls: FewestControls = 7,
+    on_disk: OnDisk = False,
+    keep_draws: KeepDraws = False,
     seed: options.Seed = 123,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
@@ -240,11 +262,12 @@ def power(
 ) -> None:
     """Test positive controls, of which all should have an effect."""
     _check_folder(out, overwrite)
+    refuse_draws(keep_draws, resampling)
     with session(threads, quiet, debug):
         screen = _prepared(
             quiet, h5ad, moi, guides, guide_names, targets, covariates, layer, assignment,
             method, threshold, None, None, positive_controls, max_mito, min_treated, min_controls,
-            side=str(side), strategy=str(strategy), control_group=control_group,
+            on_disk, side=str(side), strategy=str(strategy), control_group=control_group,
             mechanism=mechanism, formula=formula, resampling=str(resampling), seed=seed,
         )  # fmt: skip
         assert screen.parameters is not None
@@ -253,8 +276,8 @@ def power(
                 f"{h5ad}: no target is called like a gene, so that there are no positive controls. "
                 "Name them with --positive-controls FILE: a table with grna_target and response_id."
             )
-        result = screen.run_power_check(threads=threads)
-        _finish(screen, result, out, overwrite, quiet)
+        result = run_analysis(screen, "power", out, threads=threads, keep_draws=keep_draws)
+        _finish(screen, result, out, quiet)
 
 
 def discover(
@@ -282,6 +305,9 @@ def discover(
     min_treated: FewestTreated = 7,
     min_controls: FewestControls = 7,
     level: Level = 0.1,
+    on_disk: OnDisk = False,
+    keep_draws: KeepDraws = False,
+    detectable: Detectable = None,
     seed: options.Seed = 123,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
@@ -290,21 +316,28 @@ def discover(
 ) -> None:
     """Test what targets do to the expression of genes, check the tests, and write a page."""
     _check_folder(out, overwrite)
+    refuse_draws(keep_draws, resampling)
+    refuse_power(detectable, strategy)
     with session(threads, quiet, debug):
         screen = _prepared(
             quiet, h5ad, moi, guides, guide_names, targets, covariates, layer, assignment,
             method, threshold, pairs, gene_positions, positive_controls, max_mito, min_treated,
-            min_controls, side=str(side), strategy=str(strategy), control_group=control_group,
-            mechanism=mechanism, formula=formula, resampling=str(resampling), level=level,
-            seed=seed,
+            min_controls, on_disk, side=str(side), strategy=str(strategy),
+            control_group=control_group, mechanism=mechanism, formula=formula,
+            resampling=str(resampling), level=level, seed=seed,
         )  # fmt: skip
         if screen.data.targets.is_control.any():
-            screen.run_calibration_check(threads=threads)
+            run_analysis(screen, "calibration", out, threads=threads, keep_draws=keep_draws)
         assert screen.parameters is not None
         if screen.parameters.positive_control_pairs is not None:
-            screen.run_power_check(threads=threads)
-        result = screen.run_discovery(threads=threads)
-        _finish(screen, result, out, overwrite, quiet)
+            run_analysis(screen, "power", out, threads=threads, keep_draws=keep_draws)
+        result = run_analysis(screen, "discovery", out, threads=threads, keep_draws=keep_draws)
+        said = []
+        if detectable is not None and result.pass_qc.any():
+            said = write_detectable(screen, out, detectable, threads)
+        _finish(screen, result, out, quiet, [DETECTABLE] if said else [])
+        for line in said:
+            say(quiet, line)
 
 
 def _open(
@@ -315,6 +348,7 @@ def _open(
     targets: str | None,
     covariates: str | None,
     layer: str | None,
+    on_disk: bool = False,
 ) -> "GeneScreen":
     from plait.crt import GeneScreen, gene_screen_from_anndata
     from plait.io.anndata import read_counts
@@ -322,7 +356,7 @@ def _open(
     is_mudata = h5ad.suffix == ".h5mu"
     unused = ("guides", "guide_names")
     refuse_idle(unused, is_mudata, "with an .h5mu, which has a modality of guides")
-    adata = read_counts(h5ad)
+    adata = read_counts(h5ad, backed=on_disk)
     with errors_naming(str(h5ad)):
         data = gene_screen_from_anndata(
             adata,
@@ -354,6 +388,7 @@ def _prepared(
     max_mito: float,
     min_treated: int,
     min_controls: int,
+    on_disk: bool,
     **parameters: Any,
 ) -> "GeneScreen":
     """Return a screen whose guides are assigned and whose cells are chosen."""
@@ -361,7 +396,7 @@ def _prepared(
 
     _refuse_assignment(moi, assignment, method)
     tables = read_tables(pairs, gene_positions, positive_controls, assignment)
-    screen = _open(h5ad, moi, guides, guide_names, targets, covariates, layer)
+    screen = _open(h5ad, moi, guides, guide_names, targets, covariates, layer, on_disk)
     _say_data(screen, quiet)
     announce_compilation(quiet)
     known = (
@@ -424,7 +459,7 @@ def _say_data(screen: "GeneScreen", quiet: bool) -> None:
 
 
 def _check_folder(out: Path, overwrite: bool) -> None:
-    check_folder(out, FILES, overwrite)
+    check_folder(out, () if (out / UNFINISHED).exists() else FILES, overwrite)
 
 
 def _say(part: Any, quiet: bool) -> None:
@@ -433,18 +468,27 @@ def _say(part: Any, quiet: bool) -> None:
 
 
 def _finish(
-    screen: "GeneScreen", result: "GeneTestResult", out: Path, overwrite: bool, quiet: bool
+    screen: "GeneScreen",
+    result: "GeneTestResult",
+    out: Path,
+    quiet: bool,
+    more: Sequence[str] = (),
 ) -> None:
-    """Write the tables and pictures of an analysis, and say what was found."""
-    tables = screen.write_tables(out, overwrite)
-    figures, lamps = write_figures(screen, result, out, overwrite)
-    written = [*tables, *figures]
+    """Write the tables and pictures of an analysis, and say what was found.
+
+    What a command that was killed left of them is replaced.
+    """
+    tables = screen.write_tables(out, overwrite=True)
+    figures, lamps = write_figures(screen, result, out, overwrite=True)
+    stores = [STORES[name] for name in STORES if (out / STORES[name]).exists()]
+    written = [*stores, *tables, *more, *figures]
     _say(result, quiet)
     for lamp in lamps:
         if lamp.state != "good":
             say(quiet, f"attention: {lamp.title.lower()}. {lamp.reason}")
     counts = {"pairs": len(result), "tested": int(result.pass_qc.sum())}
     write_record(out / RECORD, counts)
+    finish(out)
     say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in (*written, RECORD)))
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,3 +142,17 @@ def _layout(name: str, n: int, kept: int) -> Layout:
     if name == NULL_DRAWS:
         return Layout(("pairs", "resamples"), (n, kept))
     return Layout(("pairs",), (n,), _TYPES.get(name, "float64"))
+
+
+def open_result(store: str | os.PathLike[str]) -> GeneTestResult:
+    """Return a result of a store, in memory but for ``null_draws``, which stay there."""
+    opened = GeneTestResult.open(store)
+    hints = get_type_hints(GeneTestResult)
+    read: dict[str, Any] = {}
+    for name, dims in GeneTestResult.dims.items():
+        values = getattr(opened, name)
+        if values is None or dims != ("pairs",):
+            continue
+        held = np.asarray(values)
+        read[name] = held.astype(np.str_) if "str_" in str(hints[name]) else held
+    return replace(opened, **read)

@@ -1,0 +1,156 @@
+"""Analyses of gene-level screens into stores of a folder, so that a killed command goes on."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from plait.cli.gene_screen_options import Resampling, Strategy
+from plait.cli.inputs import refuse_idle
+from plait.cli.options import INPUT, MODEL, OUTPUT, option
+from plait.errors import OptionError
+
+if TYPE_CHECKING:
+    from plait.crt.gene_results import GeneTestResult
+    from plait.crt.gene_screen import GeneScreen
+
+UNFINISHED = ".crt-genes.json"
+DETECTABLE = "detectable.tsv"
+STORES = {name: f"{name}.zarr" for name in ("calibration", "power", "discovery")}
+
+OnDisk = Annotated[
+    bool,
+    option(
+        "--on-disk",
+        panel=INPUT,
+        help="Leave counts of genes (in X) on disk, in a temporary file (TMPDIR), and read them "
+        "gene by gene: memory does not grow with their number. Numbers are the same.",
+    ),
+]
+KeepDraws = Annotated[
+    bool,
+    option(
+        "--keep-draws",
+        panel=OUTPUT,
+        help="With --resampling sceptre_staged: keep the null statistics that every p-value is "
+        "from, as null_draws of the store.",
+    ),
+]
+Detectable = Annotated[
+    float | None,
+    option(
+        "--detectable",
+        metavar="POWER",
+        panel=MODEL,
+        show_default="not asked",
+        help="Say which fold changes are found with this power (0.8, say), and the power at some: "
+        f"{DETECTABLE}.",
+    ),
+]
+
+
+def run_analysis(
+    screen: "GeneScreen",
+    name: str,
+    out: Path,
+    *,
+    threads: int | None,
+    keep_draws: bool = False,
+    **options: Any,
+) -> "GeneTestResult":
+    """Run an analysis into its store in a folder, or open it if it was finished there.
+
+    Parameters
+    ----------
+    screen : GeneScreen
+        With parameters, assignment and cells.
+    name : {"calibration", "power", "discovery"}
+    out : Path
+        The folder; `UNFINISHED` in it says what is finished, and is removed by `finish`.
+    threads : int, optional
+    keep_draws : bool
+    **options
+        Of the calibration check.
+    """
+    from plait.crt.stored_pairs import open_result
+    from plait.studies.stages import Stages
+
+    run = {
+        "calibration": screen.run_calibration_check,
+        "power": screen.run_power_check,
+        "discovery": screen.run_discovery,
+    }[name]
+    store = out / STORES[name]
+    out.mkdir(exist_ok=True)
+
+    def work() -> None:
+        run(threads=threads, out=store, overwrite=True, keep_draws=keep_draws, **options)
+
+    stages = Stages(out, _inputs(screen), lambda *_: None, UNFINISHED)
+    assert screen.parameters is not None
+    asked = {**screen.parameters.described(), **options, "keep_draws": keep_draws}
+    stages.run(name, "", work, (STORES[name],), asked)
+    if getattr(screen, name) is None:
+        setattr(screen, name, open_result(store))
+    found: GeneTestResult = getattr(screen, name)
+    return found
+
+
+def finish(out: Path) -> None:
+    """Say that nothing is left to do."""
+    (out / UNFINISHED).unlink()
+
+
+def _inputs(screen: "GeneScreen") -> dict[str, str]:
+    """Return fingerprints of what all analyses of a screen depend on."""
+    import numpy as np
+
+    from plait.crt.gene_counts import fingerprint_of_counts
+    from plait.crt.gene_design import design_columns
+    from plait.provenance import fingerprint
+
+    assert screen.parameters is not None
+    assert screen.assignment is not None
+    assert screen.cells is not None
+    assigned, parameters = screen.assignment.cells, screen.parameters
+    arrays = {
+        "cells": screen.cells.is_used,
+        "assignment": np.concatenate([assigned.indptr, assigned.indices]),
+        "covariates": design_columns(screen.data, parameters.formula)[1],
+        "genes": screen.data.response_names,
+        "targets": np.stack([screen.data.targets.guides, screen.data.targets.targets]),
+    }
+    for name in ("discovery_pairs", "positive_control_pairs"):
+        if (pairs := getattr(parameters, name)) is not None:
+            arrays[name] = np.stack([pairs.targets, pairs.responses])
+    found = {name: fingerprint(values) for name, values in arrays.items()}
+    return found | {"counts": fingerprint_of_counts(screen.data.responses)}
+
+
+def refuse_draws(keep_draws: bool, resampling: Resampling) -> None:
+    """Refuse to keep draws where there are none."""
+    if keep_draws:
+        is_analytic = resampling is Resampling.ANALYTIC
+        refuse_idle(("keep_draws",), is_analytic, "without --resampling sceptre_staged")
+
+
+def refuse_power(power: float | None, strategy: Strategy) -> None:
+    """Refuse a power before anything is computed."""
+    if power is None:
+        return
+    if not 0.0 < power < 1.0:
+        raise OptionError(f"--detectable is {power:g}; give a number between 0 and 1.")
+    if strategy is Strategy.BONFERRONI:
+        raise OptionError(
+            "--detectable is of what is tested, which with --strategy bonferroni is each guide; "
+            "give --strategy singleton or union."
+        )
+
+
+def write_detectable(
+    screen: "GeneScreen", out: Path, power: float, threads: int | None
+) -> list[str]:
+    """Write which fold changes a discovery can find; return it in words."""
+    from plait.cli.outputs import write_table
+
+    found = screen.detectable_effects(power, threads=threads)
+    write_table(out / DETECTABLE, found.to_frame(), overwrite=True)
+    return found.summary().splitlines()

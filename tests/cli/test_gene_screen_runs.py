@@ -1,0 +1,109 @@
+"""Commands for gene-level screens that are killed and repeated; their stores and options."""
+
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+
+from plait.cli.gene_screen_runs import UNFINISHED
+from plait.crt import GeneTestResult
+from plait.crt.stored_pairs import open_result
+from tests.cli.test_crt_genes import GIVEN, here, run, screen
+
+__all__ = ["here", "screen"]  # fixtures
+
+DYING = """
+import os, sys
+from plait.crt import gene_tests, stored_pairs
+gene_tests._LEAST_WORK = 1  # small blocks, so that some are left
+region, count = stored_pairs.write_region, []
+
+def dying(*given):
+    digest = region(*given)
+    count.append(digest)
+    if len(count) == int(sys.argv[1]):
+        os.kill(os.getpid(), 9)
+    return digest
+
+stored_pairs.write_region = dying
+from plait.cli.main import main
+main(sys.argv[2:])
+"""
+
+
+def tables(folder):
+    return {
+        path.name: pl.read_csv(path, separator="\t", null_values="NA")
+        for path in folder.iterdir()
+        if path.suffix == ".tsv"
+    }
+
+
+@pytest.mark.parametrize("blocks", [4, 70])
+def test_a_killed_command_goes_on(here, blocks):
+    """Killed during the calibration check, or during what comes after it."""
+    words = ["discover", *GIVEN, "--out", "killed", "--quiet", "--threads", "1"]
+    command = [sys.executable, "-W", "ignore", "-c", DYING, str(blocks), "crt", *words]
+    died = subprocess.run(command, check=False)
+    assert died.returncode == -9
+    assert not (here / "killed/discovery.zarr").exists()
+    assert (here / "killed" / UNFINISHED).exists() == (blocks == 70)
+    assert run(*words) == 0
+    assert not (here / "killed" / UNFINISHED).exists()
+    assert not [path for path in (here / "killed").iterdir() if path.name.startswith(".")]
+    assert run("discover", *GIVEN, "--out", "whole", "--quiet") == 0
+    one, other = tables(here / "killed"), tables(here / "whole")
+    assert one.keys() == other.keys() >= {"calibration.tsv", "power.tsv", "discovery.tsv"}
+    assert all(one[name].equals(other[name]) for name in one)
+    assert run(*words) == 2  # it is finished now, and not overwritten
+
+
+def test_a_command_killed_while_it_writes_keeps_its_tests(here, monkeypatch):
+    from plait.crt.gene_screen import GeneScreen
+
+    words = ["calibrate", *GIVEN, "--out", "x", "--quiet"]
+    with monkeypatch.context() as patch:
+        patch.setattr(GeneScreen, "write_tables", lambda *_, **__: 1 / 0)
+        assert run(*words) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(GeneScreen, "run_calibration_check", lambda *_, **__: 1 / 0)
+        assert run(*words) == 0
+    found = GeneTestResult.load("x/calibration.zarr")
+    assert tables(here / "x")["calibration.tsv"].height == len(found)
+
+
+def test_draws_are_kept(here, capsys):
+    assert run("power", *GIVEN, "--keep-draws", "--out", "x") == 2
+    assert "--resampling" in capsys.readouterr().err
+    words = [*GIVEN, "--resampling", "sceptre_staged", "--keep-draws", "--quiet"]
+    assert run("power", *words, "--out", "y") == 0
+    found = open_result("y/power.zarr")
+    loaded = GeneTestResult.load("y/power.zarr")
+    kept = np.isfinite(found.null_draws[:]).sum(axis=1)
+    assert set(kept[found.pass_qc].tolist()) <= {499, 4999, 24999}
+    assert found.to_frame().equals(loaded.to_frame())
+    np.testing.assert_array_equal(found.null_draws[:], loaded.null_draws)
+
+
+def test_what_can_be_found_is_written_and_said(here, capsys):
+    assert run("discover", *GIVEN, "--detectable", "0.8", "--out", "x") == 0
+    said = capsys.readouterr().out
+    assert "mean power at a fold change of 0.5" in said
+    assert "x/detectable.tsv" in " ".join(said.split())
+    table = tables(here / "x")["detectable.tsv"]
+    assert table.height == 8 * 40
+    assert {"log_2_decrease", "log_2_increase", "power_at_0.5"} <= set(table.columns)
+    assert run("discover", *GIVEN, "--detectable", "2", "--out", "z") == 2
+    assert "--detectable is 2" in capsys.readouterr().err
+    assert run("discover", *GIVEN, "--detectable", ".8", "--strategy", "bonferroni", "--out", "z")
+    assert "--strategy singleton" in capsys.readouterr().err
+    assert not (here / "z").exists()
+
+
+def test_a_screen_on_disk_gives_the_same_tables(here):
+    assert run("discover", *GIVEN, "--out", "memory", "--quiet") == 0
+    assert run("discover", *GIVEN, "--on-disk", "--out", "disk", "--quiet") == 0
+    one, other = tables(here / "memory"), tables(here / "disk")
+    assert all(one[name].equals(other[name]) for name in one)
