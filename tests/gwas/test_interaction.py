@@ -223,7 +223,9 @@ def test_bad_input(study):
         scan_interaction(source, table(traits), renamed, c)
     few = np.full((150, 1), np.nan)
     few[:6, 0] = np.arange(6.0)
-    with pytest.raises(TooFewSamplesError, match="'t0' is measured on 6 samples"):
+    with pytest.raises(
+        TooFewSamplesError, match=r"3 covariates, 'heat' among them, and .* at least 7"
+    ):
         scan_interaction(source, table(few), environment, c)
     with pytest.warns(DataWarning, match="a combination of the others"):
         scan_interaction(source, table(traits), environment, table(environment.values, ["same"]))

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from plait.data.phenotypes import SampleTable
-from plait.errors import ConvergenceWarning, InputError, LabelError, OptionError
+from plait.errors import CapacityError, ConvergenceWarning, InputError, LabelError, OptionError
 from plait.gwas import PrincipalComponents, ld_prune, principal_components
 from plait.gwas.structure import _choose_variants
 from plait.io import read_covariates
@@ -153,6 +153,13 @@ def test_errors(population):
         principal_components(population, 2, exclude_regions=["7"])
     with pytest.raises(InputError, match="0 variants"):
         principal_components(population, 2, exclude_regions=["1", "2"])
+
+
+def test_components_for_which_the_relationships_take_too_much(population):
+    with pytest.raises(CapacityError, match=r"raise .*, or give method='randomised'\.$"):
+        principal_components(population, 2, memory=1_100_000)
+    found = principal_components(population, 2, "randomised", memory=1_100_000)
+    assert found.method == "randomised"
 
 
 def test_positions_that_do_not_ascend(population):

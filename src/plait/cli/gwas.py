@@ -270,7 +270,7 @@ def scan(
 
             check_ssf(study[1].names, described, study[0].variants, str(metadata))
         study = with_components(study, pcs, geno, choice, workers["memory"], str(model))
-        _say_study(quiet, *study)
+        say_study(quiet, *study)
         announce_compilation(quiet)
         result = _scan_into(out, study, chosen, rules, workers)
         del study  # its table of variants takes tens of MB, and the store has them
@@ -297,7 +297,8 @@ def _check_outputs(
     return None if metadata is None else read_yaml_file(metadata)
 
 
-def _say_study(quiet: bool, genotypes: Any, phenotypes: Any, others: Any) -> None:
+def say_study(quiet: bool, genotypes: Any, phenotypes: Any, others: Any) -> None:
+    """Say how much is scanned."""
     traits = "1 trait" if len(phenotypes.names) == 1 else f"{len(phenotypes.names)} traits"
     say(quiet, f"{genotypes.n_variants:,} variants x {traits}")
     counts = {"genotypes": genotypes.n_samples, "traits": len(phenotypes.samples)}

@@ -35,6 +35,7 @@ from plait.cli.gwas import (
     draw_scan,
     read_study,
     record_scan,
+    say_study,
     variant_filter,
     with_components,
 )
@@ -149,6 +150,7 @@ def interaction(
         )
         alone = environment_among(study[2], environment)
         study = with_components(study, pcs, geno, choice, workers["memory"])
+        say_study(quiet, *study)
         announce_compilation(quiet)
         found = _scan_into(out, study, alone, chosen, rules, workers)
         found.require_tests()

@@ -237,8 +237,7 @@ class InteractionMethod(SinglePass):
         values = samples.covariates.values[:, samples.covariates.names.index(environment)]
         for trait, column in zip(samples.traits.names, samples.traits.values.T, strict=True):
             used = ~np.isnan(column)
-            df = int(used.sum()) - len(samples.covariates.names) - 3
-            _check(environment, values[used], trait, df)
+            _check(environment, values[used], trait, len(used), len(samples.covariates.names))
         designs = make_designs(samples.traits, samples.covariates, samples.rows, transform)
         own = [values[np.searchsorted(samples.rows, design.rows)] for design in designs]
         n_traits = len(samples.traits.names)
@@ -267,14 +266,16 @@ def _joined(covariates: SampleTable | None, environment: SampleTable) -> SampleT
     return SampleTable(others.samples[rows], (*others.names, name), values)
 
 
-def _check(name: str, environment: Array, trait: str, df: int) -> None:
+def _check(name: str, environment: Array, trait: str, n_samples: int, n_covariates: int) -> None:
     if environment.std() <= 1e-12 * np.abs(environment).max(initial=0.0):
         raise InputError(
             f"environment {name!r} is the same for all {len(environment)} samples with trait "
             f"{trait!r}, so that nothing can depend on it."
         )
-    if df < 1:
+    if len(environment) < n_covariates + 4:
         raise TooFewSamplesError(
-            f"trait {trait!r} is measured on {len(environment)} samples, too few for an "
-            "interaction beside the covariates."
+            f"trait {trait!r} is measured on {len(environment)} of the {n_samples:,} samples with "
+            "genotypes, some trait, environment and all covariates; with "
+            f"{n_covariates} covariates, {name!r} among them, and the constant at least "
+            f"{n_covariates + 4} are needed for an interaction."
         )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import SampleTable
-from plait.errors import ConvergenceWarning, InputError, LabelError, OptionError
+from plait.errors import CapacityError, ConvergenceWarning, InputError, LabelError, OptionError
 from plait.execution.grains import GRAIN, Grain, map_grains
 from plait.execution.memory import memory_budget, parse_bytes
 from plait.execution.threads import resolve_threads, single_threaded_blas
@@ -226,7 +226,12 @@ def principal_components(
         )
     chosen = SelectedGenotypes(genotypes, used, samples)
     if method == "exact":
-        values, vectors, trace = _exact(chosen, k, memory, threads)
+        try:
+            values, vectors, trace = _exact(chosen, k, memory, threads)
+        except CapacityError as error:
+            raise CapacityError(
+                f"{str(error).removesuffix('.')}, or give method='randomised'."
+            ) from None
         residuals = np.zeros(k)
     else:
         values, vectors, residuals, trace = _randomised(chosen, k, seed, memory, threads)
