@@ -98,7 +98,8 @@ def cell_quality(
     Warns
     -----
     ModelWarning
-        Half of the cells or more have several guides, where they are meant to have one.
+        Half of the cells or more have several guides, or an uncertain one, where they are meant to
+        have one.
     """
     reasons: dict[str, NDArray[np.bool_]] = {}
     for name, quantiles in (("n_umis", umis_quantiles), ("n_nonzero", nonzero_quantiles)):
@@ -129,10 +130,12 @@ def cell_quality(
             "several guides": several,
             "uncertain guide": assignment.is_uncertain,
         }
-        if np.mean(several) >= 0.5:
+        share = np.mean(several | assignment.is_uncertain)
+        if share >= 0.5:
             warnings.warn(
-                f"{np.mean(several):.0%} of the cells have several guides and are left out; "
-                "was moi='high' meant?",
+                f"{share:.0%} of the cells have several guides, or none with most of their guide "
+                "counts, and are left out. If cells are meant to have many guides, give "
+                "moi='high'.",
                 ModelWarning,
                 stacklevel=2,
             )
