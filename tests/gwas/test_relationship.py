@@ -211,3 +211,12 @@ def test_against_plink2(unevenly, tmp_path):
             text = np.loadtxt(tmp_path / "theirs.rel")
             np.testing.assert_allclose(ours.matrix(without), text, rtol=1e-5, atol=1e-5)
             np.testing.assert_array_equal(ours.pair_counts(without), theirs.n_variants)
+
+
+def test_gcta_of_a_chromosome_in_two_runs(unevenly):
+    runs = ["2"] * 500 + ["1"] * 500 + ["2"] * 3500
+    source = InMemory(unevenly.calls, chromosomes=runs)
+    found = relationship_matrix(source, "gcta", min_frequency=0.0)
+    matrix, counts = pairwise(unevenly.calls[np.r_[0:500, 1000:4500]])
+    np.testing.assert_array_equal(found.pair_counts("1"), counts)
+    np.testing.assert_allclose(found.matrix("1"), matrix, atol=1e-6)
