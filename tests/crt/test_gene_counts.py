@@ -200,3 +200,69 @@ def test_a_mudata_on_disk(tmp_path):
     assert isinstance(other.responses, gene_counts.StoredCounts)
     assert fingerprint_of_counts(one.responses) == fingerprint_of_counts(other.responses)
     assert (one.guides != other.guides).nnz == 0
+
+
+def cell_ranger_file(path, options, kinds=("Gene Expression", "CRISPR Guide Capture")):
+    """Write the counts of a screen as Cell Ranger does; the last two genes have one name."""
+    import h5py
+    from scipy.sparse import hstack
+
+    both = csr_matrix(hstack([options["responses"], options["guides"]]).astype(int))
+    genes = [*options["response_names"][:-2], "SAME", "SAME"]
+    names = [*genes, *options["guide_names"]]
+    types = np.repeat(kinds, [len(genes), len(options["guide_names"])])
+    with h5py.File(path, "w") as file:
+        group = file.create_group("matrix")
+        for name in ("data", "indices", "indptr"):
+            group[name] = getattr(both, name)
+        group["shape"] = both.shape[::-1]
+        group["barcodes"] = np.array([f"cell-{i}" for i in range(both.shape[0])], dtype="S")
+        group["features/name"] = np.array(names, dtype="S")
+        group["features/id"] = np.array([f"ID{i}" for i in range(len(names))], dtype="S")
+        group["features/feature_type"] = types.astype("S")
+    return path
+
+
+def test_a_file_of_cell_ranger(tmp_path, monkeypatch):
+    pytest.importorskip("h5py")
+    from plait.crt import gene_screen_data, gene_screen_from_cell_ranger
+
+    monkeypatch.setattr(gene_counts, "_AT_ONCE", 100)
+    options, _ = random_screen(seed=8, n_cells=150)
+    path = cell_ranger_file(tmp_path / "matrix.h5", options)
+    given = (path, "high", options["targets"])
+    expected = gene_screen_data(**options)
+    for on_disk in (True, False):
+        found = gene_screen_from_cell_ranger(
+            *given, covariates=options["covariates"], on_disk=on_disk
+        )
+        assert isinstance(found.responses, gene_counts.StoredCounts) == on_disk
+        one, other = (fingerprint_of_counts(data.responses) for data in (found, expected))
+        assert one == other
+        assert (found.guides != expected.guides).nnz == 0
+        n = len(options["response_names"])
+        assert found.response_names[-2:].tolist() == [f"ID{n - 2}", f"ID{n - 1}"]
+        assert found.cell_names[3] == "cell-3"
+        np.testing.assert_array_equal(
+            found.covariates["response_n_umis"], expected.covariates["response_n_umis"]
+        )
+    other = cell_ranger_file(tmp_path / "b.h5", options, ("Gene Expression", "Antibody Capture"))
+    with pytest.raises(InputError, match="no features of the type 'CRISPR Guide Capture'; it has"):
+        gene_screen_from_cell_ranger(other, "high", options["targets"])
+
+
+def test_what_is_no_file_of_cell_ranger(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    from plait.crt import gene_screen_from_cell_ranger
+    from plait.errors import FileFormatError
+
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["matrix/data"] = [1]
+    (tmp_path / "text.h5").write_text("no")
+    for name, said in (
+        ("other", "has no group 'matrix' with"),
+        ("text", "cannot be read as .h5"),
+        ("absent", "there is no file"),
+    ):
+        with pytest.raises(FileFormatError, match=said):
+            gene_screen_from_cell_ranger(tmp_path / f"{name}.h5", "low", {})

@@ -9,6 +9,7 @@ from counts to discoveries as sceptre does.
 from plait.crt.assignment import GuideAssignment, assign_guides, assignment_from_table
 from plait.crt.burden import add_burden_covariate, compute_guide_burden
 from plait.crt.cell_quality import CellQuality, cell_quality
+from plait.crt.cell_ranger_screen import gene_screen_from_cell_ranger
 from plait.crt.composition import centered_log_ratio, floor_usage, usage_floor
 from plait.crt.control_groups import control_group_effects
 from plait.crt.covariates import encode_categorical_covariates, get_covar_matrix
@@ -140,6 +141,7 @@ __all__ = [
     "gcm_test",
     "gene_screen_data",
     "gene_screen_from_anndata",
+    "gene_screen_from_cell_ranger",
     "get_covar_matrix",
     "get_from_adata_any",
     "get_program_names",

@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_array, csr_array, issparse
+from scipy.sparse import csc_array, issparse
 
 from plait.errors import InputError, InputTypeError
+from plait.io.cell_ranger import CellsInFile
 
 Indices = NDArray[np.integer]
 
@@ -208,8 +209,7 @@ def as_counts(source: Any, what: str, first_cell: int = 0, first_column: int = 0
 def is_on_disk(source: Any) -> bool:
     """Tell whether a matrix is one of an open file: of a backed AnnData, or `CellsInFile`."""
     is_sparse = hasattr(source, "to_memory") and hasattr(source, "format")
-    is_dense = type(source).__module__.startswith("h5py")
-    return isinstance(source, CellsInFile) or is_sparse or is_dense
+    return is_sparse or type(source).__module__.startswith("h5py")
 
 
 def in_memory(source: Any) -> Any:
@@ -219,57 +219,12 @@ def in_memory(source: Any) -> Any:
     return source.to_memory() if hasattr(source, "to_memory") else source[:]
 
 
-class CellsInFile:
-    """Counts in arrays of a file by cells: the matrix of a ``.h5`` of Cell Ranger.
-
-    Parameters
-    ----------
-    data, indices : array-like of a file
-    indptr : (cells + 1,) array
-    shape : (int, int)
-        Cells and features.
-    features : (F,) array of int, optional
-        Those that are wanted; default all.
-    """
-
-    format = "csr"
-
-    def __init__(
-        self,
-        data: Any,
-        indices: Any,
-        indptr: NDArray[np.int64],
-        shape: tuple[int, int],
-        features: Indices | None = None,
-    ) -> None:
-        self._data, self._indices, self.indptr = data, indices, indptr
-        self._whole, self._features = shape, features
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Cells and features that are wanted."""
-        n_features = self._whole[1] if self._features is None else len(self._features)
-        return self._whole[0], n_features
-
-    def __getitem__(self, cells: slice) -> csr_array:
-        start, stop = int(self.indptr[cells.start]), int(self.indptr[cells.stop])
-        part = csr_array(
-            (
-                self._data[start:stop],
-                self._indices[start:stop],
-                self.indptr[cells.start : cells.stop + 1] - start,
-            ),
-            shape=(cells.stop - cells.start, self._whole[1]),
-        )
-        return part if self._features is None else part[:, self._features]
-
-
 def stored_counts(source: Any, what: str) -> StoredCounts:
     """Copy counts of a file into a temporary one by genes.
 
     Parameters
     ----------
-    source : matrix of a backed AnnData, or CellsInFile
+    source : matrix of a backed AnnData, or plait.io.cell_ranger.CellsInFile
     what : str
         What it is, for messages.
 
