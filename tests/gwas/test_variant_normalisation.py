@@ -73,6 +73,7 @@ def test_what_is_left_as_it_is(tmp_path):
     genome = genome_of(tmp_path, **{"1": "GGGCACACACAGGG"})
     rows = [
         (8, "GTC", "G"),  # neither stands in the genome
+        (14, "GC", "GCA"),  # beyond the end
         (8, "<DEL>", "C"),  # no letters
         (None, "CAC", "C"),
         (8, None, "CAC"),
@@ -83,8 +84,8 @@ def test_what_is_left_as_it_is(tmp_path):
     elsewhere = rows_of([(8, "CAC", "C")], "7")
     assert normalised(elsewhere, genome).equals(elsewhere)
     assert on_genome(rows_of([(6, "CAC", "C"), *rows]), genome).tolist() == [
-        [True, True], [False, False], [False, True], [False, False], [False, False],
-        [False, False], [True, True],
+        [True, True], [False, False], [False, False], [False, True], [False, False],
+        [False, False], [False, False], [True, True],
     ]  # fmt: skip
 
 

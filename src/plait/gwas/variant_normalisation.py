@@ -25,7 +25,8 @@ def normalised(frame: "DataFrame", genome: "Fasta | None" = None) -> "DataFrame"
         not matter.
     genome : Fasta, optional
         Without it letters that both alleles share are taken off their ends, and nothing moves to
-        the left. With it variants one of whose alleles stands in the genome do.
+        the left. With it variants one of whose alleles stands in the genome do, and those neither
+        of whose alleles does are left as they are.
 
     Returns
     -------
@@ -92,8 +93,9 @@ def _written(
     """Return position and alleles of one variant."""
     if genome is not None and chrom in genome and pos is not None:
         assert chrom is not None
-        if _stands(genome, chrom, pos, ea) or _stands(genome, chrom, pos, oa):
-            pos, ea, oa = _moved(genome, chrom, pos, ea, oa)
+        if not (_stands(genome, chrom, pos, ea) or _stands(genome, chrom, pos, oa)):
+            return pos, ea, oa  # without its neighbours it might stand there by chance
+        pos, ea, oa = _moved(genome, chrom, pos, ea, oa)
     shared = _shared_end(ea, oa)
     ea, oa = ea[: len(ea) - shared], oa[: len(oa) - shared]
     start = 0
