@@ -119,9 +119,15 @@ def test_controls_beside_tests():
     assert len(points["pairs (149)"]) == 148 and len(points["controls (100)"]) == 100
     np.testing.assert_allclose(points["controls (100)"][:, 1], np.sort(-controls.ravel())[::-1])
     assert points["controls (100)"][0, 0] == pytest.approx(-np.log10(0.5 / 100))
-    assert "Negative controls should" in ax.figure.get_supxlabel()
-    alone = controls_qq(tests, caption=True)
-    assert "Without negative controls" in alone.figure.get_supxlabel()
+
+    def caption_of(axes):
+        return " ".join(axes.figure.get_supxlabel().split())
+
+    assert "Negative controls should stay" in caption_of(ax)
+    assert "Triangles" in caption_of(ax)
+    assert "Without negative controls" in caption_of(controls_qq(tests, caption=True))
+    checked = caption_of(controls_qq([], controls, caption=True))
+    assert "controls have no effect" in checked and "Triangles" not in checked
     with pytest.raises(InputError, match="no p-values"):
         controls_qq([np.nan])
     plt.close("all")

@@ -52,6 +52,15 @@ def test_one_guide_that_does_something_does_not_condemn_the_others():
     assert "Most of it comes from one of them." in verdict.reason
 
 
+def test_controls_that_cannot_check():
+    null = made(uniform(30, 4), controls=["GENE1"], method="ntc-empirical")
+    assert calibration(null, None).reason.startswith("P-values are shares of pseudo-genes")
+    one = made(uniform(30, 4), controls=["GENE1"])
+    assert calibration(one, None).reason.startswith("There is 1 negative-control target, too few")
+    few = calibration(one, made(uniform(2, 4), prefix="ntc_")).reason
+    assert few.startswith("There are 2 groups of negative-control guides, too few")
+
+
 def test_false_alarms_are_rare():
     """Uniform p-values of dependent programs: the interval misses on one side in 2.5 % at most."""
     from scipy.special import ndtr

@@ -71,7 +71,7 @@ def _pictures(screen: "GeneScreen", result: "GeneTestResult") -> dict[str, Calla
         return pictures
     checked, power = screen.calibration, screen.power
     beside = None if result is checked else checked
-    title = f"{result.analysis}: p-values"
+    title = f"{result.analysis.capitalize()}: p-values"
     pictures["qq.png"] = lambda: crt.plot_gene_calibration(
         result, beside, title=title, caption=True
     )

@@ -115,7 +115,7 @@ def pair_violin(
         ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.03), ncols=3)
         ax.set_ylabel(ylabel)
         if title is not None:
-            ax.set_title(title, pad=24)
+            ax.set_title(title, pad=30)
         if caption:
             write_caption(ax, CAPTION)
     return ax

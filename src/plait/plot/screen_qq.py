@@ -26,16 +26,19 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-CONTROLS_CAPTION = (
-    "All p-values against those that chance alone would give. Negative controls should stay in the "
-    "grey band, which holds 95% of chance; where they leave it, the tests do so for the same "
-    "reason. Tests above the controls are effects; triangles are beyond the dotted line."
-)
-ALONE_CAPTION = (
+_CHANCE = (
     "All p-values against those that chance alone would give; the grey band holds 95% of chance. "
-    "Without negative controls beside them nobody knows whether points above it are effects. "
-    "Triangles are beyond the dotted line."
 )
+_BOTH = (
+    "Negative controls should stay in it; where they leave it, the tests do so for the same "
+    "reason. Tests above the controls are effects."
+)
+_CONTROLS = (
+    "Negative controls have no effect and should stay in it. Above it p-values are too small, and "
+    "discoveries too many; below it they are cautious."
+)
+_TESTS = "Without negative controls beside them nobody knows whether points above it are effects."
+_BEYOND = " Triangles are beyond the dotted line."
 _MOST = 20_000
 _SMALLEST = 2_000
 _BAND_POINTS = 400
@@ -209,11 +212,12 @@ def controls_qq(
         if len(y)
     ]  # fmt: skip
     band = uniform_band(min(len(y) for y in heights if len(y)), 0.05, "95% of chance", GREY, 0.3)
-    drawn = screen_qq(
-        curves, under=band, limit=readable_limit(*heights), reference=None, title=title, ax=ax
-    )
+    limit = readable_limit(*heights)
+    drawn = screen_qq(curves, under=band, limit=limit, reference=None, title=title, ax=ax)
     if caption:
-        write_caption(drawn, CONTROLS_CAPTION if len(heights[1]) else ALONE_CAPTION)
+        has_tests, has_controls = (len(y) > 0 for y in heights)
+        about = _BOTH if has_tests and has_controls else _TESTS if has_tests else _CONTROLS
+        write_caption(drawn, f"{_CHANCE}{about}{_BEYOND if limit is not None else ''}")
     return drawn
 
 

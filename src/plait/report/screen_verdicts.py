@@ -21,6 +21,8 @@ LEVEL = 0.05
 _FEWEST_CONTROLS = 5
 _GROSS, _TOLD_APART = 1.5, 3.0
 _FEW_TREATED = 20
+_GROUPS, _TARGETS = "groups of negative-control guides", "negative-control targets"
+_ONE = {_GROUPS: "group of negative-control guides", _TARGETS: "negative-control target"}
 _MISTRUST = (
     "Guides without an effect look as if they had one: do not take discoveries at face value."
 )
@@ -59,8 +61,8 @@ def judged_controls(
 ) -> tuple[CRTResult, NDArray[np.bool_], str]:
     """Return the tests of negative controls: a result, which of its units, what they are."""
     if controls is not None:
-        return controls, controls.status == "ok", "groups of negative-control guides"
-    return result, result.is_control & (result.status == "ok"), "negative-control targets"
+        return controls, controls.status == "ok", _GROUPS
+    return result, result.is_control & (result.status == "ok"), _TARGETS
 
 
 def control_p_values(result: CRTResult, controls: CRTResult | None) -> tuple[Array, str]:
@@ -77,11 +79,19 @@ def calibration(result: CRTResult, controls: CRTResult | None) -> Verdict:
     """
     judged, chosen, what = judged_controls(result, controls)
     log10p = judged.log10p[chosen]
-    if len(log10p) < _FEWEST_CONTROLS:
+    if controls is None and result.settings.get("method") == "ntc-empirical":
         return Verdict(
             "unknown",
             "Calibration not checked",
-            f"There are {len(log10p)} {what}, too few to see whether their p-values are uniform. "
+            "P-values are shares of pseudo-genes made of negative-control guides, so that these "
+            "guides cannot check them. They hold if the guides do nothing and are many.",
+        )
+    if len(log10p) < _FEWEST_CONTROLS:
+        count, name = len(log10p), what if len(log10p) != 1 else _ONE[what]
+        return Verdict(
+            "unknown",
+            "Calibration not checked",
+            f"There {'is' if count == 1 else 'are'} {count} {name}, too few to see whether their p-values are uniform. "
             "plait crt run makes groups of negative-control guides where the screen has enough.",
         )
     units = np.repeat(np.arange(len(log10p)), log10p.shape[1])
