@@ -5,8 +5,17 @@ import polars as pl
 import pytest
 
 from plait.data.phenotypes import SampleTable
-from plait.errors import CapacityError, ConvergenceWarning, InputError, LabelError, OptionError
+from plait.data.variants import VariantTable
+from plait.errors import (
+    CapacityError,
+    ConvergenceWarning,
+    GenomeBuildError,
+    InputError,
+    LabelError,
+    OptionError,
+)
 from plait.gwas import PrincipalComponents, ld_prune, principal_components
+from plait.gwas.long_range_linkage import long_range_variants
 from plait.gwas.structure import _choose_variants
 from plait.io import read_covariates
 from plait.io.genotypes import SelectedGenotypes
@@ -112,6 +121,40 @@ def test_which_variants_are_used(population):
     np.testing.assert_array_equal(
         found.variants, _choose_variants(source, 0.2, 1000.0, 0.05, 0.9, ["2"], None)
     )
+
+
+GENES = {  # within the regions: positions in GRCh37 and GRCh38
+    ("2", "LCT"): (136_545_410, 135_787_850),
+    ("6", "HLA-DRB1"): (32_546_546, 32_578_769),
+    ("8", "GATA4"): (11_561_717, 11_704_202),
+    ("12", "SH2B3"): (111_843_752, 111_405_948),
+}
+OUTSIDE = {  # TP53, APOE and PCSK9
+    ("17", "TP53"): (7_571_720, 7_668_402),
+    ("19", "APOE"): (45_409_039, 44_905_796),
+    ("1", "PCSK9"): (55_505_221, 55_039_447),
+}
+
+
+@pytest.mark.parametrize("prefix", ["", "chr"])
+@pytest.mark.parametrize("build", ["GRCh37", "GRCh38"])
+def test_long_range_linkage_of_human_genomes(prefix, build):
+    places = [(chrom, at[build == "GRCh38"]) for (chrom, _), at in (GENES | OUTSIDE).items()]
+    chrom, pos = zip(*places, strict=True)
+    table = VariantTable.of([prefix + name for name in chrom], pos, ["A"] * 7, ["G"] * 7)
+    assert long_range_variants(table, build).tolist() == [True] * 4 + [False] * 3
+
+
+def test_long_range_linkage_is_left_out_of_components(population):
+    source = InMemory(population.calls, chromosomes=["8"] * 1500 + ["9"] * 1000)
+    pos = np.arange(2500) * 10_000 + 1
+    source._variants = VariantTable.of(["8"] * 1500 + ["9"] * 1000, pos, ["A"] * 2500, ["G"] * 2500)
+    used = _choose_variants(source, None, 1000.0, 0.05, 0.9, ["GRCh38"], None)
+    whole = _choose_variants(source, None, 1000.0, 0.05, 0.9, [], None)
+    np.testing.assert_array_equal(used, whole[(pos[whole] < 8.1e6) | (pos[whole] > 12.2e6)])
+    source._variants = VariantTable.of(["8"] * 2500, pos * 60, ["A"] * 2500, ["G"] * 2500)
+    with pytest.raises(GenomeBuildError, match="not on GRCh37: position 8:"):
+        principal_components(source, 2, exclude_regions=["GRCh37"])
 
 
 def test_table_covariates_and_store(population, tmp_path):

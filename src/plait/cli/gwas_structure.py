@@ -162,7 +162,8 @@ def pca(
             "--exclude-region",
             metavar="REGION",
             panel=MODEL,
-            help="Leave out 6:25000000-33500000, or all of X; may be given several times.",
+            help="Leave out 6:25000000-33500000, or all of X, or long-range linkage of a human "
+            "genome: GRCh37, GRCh38. May be given several times.",
         ),
     ] = None,
     keep_samples: KeepSamples = None,

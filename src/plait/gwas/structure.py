@@ -24,6 +24,7 @@ from plait.execution.memory import memory_budget, parse_bytes
 from plait.execution.threads import resolve_threads, single_threaded_blas
 from plait.gwas.inputs import opened_covariates, opened_genotypes
 from plait.gwas.linkage import ld_prune
+from plait.gwas.long_range_linkage import LONG_RANGE_LINKAGE, long_range_variants
 from plait.gwas.quality import VariantFilter
 from plait.gwas.relationship import relationship_matrix, scaled_genotypes
 from plait.io.genotypes import SelectedGenotypes, variants_in_region
@@ -172,8 +173,8 @@ def principal_components(
         Rarer variants and those with fewer genotypes are left out.
     exclude_regions : sequence of str
         Regions or whole chromosomes that are left out, as ``"6:25000000-33500000"`` or ``"X"``:
-        long stretches of linkage (in humans the MHC, the inversions of 8p23 and 17q21, the lactase
-        gene) make components of their own.
+        long stretches of linkage make components of their own. ``"GRCh37"`` or ``"GRCh38"``, the
+        build of a human genome, is all 24 of `plait.gwas.long_range_linkage`, among them the MHC.
     samples : integers, optional
         Numbers of the samples. Default all.
     seed : int
@@ -193,6 +194,8 @@ def principal_components(
         Fewer variants than components are left.
     LabelError
         A region is on a chromosome that is not there.
+    GenomeBuildError
+        The genotypes are not on the build of which regions are excluded.
     CapacityError
         The relationship matrix does not fit: use ``method="randomised"``.
 
@@ -317,7 +320,11 @@ def _choose_variants(
     rules = VariantFilter(min_call_rate, None, min_frequency)
     kept: Indices = np.arange(genotypes.n_variants)
     for region in exclude_regions:
-        kept = np.setdiff1d(kept, variants_in_region(genotypes.variants, region, "genotypes"))
+        if region in LONG_RANGE_LINKAGE:
+            gone = np.flatnonzero(long_range_variants(genotypes.variants, region))
+        else:
+            gone = variants_in_region(genotypes.variants, region, "genotypes")
+        kept = np.setdiff1d(kept, gone)
     if not len(kept):
         return kept
     removed = rules.removed(SelectedGenotypes(genotypes, kept, samples).counts())
