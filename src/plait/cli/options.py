@@ -1,5 +1,6 @@
 """The options that commands share, each with one name and one meaning, and how help is laid out."""
 
+import inspect
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -388,7 +389,8 @@ ResultFile = Annotated[
     str,
     typer.Argument(
         metavar="RESULT",
-        help="Output of 'plait mash fit' or 'apply': its .npz file or .zarr store.",
+        help="Output of 'plait mash fit' or 'apply', its .npz file or .zarr store, or the folder "
+        "of 'plait gwas-to-mash'.",
         show_default=False,
     ),
 ]
@@ -473,6 +475,6 @@ def documented(
 
     The examples run on the files of ``plait demo``; the tests run all of them.
     """
-    sentence = (function.__doc__ or "").strip()
+    sentence = inspect.cleandoc(function.__doc__ or "")
     text = f"{sentence}\n\n\b\nExample: {example}"
     app.command(name, cls=PanelledCommand, help=text, epilog=f"Docs: {docs}")(function)
