@@ -74,20 +74,11 @@ def pair_violin(
     InputError
         A pair has no treated or no control cells.
     """
-    pairs = [
-        tuple(_finite(values) for values in both) for both in zip(treated, controls, strict=False)
-    ]
-    if not pairs or len(treated) != len(controls):
-        raise ShapeError(
-            f"there are {len(treated)} arrays of treated cells and {len(controls)} of controls; "
-            "give one of each for every pair."
-        )
-    names = check_labels(labels, len(pairs), "pairs")
+    names = check_labels(labels, len(treated), "pairs")
+    pairs = _checked(treated, controls, names)
     p = None if log10p is None else np.asarray(log10p, dtype=np.float64)
     if p is not None and p.shape != (len(pairs),):
         raise ShapeError(f"p-values have shape {p.shape} for {len(pairs)} pairs.")
-    if empty := [name for name, both in zip(names, pairs, strict=True) if not all(map(len, both))]:
-        raise InputError(f"{empty[0]} has no treated or no control cells to draw.")
     with styled() as plt:
         width = 1.2 + 0.75 * max(len(pairs), 5)
         longest = max(len(line) for name in names for line in name.split("\n"))
@@ -103,16 +94,7 @@ def pair_violin(
         size = label_size(len(pairs), 4.0 * width)
         ax.set_xticks(range(len(pairs)), names, rotation=35, ha="right", fontsize=size)
         ax.set_xlim(-0.6, len(pairs) - 0.4)
-        is_higher = [own.mean() >= others.mean() for own, others in pairs]
-        for name, colour, occurs in (
-            ("control cells", GREY, True),
-            ("treated cells, higher", BLUE, any(is_higher)),
-            ("treated cells, lower", VERMILION, not all(is_higher)),
-        ):
-            if not occurs:
-                continue
-            ax.fill_between([], [], [], color=colour, alpha=0.75, linewidth=0, label=name)
-        ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.03), ncols=3)
+        _say_colours(ax, pairs)
         ax.set_ylabel(ylabel)
         if title is not None:
             ax.set_title(title, pad=30)
@@ -155,6 +137,34 @@ def p_text(log10p: float) -> str:
         return f"p = {10.0**log10p:.2g}"
     exponent = int(np.floor(log10p))
     return f"p = {10.0 ** (log10p - exponent):.0f}e{exponent}"
+
+
+def _checked(
+    treated: Sequence[ArrayLike], controls: Sequence[ArrayLike], names: Sequence[str]
+) -> list[tuple[Array, Array]]:
+    """Return the finite values of treated cells and controls of each pair."""
+    if not len(treated) or len(treated) != len(controls):
+        raise ShapeError(
+            f"there are {len(treated)} arrays of treated cells and {len(controls)} of controls; "
+            "give one of each for every pair."
+        )
+    pairs = [(_finite(own), _finite(rest)) for own, rest in zip(treated, controls, strict=True)]
+    for name, (own, others) in zip(names, pairs, strict=True):
+        if not len(own) or not len(others):
+            raise InputError(f"{name} has no treated or no control cells to draw.")
+    return pairs
+
+
+def _say_colours(ax: "Axes", pairs: Sequence[tuple[Array, Array]]) -> None:
+    is_higher = [own.mean() >= others.mean() for own, others in pairs]
+    for name, colour, occurs in (
+        ("control cells", GREY, True),
+        ("treated cells, higher", BLUE, any(is_higher)),
+        ("treated cells, lower", VERMILION, not all(is_higher)),
+    ):
+        if occurs:
+            ax.fill_between([], [], [], color=colour, alpha=0.75, linewidth=0, label=name)
+    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.03), ncols=3)
 
 
 def _finite(values: ArrayLike) -> Array:

@@ -92,7 +92,8 @@ def calibration(result: CRTResult, controls: CRTResult | None) -> Verdict:
             "unknown",
             "Calibration not checked",
             f"There {'is' if count == 1 else 'are'} {count} {name}, too few to see whether their "
-            "p-values are uniform. plait crt run makes groups of negative-control guides where the screen has enough.",
+            "p-values are uniform. plait crt run makes groups of negative-control guides where the "
+            "screen has enough.",
         )
     units = np.repeat(np.arange(len(log10p)), log10p.shape[1])
     if judged.residual_correlation is None:
