@@ -117,6 +117,8 @@ def test_cells_of_guides_stand_in_order():
     assert legend_of(ax) == ["guides of targets", "non-targeting guides"]
     many = plot.cells_per_guide(np.arange(200), [str(i) for i in range(200)])
     assert many.get_xlabel() == "200 guides"
+    lines = plot.cells_per_guide(np.arange(1000)).collections[0].get_segments()
+    assert [line[1][1] for line in lines] == list(range(999, -1, -1))
     with pytest.raises(ShapeError, match="is_control"):
         plot.cells_per_guide([1, 2], None, [True])
 

@@ -31,7 +31,7 @@ _PER_GUIDE = "Cells that have each guide, most first. Guides with few cells tell
 _PER_CELL = "Cells by the number of guides that they have."
 _HISTOGRAM = "All cells; orange, those left out for this reason; dotted, the bounds."
 _REMOVED = "Share of all cells that each reason speaks against; some cells have several reasons."
-_MOST_NAMED, _MOST_BARS, _BINS = 60, 15, 50
+_MOST_NAMED, _MOST_DRAWN, _MOST_BARS, _BINS = 60, 400, 15, 50
 
 
 def guide_counts(
@@ -162,15 +162,21 @@ def cells_per_guide(
             (~control[order], BLUE, "guides of targets"),
             (control[order], GREY, "non-targeting guides"),
         ):
-            if chosen.any():
-                ax.bar(places[chosen], cells[order][chosen], 1.0 if len(cells) > 60 else 0.8,
-                       color=colour, label=label)  # fmt: skip
+            if not chosen.any():
+                continue
+            heights = cells[order][chosen]
+            if len(cells) > _MOST_DRAWN:  # as many bars would take seconds
+                ax.vlines(places[chosen], 0, heights, color=colour, linewidth=0.8, label=label)
+            else:
+                width = 1.0 if len(cells) > _MOST_NAMED else 0.8
+                ax.bar(places[chosen], heights, width, color=colour, label=label)
         if labels is not None and len(cells) <= _MOST_NAMED:
             ax.set_xticks(places, [names[j] for j in order], rotation=90,
                           fontsize=label_size(len(cells), 4.8))  # fmt: skip
         else:
             ax.set_xlabel(f"{len(cells):,} guides")
         ax.set_ylabel("cells")
+        ax.set_ylim(0)
         if is_control is not None:
             ax.legend(loc="upper right")
         _finish(ax, title, _PER_GUIDE if caption else None)

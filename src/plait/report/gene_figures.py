@@ -354,7 +354,7 @@ def _removed(removed: dict[str, int], n_cells: int) -> Figure:
 def counts_figure(result: GeneTestResult) -> Figure:
     """Show in how many treated and control cells the gene of each pair has counts."""
     x, y = (np.log10(1.0 + v) for v in (result.n_nonzero_trt, result.n_nonzero_cntrl))
-    shown, names = thinned(x, y, _MOST_POINTS), pair_names(result, np.arange(len(result)))
+    shown = thinned(x, y, _MOST_POINTS)
     data = []
     for chosen, colour, name in (
         (result.pass_qc, BLUE, "tested"), (~result.pass_qc, VERMILION, "not tested"),
@@ -365,9 +365,9 @@ def counts_figure(result: GeneTestResult) -> Figure:
                 "type": "scatter", "mode": "markers", "name": name, "x": numbers(x[rows]),
                 "y": numbers(y[rows]),
                 "customdata": [
-                    f"{plain(names[j])}<br>{int(result.n_nonzero_trt[j]):,} treated, "
+                    f"{plain(name)}<br>{int(result.n_nonzero_trt[j]):,} treated, "
                     f"{int(result.n_nonzero_cntrl[j]):,} control cells"
-                    for j in rows.tolist()
+                    for j, name in zip(rows.tolist(), pair_names(result, rows), strict=True)
                 ],
                 "marker": {"color": colour, "size": 4, "opacity": 0.5},
                 "hovertemplate": "%{customdata}<extra></extra>",
