@@ -188,6 +188,21 @@ def test_progress_is_told_where_there_is_no_terminal(capsys):
     assert "all of them" in said[0]
 
 
+def test_findings_come_after_the_stages_that_they_are_of(capsys, monkeypatch):
+    """A stage that is over has its line before what is said next, in a log of both."""
+    from plait.execution.progress import stage
+
+    monkeypatch.setattr(sys, "stderr", sys.stdout)
+    with console.session(None, quiet=False):
+        with stage("counting", 1000) as advance:
+            advance(500)
+            console.say(False, "in its midst")
+            advance(500)
+        console.say(False, "what was found")
+    said = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert said == ["in", "counting", "what"]
+
+
 def test_progress_bars_on_a_terminal(capsys, monkeypatch):
     from plait.execution.progress import stage
 

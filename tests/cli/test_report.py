@@ -4,13 +4,17 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from plait import mash as pm
 from plait.cli.main import app, main
+from plait.io.plink import write_bed
+from plait.simulate import cohort
 from tests.report.results import make_result
 
 runner = CliRunner()
@@ -47,6 +51,34 @@ def test_a_page(folder, result, capsys):
     assert "<title>Effects across contexts: r</title>" in text
     assert "Dual gap" in text
     assert "Convergence not recorded" not in text
+
+
+@pytest.mark.filterwarnings("ignore:only .* effects for the principal components")
+def test_a_page_of_a_study(tmp_path, monkeypatch, capsys):
+    """The folder, or the store in it: the same page as the study's own, with its scan and fit."""
+    monkeypatch.chdir(tmp_path)
+    people = cohort(n_samples=300, n_variants=1000, n_causal=4, seed=3)
+    write_bed("g.bed", people.blocks(), people.variants, people.samples)
+    columns = dict(zip(people.traits.names, people.traits.values.T, strict=True))
+    pl.DataFrame({"IID": people.samples.tolist()} | columns).write_csv("y.csv")
+    line = "gwas-to-mash --geno g.bed --pheno y.csv --out mine --quiet"
+    assert main(line.split()) == 0
+    for result, page in (("mine", "a.html"), ("mine/", "b.html"), ("mine/result.zarr", "c.html")):
+        capsys.readouterr()
+        assert main(["report", result, "-o", page]) == 0
+        said = capsys.readouterr().out
+        assert "scan" in said and "no patterns were learned: " in said
+        text = Path(page).read_text(encoding="utf-8")
+        assert "<title>Effects across contexts: mine</title>" in text
+        for words in ('data-figure="manhattan"', 'data-figure="qq"', "Converged"):
+            assert words in text
+    assert main(["mash", "significant", "mine", "--quiet", "--out", "s.csv"]) == 0
+    own = pl.read_csv("mine/significant.csv").select("effect", "condition", "lfsr")
+    assert pl.read_csv("s.csv").select(own.columns).height == own.height
+    (tmp_path / "mine/result.zarr").rename(tmp_path / "elsewhere.zarr")
+    for command in (["report", "mine", "-o", "d.html"], ["mash", "significant", "mine"]):
+        assert main(command) == 2
+        assert "mine is a folder in which there is no result.zarr" in capsys.readouterr().err
 
 
 def test_without_the_description(folder, capsys):

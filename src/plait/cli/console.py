@@ -134,8 +134,10 @@ def say(quiet: bool, text: str) -> None:
     stages = _stages.get()
     if isinstance(stages, _StageBars) and stages.are_shown:
         stages.write(text)
-    else:
-        print(text, flush=True)
+        return
+    if isinstance(stages, _StageLines):
+        stages.settle()
+    print(text, flush=True)
 
 
 def clear_bars() -> None:
@@ -220,9 +222,13 @@ class _StageLines:
 
     def write(self, text: str) -> None:
         """Write a line after those of the stages that are over."""
+        self.settle()
+        self._print(text)
+
+    def settle(self) -> None:
+        """Write the lines of the stages that are over."""
         if not self._is_running:
             self._flush()
-        self._print(text)
 
     def close(self) -> None:
         self._flush()

@@ -11,7 +11,7 @@ from plait.cli.console import say, session
 from plait.cli.options import MODEL, OUTPUT
 from plait.cli.outputs import check_file, is_store
 from plait.cli.records import beside, write_record
-from plait.cli.results import read_result
+from plait.cli.results import STORE, read_result
 
 DOCS = "docs/report.md"
 EXAMPLE = "plait report demo/tables/results.npz -o report.html"
@@ -53,17 +53,21 @@ def report(
     """Show a result as a page for a browser: the answer, whether to believe it, every figure."""
     check_file(out, (".html", ".htm"), overwrite)
     with session(None, quiet, debug):
+        from plait.gwas import AssociationResult
         from plait.report import write_mash_report
         from plait.report.page import check_libraries
 
         check_libraries()
-        loaded = read_result(result)
+        loaded, folder = read_result(result), study_of(result)
+        described = read_description(result) if folder is None else read_fit(folder)
+        place = Path(result.rstrip("/")) if folder is None else folder.resolve()
         page = write_mash_report(
             loaded,
             out,
-            title=title or f"Effects across contexts: {Path(result.rstrip('/')).stem}",
+            title=title or f"Effects across contexts: {place.stem}",
             level=level,
-            described=read_description(result),
+            described=described,
+            scan=None if folder is None else AssociationResult.open(folder),
             overwrite=overwrite,
         )
     write_record(
@@ -75,7 +79,26 @@ def report(
     for sentence in page.answer:
         say(quiet, sentence)
     say(quiet, f"{page.verdict}: {', '.join(page.reasons)}")
+    for doubt in described.get("warnings", ()):
+        say(quiet, f"warning: {doubt}")
     say(quiet, f"written: {out} ({out.stat().st_size / 1e6:.1f} MB; open it in a browser)")
+
+
+def study_of(place: str) -> Path | None:
+    """Return the folder of the study that a result is of, given either; None of any other."""
+    from plait.studies.gwas_to_mash import RECORD
+
+    path = Path(place)
+    folder = path.parent if path.name == STORE else path
+    return folder if (folder / RECORD).is_file() and (folder / STORE).is_dir() else None
+
+
+def read_fit(folder: Path) -> dict[str, Any]:
+    """Return what a study wrote on its fit."""
+    from plait.studies.gwas_to_mash import KEPT
+
+    found: dict[str, Any] = json.loads((folder / KEPT / "fit.json").read_text(encoding="utf-8"))
+    return found
 
 
 def read_description(place: str) -> dict[str, Any]:

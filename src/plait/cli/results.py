@@ -9,9 +9,12 @@ from plait.errors import FileFormatError, LabelError, NotAvailableError
 if TYPE_CHECKING:
     from plait.mash.results import MashResult
 
+STORE = "result.zarr"
+"""The result in the folder of a study."""
+
 
 def read_result(place: str) -> "MashResult":
-    """Read the npz that a mash command wrote, or open the store.
+    """Read the npz that a mash command wrote, or open the store, or that in the folder of a study.
 
     Raises
     ------
@@ -22,6 +25,8 @@ def read_result(place: str) -> "MashResult":
     """
     from plait.mash.results import FittedG, MashResult
 
+    if not is_store(place) and (Path(place) / STORE).is_dir():
+        place = str(Path(place) / STORE)
     if is_store(place):
         result = MashResult.open(place)
     else:
@@ -55,6 +60,11 @@ def _read_arrays(path: Path) -> dict[str, Any]:
 
     if not path.exists():
         raise FileFormatError(f"{path} does not exist.")
+    if path.is_dir():
+        raise FileFormatError(
+            f"{path} is a folder in which there is no {STORE}. Give what 'plait mash fit' wrote "
+            "(.npz or .zarr), or the folder of 'plait gwas-to-mash'."
+        )
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}

@@ -76,7 +76,9 @@ def read_phenotypes(
     """
     place = "the table of traits" if is_frame(path) else str(path)
     samples, frame = _read(path, place, traits)
-    columns = [_numbers(place, frame[name], samples) for name in frame.columns]
+    advice = " Where some columns are no traits, name those that are (traits=...)."
+    advice = advice if traits is None else ""
+    columns = [_numbers(place, frame[name], samples, advice=advice) for name in frame.columns]
     _mark_missing(place, frame.columns, columns)
     return SampleTable(np.array(samples), tuple(frame.columns), _table(columns, len(samples)))
 
@@ -271,6 +273,7 @@ def _numbers(
     column: "Series",
     samples: list[str],
     if_infinite: type[InputError] = FileFormatError,
+    advice: str = "",
 ) -> NDArray[np.float64]:
     import polars as pl
 
@@ -279,6 +282,7 @@ def _numbers(
         raise FileFormatError(
             f"{path}: column {column.name!r} has {column[row]!r} for sample {samples[row]!r}; "
             f"expected a number. Missing values are written {', '.join(MISSING[1:])} or left empty."
+            f"{advice}"
         )
     values: NDArray[np.float64] = column.cast(pl.Float64).fill_null(np.nan).to_numpy().copy()
     infinite = np.flatnonzero(np.isinf(values))
