@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,12 @@ from plait.errors import CapacityError, InputError, LabelError, OptionError
 from plait.execution.memory import memory_budget
 from plait.execution.progress import stage
 from plait.execution.threads import resolve_threads, single_threaded_blas
+from plait.gwas.inputs import opened_genotypes
 from plait.gwas.quality import VariantFilter
 from plait.gwas.relationship_missing import Missing, missing_genotypes
+
+if TYPE_CHECKING:
+    from plait.gwas.inputs import GenotypesLike
 
 Array = NDArray[np.float64]
 Samples = NDArray[np.integer[Any]]
@@ -182,7 +186,7 @@ class Relationships:
 
 
 def relationship_matrix(
-    genotypes: GenotypeSource,
+    genotypes: "GenotypesLike",
     method: str = "vanraden",
     *,
     samples: NDArray[np.integer] | None = None,
@@ -196,7 +200,8 @@ def relationship_matrix(
 
     Parameters
     ----------
-    genotypes : GenotypeSource
+    genotypes : path or GenotypeSource
+        A file as `plait.io.open_genotypes` takes it, or what that returns.
     method : {"vanraden", "gcta", "standardised"}
         "vanraden": ``W W^T / (2 sum f (1 - f))`` with ``w = g - 2 f`` (VanRaden 2008, method 1).
         "gcta": the mean of ``z_i z_j``, ``z = w / sqrt(2 f (1 - f))``, over the variants with a
@@ -242,6 +247,7 @@ def relationship_matrix(
         raise OptionError(f"method is {method!r}; give one of {', '.join(map(repr, _METHODS))}.")
     if by_chromosome and halves:
         raise OptionError("relationships are kept by chromosome or by halves of them, not both.")
+    genotypes = opened_genotypes(genotypes)
     rows = np.arange(genotypes.n_samples) if samples is None else np.asarray(samples)
     runs = genotypes.variants.chromosomes if by_chromosome else _parts(genotypes, halves)
     names = tuple(dict.fromkeys(name for name, _ in runs))
