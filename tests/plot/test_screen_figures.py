@@ -180,6 +180,9 @@ def test_pairs_with_enough_counts_and_too_few(random):
     assert legend_of(ax)[0] == f"tested ({passes.sum():,})"
     assert [line.get_xdata()[0] for line in ax.lines[:1]] == [6.5]
     no_text_is_cut(ax)
+    many = random.integers(0, 10**6, (2, 20_000))
+    crowd = plot.pair_quality(*many, many[0] >= 7).collections[:2]
+    assert 1000 < sum(len(part.get_offsets()) for part in crowd) <= 4000
     with pytest.raises(ShapeError, match="shapes"):
         plot.pair_quality([1], [1, 2], [True])
 

@@ -80,7 +80,8 @@ def pair_quality(
         raise ShapeError(
             f"treated cells, controls and passes have shapes {x.shape}, {y.shape} and {good.shape}."
         )
-    shown = thinned(np.log1p(x), np.log1p(y), _MOST)
+    height = np.log1p(y) / max(float(np.log1p(y).max()), 1.0)  # none is "always drawn"
+    shown = thinned(np.log1p(x), height, _MOST)
     with styled() as plt:
         ax = axes_for(plt, ax, 4.2, 3.6)
         for chosen, colour, label in (

@@ -354,7 +354,7 @@ def _removed(removed: dict[str, int], n_cells: int) -> Figure:
 def counts_figure(result: GeneTestResult) -> Figure:
     """Show in how many treated and control cells the gene of each pair has counts."""
     x, y = (np.log10(1.0 + v) for v in (result.n_nonzero_trt, result.n_nonzero_cntrl))
-    shown = thinned(x, y, _MOST_POINTS)
+    shown = thinned(x, y / max(float(y.max()), 1.0), _MOST_POINTS)  # none is "always drawn"
     data = []
     for chosen, colour, name in (
         (result.pass_qc, BLUE, "tested"), (~result.pass_qc, VERMILION, "not tested"),
