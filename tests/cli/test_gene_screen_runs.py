@@ -107,3 +107,17 @@ def test_a_screen_on_disk_gives_the_same_tables(here):
     assert run("discover", *GIVEN, "--on-disk", "--out", "disk", "--quiet") == 0
     one, other = tables(here / "memory"), tables(here / "disk")
     assert all(one[name].equals(other[name]) for name in one)
+
+
+def test_weights_of_cells(here, capsys):
+    words = [*GIVEN[:4], "--weights", "log_depth", "--quiet"]  # of a column that is a covariate too
+    assert run("power", *words, "--out", "x") == 0
+    found = GeneTestResult.load("x/power.zarr")
+    assert found.settings["weights"] == "log_depth"
+    assert "log_depth" not in found.settings["formula"]
+    assert run("power", *GIVEN, "--weights", "depth", "--out", "y") == 2
+    assert "'depth'" in capsys.readouterr().err
+    both = ["--covariates", "log_depth", "--weights", "log_depth", "--quiet"]
+    assert run("power", *GIVEN[:4], *both, "--out", "z") == 0
+    assert run("discover", *GIVEN, *both[2:], "--detectable", "0.5", "--out", "w") == 2
+    assert "--detectable is not known with --weights" in capsys.readouterr().err

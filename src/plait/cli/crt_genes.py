@@ -47,6 +47,7 @@ from plait.cli.gene_screen_runs import (
     Detectable,
     KeepDraws,
     OnDisk,
+    Weights,
     finish,
     refuse_draws,
     refuse_power,
@@ -175,6 +176,7 @@ def calibrate(
     control_group: ControlGroupOption = None,
     mechanism: MechanismOption = None,
     formula: Formula = None,
+    weights: Weights = None,
     resampling: ResamplingOption = Resampling.ANALYTIC,
     max_mito: LargestMito = 0.2,
     min_treated: FewestTreated = 7,
@@ -216,7 +218,7 @@ def calibrate(
             quiet, h5ad, moi, guides, guide_names, targets, covariates, layer, assignment,
             method, threshold, pairs, gene_positions, positive_controls, max_mito, min_treated,
             min_controls, on_disk, side=str(side), strategy=str(strategy),
-            control_group=control_group, mechanism=mechanism, formula=formula,
+            control_group=control_group, mechanism=mechanism, formula=formula, weights=weights,
             resampling=str(resampling), level=level, seed=seed,
         )  # fmt: skip
         result = run_analysis(
@@ -248,6 +250,7 @@ def power(
     control_group: ControlGroupOption = None,
     mechanism: MechanismOption = None,
     formula: Formula = None,
+    weights: Weights = None,
     resampling: ResamplingOption = Resampling.ANALYTIC,
     max_mito: LargestMito = 0.2,
     min_treated: FewestTreated = 7,
@@ -268,7 +271,8 @@ def power(
             quiet, h5ad, moi, guides, guide_names, targets, covariates, layer, assignment,
             method, threshold, None, None, positive_controls, max_mito, min_treated, min_controls,
             on_disk, side=str(side), strategy=str(strategy), control_group=control_group,
-            mechanism=mechanism, formula=formula, resampling=str(resampling), seed=seed,
+            mechanism=mechanism, formula=formula, weights=weights, resampling=str(resampling),
+            seed=seed,
         )  # fmt: skip
         assert screen.parameters is not None
         if screen.parameters.positive_control_pairs is None:
@@ -300,6 +304,7 @@ def discover(
     control_group: ControlGroupOption = None,
     mechanism: MechanismOption = None,
     formula: Formula = None,
+    weights: Weights = None,
     resampling: ResamplingOption = Resampling.ANALYTIC,
     max_mito: LargestMito = 0.2,
     min_treated: FewestTreated = 7,
@@ -317,13 +322,13 @@ def discover(
     """Test what targets do to the expression of genes, check the tests, and write a page."""
     _check_folder(out, overwrite)
     refuse_draws(keep_draws, resampling)
-    refuse_power(detectable, strategy)
+    refuse_power(detectable, strategy, weights)
     with session(threads, quiet, debug):
         screen = _prepared(
             quiet, h5ad, moi, guides, guide_names, targets, covariates, layer, assignment,
             method, threshold, pairs, gene_positions, positive_controls, max_mito, min_treated,
             min_controls, on_disk, side=str(side), strategy=str(strategy),
-            control_group=control_group, mechanism=mechanism, formula=formula,
+            control_group=control_group, mechanism=mechanism, formula=formula, weights=weights,
             resampling=str(resampling), level=level, seed=seed,
         )  # fmt: skip
         if screen.data.targets.is_control.any():
@@ -396,7 +401,10 @@ def _prepared(
 
     _refuse_assignment(moi, assignment, method)
     tables = read_tables(pairs, gene_positions, positive_controls, assignment)
-    screen = _open(h5ad, moi, guides, guide_names, targets, covariates, layer, on_disk)
+    weights = parameters["weights"]
+    named = [*(split_list(covariates) or ()), *([] if weights is None else [weights])]
+    columns = ",".join(dict.fromkeys(named)) or None
+    screen = _open(h5ad, moi, guides, guide_names, targets, columns, layer, on_disk)
     _say_data(screen, quiet)
     announce_compilation(quiet)
     known = (

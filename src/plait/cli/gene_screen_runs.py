@@ -25,6 +25,17 @@ OnDisk = Annotated[
         "gene by gene: memory does not grow with their number. Numbers are the same.",
     ),
 ]
+Weights = Annotated[
+    str | None,
+    option(
+        "--weights",
+        metavar="NAME",
+        panel=MODEL,
+        show_default="all the same",
+        help="Column of obs with positive numbers, how much each cell counts; not made of the "
+        "counts of genes that are tested, nor of guides.",
+    ),
+]
 KeepDraws = Annotated[
     bool,
     option(
@@ -132,12 +143,14 @@ def refuse_draws(keep_draws: bool, resampling: Resampling) -> None:
         refuse_idle(("keep_draws",), is_analytic, "without --resampling sceptre_staged")
 
 
-def refuse_power(power: float | None, strategy: Strategy) -> None:
+def refuse_power(power: float | None, strategy: Strategy, weights: str | None) -> None:
     """Refuse a power before anything is computed."""
     if power is None:
         return
     if not 0.0 < power < 1.0:
         raise OptionError(f"--detectable is {power:g}; give a number between 0 and 1.")
+    if weights is not None:
+        raise OptionError("--detectable is not known with --weights; leave one of them out.")
     if strategy is Strategy.BONFERRONI:
         raise OptionError(
             "--detectable is of what is tested, which with --strategy bonferroni is each guide; "

@@ -225,6 +225,8 @@ def detectable_effects(
             "with strategy 'bonferroni' a target is found by any of its guides, of which each has "
             "a power; give 'singleton' or 'union'."
         )
+    if parameters.weights is not None:
+        raise OptionError("with weights of cells power is not known; leave the weights out for it.")
     for name, value in (("power", power), ("p_threshold", p_threshold)):
         if not 0.0 < value < 1.0:
             raise OptionError(f"{name} is {value}; give a number between 0 and 1.")

@@ -105,6 +105,7 @@ class GeneScreen:
         control_group: str | None = None,
         mechanism: str | None = None,
         formula: str | None = None,
+        weights: str | None = None,
         resampling: str = "analytic",
         approximation: str = "skew_normal",
         fdr: str = "BH",
@@ -133,6 +134,11 @@ class GeneScreen:
         formula : str, optional
             Covariates: see `plait.crt.gene_design.design_columns`; default
             `plait.crt.gene_design.default_formula`.
+        weights : str, optional
+            A covariate of positive numbers that says how much each cell counts, in the regression
+            of a gene's counts and in the score. P-values are as right as without for weights that
+            follow from the covariates or say how good a cell is, and not for weights made of the
+            gene's counts or of the cell's guides. Fold changes are weighted, too.
         resampling : {"analytic", "sceptre_staged"}
             P-values of infinitely many resamples, or of sceptre's stages of 499, 4,999 and more.
         approximation : {"skew_normal", "no_approximation"}
@@ -163,6 +169,7 @@ class GeneScreen:
             control_group=control_group,
             mechanism=mechanism,
             formula=formula,
+            weights=weights,
             resampling=resampling,
             approximation=approximation,
             fdr=fdr,

@@ -17,6 +17,7 @@ from plait.crt.resampling import BernoulliResampler, Resampler, StratifiedResamp
 from plait.crt.score_nulls import NullScores, Stages, tilted_p_value
 from plait.crt.seeds import UnitStream
 from plait.crt.staged import FIRST_STAGE
+from plait.crt.weighted_fits import fit_weighted_gene
 from plait.errors import OptionError
 from plait.execution.blocks import Block, plan_blocks
 from plait.execution.executors import Workforce, run_blocks
@@ -107,6 +108,8 @@ class GeneProblem:
         Their names, which name random streams.
     controls : array of int or None
         The cells that treated ones are compared with; None: all others.
+    weights : (cells,) array or None
+        How much cells count.
     """
 
     responses: GeneCounts
@@ -114,6 +117,13 @@ class GeneProblem:
     treated: csc_array
     units: tuple[str, ...]
     controls: NDArray[np.intp] | None = None
+    weights: Array | None = None
+
+    def fit(self, counts: Array) -> GeneFit:
+        """Regress counts of a gene on the covariates."""
+        if self.weights is None:
+            return fit_gene(self.design, counts)
+        return fit_weighted_gene(self.design, counts, self.weights)
 
     def treated_cells(self, unit: int) -> NDArray[np.int32]:
         """Return a unit's treated cells, ascending."""
@@ -137,7 +147,9 @@ class GeneProblem:
             (np.ones(len(rows), np.int8), rows, np.array([0, len(rows)])), shape=(len(cells), 1)
         )
         design = np.ascontiguousarray(self.design[:, cells])
-        return GeneProblem(self.responses, design, one, (self.units[unit],)), cells
+        weights = None if self.weights is None else self.weights[cells]
+        one_unit = (self.units[unit],)
+        return GeneProblem(self.responses, design, one, one_unit, weights=weights), cells
 
 
 def pairs_found(
@@ -337,14 +349,14 @@ class BlockOfPairs:
         for item, place, stop in zip(items, places, [*places[1:], len(block)], strict=True):
             if self.problem.controls is None:
                 cells = _Cells(self.problem, self.coefficients)
-                fit = fit_gene(self.problem.design, self.problem.counts(int(item)))
+                fit = self.problem.fit(self.problem.counts(int(item)))
                 for k in range(place, stop):
                     yield FittedPair(k, int(inner[k]), cells, fit)
             else:
                 cells, used = self._cells_around(int(item))
                 for k in range(place, stop):
                     counts = self.problem.counts(int(inner[k]))[used]
-                    yield FittedPair(k, 0, cells, fit_gene(cells.problem.design, counts))
+                    yield FittedPair(k, 0, cells, cells.problem.fit(counts))
 
     def _cells_around(self, unit: int) -> "tuple[_Cells, NDArray[np.intp]]":
         """Return a unit's treated cells and the controls, and which these are."""
@@ -370,7 +382,7 @@ class BlockOfPairs:
         self, cells: "_Cells", counts: Array, units: Indices, place: int, found: dict[str, Any]
     ) -> "list[_Undecided]":
         """Write what is found of one gene and some units; return pairs that need draws."""
-        fit = fit_gene(cells.problem.design, counts)
+        fit = cells.problem.fit(counts)
         statistics = score_statistics(fit, cells.problem.treated, units)
         rows = slice(place, place + len(units))
         found["z"][rows] = statistics.z

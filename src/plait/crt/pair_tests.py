@@ -147,6 +147,8 @@ class CellProblem:
         See `plait.crt.gene_tests.GeneProblem`.
     enough : PairQuality
     response_names : (genes,) array of str
+    weights : (cells,) array or None
+        How much cells count, of mean 1.
     """
 
     responses: GeneCounts
@@ -155,6 +157,7 @@ class CellProblem:
     controls: Indices | None
     enough: PairQuality
     response_names: NDArray[np.str_]
+    weights: Array | None = None
 
     def quality(self, units: PairedUnits) -> QualityOfPairs:
         """Return in how many cells pairs have counts, and whether these are enough."""
@@ -226,6 +229,9 @@ class ScreenCells:
                 union_obs_idx_from_cols(guides, np.flatnonzero(is_control)),
                 union_obs_idx_from_cols(guides, np.flatnonzero(~is_control)),
             ).astype(np.intp)
+        name, weights = parameters.weights, None
+        if name is not None:
+            weights = _scaled(data.covariates[name][cells])
         whole = CellProblem(
             rows_of(data.responses, cells),
             guides,
@@ -233,6 +239,7 @@ class ScreenCells:
             controls,
             enough,
             data.response_names,
+            weights,
         )
         return cls(whole, data, columns[cells], names)
 
@@ -252,6 +259,7 @@ class ScreenCells:
             None,
             self.whole.enough,
             self.whole.response_names,
+            None if self.whole.weights is None else _scaled(self.whole.weights[cells]),
         )
 
 
@@ -333,8 +341,17 @@ def pairs_tested(
 def gene_problem(problem: CellProblem, units: PairedUnits, quality: QualityOfPairs) -> GeneProblem:
     """Return what pairs of genes and units are tested with."""
     return GeneProblem(
-        problem.responses, problem.design.rows, quality.treated, units.names, problem.controls
+        problem.responses,
+        problem.design.rows,
+        quality.treated,
+        units.names,
+        problem.controls,
+        problem.weights,
     )
+
+
+def _scaled(weights: Array) -> Array:
+    return np.asarray(weights / weights.mean())
 
 
 def _warn_of_failures(failed: NDArray[np.str_], n_pairs: int) -> None:
@@ -436,5 +453,7 @@ def _identity(genes: GeneProblem, problem: CellProblem, units: PairedUnits) -> d
     }
     if genes.controls is not None:
         arrays["controls"] = genes.controls
+    if genes.weights is not None:
+        arrays["weights"] = genes.weights
     found = {name: fingerprint(values) for name, values in arrays.items()}
     return found | {"counts": fingerprint_of_counts(problem.responses)}

@@ -1,7 +1,7 @@
 """What is tested in a gene-level screen, and how."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from plait.crt.gene_data import GeneScreenData
@@ -9,7 +9,7 @@ from plait.crt.gene_design import default_formula
 from plait.crt.gene_tests import RESAMPLINGS, SIDES, GeneTestOptions
 from plait.crt.pairs import Pairs
 from plait.crt.score_nulls import Stages
-from plait.errors import OptionError
+from plait.errors import InputError, LabelError, OptionError
 from plait.numerics.multiple_testing import false_discovery_rates
 
 STRATEGIES = ("union", "singleton", "bonferroni")
@@ -29,6 +29,7 @@ class ScreenParameters:
     control_group: str
     mechanism: str
     formula: str
+    weights: str | None = None
     resampling: str
     approximation: str
     fdr: str
@@ -46,6 +47,7 @@ class ScreenParameters:
         control_group: str | None,
         mechanism: str | None,
         formula: str | None,
+        weights: str | None = None,
         **options: Any,
     ) -> "ScreenParameters":
         """Fill in defaults that depend on the data, and refuse what cannot be.
@@ -70,7 +72,8 @@ class ScreenParameters:
             positive_control_pairs=pairs[1],
             control_group=control_group,
             mechanism=mechanism,
-            formula=default_formula(data) if formula is None else formula,
+            formula=_usual_formula(data, weights) if formula is None else formula,
+            weights=weights,
             **options,
         )
         made._check(data)
@@ -99,11 +102,27 @@ class ScreenParameters:
                 "control_group is 'nt_cells', but no guide has the target 'non-targeting'; give "
                 "'complement'."
             )
+        if self.weights is not None:
+            self._check_weights(data, self.weights)
         if not 0.0 < self.level < 1.0:
             raise OptionError(f"level is {self.level}; give a number between 0 and 1.")
         self.test_options(1)  # says what is wrong with the other options
         if self.fdr not in ("bonferroni", "none"):
             false_discovery_rates([1.0], self.fdr)
+
+    @staticmethod
+    def _check_weights(data: GeneScreenData, name: str) -> None:
+        if name not in data.covariates or name in data.levels:
+            raise LabelError(
+                f"weights is {name!r}, which is no covariate of numbers; there are "
+                f"{', '.join(name for name in data.covariates if name not in data.levels)}."
+            )
+        if not (data.covariates[name] > 0.0).all():
+            count = int((data.covariates[name] <= 0.0).sum())
+            raise InputError(
+                f"the weights {name!r} are not positive in {count:,} cells; leave cells of no "
+                "weight out in quality_control(remove=)."
+            )
 
     def test_options(self, n_pairs: int) -> GeneTestOptions:
         """Return how pairs are tested, if so many are.
@@ -142,4 +161,12 @@ class ScreenParameters:
         about = {name: getattr(self, name) for name in names}
         if self.resampling == "sceptre_staged":
             about["approximation"] = self.approximation
+        if self.weights is not None:
+            about["weights"] = self.weights
         return about
+
+
+def _usual_formula(data: GeneScreenData, weights: str | None) -> str:
+    """Return the default formula, which weights have no part in."""
+    covariates = {name: values for name, values in data.covariates.items() if name != weights}
+    return default_formula(replace(data, covariates=covariates))
