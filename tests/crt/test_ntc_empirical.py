@@ -168,6 +168,16 @@ def test_halves_of_guides_share_none():
     assert units.names[7] == "NTC_unit_000007"
 
 
+def test_few_guides_make_each_unit_once():
+    """9 guides make 126 units of 4: no p-value is finer than 1/127, however many are asked for."""
+    units = draw_ntc_units(np.arange(9), 4, 5000)
+    assert len(np.unique(units.guides, axis=0)) == len(units.guides) == 126
+    assert sorted([*units.a, *units.b]) == list(range(126))
+    assert len(draw_ntc_units(np.arange(9), 4, 125).guides) == 125
+    halves = draw_ntc_units(np.arange(9), 4, 5000, split_by="guides")
+    assert (len(halves.a), len(halves.b)) == (1, 5)
+
+
 def test_batches_without_cells_or_units_are_left_out():
     screen = small_screen(n_cells=200, guides_per_gene=4)
     screen.obsm["covar"] = pd.DataFrame(screen.obsm["covar"], columns=["x", "y"]).assign(
@@ -306,10 +316,10 @@ def test_genes_unlike_all_controls_are_said_and_standardised_effects_are_calibra
 def test_errors_say_what_to_do():
     inputs = prepare_crt_inputs(small_screen())
     with pytest.raises(InputError, match="no batches"):
-        ntc_empirical_tests(inputs, options={"guides_per_unit": 2, "n_ntc_units": 10})
+        ntc_empirical_tests(inputs, options={"guides_per_unit": 1, "n_ntc_units": 10})
     with pytest.raises(KeyError, match="no covariate 'lane'"):
         ntc_empirical_tests(
-            inputs, options={"guides_per_unit": 2, "n_ntc_units": 10, "batch_key": "lane"}
+            inputs, options={"guides_per_unit": 1, "n_ntc_units": 10, "batch_key": "lane"}
         )
     pooled = {"batch_mode": "pooled", "n_ntc_units": 10}
     with pytest.raises(InputError, match="2 negative-control guides cannot make units of 6"):

@@ -1,7 +1,9 @@
 """Pseudo-genes of negative-control guides, and the effects that they are compared by."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,7 +62,8 @@ def draw_ntc_units(
     guides_per_unit : int
         Distinct guides of a unit (6); units share guides.
     n_ntc_units : int
-        Units (5000).
+        Units (5000). Where there are no more different ones, each of them once: drawn again and
+        again they would promise finer p-values than so many units can give.
     seed, split_seed : int
         Of the draws, and of the split.
     frac_A : float
@@ -87,15 +90,16 @@ def draw_ntc_units(
         raise OptionError(f"split_by is {split_by!r}; give 'units' or 'guides'.")
     random = np.random.default_rng(seed)
     if split_by == "units":
-        a, b = split_ntc_units(np.arange(n_ntc_units), frac_A, split_seed)
-        return NTCUnits(_draws(random, own, guides_per_unit, n_ntc_units), a, b)
+        guides = _draws(random, own, guides_per_unit, n_ntc_units)
+        return NTCUnits(guides, *split_ntc_units(np.arange(len(guides)), frac_A, split_seed))
     halves = split_ntc_units(own, frac_A, split_seed)
     first = len(split_ntc_units(np.arange(n_ntc_units), frac_A, split_seed)[0])
     parts = [
         _draws(random, np.sort(half), guides_per_unit, count)
         for half, count in zip(halves, (first, n_ntc_units - first), strict=True)
     ]
-    return NTCUnits(np.vstack(parts), np.arange(first), np.arange(first, n_ntc_units))
+    first, count = len(parts[0]), len(parts[0]) + len(parts[1])
+    return NTCUnits(np.vstack(parts), np.arange(first), np.arange(first, count))
 
 
 def _draws(
@@ -106,6 +110,8 @@ def _draws(
             f"{len(columns)} negative-control guides cannot make units of {size}; take fewer "
             "guides_per_unit, or name more labels of controls."
         )
+    if math.comb(len(columns), size) <= count:
+        return np.array(list(combinations(np.sort(columns).tolist(), size)), dtype=np.int64)
     drawn = [random.choice(columns, size, replace=False) for _ in range(count)]
     return np.sort(np.array(drawn, dtype=np.int64).reshape(count, size), axis=1)
 
