@@ -37,6 +37,9 @@ for mechanism in ("permutations", "crt"):
     found = screen.run_discovery()
     for values in (found.log10_p, found.z, found.theta):
         digest.update(np.ascontiguousarray(values).tobytes())
+    can = screen.detectable_effects(p_threshold=0.01)
+    for values in (can.log_2_decrease, can.log_2_increase, can.power_at):
+        digest.update(np.ascontiguousarray(values).tobytes())
 print(digest.hexdigest())
 """
 

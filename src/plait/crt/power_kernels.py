@@ -75,7 +75,7 @@ def prepare_pair(  # type: ignore[no-untyped-def]
     return variance, observed
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _average_score(mean, theta, is_treated, taken_up, change):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(mean.shape[0]):
@@ -85,7 +85,7 @@ def _average_score(mean, theta, is_treated, taken_up, change):  # type: ignore[n
     return total / mean.shape[0]
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def fill_cumulants(  # type: ignore[no-untyped-def]
     mean, theta, is_treated, chances, taken_up, influence, g, is_permuted, change, sums
 ):
@@ -168,7 +168,7 @@ def _quantile(z, skewness, kurtosis):  # type: ignore[no-untyped-def]
     return root + min(max(change, -bound), bound)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def tail_power(sums, variance, observed, balance, quantile, sign):  # type: ignore[no-untyped-def]
     """Return the probability that z is beyond a normal quantile's tail on one side.
 
@@ -201,7 +201,7 @@ def tail_power(sums, variance, observed, balance, quantile, sign):  # type: igno
     return min(max(tail + density * skewness / 6.0 * (x * x - 1.0), 0.0), 1.0)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def power_at(  # type: ignore[no-untyped-def]
     mean, theta, is_treated, chances, taken_up, influence, g, is_permuted, variance, observed,
     quantile, sides, can_fall, change, sums
