@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from plait.errors import ShapeError
 from plait.plot.sharing import clustered_order
-from plait.plot.style import axes_for, check_labels, label_size, styled, write_caption
+from plait.plot.style import axes_for, check_labels, label_size, styled, write_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,8 +81,5 @@ def effect_map(
         bar = ax.figure.colorbar(image, ax=ax, shrink=0.7, pad=0.02)
         bar.outline.set_visible(False)
         bar.set_label("effect / error")
-        if title is not None:
-            ax.set_title(title)
-        if caption:
-            write_caption(ax, CAPTION)
+        write_words(ax, title, CAPTION if caption else None)
     return ax

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.errors import OptionError, ShapeError
-from plait.plot.style import BLUE, GREY, axes_for, check_labels, styled, write_caption
+from plait.plot.style import BLUE, GREY, axes_for, check_labels, styled, write_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,12 +82,10 @@ def forest(
         ax.spines["left"].set_visible(False)
         ax.set_xlabel(xlabel)
         ax.set_ylabel(ylabel)
-        if title is not None:
-            ax.set_title(title)
         if earlier is not None:
             ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, handletextpad=0.3)
-        if caption:
-            write_caption(ax, _caption(ci, boxes, rates is not None, level, before))
+        words = _caption(ci, boxes, rates is not None, level, before)
+        write_words(ax, title, words if caption else None)
     return ax
 
 

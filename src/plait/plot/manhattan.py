@@ -19,7 +19,7 @@ from plait.plot.style import (
     chosen_traits,
     counted,
     styled,
-    write_caption,
+    write_words,
 )
 
 if TYPE_CHECKING:
@@ -129,11 +129,8 @@ def manhattan(
         ax.tick_params(axis="x", length=0, labelsize=7 if len(ticks) > 12 else 8)
         ax.set_xlabel("chromosome")
         ax.set_ylabel("$-\\log_{10} p$")
-        if title is not None:
-            ax.set_title(title)
-        if caption:
-            colours = "" if groups is None else " Colours: the trait of the smallest p-value."
-            write_caption(ax, CAPTION + colours)
+        colours = "" if groups is None else " Colours: the trait of the smallest p-value."
+        write_words(ax, title, CAPTION + colours if caption else None)
     return ax
 
 

@@ -18,7 +18,7 @@ from plait.plot.style import (
     chosen_traits,
     counted,
     styled,
-    write_caption,
+    write_words,
 )
 
 if TYPE_CHECKING:
@@ -96,10 +96,8 @@ def qq(
         ax.set_ylabel("observed $-\\log_{10} p$")
         anchor = {"bbox_to_anchor": (1.0, 1.0)} if beside else {}
         ax.legend(loc="upper left", handletextpad=0.2, markerscale=2, **anchor)
-        if title is not None:
-            ax.set_title(title)
-        if caption:
-            write_caption(ax, caption if isinstance(caption, str) else CAPTION)
+        words = caption if isinstance(caption, str) else CAPTION
+        write_words(ax, title, words if caption else None)
     return ax
 
 

@@ -15,7 +15,7 @@ from plait.plot.style import (
     VERMILION,
     check_labels,
     styled,
-    write_caption,
+    write_words,
 )
 
 if TYPE_CHECKING:
@@ -123,10 +123,7 @@ def regional(
             panel.tick_params(axis="x", labelbottom=panel is panels[-1])
         panels[-1].set_xlabel(f"position on chromosome {chrom} (Mb)" if chrom else "position (Mb)")
         _write_legend(panels[0], np.isfinite(linkage).any(), np.isnan(linkage).any())
-        if title is not None:
-            panels[0].set_title(title)
-        if caption:
-            write_caption(panels[0], CAPTION)
+        write_words(panels[0], title, CAPTION if caption else None)
     return panels
 
 

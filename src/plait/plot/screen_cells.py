@@ -15,7 +15,7 @@ from plait.plot.style import (
     check_labels,
     label_size,
     styled,
-    write_caption,
+    write_words,
 )
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def guide_counts(
         ax.set_xlabel("counts of the guide")
         ax.set_ylabel("cells")
         ax.legend(loc="upper right")
-        _finish(ax, title, _COUNTS if caption else None)
+        write_words(ax, title, _COUNTS if caption else None)
     return ax
 
 
@@ -179,7 +179,7 @@ def cells_per_guide(
         ax.set_ylim(0)
         if is_control is not None:
             ax.legend(loc="upper right")
-        _finish(ax, title, _PER_GUIDE if caption else None)
+        write_words(ax, title, _PER_GUIDE if caption else None)
     return ax
 
 
@@ -217,7 +217,7 @@ def guides_per_cell(
         ax.set_xticks(range(len(cells)), names)
         ax.set_xlabel("guides in a cell")
         ax.set_ylabel("cells")
-        _finish(ax, title, _PER_CELL if caption else None)
+        write_words(ax, title, _PER_CELL if caption else None)
     return ax
 
 
@@ -286,7 +286,7 @@ def cell_histogram(
         if left.any():
             ax.set_ylim(0, 1.35 * float((used + left).max()))
             ax.legend(loc="upper right")
-        _finish(ax, title, _HISTOGRAM if caption else None)
+        write_words(ax, title, _HISTOGRAM if caption else None)
     return ax
 
 
@@ -375,12 +375,5 @@ def removed_cells(
         ax.set_xlim(0, 1.18 * max(float(shares.max()), 0.01))
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         ax.set_xlabel("cells left out")
-        _finish(ax, title, _REMOVED if caption else None)
+        write_words(ax, title, _REMOVED if caption else None)
     return ax
-
-
-def _finish(ax: "Axes", title: str | None, caption: str | None) -> None:
-    if title is not None:
-        ax.set_title(title)
-    if caption is not None:
-        write_caption(ax, caption)

@@ -16,7 +16,7 @@ from plait.plot.style import (
     axes_for,
     check_labels,
     styled,
-    write_caption,
+    write_words,
 )
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def pair_quality(
         ax.set_xlabel("treated cells with counts")
         ax.set_ylabel("control cells with counts")
         ax.legend(loc="lower right", markerscale=2)
-        _finish(ax, title, _PAIRS if caption else None)
+        write_words(ax, title, _PAIRS if caption else None)
     return ax
 
 
@@ -165,7 +165,7 @@ def power_check(
         ax.set_xticks([kind[0] for kind in kinds], [kind[1] for kind in kinds])
         ax.set_xlim(-0.6 if len(none) else 0.4, 2.3 if names else 1.6)
         ax.set_ylabel("$-\\log_{10} p$")
-        _finish(ax, title, _POWER if caption else None)
+        write_words(ax, title, _POWER if caption else None)
     return ax
 
 
@@ -222,7 +222,7 @@ def fold_changes(
         ax.set_xlabel("$\\log_2$ fold change")
         ax.set_ylabel("pairs")
         ax.legend(loc="upper right")
-        _finish(ax, title, _FOLDS if caption else None)
+        write_words(ax, title, _FOLDS if caption else None)
     return ax
 
 
@@ -238,10 +238,3 @@ def _name(ax: "Axes", x: Array, y: Array, names: Sequence[str]) -> None:
             text = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
             ax.annotate(text, (1 + _SPREAD, y[row]), xytext=(8, 0), fontsize=7, va="center",
                         textcoords="offset points")  # fmt: skip
-
-
-def _finish(ax: "Axes", title: str | None, caption: str | None) -> None:
-    if title is not None:
-        ax.set_title(title)
-    if caption is not None:
-        write_caption(ax, caption)

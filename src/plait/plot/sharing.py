@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.errors import ShapeError
-from plait.plot.style import axes_for, check_labels, label_size, styled, write_caption
+from plait.plot.style import axes_for, check_labels, label_size, styled, write_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,10 +86,7 @@ def sharing(
         bar.outline.set_visible(False)
         bar.ax.tick_params(length=0)
         bar.set_label(legend, fontsize=8)
-        if title is not None:
-            ax.set_title(title)
-        if caption:
-            write_caption(ax, CAPTION)
+        write_words(ax, title, CAPTION if caption else None)
     return ax
 
 

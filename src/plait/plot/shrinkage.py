@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from plait.errors import ShapeError
-from plait.plot.style import axes_for, styled, write_caption
+from plait.plot.style import axes_for, styled, write_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,8 +80,5 @@ def shrinkage(
         ax.set_ylabel(ylabel)
         handles, names = ax.get_legend_handles_labels()
         ax.legend(handles[::-1], names[::-1], loc="upper left", markerscale=2, handletextpad=0.2)
-        if title is not None:
-            ax.set_title(title)
-        if caption:
-            write_caption(ax, CAPTION)
+        write_words(ax, title, CAPTION if caption else None)
     return ax

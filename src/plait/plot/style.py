@@ -88,6 +88,14 @@ def write_caption(ax: "Axes", text: str) -> None:
     figure.supxlabel(wrapped, x=0.01, ha="left", fontsize=7.5, color="#555555", linespacing=1.35)
 
 
+def write_words(ax: "Axes", title: str | None, caption: str | None) -> None:
+    """Write a title above and how to read the picture below it, where there are any."""
+    if title is not None:
+        ax.set_title(title)
+    if caption is not None:
+        write_caption(ax, caption)
+
+
 def check_labels(labels: Sequence[str] | None, count: int, what: str) -> list[str]:
     """Return labels as text, numbered from 1 where there are none."""
     if labels is None:

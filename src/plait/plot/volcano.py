@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from plait.errors import ShapeError
 from plait.plot.manhattan import thinned
-from plait.plot.style import BLUE, GREY, VERMILION, axes_for, check_labels, styled, write_caption
+from plait.plot.style import BLUE, GREY, VERMILION, axes_for, check_labels, styled, write_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,10 +79,7 @@ def volcano(
             _name(ax, x, y, names, surest[:_NAMED])
         ax.set_xlabel(xlabel)
         ax.set_ylabel("$-\\log_{10} p$")
-        if title is not None:
-            ax.set_title(title)
-        if caption:
-            write_caption(ax, CAPTION)
+        write_words(ax, title, CAPTION if caption else None)
     return ax
 
 

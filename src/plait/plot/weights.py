@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from plait.errors import OptionError, ShapeError
-from plait.plot.style import BLUE, GREY, axes_for, check_labels, styled, write_caption
+from plait.plot.style import BLUE, GREY, axes_for, check_labels, styled, write_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,8 +80,5 @@ def weights(
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
         ax.set_xlabel("fraction of effects")
-        if title is not None:
-            ax.set_title(title)
-        if caption:
-            write_caption(ax, CAPTION)
+        write_words(ax, title, CAPTION if caption else None)
     return ax
