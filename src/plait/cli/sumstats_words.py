@@ -43,6 +43,7 @@ def contents(table: "SummaryStatistics") -> list[str]:
     import polars as pl
 
     from plait.data.summary_derivations import lambda_gc
+    from plait.gwas.variant_matching import palindromic_of
 
     frame, lines = table.frame, [f"{table!r}"]
     lines += left_out(table)
@@ -53,7 +54,7 @@ def contents(table: "SummaryStatistics") -> list[str]:
         )
     pairs = frame.select((pl.col("ea") + pl.col("oa")).alias("pair"))["pair"]
     single = int((pairs.str.len_bytes() == 2).sum())
-    palindromic = int(pairs.is_in(["AT", "TA", "CG", "GC"]).sum())
+    palindromic = int(palindromic_of(frame).sum())
     incomplete = frame.select(
         pl.any_horizontal(pl.col("chrom", "pos", "ea", "oa").is_null())
     ).to_series()

@@ -14,6 +14,38 @@ if TYPE_CHECKING:
     from polars import DataFrame, Series
 
 COLUMNS = ("chrom", "pos", "id", "oa", "ea", "cm")
+KEY = ("chrom", "pos", "oa", "ea")
+UNKNOWN_IDS = (".", "")
+"""What variants without an id have for one."""
+
+
+def variant_keys(frame: "DataFrame") -> "Series":
+    """Return ``chrom:pos:oa:ea`` of variants; null where a part is."""
+    import polars as pl
+
+    return frame.select(pl.concat_str(*KEY, separator=":").alias("key"))["key"]
+
+
+def variant_names(frame: "DataFrame") -> "Series":
+    """Return what variants are called, in results and in lists.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        ``chrom``, ``pos``, ``oa``, ``ea`` and ``id`` (M rows).
+
+    Returns
+    -------
+    (M,) Series of str
+        The id where it is known and no other variant has it, as its id or as its key, else
+        ``chrom:pos:oa:ea``.
+    """
+    import polars as pl
+
+    keyed = frame.select("id", variant_keys(frame))
+    known = pl.col("id").is_not_null() & ~pl.col("id").is_in(UNKNOWN_IDS)
+    own = known & pl.col("id").is_unique() & ~pl.col("id").is_in(keyed["key"].implode())
+    return keyed.select(pl.when(own).then("id").otherwise("key").alias("name"))["name"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +111,7 @@ class VariantTable:
     @cached_property
     def keys(self) -> "Series":
         """``chrom:pos:oa:ea``, what identifies a variant."""
-        import polars as pl
-
-        joined = pl.concat_str("chrom", "pos", "oa", "ea", separator=":")
-        return self.frame.select(joined.alias("key"))["key"]
+        return variant_keys(self.frame)
 
     @cached_property
     def chromosomes(self) -> list[tuple[str, slice]]:

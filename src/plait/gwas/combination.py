@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from plait.data.effects import Effects
 from plait.data.summary_statistics import SummaryStatistics
-from plait.data.variants import VariantTable
+from plait.data.variants import UNKNOWN_IDS, VariantTable, variant_names
 from plait.errors import HarmonisationError, OptionError, ShapeError
 from plait.gwas.harmonisation import as_reference, harmonise
 from plait.gwas.variant_matching import NO_MATCH, NOT_IN_REFERENCE, distinct
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 _log = logging.getLogger("plait.gwas")
-_UNKNOWN = ("", ".")
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,14 +191,9 @@ def _named(target: "DataFrame") -> "DataFrame":
     import polars as pl
 
     ids = [
-        pl.when(~pl.col(name).is_in(_UNKNOWN)).then(name)
+        pl.when(~pl.col(name).is_in(UNKNOWN_IDS)).then(name)
         for name in ("rsid", "id")
         if name in target.columns
     ]
-    keyed = target.with_columns(
-        id=pl.coalesce(*ids, pl.lit(None, dtype=pl.String)),
-        key=pl.concat_str("chrom", "pos", "oa", "ea", separator=":"),
-    )
-    own = pl.col("id").is_unique() & ~pl.col("id").is_in(keyed["key"].implode())
-    name = pl.when(own & pl.col("id").is_not_null()).then("id").otherwise("key")
-    return keyed.select(name.alias("name"), "chrom", "pos", "id", "oa", "ea")
+    known = target.with_columns(id=pl.coalesce(*ids, pl.lit(None, dtype=pl.String)))
+    return known.select(variant_names(known), "chrom", "pos", "id", "oa", "ea")

@@ -31,6 +31,7 @@ from plait.gwas.variant_matching import (
     NO_MATCH,
     NOT_IN_REFERENCE,
     PALINDROMIC_DROPPED,
+    ROUNDING,
     STRAND,
     STRAND_FLIPPED,
     USUAL,
@@ -55,7 +56,6 @@ _TELLING = 50
 """Rows from which it is said that positions are another build's."""
 _MIXED = 0.05
 """Share of rows on the other strand from which it is said that they are."""
-_ROUNDING = 1e-9  # of 1 - f, so that a table and its flip are treated alike
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,7 +304,7 @@ def _resolve_palindromic(
     ours = np.where(categories[letters] == FLIPPED, 1 - ours, ours)
     theirs = target["eaf"].to_numpy()[rows[letters]]
     with np.errstate(invalid="ignore"):
-        rare = [np.minimum(f, 1 - f) <= limit + _ROUNDING for f in (ours, theirs)]
+        rare = [np.minimum(f, 1 - f) <= limit + ROUNDING for f in (ours, theirs)]
         # A frequency of exactly one half has no side.
         told = rare[0] & rare[1] & (ours != 0.5) & (theirs != 0.5)
         opposite = told & ((ours > 0.5) != (theirs > 0.5))

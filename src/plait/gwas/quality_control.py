@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.data.genotypes import GenotypeSource
+from plait.data.variants import KEY, variant_names
 from plait.errors import InputError, OptionError
 from plait.gwas.inputs import opened_genotypes
 from plait.gwas.quality import VariantFilter
@@ -101,16 +102,13 @@ class CheckedGenotypes:
     def kept_variant_names(self) -> list[str]:
         """Return the names of the variants that are kept, for a list.
 
-        The id where it is known and no other variant has it, else ``chrom:pos:oa:ea``.
+        See `plait.data.variants.variant_names`.
         """
         import polars as pl
 
-        quality = self.quality
-        columns = {name: getattr(quality, name) for name in ("chrom", "pos", "oa", "ea", "id")}
-        key = pl.concat_str("chrom", "pos", "oa", "ea", separator=":")
-        own = pl.col("id").is_unique() & ~pl.col("id").is_in([".", ""])
-        names = pl.DataFrame(columns).select(pl.when(own).then("id").otherwise(key))
-        return names.to_series().filter(pl.Series(self.kept_variants)).to_list()
+        columns = {name: getattr(self.quality, name) for name in (*KEY, "id")}
+        names = variant_names(pl.DataFrame(columns))
+        return names.filter(pl.Series(self.kept_variants)).to_list()
 
     def select(self, genotypes: GenotypeSource) -> SelectedGenotypes:
         """Return the variants and samples that are kept, of the genotypes that were checked."""

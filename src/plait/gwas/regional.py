@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from plait.data.genotypes import GenotypeSource
 from plait.data.summary_statistics import SummaryStatistics
+from plait.data.variants import KEY, UNKNOWN_IDS
 from plait.errors import LabelError, NotAvailableError, OptionError
 from plait.gwas.inputs import opened_genotypes
 from plait.gwas.linkage import r2_with
@@ -58,11 +59,8 @@ class Locus:
     def lead_name(self) -> str:
         """The lead variant's id, or ``chrom:pos:oa:ea`` where it has none."""
         row = self.variants.row(self.lead, named=True)
-        has_id = row["id"] not in (None, ".", "")
-        return str(row["id"]) if has_id else ":".join(str(row[k]) for k in _KEY)
-
-
-_KEY = ("chrom", "pos", "oa", "ea")
+        has_id = row["id"] not in (None, *UNKNOWN_IDS)
+        return str(row["id"]) if has_id else ":".join(str(row[k]) for k in KEY)
 
 
 def locus_around(
@@ -160,7 +158,7 @@ class _Scanned:
         """Return the variant of an id or a key."""
         rows = find_label(self.columns["id"], lead)
         parts = lead.split(":")
-        if not rows and len(parts) == len(_KEY) and parts[1].isdigit():
+        if not rows and len(parts) == len(KEY) and parts[1].isdigit():
             pos = np.asarray(self.columns["pos"])
             for row in np.flatnonzero(pos == int(parts[1])).tolist():
                 if self.key(row) == lead:
@@ -212,12 +210,12 @@ class _Scanned:
 
     def key(self, row: int) -> str:
         """Return ``chrom:pos:oa:ea`` of a variant."""
-        return ":".join(str(np.asarray(self.columns[k][row : row + 1])[0]) for k in _KEY)
+        return ":".join(str(np.asarray(self.columns[k][row : row + 1])[0]) for k in KEY)
 
     def name(self, row: int) -> str:
         """Return the id of a variant, its key where it has none."""
         text = str(np.asarray(self.columns["id"][row : row + 1])[0])
-        return text if text not in ("", ".") else self.key(row)
+        return text if text not in UNKNOWN_IDS else self.key(row)
 
 
 def _columns(known: tuple[str, ...], traits: str | Sequence[str] | None) -> NDArray[np.intp] | None:

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from plait.data.summary_statistics import SummaryStatistics
 from plait.errors import HarmonisationError, OptionError
-from plait.gwas.variant_matching import COMPLEMENT, palindromic_of
+from plait.gwas.variant_matching import COMPLEMENT, ROUNDING, complement, palindromic_of
 
 if TYPE_CHECKING:
     from polars import DataFrame, Expr
 
 Mask = NDArray[np.bool_]
-_ROUNDING = 1e-9  # of 1 - f, so that a table and its flip are treated alike
 _log = logging.getLogger("plait.gwas")
 
 
@@ -49,7 +48,7 @@ def _well_imputed(table: SummaryStatistics) -> Mask:
 def _common(table: SummaryStatistics) -> Mask:
     eaf = table.column("eaf")
     with np.errstate(invalid="ignore"):
-        found: Mask = np.minimum(eaf, 1 - eaf) > 0.01 + _ROUNDING
+        found: Mask = np.minimum(eaf, 1 - eaf) > 0.01 + ROUNDING
     return found
 
 
@@ -87,18 +86,13 @@ def _biallelic(table: SummaryStatistics) -> Mask:
     """Keep positions at which all rows are of one pair of alleles, of either strand and order."""
     import polars as pl
 
-    def other(name: str) -> "Expr":
-        return pl.col(name).replace_strict(COMPLEMENT, default=None, return_dtype=pl.String)
-
     def pair(first: "Expr", second: "Expr") -> "Expr":
         ends = (pl.min_horizontal(first, second), pl.max_horizontal(first, second))
         return pl.concat_str(*ends, separator="/")
 
-    pairs = table.frame.select(
-        "chrom",
-        "pos",
-        pair=pl.min_horizontal(pair(pl.col("ea"), pl.col("oa")), pair(other("ea"), other("oa"))),
-    )
+    ea, oa = pl.col("ea"), pl.col("oa")
+    either = pl.min_horizontal(pair(ea, oa), pair(complement(ea), complement(oa)))
+    pairs = table.frame.select("chrom", "pos", pair=either)
     alone = pairs.select(pl.col("pair").n_unique().over("chrom", "pos") == 1).to_series()
     placed: DataFrame = pairs.select(pl.col("pos").is_null() | pl.col("chrom").is_null())
     found: Mask = (alone | placed.to_series()).to_numpy()

@@ -26,11 +26,20 @@ NOT_IN_REFERENCE, INCOMPLETE, DUPLICATE, INDEL_UNDECIDED = 6, 7, 8, 9
 USUAL = 0.99
 """Share of the rows above which the others are taken to be alike (rule of the GWAS Catalog)."""
 COMPLEMENT = {"A": "T", "T": "A", "C": "G", "G": "C"}
+ROUNDING = 1e-9
+"""Of 1 - f: limits of frequencies are this much wider, so that a table and its flip fare alike."""
 _PARTNER = np.zeros(256, dtype=np.uint8)
 """Of a letter's code, that of the letter on the other strand."""
 _PARTNER[[ord(letter) for letter in COMPLEMENT]] = [ord(x) for x in COMPLEMENT.values()]
 _ALLELES = ("chrom", "pos", "ea", "oa")
 _KEY = ("chrom", "pos", "first", "second")
+
+
+def complement(allele: "Expr") -> "Expr":
+    """Return the letter of an allele on the other strand; null of any but a single letter."""
+    import polars as pl
+
+    return allele.replace_strict(COMPLEMENT, default=None, return_dtype=pl.String)
 
 
 def distinct(target: "DataFrame") -> "DataFrame":
@@ -98,12 +107,8 @@ def _match_keys(
     ea, oa = pl.col("ea"), pl.col("oa")
     single = (ea.str.len_bytes() == 1) & (oa.str.len_bytes() == 1)
 
-    def other(allele: "Expr") -> "Expr":
-        return pl.when(single).then(
-            allele.replace_strict(COMPLEMENT, default=None, return_dtype=pl.String)
-        )
-
-    ways = ((ea, oa), (oa, ea), (other(ea), other(oa)), (other(oa), other(ea)))
+    other_ea, other_oa = (pl.when(single).then(complement(allele)) for allele in (ea, oa))
+    ways = ((ea, oa), (oa, ea), (other_ea, other_oa), (other_oa, other_ea))
     for number, (first, second) in enumerate(ways):
         asked = keys.select("chrom", "pos", first=first, second=second)
         found = asked.join(index, on=list(_KEY), how="left", maintain_order="left")["place"]
@@ -225,13 +230,12 @@ def _variants_on(keys: "DataFrame", categories: NDArray[np.int8]) -> tuple["Data
     """Return the variants of the rows that fit, the genome's allele as oa, and their rows there."""
     import polars as pl
 
-    def other(name: str) -> "Expr":
-        return pl.col(name).replace_strict(COMPLEMENT, default=None, return_dtype=pl.String)
-
     fits = np.flatnonzero(categories <= STRAND_FLIPPED)
     kept = keys[fits].with_columns(way=pl.Series(categories[fits]))
     first, second = (
-        pl.when(pl.col("way").is_in([STRAND, STRAND_FLIPPED])).then(other(name)).otherwise(name)
+        pl.when(pl.col("way").is_in([STRAND, STRAND_FLIPPED]))
+        .then(complement(pl.col(name)))
+        .otherwise(name)
         for name in ("ea", "oa")
     )
     turned = pl.when(pl.col("way").is_in([FLIPPED, STRAND_FLIPPED]))

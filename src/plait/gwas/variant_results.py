@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.data.variants import KEY, UNKNOWN_IDS, variant_keys
 from plait.errors import FileFormatError, LabelError, NotAvailableError
 from plait.gwas.variant_tables import write_parquet, write_tsv
 from plait.io.atomic import STORE_MARKER
@@ -28,7 +29,6 @@ VARIANT_COLUMNS = ("chrom", "pos", "id", "oa", "ea")
 _CHUNK_BYTES = 8 << 20
 _LARGEST_CHUNK = 8192
 _SMALLEST_CHUNK = 256
-_UNKNOWN = ("", ".")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -265,9 +265,8 @@ class VariantResult(Result):
     def _keys(self, rows: slice | NDArray[np.intp]) -> "Series":
         import polars as pl
 
-        names = ("chrom", "pos", "oa", "ea")
-        frame = pl.DataFrame([_as_series(getattr(self, name)[rows], name) for name in names])
-        return frame.select(pl.concat_str(*names, separator=":"))["chrom"]
+        columns = [_as_series(getattr(self, name)[rows], name) for name in KEY]
+        return variant_keys(pl.DataFrame(columns))
 
     @cached_property
     def _key_hashes(self) -> NDArray[np.uint64]:
@@ -281,7 +280,7 @@ class VariantResult(Result):
             return _as_series(self.id[rows])
 
         hashes = self._over_parts(lambda rows: ids(rows).hash().to_numpy(), np.uint64)
-        known = self._over_parts(lambda rows: ~ids(rows).is_in(_UNKNOWN).to_numpy(), np.bool_)
+        known = self._over_parts(lambda rows: ~ids(rows).is_in(UNKNOWN_IDS).to_numpy(), np.bool_)
         own: NDArray[np.bool_] = known & ~_repeats(hashes)
         if any(ids(rows).str.contains(":", literal=True).any() for rows in self.parts()):
             own &= ~_among(hashes, np.sort(self._key_hashes))
@@ -299,7 +298,7 @@ class VariantResult(Result):
         renamed = {}
         for row, key in keys.items():
             if total[key] > 1:
-                name = key if (label := str(self.id[row])) in _UNKNOWN else f"{key}:{label}"
+                name = key if (label := str(self.id[row])) in UNKNOWN_IDS else f"{key}:{label}"
                 seen[name] += 1
                 renamed[row] = name if seen[name] == 1 else f"{name}:{seen[name]}"
         return renamed

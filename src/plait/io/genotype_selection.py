@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.data.genotypes import GenotypeSource
+from plait.data.variants import UNKNOWN_IDS
 from plait.errors import FileFormatError, LabelError
 from plait.io.genotypes import SelectedGenotypes
 
 _log = logging.getLogger("plait.io")
 
 _HEADERS = ("IID", "FID", "ID", "SNP")
-_UNKNOWN = (".", "")
-"""What variants without an id have for one."""
 
 
 def read_names(path: str | os.PathLike[str]) -> list[str]:
@@ -122,7 +121,7 @@ def _named(
     asked = set(map(str, wanted))
     found = np.zeros(len(names[0]), dtype=np.bool_)
     there: set[str] = set()
-    named = asked.difference(_UNKNOWN)
+    named = asked.difference(UNKNOWN_IDS)
     for own in names:
         found |= np.fromiter((name in named for name in own), dtype=np.bool_, count=len(own))
         there.update(named.intersection(own))
