@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from plait.crt.assignment import assign_guides, assignment_from_table
+from plait.crt.assignment_backgrounds import Backgrounds
 from plait.crt.gene_data import gene_screen_data
 from plait.errors import DataWarning, LabelError, OptionError
 from tests.crt.gene_cases import random_data, random_screen
@@ -18,15 +19,50 @@ def test_mixture_finds_who_has_a_guide(mixture):
     assert (found.cells.toarray().astype(bool) == has).mean() > 0.995
 
 
-def test_counts_of_guides_as_covariates_cost_fewer_guides_where_effects_multiply():
-    """A part of a guide's own counts passes for background then: twice as much with defect 11."""
+def test_counts_of_other_guides_are_covariates():
+    """With a guide's own counts among them, these pass for background."""
     options, has = random_screen(seed=3, n_cells=400)
     data = gene_screen_data(**options)
-    missed = {
-        mixture: has & ~assign_guides(data, mixture=mixture).cells.toarray().astype(bool)
+    found = {
+        mixture: assign_guides(data, mixture=mixture).cells.toarray().astype(bool)
         for mixture in ("log_link", "legacy")
     }
-    assert missed["log_link"].sum() < 0.7 * missed["legacy"].sum()
+    missed = {mixture: (has & ~cells).sum() / has.sum() for mixture, cells in found.items()}
+    assert missed["log_link"] < 0.03 < 0.2 < missed["legacy"]
+    assert not (found["log_link"] & ~has).any()
+
+
+def test_backgrounds_against_designs_made_for_each_guide():
+    options, _ = random_screen(seed=3, n_cells=200)
+    data = gene_screen_data(**options)
+    formula = "log(response_n_umis) + log(grna_n_umis + 1) + grna_n_nonzero"
+    backgrounds = Backgrounds.of(data, formula, leave_out_own=True)
+    guides = data.guides.toarray().astype(float)
+    for column in (0, 5):
+        own = guides[:, column]
+        expected = np.column_stack(
+            [
+                np.ones(200),
+                np.log(data.covariates["response_n_umis"]),
+                np.log1p(guides.sum(axis=1) - own),
+                (guides > 0).sum(axis=1) - (own > 0),
+            ]
+        )
+        cells = np.flatnonzero(own).astype(np.int32)
+        rows = backgrounds.without(cells, own[cells].astype(np.float32))
+        np.testing.assert_allclose(rows @ rows.T / 200, np.eye(4), atol=1e-12)
+        left = expected - rows.T @ (rows @ expected) / 200
+        np.testing.assert_allclose(left, 0, atol=1e-9)
+    # A library of one guide has no others: nothing is left to regress on.
+    alone, _ = background_screen(n_cells=200)
+    one = gene_screen_data(**alone)
+    rows = Backgrounds.of(one, "grna_n_umis", leave_out_own=True).without(
+        one.guides.indices, one.guides.data
+    )
+    np.testing.assert_array_equal(rows, np.ones((1, 200)))
+    kept = Backgrounds.of(data, formula, leave_out_own=False)
+    assert kept.without(cells, own[cells].astype(np.float32)) is kept.rows
+    assert len(kept.rows) == 4
 
 
 def background_screen(seed=11, n_cells=4000):

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
+from plait.crt.assignment_backgrounds import Backgrounds
 from plait.crt.gene_data import GeneScreenData
-from plait.crt.gene_design import GeneDesign, default_formula, design_columns
-from plait.errors import DataWarning, InputError, LabelError, OptionError
+from plait.crt.gene_design import default_formula
+from plait.errors import DataWarning, LabelError, OptionError
 from plait.execution.blocks import Block, plan_blocks
 from plait.execution.executors import run_blocks, workforce
 from plait.execution.progress import stage
@@ -141,7 +142,9 @@ def assign_guides(
         Of "mixture": what a cell's probability of having the guide must be (0.8).
     mixture : {"log_link", "legacy"}
         The guide multiplies the background's mean (default), or adds to it, as in sceptre (its
-        update of the effect is that of the former; see its issue 220).
+        update of the effect is that of the former; see its issue 220). With "log_link" counts of
+        guides in the formula are those of the other guides: with its own counts, up to 15 % of
+        guides in small libraries pass for background.
     formula : str, optional
         Of the background: see `plait.crt.gene_design.design_columns`. Default all covariates,
         counts of guides among them.
@@ -208,9 +211,9 @@ def assign_guides(
             "threshold": threshold,
             "formula": formula,
         }
-        names, columns = design_columns(data, formula)
-        design = GeneDesign.of(names, columns)
-        work = _Mixtures(data, design, threshold, smallest_probability, mixture == "log_link")
+        is_log = mixture == "log_link"
+        backgrounds = Backgrounds.of(data, formula, leave_out_own=is_log)
+        work = _Mixtures(backgrounds, threshold, smallest_probability, is_log)
         lists, by_threshold = _mixtures(work, threads, executor)
     return _assembled(data, lists, uncertain, by_threshold, settings)
 
@@ -313,11 +316,15 @@ def _largest(
 class _Mixtures:
     """Fits the mixtures of a block of guides."""
 
-    data: GeneScreenData
-    design: GeneDesign
+    backgrounds: Backgrounds
     threshold: int
     smallest_probability: float
     is_log: bool
+
+    @property
+    def data(self) -> GeneScreenData:
+        """The screen."""
+        return self.backgrounds.data
 
     def __call__(self, block: Block) -> list[tuple[NDArray[np.int32], bool]]:
         """Return each guide's cells, and whether the mixture was fitted."""
@@ -334,7 +341,8 @@ class _Mixtures:
         dense = np.zeros(self.data.n_cells)
         dense[cells] = counts
         background, posterior = np.empty(len(dense)), np.empty(len(dense))
-        fit_poisson(self.design.rows, dense, np.empty(len(self.design.rows)), background)
+        rows = self.backgrounds.without(cells, counts)
+        fit_poisson(rows, dense, np.empty(len(rows)), background)
         if not mixture_posterior(dense, background, _SHARES, _EFFECTS, self.is_log, posterior):
             return by_threshold, False
         return np.flatnonzero(posterior >= self.smallest_probability).astype(np.int32), True
@@ -347,8 +355,6 @@ def _mixtures(
         raise OptionError(
             f"smallest_probability is {work.smallest_probability}; give a number in (0, 1]."
         )
-    if work.data.n_cells <= len(work.design.rows):
-        raise InputError("there are too few cells to fit mixtures.")
     guides = work.data.targets.guides
     found: list[tuple[NDArray[np.int32], bool]] = []
     with stage("guides", len(guides)) as advance:

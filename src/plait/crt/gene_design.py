@@ -155,6 +155,12 @@ def design_columns(data: GeneScreenData, formula: str) -> tuple[tuple[str, ...],
     return tuple(names), np.column_stack(columns)
 
 
+def numeric_term(term: str) -> tuple[str, bool] | None:
+    """Return the covariate of a term, and whether its logarithm is taken; None of the constant."""
+    match = _TERM.fullmatch(term)
+    return None if match is None else (match[2] or match[4], match[1] is not None)
+
+
 def _terms(formula: str) -> list[str]:
     """Cut a formula at each "+" outside parentheses."""
     text = formula.strip().removeprefix("~")
