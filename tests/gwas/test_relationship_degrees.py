@@ -109,6 +109,26 @@ def test_populations_are_not_called_families():
     assert same.all()
 
 
+def test_few_of_another_population_are_not_called_a_family():
+    random = np.random.default_rng(0)
+    frequency = random.uniform(0.1, 0.9, 8000)
+    parts = [(random.beta(19 * frequency, 19 * (1 - frequency)), n) for n in (100, 15)]
+    calls = np.hstack([random.binomial(2, part[:, None], (8000, n)) for part, n in parts])
+    found = close_relatives(of_halves(calls.astype(np.int8)))
+    assert found.is_many and (found.pairs >= 100).all()
+
+
+@pytest.mark.parametrize("method", ["vanraden", "gcta", "standardised"])
+def test_samples_with_few_calls_are_not_taken_for_relatives(method):
+    """Pairs of them err more by GCTA's method, also where all others do not."""
+    calls = [draw_calls(np.random.default_rng(seed), 2000, 150) for seed in range(15)]
+    for seed, drawn in enumerate(calls):
+        drawn[:, :6][np.random.default_rng(100 + seed).random((2000, 6)) < 0.9] = -1
+    found = [close_relatives(of_halves(drawn, method)) for drawn in calls]
+    assert sum(len(each.pairs) for each in found) == 0
+    assert max(each.chance for each in found) < 0.25
+
+
 def test_duplicates_in_a_small_cohort():
     people = cohort(n_samples=100, n_variants=3000, n_causal=5, seed=1)
     calls = np.column_stack([people.calls, people.calls[:, :3]])

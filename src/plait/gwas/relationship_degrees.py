@@ -6,11 +6,13 @@ variants, or many on a short genome, it errs a lot, and the largest of all pairs
 normal errors: unrelated samples share some long stretches. How much it errs is seen from two halves
 of the genome. Relatives share in both of them, chance does not repeat itself: with errors e_1 and
 e_2 of the halves, independent and as often negative as not, ``P(|e_1 - e_2| > c)`` is at least
-``P(e_1 > c)``, so that ``P(e_1 > c, e_2 > c)`` is at most its square, whatever the distribution.
+``P(e_1 > c)``, so that ``P(e_1 > c, e_2 > c)`` is at most its square, whatever the distribution,
+if that is the same for all pairs. By GCTA's method it is not: pairs with few calls in common err
+more. Halves are therefore compared as if a missing genotype were the mean of its variant.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +35,7 @@ DEGREES = (
 _FALSE_PAIRS = 0.01
 """Expected number of pairs of unrelated samples taken for relatives."""
 _MANY = 10
-"""Relatives of a sample, on average, that families hardly have."""
+"""Relatives of a sample that has some, on average, that families hardly have."""
 _MOST_ROUNDS = 10
 _ROWS = 256
 
@@ -91,8 +93,11 @@ class Relatives:
 
     @property
     def is_many(self) -> bool:
-        """Whether samples have more than 10 relatives on average: populations, lines, or clones."""
-        return 2 * len(self.pairs) > _MANY * len(self.samples)
+        """Whether samples that have relatives have more than 10 on average.
+
+        They come of populations, lines, or clones.
+        """
+        return 2 * len(self.pairs) > _MANY * len(np.unique(self.pairs))
 
     def to_table(self) -> "DataFrame":
         """Return a row for each pair: ``sample1 sample2 coefficient degree``."""
@@ -134,19 +139,19 @@ def close_relatives(relationships: Relationships) -> Relatives:
     if halves is None or n < 2:
         nobody = np.empty((0, 2), dtype=np.intp)
         return Relatives(relationships.samples, nobody, np.empty(0), np.inf)
-    coefficients = _coefficients(relationships, halves)
+    coefficients = _coefficients(replace(relationships, jointly_missing=None), halves)
+    together = _coefficients(relationships, [halves[0] | halves[1]])
     chance = np.inf
     for _ in range(_MOST_ROUNDS):
         lower = _chance(n, coefficients, chance)
         if lower >= chance:
             break
         chance = lower
-    weights = [float(relationships.norms[half].sum()) for half in halves]
     pairs: list[NDArray[np.intp]] = []
     found: list[Array] = []
     for start in range(0, n, _ROWS):
         first, second = coefficients(start)
-        both = (weights[0] * first + weights[1] * second) / sum(weights)
+        (both,) = together(start)
         taken = _below(first, start) & (both >= DEGREES[-1][1])
         taken &= np.minimum(first, second) > chance
         rows, columns = np.nonzero(taken)
@@ -171,14 +176,14 @@ def _halves(norms: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
 
 
 def _coefficients(
-    relationships: Relationships, halves: tuple[NDArray[np.bool_], NDArray[np.bool_]]
-) -> Callable[[int], tuple[Array, Array]]:
+    relationships: Relationships, parts: Sequence[NDArray[np.bool_]]
+) -> Callable[[int], list[Array]]:
     """Return what makes the coefficients of up to `_ROWS` samples to those up to the last of them.
 
-    For both halves; a sample's own relationship is that of all variants.
+    For each part, which flags chromosomes; a sample's own relationship is that of all parts.
     """
     n = len(relationships.samples)
-    everything = halves[0] | halves[1]
+    everything = np.logical_or.reduce(parts)
     own = np.empty(n)
     for start in range(0, n, _ROWS):
         part = relationships.rows(everything, slice(start, start + _ROWS))
@@ -186,11 +191,10 @@ def _coefficients(
     with np.errstate(divide="ignore"):
         scales = np.where(own > 0, 1 / np.sqrt(own), 0.0)
 
-    def of_rows(start: int) -> tuple[Array, Array]:
+    def of_rows(start: int) -> list[Array]:
         rows = slice(start, min(start + _ROWS, n))
         scale = scales[rows, None] * scales[: rows.stop]
-        first, second = (relationships.rows(half, rows)[:, : rows.stop] * scale for half in halves)
-        return first, second
+        return [relationships.rows(part, rows)[:, : rows.stop] * scale for part in parts]
 
     return of_rows
 
@@ -202,9 +206,7 @@ def _below(values: Array, start: int) -> NDArray[np.bool_]:
     return below
 
 
-def _chance(
-    n: int, coefficients: Callable[[int], tuple[Array, Array]], relatives_above: float
-) -> float:
+def _chance(n: int, coefficients: Callable[[int], list[Array]], relatives_above: float) -> float:
     """Return what chance may reach, from pairs that are not above a coefficient in both halves."""
     n_pairs = n * (n - 1) // 2
     share = (_FALSE_PAIRS / n_pairs) ** 0.5
