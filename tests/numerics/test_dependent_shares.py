@@ -69,10 +69,21 @@ def test_clusters_that_agree_count_once():
     random = np.random.default_rng(2)
     once = random.random(400) < 0.3
     labels = np.repeat(np.arange(400), 5)
-    assert clustered_effective(np.repeat(once, 5), labels) == pytest.approx(400, rel=0.01)
-    alone = random.random(2000) < 0.3
-    assert clustered_effective(alone, np.arange(2000)) == pytest.approx(2000, rel=0.01)
-    assert clustered_effective(np.zeros(50, dtype=bool), np.arange(50)) == 50
+    p = np.where(np.repeat(once, 5), 0.01, 0.5)
+    assert clustered_effective(p, 0.05, labels) == pytest.approx(400, rel=0.01)
+    alone = np.where(random.random(2000) < 0.3, 0.01, 0.5)
+    assert clustered_effective(alone, 0.05, np.arange(2000)) == pytest.approx(2000, rel=0.01)
+
+
+def test_tests_without_a_rejection_cluster_as_their_p_values_do():
+    """Twenty groups that agree within are no 400 tests: 0 of 20 says nothing of p-values."""
+    p = np.random.default_rng(3).uniform(0.1, 1.0, 20)
+    labels = np.repeat(np.arange(20), 20)
+    assert clustered_effective(np.repeat(p, 20), 0.05, labels) == pytest.approx(19)
+    scattered = np.random.default_rng(4).uniform(0.1, 1.0, 400)
+    assert 200 < clustered_effective(scattered, 0.05, labels) <= 400
+    assert clustered_effective(np.ones(400), 0.05, labels) == 20
+    assert clustered_effective(np.ones(400), 0.05, labels, np.tile(np.arange(20), 20)) == 20
 
 
 def test_clusters_of_two_ways_follow_the_variance_of_a_share():
@@ -81,11 +92,11 @@ def test_clusters_of_two_ways_follow_the_variance_of_a_share():
     def drawn(seed):
         random = np.random.default_rng(seed)
         scores = random.normal(size=40)[rows] + random.normal(size=30)[columns]
-        return scores + random.normal(size=1200) > 1.5
+        return scores + random.normal(size=1200)
 
-    found = np.array([drawn(seed).mean() for seed in range(2000)])
+    found = np.array([(drawn(seed) < -1.5).mean() for seed in range(2000)])
     expected = found.mean() * (1 - found.mean()) / found.var()
-    estimates = [clustered_effective(drawn(seed), rows, columns) for seed in range(200)]
+    estimates = [clustered_effective(drawn(seed), -1.5, rows, columns) for seed in range(200)]
     # Clusters of one way alone see about half of the variance.
     assert np.median(estimates) == pytest.approx(expected, rel=0.2)
 

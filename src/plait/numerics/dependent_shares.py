@@ -68,32 +68,42 @@ def effective_tests(correlation: ArrayLike, level: float, sides: int = 2) -> flo
     return float(np.clip(len(rho) ** 2 / together.sum(), 1.0, len(rho)))
 
 
-def clustered_effective(is_below: NDArray[np.bool_], *clusters: NDArray[Any]) -> float:
+def clustered_effective(values: ArrayLike, level: float, *clusters: NDArray[Any]) -> float:
     """Return how many independent tests tell as much of the share, from how tests cluster.
 
     Parameters
     ----------
-    is_below : (n,) bool array
-        Which p-values are below the level.
+    values : (n,) array
+        P-values, or their logarithms.
+    level : float
+        On the same scale; the share is that of values below it.
     *clusters : (n,) arrays
         Labels, one array for each of one or two ways in which tests hang together.
 
     Returns
     -------
     float
-        At least 1 and at most n; n where all tests agree, which says nothing of how they cluster.
+        At least 1 and at most n.
 
     Notes
     -----
     The variance of a share under clusters of one or two ways (Cameron, Gelbach and Miller 2011,
-    equation 2.11: that of the one way plus that of the other less that of their cells).
+    equation 2.11: that of the one way plus that of the other less that of their cells). No value
+    below the level, or all of them, say nothing of how tests cluster: the share below the median
+    says it then, and where all values are equal, too, a cluster counts as one test.
     """
-    count, share = len(is_below), float(np.mean(is_below))
-    independent = share * (1.0 - share) / count
-    if independent == 0.0:
-        return float(count)
-    off: Array = is_below.astype(np.float64) - share
+    numbers = np.asarray(values, dtype=np.float64)
+    count = len(numbers)
     codes = [np.unique(labels, return_inverse=True)[1] for labels in clusters]
+    for bound in (level, float(np.median(numbers))):
+        is_below = numbers < bound
+        if is_below.any() and not is_below.all():
+            break
+    else:
+        return float(min(int(code.max()) + 1 for code in codes))
+    share = float(is_below.mean())
+    independent = share * (1.0 - share) / count
+    off: Array = is_below.astype(np.float64) - share
     variance = float(sum([_clustered_variance(off, code) for code in codes]))
     if len(codes) == 2:
         both = codes[0] * (int(codes[1].max()) + 1) + codes[1]

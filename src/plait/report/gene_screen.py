@@ -204,7 +204,7 @@ def calibrated(
     tested = calibration.pass_qc
     log10p, groups = calibration.log10_p[tested], calibration.grna_target[tested]
     effective = clustered_effective(
-        log10p < np.log10(LEVEL), groups, calibration.response_id[tested]
+        log10p, np.log10(LEVEL), groups, calibration.response_id[tested]
     )
     wrong = int(_found(calibration).sum())
     noun = "false discovery" if wrong == 1 else "false discoveries"

@@ -97,7 +97,7 @@ def calibration(result: CRTResult, controls: CRTResult | None) -> Verdict:
         )
     units = np.repeat(np.arange(len(log10p)), log10p.shape[1])
     if judged.residual_correlation is None:
-        effective = clustered_effective(_below(log10p.ravel()), units)
+        effective = clustered_effective(log10p.ravel(), np.log10(LEVEL), units)
     else:
         sides = 2 if judged.settings.get("side", "both") == "both" else 1
         effective = len(log10p) * effective_tests(judged.residual_correlation, LEVEL, sides)
