@@ -1,9 +1,8 @@
 """``plait gwas``: from genotypes and phenotypes to effects."""
 
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from plait.cli import options
 from plait.cli.console import announce_compilation, say, session, workers_of
@@ -15,8 +14,34 @@ from plait.cli.genotype_choice import (
     KeepVariants,
     open_chosen,
 )
+from plait.cli.gwas_options import (
+    DOCS,
+    Categorical,
+    Components,
+    CovariateNames,
+    Covariates,
+    DropMissing,
+    Format,
+    Genotypes,
+    Loco,
+    Metadata,
+    MinCallRate,
+    MinInfo,
+    MinMac,
+    MinMaf,
+    MissingGenotypes,
+    MissingOption,
+    Model,
+    ModelOption,
+    OutFolder,
+    Phenotypes,
+    TableFormat,
+    TraitNames,
+    Transform,
+    TransformOption,
+)
 from plait.cli.inputs import refuse_idle, split_list
-from plait.cli.options import INPUT, MODEL, OUTPUT, command_group, documented, option
+from plait.cli.options import command_group, documented
 from plait.cli.outputs import check_folder, use_no_window, write_table
 from plait.cli.records import RECORD, write_record
 from plait.errors import OptionError
@@ -25,7 +50,6 @@ if TYPE_CHECKING:
     from plait.gwas import AssociationResult, InteractionResult, VariantFilter
     from plait.gwas.variant_results import VariantResult
 
-DOCS = "docs/gwas.md"
 EXAMPLE = (
     "plait gwas scan --geno demo/genotypes.bed --pheno demo/traits.csv --covar "
     "demo/covariates.csv --out scanned"
@@ -35,183 +59,6 @@ FILES = (STORE, "effects.zarr", RECORD)
 PICTURES = ("manhattan.png", "qq.png")
 UNFINISHED = ".scan.json"
 """Tells a folder whose scan is done and whose tables and pictures are not."""
-
-
-class Model(StrEnum):
-    """The regression of a variant."""
-
-    LINEAR = "linear"
-    MIXED = "mixed"
-    WHOLE_GENOME = "whole-genome"
-    LOGISTIC = "logistic"
-    WHOLE_GENOME_LOGISTIC = "whole-genome-logistic"
-
-
-class MissingGenotypes(StrEnum):
-    """What becomes of samples without a genotype."""
-
-    MEAN = "mean"
-    DROP = "drop"
-
-
-class Transform(StrEnum):
-    """What is done to traits first."""
-
-    NONE = "none"
-    RANK = "rank"
-
-
-class Format(StrEnum):
-    """The table of all effects."""
-
-    PARQUET = "parquet"
-    TSV = "tsv"
-    SSF = "ssf"
-
-
-Genotypes = Annotated[
-    str,
-    option(
-        "--geno",
-        metavar="FILE",
-        panel=INPUT,
-        help="Genotypes: PLINK .bed, .pgen, .vcf.gz, .bcf, .bgen, VCF-Zarr, or a table.",
-    ),
-]
-Phenotypes = Annotated[
-    Path,
-    option(
-        "--pheno",
-        metavar="FILE",
-        panel=INPUT,
-        help="Traits, one row per sample, a column with their names: .csv, .tsv (also .gz), "
-        ".parquet.",
-    ),
-]
-TraitNames = Annotated[
-    str | None,
-    option(
-        "--traits",
-        metavar="LIST",
-        panel=INPUT,
-        show_default="all columns",
-        help="Traits to scan, separated by commas.",
-    ),
-]
-Covariates = Annotated[
-    Path | None,
-    option(
-        "--covar",
-        metavar="FILE",
-        panel=INPUT,
-        help="Covariates, as the traits; text becomes groups.",
-    ),
-]
-CovariateNames = Annotated[
-    str | None,
-    option(
-        "--covariates",
-        metavar="LIST",
-        panel=INPUT,
-        show_default="all columns",
-        help="Covariates to use, separated by commas.",
-    ),
-]
-Categorical = Annotated[
-    str | None,
-    option(
-        "--categorical",
-        metavar="LIST",
-        panel=INPUT,
-        help="Covariates whose numbers are names of groups.",
-    ),
-]
-DropMissing = Annotated[
-    bool,
-    option(
-        "--drop-missing-covariates",
-        panel=INPUT,
-        help="Leave samples with a missing covariate out.",
-    ),
-]
-Components = Annotated[
-    int,
-    option(
-        "--pcs",
-        metavar="K",
-        panel=INPUT,
-        help="Principal components of the genotypes to add to the covariates.",
-    ),
-]
-ModelOption = Annotated[
-    Model,
-    option(
-        "--model",
-        metavar="MODEL",
-        panel=MODEL,
-        help="linear: samples are unrelated; mixed and, for many samples, whole-genome: they may "
-        "be related and structured; logistic and whole-genome-logistic: of cases and controls.",
-    ),
-]
-Loco = Annotated[
-    bool | None,
-    option(
-        "--loco/--no-loco",
-        panel=MODEL,
-        show_default="with two chromosomes or more",
-        help="Mixed: leave the chromosome of a variant out of the relationships.",
-    ),
-]
-MissingOption = Annotated[
-    MissingGenotypes,
-    option(
-        "--missing",
-        panel=MODEL,
-        help="Missing genotypes: the mean of the variant, or drop those samples for it.",
-    ),
-]
-TransformOption = Annotated[
-    Transform,
-    option("--transform", panel=MODEL, help="rank: traits become normal scores of ranks."),
-]
-MinCallRate = Annotated[
-    float,
-    option("--min-call-rate", panel=MODEL, help="Smallest share of samples with a genotype."),
-]
-MinMac = Annotated[
-    int,
-    option("--min-mac", panel=MODEL, help="Fewest copies of the rarer allele, per trait."),
-]
-MinMaf = Annotated[
-    float, option("--min-maf", panel=MODEL, help="Smallest frequency of the rarer allele.")
-]
-MinInfo = Annotated[
-    float,
-    option("--min-info", panel=MODEL, help="Smallest imputation quality of dosages (MaCH r2)."),
-]
-
-
-OutFolder = Annotated[
-    Path,
-    option(
-        "--out",
-        metavar="FOLDER",
-        panel=OUTPUT,
-        help="Folder to write to. The same command goes on with a scan that was killed.",
-    ),
-]
-TableFormat = Annotated[
-    Format,
-    option(
-        "--format",
-        panel=OUTPUT,
-        help="Table of all effects: parquet; tsv (.tsv.gz); ssf, a GWAS-SSF file per trait.",
-    ),
-]
-Metadata = Annotated[
-    Path | None,
-    option("--metadata", metavar="FILE", panel=OUTPUT, help="Metadata of GWAS-SSF (YAML)."),
-]
 
 
 def scan(

@@ -17,6 +17,14 @@ from plait.cli.genotype_choice import (
     KeepVariants,
 )
 from plait.cli.gwas import (
+    draw_scan,
+    read_study,
+    record_scan,
+    say_study,
+    variant_filter,
+    with_components,
+)
+from plait.cli.gwas_options import (
     DOCS,
     Categorical,
     Components,
@@ -32,12 +40,6 @@ from plait.cli.gwas import (
     TraitNames,
     Transform,
     TransformOption,
-    draw_scan,
-    read_study,
-    record_scan,
-    say_study,
-    variant_filter,
-    with_components,
 )
 from plait.cli.inputs import split_list
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option

@@ -16,7 +16,7 @@ from plait.cli.genotype_choice import (
     KeepVariants,
     open_chosen,
 )
-from plait.cli.gwas import DOCS, Genotypes, MinCallRate, MinMaf
+from plait.cli.gwas_options import DOCS, Genotypes, MinCallRate, MinMaf
 from plait.cli.inputs import refuse_idle
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
 from plait.cli.outputs import check_folder, write_table

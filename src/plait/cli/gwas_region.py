@@ -8,7 +8,7 @@ import typer
 
 from plait.cli import options
 from plait.cli.console import say, session
-from plait.cli.gwas import DOCS
+from plait.cli.gwas_options import DOCS
 from plait.cli.inputs import split_list
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
 from plait.cli.outputs import FIGURES, check_file, use_no_window
@@ -127,19 +127,19 @@ def _open_scan(scanned: Path, traits: str | None) -> Any:
     if scanned.is_dir():
         return AssociationResult.open(scanned)
     try:
-        beside = Reading().contexts(scanned)
-        Reading(context=beside[0] if len(beside) > 1 else None).roles(scanned)
+        contexts = Reading().contexts(scanned)
+        Reading(context=contexts[0] if len(contexts) > 1 else None).roles(scanned)
     except (UnknownDialectError, AmbiguousAlleleColumnsError) as error:
         raise type(error)(
             f"{error} These are options of 'plait sumstats convert', which writes a table that is "
             "read here by itself."
         ) from None
-    if len(beside) > 1:
-        return Reading(context=_one_of(beside, traits, scanned)).table(scanned)
+    if len(contexts) > 1:
+        return Reading(context=_one_of(contexts, traits, scanned)).table(scanned)
     table = Reading().table(scanned)
-    below = tuple(table.frame["trait"].drop_nulls().unique(maintain_order=True))
-    if len(below) > 1:
-        name = _one_of(below, traits, scanned)
+    names = tuple(table.frame["trait"].drop_nulls().unique(maintain_order=True))
+    if len(names) > 1:
+        name = _one_of(names, traits, scanned)
         return table.select((table.frame["trait"] == name).fill_null(False).to_numpy())
     return table
 

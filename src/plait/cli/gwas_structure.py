@@ -16,7 +16,7 @@ from plait.cli.genotype_choice import (
     KeepVariants,
     open_chosen,
 )
-from plait.cli.gwas import DOCS, Genotypes
+from plait.cli.gwas_options import DOCS, Genotypes, MinMaf
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
 from plait.cli.outputs import TABLES, check_file, write_table
 from plait.cli.records import beside, write_record
@@ -58,9 +58,7 @@ def kinship(
             "a pair those that both samples have a genotype of.",
         ),
     ] = Relationship.VANRADEN,
-    min_maf: Annotated[
-        float, option("--min-maf", panel=MODEL, help="Smallest frequency of the rarer allele.")
-    ] = 0.01,
+    min_maf: MinMaf = 0.01,
     keep_samples: KeepSamples = None,
     exclude_samples: ExcludeSamples = None,
     keep_variants: KeepVariants = None,
@@ -153,9 +151,7 @@ def pca(
             help="Variants with a larger squared correlation within 1 Mb are thinned; 1: none.",
         ),
     ] = 0.2,
-    min_maf: Annotated[
-        float, option("--min-maf", panel=MODEL, help="Smallest frequency of the rarer allele.")
-    ] = 0.05,
+    min_maf: MinMaf = 0.05,
     exclude_region: Annotated[
         list[str] | None,
         option(

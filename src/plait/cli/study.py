@@ -17,7 +17,8 @@ from plait.cli.genotype_choice import (
     KeepSamples,
     KeepVariants,
 )
-from plait.cli.gwas import (
+from plait.cli.gwas import read_study, record_scan, scan_attention, variant_filter, with_components
+from plait.cli.gwas_options import (
     Categorical,
     Components,
     CovariateNames,
@@ -37,11 +38,6 @@ from plait.cli.gwas import (
     TraitNames,
     Transform,
     TransformOption,
-    read_study,
-    record_scan,
-    scan_attention,
-    variant_filter,
-    with_components,
 )
 from plait.cli.options import MODEL, OUTPUT
 from plait.cli.outputs import check_folder
