@@ -107,7 +107,7 @@ UNREACHED = {
     "arrays that commands make themselves": ("hm_code has shape", "n_variants has shape"),
     "names that files have": (
         "one trait_description", "with keys of GWAS-SSF", "u_names", "vcf_zarr_version",
-        "variant_allele", "odds_ratio, hazard_ratio",
+        "variant_allele", "odds_ratio, hazard_ratio", "filtered_feature_bc_matrix.h5",
     ),
 }  # fmt: skip
 """Messages that the commands of scans and tables cannot raise, or where names are rightly said."""

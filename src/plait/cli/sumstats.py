@@ -47,7 +47,7 @@ from plait.cli.sumstats_words import (
     say_counts,
     say_palindromic,
 )
-from plait.errors import FileFormatError, InputError, OptionError, OutputError
+from plait.errors import FileFormatError, OptionError, OutputError
 
 if TYPE_CHECKING:
     from plait.data.effects import Effects
@@ -128,16 +128,16 @@ def convert(
     """Write a table of any tool in another format, with what can be derived filled in."""
     _check_table_output(out, to, overwrite, filters)
     with session(None, quiet, debug):
+        from plait.io import write_gwas_ssf, write_summary_statistics
+
         reading = Reading(columns, dialect, variants, build, context, allow_standardised)
         table = _filtered(reading.table(file, trait), filters, quiet)
         for line in contents(table):
             say(quiet, line)
         if to is Format.SSF:
             given = read_metadata(file, metadata, build)
-            _write_ssf(table, out, _about(given, table, context), overwrite)
+            write_gwas_ssf(table, out, _about(given, table, context), overwrite=overwrite)
         else:
-            from plait.io import write_summary_statistics
-
             write_summary_statistics(table, out, extra=_status(filters, table), overwrite=overwrite)
         counts = {"rows": len(table), "left_out": dict(table.counts)}
         write_record(beside(out), counts, build=table.build)
@@ -191,7 +191,7 @@ def harmonise(
     _check_table_output(out, to, overwrite, filters)
     with session(None, quiet, debug):
         from plait import gwas
-        from plait.io import write_summary_statistics
+        from plait.io import write_gwas_ssf, write_summary_statistics
 
         _refuse_beside_genome(reference)
         reading = Reading(columns, dialect, variants, build, context, allow_standardised)
@@ -221,7 +221,7 @@ def harmonise(
         if to is Format.SSF:
             described = _about(read_metadata(file, metadata, build), table, context)
             described |= {"harmonisation_reference": reference.name}
-            _write_ssf(found.table, out, described, overwrite, found.hm_code)
+            write_gwas_ssf(found.table, out, described, hm_code=found.hm_code, overwrite=overwrite)
         else:
             status = _status(filters, found.table, found, on_genome)
             write_summary_statistics(found.table, out, extra=status, overwrite=overwrite)
@@ -290,8 +290,8 @@ def combine(
     if not out.rstrip("/").endswith(".zarr"):
         raise OutputError(f"{out}: the output must end in .zarr.")
     check_store_writable(out, overwrite)
-    places = f"{out.rstrip('/')}.variants.tsv"
-    if "://" not in out:
+    places, is_local = f"{out.rstrip('/')}.variants.tsv", "://" not in out
+    if is_local:
         check_writable(places, overwrite)
     with session(None, quiet, debug):
         from plait import gwas
@@ -312,12 +312,12 @@ def combine(
         effects = combined.effects
         _say_contexts(read, effects, quiet)
         write_effects(effects, out, overwrite)
-        if "://" not in out:
+        if is_local:
             with replace_file(places, overwrite) as temporary:
                 combined.variants.write_csv(temporary, separator="\t", null_value="NA")
         counts = {"variants": effects.n_effects, "contexts": effects.n_contexts}
         write_record(beside(out), counts | {"rows": _rows(effects)})
-    say(quiet, f"written: {out}" + (f" · {places}" if "://" not in out else ""))
+    say(quiet, f"written: {out}" + (f" · {places}" if is_local else ""))
     say(quiet, f"next: plait mash fit --effects {out} --alpha 1 --out my_result")
 
 
@@ -425,25 +425,6 @@ def _about(
 
     traits = table.frame["trait"].drop_nulls().unique().to_list()
     return metadata_of_trait(given, context or (traits[0] if len(traits) == 1 else None))
-
-
-def _write_ssf(
-    table: "SummaryStatistics",
-    out: Path,
-    metadata: dict[str, Any],
-    overwrite: bool,
-    hm_code: Any = None,
-) -> None:
-    from plait.io import write_gwas_ssf
-
-    try:
-        write_gwas_ssf(table, out, metadata, hm_code=hm_code, overwrite=overwrite)
-    except OutputError:
-        raise
-    except InputError as error:
-        if "metadata of" not in str(error):
-            raise
-        raise InputError(f"{error} Give them with --metadata FILE (YAML).") from None
 
 
 COMMANDS = (

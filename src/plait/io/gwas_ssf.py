@@ -152,7 +152,9 @@ def write_gwas_ssf(
     about["data_file_md5sum"] = hashlib.md5(data, usedforsecurity=False).hexdigest()
     problems = metadata_problems(about)
     if problems:
-        raise InputError(f"metadata of {path.name}: {'; '.join(problems)}.")
+        raise InputError(
+            f"metadata of {path.name}: {'; '.join(problems)}. Give metadata=... with them."
+        )
     with (
         replace_file(path, overwrite) as table_place,
         replace_file(metadata_path(path), overwrite) as metadata_place,
