@@ -174,13 +174,21 @@ def test_p_values_are_uniform_under_the_null():
 
 
 def test_draws_of_negative_binomial_treatments():
-    x, y, Z = study(9, counts=True)
-    one = dcrt_test(x, y, Z, x_family="negative.binomial", B=2000, seed=1)
-    two = dcrt_test(x, y, Z, x_family="negative.binomial", B=2000, seed=1)
-    assert one == two
-    poisson = spacrt_test(x, y, Z, x_family="poisson")
-    assert one.p_value == pytest.approx(poisson.p_value, rel=0.3, abs=0.05)
-    mean = fitted_mean(x, Z, "poisson", "x")[0]
+    random = np.random.default_rng(9)
+    Z = random.standard_normal((600, 2))
+    x = random.negative_binomial(0.8, 0.8 / (0.8 + np.exp(-1.0 + 0.5 * Z[:, 0]))).astype(float)
+    y = random.poisson(np.exp(0.3 + 0.5 * Z[:, 0] + 0.04 * x)).astype(float)
+    one = dcrt_test(x, y, Z, x_family="negative.binomial", B=5000, seed=1)
+    assert one == dcrt_test(x, y, Z, x_family="negative.binomial", B=5000, seed=1)
+    mean, theta = fitted_mean(x, Z, "negative.binomial", "x")
+    w = y - fitted_mean(y, Z, "negative.binomial", "y")[0]
+    law = stats.nbinom(theta, theta / (theta + mean))
+    null = law.rvs((10_000, len(x)), random_state=np.random.default_rng(2)) @ w
+    tail = min((null >= x @ w).mean(), (null <= x @ w).mean())
+    error = 2 * np.sqrt(tail * (1 - tail) * (1 / 5000 + 1 / 10_000))
+    assert abs(one.p_value - 2 * tail) < 5 * error
+    poisson = spacrt_test(x, y, Z, x_family="poisson")  # which varies less
+    assert poisson.p_value < one.p_value - 5 * error
     with pytest.raises(OptionError, match="not the dispersion"):
         dcrt_test(x, y, Z, x_family="negative.binomial", x_mean=mean)
 
