@@ -57,10 +57,10 @@ def gene_screen_from_cell_ranger(
             if not len(columns[kind]):
                 there = ", ".join(map(repr, np.unique(found.kinds).tolist()))
                 raise InputError(f"{path} has no features of the type {kind!r}; it has {there}.")
-        genes = found.counts.of(columns[_GENES])
+        genes = found.counts.select(columns[_GENES])
         return gene_screen_data(
             genes if on_disk else genes.to_memory(),
-            found.counts.of(columns[_GUIDES]).to_memory(),
+            found.counts.select(columns[_GUIDES]).to_memory(),
             targets,
             moi,
             response_names=found.features[columns[_GENES]].tolist(),

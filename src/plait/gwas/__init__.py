@@ -19,13 +19,14 @@ from plait.gwas.relationship_degrees import Relatives, close_relatives
 from plait.gwas.results import AssociationResult
 from plait.gwas.sample_quality import GenotypeQuality, genotype_quality
 from plait.gwas.structure import PrincipalComponents, principal_components
-from plait.gwas.summary_filters import filter_summary_statistics
+from plait.gwas.summary_filters import Filtered, filter_summary_statistics
 
 __all__ = [
     "AssociationResult",
     "CheckedGenotypes",
     "Clumps",
     "Combined",
+    "Filtered",
     "GenotypeQuality",
     "Harmonised",
     "InteractionResult",

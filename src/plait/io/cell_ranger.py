@@ -48,8 +48,8 @@ class CellsInFile:
         n_features = self._whole[1] if self._features is None else len(self._features)
         return self._whole[0], n_features
 
-    def of(self, features: NDArray[np.integer]) -> "CellsInFile":
-        """Return some features."""
+    def select(self, features: NDArray[np.integer]) -> "CellsInFile":
+        """Return some features, by their numbers."""
         return CellsInFile(self._data, self._indices, self.indptr, self._whole, features)
 
     def __getitem__(self, cells: slice) -> csr_array:

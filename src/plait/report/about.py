@@ -23,12 +23,16 @@ def own_citation() -> Citation:
     )
 
 
+def moment(origin: Provenance) -> str:
+    """Return when a result was made, as a person reads it."""
+    return origin.created.replace("T", " ").replace("+00:00", " UTC")
+
+
 def origin_line(what: str, origin: Provenance | None) -> str:
     """Return one line: what is on the page, by which version, when."""
     if origin is None:
         return what
-    when = origin.created.replace("T", " ").replace("+00:00", " UTC")
-    return " · ".join([what, f"plait {origin.version}", when])
+    return " · ".join([what, f"plait {origin.version}", moment(origin)])
 
 
 def run_settings(origin: Provenance | None) -> dict[str, dict[str, Any]]:
@@ -95,7 +99,7 @@ def told(
         groups |= {
             "Run": {
                 "analysis": origin.method,
-                "when": origin.created.replace("T", " ").replace("+00:00", " UTC"),
+                "when": moment(origin),
                 "time": None if origin.seconds is None else f"{origin.seconds:.1f} s",
                 "threads": origin.threads,
                 "seed": None if "seed" in settings else origin.seed,

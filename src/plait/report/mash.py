@@ -12,7 +12,7 @@ from plait.gwas.results import AssociationResult
 from plait.mash.results import FittedG, MashResult
 from plait.plot.sharing import clustered_order
 from plait.report import figures as draw
-from plait.report.about import own_citation
+from plait.report.about import moment, own_citation
 from plait.report.mash_findings import MOST_ROWS, Findings, collect, labels_of
 from plait.report.mash_verdicts import settings_of, verdicts
 from plait.report.page import (
@@ -465,5 +465,5 @@ def _origin(result: MashResult, found: Findings, about: Mapping[str, Any]) -> st
     if version:
         parts.append(f"plait {version}")
     if origin is not None:
-        parts.append(origin.created.replace("T", " ").replace("+00:00", " UTC"))
+        parts.append(moment(origin))
     return " · ".join(parts)
