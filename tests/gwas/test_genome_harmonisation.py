@@ -109,6 +109,20 @@ def test_palindromic_strand_inferred(tmp_path):
     assert mixed.counts["palindromic_dropped"] == 2
 
 
+def test_insertions_say_nothing_of_the_strand(tmp_path):
+    """They are written on the genome's strand or not found at all."""
+    genome = written(tmp_path, "AC" * 300)
+    reverse = [(2 * k + 1, "C", "T", 0.1, 1.0) for k in range(100)]
+    inserted = [(2 * k + 1, "AG" * (k % 3 + 1), "A", 0.1, 1.0) for k in range(200)]
+    asked = [(501, "T", "A", 0.1, 1.0)]
+    found = harmonise(table(reverse + inserted + asked), genome, palindromic="infer")
+    assert categories(found)[-1] == "strand_flipped"
+    few = [(2 * k + 1, "G", "A", 0.1, 1.0) for k in range(100, 197)]
+    mixed = few + reverse[:3]  # 97 of 100 on the genome's strand
+    found = harmonise(table(mixed + inserted + asked), genome, palindromic="infer")
+    assert categories(found)[-1] == "palindromic_dropped"
+
+
 def test_indels_move_to_the_left(genome):
     rows = [(8, "C", "CAC", 0.2, 1.0), (19, "T", "TT", 0.2, 2.0), (22, "TTT", "TT", 0.2, 3.0),
             (17, "CG", "C", 0.2, 4.0), (26, "GA", "G", 0.2, 5.0)]  # fmt: skip

@@ -119,7 +119,7 @@ def harmonise(
     palindromic : {"drop", "keep_forward", "infer"}
         What happens to A/T and C/G variants whose strand the frequencies do not tell: they are
         left out, taken to be on the forward strand, or taken to be on the strand of more than
-        99 % of the other variants and left out when there is no such strand.
+        99 % of the other variants of single letters and left out when there is no such strand.
     palindromic_maf : float
         Frequencies tell the strand where the minor allele's is at most this in both.
     reference_build : str, optional
@@ -295,10 +295,16 @@ def _resolve_palindromic(
 
     Returns the catalogue's code of each row if it fits as it is, and counts of palindromic rows.
     """
+    import polars as pl
+
     palindromic = palindromic_of(table.frame) & (rows >= 0)
     found = np.flatnonzero(rows >= 0)  # AAA and AAT become A and T
     palindromic[found] |= palindromic_of(target[rows[found]])
-    others = categories[~palindromic & (rows >= 0)]
+    # Insertions and deletions are never complemented: they say nothing of the strand.
+    single = table.frame.select(
+        pl.all_horizontal(pl.col("ea", "oa").str.len_bytes() == 1).fill_null(False)
+    ).to_series()
+    others = categories[~palindromic & (rows >= 0) & single.to_numpy()]
     letters = np.flatnonzero(palindromic)
     ours = table.column("eaf")[letters]
     ours = np.where(categories[letters] == FLIPPED, 1 - ours, ours)
