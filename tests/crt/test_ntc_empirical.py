@@ -173,7 +173,9 @@ def test_few_guides_make_each_unit_once():
     units = draw_ntc_units(np.arange(9), 4, 5000)
     assert len(np.unique(units.guides, axis=0)) == len(units.guides) == 126
     assert sorted([*units.a, *units.b]) == list(range(126))
-    assert len(draw_ntc_units(np.arange(9), 4, 125).guides) == 125
+    for count in (125, 13):
+        fewer = draw_ntc_units(np.arange(9), 4, count, seed=3).guides
+        assert len(np.unique(fewer, axis=0)) == len(fewer) == count
     halves = draw_ntc_units(np.arange(9), 4, 5000, split_by="guides")
     assert (len(halves.a), len(halves.b)) == (1, 5)
 

@@ -19,6 +19,8 @@ from plait.execution.threads import single_threaded_blas
 Array = NDArray[np.float64]
 _UNITS_AT_ONCE = 256
 _RANK_TOLERANCE = 1e-9
+_LISTED = 10
+"""Sets of guides that there are, to units, up to which they are listed so that none comes twice."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +64,9 @@ def draw_ntc_units(
     guides_per_unit : int
         Distinct guides of a unit (6); units share guides.
     n_ntc_units : int
-        Units (5000). Where there are no more different ones, each of them once: drawn again and
-        again they would promise finer p-values than so many units can give.
+        Units (5000), each of them once: drawn again and again they would promise finer p-values
+        than so many different units can give. Where there are fewer different ones, all of them;
+        where there are more than 10 times as many, a few may come twice.
     seed, split_seed : int
         Of the draws, and of the split.
     frac_A : float
@@ -110,8 +113,12 @@ def _draws(
             f"{len(columns)} negative-control guides cannot make units of {size}; take fewer "
             "guides_per_unit, or name more labels of controls."
         )
-    if math.comb(len(columns), size) <= count:
-        return np.array(list(combinations(np.sort(columns).tolist(), size)), dtype=np.int64)
+    possible = math.comb(len(columns), size)
+    if possible <= _LISTED * count:
+        every = np.array(list(combinations(np.sort(columns).tolist(), size)), dtype=np.int64)
+        if possible <= count:
+            return every
+        return every[np.sort(random.choice(possible, count, replace=False))]
     drawn = [random.choice(columns, size, replace=False) for _ in range(count)]
     return np.sort(np.array(drawn, dtype=np.int64).reshape(count, size), axis=1)
 
