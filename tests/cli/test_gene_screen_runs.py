@@ -74,6 +74,21 @@ def test_a_command_killed_while_it_writes_keeps_its_tests(here, monkeypatch):
     assert tables(here / "x")["calibration.tsv"].height == len(found)
 
 
+def test_a_killed_command_does_not_keep_tests_of_other_thresholds(here, monkeypatch):
+    from plait.crt.gene_screen import GeneScreen
+
+    words = ["discover", *GIVEN, "--out", "x", "--quiet"]
+    with monkeypatch.context() as patch:
+        patch.setattr(GeneScreen, "write_tables", lambda *_, **__: 1 / 0)
+        assert run(*words) == 1
+    before = open_result("x/discovery.zarr")
+    fewest = int(np.median(before.n_nonzero_trt))
+    assert run(*words, "--min-treated", str(fewest)) == 0
+    found = open_result("x/discovery.zarr")
+    assert before.pass_qc.sum() > found.pass_qc.sum() > 0
+    assert (found.n_nonzero_trt[found.pass_qc] >= fewest).all()
+
+
 def test_draws_are_kept(here, capsys):
     assert run("power", *GIVEN, "--keep-draws", "--out", "x") == 2
     assert "--resampling" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Analyses of gene-level screens into stores of a folder, so that a killed command goes on."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,7 +98,13 @@ def run_analysis(
 
     stages = Stages(out, _inputs(screen), lambda *_: None, UNFINISHED)
     assert screen.parameters is not None
-    asked = {**screen.parameters.described(), **options, "keep_draws": keep_draws}
+    assert screen._quality is not None
+    asked = {
+        **screen.parameters.described(),
+        **asdict(screen._quality.pairs),
+        **options,
+        "keep_draws": keep_draws,
+    }
     stages.run(name, "", work, (STORES[name],), asked)
     if getattr(screen, name) is None:
         setattr(screen, name, open_result(store))
@@ -129,6 +136,8 @@ def _inputs(screen: "GeneScreen") -> dict[str, str]:
         "genes": screen.data.response_names,
         "targets": np.stack([screen.data.targets.guides, screen.data.targets.targets]),
     }
+    if parameters.weights is not None:
+        arrays["weights"] = screen.data.covariates[parameters.weights]
     for name in ("discovery_pairs", "positive_control_pairs"):
         if (pairs := getattr(parameters, name)) is not None:
             arrays[name] = np.stack([pairs.targets, pairs.responses])
