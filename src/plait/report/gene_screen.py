@@ -26,7 +26,7 @@ from plait.report.page import (
     write_page,
 )
 from plait.report.screen import CITATIONS, scientific
-from plait.report.screen_verdicts import LEVEL, share_verdict
+from plait.report.screen_verdicts import LEVEL, PERTURBED_THEMSELVES, share_verdict
 from plait.report.screen_words import WORDS, formula_in_words
 from plait.report.words import counted
 
@@ -230,9 +230,8 @@ def _remedy(calibration: GeneTestResult, discovery: GeneTestResult | None) -> st
     why = "A confounder may be missing from the covariates."
     if calibration.settings.get("control_group") == "complement":
         why = (
-            "In a screen with one guide per cell the cells compared with are perturbed themselves, "
-            "and even controls differ from them: compare with cells of non-targeting guides "
-            "(--control-group nt_cells). Otherwise a confounder is missing from the covariates."
+            f"{PERTURBED_THEMSELVES}: compare with cells of non-targeting guides (--control-group "
+            "nt_cells). Otherwise a confounder is missing from the covariates."
         )
     if discovery is None:
         return why
@@ -249,10 +248,10 @@ def _powerful(power: GeneTestResult | None) -> Verdict | None:
     if power is None or not power.pass_qc.any():
         return None
     log10p = power.log10_p[power.pass_qc]
-    seen = float((log10p < np.log10(0.05)).mean())
+    seen = float((log10p < np.log10(LEVEL)).mean())
     said = (
-        f"Of {len(log10p):,} positive controls {seen:.0%} have a p-value below 0.05; the median is "
-        f"{scientific(float(np.median(log10p)))}."
+        f"Of {len(log10p):,} positive controls {seen:.0%} have a p-value below {LEVEL:g}; the median "
+        f"is {scientific(float(np.median(log10p)))}."
     )
     if seen < _POWERFUL:
         return Verdict("caution", "Positive controls missed", f"{said} Real effects are missed.")

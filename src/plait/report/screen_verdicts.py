@@ -26,12 +26,14 @@ _ONE = {_GROUPS: "group of negative-control guides", _TARGETS: "negative-control
 _MISTRUST = (
     "Guides without an effect look as if they had one: do not take discoveries at face value."
 )
-_REMEDY = (
+PERTURBED_THEMSELVES = (
     "In a screen with one guide per cell the cells compared with are perturbed themselves, and "
-    "even controls differ from them: test cells of one target and of non-targeting guides alone, "
-    "or take --null ntc-empirical, where controls are the null. Otherwise a confounder is missing "
-    "from the covariates, or cells of one lane or batch share it: add it, or test with "
-    "--sampler stratified."
+    "even controls differ from them"
+)
+_REMEDY = (
+    f"{PERTURBED_THEMSELVES}: test cells of one target and of non-targeting guides alone, or take "
+    "--null ntc-empirical, where controls are the null. Otherwise a confounder is missing from the "
+    "covariates, or cells of one lane or batch share it: add it, or test with --sampler stratified."
 )
 
 
