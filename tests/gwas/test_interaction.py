@@ -179,6 +179,7 @@ def test_an_interaction_is_found(random, tmp_path):
     assert int(np.argmin(found.log10p_interaction[:, 0])) == 7
     assert found.beta_interaction[7, 0] == pytest.approx(0.5, abs=4 * found.se_interaction[7, 0])
     assert f"1 interaction at p < 5e-8, lambda {found.lambda_gc[0]:.3f}, surest" in found.summary()
+    assert found.summary().splitlines()[1] == "  samples: 1,000"
     assert found.to_table().shape == (30, 6 + len(FIELDS) - 1)
     assert len(found.variants) == 30
     found.save(tmp_path / "found.zarr")

@@ -17,7 +17,7 @@ from plait.errors import (
     TooFewSamplesError,
 )
 from plait.gwas import VariantFilter, scan
-from tests.gwas.conftest import InMemory, draw_calls, least_squares
+from tests.gwas.conftest import Dosages, InMemory, draw_calls, least_squares
 
 ALL = VariantFilter(min_call_rate=None, min_minor_count=None)
 FIELDS = ("beta", "se", "log10p", "n", "frequency")
@@ -197,6 +197,16 @@ def test_calibration(random):
         assert stats.kstest(p, "uniform").pvalue > 1e-8
     assert (found.lambda_gc > 0.96).all()
     assert (found.lambda_gc < 1.04).all()
+
+
+def test_lambda_is_1_without_effects_however_few_the_samples(random):
+    """With 6 degrees of freedom the median of t squared is 1.13 times that of chi-square."""
+    found = scan(
+        Dosages(np.clip(random.normal(1, 0.2, (40_000, 8)), 0, 2)),  # t is exact of normal ones
+        table(random.normal(size=(8, 3))),
+        variant_filter=ALL,
+    )
+    np.testing.assert_allclose(found.lambda_gc, 1, atol=0.03)
 
 
 def test_rank_transform(random):

@@ -12,12 +12,13 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import chi2
 
 from plait import mash
 from plait.cli.main import main
 from plait.data.phenotypes import SampleTable
 from plait.data.variants import VariantTable
-from plait.errors import CapacityError, DataWarning, OptionError, OutputError
+from plait.errors import CapacityError, DataWarning, FileFormatError, OptionError, OutputError
 from plait.execution import stored_output
 from plait.gwas import AssociationResult, VariantFilter, scan
 from plait.io import open_genotypes, read_effects, read_phenotypes, validate_gwas_ssf
@@ -77,13 +78,20 @@ def test_the_same_bits_as_in_memory(study, tmp_path, model):
     expected = scan(genotypes, traits, **options)
     found = scan(genotypes, traits, out=tmp_path / "a.zarr", threads=1, **options)
     assert_same(found, expected)
-    assert found.lambda_gc == pytest.approx(np.nanmedian(expected.t**2, axis=0) / 0.45493642311957)
+    middle = 10 ** np.nanmedian(expected.log10p, axis=0)
+    assert found.lambda_gc == pytest.approx(chi2.isf(middle, 1) / chi2.ppf(0.5, 1), rel=1e-12)
     assert found.summary() == expected.summary()
     assert found.variants.tolist() == expected.variants.tolist()
     assert found.to_table().equals(expected.to_table(), null_equal=True)
     again = scan(genotypes, traits, out=tmp_path / "b.zarr", threads=2, **options)
     assert_same(again, expected)
     assert found.allclose(again, rtol=0)
+
+
+def test_the_folder_of_another_scan_is_called_by_its_command(tmp_path):
+    (tmp_path / "interactions.zarr").mkdir()
+    with pytest.raises(FileFormatError, match=r"that of 'plait gwas interaction'\)\. Give what"):
+        AssociationResult.open(tmp_path)
 
 
 def test_workers_of_a_pool_write_the_same(study, tmp_path):

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,7 +14,6 @@ from plait.errors import NotAvailableError, OptionError
 from plait.gwas.variant_results import VARIANT_COLUMNS, VariantResult, counted
 from plait.gwas.variant_tables import write_parquet, write_tsv
 from plait.io import write_effects
-from plait.numerics.order_statistics import column_medians
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -89,23 +87,6 @@ class InteractionResult(VariantResult):
     def headed(self, trait: str) -> str:
         """Return the heading of a picture of the interaction with a trait."""
         return f"{trait}: interaction with {self.environment}".removeprefix(": ")
-
-    @cached_property
-    def lambda_gc(self) -> Array:
-        """Chi-square of the median p-value of interactions over that without any, (T,).
-
-        Of p-values, not of squared statistics: robust tests have other degrees of freedom at each
-        variant. NaN for a trait without tests.
-        """
-        from scipy.special import ndtri_exp
-
-        def sizes() -> Iterator[Array]:
-            for rows in self.parts():
-                yield np.abs(self.log10p_interaction[rows])
-
-        halves = -column_medians(sizes, len(self.traits)) * np.log(10) - np.log(2)
-        inflation: Array = (ndtri_exp(halves) / ndtri_exp(np.log(0.25))) ** 2
-        return inflation
 
     def effects_at(self, environments: ArrayLike, rows: slice = slice(None)) -> tuple[Array, Array]:
         """Return effects where the environment has given values.
@@ -182,10 +163,7 @@ class InteractionResult(VariantResult):
 
     def summary(self) -> str:
         """Say in a few lines what was tested and found."""
-        lines = [repr(self) + (", robust errors" if self.robust else "")]
-        if self.filtered:
-            left_out = ", ".join(f"{count:,} by {name}" for name, count in self.filtered.items())
-            lines.append(f"  tests left out: {left_out}")
+        lines = [repr(self) + (", robust errors" if self.robust else ""), *self._behind_tests()]
         hits, surest = self.leads()
         for number, trait in enumerate(self.traits):
             line = f"  {trait}: {counted(int(hits[number]), 'interaction')} at p < 5e-8"

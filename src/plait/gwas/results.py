@@ -1,9 +1,8 @@
 """What a scan returns: the effect of every variant on every trait, with its error."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,15 +12,11 @@ from numpy.typing import NDArray
 from plait.data.effects import Effects
 from plait.gwas.variant_results import VARIANT_COLUMNS, VariantResult, counted
 from plait.io import write_effects
-from plait.numerics.order_statistics import column_medians
 
 if TYPE_CHECKING:
     from plait.data.summary_statistics import SummaryStatistics
 
 Array = NDArray[np.float64]
-
-_MEDIAN_CHI2 = 0.4549364231195724
-"""Median of chi-square with 1 degree of freedom."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,27 +92,9 @@ class AssociationResult(VariantResult):
         ratio: Array = np.asarray(self.beta) / np.asarray(self.se)
         return ratio
 
-    @cached_property
-    def lambda_gc(self) -> Array:
-        """Median of the squared statistics over that without any effect, (T,)."""
-
-        def squares() -> Iterator[Array]:
-            for rows in self.parts():
-                yield (self.beta[rows] / self.se[rows]) ** 2
-
-        return column_medians(squares, len(self.traits)) / _MEDIAN_CHI2
-
     def summary(self) -> str:
         """Say in a few lines what was tested and found."""
-        lines = [repr(self)]
-        if self._most_samples.size:
-            fewest, most = self.n_samples
-            lines.append(
-                f"  samples: {most:,}" if fewest == most else f"  samples: {fewest:,} to {most:,}"
-            )
-        if self.filtered:
-            left_out = ", ".join(f"{count:,} by {name}" for name, count in self.filtered.items())
-            lines.append(f"  tests left out: {left_out}")
+        lines = [repr(self), *self._behind_tests()]
         calibrated = [check for check in self.checks if check["leading"] is not None]
         if calibrated:
             error, worst = (max(check[name] for check in calibrated) for name in ("error", "worst"))

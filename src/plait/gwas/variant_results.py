@@ -16,6 +16,7 @@ from plait.gwas.variant_tables import write_parquet, write_tsv
 from plait.io.atomic import STORE_MARKER
 from plait.io.result import Result
 from plait.io.store import local_path
+from plait.numerics.order_statistics import column_medians
 from plait.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -103,9 +104,12 @@ class VariantResult(Result):
             return path
         if (store := local / cls.folder_store).is_dir():
             return store
+        others = [kind for kind in VariantResult.__subclasses__() if kind is not cls]
+        other = next((kind for kind in others if (local / kind.folder_store).is_dir()), None)
+        found = "" if other is None else f" (it is that of 'plait gwas {other.command}')"
         raise FileFormatError(
-            f"{path} is not the folder of a scan: {cls.folder_store} is not in it. Give what "
-            f"'plait gwas {cls.command} --out' wrote, or the store itself."
+            f"{path} is not the folder of a scan: {cls.folder_store} is not in it{found}. Give "
+            f"what 'plait gwas {cls.command} --out' wrote, or the store itself."
         )
 
     @cached_property
@@ -224,6 +228,23 @@ class VariantResult(Result):
         ranked: Array = getattr(self, self.surest_by)
         return ranked
 
+    @cached_property
+    def lambda_gc(self) -> Array:
+        """Chi-square of the median p-value over that without any effect, (T,).
+
+        Of p-values, not of squared statistics: these have other degrees of freedom with few
+        samples, and at each variant in robust tests. NaN for a trait without tests.
+        """
+        from scipy.special import ndtri_exp
+
+        def sizes() -> Iterator[Array]:
+            for rows in self.parts():
+                yield np.abs(self.surest[rows])
+
+        halves = -column_medians(sizes, len(self.traits)) * np.log(10) - np.log(2)
+        inflation: Array = (ndtri_exp(halves) / ndtri_exp(np.log(0.25))) ** 2
+        return inflation
+
     def headed(self, trait: str) -> str:
         """Return the heading of a picture of what was tested for a trait."""
         return trait
@@ -248,6 +269,19 @@ class VariantResult(Result):
     @cached_property
     def _most_samples(self) -> NDArray[np.int64]:
         return np.asarray(np.max([self.n[rows].max(axis=0) for rows in self.parts()], axis=0))
+
+    def _behind_tests(self) -> list[str]:
+        """Say how many samples the tests are of, and which tests were left out."""
+        lines = []
+        if self._most_samples.size:
+            fewest, most = self.n_samples
+            lines.append(
+                f"  samples: {most:,}" if fewest == most else f"  samples: {fewest:,} to {most:,}"
+            )
+        if self.filtered:
+            left_out = ", ".join(f"{count:,} by {name}" for name, count in self.filtered.items())
+            lines.append(f"  tests left out: {left_out}")
+        return lines
 
     def leads(self) -> tuple[NDArray[np.int64], list[int | None]]:
         """Return for each trait the number of hits, and the variant of the smallest p-value."""
