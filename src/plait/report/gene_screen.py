@@ -250,8 +250,8 @@ def _powerful(power: GeneTestResult | None) -> Verdict | None:
     log10p = power.log10_p[power.pass_qc]
     seen = float((log10p < np.log10(LEVEL)).mean())
     said = (
-        f"Of {len(log10p):,} positive controls {seen:.0%} have a p-value below {LEVEL:g}; the median "
-        f"is {scientific(float(np.median(log10p)))}."
+        f"Of {len(log10p):,} positive controls {seen:.0%} have a p-value below {LEVEL:g}; the "
+        f"median is {scientific(float(np.median(log10p)))}."
     )
     if seen < _POWERFUL:
         return Verdict("caution", "Positive controls missed", f"{said} Real effects are missed.")
