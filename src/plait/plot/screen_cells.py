@@ -31,7 +31,7 @@ _PER_GUIDE = "Cells that have each guide, most first. Guides with few cells tell
 _PER_CELL = "Cells by the number of guides that they have."
 _HISTOGRAM = "All cells; orange, those left out for this reason; dotted, the bounds."
 _REMOVED = "Share of all cells that each reason speaks against; some cells have several reasons."
-_MOST_NAMED, _MOST_DRAWN, _MOST_BARS, _BINS = 60, 400, 15, 50
+_MOST_NAMED, _MOST_DRAWN, _MOST_BARS, _MOST_TICKS, _BINS = 60, 400, 15, 12, 50
 
 
 def guide_counts(
@@ -214,7 +214,9 @@ def guides_per_cell(
     with styled() as plt:
         ax = axes_for(plt, ax, 3.6, 2.8)
         ax.bar(range(len(cells)), cells, 0.8, color=BLUE)
-        ax.set_xticks(range(len(cells)), names)
+        every = -(-len(names) // _MOST_TICKS)
+        ticks = [k for k in range(len(names)) if k % every == 0]
+        ax.set_xticks(ticks, [names[k] for k in ticks])
         ax.set_xlabel("guides in a cell")
         ax.set_ylabel("cells")
         write_words(ax, title, _PER_CELL if caption else None)
