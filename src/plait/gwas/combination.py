@@ -83,6 +83,10 @@ def join_summary_statistics(
 
     Raises
     ------
+    OptionError
+        An option is unknown or out of range.
+    ShapeError
+        There are no tables.
     HarmonisationError, GenomeBuildError
         See `harmonise`; also when no variant is in all contexts.
     """

@@ -132,6 +132,10 @@ def harmonise(
 
     Raises
     ------
+    OptionError
+        An option is unknown or out of range, or does nothing with this reference.
+    InputTypeError
+        The reference is none of these.
     HarmonisationError
         No row fits.
     GenomeBuildError

@@ -73,6 +73,11 @@ def ld_prune(
     (kept,) int array
         Numbers of variants, ascending.
 
+    Raises
+    ------
+    OptionError
+        ``r2`` is out of range.
+
     Notes
     -----
     Greedy along the chromosome: of two variants with a larger r2 the one with the rarer allele
@@ -172,6 +177,13 @@ def clump(
     Returns
     -------
     Clumps
+
+    Raises
+    ------
+    ShapeError
+        There is not one p-value for each variant.
+    OptionError
+        Not 0 < p_index <= p_member.
 
     Notes
     -----

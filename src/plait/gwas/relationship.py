@@ -227,6 +227,8 @@ def relationship_matrix(
 
     Raises
     ------
+    OptionError
+        The method is unknown, or ``by_chromosome`` and ``halves`` are both asked for.
     CapacityError
         The matrices do not fit.
 

@@ -190,6 +190,8 @@ def principal_components(
 
     Raises
     ------
+    OptionError
+        An option is unknown or out of range.
     InputError
         Fewer variants than components are left.
     LabelError

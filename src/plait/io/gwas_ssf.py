@@ -126,6 +126,8 @@ def write_gwas_ssf(
 
     Raises
     ------
+    OptionError, ShapeError
+        ``p`` is unknown, or there is not one ``hm_code`` for each row.
     InputError
         A row lacks what the standard demands, or metadata are missing.
     OutputError

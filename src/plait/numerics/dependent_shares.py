@@ -59,6 +59,11 @@ def effective_tests(correlation: ArrayLike, level: float, sides: int = 2) -> flo
     -------
     float
         K^2 over the sum of the correlations of rejections, from 1 to K.
+
+    Raises
+    ------
+    ShapeError
+        The correlation is no square matrix.
     """
     rho = np.asarray(correlation, dtype=np.float64)
     if rho.ndim != 2 or rho.shape[0] != rho.shape[1] or not len(rho):

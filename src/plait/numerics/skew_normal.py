@@ -25,6 +25,11 @@ def fit_by_moments(values: ArrayLike) -> tuple[float, float, float, float, float
     location, scale, shape, mean, standard_deviation : float
         Not finite where the values are constant or not finite.
 
+    Raises
+    ------
+    InputError
+        The values are no vector, or there are none.
+
     Notes
     -----
     A skewness beyond +-0.995, which no skew-normal has, is taken as +-0.8955: on both sides, so
@@ -81,6 +86,11 @@ def log_upper_tail(
     location, scale, shape : float, or arrays that broadcast with the values
         ``scale`` is positive; ``shape`` is alpha of the density
         ``2 / scale phi(t) Phi(alpha t)`` with ``t = (x - location) / scale``.
+
+    Raises
+    ------
+    InputError
+        A scale is not positive.
 
     Notes
     -----

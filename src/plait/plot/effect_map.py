@@ -54,6 +54,11 @@ def effect_map(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Raises
+    ------
+    ShapeError
+        ``z`` is no matrix of finite numbers, or labels do not fit.
     """
     values = np.asarray(z, dtype=np.float64)
     if values.ndim != 2 or not values.size or not np.isfinite(values).all():

@@ -57,6 +57,13 @@ def forest(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Raises
+    ------
+    ShapeError
+        There is not one value of each for every context.
+    OptionError
+        ``ci`` is not positive.
     """
     centre, spread = _row(mean, "mean"), _row(sd, "sd")
     if len(centre) != len(spread):

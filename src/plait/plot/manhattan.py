@@ -84,6 +84,13 @@ def manhattan(
     -------
     matplotlib.axes.Axes
 
+    Raises
+    ------
+    ShapeError
+        The lengths differ.
+    OptionError
+        ``name_peaks`` is negative.
+
     Notes
     -----
     All points above 3 are drawn, and of the others at most 20,000, evenly over the picture.

@@ -67,6 +67,11 @@ def qq(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Raises
+    ------
+    ShapeError
+        There is no p-value, or labels do not fit.
     """
     table: Any = log10p if hasattr(log10p, "shape") else np.asarray(log10p, dtype=np.float64)
     table = np.asarray(table)[:, None] if table.ndim == 1 else table

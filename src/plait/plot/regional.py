@@ -90,6 +90,11 @@ def regional(
     -------
     list of matplotlib.axes.Axes
         One per trait, from top to bottom, and one more for genes.
+
+    Raises
+    ------
+    ShapeError
+        The lengths differ, the lead is none of the variants, or traits, axes or labels do not fit.
     """
     places = np.asarray(pos, dtype=np.float64)
     heights = -np.asarray(log10p, dtype=np.float64)

@@ -53,6 +53,11 @@ def sharing(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Raises
+    ------
+    ShapeError
+        The matrix is not square, or labels do not fit.
     """
     values = np.asarray(matrix, dtype=np.float64)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or values.size == 0:

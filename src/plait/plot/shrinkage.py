@@ -50,6 +50,11 @@ def shrinkage(
     -------
     matplotlib.axes.Axes
 
+    Raises
+    ------
+    ShapeError
+        The shapes differ.
+
     Notes
     -----
     Of more than 100 000 points in a colour every n-th is drawn; the legend counts all of them.

@@ -53,6 +53,11 @@ def volcano(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Raises
+    ------
+    ShapeError
+        The lengths differ, no effect has a finite p-value, or labels do not fit.
     """
     x, y = np.asarray(effect, dtype=np.float64), -np.asarray(log10p, dtype=np.float64)
     found = np.asarray(is_significant, dtype=bool)

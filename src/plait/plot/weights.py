@@ -51,6 +51,13 @@ def weights(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Raises
+    ------
+    ShapeError
+        The weights are no vector, or labels do not fit.
+    OptionError
+        ``largest`` is below 1.
     """
     heights = np.asarray(values, dtype=np.float64)
     if heights.ndim != 1 or heights.size == 0:
