@@ -1,4 +1,4 @@
-"""Plain transcription of extreme deconvolution (spec 5.2), one row and one component at a time."""
+"""Plain transcription of extreme deconvolution, one row and one component at a time."""
 
 import numpy as np
 from scipy.stats import multivariate_normal

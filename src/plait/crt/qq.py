@@ -36,7 +36,7 @@ def qq_expected_grid(m: int) -> Array:
 
 
 expected_quantiles = qq_expected_grid
-"""The seed's second name of `qq_expected_grid`."""
+"""programDE's second name of `qq_expected_grid`."""
 
 
 def qq_coords(pvals: ArrayLike) -> tuple[Array, Array]:

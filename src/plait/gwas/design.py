@@ -112,7 +112,7 @@ def residual_correlation(
     ``residuals`` are, for each design, those of its traits, each of length 1. Of traits on the same
     samples it is that of their residuals; with samples of their own it shrinks by
     ``n_both / sqrt(n_1 n_2)``. Where samples are unrelated it is the correlation of the scores of a
-    variant without effects (spec 5.5); for related samples see `plait.gwas.mixed.MixedModel`. It is
+    variant without effects; for related samples see `plait.gwas.mixed.MixedModel`. It is
     made positive definite where patterns of missing values spoil that.
     """
     matrix = np.eye(n_traits)
@@ -170,6 +170,6 @@ def _residuals(values: Array, basis: Array, names: list[str]) -> tuple[Array, Ar
         name = names[int(np.argmax(constant))]
         raise ConstantTraitError(
             f"trait {name!r} does not vary, or not beyond what the covariates explain, in the "
-            f"{len(values)} samples that have it. Leave it out."
+            f"{len(values)} samples that have it. Leave it out, or the covariates that tell it."
         )
     return scaled / left, spread * left

@@ -32,7 +32,7 @@ Indices = NDArray[np.intp]
 
 FOLDS = 5
 SHARES = np.array([0.01, 0.25, 0.5, 0.75, 0.99])
-"""Shares of variance that predictors may explain; a penalty for each (spec 5.3)."""
+"""Shares of variance that predictors may explain; a penalty for each."""
 BLOCK = 1000
 """Variants of a block."""
 _PREDICTORS = VariantFilter(min_minor_count=None, min_frequency=0.01)

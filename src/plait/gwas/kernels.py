@@ -26,7 +26,7 @@ _NEGLIGIBLE = 1e-20
 def linear_statistics(  # type: ignore[no-untyped-def]
     products, squares, n_covariates, df, least, beta, se, log10p, reasons, inexact
 ):
-    """Fill slopes, their errors and p-values of traits of length 1 (spec 5.1).
+    """Fill slopes, their errors and p-values of traits of length 1.
 
     ``products`` (n, covariates without the constant + traits) holds u and s. A variant that the
     covariates explain stays NaN, with `EXPLAINED` in ``reasons`` (n, T). ``inexact`` marks
@@ -63,7 +63,7 @@ def complete_case_statistics(  # type: ignore[no-untyped-def]
     is_missing, rows, products, squares, basis, traits, least,
     beta, se, log10p, counts, reasons, inexact,
 ):  # fmt: skip
-    """Redo the variants ``rows``, each on the samples that have its genotype (spec 5.1, "drop").
+    """Redo the variants ``rows``, each on the samples that have its genotype ("drop").
 
     ``is_missing`` (rows, N) says which have not; ``basis`` (N, p) has the constant; the others are
     those of `linear_statistics`. Sums over the samples that are missing are taken off those over

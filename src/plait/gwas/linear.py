@@ -1,4 +1,4 @@
-"""The linear scan: every variant against every trait in one pass over the genotypes (spec 5.1).
+"""The linear scan: every variant against every trait in one pass over the genotypes.
 
 Genotypes, calls or dosages, are centred in tiles of `TILE` variants and multiplied once by the
 covariates and the residual traits of a design; slopes, errors and p-values follow from those

@@ -1,4 +1,4 @@
-"""The mixed-model scan: a linear scan that knows how the samples are related (spec 5.2).
+"""The mixed-model scan: a linear scan that knows how the samples are related.
 
     trait = covariates + beta * copies of the effect allele + u + error,  u ~ N(0, s2 h2 K)
 

@@ -1,4 +1,4 @@
-"""Compiled loops of the mixed-model scan: arrays in, arrays out (spec 5.2).
+"""Compiled loops of the mixed-model scan: arrays in, arrays out.
 
 Per variant: g is the centred genotype, covariates projected out; ``s = g^T P y`` its score with a
 trait and ``v = g^T P g`` the variance of that, ``P`` the inverse of the covariance between samples

@@ -1,4 +1,4 @@
-"""Whole-genome regression: a linear scan of what other chromosomes do not predict (spec 5.3).
+"""Whole-genome regression: a linear scan of what other chromosomes do not predict.
 
     trait = covariates + prediction from the other chromosomes + beta * copies + error
 

@@ -376,7 +376,7 @@ def _posterior(rows: _Rows, pi: Array, sd: Array, pi_thresh: float) -> dict[str,
 def _summaries(
     x: Array, s: Array, use: NDArray[np.bool_], log_density: Array, pi: Array, sd: Array
 ) -> dict[str, Array]:
-    """Return the posterior summaries of a grain on the exchangeable scale (spec 9.2 and 9.3)."""
+    """Return the posterior summaries of a grain on the exchangeable scale."""
     w = np.exp(log_density - log_density.max(axis=0)) * pi[:, None]
     w /= w.sum(axis=0)
     prior_variance = sd[:, None] ** 2

@@ -1,6 +1,6 @@
 """The door of mash: every check of the data, in the order in which a user should hear of them.
 
-The order of the steps is part of the contract (spec 2.1): it decides which error is shown first.
+The order of the steps is part of the contract: it decides which error is shown first.
 """
 
 import warnings
@@ -286,7 +286,7 @@ def missing_pattern(effects: Array, errors: Array) -> NDArray[np.bool_] | None:
 
 
 def resolve_missing(missing: str, mask: NDArray[np.bool_] | None, V: Array) -> str:
-    """Choose how missing cells enter the likelihood (spec 2.4)."""
+    """Choose how missing cells enter the likelihood."""
     if missing not in ("auto", "exact", "large_se"):
         raise OptionError(f"missing is {missing!r}; choose 'auto', 'exact' or 'large_se'.")
     if missing == "auto":
@@ -324,7 +324,7 @@ def warn_if_mean_contrast_mixes(mask: NDArray[np.bool_] | None, reference: str |
 
 
 def warn_about_data(errors: Array, alpha: float, width: int) -> None:
-    """Give the two warnings of spec 2.2."""
+    """Warn of standard errors that vary a lot, and of few conditions."""
     positive = errors[errors > 0]
     if alpha == 0 and len(positive) > 1:
         spread = float(positive.std() / positive.mean())

@@ -283,7 +283,7 @@ def assemble(
     columns: tuple[str, ...] | None,
     rows: NDArray[np.str_] | None,
 ) -> MashData:
-    """Scale by alpha, fill the missing cells (NaN) and freeze (spec 2.3 and 2.4)."""
+    """Scale by alpha, fill the missing cells (NaN) and freeze."""
     ones = np.broadcast_to(np.float64(1.0), effects.shape)
     shat_alpha = ones
     if alpha != 0 and not np.all(errors == 1):
@@ -393,7 +393,7 @@ def _with_missing(data: MashData, missing: str) -> MashData:
 
 
 def _with_contrast_errors(data: MashData) -> MashData:
-    """Derive ``Shat`` and ``LSVSLt`` of contrast data from the original errors (spec 3)."""
+    """Derive ``Shat`` and ``LSVSLt`` of contrast data from the original errors."""
     if data.common_V and data.is_common_cov_shat():
         covariance = data.error_covariances(slice(0, 1))
         scale = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))

@@ -34,7 +34,7 @@ def autoselect_grid(data: MashData | StoredData, mult: float = np.sqrt(2.0)) -> 
     Notes
     -----
     From a tenth of the smallest standard error to twice the largest excess of an effect over its
-    error (Stephens 2017; spec section 6). Missing cells left out of the likelihood do not count.
+    error (Stephens 2017). Missing cells left out of the likelihood do not count.
     """
     if isinstance(data, StoredData):
         return grid_between(data.known.smallest_error, data.known.largest_excess, mult)

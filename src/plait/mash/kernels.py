@@ -126,7 +126,7 @@ def _sort_components(weights, j, order):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _add_tails(w, m, v, alive, neg, pos, zero):  # type: ignore[no-untyped-def]
-    """Add a component's sign probabilities; returns the smallest tail so far (spec 9.3)."""
+    """Add a component's sign probabilities; returns the smallest tail so far."""
     smallest = 1.0
     for q in range(m.shape[0]):
         if not alive[q]:

@@ -1,8 +1,7 @@
 """Likelihoods of effects under every component of the mixture.
 
 With one error covariance, each base matrix costs one whitening product and one product with all its
-grid values at once (spec 18.1); otherwise one tridiagonal reduction per row and base matrix serves
-all grid values (18.5).
+grid values at once; otherwise one tridiagonal reduction per row and base matrix serves all of them.
 """
 
 import warnings

@@ -38,7 +38,7 @@ class Request:
 def output_map(data: MashData, A: ArrayLike | None) -> Array | None:
     """Return the (Q, n_conditions) map to the output coordinates; None is the identity.
 
-    With a contrast against the mean, the output has all R deviations (spec 3).
+    With a contrast against the mean, the output has all R deviations.
     """
     expanded = data.L is not None and data.reference == "mean"
     width = data.n_conditions + (1 if expanded else 0)
@@ -192,7 +192,7 @@ class Applier:
         return out
 
     def _log_likelihoods(self, values: Array, grain: Grain) -> dict[str, Array]:
-        """Log-likelihoods under the fit, the null and the alternative (spec 10)."""
+        """Log-likelihoods under the fit, the null and the alternative."""
         pi = self.pi[self.columns]
         jacobian = np.log(self.data.Shat_alpha[grain.rows]).sum(axis=1)
         out = {"vloglik": _mixture(values, pi) - jacobian}
@@ -381,7 +381,7 @@ def error_second_moment(
     Returns
     -------
     (R, R) array
-        ``sum_j E[e_j e_j^T | data]``, ``e_j = (bhat_j - b_j) / shat_j`` (spec 14).
+        ``sum_j E[e_j e_j^T | data]``, ``e_j = (bhat_j - b_j) / shat_j``.
     int
         Number of effects that were counted: those with anything observed.
 

@@ -159,7 +159,7 @@ def _add_moments(totals, w, mean, variance, width):  # type: ignore[no-untyped-d
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _add_tails(totals, w, mean, variance, moves, width):  # type: ignore[no-untyped-def]
-    """Add a component's sign probabilities (spec 9.3)."""
+    """Add a component's sign probabilities."""
     for q in range(width):
         for lane in range(LANES):
             share, at = w[lane], q * LANES + lane

@@ -46,7 +46,7 @@ class Selection:
     n_effects: int
 
     def inclusion_weights(self) -> Array:
-        """Return inverse inclusion probabilities (spec 15.3).
+        """Return inverse inclusion probabilities.
 
         The strong stratum is complete (weight 1); a background effect stands for
         ``(J - n_top) / n_background`` effects.

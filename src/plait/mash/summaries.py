@@ -114,7 +114,7 @@ def get_log10bf(m: AnyResult) -> Array | None:
 
     Notes
     -----
-    The alternative is the fitted mixture without its null component (spec section 10).
+    The alternative is the fitted mixture without its null component.
     """
     try:
         null = np.asarray(quantity(m, "null_loglik"))
