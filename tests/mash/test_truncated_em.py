@@ -20,7 +20,7 @@ def starts(random, count, width):
 
 
 def plain_teem(z, U, weights, steps, eigen_tol=1e-7):
-    """Plain transcription of truncated expectation maximisation, all densities of all rows."""
+    """Plain transcription of expectation maximisation with truncated eigenvalues."""
     R = z.shape[1]
     totals = np.stack(list(U.values())) + np.eye(R)
 
