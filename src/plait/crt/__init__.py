@@ -62,7 +62,6 @@ from plait.crt.p_values import (
     crt_null_pvals_from_null_stats_matrix,
 )
 from plait.crt.pairs import Pairs, cis_pairs, positive_control_pairs, trans_pairs
-from plait.crt.plots import make_ntc_empirical_qq_plots, qq_plot_ntc_pvals
 from plait.crt.propensity import fit_propensity_logistic
 from plait.crt.qq import (
     bootstrap_qq_envelope,
@@ -71,6 +70,7 @@ from plait.crt.qq import (
     qq_coords,
     qq_expected_grid,
 )
+from plait.crt.qq_plots import make_ntc_empirical_qq_plots, qq_plot_ntc_pvals
 from plait.crt.results import CRTResult
 from plait.crt.single_tests import SingleTest, dcrt_test, gcm_test, spacrt_test
 from plait.crt.statistic import OLSStatistics, ols_statistics

@@ -28,8 +28,8 @@ from plait.crt.p_values import (
     empirical_p_values,
     skew_normal_p_values,
 )
-from plait.crt.plots import qq_plot_ntc_pvals
 from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
+from plait.crt.qq_plots import qq_plot_ntc_pvals
 from plait.crt.statistic import ols_statistics
 from plait.crt.unit_tests import UnitTester
 from plait.execution.blocks import Block, plan_blocks

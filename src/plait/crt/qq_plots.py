@@ -1,4 +1,4 @@
-"""QQ figures of screens: doors to `plait.plot` that take frames, as programDE's."""
+"""QQ figures of negative controls: doors to `plait.plot` that take frames, as programDE's."""
 
 import os
 import re
