@@ -229,7 +229,7 @@ def run(
 
 def _check(out: Path, write_h5ad: Path | None, level: float, overwrite: bool) -> None:
     """Refuse outputs that cannot be written, and a level that is none, before the work starts."""
-    check_folder(out, () if (out / UNFINISHED).exists() else FILES, overwrite)
+    check_folder(out, FILES, overwrite, UNFINISHED)
     if write_h5ad is not None:
         check_file(write_h5ad, (".h5ad",), overwrite)
     require_level(level)

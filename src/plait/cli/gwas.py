@@ -137,7 +137,7 @@ def _check_outputs(
     """Refuse what cannot be written, before the work starts; return the metadata."""
     from plait.io.metadata_yaml import read_yaml_file
 
-    check_folder(out, () if (out / UNFINISHED).exists() else FILES, overwrite)
+    check_folder(out, FILES, overwrite, UNFINISHED)
     refuse_idle(("metadata",), table is not Format.SSF, "without --format ssf")
     if table is Format.SSF and metadata is None:
         raise OptionError("--format ssf needs --metadata FILE (YAML): what traits and samples are.")

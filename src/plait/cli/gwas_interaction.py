@@ -136,7 +136,7 @@ def interaction(
     debug: options.Debug = False,
 ) -> None:
     """Test for every variant and trait whether the effect changes with an environment."""
-    check_folder(out, () if (out / UNFINISHED).exists() else FILES, overwrite)
+    check_folder(out, FILES, overwrite, UNFINISHED)
     places = _environments(at)
     chosen: dict[str, Any] = {"robust": robust, "transform": str(transform)}
     with session(threads, quiet, debug, log_json), workers_of(dask, memory, threads) as workers:

@@ -69,12 +69,17 @@ def check_file(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
     check_writable(path, overwrite)
 
 
-def check_folder(folder: Path, names: tuple[str, ...], overwrite: bool) -> None:
-    """Refuse a folder in which the files cannot be written."""
+def check_folder(
+    folder: Path, names: tuple[str, ...], overwrite: bool, unfinished: str | None = None
+) -> None:
+    """Refuse a folder in which the files cannot be written.
+
+    Where the file ``unfinished`` is in it, a command was killed, of which anything is replaced.
+    """
     from plait.io import check_writable
 
     if folder.is_dir():
-        for name in names:
+        for name in names if unfinished is None or not (folder / unfinished).exists() else ():
             check_writable(folder / name, overwrite)
     elif folder.exists():
         raise OutputError(f"{folder} is a file; give a folder.")
