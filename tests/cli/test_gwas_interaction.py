@@ -48,7 +48,7 @@ def test_an_interaction_scan(files, capsys):
     assert "--overwrite" in capsys.readouterr().err
     line = f"gwas interaction {BASE} --environment height --out other"
     assert main(line.split()) == 2
-    assert "there is no column 'height'; there are age, sex" in capsys.readouterr().err
+    assert "the environment 'height' is no covariate; there are age, sex" in capsys.readouterr().err
 
 
 def test_an_environment_of_two_groups(files, capsys):

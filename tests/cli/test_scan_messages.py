@@ -99,6 +99,8 @@ REFUSED = (
     (f"{SCAN} --covariates age", "--covariates does nothing without --covar FILE"),
     (f"{SCAN} --categorical age", "--categorical does nothing without --covar FILE"),
     (f"{SCAN} --drop-missing-covariates", "--drop-missing-covariates does nothing without --covar"),
+    (f"{SCAN} --model straight", "error: Invalid value for '--model': 'straight' is not one of"),
+    (f"{SCAN} --min-mac few", "unable to parse string as an integer. See --help."),
     (f"{SCAN} --min-maf 2", "--min-maf is 2.0; give a number between 0 and 0.5"),
     (f"{SCAN} --min-call-rate 2", "--min-call-rate is 2.0; give a number between 0 and 1"),
     (f"{SCAN} --min-info 2", "--min-info is 2.0; give a number"),

@@ -258,6 +258,15 @@ def test_harmonise(folder, reference, capsys):
     assert (found.column("eaf") < 0.5).all()
 
 
+def test_chromosomes_that_a_reference_lacks_are_named(folder, capsys):
+    table = pl.read_csv("bmi.regenie", separator=" ")
+    far = table.with_columns(CHROM=pl.int_range(pl.len()) % 3 + 20)
+    pl.concat([table, far]).write_csv("wide.regenie", separator=" ")
+    command = "sumstats harmonise wide.regenie --reference genotypes.bim --out b.tsv"
+    assert main(command.split()) == 0
+    assert "  of chromosomes 20, 21, 22 nothing is in the reference" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("join", ["inner", "outer"])
 def test_combine(folder, join, capsys):
     command = ["sumstats", "combine", "height=height.regenie", "bmi=bmi.regenie", "--out", "e.zarr"]
@@ -266,6 +275,7 @@ def test_combine(folder, join, capsys):
     assert "height: 400 rows" in said
     assert "130 flipped" in said
     assert "--effects e.zarr" in said
+    assert "samples in common their errors correlate, which tables do not tell: give --v" in said
     effects = read_effects("e.zarr")
     assert effects.contexts == ("height", "bmi")
     assert len(effects.bhat) == (390 if join == "inner" else 400)
@@ -281,6 +291,9 @@ def test_combine(folder, join, capsys):
     ("words", "text"),
     [
         ("check absent.tsv", "absent.tsv: there is no such file"),
+        ("check scanned", "is a folder; give the table in it, scanned/associations.parquet"),
+        ("combine a=height.regenie b=. --out e.zarr", ". is a folder; give a table."),
+        ("harmonise height.regenie --reference g.bed --out x.tsv", "beside it: give g.bim"),
         ("convert height.regenie --to parquet --out x.tsv", "must end in .parquet"),
         ("convert height.regenie --to ssf --out x.parquet", "must end in .tsv or .tsv.gz"),
         ("convert height.regenie --to ssf --out x.tsv --metadata no.yaml", "no.yaml: there is no"),
@@ -295,6 +308,8 @@ def test_combine(folder, join, capsys):
     ],
 )
 def test_errors(folder, words, text, capsys):
+    (folder / "scanned").mkdir()
+    (folder / "scanned/associations.parquet").touch()
     before = sorted(folder.iterdir())
     assert main(["sumstats", *words.split()]) == 2
     said = capsys.readouterr().err

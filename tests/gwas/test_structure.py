@@ -16,7 +16,7 @@ from plait.errors import (
 )
 from plait.gwas import PrincipalComponents, ld_prune, principal_components
 from plait.gwas.long_range_linkage import long_range_variants
-from plait.gwas.structure import _choose_variants
+from plait.gwas.structure import _choose_variants, _outside
 from plait.io import read_covariates
 from plait.io.genotypes import SelectedGenotypes
 from tests.gwas.conftest import InMemory
@@ -103,24 +103,26 @@ def test_inaccurate_components_are_told(population, monkeypatch):
         principal_components(population, 10, "randomised", **REST)
 
 
+RULES = (0.2, 1000.0, 0.05, 0.9, None)
+
+
 def test_which_variants_are_used(population):
     calls = population.calls.copy()
     calls[3, :60] = -1
     calls[4] = np.random.default_rng(0).binomial(2, 0.01, 240)
     calls[11:20] = calls[10]
     source = InMemory(calls, chromosomes=["1"] * 1500 + ["2"] * 1000)
-    used = _choose_variants(source, 0.2, 1000.0, 0.05, 0.9, ["2:100-", "1:1-3"], None)
+    used = _choose_variants(source, _outside(source, ["2:100-", "1:1-3"]), *RULES)
     assert not {0, 1, 2, 3, 4} & set(used.tolist())
     assert used.max() < 1500
     assert len(set(range(10, 20)) & set(used.tolist())) <= 1
     minor = SelectedGenotypes(source, used).counts().minor_count
     assert minor.min() >= 0.05 * 2 * 200
-    everything = _choose_variants(source, 0.2, 1000.0, 0.0, 0.0, [], None)
+    everything = _choose_variants(source, np.arange(2500), 0.2, 1000.0, 0.0, 0.0, None)
     np.testing.assert_array_equal(everything, ld_prune(source, r2=0.2))
     found = principal_components(source, 2, exclude_regions=["2"], min_call_rate=0.9)
-    np.testing.assert_array_equal(
-        found.variants, _choose_variants(source, 0.2, 1000.0, 0.05, 0.9, ["2"], None)
-    )
+    np.testing.assert_array_equal(found.variants, _choose_variants(source, np.arange(1500), *RULES))
+    assert "  variants in 2, left out: 1,000\n  PC1" in found.summary()
 
 
 GENES = {  # within the regions: positions in GRCh37 and GRCh38
@@ -149,8 +151,9 @@ def test_long_range_linkage_is_left_out_of_components(population):
     source = InMemory(population.calls, chromosomes=["8"] * 1500 + ["9"] * 1000)
     pos = np.arange(2500) * 10_000 + 1
     source._variants = VariantTable.of(["8"] * 1500 + ["9"] * 1000, pos, ["A"] * 2500, ["G"] * 2500)
-    used = _choose_variants(source, None, 1000.0, 0.05, 0.9, ["GRCh38"], None)
-    whole = _choose_variants(source, None, 1000.0, 0.05, 0.9, [], None)
+    every = (None, *RULES[1:])
+    used = _choose_variants(source, _outside(source, ["GRCh38"]), *every)
+    whole = _choose_variants(source, np.arange(2500), *every)
     np.testing.assert_array_equal(used, whole[(pos[whole] < 8.1e6) | (pos[whole] > 12.2e6)])
     source._variants = VariantTable.of(["8"] * 2500, pos * 60, ["A"] * 2500, ["G"] * 2500)
     with pytest.raises(GenomeBuildError, match="not on GRCh37: position 8:"):
@@ -194,7 +197,9 @@ def test_errors(population):
         principal_components(InMemory(population.calls[:5]), 5, **REST)
     with pytest.raises(LabelError, match="no chromosome '7'"):
         principal_components(population, 2, exclude_regions=["7"])
-    with pytest.raises(InputError, match="0 variants"):
+    with pytest.raises(LabelError, match=r"'GRCh19' is no build .* there are GRCh37, G"):
+        principal_components(population, 2, exclude_regions=["GRCh19"])
+    with pytest.raises(InputError, match="0 variants of the 0 outside the excluded regions"):
         principal_components(population, 2, exclude_regions=["1", "2"])
 
 

@@ -60,6 +60,10 @@ def heights_by_colour(ax):
     return drawn
 
 
+def caption_of(ax):
+    return " ".join(" ".join(text.get_text() for text in ax.figure.texts).split())
+
+
 @pytest.mark.parametrize("n_traits", [1, 4, 12])
 def test_manhattan_of_all_traits(n_traits):
     result = scanned(n_traits)
@@ -102,8 +106,13 @@ def test_manhattan_of_one_of_many():
 
 
 def test_manhattan_without_hits_has_no_legend():
-    ax = plot.manhattan(["1", "1"], [1, 2], [-1.0, np.nan], traits=["a", "b"], trait_of=[0, 1])
+    of_two = {"traits": ["a", "b"], "trait_of": [0, 1], "caption": True}
+    ax = plot.manhattan(["1", "1"], [1, 2], [-1.0, np.nan], **of_two)
     assert legend_of(ax) == []
+    assert "Colours" not in caption_of(ax)
+    assert "Colours: the trait" in caption_of(
+        plot.manhattan(["1", "1"], [1, 2], [-9, -1], **of_two)
+    )
 
 
 def test_thinning_keeps_what_stands_out():

@@ -351,7 +351,8 @@ def describe(error: BaseException) -> str:
     elif isinstance(error, PlaitError):
         text = as_options(str(error))
     elif hasattr(error, "format_message"):  # wrong usage, as Typer tells it
-        text = f"{error.format_message()} See --help."
+        said = error.format_message().replace("Value error, ", "").rstrip(".")
+        text = f"{said}. See --help."
     elif isinstance(error, MemoryError):
         text = f"not enough memory. {error}"
     elif isinstance(error, OSError):

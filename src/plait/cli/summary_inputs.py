@@ -163,6 +163,11 @@ def read_reference(file: Path) -> Any:
 
     if is_fasta(file):
         return open_genome(file)
+    if (beside := {".bed": ".bim", ".pgen": ".pvar"}.get(file.suffix)) is not None:
+        raise FileFormatError(
+            f"{file} holds genotypes; a reference is a list of variants. Theirs is the {beside} "
+            f"beside it: give {file.with_suffix(beside)}."
+        )
     if is_variant_file(file):
         return read_variants(file, normalise_chromosomes=True)
     is_text = file.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz")) and file.is_file()

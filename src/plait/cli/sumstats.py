@@ -39,6 +39,7 @@ from plait.cli.sumstats_options import (
     Variants,
 )
 from plait.cli.sumstats_words import (
+    absent_chromosomes,
     builds,
     contents,
     eqtl_lines,
@@ -209,6 +210,8 @@ def harmonise(
             palindromic_maf=palindromic_maf,
         )
         say_counts(found.counts, quiet)
+        for line in absent_chromosomes(table, found.categories):
+            say(quiet, line)
         say_palindromic(found.palindromic, quiet)
         if found.by_order.any():
             say(
@@ -319,6 +322,12 @@ def combine(
         write_record(beside(out), counts | {"rows": _rows(effects)})
     say(quiet, f"written: {out}" + (f" · {places}" if is_local else ""))
     say(quiet, f"next: plait mash fit --effects {out} --alpha 1 --out my_result")
+    say(
+        quiet,
+        "where contexts have samples in common their errors correlate, which tables do not tell: "
+        "give --v FILE, the error_correlation.csv of their scan or what plait mash "
+        f"estimate-null-corr-simple --effects {out} --out FILE finds",
+    )
 
 
 def _hold_against_standard(file: Path, quiet: bool) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from plait.cli.console import say
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from plait.data.summary_statistics import SummaryStatistics
     from plait.io.eqtl import EqtlFormat
 
@@ -168,6 +170,22 @@ def say_counts(counts: Mapping[str, int], quiet: bool, indent: str = "  ") -> No
     for name, count in counts.items():
         if count:
             say(quiet, f"{indent}{count:>12,} {WORDS[name]}")
+
+
+def absent_chromosomes(table: "SummaryStatistics", categories: "NDArray[Any]") -> list[str]:
+    """Name the chromosomes of a table of which the reference has no position."""
+    import polars as pl
+
+    from plait.gwas.variant_matching import NOT_IN_REFERENCE
+
+    lost = pl.Series(categories == NOT_IN_REFERENCE)
+    placed = table.frame.select("chrom", lost=lost).drop_nulls()
+    wholly = placed.group_by("chrom", maintain_order=True).agg(pl.col("lost").all())
+    names = wholly.filter("lost")["chrom"].to_list()
+    if not names:
+        return []
+    plural = "s" if len(names) > 1 else ""
+    return [f"  of chromosome{plural} {', '.join(names)} nothing is in the reference"]
 
 
 def say_palindromic(decided: Mapping[str, int], quiet: bool) -> None:

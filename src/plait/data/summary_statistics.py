@@ -241,8 +241,10 @@ class SummaryStatistics:
         if scale not in ("beta", "z"):
             raise OptionError(f"scale is {scale!r}; give 'beta' or 'z'.")
         if scale == "beta" and not self.has_effects:
+            traits = self.frame["trait"].drop_nulls().unique()
+            table = f"the table of {traits[0]!r}" if len(traits) == 1 else "this table"
             raise NotAvailableError(
-                "this table has z and no effects. Use scale='z', or read it with "
+                f"{table} has z and no effects. Use scale='z', or read it with "
                 "allow_standardised=True, which needs frequencies and sample sizes."
             )
         bhat = self.column("beta" if scale == "beta" else "z")

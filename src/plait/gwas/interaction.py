@@ -197,7 +197,11 @@ def environment_among(covariates: SampleTable, name: str) -> SampleTable:
         It is text with more than two values.
     """
     groups = [known for known in covariates.names if known.startswith(f"{name}=")]
-    columns = [name] if name in covariates.names or not groups else groups
+    if name not in covariates.names and not groups:
+        raise LabelError(
+            f"the environment {name!r} is no covariate; there are {', '.join(covariates.names)}."
+        )
+    columns = [name] if name in covariates.names else groups
     _require_one(columns, f"the environment {name!r}")
     return covariates.select(columns)
 

@@ -100,6 +100,9 @@ class PrincipalComponents(Result):
     def summary(self) -> str:
         """Say how much each component explains."""
         lines = [repr(self)]
+        options = {} if self.provenance is None else self.provenance.options
+        if regions := options.get("exclude_regions"):
+            lines.append(f"  variants in {', '.join(regions)}, left out: {options['n_excluded']:,}")
         for name, value, share in zip(
             self.components, self.eigenvalues, self.variance_explained, strict=True
         ):
@@ -195,7 +198,7 @@ def principal_components(
     InputError
         Fewer variants than components are left.
     LabelError
-        A region is on a chromosome that is not there.
+        A region is on a chromosome that is not there, or of a build that is not known.
     GenomeBuildError
         The genotypes are not on the build of which regions are excluded.
     CapacityError
@@ -221,13 +224,13 @@ def principal_components(
         memory = parse_bytes(memory)
     if method == "auto":
         method = "exact" if n <= EXACT_SAMPLES else "randomised"
-    used = _choose_variants(
-        genotypes, r2, window_kb, min_frequency, min_call_rate, exclude_regions, samples
-    )
+    kept = _outside(genotypes, exclude_regions)
+    used = _choose_variants(genotypes, kept, r2, window_kb, min_frequency, min_call_rate, samples)
     if len(used) <= k:
+        outside = f" of the {len(kept):,} outside the excluded regions" if exclude_regions else ""
         raise InputError(
-            f"{len(used)} variants are common, called and unlinked enough for components; {k} "
-            f"components need more than {k}. Lower min_frequency or raise r2."
+            f"{len(used)} variants{outside} are common, called and unlinked enough for components; "
+            f"{k} components need more than {k}. Lower min_frequency or raise r2."
         )
     chosen = SelectedGenotypes(genotypes, used, samples)
     if method == "exact":
@@ -262,6 +265,7 @@ def principal_components(
                 "min_frequency": min_frequency,
                 "min_call_rate": min_call_rate,
                 "exclude_regions": list(exclude_regions),
+                "n_excluded": genotypes.n_variants - len(kept),
                 "n_variants": len(used),
             },
             seed=seed if method == "randomised" else None,
@@ -309,24 +313,34 @@ def component_names(k: int) -> tuple[str, ...]:
     return tuple(f"PC{number + 1}" for number in range(k))
 
 
-def _choose_variants(
-    genotypes: GenotypeSource,
-    r2: float | None,
-    window_kb: float,
-    min_frequency: float,
-    min_call_rate: float,
-    exclude_regions: Sequence[str],
-    samples: NDArray[np.integer[Any]] | None,
-) -> Indices:
-    """Return the numbers of the variants that components are made of, ascending."""
-    rules = VariantFilter(min_call_rate, None, min_frequency)
+def _outside(genotypes: GenotypeSource, exclude_regions: Sequence[str]) -> Indices:
+    """Return the numbers of the variants outside some regions, ascending."""
     kept: Indices = np.arange(genotypes.n_variants)
     for region in exclude_regions:
         if region in LONG_RANGE_LINKAGE:
             gone = np.flatnonzero(long_range_variants(genotypes.variants, region))
+        elif region.lower().startswith(("grch", "hg")):
+            raise LabelError(
+                f"{region!r} is no build whose regions are known; there are "
+                f"{', '.join(LONG_RANGE_LINKAGE)}."
+            )
         else:
-            gone = variants_in_region(genotypes.variants, region, "genotypes")
+            gone = variants_in_region(genotypes.variants, region, "the table of variants")
         kept = np.setdiff1d(kept, gone)
+    return kept
+
+
+def _choose_variants(
+    genotypes: GenotypeSource,
+    kept: Indices,
+    r2: float | None,
+    window_kb: float,
+    min_frequency: float,
+    min_call_rate: float,
+    samples: NDArray[np.integer[Any]] | None,
+) -> Indices:
+    """Return which of the variants kept so far components are made of, ascending."""
+    rules = VariantFilter(min_call_rate, None, min_frequency)
     if not len(kept):
         return kept
     removed = rules.removed(SelectedGenotypes(genotypes, kept, samples).counts())

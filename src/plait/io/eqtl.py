@@ -20,7 +20,7 @@ from plait.errors import (
     ShapeError,
     UnknownDialectError,
 )
-from plait.io.summary_statistics import MISSING, read_bytes, sniff_delimiter
+from plait.io.summary_statistics import MISSING, read_bytes, require_file, sniff_delimiter
 from plait.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -312,8 +312,7 @@ def _first_line(path: Path) -> tuple[list[str], bool, str | None]:
     """Return the first cells of a file, whether they are names, and what separates them in text."""
     import polars as pl
 
-    if not path.is_file():
-        raise FileFormatError(f"{path}: there is no such file.")
+    require_file(path)
     if path.suffix in (".parquet", ".pq"):
         return list(pl.read_parquet_schema(path)), True, None
     sample = _first_bytes(path)

@@ -261,6 +261,16 @@ def header_of(path: Path) -> list[str]:
     return _open(path, None, _HEADER_BYTES)[0]
 
 
+def require_file(path: Path) -> None:
+    """Raise a FileFormatError unless there is such a file; name the table in a scan's folder."""
+    if path.is_dir():
+        table = next((file for file in sorted(path.glob("associations.*")) if file.is_file()), None)
+        wanted = "a table" if table is None else f"the table in it, {table}"
+        raise FileFormatError(f"{path} is a folder; give {wanted}.")
+    if not path.is_file():
+        raise FileFormatError(f"{path}: there is no such file.")
+
+
 def _open(
     path: Path, delimiter: str | None, limit: int = -1, missing: Sequence[str] = MISSING
 ) -> tuple[list[str], Any, str | None]:
@@ -270,8 +280,7 @@ def _open(
     """
     import polars as pl
 
-    if not path.is_file():
-        raise FileFormatError(f"{path}: there is no such file.")
+    require_file(path)
     if path.suffix in (".parquet", ".pq"):
 
         def columns(wanted: list[str]) -> "DataFrame":

@@ -136,7 +136,8 @@ def manhattan(
         ax.tick_params(axis="x", length=0, labelsize=7 if len(ticks) > 12 else 8)
         ax.set_xlabel("chromosome")
         ax.set_ylabel("$-\\log_{10} p$")
-        colours = "" if groups is None else " Colours: the trait of the smallest p-value."
+        coloured = groups is not None and line is not None and bool((heights > line).any())
+        colours = " Colours: the trait of the smallest p-value." if coloured else ""
         write_words(ax, title, CAPTION + colours if caption else None)
     return ax
 
