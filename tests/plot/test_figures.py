@@ -117,6 +117,14 @@ def test_weights_are_sorted_and_add_up(random):
     no_text_is_cut(ax)
 
 
+def test_a_square_between_long_names_is_written_whole(tmp_path):
+    names = ["Biochem.HDL", "Biochem.LDL", "Biochem.Tot.Cholesterol", "Obesity.BMI"]
+    ax = plot.sharing(np.eye(4), names, caption=True)
+    plot.save_figure(ax, tmp_path / "sharing.png")
+    title = ax.get_tightbbox()  # as it was laid out for the file
+    assert title.y1 <= ax.figure.bbox.y1 + 1
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_patterns(random, width):
     vectors = random.normal(size=(3, width))

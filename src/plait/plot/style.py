@@ -156,6 +156,9 @@ def save_figure(
     with styled() as plt, replace_file(path, overwrite) as temporary:
         # Without a date and a version the same figure is the same file.
         metadata = {".png": {"Software": None}, ".pdf": {"CreationDate": None}}
+        if any(axes.get_aspect() != "auto" for axes in whole.axes):
+            # One pass of the layout finds no room for the title of a square between long names.
+            whole.draw_without_rendering()
         whole.savefig(temporary, metadata=metadata.get(temporary.suffix, {"Date": None}))
         plt.close(whole)
 
