@@ -159,7 +159,7 @@ def test_indels_of_the_table_and_of_the_reference(genome):
     assert found.table.column("beta").tolist() == [-1, -2]
     combined = combine_summary_statistics(
         {"a": table(rows), "b": table([(6, "C", "CAC", 0.8, 5.0)])}, genome=genome
-    )
+    ).effects
     assert combined.bhat.tolist() == [[1, -5], [2, 0]]
 
 
@@ -168,12 +168,12 @@ def test_tables_on_a_genome(genome):
     first = table([(5, "A", "G", 0.8, 1.0), (8, "C", "CAC", 0.2, 2.0), (7, "C", "A", 0.1, 3.0)])
     second = table([(5, "C", "T", 0.2, 5.0), (24, "A", "G", 0.3, 6.0)])
     options = {"reference": genome, "palindromic": "keep_forward"}
-    found = combine_summary_statistics({"a": first, "b": second}, **options)
+    found = combine_summary_statistics({"a": first, "b": second}, **options).effects
     assert found.effects.tolist() == ["1:5:A:G", "1:7:A:C", "1:24:A:G"]
     np.testing.assert_array_equal(found.bhat, [[-1, 5], [3, 0], [0, -6]])
     assert found.provenance.options["rows"]["a"]["indel_undecided"] == 1
     assert found.provenance.options["rows"]["b"]["added"] == 1
-    turned = combine_summary_statistics({"b": second, "a": first}, **options)
+    turned = combine_summary_statistics({"b": second, "a": first}, **options).effects
     assert sorted(turned.effects) == sorted(found.effects)
 
 

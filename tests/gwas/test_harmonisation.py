@@ -17,7 +17,7 @@ from plait.errors import (
     OptionError,
     ShapeError,
 )
-from plait.gwas.combination import combine_summary_statistics, join_summary_statistics
+from plait.gwas.combination import combine_summary_statistics
 from plait.gwas.harmonisation import flip, harmonise
 from plait.gwas.table_checks import check_table
 from plait.gwas.variant_matching import CATEGORIES
@@ -290,18 +290,18 @@ def test_combining_contexts():
         [(1, "G", "A", 0.8, 4.0), (2, "A", "T", None, 5.0), (9, "C", "G", 0.5, 6.0),
          (3, "C", "A", 0.1, 7.0)]
     )  # fmt: skip
-    both = combine_summary_statistics({"a": first, "b": second})
+    both = combine_summary_statistics({"a": first, "b": second}).effects
     assert both.effects.tolist() == ["1:1:G:A", "1:2:T:A", "1:3:T:C", "1:9:G:C", "1:3:A:C"]
     np.testing.assert_array_equal(both.bhat[:, 0], [1, 2, 3, 0, 0])
     np.testing.assert_array_equal(both.bhat[:, 1], [-4, 0, 0, 6, 7])
     np.testing.assert_array_equal(both.missing_mask[:, 1], [False, True, True, False, False])
     assert both.contexts == ("a", "b")
-    inner = combine_summary_statistics({"a": first, "b": second}, join="inner")
+    inner = combine_summary_statistics({"a": first, "b": second}, join="inner").effects
     assert inner.effects.tolist() == ["1:1:G:A"]
     target = VariantTable.of(["1", "1"], [1, 9], ["A", "G"], ["G", "C"])
     fixed = combine_summary_statistics(
         {"a": first, "b": second}, reference=target, palindromic="keep_forward", scale="z"
-    )
+    ).effects
     assert fixed.effects.tolist() == ["1:1:A:G", "1:9:G:C"]
     np.testing.assert_allclose(fixed.bhat, [[-10, 40], [0, 60]])
     apart = table([(7, "A", "G", 0.2, 1.0), (1, "A", "C", 0.1, 1.0)])
@@ -315,13 +315,13 @@ def test_names_of_combined_variants():
     ids = ["rs1", "same", "same", ".", "1:6:G:A", "rs6", "1_7_G_A"]
     first = table(rows, id=ids, rsid=[None] * 6 + ["rs7"])
     second = table([*rows[:1], (9, "C", "T", 0.1, 2.0)], id=["other", "rs9"])
-    found = join_summary_statistics({"a": first, "b": second})
+    found = combine_summary_statistics({"a": first, "b": second})
     names = ["rs1", "1:2:G:A", "1:3:G:A", "1:4:G:A", "1:5:G:A", "rs6", "rs7", "rs9"]
     assert found.effects.effects.tolist() == found.variants["name"].to_list() == names
     assert found.variants.row(-1) == ("rs9", "1", 9, "rs9", "T", "C")
     assert found.variants["id"].to_list()[1:4] == ["same", "same", None]
     target = VariantTable.of(["1", "1"], [1, 2], ["A", "A"], ["G", "G"], ["x", "."])
-    listed = join_summary_statistics({"a": first, "b": second}, reference=target)
+    listed = combine_summary_statistics({"a": first, "b": second}, reference=target)
     assert listed.effects.effects.tolist() == ["x", "1:2:A:G"]
 
 
@@ -331,7 +331,7 @@ def test_contexts_of_z_only():
     )
     with pytest.raises(NotAvailableError):
         combine_summary_statistics({"a": made})
-    assert combine_summary_statistics({"a": made}, scale="z").bhat.tolist() == [[2.0]]
+    assert combine_summary_statistics({"a": made}, scale="z").effects.bhat.tolist() == [[2.0]]
 
 
 def test_a_real_table_against_its_genotypes():

@@ -303,7 +303,7 @@ def combine(
         _refuse_beside_genome(reference)
         reading = Reading(columns, dialect, variants, build, context, allow_standardised)
         read = reading.tables(tables)
-        combined = gwas.join_summary_statistics(
+        combined = gwas.combine_summary_statistics(
             read,
             join=str(join),
             reference=None if reference is None else read_reference(reference),

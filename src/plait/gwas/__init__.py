@@ -3,7 +3,6 @@
 from plait.gwas.combination import (
     Combined,
     combine_summary_statistics,
-    join_summary_statistics,
 )
 from plait.gwas.hardy_weinberg import hardy_weinberg_p, hardy_weinberg_x_p
 from plait.gwas.harmonisation import Harmonised, harmonise
@@ -45,7 +44,6 @@ __all__ = [
     "hardy_weinberg_p",
     "hardy_weinberg_x_p",
     "harmonise",
-    "join_summary_statistics",
     "ld_prune",
     "plot_manhattan",
     "plot_qq",

@@ -43,12 +43,7 @@ class Combined:
     variants: "DataFrame"
 
 
-def combine_summary_statistics(tables: Mapping[str, SummaryStatistics], **options: Any) -> Effects:
-    """Join the tables of several contexts into effects; see `join_summary_statistics`."""
-    return join_summary_statistics(tables, **options).effects
-
-
-def join_summary_statistics(
+def combine_summary_statistics(
     tables: Mapping[str, SummaryStatistics],
     *,
     join: str = "outer",
