@@ -210,6 +210,20 @@ def test_what_the_lamp_knows_of_the_model():
     assert nothing_known.state == "good"
 
 
+@pytest.mark.parametrize(
+    ("about", "own"),
+    [
+        ({"model": "mixed"}, False),
+        ({"model": "mixed", "loco": False}, True),
+        ({"model": "mixed", "chromosomes": 1}, True),
+        ({"model": "linear", "chromosomes": 1}, False),
+    ],
+)
+def test_relationships_by_the_chromosome_of_the_variant_itself_are_told(about, own):
+    facts = page_of(make_scan(**about)).sections[0].facts
+    assert facts["model"].endswith("too: tests are conservative") == own
+
+
 def test_what_is_said_without_the_page():
     assert scan_warning(make_scan()) == ""
     warning = scan_warning(make_scan(inflation=3.5))
