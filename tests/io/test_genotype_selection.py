@@ -40,13 +40,16 @@ def test_names_that_are_not_there(source, caplog):
     with caplog.at_level(logging.WARNING, "plait.io"):
         part = select_genotypes(source, keep_samples=[samples[0], "b", "a"])
     assert part.n_samples == 1
-    assert "2 of 3 samples to keep are not in the genotypes (first: 'a')" in caplog.text
+    assert "2 of 3 samples to keep are not in the genotypes (first: 'b')" in caplog.text
     with pytest.raises(
         LabelError, match=r"none of the 1 samples to leave out .* 'x'; the first of"
     ):
         select_genotypes(source, exclude_samples=["x"])
     with pytest.raises(LabelError, match="none of the 1 variants to keep"):
         select_genotypes(source, keep_variants=["."])
+    named = InMemory(source.calls, ids=[f"rs{j}" for j in range(9)])
+    with pytest.raises(LabelError, match="first of the genotypes is 'rs0' or '1:1:A:G'"):
+        select_genotypes(named, keep_variants=["nothing"])
     with pytest.raises(LabelError, match="none of the 9 variants is left"):
         select_genotypes(source, exclude_variants=source.variants.keys.to_list())
 

@@ -351,8 +351,8 @@ def describe(error: BaseException) -> str:
     elif isinstance(error, PlaitError):
         text = as_options(str(error))
     elif hasattr(error, "format_message"):  # wrong usage, as Typer tells it
-        said = error.format_message().replace("Value error, ", "").rstrip(".")
-        text = f"{said}. See --help."
+        said = error.format_message().replace("Value error, ", "")
+        text = f"{said}{'' if said.endswith(('.', '?')) else '.'} See --help."
     elif isinstance(error, MemoryError):
         text = f"not enough memory. {error}"
     elif isinstance(error, OSError):

@@ -118,19 +118,19 @@ def _chosen(
 def _named(
     what: str, verb: str, names: Sequence[Sequence[str]], wanted: Iterable[str]
 ) -> NDArray[np.bool_]:
-    asked = set(map(str, wanted))
+    asked = dict.fromkeys(map(str, wanted))
     found = np.zeros(len(names[0]), dtype=np.bool_)
     there: set[str] = set()
-    named = asked.difference(UNKNOWN_IDS)
+    named = set(asked).difference(UNKNOWN_IDS)
     for own in names:
         found |= np.fromiter((name in named for name in own), dtype=np.bool_, count=len(own))
         there.update(named.intersection(own))
-    lacking = sorted(asked - there)
+    lacking = [name for name in asked if name not in there]
     if not there:
+        first = [repr(own[0]) for own in names if own and own[0] not in UNKNOWN_IDS]
         raise LabelError(
             f"none of the {len(asked):,} {what} to {verb} is in the genotypes (the first name is "
-            f"{lacking[0]!r}; the first of the genotypes is "
-            f"{names[-1][0] if names[-1] else ''!r})."
+            f"{lacking[0]!r}; the first of the genotypes is {' or '.join(first) or 'none'})."
         )
     if lacking:
         _log.warning(
