@@ -14,7 +14,7 @@ from plait.gwas.linear import GroupedScan
 from plait.gwas.mixed import EXACT_BELOW, MixedGroup, MixedModel, NullModel
 from plait.gwas.passes import joined
 from plait.numerics.reml import RestrictedModel
-from tests.gwas.conftest import InMemory, least_squares
+from tests.gwas.conftest import InMemory, draw_calls, least_squares
 
 ALL = VariantFilter(min_call_rate=None, min_minor_count=None)
 
@@ -364,3 +364,24 @@ def test_a_trait_that_is_a_genotype_has_no_test(related):
     assert found.filtered["explains the trait exactly"] == int(np.isnan(found.se[:, 0]).sum())
     assert (found.se[np.isfinite(found.se)] > 0).all()
     found.to_effects()
+
+
+def test_relationships_that_hold_the_effect_hide_it():
+    """One chromosome by itself: its variants are left out of nothing, which the summary says."""
+    random = np.random.default_rng(11)
+    calls = draw_calls(random, 300, 400)
+    linked = random.random((60, 400)) < 0.9
+    calls[20:80] = np.where(linked, calls[40], calls[20:80])
+    y = calls[40] - calls[40].mean() + random.normal(size=400)
+    chromosomes = ["1"] * 100 + ["2"] * 200
+    whole = scan(InMemory(calls, chromosomes=chromosomes), table(y[:, None]), model="mixed")
+    alone = scan(InMemory(calls[:100]), table(y[:, None]), model="mixed")
+    within = scan(
+        InMemory(calls, chromosomes=chromosomes), table(y[:, None]), model="mixed", loco=False
+    )
+    for found, hidden in ((whole, False), (alone, True), (within, True)):
+        assert found.counts_own_chromosome == hidden
+        assert ("effects may be missed" in found.summary()) == hidden
+        if hidden:
+            assert found.log10p[40, 0] > whole.log10p[40, 0] + 1
+    assert not scan(InMemory(calls[:100]), table(y[:, None])).counts_own_chromosome

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -92,9 +93,27 @@ class AssociationResult(VariantResult):
         ratio: Array = np.asarray(self.beta) / np.asarray(self.se)
         return ratio
 
+    @cached_property
+    def counts_own_chromosome(self) -> bool:
+        """Whether a mixed model took a variant's own chromosome into the relationships.
+
+        So it does without ``loco``, and where all variants are on one chromosome. Effects are then
+        accounted for twice, and tests are conservative (Listgarten et al. 2012).
+        """
+        options = {} if self.provenance is None else self.provenance.options
+        if options.get("model") != "mixed":
+            return False
+        names = {name for rows in self.parts() for name in np.unique(self.chrom[rows]).tolist()}
+        return options.get("loco") is False or len(names) == 1
+
     def summary(self) -> str:
         """Say in a few lines what was tested and found."""
         lines = [repr(self), *self._behind_tests()]
+        if self.counts_own_chromosome:
+            lines.append(
+                "  relationships are of all variants, those on the chromosome of the tested one "
+                "too: tests are conservative, and effects may be missed"
+            )
         calibrated = [check for check in self.checks if check["leading"] is not None]
         if calibrated:
             error, worst = (max(check[name] for check in calibrated) for name in ("error", "worst"))

@@ -321,8 +321,7 @@ def _facts(scan: AssociationResult, found: ScanFindings) -> dict[str, str]:
     """Return the settings of a scan, and what it left out, in words."""
     options: Mapping[str, Any] = {} if scan.provenance is None else scan.provenance.options
     facts = {"model": _MODELS.get(found.model, found.model)}
-    whole = options.get("loco") is False or len(set(np.asarray(scan.chrom).tolist())) == 1
-    if found.model == "mixed" and whole:
+    if scan.counts_own_chromosome:
         facts["model"] += ", those on the chromosome of a variant too: tests are conservative"
     facts["samples"] = _samples(scan, options)
     if "covariates" in options:
