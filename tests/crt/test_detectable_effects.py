@@ -100,7 +100,7 @@ def test_few_counts_cannot_be_seen_to_fall():
 
     data = random_data(mean=0.05, n_cells=500)
     screen = ready(data=data)
-    screen.quality_control(fewest_treated=1)
+    screen.quality_control(min_treated=1)
     found = screen.detectable_effects(p_threshold=1e-5)
     tested = np.isfinite(found.theta)
     assert tested.any() and np.isnan(found.log_2_decrease[tested]).all()

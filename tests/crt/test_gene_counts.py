@@ -148,7 +148,7 @@ def test_a_screen_on_disk_gives_the_same_bits(tmp_path, monkeypatch, moi, layout
         screen.set_parameters(
             discovery_pairs=trans_pairs(data), positive_control_pairs=positive_control_pairs(data)
         )
-        screen.quality_control(largest_p_mito=1.0)
+        screen.quality_control(max_mito=1.0)
         results.append(
             [
                 screen.run_calibration_check(),

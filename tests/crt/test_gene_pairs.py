@@ -47,7 +47,7 @@ def test_mitochondrial_cells_are_left_out():
     counts[3] = 0
     counts[3, 0] = 50
     data = gene_screen_data(**(options | {"response_names": names, "responses": counts}))
-    quality = cell_quality(data, assign_guides(data), largest_p_mito=0.9)
+    quality = cell_quality(data, assign_guides(data), max_mito=0.9)
     assert not quality.is_used[3] and quality.removed["response_p_mito"] == 1
 
 
@@ -83,8 +83,8 @@ def test_refusals_of_quality_control():
     assigned = assign_guides(data)
     with pytest.raises(OptionError, match="quantiles are"):
         cell_quality(data, assigned, umis_quantiles=(0.9, 0.1))
-    with pytest.raises(OptionError, match="largest_p_mito is 2"):
-        cell_quality(data, assigned, largest_p_mito=2)
+    with pytest.raises(OptionError, match="max_mito is 2"):
+        cell_quality(data, assigned, max_mito=2)
     with pytest.raises(LabelError, match="no cell 'nobody'"):
         cell_quality(data, assigned, remove=["nobody"])
     with pytest.raises(InputError, match="leaves no cell of 300"):

@@ -75,7 +75,7 @@ def test_skipped_steps_are_done_and_repeated_ones_drop_what_follows():
         ({"approximation": "magic"}, OptionError, "approximation is 'magic'"),
         ({"fdr": "magic"}, OptionError, "fdr is 'magic'"),
         ({"level": 1.0}, OptionError, "level is 1.0"),
-        ({"seed": -1}, OptionError, "the seed is 0 or more"),
+        ({"seed": -1}, OptionError, "seed is -1; give at least 0"),
         ({"formula": "offset(batch)"}, OptionError, "an offset"),
         ({"discovery_pairs": [("T9", "T0")]}, LabelError, "'T9'"),
     ],
@@ -86,9 +86,9 @@ def test_parameters_that_are_refused_before_anything_is_computed(options, error,
 
 
 def test_more_refusals():
-    with pytest.raises(OptionError, match="at least 1"):
-        GeneScreen(random_data()).set_parameters().quality_control(fewest_treated=0)
-    with pytest.raises(OptionError, match="max_resamples at least 1"):
+    with pytest.raises(OptionError, match="min_treated is 0; give at least 1"):
+        GeneScreen(random_data()).set_parameters().quality_control(min_treated=0)
+    with pytest.raises(OptionError, match="max_resamples is 0; give at least 1"):
         GeneTestOptions(max_resamples=0)
     options, _ = random_screen(moi="low")
     targets = options["targets"].copy()
@@ -249,9 +249,9 @@ def test_cells_with_a_target_are_no_controls():
     screen = GeneScreen(data).set_parameters(discovery_pairs=[("T0", "gene1")])
     screen.assign_guides("thresholding").quality_control(keep_with_non_targeting=True)
     cells = screen._screen_cells()
-    targeting = cells.whole.guides[:, :8].toarray().any(axis=1)
-    assert (targeting & cells.whole.guides[:, [8]].toarray()[:, 0].astype(bool)).sum() > 30
-    assert not targeting[cells.whole.controls].any()
+    targeting = cells.problem.guides[:, :8].toarray().any(axis=1)
+    assert (targeting & cells.problem.guides[:, [8]].toarray()[:, 0].astype(bool)).sum() > 30
+    assert not targeting[cells.problem.controls].any()
     assert screen.run_discovery().pass_qc.all()
 
 
@@ -351,3 +351,11 @@ def test_a_process_pool_gives_the_same_bits():
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         assert screen.run_discovery(executor=pool).allclose(alone, rtol=0)
+
+
+def test_a_stored_result_takes_its_place():
+    screen, other = ready(pairs=[("T0", "T0")]), ready(pairs=[("T0", "T0")])
+    result = screen.run_discovery()
+    assert other.use_result(result).discovery is result
+    assert other.calibration is None and other.pair_quality == screen.pair_quality
+    assert result.settings["max_resamples"] == 10**6

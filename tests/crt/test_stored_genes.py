@@ -78,7 +78,7 @@ def test_all_analyses_have_stores(tmp_path):
 
 
 def test_pairs_of_which_none_can_be_tested(tmp_path):
-    screen = ready(pairs=[("T0", "T0")]).quality_control(fewest_treated=400)
+    screen = ready(pairs=[("T0", "T0")]).quality_control(min_treated=400)
     found = screen.run_discovery(out=tmp_path / "none.zarr")
     assert not found.pass_qc.any()
     assert GeneTestResult.load(tmp_path / "none.zarr").allclose(screen.run_discovery(), rtol=0)

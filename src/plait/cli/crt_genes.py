@@ -147,7 +147,7 @@ def qc(
         announce_compilation(quiet)
         screen.set_parameters()
         _assign(screen, assignment, table, method, threshold)
-        screen.quality_control(largest_p_mito=max_mito)
+        screen.quality_control(max_mito=max_mito)
         cells = screen.cells
         assert cells is not None
         write_table(out, cells.to_frame(), overwrite)
@@ -421,9 +421,7 @@ def _prepared(
         **parameters,
     )
     _assign(screen, assignment, tables["assignment"], method, threshold)
-    screen.quality_control(
-        largest_p_mito=max_mito, fewest_treated=min_treated, fewest_controls=min_controls
-    )
+    screen.quality_control(max_mito=max_mito, min_treated=min_treated, min_controls=min_controls)
     return screen
 
 

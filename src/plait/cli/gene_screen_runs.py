@@ -98,16 +98,16 @@ def run_analysis(
 
     stages = Stages(out, _inputs(screen), lambda *_: None, UNFINISHED)
     assert screen.parameters is not None
-    assert screen._quality is not None
+    assert screen.pair_quality is not None
     asked = {
         **screen.parameters.described(),
-        **asdict(screen._quality.pairs),
+        **asdict(screen.pair_quality),
         **options,
         "keep_draws": keep_draws,
     }
     stages.run(name, "", work, (STORES[name],), asked)
     if getattr(screen, name) is None:
-        setattr(screen, name, open_result(store))
+        screen.use_result(open_result(store))
     found: GeneTestResult = getattr(screen, name)
     return found
 

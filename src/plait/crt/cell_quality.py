@@ -59,7 +59,7 @@ def cell_quality(
     *,
     umis_quantiles: tuple[float, float] = (0.01, 0.99),
     nonzero_quantiles: tuple[float, float] = (0.01, 0.99),
-    largest_p_mito: float = 0.2,
+    max_mito: float = 0.2,
     remove: Iterable[str] = (),
     keep_with_non_targeting: bool = False,
 ) -> CellQuality:
@@ -72,7 +72,7 @@ def cell_quality(
     umis_quantiles, nonzero_quantiles : pairs of float
         Cells with fewer counts of genes (or genes with counts) than the one quantile of all cells,
         or more than the other, are left out.
-    largest_p_mito : float
+    max_mito : float
         Cells with a larger share of mitochondrial counts are left out.
     remove : iterable of str
         Names of cells to leave out.
@@ -109,10 +109,10 @@ def cell_quality(
         values = data.covariates[f"response_{name}"]
         bounds = np.quantile(values, [low, high])
         reasons[f"response_{name}"] = (values < bounds[0]) | (values > bounds[1])
-    if not 0.0 <= largest_p_mito <= 1.0:
-        raise OptionError(f"largest_p_mito is {largest_p_mito}; give a share of counts.")
+    if not 0.0 <= max_mito <= 1.0:
+        raise OptionError(f"max_mito is {max_mito}; give a share of counts.")
     if "response_p_mito" in data.covariates:
-        reasons["response_p_mito"] = data.covariates["response_p_mito"] > largest_p_mito
+        reasons["response_p_mito"] = data.covariates["response_p_mito"] > max_mito
     unwanted = {str(name) for name in remove}
     if unknown := sorted(unwanted - set(data.cell_names.tolist())):
         raise LabelError(f"there is no cell {unknown[0]!r}, which was to be left out.")
@@ -151,7 +151,7 @@ def cell_quality(
         {
             "umis_quantiles": list(umis_quantiles),
             "nonzero_quantiles": list(nonzero_quantiles),
-            "largest_p_mito": largest_p_mito,
+            "max_mito": max_mito,
             "removed_by_name": len(unwanted),
             "keep_with_non_targeting": keep_with_non_targeting,
         },

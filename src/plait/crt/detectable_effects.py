@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from plait.crt.gene_results import GeneTestResult
 from plait.crt.gene_tests import BlockOfPairs, FittedPair
-from plait.crt.pair_tests import CellProblem, PairedUnits, gene_problem
+from plait.crt.pair_tests import CellProblem, PairedUnits
 from plait.crt.screen_parameters import ScreenParameters
 from plait.errors import NotAvailableError, OptionError
 from plait.execution.blocks import Block, plan_blocks
@@ -234,7 +234,7 @@ def detectable_effects(
         raise OptionError(f"a fold change is {bad[0]}; give numbers of 0 or more (1 is no change).")
     quality = problem.quality(units)
     passing = np.flatnonzero(quality.passing)
-    genes = gene_problem(problem, units, quality)
+    genes = problem.gene_problem(units, quality)
     work = BlockOfPairs.of(
         genes, units.response[passing], units.unit[passing], parameters.test_options(1), force
     )

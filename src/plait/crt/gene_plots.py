@@ -296,7 +296,7 @@ def cell_covariates(
         if name in quantiles:
             low, high = (float(bound) for bound in np.quantile(values, quantiles[name]))
         elif name == "response_p_mito":
-            high = float(settings["largest_p_mito"])
+            high = float(settings["max_mito"])
         found[words] = (values, low, high)
     return found
 

@@ -59,6 +59,7 @@ class GeneScreen:
     parameters : ScreenParameters or None
     assignment : GuideAssignment or None
     cells : CellQuality or None
+    pair_quality : PairQuality or None
     calibration, power, discovery : GeneTestResult or None
 
     Notes
@@ -94,6 +95,11 @@ class GeneScreen:
     def cells(self) -> CellQuality | None:
         """Which cells are used, after quality control."""
         return None if self._quality is None else self._quality.cells
+
+    @property
+    def pair_quality(self) -> PairQuality | None:
+        """How many cells must have counts of a pair's gene, after quality control."""
+        return None if self._quality is None else self._quality.pairs
 
     def set_parameters(
         self,
@@ -199,29 +205,29 @@ class GeneScreen:
         *,
         umis_quantiles: tuple[float, float] = (0.01, 0.99),
         nonzero_quantiles: tuple[float, float] = (0.01, 0.99),
-        largest_p_mito: float = 0.2,
+        max_mito: float = 0.2,
         remove: Iterable[str] = (),
         keep_with_non_targeting: bool = False,
-        fewest_treated: int = 7,
-        fewest_controls: int = 7,
+        min_treated: int = 7,
+        min_controls: int = 7,
     ) -> Self:
         """Choose the cells that are used, and how many must have counts for a pair to be tested.
 
         Parameters
         ----------
-        umis_quantiles, nonzero_quantiles, largest_p_mito, remove, keep_with_non_targeting
+        umis_quantiles, nonzero_quantiles, max_mito, remove, keep_with_non_targeting
             See `plait.crt.cell_quality.cell_quality`.
-        fewest_treated, fewest_controls : int
+        min_treated, min_controls : int
             Treated cells, and controls, with counts of the gene.
         """
         self._require_parameters("quality_control")
-        pairs = PairQuality(fewest_treated, fewest_controls)
+        pairs = PairQuality(min_treated, min_controls)
         cells = cell_quality(
             self.data,
             self._assigned(),
             umis_quantiles=umis_quantiles,
             nonzero_quantiles=nonzero_quantiles,
-            largest_p_mito=largest_p_mito,
+            max_mito=max_mito,
             remove=remove,
             keep_with_non_targeting=keep_with_non_targeting,
         )
@@ -307,7 +313,9 @@ class GeneScreen:
         NotAvailableError
             Parameters are not set, or have no positive controls.
         """
-        result = self._tested("power", threads, executor, (out, overwrite, keep_draws))
+        parameters = self._require_parameters("run_power_check")
+        store = StoreOptions.of(out, overwrite, keep_draws, parameters.resampling)
+        result = self._tested("power", threads, executor, store)
         self.power = result
         return result
 
@@ -354,9 +362,23 @@ class GeneScreen:
         DataWarning
             What an interrupted run left is of other data or parameters; it starts anew.
         """
-        result = self._tested("discovery", threads, executor, (out, overwrite, keep_draws))
+        parameters = self._require_parameters("run_discovery")
+        store = StoreOptions.of(out, overwrite, keep_draws, parameters.resampling)
+        result = self._tested("discovery", threads, executor, store)
         self.discovery = result
         return result
+
+    def use_result(self, result: GeneTestResult) -> Self:
+        """Take the result of an analysis that was made before, with this screen as it is now.
+
+        Parameters
+        ----------
+        result : GeneTestResult
+            Its ``analysis`` says which it is; see `plait.crt.stored_pairs.open_result`.
+        """
+        self._require_parameters("use_result")
+        setattr(self, result.analysis, result)
+        return self
 
     def detectable_effects(
         self,
@@ -414,7 +436,7 @@ class GeneScreen:
                 )
             p_threshold = realised_threshold(self.discovery)
         return detectable_effects(
-            self._screen_cells().problem(),
+            self._screen_cells().problem,
             PairedUnits.of_targets(parameters.discovery_pairs, self.data, parameters.strategy),
             parameters,
             workforce(executor, None, threads),
@@ -510,19 +532,18 @@ class GeneScreen:
     # ------------------------------------------------------------------ analyses
 
     def _tested(
-        self, analysis: str, threads: int | None, executor: Any, stored: tuple[Any, bool, bool]
+        self, analysis: str, threads: int | None, executor: Any, store: StoreOptions | None
     ) -> GeneTestResult:
         parameters = self._require_parameters(f"run_{analysis}")
         name = "discovery_pairs" if analysis == "discovery" else "positive_control_pairs"
         pairs: Pairs | None = getattr(parameters, name)
         if pairs is None:
             raise NotAvailableError(f"there is nothing to test: set_parameters had no {name}.")
-        store = StoreOptions.of(*stored, parameters.resampling)
         screen = self._screen_cells()
         units = PairedUnits.of_targets(pairs, self.data, parameters.strategy)
         force = workforce(executor, None, threads)
         most = self._most_pairs(screen)
-        return pairs_tested(analysis, screen.problem(), units, parameters, force, most, store)
+        return pairs_tested(analysis, screen.problem, units, parameters, force, most, store)
 
     def _passing(self, screen: ScreenCells, pairs: Pairs | None) -> tuple[int, int]:
         """Return how many pairs can be tested, and how many there are."""
@@ -530,7 +551,7 @@ class GeneScreen:
             return 0, 0
         assert self.parameters is not None
         units = PairedUnits.of_targets(pairs, self.data, self.parameters.strategy)
-        return int(screen.problem().quality(units).passing.sum()), len(units.unit)
+        return int(screen.problem.quality(units).passing.sum()), len(units.unit)
 
     def _most_pairs(self, screen: ScreenCells) -> int:
         """Return the larger number of pairs of an analysis: what the third stage is made for."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
+from plait.crt.arguments import whole_number
 from plait.crt.gene_counts import GeneCounts, gene_of
 from plait.crt.logistic import WIDTH
 from plait.crt.negative_binomial import GeneFit, fit_gene, score_statistics
@@ -88,8 +89,8 @@ class GeneTestOptions:
                 raise OptionError(
                     f"{name} is {getattr(self, name)!r}; give one of {', '.join(map(repr, known))}."
                 )
-        if self.seed < 0 or self.max_resamples < 1:
-            raise OptionError("the seed is 0 or more, and max_resamples at least 1.")
+        whole_number(self.seed, "seed", 0)
+        whole_number(self.max_resamples, "max_resamples", 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
+from plait.crt.arguments import whole_number
 from plait.crt.assignment import GuideAssignment, indicator_of_lists
 from plait.crt.cell_quality import CellQuality
 from plait.crt.gene_counts import (
@@ -27,7 +28,7 @@ from plait.crt.guides import union_obs_idx_from_cols
 from plait.crt.pairs import Pairs, listed, nonzero_treated
 from plait.crt.screen_parameters import ScreenParameters
 from plait.crt.stored_pairs import StoreOptions, stored_result
-from plait.errors import ConvergenceWarning, OptionError
+from plait.errors import ConvergenceWarning
 from plait.execution.executors import Workforce
 from plait.numerics.multiple_testing import false_discovery_rates
 from plait.provenance import Provenance, fingerprint
@@ -40,12 +41,12 @@ Indices = NDArray[np.intp]
 class PairQuality:
     """How many treated cells and controls must have counts of a pair's gene."""
 
-    fewest_treated: int = 7
-    fewest_controls: int = 7
+    min_treated: int = 7
+    min_controls: int = 7
 
     def __post_init__(self) -> None:
-        if self.fewest_treated < 1 or self.fewest_controls < 1:
-            raise OptionError("fewest_treated and fewest_controls are at least 1.")
+        whole_number(self.min_treated, "min_treated", 1)
+        whole_number(self.min_controls, "min_controls", 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,10 +169,27 @@ class CellProblem:
             n_controls = self._n_nonzero(None)[units.response] - n_treated
         else:
             n_controls = self._n_nonzero(self.controls)[units.response]
-        passing = (n_treated >= self.enough.fewest_treated) & (
-            n_controls >= self.enough.fewest_controls
-        )
+        passing = (n_treated >= self.enough.min_treated) & (n_controls >= self.enough.min_controls)
         return QualityOfPairs(treated, n_treated, n_controls, passing)
+
+    def gene_problem(self, units: PairedUnits, quality: QualityOfPairs) -> GeneProblem:
+        """Return what pairs of genes and units are tested with."""
+        return GeneProblem(
+            self.responses,
+            self.design.rows,
+            quality.treated,
+            units.names,
+            self.controls,
+            self.weights,
+        )
+
+    def digests(self) -> dict[str, str]:
+        """Return fingerprints of counts, guides and covariates, for the record of a run."""
+        return {
+            "responses": fingerprint_of_counts(self.responses),
+            "guides": fingerprint(self.guides.indices),
+            "covariates": fingerprint(self.design.rows),
+        }
 
     def _n_nonzero(self, cells: Indices | None) -> NDArray[np.int64]:
         """Return in how many of some cells each gene has counts."""
@@ -190,7 +208,7 @@ class ScreenCells:
 
     Attributes
     ----------
-    whole : CellProblem
+    problem : CellProblem
         Of discovery and power check.
     data : GeneScreenData
     columns : (cells, columns) array
@@ -198,7 +216,7 @@ class ScreenCells:
     names : tuple of str
     """
 
-    whole: CellProblem
+    problem: CellProblem
     data: GeneScreenData
     columns: Array
     names: tuple[str, ...]
@@ -232,7 +250,7 @@ class ScreenCells:
         name, weights = parameters.weights, None
         if name is not None:
             weights = _scaled(data.covariates[name][cells])
-        whole = CellProblem(
+        problem = CellProblem(
             rows_of(data.responses, cells),
             guides,
             GeneDesign.of(names, columns[cells]),
@@ -241,25 +259,22 @@ class ScreenCells:
             data.response_names,
             weights,
         )
-        return cls(whole, data, columns[cells], names)
-
-    def problem(self) -> CellProblem:
-        """Return the cells of discovery and power check."""
-        return self.whole
+        return cls(problem, data, columns[cells], names)
 
     def calibration_problem(self) -> CellProblem:
         """Return the cells of the calibration check: all, or those of non-targeting guides."""
-        cells = self.whole.controls
+        whole = self.problem
+        cells = whole.controls
         if cells is None:
-            return self.whole
+            return whole
         return CellProblem(
-            rows_of(self.whole.responses, cells),
-            csc_rows(self.whole.guides, cells),
+            rows_of(whole.responses, cells),
+            csc_rows(whole.guides, cells),
             GeneDesign.of(self.names, self.columns[cells]),
             None,
-            self.whole.enough,
-            self.whole.response_names,
-            None if self.whole.weights is None else _scaled(self.whole.weights[cells]),
+            whole.enough,
+            whole.response_names,
+            None if whole.weights is None else _scaled(whole.weights[cells]),
         )
 
 
@@ -295,13 +310,13 @@ def pairs_tested(
     quality = problem.quality(units)
     passing = np.flatnonzero(quality.passing)
     options = parameters.test_options(len(passing) if n_pairs is None else n_pairs)
-    genes = gene_problem(problem, units, quality)
+    genes = problem.gene_problem(units, quality)
     response, unit = units.response[passing], units.unit[passing]
     provenance = Provenance(
         f"crt {analysis}",
         options=parameters.described(),
         seed=parameters.seed,
-        inputs=_digests(problem),
+        inputs=problem.digests(),
         threads=force.workers * force.threads,
     )
 
@@ -332,22 +347,9 @@ def pairs_tested(
         "inputs": _identity(genes, problem, units),
         "options": parameters.described() | {"stages": asdict(options.stages), "kept": kept},
         "enough": asdict(problem.enough),
-        "max_resamples": parameters.max_resamples,
         "versions": {"plait": provenance.version, **provenance.libraries},
     }
     return stored_result(work, force, store, identity, assembled)
-
-
-def gene_problem(problem: CellProblem, units: PairedUnits, quality: QualityOfPairs) -> GeneProblem:
-    """Return what pairs of genes and units are tested with."""
-    return GeneProblem(
-        problem.responses,
-        problem.design.rows,
-        quality.treated,
-        units.names,
-        problem.controls,
-        problem.weights,
-    )
 
 
 def _scaled(weights: Array) -> Array:
@@ -431,14 +433,6 @@ def _spread(values: NDArray[Any], places: Indices, n: int) -> NDArray[Any]:
 def _places(names: NDArray[np.str_], known: NDArray[np.str_]) -> Indices:
     places = {name: i for i, name in enumerate(known.tolist())}
     return np.array([places[name] for name in names.tolist()], dtype=np.intp)
-
-
-def _digests(problem: CellProblem) -> dict[str, str]:
-    return {
-        "responses": fingerprint_of_counts(problem.responses),
-        "guides": fingerprint(problem.guides.indices),
-        "covariates": fingerprint(problem.design.rows),
-    }
 
 
 def _identity(genes: GeneProblem, problem: CellProblem, units: PairedUnits) -> dict[str, str]:

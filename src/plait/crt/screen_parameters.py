@@ -6,7 +6,7 @@ from typing import Any
 
 from plait.crt.gene_data import GeneScreenData
 from plait.crt.gene_design import default_formula
-from plait.crt.gene_tests import RESAMPLINGS, SIDES, GeneTestOptions
+from plait.crt.gene_tests import GeneTestOptions
 from plait.crt.pairs import Pairs
 from plait.crt.score_nulls import Stages
 from plait.errors import InputError, LabelError, OptionError
@@ -81,11 +81,8 @@ class ScreenParameters:
 
     def _check(self, data: GeneScreenData) -> None:
         for name, known in (
-            ("side", SIDES),
             ("strategy", STRATEGIES),
             ("control_group", CONTROL_GROUPS),
-            ("mechanism", ("crt", "permutations")),
-            ("resampling", RESAMPLINGS),
             ("approximation", APPROXIMATIONS),
         ):
             if getattr(self, name) not in known:
@@ -156,6 +153,7 @@ class ScreenParameters:
             "resampling",
             "fdr",
             "level",
+            "max_resamples",
             "seed",
         )
         about = {name: getattr(self, name) for name in names}
