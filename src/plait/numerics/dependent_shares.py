@@ -95,17 +95,25 @@ def clustered_effective(values: ArrayLike, level: float, *clusters: NDArray[Any]
     The variance of a share under clusters of one or two ways (Cameron, Gelbach and Miller 2011,
     equation 2.11: that of the one way plus that of the other less that of their cells). No value
     below the level, or all of them, say nothing of how tests cluster: the share below the median
-    says it then, and where all values are equal, too, a cluster counts as one test.
+    says it then, and where all values are equal, too, a cluster counts as one test. How tests
+    cluster is itself known from the clusters only: with few of them (C, of the way that has the
+    fewest) the number is multiplied by the squared ratio of the 97.5 % points of Student's
+    distributions of n - 1 and C - 1 degrees of freedom (Korn and Graubard 1998).
     """
+    from scipy.special import stdtrit
+
     numbers = np.asarray(values, dtype=np.float64)
     count = len(numbers)
     codes = [np.unique(labels, return_inverse=True)[1] for labels in clusters]
+    fewest = min(int(code.max()) + 1 for code in codes)
+    if fewest == 1:
+        return 1.0
     for bound in (level, float(np.median(numbers))):
         is_below = numbers < bound
         if is_below.any() and not is_below.all():
             break
     else:
-        return float(min(int(code.max()) + 1 for code in codes))
+        return float(fewest)
     share = float(is_below.mean())
     independent = share * (1.0 - share) / count
     off: Array = is_below.astype(np.float64) - share
@@ -113,7 +121,8 @@ def clustered_effective(values: ArrayLike, level: float, *clusters: NDArray[Any]
     if len(codes) == 2:
         both = codes[0] * (int(codes[1].max()) + 1) + codes[1]
         variance -= _clustered_variance(off, np.unique(both, return_inverse=True)[1])
-    return float(np.clip(count * independent / max(variance, independent), 1.0, count))
+    known = float(stdtrit(count - 1, 0.975) / stdtrit(fewest - 1, 0.975)) ** 2
+    return float(np.clip(known * count * independent / max(variance, independent), 1.0, count))
 
 
 def share_interval(share: float, tests: float, confidence: float = 0.95) -> tuple[float, float]:
