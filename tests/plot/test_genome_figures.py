@@ -1,5 +1,7 @@
 """Manhattan and QQ plots: what is drawn, thinned, named and coloured, for one trait or many."""
 
+from dataclasses import replace
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from plait.gwas.results import AssociationResult
 from plait.plot.manhattan import thinned
 from plait.plot.qq import genomic_inflation
 from plait.plot.style import COLOURS, GREY
+from plait.provenance import Provenance
 
 mpl.use("Agg")
 
@@ -162,6 +165,15 @@ def test_qq_of_all_traits(n_traits):
     alone = gwas.plot_qq(result, "t0")
     assert alone.get_title("left") == "t0"
     assert legend_of(alone) == [f"lambda {inflation[0]:.2f}"]
+
+
+@pytest.mark.parametrize("model", ["linear", "mixed", "whole-genome"])
+def test_the_caption_advises_no_model_that_was_used(model):
+    result = scanned(1)
+    made = replace(result, provenance=Provenance("gwas scan", {"model": model}))
+    words = gwas.plot_qq(made, caption=True).figure.get_supxlabel().replace("\n", " ")
+    assert ("A mixed model tells them apart" in words) == (model == "linear")
+    assert ("are allowed for" in words) == (model != "linear")
 
 
 def test_qq_of_a_trait_that_was_not_tested():

@@ -29,6 +29,13 @@ _INTERACTIONS = (
     "robust, from a variance of the trait that changes with the environment."
 )
 
+_ALLOWED_FOR = (
+    "Observed p-values against those that chance alone would give, both as -log10. Grey: where 95% "
+    "of them lie without any effect. Points that leave the band only at the right are signals. "
+    "Relatives and population structure are allowed for: points above the band from the start, and "
+    "a lambda (the ratio of the medians) above 1, are mostly of many true effects in linkage."
+)
+
 
 def plot_manhattan(
     result: VariantResult,
@@ -76,12 +83,21 @@ def plot_qq(
 ) -> "Axes":
     """Draw the QQ plot of one trait, or of all of them overlaid; see `plot_manhattan`."""
     result.require_tests()
-    text = _INTERACTIONS if caption and isinstance(result, InteractionResult) else caption
+    text = _qq_caption(result) if caption else False
     if trait is None:
         title = result.headed("") or None
         return plot.qq(result.surest, result.traits, title=title, caption=text, ax=ax)
     values = _one_trait(result, trait)
     return plot.qq(values, title=result.headed(trait), caption=text, ax=ax)
+
+
+def _qq_caption(result: VariantResult) -> bool | str:
+    """Return how to read the QQ plot of a result; True where that is as of any p-values."""
+    if isinstance(result, InteractionResult):
+        return _INTERACTIONS
+    origin = result.provenance
+    model = None if origin is None else origin.options.get("model")
+    return True if model in (None, "linear", "logistic") else _ALLOWED_FOR
 
 
 def plot_regional(
