@@ -88,6 +88,9 @@ def test_the_same_bits_for_any_threads_and_a_store(tmp_path):
     screen = ready(moi="low")
     one, two = (screen.detectable_effects(p_threshold=0.01, threads=n) for n in (1, 2))
     assert one.allclose(two, rtol=0)
+    about = one.provenance
+    assert about.options["p_threshold"] == 0.01 and about.seed == screen.parameters.seed
+    assert about.inputs == screen.run_discovery().provenance.inputs and about.seconds > 0.0
     one.save(tmp_path / "d.zarr")
     assert DetectableEffects.load(tmp_path / "d.zarr").allclose(one, rtol=0)
     table = one.to_frame()

@@ -1,6 +1,7 @@
 """Which fold changes a gene-level screen can find: its power, and the smallest ones."""
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -21,7 +22,6 @@ from plait.provenance import Provenance
 
 Array = NDArray[np.float64]
 
-_N_SUMS = 14
 _SIGNS = {"both": 0, "left": -1, "right": 1}
 
 
@@ -77,11 +77,11 @@ class DetectableEffects(Result):
     theta: Array
     power_at: Array
     fold_changes: tuple[str, ...]
+    power: float
+    p_threshold: float
     grna_id: NDArray[np.str_] | None = None
     log_2_decrease: Array | None = None
     log_2_increase: Array | None = None
-    power: float = 0.8
-    p_threshold: float = 0.05
     settings: dict[str, Any] = field(default_factory=dict)
     provenance: Provenance | None = None
 
@@ -136,6 +136,11 @@ def realised_threshold(result: GeneTestResult) -> float:
 
     Where none is, the one that the first discovery would need: the level over the number of tests
     (over its harmonic sum, too, with "BY"; the level itself with "none").
+
+    Raises
+    ------
+    NotAvailableError
+        The result is of a power check, or no pair was tested.
     """
     tested = result.pass_qc
     if result.significant is None or not tested.any():
@@ -195,17 +200,26 @@ class _BlockOfPowers:
         is_treated = np.zeros(len(chances))
         is_treated[treated] = 1.0
         side = _SIGNS[self.work.options.side]
-        about = (
-            fit.mean, fit.theta, is_treated, chances, taken_up, influence, g, is_permuted,
-            variance, observed, float(-ndtri(self.tail)), side,
-            kernels.log_chance_of_none(fit.mean, fit.theta, chances) < math.log(self.tail),
-        )  # fmt: skip
-        sums = np.empty(_N_SUMS)
+        about = kernels.Pair(
+            mean=fit.mean,
+            theta=fit.theta,
+            is_treated=is_treated,
+            chances=chances,
+            taken_up=taken_up,
+            influence=influence,
+            g=g,
+            is_permuted=is_permuted,
+            variance=variance,
+            observed=observed,
+            quantile=float(-ndtri(self.tail)),
+            sides=side,
+            can_fall=kernels.log_chance_of_none(fit.mean, fit.theta, chances) < math.log(self.tail),
+        )
         for i, change in enumerate(self.changes):
-            found["power_at"][place, i] = kernels.power_at(*about, change, sums)
+            found["power_at"][place, i] = kernels.power_at(about, change)
         for sign, name in ((-1.0, "log_2_decrease"), (1.0, "log_2_increase")):
             if side in (0, sign):
-                change = kernels.smallest_change(*about, self.power, sign, sums)
+                change = kernels.smallest_change(about, self.power, sign)
                 found[name][place] = math.log2(1.0 + change)
 
 
@@ -219,7 +233,14 @@ def detectable_effects(
     p_threshold: float,
     fold_changes: Sequence[float],
 ) -> DetectableEffects:
-    """Return what pairs can show; see `plait.crt.gene_screen.GeneScreen.detectable_effects`."""
+    """Return what pairs can show; see `plait.crt.gene_screen.GeneScreen.detectable_effects`.
+
+    Raises
+    ------
+    OptionError
+        The strategy is "bonferroni", cells have weights, or a number is out of range.
+    """
+    started = time.perf_counter()
     if parameters.strategy == "bonferroni":
         raise OptionError(
             "with strategy 'bonferroni' a target is found by any of its guides, of which each has "
@@ -262,5 +283,13 @@ def detectable_effects(
         power=power,
         p_threshold=p_threshold,
         settings=parameters.described(),
-        provenance=Provenance("crt detectable", options=parameters.described()),
+        provenance=Provenance(
+            "crt detectable",
+            options=parameters.described()
+            | {"power": power, "p_threshold": p_threshold, "fold_changes": list(fold_changes)},
+            seed=parameters.seed,
+            inputs=problem.digests(),
+            seconds=time.perf_counter() - started,
+            threads=force.workers * force.threads,
+        ),
     )

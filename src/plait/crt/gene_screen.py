@@ -413,7 +413,7 @@ class GeneScreen:
         NotAvailableError
             There are no discovery pairs, or no discovery that would give a threshold.
         OptionError
-            An option is out of range, or the strategy is "bonferroni".
+            An option is out of range, the strategy is "bonferroni", or cells have weights.
 
         Notes
         -----

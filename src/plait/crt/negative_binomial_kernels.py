@@ -18,13 +18,13 @@ _TILE = 512
 """Cells whose columns stay in a core's first cache."""
 _DETERMINED = 1e-9
 """A column of which the others leave a smaller share is left out."""
-_MOST_STEPS = 25
-_SAME_DEVIANCE = 1e-8
-_MOST_THETA_STEPS = 50
-_SAME_THETA = 2.0**-13
+MOST_STEPS = 25
+SAME_DEVIANCE = 1e-8
+MOST_THETA_STEPS = 50
+SAME_THETA = 2.0**-13
 """The fourth root of the rounding of 1."""
 SMALLEST_THETA, LARGEST_THETA = 0.01, 1000.0
-_LARGEST_PREDICTOR = 600.0
+LARGEST_PREDICTOR = 600.0
 
 
 @njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
@@ -60,7 +60,7 @@ def linear_predictor(design, coefficients, start, out):  # type: ignore[no-untyp
 def _means(eta, mu):  # type: ignore[no-untyped-def]
     """Write ``exp(eta)``, eta kept where it is a finite, positive number."""
     for i in range(eta.shape[0]):
-        x = min(max(eta[i], -_LARGEST_PREDICTOR), _LARGEST_PREDICTOR)
+        x = min(max(eta[i], -LARGEST_PREDICTOR), LARGEST_PREDICTOR)
         e = exp_of_negative(-abs(x))
         mu[i] = 1.0 / e if x > 0.0 else e
 
@@ -179,17 +179,17 @@ def fit_poisson(design, y, coefficients, mu):  # type: ignore[no-untyped-def]
     constant, loss = _first_step(design, y, hessian, trial)
     deviance = 2.0 * (constant + loss)
     coefficients[:] = 0.0
-    for _ in range(_MOST_STEPS):
+    for _ in range(MOST_STEPS):
         loss = _poisson_pass(design, y, trial, mu, hessian, score)
         new = 2.0 * (constant + loss)
         halvings = 0
-        while not new < 1e200 and halvings < _MOST_STEPS:
+        while not new < 1e200 and halvings < MOST_STEPS:
             for j in range(q):
                 trial[j] = 0.5 * (trial[j] + coefficients[j])
             new = 2.0 * (constant + _poisson_pass(design, y, trial, mu, hessian, score))
             halvings += 1
         coefficients[:] = trial
-        if abs(new - deviance) < _SAME_DEVIANCE * (abs(new) + 0.1):
+        if abs(new - deviance) < SAME_DEVIANCE * (abs(new) + 0.1):
             return True
         deviance = new
         cholesky(hessian)
@@ -242,7 +242,7 @@ def _theta_by_likelihood(y, mu, start):  # type: ignore[no-untyped-def]
     n = y.shape[0]
     theta, step = start, np.inf
     steps = 0
-    while steps < _MOST_THETA_STEPS and abs(step) > _SAME_THETA:
+    while steps < MOST_THETA_STEPS and abs(step) > SAME_THETA:
         theta = abs(theta)
         score, information = _theta_terms(y, mu, theta)
         score += n - _log_totals(mu, theta)
@@ -255,7 +255,7 @@ def _theta_by_likelihood(y, mu, start):  # type: ignore[no-untyped-def]
         steps += 1
         if not math.isfinite(theta):
             return np.nan
-    return theta if theta > 0.0 and abs(step) <= _SAME_THETA else np.nan
+    return theta if theta > 0.0 and abs(step) <= SAME_THETA else np.nan
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -263,7 +263,7 @@ def _theta_by_moments(y, mu, start, degrees):  # type: ignore[no-untyped-def]
     """Solve ``sum (y - mu)^2 / (mu + mu^2 / theta) = degrees``; NaN without a positive root."""
     theta, step = start, np.inf
     steps = 0
-    while steps < _MOST_THETA_STEPS and abs(step) > _SAME_THETA:
+    while steps < MOST_THETA_STEPS and abs(step) > SAME_THETA:
         theta = abs(theta)
         top, bottom = 0.0, 0.0
         for i in range(y.shape[0]):
@@ -275,7 +275,7 @@ def _theta_by_moments(y, mu, start, degrees):  # type: ignore[no-untyped-def]
         steps += 1
         if not math.isfinite(theta):
             return np.nan
-    return theta if theta > 0.0 and abs(step) <= _SAME_THETA else np.nan
+    return theta if theta > 0.0 and abs(step) <= SAME_THETA else np.nan
 
 
 @njit(nogil=True, cache=True, error_model="numpy", forceinline=True)

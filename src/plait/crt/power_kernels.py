@@ -10,6 +10,7 @@ expected cumulants of this sum over negative binomial counts.
 """
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,55 @@ _STEPS = 40
 _SAME_CHANGE = 1e-4
 """Relative to the fold change."""
 _SAME_POWER = 1e-3
+
+
+class Pair(NamedTuple):
+    """What the power of a pair depends on, but for the change.
+
+    ``mean``, ``is_treated``, ``chances`` (of treatment), ``taken_up``, ``influence`` and ``g`` are
+    of cells, the last three of `prepare_pair`, as are ``variance`` and ``observed``. ``quantile``
+    is the normal one of the threshold. ``sides`` is 0 (both), 1 (right) or -1 (left); ``can_fall``
+    says whether a p-value of the left side can be small enough at all (`log_chance_of_none`).
+    """
+
+    mean: Any
+    theta: Any
+    is_treated: Any
+    chances: Any
+    taken_up: Any
+    influence: Any
+    g: Any
+    is_permuted: Any
+    variance: Any
+    observed: Any
+    quantile: Any
+    sides: Any
+    can_fall: Any
+
+
+class Cumulants(NamedTuple):
+    """Expected sums over cells at a fold change.
+
+    Of what is observed: ``shift``, ``variance`` and ``third``, the first three cumulants. Of what
+    resamples find, sums of moments of the score e and of g: ``ee`` that of ``v e^2``, ``eg`` of
+    ``v e g`` and so on, ``eeee`` of fourth moments. ``together`` is how the two go together,
+    ``unsure`` the spread of the second, and ``draws`` the sum of ``v = p (1 - p)``.
+    """
+
+    shift: float
+    variance: float
+    third: float
+    ee: float
+    eg: float
+    gg: float
+    eee: float
+    eeg: float
+    egg: float
+    ggg: float
+    eeee: float
+    together: float
+    unsure: float
+    draws: float
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -86,57 +136,59 @@ def _average_score(mean, theta, is_treated, taken_up, change):  # type: ignore[n
 
 
 @njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
-def fill_cumulants(  # type: ignore[no-untyped-def]
-    mean, theta, is_treated, chances, taken_up, influence, g, is_permuted, change, sums
-):
-    """Fill expected sums at a fold change of ``1 + change``; see `tail_power` for their order."""
+def cumulants_at(pair, change):  # type: ignore[no-untyped-def]
+    """Return `Cumulants` at a fold change of ``1 + change``."""
+    mean, theta, is_treated, chances = pair.mean, pair.theta, pair.is_treated, pair.chances
+    taken_up, influence, g = pair.taken_up, pair.influence, pair.g
     n = mean.shape[0]
     centre, centre_of_g = 0.0, 0.0
-    if is_permuted:
+    if pair.is_permuted:
         centre = _average_score(mean, theta, is_treated, taken_up, change)
         centre_of_g = g.mean()
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = s9 = s10 = s11 = s12 = s13 = 0.0
+    shift = variance = third = 0.0
+    ee = eg = gg = eee = eeg = egg = ggg = eeee = 0.0
+    together = unsure = draws = 0.0
     for i in range(n):
         found = mean[i] * max(1.0 + change * taken_up[i], _SMALLEST_RATIO)
         true = mean[i] * (1.0 + change * is_treated[i])
         scale = 1.0 / (1.0 + found / theta)
         spread = true / theta
-        variance = true * (1.0 + spread)
-        third = variance * (1.0 + 2.0 * spread)
-        fourth = variance * (1.0 + 6.0 * spread * (1.0 + spread))
+        k2 = true * (1.0 + spread)
+        k3 = k2 * (1.0 + 2.0 * spread)
+        k4 = k2 * (1.0 + 6.0 * spread * (1.0 + spread))
         p = chances[i]
         v = p * (1.0 - p)
         contrast = is_treated[i] - p
         weight = contrast * scale - influence[i]
-        shift = (true - found) * scale
+        score = (true - found) * scale
         # What is observed: mean, variance and third cumulant.
-        s0 += contrast * shift
-        s1 += weight * weight * variance
-        s2 += weight * weight * weight * third
+        shift += contrast * score
+        variance += weight * weight * k2
+        third += weight * weight * weight * k3
         # What resamples find: moments of e, with those of g.
-        e1, d = shift - centre, g[i] - centre_of_g
+        e1, d = score - centre, g[i] - centre_of_g
         square = scale * scale
-        m2, m3 = variance * square, third * square * scale
-        m4 = fourth * square * square + 3.0 * m2 * m2
+        m2, m3 = k2 * square, k3 * square * scale
+        m4 = k4 * square * square + 3.0 * m2 * m2
         e2 = m2 + e1 * e1
         e3 = m3 + 3.0 * e1 * m2 + e1 * e1 * e1
         e4 = m4 + 4.0 * e1 * m3 + 6.0 * e1 * e1 * m2 + e1 * e1 * e1 * e1
         odd = v * (1.0 - 2.0 * p)
-        s3 += v * e2
-        s4 += v * d * e1
-        s5 += v * d * d
-        s6 += odd * e3
-        s7 += odd * d * e2
-        s8 += odd * d * d * e1
-        s9 += odd * d * d * d
-        s10 += v * (1.0 - 6.0 * v) * e4
+        ee += v * e2
+        eg += v * d * e1
+        gg += v * d * d
+        eee += odd * e3
+        eeg += odd * d * e2
+        egg += odd * d * d * e1
+        ggg += odd * d * d * d
+        eeee += v * (1.0 - 6.0 * v) * e4
         # How the two go together, and the spread of the second.
-        s11 += v * weight * (third * square + 2.0 * e1 * variance * scale)
-        s12 += v * v * (m4 - m2 * m2 + 4.0 * e1 * (m3 + e1 * m2))
-        s13 += v
-    found_sums = (s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13)
-    for k in range(len(found_sums)):
-        sums[k] = found_sums[k]
+        together += v * weight * (k3 * square + 2.0 * e1 * k2 * scale)
+        unsure += v * v * (m4 - m2 * m2 + 4.0 * e1 * (m3 + e1 * m2))
+        draws += v
+    return Cumulants(
+        shift, variance, third, ee, eg, gg, eee, eeg, egg, ggg, eeee, together, unsure, draws
+    )
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -169,64 +221,51 @@ def _quantile(z, skewness, kurtosis):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
-def tail_power(sums, variance, observed, balance, quantile, sign):  # type: ignore[no-untyped-def]
-    """Return the probability that z is beyond a normal quantile's tail on one side.
+def tail_power(sums, pair, sign):  # type: ignore[no-untyped-def]
+    """Return the probability that z is beyond the quantile's tail on one side.
 
-    ``sums`` of `fill_cumulants`; ``variance`` and ``observed`` of `prepare_pair`; ``balance`` is
-    ``1 - 2 p`` of a permutation, else 0. The threshold comes from the cumulants of what resamples
-    find, to the fourth; the probability is Edgeworth's of what is observed, whose variance has that
-    of the threshold, too.
+    ``sums`` are `Cumulants`. The threshold comes from those of what resamples find, to the fourth;
+    the probability is Edgeworth's of what is observed, whose variance has that of the threshold,
+    too.
     """
+    balance = 1.0 - 2.0 * pair.chances[0] if pair.is_permuted else 0.0
     tilt, threshold, spread, slope = 0.0, 0.0, 1.0, 1.0
     for _ in range(_ROUNDS):
         s = sign * tilt
-        second = sums[3] - 2.0 * s * sums[4] + s * s * sums[5]
-        third = sums[6] - 3.0 * s * sums[7] + 3.0 * s * s * sums[8] - s * s * s * sums[9]
+        second = sums.ee - 2.0 * s * sums.eg + s * s * sums.gg
+        third = sums.eee - 3.0 * s * sums.eeg + 3.0 * s * s * sums.egg - s * s * s * sums.ggg
         spread = math.sqrt(second)
         skewness = sign * third / (second * spread)
-        kurtosis = sums[10] / (second * second) - 3.0 * balance * balance / sums[13]
-        slope = _quantile(quantile, skewness, kurtosis)
+        kurtosis = sums.eeee / (second * second) - 3.0 * balance * balance / sums.draws
+        slope = _quantile(pair.quantile, skewness, kurtosis)
         threshold = spread * slope
-        tilt = threshold / (2.0 * variance)
-    threshold += tilt * observed
-    total = sums[1] - sign * slope * sums[11] / spread
-    total += slope * slope * sums[12] / (4.0 * spread * spread)
+        tilt = threshold / (2.0 * pair.variance)
+    threshold += tilt * pair.observed
+    total = sums.variance - sign * slope * sums.together / spread
+    total += slope * slope * sums.unsure / (4.0 * spread * spread)
     if not total > 0.0:
         return np.nan
     deviation = math.sqrt(total)
-    skewness = sign * sums[2] / (total * deviation)
-    x = (threshold - sign * sums[0]) / deviation
+    skewness = sign * sums.third / (total * deviation)
+    x = (threshold - sign * sums.shift) / deviation
     tail = 0.5 * math.erfc(x / math.sqrt(2.0))
     density = math.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
     return min(max(tail + density * skewness / 6.0 * (x * x - 1.0), 0.0), 1.0)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
-def power_at(  # type: ignore[no-untyped-def]
-    mean, theta, is_treated, chances, taken_up, influence, g, is_permuted, variance, observed,
-    quantile, sides, can_fall, change, sums
-):  # fmt: skip
-    """Return the power at a fold change of ``1 + change``: of both ``sides`` together, or of one.
-
-    ``sides`` is 0 (both), 1 (right) or -1 (left); ``can_fall`` says whether a p-value of the left
-    side can be small enough at all (`log_chance_of_none`).
-    """
-    fill_cumulants(
-        mean, theta, is_treated, chances, taken_up, influence, g, is_permuted, change, sums
-    )
-    balance = 1.0 - 2.0 * chances[0] if is_permuted else 0.0
+def power_at(pair, change):  # type: ignore[no-untyped-def]
+    """Return the power at a fold change of ``1 + change``, of both sides together or of one."""
+    sums = cumulants_at(pair, change)
     total = 0.0
     for sign in (-1.0, 1.0):
-        if (sides == 0 or sides == sign) and (sign > 0.0 or can_fall):
-            total += tail_power(sums, variance, observed, balance, quantile, sign)
+        if (pair.sides == 0 or pair.sides == sign) and (sign > 0.0 or pair.can_fall):
+            total += tail_power(sums, pair, sign)
     return min(total, 1.0)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def smallest_change(  # type: ignore[no-untyped-def]
-    mean, theta, is_treated, chances, taken_up, influence, g, is_permuted, variance, observed,
-    quantile, sides, can_fall, power, sign, sums
-):  # fmt: skip
+def smallest_change(pair, power, sign):  # type: ignore[no-untyped-def]
     """Return the change (of a fold change ``1 + change``) on one side that is found with a power.
 
     NaN where none is: where even the loss of all counts, or a thousandfold gain, is not.
@@ -234,10 +273,7 @@ def smallest_change(  # type: ignore[no-untyped-def]
     low, high = 0.0, -1.0 if sign < 0.0 else 0.25
     at_low = -power
     while True:
-        at_high = power_at(
-            mean, theta, is_treated, chances, taken_up, influence, g, is_permuted, variance,
-            observed, quantile, sides, can_fall, high, sums
-        ) - power  # fmt: skip
+        at_high = power_at(pair, high) - power
         if at_high >= 0.0:
             break
         if sign < 0.0 or high >= _LARGEST_CHANGE:
@@ -248,10 +284,7 @@ def smallest_change(  # type: ignore[no-untyped-def]
             break
         share = at_low / (at_low - at_high) if step % 3 else 0.5
         middle = low + min(max(share, 0.05), 0.95) * (high - low)
-        found = power_at(
-            mean, theta, is_treated, chances, taken_up, influence, g, is_permuted, variance,
-            observed, quantile, sides, can_fall, middle, sums
-        ) - power  # fmt: skip
+        found = power_at(pair, middle) - power
         if abs(found) < _SAME_POWER:
             return middle
         if found > 0.0:

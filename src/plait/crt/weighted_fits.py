@@ -7,13 +7,6 @@ from plait.crt.negative_binomial import GeneFit
 
 Array = NDArray[np.float64]
 
-_MOST_STEPS = 25
-_SAME_DEVIANCE = 1e-8
-_MOST_THETA_STEPS = 50
-_SAME_THETA = 2.0**-13
-_LARGEST_PREDICTOR = 600.0
-SMALLEST_THETA, LARGEST_THETA = 0.01, 1000.0
-
 
 def fit_weighted_gene(design: Array, counts: Array, weights: Array) -> GeneFit:
     """Regress a gene's counts on a design, each cell with a weight.
@@ -60,34 +53,51 @@ def _factor(design: Array, w: Array) -> Array:
 
 
 def _poisson(design: Array, y: Array, v: Array) -> tuple[Array, Array, bool]:
-    from plait.crt.negative_binomial_kernels import solve_factored
+    from plait.crt.negative_binomial_kernels import (
+        LARGEST_PREDICTOR,
+        MOST_STEPS,
+        SAME_DEVIANCE,
+        solve_factored,
+    )
 
     mean = y + 0.1
     eta = np.log(mean)
     constant = float(np.sum(v * (np.where(y > 0.0, y * np.log(np.maximum(y, 1.0)), 0.0) - y)))
-    deviance = constant + float(np.sum(v * (mean - y * eta)))
+    deviance = 2.0 * (constant + float(np.sum(v * (mean - y * eta))))
     coefficients = np.zeros(len(design))
-    for _ in range(_MOST_STEPS):
+    for _ in range(MOST_STEPS):
         w = v * mean
         coefficients = design @ (w * eta + v * (y - mean))
         solve_factored(_factor(design, w), coefficients)
-        eta = np.clip(coefficients @ design, -_LARGEST_PREDICTOR, _LARGEST_PREDICTOR)
+        eta = np.clip(coefficients @ design, -LARGEST_PREDICTOR, LARGEST_PREDICTOR)
         mean = np.exp(eta)
-        new = constant + float(np.sum(v * (mean - y * eta)))
-        if abs(new - deviance) < _SAME_DEVIANCE * (abs(new) + 0.05):
+        new = 2.0 * (constant + float(np.sum(v * (mean - y * eta))))
+        if abs(new - deviance) < SAME_DEVIANCE * (abs(new) + 0.1):
             return coefficients, mean, True
         deviance = new
     return coefficients, mean, False
 
 
 def _theta(y: Array, mean: Array, v: Array) -> float:
+    """Return the size by Newton's method on its weighted likelihood.
+
+    Limits are sceptre's, as the kernel's are; `plait.crt.single_fits.dispersion_given_mean` has
+    spacrt's, which are wider, and therefore searches the logarithm of theta.
+    """
     from scipy.special import digamma, polygamma
+
+    from plait.crt.negative_binomial_kernels import (
+        LARGEST_THETA,
+        MOST_THETA_STEPS,
+        SAME_THETA,
+        SMALLEST_THETA,
+    )
 
     start = float(v.sum() / np.sum(v * (y / mean - 1.0) ** 2))
     values, place = np.unique(y, return_inverse=True)
     of_value = np.bincount(place, v)
     theta = start
-    for _ in range(_MOST_THETA_STEPS):
+    for _ in range(MOST_THETA_STEPS):
         theta = abs(theta)
         total = theta + mean
         ratio = (y + theta) / total
@@ -99,6 +109,6 @@ def _theta(y: Array, mean: Array, v: Array) -> float:
         theta += step
         if not np.isfinite(theta):
             break
-        if abs(step) <= _SAME_THETA and theta > 0.0:
+        if abs(step) <= SAME_THETA and theta > 0.0:
             return min(max(theta, SMALLEST_THETA), LARGEST_THETA)
     return min(max(start, SMALLEST_THETA), LARGEST_THETA)
