@@ -6,7 +6,8 @@ from scipy.sparse import csc_array
 
 from plait.crt.detectable_effects import DetectableEffects, _BlockOfPowers, realised_threshold
 from plait.crt.gene_design import GeneDesign
-from plait.crt.gene_tests import BlockOfPairs, GeneProblem, GeneTestOptions, pairs_found
+from plait.crt.gene_problem import GeneProblem
+from plait.crt.gene_tests import BlockOfPairs, GeneTestOptions, pairs_found
 from plait.errors import NotAvailableError, OptionError
 from plait.execution.blocks import Block
 from plait.execution.executors import workforce

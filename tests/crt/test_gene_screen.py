@@ -332,11 +332,11 @@ def test_treatments_that_covariates_separate_are_named():
 
 
 def test_regressions_that_do_not_converge_are_named(monkeypatch):
-    from plait.crt import gene_tests
+    from plait.crt import gene_problem
 
-    fit_gene = gene_tests.fit_gene
+    fit_gene = gene_problem.fit_gene
     monkeypatch.setattr(
-        gene_tests, "fit_gene", lambda *given: replace(fit_gene(*given), converged=False)
+        gene_problem, "fit_gene", lambda *given: replace(fit_gene(*given), converged=False)
     )
     with pytest.warns(ConvergenceWarning, match="2 of 2 pairs did not converge; .*'gene1'"):
         ready(pairs=[("T0", "gene1"), ("T1", "gene1")]).run_discovery()

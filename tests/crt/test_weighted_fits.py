@@ -6,8 +6,9 @@ from scipy.sparse import csc_array
 
 from plait.crt.gene_data import gene_screen_data
 from plait.crt.gene_design import GeneDesign
+from plait.crt.gene_problem import GeneProblem
 from plait.crt.gene_results import GeneTestResult
-from plait.crt.gene_tests import GeneProblem, GeneTestOptions, pairs_found
+from plait.crt.gene_tests import GeneTestOptions, pairs_found
 from plait.crt.negative_binomial import fit_gene, score_statistics
 from plait.crt.weighted_fits import fit_weighted_gene
 from plait.errors import InputError, LabelError, OptionError

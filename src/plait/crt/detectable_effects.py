@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.crt.gene_problem import FittedPair
 from plait.crt.gene_results import GeneTestResult
-from plait.crt.gene_tests import BlockOfPairs, FittedPair
+from plait.crt.gene_tests import BlockOfPairs
 from plait.crt.pair_tests import CellProblem, PairedUnits
 from plait.crt.screen_parameters import ScreenParameters
 from plait.errors import NotAvailableError, OptionError

@@ -7,18 +7,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_array
 
 from plait.crt.arguments import whole_number
-from plait.crt.gene_counts import GeneCounts, gene_of
-from plait.crt.logistic import WIDTH
-from plait.crt.negative_binomial import GeneFit, fit_gene, score_statistics
-from plait.crt.propensity import fit_propensities
-from plait.crt.resampling import BernoulliResampler, Resampler, StratifiedResampler
+from plait.crt.gene_problem import Cells, FittedPair, GeneProblem, LogOdds, log_odds_of
+from plait.crt.negative_binomial import GeneFit, score_statistics
+from plait.crt.resampling import Resampler
 from plait.crt.score_nulls import NullScores, Stages, tilted_p_value
 from plait.crt.seeds import UnitStream
 from plait.crt.staged import FIRST_STAGE
-from plait.crt.weighted_fits import fit_weighted_gene
 from plait.errors import OptionError
 from plait.execution.blocks import Block, plan_blocks
 from plait.execution.executors import Workforce, run_blocks
@@ -93,66 +89,6 @@ class GeneTestOptions:
         whole_number(self.max_resamples, "max_resamples", 1)
 
 
-@dataclass(frozen=True, eq=False)
-class GeneProblem:
-    """Cells, their genes, their covariates and their treatments.
-
-    Attributes
-    ----------
-    responses : (cells, genes) csc_array or StoredCounts
-        Counts.
-    design : (columns, cells) array
-        Ones, then a basis of the covariates (`plait.crt.gene_design.GeneDesign.rows`).
-    treated : (cells, units) csc_array
-        Something stored in treated cells.
-    units : tuple of str
-        Their names, which name random streams.
-    controls : array of int or None
-        The cells that treated ones are compared with; None: all others.
-    weights : (cells,) array or None
-        How much cells count.
-    """
-
-    responses: GeneCounts
-    design: Array
-    treated: csc_array
-    units: tuple[str, ...]
-    controls: NDArray[np.intp] | None = None
-    weights: Array | None = None
-
-    def fit(self, counts: Array) -> GeneFit:
-        """Regress counts of a gene on the covariates."""
-        if self.weights is None:
-            return fit_gene(self.design, counts)
-        return fit_weighted_gene(self.design, counts, self.weights)
-
-    def treated_cells(self, unit: int) -> NDArray[np.int32]:
-        """Return a unit's treated cells, ascending."""
-        indptr = self.treated.indptr
-        return np.asarray(self.treated.indices[indptr[unit] : indptr[unit + 1]], dtype=np.int32)
-
-    def counts(self, response: int) -> Array:
-        """Return the counts of a gene in all cells."""
-        cells, values = gene_of(self.responses, response)
-        dense = np.zeros(self.responses.shape[0])
-        dense[cells] = values
-        return dense
-
-    def around(self, unit: int) -> tuple["GeneProblem", NDArray[np.intp]]:
-        """Return the problem of one unit's treated cells and the controls, and these cells."""
-        assert self.controls is not None
-        treated = self.treated_cells(unit)
-        cells = np.union1d(treated, self.controls)
-        rows = np.searchsorted(cells, treated).astype(np.int32)
-        one = csc_array(
-            (np.ones(len(rows), np.int8), rows, np.array([0, len(rows)])), shape=(len(cells), 1)
-        )
-        design = np.ascontiguousarray(self.design[:, cells])
-        weights = None if self.weights is None else self.weights[cells]
-        one_unit = (self.units[unit],)
-        return GeneProblem(self.responses, design, one, one_unit, weights=weights), cells
-
-
 def pairs_found(
     problem: GeneProblem,
     response: NDArray[np.integer],
@@ -206,44 +142,6 @@ def _empty(n: int, name: str, kept: int = 0) -> NDArray[Any]:
 
 
 @dataclass(frozen=True, eq=False)
-class _LogOdds:
-    """Fits the propensities of a block of units."""
-
-    design: Array
-    treated: csc_array
-    names: tuple[str, ...]
-
-    def __call__(self, block: Block) -> Array:
-        fit = fit_propensities(
-            np.ascontiguousarray(self.design.T),
-            self.treated[:, block.rows],
-            names=self.names[block.rows],
-            C_value=np.inf,
-        )
-        coefficients = fit.coefficients.T.copy()
-        coefficients[:, 0] = fit.intercepts
-        return coefficients
-
-
-def _log_odds(problem: GeneProblem, units: Indices, force: Workforce) -> Array:
-    """Return the coefficients (all units, columns) of log odds of treatment; others are 0."""
-    treated = csc_array(
-        (
-            np.ones(problem.treated.nnz, dtype=np.int8),
-            problem.treated.indices,
-            problem.treated.indptr,
-        ),
-        shape=problem.treated.shape,
-    )
-    names = tuple(problem.units[j] for j in units)
-    work = _LogOdds(problem.design, treated[:, units], names)
-    coefficients = np.zeros((len(problem.units), len(problem.design)))
-    for block, part in run_blocks(work, plan_blocks(len(units), WIDTH), force, "propensities"):
-        coefficients[units[block.rows]] = part
-    return coefficients
-
-
-@dataclass(frozen=True, eq=False)
 class BlockOfPairs:
     """Tests a block of pairs, those of a gene (where there are controls, of a unit) together.
 
@@ -251,8 +149,9 @@ class BlockOfPairs:
     ----------
     problem : GeneProblem
     options : GeneTestOptions
-    outer, inner : (P,) arrays of int
-        Gene and unit of the pairs, or unit and gene where there are controls, sorted by the first.
+    group, member : (P,) arrays of int
+        Gene and unit of the pairs, or unit and gene where there are controls, sorted by the first,
+        whose pairs are tested together.
     order : (P,) array of int
         The places that these pairs have among those given.
     coefficients : (units, columns) array or None
@@ -263,8 +162,8 @@ class BlockOfPairs:
 
     problem: GeneProblem
     options: GeneTestOptions
-    outer: Indices
-    inner: Indices
+    group: Indices
+    member: Indices
     order: Indices
     coefficients: Array | None
     kept: int = 0
@@ -281,13 +180,13 @@ class BlockOfPairs:
     ) -> "BlockOfPairs":
         """Return what tests blocks of pairs; see `pairs_found`."""
         by_unit = problem.controls is not None
-        outer, inner = (unit, response) if by_unit else (response, unit)
-        order = np.argsort(outer, kind="stable")
+        group, member = (unit, response) if by_unit else (response, unit)
+        order = np.argsort(group, kind="stable")
         coefficients = None
         if options.mechanism == "crt" and not by_unit:
-            coefficients = _log_odds(problem, np.unique(unit), force)
-        outer, inner = (np.asarray(part, dtype=np.int64)[order] for part in (outer, inner))
-        return cls(problem, options, outer, inner, order, coefficients, kept)
+            coefficients = log_odds_of(problem, np.unique(unit), force)
+        group, member = (np.asarray(part, dtype=np.int64)[order] for part in (group, member))
+        return cls(problem, options, group, member, order, coefficients, kept)
 
     def __len__(self) -> int:
         return len(self.order)
@@ -325,63 +224,68 @@ class BlockOfPairs:
     def __call__(self, block: Block) -> dict[str, NDArray[Any]]:
         """Return what is found of the pairs of a block, in their order."""
         found = {name: _empty(len(block), name, self.kept) for name in self.names()}
-        outer, inner = self.outer[block.rows], self.inner[block.rows]
-        items, places = np.unique(outer, return_index=True)
-        spans = list(zip(items.tolist(), places.tolist(), [*places[1:], len(block)], strict=True))
+        spans = self._spans(block)
         if self.problem.controls is not None:
-            for item, place, stop in spans:
-                self._around(item, inner[place:stop], place, found)
+            for unit, place, genes in spans:
+                self._around(unit, genes, place, found)
             return found
-        cells = _Cells(self.problem, self.coefficients)
+        cells = self._cells()
         for begin in range(0, len(spans), self.genes_together):
-            drawn: dict[int, list[_Undecided]] = {}
-            for item, place, stop in spans[begin : begin + self.genes_together]:
-                counts = self.problem.counts(item)
-                for pair in self._test(cells, counts, inner[place:stop], place, found):
+            drawn: dict[int, list[FittedPair]] = {}
+            for gene, place, units in spans[begin : begin + self.genes_together]:
+                for pair in self._test(cells, self.problem.counts(gene), units, place, found):
                     drawn.setdefault(pair.unit, []).append(pair)
             for pairs in drawn.values():
-                self._draw(cells, pairs, found)
+                self._draw(pairs, found)
         return found
 
-    def fitted(self, block: Block) -> Iterator["FittedPair"]:
+    def fitted(self, block: Block) -> Iterator[FittedPair]:
         """Yield the pairs of a block with their cells and fits."""
-        outer, inner = self.outer[block.rows], self.inner[block.rows]
-        items, places = np.unique(outer, return_index=True)
-        for item, place, stop in zip(items, places, [*places[1:], len(block)], strict=True):
+        for item, place, members in self._spans(block):
             if self.problem.controls is None:
-                cells = _Cells(self.problem, self.coefficients)
-                fit = self.problem.fit(self.problem.counts(int(item)))
-                for k in range(place, stop):
-                    yield FittedPair(k, int(inner[k]), cells, fit)
+                cells = self._cells()
+                fit = self.problem.fit(self.problem.counts(item))
+                for k, unit in enumerate(members.tolist(), place):
+                    yield FittedPair(k, unit, cells, fit)
             else:
-                cells, used = self._cells_around(int(item))
-                for k in range(place, stop):
-                    counts = self.problem.counts(int(inner[k]))[used]
+                cells, used = self._cells_around(item)
+                for k, gene in enumerate(members.tolist(), place):
+                    counts = self.problem.counts(gene)[used]
                     yield FittedPair(k, 0, cells, cells.problem.fit(counts))
 
-    def _cells_around(self, unit: int) -> "tuple[_Cells, NDArray[np.intp]]":
+    def _spans(self, block: Block) -> list[tuple[int, int, Indices]]:
+        """Return the groups of a block, the place in it that each begins at, and its members."""
+        items, places = np.unique(self.group[block.rows], return_index=True)
+        members = np.split(self.member[block.rows], places[1:])
+        return list(zip(items.tolist(), places.tolist(), members, strict=True))
+
+    def _cells(self) -> Cells:
+        """Return all cells, which pairs of all units share where there are no controls."""
+        return Cells(self.problem, self.coefficients)
+
+    def _cells_around(self, unit: int) -> tuple[Cells, NDArray[np.intp]]:
         """Return a unit's treated cells and the controls, and which these are."""
         problem, used = self.problem.around(unit)
         coefficients = None
         if self.options.mechanism == "crt":
-            coefficients = _LogOdds(problem.design, problem.treated, problem.units)(Block(0, 1))
-        return _Cells(problem, coefficients), used
+            coefficients = LogOdds(problem.design, problem.treated, problem.units)(Block(0, 1))
+        return Cells(problem, coefficients), used
 
     def _around(self, unit: int, genes: Indices, place: int, found: dict[str, Any]) -> None:
         """Test a unit's genes, each fitted to its treated cells and the controls."""
         cells, used = self._cells_around(unit)
         only = np.zeros(1, dtype=np.int64)
         for begin in range(0, len(genes), self.genes_together):
-            drawn: list[_Undecided] = []
+            drawn: list[FittedPair] = []
             for offset, gene in enumerate(genes[begin : begin + self.genes_together], begin):
                 counts = self.problem.counts(int(gene))[used]
                 drawn += self._test(cells, counts, only, place + offset, found)
             if drawn:
-                self._draw(cells, drawn, found)
+                self._draw(drawn, found)
 
     def _test(
-        self, cells: "_Cells", counts: Array, units: Indices, place: int, found: dict[str, Any]
-    ) -> "list[_Undecided]":
+        self, cells: Cells, counts: Array, units: Indices, place: int, found: dict[str, Any]
+    ) -> list[FittedPair]:
         """Write what is found of one gene and some units; return pairs that need draws."""
         fit = cells.problem.fit(counts)
         statistics = score_statistics(fit, cells.problem.treated, units)
@@ -392,7 +296,7 @@ class BlockOfPairs:
         found["theta"][rows] = fit.theta
         found["converged"][rows] = fit.converged
         pairs = [
-            _Undecided(place + k, int(unit), float(z), fit)
+            FittedPair(place + k, int(unit), cells, fit, float(z))
             for k, (unit, z) in enumerate(zip(units, statistics.z, strict=True))
         ]
         for pair in pairs:
@@ -401,13 +305,13 @@ class BlockOfPairs:
         pairs = [pair for pair in pairs if not math.isnan(pair.z)]
         if self.options.resampling == "sceptre_staged":
             for pair in pairs:
-                self._stage(cells, pair, found)
+                self._stage(pair, found)
             return []
         return self._analyse(cells, fit, pairs, found)
 
-    def _stage(self, cells: "_Cells", pair: "_Undecided", found: dict[str, Any]) -> None:
+    def _stage(self, pair: FittedPair, found: dict[str, Any]) -> None:
         """Write the p-value of a pair by stages of resamples."""
-        resampler = cells.resampler(pair.unit, self.options.seed)
+        resampler = pair.cells.resampler(pair.unit, self.options.seed)
         null = NullScores([pair.fit.parts], resampler)
         staged = null.staged(pair.z, self.options.side, self.options.stages)
         xi, omega, alpha = staged.parameters
@@ -426,8 +330,8 @@ class BlockOfPairs:
             found[NULL_DRAWS][pair.place, : len(staged.null)] = staged.null
 
     def _analyse(
-        self, cells: "_Cells", fit: GeneFit, pairs: "list[_Undecided]", found: dict[str, Any]
-    ) -> "list[_Undecided]":
+        self, cells: Cells, fit: GeneFit, pairs: list[FittedPair], found: dict[str, Any]
+    ) -> list[FittedPair]:
         """Write analytic p-values of a gene's pairs; return those that have none."""
         from plait.crt.gene_tail_kernels import gene_tails
 
@@ -455,12 +359,13 @@ class BlockOfPairs:
             _write_log(found, pair.place, value, _METHOD_NAMES[how])
         return left
 
-    def _draw(self, cells: "_Cells", pairs: "list[_Undecided]", found: dict[str, Any]) -> None:
+    def _draw(self, pairs: list[FittedPair], found: dict[str, Any]) -> None:
         """Write p-values of pairs of one unit from draws.
 
         They are counted where they are large, else found with tilted draws.
         """
-        side, most, unit = self.options.side, self.options.max_resamples, pairs[0].unit
+        side, most = self.options.side, self.options.max_resamples
+        cells, unit = pairs[0].cells, pairs[0].unit
         resampler = cells.resampler(unit, self.options.seed)
         p, is_enough = _counted(pairs, resampler, side, min(FIRST_STAGE, most))
         left = np.flatnonzero(~is_enough)
@@ -484,64 +389,11 @@ class BlockOfPairs:
 
 
 def _counted(
-    pairs: "list[_Undecided]", resampler: Resampler, side: str, max_resamples: int
+    pairs: list[FittedPair], resampler: Resampler, side: str, max_resamples: int
 ) -> tuple[Array, NDArray[np.bool_]]:
     """Return p-values of pairs of one unit, and whether so many resamples were enough."""
     null = NullScores([pair.fit.parts for pair in pairs], resampler)
     return null.counted(np.array([pair.z for pair in pairs]), side, max_resamples)
-
-
-@dataclass(frozen=True, slots=True)
-class _Undecided:
-    """A pair at its place among those of a block, its statistic and its gene."""
-
-    place: int
-    unit: int
-    z: float
-    fit: GeneFit
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FittedPair:
-    """A pair at its place among those of a block, with its cells and its gene's fit to them."""
-
-    place: int
-    unit: int
-    cells: "_Cells"
-    fit: GeneFit
-
-
-@dataclass(frozen=True, eq=False)
-class _Cells:
-    """Cells with their treatments and, unless these are permuted, what propensities they have."""
-
-    problem: GeneProblem
-    coefficients: Array | None
-
-    def law(self, unit: int) -> tuple[int | None, Array]:
-        """Return how many cells a permutation treats (else None), and log odds of treatment."""
-        from plait.crt.gene_tail_kernels import fill_log_odds
-
-        n_cells = self.problem.design.shape[1]
-        if self.coefficients is None:
-            n = len(self.problem.treated_cells(unit))
-            return n, np.full(n_cells, math.log(n / (n_cells - n)))
-        log_odds = np.empty(n_cells)
-        fill_log_odds(self.problem.design, self.coefficients[unit], log_odds)
-        return None, log_odds
-
-    def resampler(self, unit: int, seed: int) -> Resampler:
-        """Return what draws a unit's treated cells."""
-        from plait.crt.gene_tail_kernels import tilted_chances
-
-        stream = UnitStream(seed, self.problem.units[unit])
-        n_treated, log_odds = self.law(unit)
-        if n_treated is not None:
-            stratum = np.zeros(len(log_odds), dtype=np.int64)
-            return StratifiedResampler(stratum, np.array([n_treated]), stream)
-        chances = np.empty(len(log_odds))
-        tilted_chances(log_odds, log_odds, 0.0, 0.0, chances)
-        return BernoulliResampler(chances, stream)
 
 
 def _write(found: dict[str, Any], place: int, **values: Any) -> None:

@@ -22,8 +22,9 @@ from plait.crt.gene_counts import (
 )
 from plait.crt.gene_data import GeneScreenData
 from plait.crt.gene_design import GeneDesign, design_columns
+from plait.crt.gene_problem import GeneProblem
 from plait.crt.gene_results import GeneTestResult
-from plait.crt.gene_tests import BlockOfPairs, GeneProblem, pairs_found
+from plait.crt.gene_tests import BlockOfPairs, pairs_found
 from plait.crt.guides import union_obs_idx_from_cols
 from plait.crt.pairs import Pairs, listed, nonzero_treated
 from plait.crt.screen_parameters import ScreenParameters
@@ -145,7 +146,7 @@ class CellProblem:
     guides : (cells, guides) csc_array of int8
     design : GeneDesign
     controls : array of int or None
-        See `plait.crt.gene_tests.GeneProblem`.
+        See `plait.crt.gene_problem.GeneProblem`.
     enough : PairQuality
     response_names : (genes,) array of str
     weights : (cells,) array or None
