@@ -1,11 +1,20 @@
 """Cases of the perturbation-screen tests: programDE's reference runs and small random screens."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
 from scipy import sparse
 
+from plait.crt.null_statistics import effects_of_sums
 from tests.reference_files import load
+
+
+def effects_of_index_lists(residuals, basis, starts, cells):
+    """Return effects (treatments, outcomes) of given lists of treated cells, summed as they are."""
+    lists = [cells[begin:end] for begin, end in pairwise(starts)]
+    sums = (np.array([rows[one].sum(axis=0) for one in lists]) for rows in (residuals, basis))
+    return effects_of_sums(*sums, np.diff(starts))
 
 
 def reference_screen(name):

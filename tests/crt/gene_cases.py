@@ -53,6 +53,11 @@ def random_data(**options):
     return gene_screen_data(**random_screen(**options)[0])
 
 
+def coefficients_of_columns(fit, matrix):
+    """Return coefficients of a matrix (cells, columns) from the means of a gene's regression."""
+    return np.linalg.lstsq(matrix, np.log(fit.mean), rcond=None)[0]
+
+
 def reference_data(run):
     """Return the data of a run of sceptre."""
     import anndata

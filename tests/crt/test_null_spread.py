@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from plait.crt.null_spread import stratified_spread
-from plait.crt.null_statistics import effects_of_index_lists
 from plait.crt.resampling import StratifiedResampler, index_lists
 from plait.crt.seeds import UnitStream
 from plait.crt.strata import Strata
+from tests.crt.cases import effects_of_index_lists
 
 
 def screen(n_cells=2500, seed=1):
@@ -38,7 +38,7 @@ def test_spread_within_strata_is_its_formula_and_that_of_draws():
         denominator = unit.treated.sum() - expected @ expected - spread_of_basis
         np.testing.assert_allclose(row, np.sqrt(variance) / denominator, rtol=1e-12)
         resampler = StratifiedResampler(unit.stratum, unit.treated, UnitStream(1, "unit"))
-        drawn = effects_of_index_lists(residuals, basis, *index_lists(resampler, 4000)).values
+        drawn = effects_of_index_lists(residuals, basis, *index_lists(resampler, 4000))
         # The error of a standard deviation of 4000 normal draws is 1.1 %.
         assert row == pytest.approx(drawn.std(axis=0), rel=0.055)
 

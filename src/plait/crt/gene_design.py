@@ -30,13 +30,10 @@ class GeneDesign:
     rows : (columns, cells) array
         The basis: its first row is ones, the others orthogonal to it and to one another with mean
         square 1.
-    to_columns : (columns, columns) array
-        Turns coefficients of the basis into those of the columns.
     """
 
     names: tuple[str, ...]
     rows: Array
-    to_columns: Array
 
     @classmethod
     def of(cls, names: Sequence[str], matrix: Array) -> "GeneDesign":
@@ -66,11 +63,7 @@ class GeneDesign:
         scale = np.sign(np.diag(r)) * np.sqrt(len(matrix))
         rows = np.ascontiguousarray((q * scale).T)
         rows[0] = 1.0
-        return cls(tuple(names), rows, np.linalg.inv(r) * scale)
-
-    def coefficients_of_columns(self, coefficients: Array) -> Array:
-        """Return coefficients (..., columns) of the columns from those of the basis."""
-        return np.asarray(coefficients @ self.to_columns.T)
+        return cls(tuple(names), rows)
 
 
 def default_formula(data: GeneScreenData, *, with_guides: bool | None = None) -> str:

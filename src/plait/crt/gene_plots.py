@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait import plot
+from plait.crt.cell_quality import CellQuality
 from plait.crt.gene_counts import gene_of
 from plait.crt.gene_results import GeneTestResult
 from plait.crt.gene_screen import GeneScreen
@@ -242,9 +243,9 @@ def pair_expression(screen: GeneScreen, target: str, gene: str) -> tuple[Array, 
     LabelError
         The screen has no such target, guide or gene.
     """
-    data, cells, assignment = screen.data, screen.cells, screen.assignment
-    if cells is None or assignment is None or screen.parameters is None:
-        raise NotAvailableError("cells are not chosen; call quality_control first.")
+    data, cells, assignment = screen.data, _quality_of(screen), screen.assignment
+    assert assignment is not None
+    assert screen.parameters is not None
     columns = data.targets.columns_of(target)
     if not len(columns):
         columns = np.array(_columns(target.split("&"), data.targets.guides), dtype=np.intp)
@@ -280,9 +281,7 @@ def cell_covariates(
     NotAvailableError
         There was no quality control.
     """
-    if screen.cells is None:
-        raise NotAvailableError("cells are not chosen; call quality_control first.")
-    settings, found = screen.cells.settings, {}
+    settings, found = _quality_of(screen).settings, {}
     quantiles = {
         "response_n_umis": settings["umis_quantiles"],
         "response_n_nonzero": settings["nonzero_quantiles"],
@@ -309,14 +308,17 @@ def removed_of(screen: GeneScreen) -> dict[str, int]:
     NotAvailableError
         There was no quality control.
     """
+    cells = _quality_of(screen)
+    removed = {
+        COVARIATES.get(reason, reason): count for reason, count in cells.removed.items() if count
+    }
+    return removed | {"any reason": int((~cells.is_used).sum())}
+
+
+def _quality_of(screen: GeneScreen) -> CellQuality:
     if screen.cells is None:
         raise NotAvailableError("cells are not chosen; call quality_control first.")
-    removed = {
-        COVARIATES.get(reason, reason): count
-        for reason, count in screen.cells.removed.items()
-        if count
-    }
-    return removed | {"any reason": int((~screen.cells.is_used).sum())}
+    return screen.cells
 
 
 def guide_column(screen: GeneScreen, column: int) -> tuple[Array, NDArray[np.bool_]]:

@@ -13,7 +13,6 @@ from plait.provenance import Provenance
 
 Array = NDArray[np.float64]
 
-ANALYSES = ("calibration", "power", "discovery")
 _MOST_SHOWN = 8
 _CHOICES = ("side", "control_group", "mechanism", "resampling")
 _WORDS = {

@@ -190,39 +190,6 @@ def null_rank_biserial_of_block(
     return _rank_biserial(sums[:, : table.n_outcomes], counts, len(table.rows))
 
 
-def effects_of_index_lists(
-    residuals: NDArray[np.float64],
-    basis: NDArray[np.float64],
-    starts: NDArray[np.int64],
-    cells: NDArray[np.int32],
-) -> NullStatistics:
-    """Return effects of given treatments in double precision; the observed one is such a list.
-
-    Parameters
-    ----------
-    residuals : (cells, outcomes) array
-        Outcomes with the covariates projected out.
-    basis : (cells, p) array
-        Orthonormal basis of the covariates' span.
-    starts, cells : integer arrays
-        Treatment b has the cells ``cells[starts[b]:starts[b + 1]]``, each once.
-
-    Returns
-    -------
-    NullStatistics
-        The effect is 0 where D is at most 1e-12.
-
-    Raises
-    ------
-    InputError, ShapeError
-        A list names a cell that there is not, or the arrays do not fit.
-    """
-    _check_same_cells(residuals, basis)
-    outcome_sums, counts = _sums_of_lists(residuals, starts, cells)
-    basis_sums, _ = _sums_of_lists(basis, starts, cells)
-    return NullStatistics(_effects(outcome_sums, basis_sums, counts, 0.0), counts)
-
-
 def rank_biserial_of_index_lists(
     table: CellTable, starts: NDArray[np.int64], cells: NDArray[np.int32]
 ) -> NullStatistics:
@@ -326,18 +293,8 @@ def effects_of_sums(
     (resamples, outcomes) array
         0 where the covariates explain all but 1e-6 of a treatment.
     """
-    return _effects(outcome_sums, basis_sums, counts, _SINGLE_ROUNDING)
-
-
-def _effects(
-    outcome_sums: NDArray[np.float64],
-    basis_sums: NDArray[np.float64],
-    counts: NDArray[np.int64],
-    rounding: float,
-) -> NDArray[np.float64]:
-    """Return S / D, and 0 where D is not above what rounding makes of 0."""
     denominator = counts - np.einsum("bp,bp->b", basis_sums, basis_sums)
-    is_defined = denominator > np.maximum(_SMALLEST_DENOMINATOR, rounding * counts)
+    is_defined = denominator > np.maximum(_SMALLEST_DENOMINATOR, _SINGLE_ROUNDING * counts)
     effects = np.zeros(outcome_sums.shape)
     np.divide(outcome_sums, denominator[:, None], out=effects, where=is_defined[:, None])
     return effects
