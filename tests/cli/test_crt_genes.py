@@ -167,3 +167,15 @@ def test_what_is_wrong_is_said_in_one_line(here, capsys):
         error = capsys.readouterr().err
         assert said in error, error
         assert not (here / "x").exists()
+
+
+def test_a_seed_below_0_is_refused(here, capsys):
+    assert run("discover", *GIVEN, "--seed", "-1", "--out", "x") == 2
+    assert "--seed is -1; give at least 0" in capsys.readouterr().err
+
+
+def test_discoveries_come_with_what_their_controls_show(here, capsys):
+    assert run("discover", *GIVEN, "--out", "x") == 0
+    p = pl.read_csv("x/calibration.tsv", separator="\t")["p_value"].drop_nulls()
+    said = f"{(p < 0.05).mean():.1%} of {len(p)} negative-control pairs have p < 0.05"
+    assert said in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """``plait crt assign|qc|calibrate|power|discover``: a screen with counts of genes, step by step."""
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,25 +10,29 @@ import typer
 from plait.cli import options
 from plait.cli.console import announce_compilation, say, session
 from plait.cli.crt import DOCS, Side
-from plait.cli.crt_gene_figures import FIGURES, REPORT, write_figures
+from plait.cli.gene_screen_figures import FIGURES, REPORT, write_figures
 from plait.cli.gene_screen_options import (
+    DETECTABLE,
     AssignBy,
     Assignment,
     AssignmentTable,
     ControlGroupOption,
     Covariates,
-    FewestControls,
-    FewestTreated,
+    Detectable,
     Formula,
     GenePositions,
     GuideCounts,
     GuideNames,
-    LargestMito,
+    KeepDraws,
     Layer,
     Level,
+    MaxMito,
     MechanismOption,
+    MinControls,
+    MinTreated,
     Moi,
     Multiplicity,
+    OnDisk,
     OutFolder,
     OutTable,
     PairsOption,
@@ -39,15 +44,11 @@ from plait.cli.gene_screen_options import (
     StrategyOption,
     Targets,
     Threshold,
+    Weights,
 )
 from plait.cli.gene_screen_runs import (
-    DETECTABLE,
     STORES,
     UNFINISHED,
-    Detectable,
-    KeepDraws,
-    OnDisk,
-    Weights,
     finish,
     refuse_draws,
     refuse_power,
@@ -131,7 +132,7 @@ def qc(
     assignment: AssignmentTable = None,
     method: AssignBy = None,
     threshold: Threshold = 5,
-    max_mito: LargestMito = 0.2,
+    max_mito: MaxMito = 0.2,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
     quiet: options.Quiet = False,
@@ -178,9 +179,9 @@ def calibrate(
     formula: Formula = None,
     weights: Weights = None,
     resampling: ResamplingOption = Resampling.ANALYTIC,
-    max_mito: LargestMito = 0.2,
-    min_treated: FewestTreated = 7,
-    min_controls: FewestControls = 7,
+    max_mito: MaxMito = 0.2,
+    min_treated: MinTreated = 7,
+    min_controls: MinControls = 7,
     n_pairs: Annotated[
         int | None,
         option(
@@ -211,15 +212,15 @@ def calibrate(
     debug: options.Debug = False,
 ) -> None:
     """Test groups of non-targeting guides, of which none has an effect on any gene."""
-    _check_folder(out, overwrite)
+    check_folder(out, FILES, overwrite, UNFINISHED)
     refuse_draws(keep_draws, resampling)
     with session(threads, quiet, debug):
         screen = _prepared(
             quiet, h5ad, moi, guides, guide_names, targets, covariates, layer, assignment,
             method, threshold, pairs, gene_positions, positive_controls, max_mito, min_treated,
-            min_controls, on_disk, side=str(side), strategy=str(strategy),
+            min_controls, on_disk, side=side, strategy=strategy,
             control_group=control_group, mechanism=mechanism, formula=formula, weights=weights,
-            resampling=str(resampling), level=level, seed=seed,
+            resampling=resampling, level=level, seed=seed,
         )  # fmt: skip
         result = run_analysis(
             screen, "calibration", out, threads=threads, keep_draws=keep_draws, n_pairs=n_pairs,
@@ -252,9 +253,9 @@ def power(
     formula: Formula = None,
     weights: Weights = None,
     resampling: ResamplingOption = Resampling.ANALYTIC,
-    max_mito: LargestMito = 0.2,
-    min_treated: FewestTreated = 7,
-    min_controls: FewestControls = 7,
+    max_mito: MaxMito = 0.2,
+    min_treated: MinTreated = 7,
+    min_controls: MinControls = 7,
     on_disk: OnDisk = False,
     keep_draws: KeepDraws = False,
     seed: options.Seed = 123,
@@ -264,14 +265,14 @@ def power(
     debug: options.Debug = False,
 ) -> None:
     """Test positive controls, of which all should have an effect."""
-    _check_folder(out, overwrite)
+    check_folder(out, FILES, overwrite, UNFINISHED)
     refuse_draws(keep_draws, resampling)
     with session(threads, quiet, debug):
         screen = _prepared(
             quiet, h5ad, moi, guides, guide_names, targets, covariates, layer, assignment,
             method, threshold, None, None, positive_controls, max_mito, min_treated, min_controls,
-            on_disk, side=str(side), strategy=str(strategy), control_group=control_group,
-            mechanism=mechanism, formula=formula, weights=weights, resampling=str(resampling),
+            on_disk, side=side, strategy=strategy, control_group=control_group,
+            mechanism=mechanism, formula=formula, weights=weights, resampling=resampling,
             seed=seed,
         )  # fmt: skip
         assert screen.parameters is not None
@@ -306,9 +307,9 @@ def discover(
     formula: Formula = None,
     weights: Weights = None,
     resampling: ResamplingOption = Resampling.ANALYTIC,
-    max_mito: LargestMito = 0.2,
-    min_treated: FewestTreated = 7,
-    min_controls: FewestControls = 7,
+    max_mito: MaxMito = 0.2,
+    min_treated: MinTreated = 7,
+    min_controls: MinControls = 7,
     level: Level = 0.1,
     on_disk: OnDisk = False,
     keep_draws: KeepDraws = False,
@@ -320,16 +321,16 @@ def discover(
     debug: options.Debug = False,
 ) -> None:
     """Test what targets do to the expression of genes, check the tests, and write a page."""
-    _check_folder(out, overwrite)
+    check_folder(out, FILES, overwrite, UNFINISHED)
     refuse_draws(keep_draws, resampling)
     refuse_power(detectable, strategy, weights)
     with session(threads, quiet, debug):
         screen = _prepared(
             quiet, h5ad, moi, guides, guide_names, targets, covariates, layer, assignment,
             method, threshold, pairs, gene_positions, positive_controls, max_mito, min_treated,
-            min_controls, on_disk, side=str(side), strategy=str(strategy),
+            min_controls, on_disk, side=side, strategy=strategy,
             control_group=control_group, mechanism=mechanism, formula=formula, weights=weights,
-            resampling=str(resampling), level=level, seed=seed,
+            resampling=resampling, level=level, seed=seed,
         )  # fmt: skip
         if screen.data.targets.is_control.any():
             run_analysis(screen, "calibration", out, threads=threads, keep_draws=keep_draws)
@@ -412,13 +413,14 @@ def _prepared(
         if positive_controls is None
         else known_pairs(screen.data, tables["positive_controls"], positive_controls)
     )
-    for name in ("control_group", "mechanism"):
-        if parameters[name] is not None:
-            parameters[name] = str(parameters[name])
+    told: dict[str, Any] = {
+        name: str(value) if isinstance(value, StrEnum) else value
+        for name, value in parameters.items()
+    }
     screen.set_parameters(
         discovery_pairs=pairs_of(screen.data, pairs, gene_positions, tables, known),
         positive_control_pairs=known if len(known) else None,
-        **parameters,
+        **told,
     )
     _assign(screen, assignment, tables["assignment"], method, threshold)
     screen.quality_control(max_mito=max_mito, min_treated=min_treated, min_controls=min_controls)
@@ -464,13 +466,16 @@ def _say_data(screen: "GeneScreen", quiet: bool) -> None:
     )
 
 
-def _check_folder(out: Path, overwrite: bool) -> None:
-    check_folder(out, () if (out / UNFINISHED).exists() else FILES, overwrite)
-
-
 def _say(part: Any, quiet: bool) -> None:
     for line in part.summary().splitlines():
         say(quiet, line)
+
+
+def _say_calibration(checked: "GeneTestResult | None", quiet: bool) -> None:
+    if checked is not None and checked.pass_qc.any():
+        p = checked.p_value[checked.pass_qc]
+        share = float((p < 0.05).mean())
+        say(quiet, f"{share:.1%} of {len(p):,} negative-control pairs have p < 0.05")
 
 
 def _finish(
@@ -489,6 +494,8 @@ def _finish(
     stores = [STORES[name] for name in STORES if (out / STORES[name]).exists()]
     written = [*stores, *tables, *more, *figures]
     _say(result, quiet)
+    if result is not screen.calibration:
+        _say_calibration(screen.calibration, quiet)
     for lamp in lamps:
         if lamp.state != "good":
             say(quiet, f"attention: {lamp.title.lower()}. {lamp.reason}")

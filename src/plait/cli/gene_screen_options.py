@@ -7,6 +7,9 @@ from typing import Annotated
 from plait.cli.crt import Side
 from plait.cli.options import INPUT, MODEL, OUTPUT, option
 
+DETECTABLE = "detectable.tsv"
+"""The file that --detectable asks for."""
+
 
 class Multiplicity(StrEnum):
     """Guides of a cell."""
@@ -103,6 +106,15 @@ Layer = Annotated[
         "--layer", metavar="KEY", panel=INPUT, show_default="X", help="Layer with counts of genes."
     ),
 ]
+OnDisk = Annotated[
+    bool,
+    option(
+        "--on-disk",
+        panel=INPUT,
+        help="Leave counts of genes (in X) on disk, in a temporary file (TMPDIR), and read them "
+        "gene by gene: memory does not grow with their number. Numbers are the same.",
+    ),
+]
 AssignmentTable = Annotated[
     Path | None,
     option(
@@ -194,6 +206,17 @@ Formula = Annotated[
         help="Covariates of a gene's counts, as in '~ log(response_n_umis) + batch'.",
     ),
 ]
+Weights = Annotated[
+    str | None,
+    option(
+        "--weights",
+        metavar="NAME",
+        panel=MODEL,
+        show_default="all the same",
+        help="Column of obs with positive numbers, how much each cell counts; not made of the "
+        "counts of genes that are tested, nor of guides.",
+    ),
+]
 ResamplingOption = Annotated[
     Resampling,
     option(
@@ -202,19 +225,19 @@ ResamplingOption = Annotated[
         help="P-values of infinitely many resamples, or of sceptre's stages.",
     ),
 ]
-FewestTreated = Annotated[
+MinTreated = Annotated[
     int,
     option(
         "--min-treated", min=1, panel=MODEL, help="Treated cells with counts that a pair needs."
     ),
 ]
-FewestControls = Annotated[
+MinControls = Annotated[
     int,
     option(
         "--min-controls", min=1, panel=MODEL, help="Control cells with counts that a pair needs."
     ),
 ]
-LargestMito = Annotated[
+MaxMito = Annotated[
     float,
     option(
         "--max-mito",
@@ -238,4 +261,24 @@ OutTable = Annotated[
 ]
 OutFolder = Annotated[
     Path, option("--out", metavar="FOLDER", panel=OUTPUT, help="Folder to write tables to.")
+]
+KeepDraws = Annotated[
+    bool,
+    option(
+        "--keep-draws",
+        panel=OUTPUT,
+        help="With --resampling sceptre_staged: keep the null statistics that every p-value is "
+        "from, as null_draws of the store.",
+    ),
+]
+Detectable = Annotated[
+    float | None,
+    option(
+        "--detectable",
+        metavar="POWER",
+        panel=MODEL,
+        show_default="not asked",
+        help="Say which fold changes are found with this power (0.8, say), and the power at some: "
+        f"{DETECTABLE}.",
+    ),
 ]

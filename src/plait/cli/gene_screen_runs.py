@@ -2,11 +2,10 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from plait.cli.gene_screen_options import Resampling, Strategy
+from plait.cli.gene_screen_options import DETECTABLE, Resampling, Strategy
 from plait.cli.inputs import refuse_idle
-from plait.cli.options import INPUT, MODEL, OUTPUT, option
 from plait.errors import OptionError
 
 if TYPE_CHECKING:
@@ -14,49 +13,7 @@ if TYPE_CHECKING:
     from plait.crt.gene_screen import GeneScreen
 
 UNFINISHED = ".crt-genes.json"
-DETECTABLE = "detectable.tsv"
 STORES = {name: f"{name}.zarr" for name in ("calibration", "power", "discovery")}
-
-OnDisk = Annotated[
-    bool,
-    option(
-        "--on-disk",
-        panel=INPUT,
-        help="Leave counts of genes (in X) on disk, in a temporary file (TMPDIR), and read them "
-        "gene by gene: memory does not grow with their number. Numbers are the same.",
-    ),
-]
-Weights = Annotated[
-    str | None,
-    option(
-        "--weights",
-        metavar="NAME",
-        panel=MODEL,
-        show_default="all the same",
-        help="Column of obs with positive numbers, how much each cell counts; not made of the "
-        "counts of genes that are tested, nor of guides.",
-    ),
-]
-KeepDraws = Annotated[
-    bool,
-    option(
-        "--keep-draws",
-        panel=OUTPUT,
-        help="With --resampling sceptre_staged: keep the null statistics that every p-value is "
-        "from, as null_draws of the store.",
-    ),
-]
-Detectable = Annotated[
-    float | None,
-    option(
-        "--detectable",
-        metavar="POWER",
-        panel=MODEL,
-        show_default="not asked",
-        help="Say which fold changes are found with this power (0.8, say), and the power at some: "
-        f"{DETECTABLE}.",
-    ),
-]
 
 
 def run_analysis(
