@@ -113,6 +113,7 @@ WORDS: Words = {
             "sceptre_staged": "by the stages of sceptre",
         },
     ),
+    "max_resamples": ("most resamples of a p-value that is counted", {}),
     "approximation": (
         "second stage",
         {
