@@ -209,7 +209,6 @@ class _BlockOfPowers:
             taken_up=taken_up,
             influence=influence,
             g=g,
-            is_permuted=is_permuted,
             variance=variance,
             observed=observed,
             quantile=float(-ndtri(self.tail)),

@@ -6,7 +6,9 @@ as the covariates take up the share h of a treatment, the gene's regression find
 A tail of z beyond t is, to first order in resampled treatments x with chances p (see
 `plait.crt.gene_tail_kernels.project_variance`), that of ``sum (x - p) (e - s g)`` with
 ``s = t / (2 sqrt V)``; both what treatments find and what resamples would are described by
-expected cumulants of this sum over negative binomial counts.
+expected cumulants of this sum over negative binomial counts. What shifts ``e - s g`` of all cells
+alike is left out: it moves the sum with the number of treated cells, of which z, divided by the
+root of its variance in the resample, knows nothing; that tells with few treated cells.
 """
 
 import math
@@ -26,6 +28,7 @@ _NO_SKEWNESS = 1e-4
 _LARGEST_CORRECTION = 0.25
 _LARGEST_CHANGE = 1023.0
 _STEPS = 40
+_NO_TERM = 1e-6
 _SAME_CHANGE = 1e-4
 """Relative to the fold change."""
 _SAME_POWER = 1e-3
@@ -47,7 +50,6 @@ class Pair(NamedTuple):
     taken_up: Any
     influence: Any
     g: Any
-    is_permuted: Any
     variance: Any
     observed: Any
     quantile: Any
@@ -61,7 +63,8 @@ class Cumulants(NamedTuple):
     Of what is observed: ``shift``, ``variance`` and ``third``, the first three cumulants. Of what
     resamples find, sums of moments of the score e and of g: ``ee`` that of ``v e^2``, ``eg`` of
     ``v e g`` and so on, ``eeee`` of fourth moments. ``together`` is how the two go together,
-    ``unsure`` the spread of the second, and ``draws`` the sum of ``v = p (1 - p)``.
+    ``unsure`` the spread of the second, ``draws`` the sum of ``v = p (1 - p)`` and ``odd`` that of
+    ``v (1 - 2 p)``.
     """
 
     shift: float
@@ -78,6 +81,7 @@ class Cumulants(NamedTuple):
     together: float
     unsure: float
     draws: float
+    odd: float
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -126,13 +130,18 @@ def prepare_pair(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
-def _average_score(mean, theta, is_treated, taken_up, change):  # type: ignore[no-untyped-def]
-    total = 0.0
+def _centres(pair, change):  # type: ignore[no-untyped-def]
+    """Return the means of scores and of ``g``, weighted by how much a cell's treatment varies."""
+    mean, chances = pair.mean, pair.chances
+    weight, centre, centre_of_g = 0.0, 0.0, 0.0
     for i in range(mean.shape[0]):
-        found = mean[i] * max(1.0 + change * taken_up[i], _SMALLEST_RATIO)
-        true = mean[i] * (1.0 + change * is_treated[i])
-        total += (true - found) / (1.0 + found / theta)
-    return total / mean.shape[0]
+        found = mean[i] * max(1.0 + change * pair.taken_up[i], _SMALLEST_RATIO)
+        true = mean[i] * (1.0 + change * pair.is_treated[i])
+        v = chances[i] * (1.0 - chances[i])
+        weight += v
+        centre += v * (true - found) / (1.0 + found / pair.theta)
+        centre_of_g += v * pair.g[i]
+    return centre / weight, centre_of_g / weight
 
 
 @njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
@@ -141,13 +150,10 @@ def cumulants_at(pair, change):  # type: ignore[no-untyped-def]
     mean, theta, is_treated, chances = pair.mean, pair.theta, pair.is_treated, pair.chances
     taken_up, influence, g = pair.taken_up, pair.influence, pair.g
     n = mean.shape[0]
-    centre, centre_of_g = 0.0, 0.0
-    if pair.is_permuted:
-        centre = _average_score(mean, theta, is_treated, taken_up, change)
-        centre_of_g = g.mean()
+    centre, centre_of_g = _centres(pair, change)
     shift = variance = third = 0.0
     ee = eg = gg = eee = eeg = egg = ggg = eeee = 0.0
-    together = unsure = draws = 0.0
+    together = unsure = draws = odds = 0.0
     for i in range(n):
         found = mean[i] * max(1.0 + change * taken_up[i], _SMALLEST_RATIO)
         true = mean[i] * (1.0 + change * is_treated[i])
@@ -186,21 +192,45 @@ def cumulants_at(pair, change):  # type: ignore[no-untyped-def]
         together += v * weight * (k3 * square + 2.0 * e1 * k2 * scale)
         unsure += v * v * (m4 - m2 * m2 + 4.0 * e1 * (m3 + e1 * m2))
         draws += v
+        odds += odd
     return Cumulants(
-        shift, variance, third, ee, eg, gg, eee, eeg, egg, ggg, eeee, together, unsure, draws
+        shift,
+        variance,
+        third,
+        ee,
+        eg,
+        gg,
+        eee,
+        eeg,
+        egg,
+        ggg,
+        eeee,
+        together,
+        unsure,
+        draws,
+        odds,
     )
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def log_chance_of_none(mean, theta, chances):  # type: ignore[no-untyped-def]
-    """Return the log probability that a resample treats no cell with counts.
+    """Return the log probability of as many treated cells as there are, and no count in them.
 
-    No decrease has a smaller p-value.
+    No decrease has a much smaller p-value. The treated cells without counts are taken as Poisson,
+    which is also below what permutations have.
     """
-    total = 0.0
+    treated, bare = 0.0, 0.0
     for i in range(mean.shape[0]):
-        total += math.log1p(chances[i] * math.expm1(-theta * math.log1p(mean[i] / theta)))
-    return total
+        treated += chances[i]
+        bare += chances[i] * math.exp(-theta * math.log1p(mean[i] / theta))
+    first = round(treated)
+    count, term, total = first, 1.0, 1.0
+    while term > _NO_TERM * total:  # of the Poisson tail, relative to its first term
+        count += 1
+        term *= bare / count
+        total += term
+    log_first = first * math.log(bare) - bare - math.lgamma(first + 1.0)
+    return bare - treated + log_first + math.log(total)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -228,7 +258,7 @@ def tail_power(sums, pair, sign):  # type: ignore[no-untyped-def]
     the probability is Edgeworth's of what is observed, whose variance has that of the threshold,
     too.
     """
-    balance = 1.0 - 2.0 * pair.chances[0] if pair.is_permuted else 0.0
+    balance = sums.odd / sums.draws  # 1 - 2 p of a permutation
     tilt, threshold, spread, slope = 0.0, 0.0, 1.0, 1.0
     for _ in range(_ROUNDS):
         s = sign * tilt
