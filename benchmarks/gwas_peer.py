@@ -125,8 +125,8 @@ class Plait:
             "preparation": preparation,
             "scanning": scanning,
             "leading": max(-1 if c["leading"] is None else c["leading"] for c in model.checks),
-            "error": max(c["error"] for c in model.checks),
-            "worst": max(c["worst"] for c in model.checks),
+            "error": max(c.get("error", 0.0) for c in model.checks),
+            "worst": max(c.get("worst", 0.0) for c in model.checks),
         }
 
     def _scanned(self, work, run):
