@@ -108,7 +108,7 @@ def test_stores_that_cannot_be_read(tmp_path):
     with pytest.raises(FileFormatError, match="is not a store or is damaged"):
         read_store("memory://nowhere/at/all.zarr")
     write_store(CONTENTS, path, kind="thing")
-    with pytest.raises(FileFormatError, match="holds plait/thing; expected plait/effects"):
+    with pytest.raises(FileFormatError, match="is a store of thing; one of effects is expected"):
         read_effects(path)
     change_attributes(path, schema_version="1.7")
     read_store(path)

@@ -462,7 +462,9 @@ def _check_schema(
     if attributes.get("complete") is not True:
         raise FileFormatError(f"{url} is not complete: its writing was interrupted.")
     if kind is not None and schema != f"plait/{kind}":
-        raise FileFormatError(f"{url} holds {schema}; expected plait/{kind}.")
+        raise FileFormatError(
+            f"{url} is a store of {schema.removeprefix('plait/')}; one of {kind} is expected."
+        )
     if int(written.split(".")[0]) > int(version.split(".")[0]):
         raise FileFormatError(
             f"{url} has layout version {written} and this version of plait reads up to "
