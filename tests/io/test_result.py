@@ -98,7 +98,9 @@ def test_a_prior_alone(tmp_path):
     assert Prior.load(tmp_path / "g.zarr").allclose(prior, rtol=0)
     assert prior.labels("covariances") == ["identity", "ones"]
     assert read_store(tmp_path / "g.zarr").attributes["schema"] == "plait/prior"
-    with pytest.raises(FileFormatError, match="is a store of prior; one of shrunken_effects is expected"):
+    with pytest.raises(
+        FileFormatError, match="is a store of prior; one of shrunken_effects is expected"
+    ):
         ShrunkenEffects.load(tmp_path / "g.zarr")
     dataset = prior.to_xarray()
     assert dataset["Ulist"].dims == ("covariances", "contexts", "contexts_2")
