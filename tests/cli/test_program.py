@@ -86,6 +86,15 @@ def test_help_says_what_is_typed_after_an_option(width):
     assert seen > 30
 
 
+def test_paragraphs_of_help_are_broken_by_the_terminal():
+    narrow = CliRunner().invoke(app, ["sumstats", "combine", "--help"], env={"COLUMNS": "80"})
+    lines = [line.strip() for line in narrow.output.splitlines()]
+    first = next(k for k, line in enumerate(lines) if line.startswith("Variants are called"))
+    paragraph = lines[first : lines.index("", first)]
+    assert len(paragraph) > 2
+    assert all(len(line) > 60 for line in paragraph[:-1])
+
+
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; from plait.cli.main import main; main(['mash', 'fit', '--help']); "

@@ -475,6 +475,8 @@ def documented(
 
     The examples run on the files of ``plait demo``; the tests run all of them.
     """
-    sentence = inspect.cleandoc(function.__doc__ or "")
-    text = f"{sentence}\n\n\b\nExample: {example}"
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    # A paragraph is a line: the terminal breaks it, not the source.
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    text += f"\n\n\b\nExample: {example}"
     app.command(name, cls=PanelledCommand, help=text, epilog=f"Docs: {docs}")(function)
