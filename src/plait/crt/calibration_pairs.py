@@ -22,6 +22,24 @@ _SELECTION = 7
 """The key of the stream that chooses groups and pairs."""
 
 
+def control_guides(targets: GuideTargets, control_group: str) -> NDArray[np.intp]:
+    """Return the columns of the guides that groups are made of.
+
+    Raises
+    ------
+    InputError
+        There are too few: one is needed, or two where others are what cells are compared with.
+    """
+    controls = np.flatnonzero(targets.is_control)
+    needed = 2 if control_group == "nt_cells" else 1
+    if len(controls) < needed:
+        raise InputError(
+            f"there are {len(controls)} non-targeting guides; the calibration check needs at "
+            f"least {needed}."
+        )
+    return controls
+
+
 def control_group_size(targets: GuideTargets, most: int) -> int:
     """Return the median number of guides of a target, at least 1 and at most ``most``."""
     names = targets.targets[~targets.is_control]

@@ -17,6 +17,7 @@ from plait.crt.calibration_pairs import (
     choose_pairs,
     control_group_size,
     control_groups,
+    control_guides,
     groups_of_names,
     groups_wanted,
 )
@@ -33,7 +34,7 @@ from plait.crt.pair_tests import PairedUnits, PairQuality, ScreenCells, pairs_te
 from plait.crt.pairs import Pairs
 from plait.crt.screen_parameters import ScreenParameters
 from plait.crt.stored_pairs import StoreOptions
-from plait.errors import InputError, NotAvailableError, OptionError
+from plait.errors import NotAvailableError, OptionError
 from plait.execution.executors import workforce
 
 
@@ -279,7 +280,7 @@ class GeneScreen:
         parameters = self._require_parameters("run_calibration_check")
         store = StoreOptions.of(out, overwrite, keep_draws, parameters.resampling)
         screen = self._screen_cells()
-        controls = self._control_guides()
+        controls = control_guides(self.data.targets, parameters.control_group)
         if pairs is not None:
             given = Pairs.of(pairs)
             groups = groups_of_names(given.targets, self.data.targets.guides[controls])
@@ -501,8 +502,6 @@ class GeneScreen:
     def __repr__(self) -> str:
         return f"GeneScreen({self.data!r})"
 
-    # ------------------------------------------------------------------ states
-
     def _forget(self) -> None:
         self.calibration = self.power = self.discovery = None
 
@@ -531,8 +530,6 @@ class GeneScreen:
         return ScreenCells.of(
             self.data, self._assigned(), self._quality.cells, self._quality.pairs, parameters
         )
-
-    # ------------------------------------------------------------------ analyses
 
     def _tested(
         self, analysis: str, threads: int | None, executor: Any, store: StoreOptions | None
@@ -563,17 +560,6 @@ class GeneScreen:
             return 0
         both = (self.parameters.discovery_pairs, self.parameters.positive_control_pairs)
         return max(self._passing(screen, pairs)[0] for pairs in both)
-
-    def _control_guides(self) -> np.ndarray:
-        assert self.parameters is not None
-        controls = np.flatnonzero(self.data.targets.is_control)
-        needed = 2 if self.parameters.control_group == "nt_cells" else 1
-        if len(controls) < needed:
-            raise InputError(
-                f"there are {len(controls)} non-targeting guides; the calibration check needs at "
-                f"least {needed}."
-            )
-        return controls
 
     def _calibration_pairs(
         self,
