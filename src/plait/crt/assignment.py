@@ -143,8 +143,8 @@ def assign_guides(
     mixture : {"log_link", "legacy"}
         The guide multiplies the background's mean (default), or adds to it, as in sceptre (its
         update of the effect is that of the former; see its issue 220). With "log_link" counts of
-        guides in the formula are those of the other guides: with its own counts, up to 15 % of
-        guides in small libraries pass for background.
+        guides in the formula are those of the other guides: by its own counts a guide of a small
+        library would pass for background.
     formula : str, optional
         Of the background: see `plait.crt.gene_design.design_columns`. Default all covariates,
         counts of guides among them.

@@ -1,6 +1,6 @@
 """Variants: where each one is, and which of its alleles is counted."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,26 @@ def variant_keys(frame: "DataFrame") -> "Series":
     import polars as pl
 
     return frame.select(pl.concat_str(*KEY, separator=":").alias("key"))["key"]
+
+
+def find_names(wanted: Iterable[str], *columns: "Series") -> tuple[NDArray[np.bool_], list[str]]:
+    """Tell which items have one of some names, and which of the names no item has.
+
+    Parameters
+    ----------
+    wanted : iterable of str
+    *columns : polars.Series
+        Names of all items, one column for each kind of name that they have.
+    """
+    import polars as pl
+
+    names = pl.Series(list(dict.fromkeys(wanted)), dtype=pl.String)
+    found = np.zeros(len(columns[0]), dtype=np.bool_)
+    lacking = names
+    for own in columns:
+        found |= own.is_in(names.implode()).to_numpy()
+        lacking = lacking.filter(~lacking.is_in(own.implode()))
+    return found, lacking.to_list()
 
 
 def variant_names(frame: "DataFrame") -> "Series":

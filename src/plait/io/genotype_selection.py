@@ -4,14 +4,18 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from plait.data.genotypes import GenotypeSource
-from plait.data.variants import UNKNOWN_IDS
+from plait.data.variants import UNKNOWN_IDS, find_names
 from plait.errors import FileFormatError, LabelError
 from plait.io.genotypes import SelectedGenotypes
+
+if TYPE_CHECKING:
+    from polars import Series
 
 _log = logging.getLogger("plait.io")
 
@@ -87,11 +91,14 @@ def select_genotypes(
     Variants are named by their id or as ``chrom:pos:oa:ea``; a name that several variants have
     means all of them. Names that are not there are counted in the log.
     """
-    samples = _chosen("samples", [genotypes.samples.tolist()], keep_samples, exclude_samples)
+    import polars as pl
+
+    own = pl.Series(genotypes.samples.tolist(), dtype=pl.String)
+    samples = _chosen("samples", [own], keep_samples, exclude_samples)
     variants = np.ones(genotypes.n_variants, dtype=np.bool_)
     if keep_variants is not None or exclude_variants is not None:
         table = genotypes.variants
-        names = [table.frame["id"].to_list(), table.keys.to_list()]
+        names = [table.frame["id"], table.keys]
         variants = _chosen("variants", names, keep_variants, exclude_variants)
     if samples.all() and variants.all():
         return genotypes
@@ -100,11 +107,11 @@ def select_genotypes(
 
 def _chosen(
     what: str,
-    names: Sequence[Sequence[str]],
+    names: Sequence["Series"],
     keep: Sequence[str] | None,
     exclude: Sequence[str] | None,
 ) -> NDArray[np.bool_]:
-    """Tell which items stay; ``names`` has one or more sequences of the names of all items."""
+    """Tell which items stay; ``names`` has one or more columns of the names of all items."""
     kept = np.ones(len(names[0]), dtype=np.bool_)
     if keep is not None:
         kept &= _named(what, "keep", names, keep)
@@ -116,18 +123,14 @@ def _chosen(
 
 
 def _named(
-    what: str, verb: str, names: Sequence[Sequence[str]], wanted: Iterable[str]
+    what: str, verb: str, names: Sequence["Series"], wanted: Iterable[str]
 ) -> NDArray[np.bool_]:
     asked = dict.fromkeys(map(str, wanted))
-    found = np.zeros(len(names[0]), dtype=np.bool_)
-    there: set[str] = set()
-    named = set(asked).difference(UNKNOWN_IDS)
-    for own in names:
-        found |= np.fromiter((name in named for name in own), dtype=np.bool_, count=len(own))
-        there.update(named.intersection(own))
-    lacking = [name for name in asked if name not in there]
-    if not there:
-        first = [repr(own[0]) for own in names if own and own[0] not in UNKNOWN_IDS]
+    found, absent = find_names((name for name in asked if name not in UNKNOWN_IDS), *names)
+    nowhere = {*absent, *UNKNOWN_IDS}
+    lacking = [name for name in asked if name in nowhere]
+    if not found.any():
+        first = [repr(own[0]) for own in names if len(own) and own[0] not in UNKNOWN_IDS]
         raise LabelError(
             f"none of the {len(asked):,} {what} to {verb} is in the genotypes (the first name is "
             f"{lacking[0]!r}; the first of the genotypes is {' or '.join(first) or 'none'})."

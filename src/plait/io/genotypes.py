@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from plait.data.dosages import as_slices, row_numbers
 from plait.data.genotypes import GenotypeSource, Packed, Rows
-from plait.data.variants import VariantTable
+from plait.data.variants import VariantTable, find_names
 from plait.errors import (
     FileFormatError,
     LabelError,
@@ -294,17 +294,13 @@ def _choose(table: VariantTable, wanted: Any) -> NDArray[np.intp]:
         return np.flatnonzero(chosen)
     if chosen.dtype.kind not in "UOT" or not chosen.size:
         return row_numbers(chosen, len(table))
-    import polars as pl
-
-    names = pl.Series(list(dict.fromkeys(map(str, chosen.tolist()))), dtype=pl.String)
-    ids, keys = table.frame["id"], table.keys
-    lacking = names.filter(~(names.is_in(ids.implode()) | names.is_in(keys.implode())))
-    if len(lacking):
+    names = dict.fromkeys(map(str, chosen.tolist()))
+    found, lacking = find_names(names, table.frame["id"], table.keys)
+    if lacking:
         raise LabelError(
             f"{len(lacking)} of {len(names)} variants are not there (first: {lacking[0]!r})."
         )
-    found = ids.is_in(names.implode()) | keys.is_in(names.implode())
-    return np.flatnonzero(found.to_numpy())
+    return np.flatnonzero(found)
 
 
 def _find(text: str, format: str | None) -> tuple[str | Path, str]:
