@@ -74,7 +74,8 @@ def test_what_is_written(ran, capsys):
     np.testing.assert_array_equal(table["beta"], result.beta.ravel())
     np.testing.assert_array_equal(table["n_treated"][::5], result.n_treated)
     effects = read_effects("x/effects.zarr")
-    np.testing.assert_array_equal(effects.bhat, result.beta)
+    assert list(effects.effects) == [name for name in result.units if name != "NTC"]
+    np.testing.assert_array_equal(effects.bhat, result.beta[~result.is_control])
     back = anndata.read_h5ad("y.h5ad")
     np.testing.assert_array_equal(back.uns["crt_union_gene_program_pvals"], result.p)
     assert set(back.uns["guide2gene"]) == set(back.uns["guide_names"])
@@ -175,7 +176,7 @@ def test_screens_with_nothing_to_show_are_written_without_a_page(ran, capsys, mo
     written_with("controls.h5ad", targets=lambda _: "NTC")
     written_with("empty.h5ad", guides=0)
     for name, said, files in (
-        ("controls", "There is no page: every target is a negative control.", {"effects.zarr"}),
+        ("controls", "There is no page: every target is a negative control.", set()),
         ("empty", "There is no page: nothing was tested.", {"controls.zarr"}),
     ):
         assert run("run", "--h5ad", f"{name}.h5ad", *GIVEN, "--out", name, *more) == 0

@@ -18,7 +18,14 @@ from plait.crt.model import BlockOfTests, perturbation_effects
 from plait.crt.options import CRTOptions
 from plait.crt.results import CRTResult
 from plait.data.effects import Effects
-from plait.errors import DataWarning, InputError, LabelError, OptionError, OutputError
+from plait.errors import (
+    DataWarning,
+    InputError,
+    LabelError,
+    NotAvailableError,
+    OptionError,
+    OutputError,
+)
 from plait.execution.blocks import Block
 from plait.execution.stored_output import write_region
 from plait.simulate.screen import make_sceptre_style_synth
@@ -299,17 +306,35 @@ def test_effects_for_mash_sum_to_zero_and_can_be_inverted(inputs):
     assert effects.contexts == inputs.program_names
     assert np.linalg.eigvalsh(effects.V)[0] > 0.1
     np.testing.assert_allclose(np.diag(effects.V), 1.0, rtol=1e-12)
-    plain = found.to_effects(null_correlation=None)
+    plain = found.to_effects(null_correlation=None, with_controls=True)
     assert plain.V is None
     np.testing.assert_array_equal(plain.shat, found.null_sd)
-    np.testing.assert_array_equal(found.to_effects(se="ols", null_correlation=None).shat, found.se)
+    of_squares = found.to_effects(se="ols", null_correlation=None, with_controls=True)
+    np.testing.assert_array_equal(of_squares.shat, found.se)
+
+
+def test_effects_for_mash_are_those_of_perturbations(inputs, caplog):
+    found = perturbation_effects(inputs, method="empirical", resamples=10)
+    with caplog.at_level("INFO", "plait.crt"):
+        effects = found.to_effects()
+    assert "left out of the effects: 1 as negative controls (NTC)" in caplog.text
+    assert list(effects.effects) == [name for name in found.units if name != "NTC"]
+    np.testing.assert_array_equal(effects.bhat, found.beta[~found.is_control])
+    kept = found.to_effects(with_controls=True)
+    assert tuple(kept.effects) == found.units
+    np.testing.assert_array_equal(kept.V, effects.V)
+    groups = control_group_effects(inputs, method="empirical", resamples=10)
+    with pytest.raises(NotAvailableError, match=r"all perturbations .* are negative controls"):
+        groups.to_effects()
+    assert tuple(groups.to_effects(with_controls=True).effects) == groups.units
 
 
 def test_effects_for_mash_keep_their_errors_where_the_data_say_something(inputs):
     """What is added to the exact error covariance is along the direction that has none."""
     found = perturbation_effects(inputs, method="empirical", resamples=10)
-    growth = (found.to_effects().shat / found.null_sd)[0]
-    carried = growth[:, None] * found.to_effects().V * growth
+    effects = found.to_effects(with_controls=True)
+    growth = (effects.shat / found.null_sd)[0]
+    carried = growth[:, None] * effects.V * growth
     added = carried - found.residual_correlation
     scale = inputs.residuals.std(axis=0)
     empty = scale / np.linalg.norm(scale)

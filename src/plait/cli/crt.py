@@ -373,7 +373,7 @@ def _write(
     if judged is not None:
         judged.save(out / CONTROLS, overwrite=True)
         written.append(CONTROLS)
-    if result.null_sd is not None and (result.status == "ok").any():
+    if result.null_sd is not None and ((result.status == "ok") & ~result.is_control).any():
         write_effects(result.to_effects(), out / EFFECTS, overwrite=True)
         written.append(EFFECTS)
     if not np.isfinite(np.asarray(result.q)).any():

@@ -1,5 +1,6 @@
 """What a screen's tests found: the effect of every perturbation on every program."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,6 +20,8 @@ Array = NDArray[np.float64]
 _LEAST_EIGENVALUE = 1e-3
 _NO_VARIANCE = 1e-8
 _MOST_SHOWN, _MOST_NAMED = 8, 5
+
+_log = logging.getLogger("plait.crt")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -187,12 +190,15 @@ class CRTResult(Result):
 
     def untested(self) -> str:
         """Say how many units were not tested, why, and which; empty where all were."""
-        parts = []
-        for status in np.unique(self.status[self.status != "ok"]):
-            names = [self.units[j] for j in np.flatnonzero(self.status == status)]
-            some = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
-            parts.append(f"{len(names):,} {status} ({some})")
-        return ", ".join(parts)
+        return ", ".join(
+            self._counted(self.status == status, str(status))
+            for status in np.unique(self.status[self.status != "ok"])
+        )
+
+    def _counted(self, which: NDArray[np.bool_], what: str) -> str:
+        names = [self.units[j] for j in np.flatnonzero(which)]
+        some = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
+        return f"{len(names):,} {what} ({some})"
 
     def _significant(self, level: float) -> list[str]:
         assert self.q is not None
@@ -213,7 +219,13 @@ class CRTResult(Result):
             lines.append(f"    and {int(found.sum()) - len(first):,} more")
         return lines
 
-    def to_effects(self, se: str = "null", null_correlation: str | None = "residual") -> Effects:
+    def to_effects(
+        self,
+        se: str = "null",
+        null_correlation: str | None = "residual",
+        *,
+        with_controls: bool = False,
+    ) -> Effects:
         """Return the effects with their errors, for mash: perturbations x programs.
 
         Parameters
@@ -223,16 +235,21 @@ class CRTResult(Result):
             of least squares.
         null_correlation : {"residual", None}
             Correlation of the errors: that of the programs given the covariates, or none.
+        with_controls : bool
+            Whether negative controls are among the perturbations. They have no effects: mash would
+            learn from them that effects are rarer and smaller than those of perturbations are.
 
         Returns
         -------
         Effects
-            Of the units whose status is "ok" on the programs that vary.
+            Of the units whose status is "ok" and that are no negative controls, on the programs
+            that vary; how many were left out is logged, with their names.
 
         Raises
         ------
         NotAvailableError
-            The effects are rank-biserial correlations, no unit was tested, or no program varies.
+            The effects are rank-biserial correlations, no unit that is no control was tested, or no
+            program varies.
         OptionError
             An option is unknown.
 
@@ -254,9 +271,7 @@ class CRTResult(Result):
             raise NotAvailableError(
                 "rank-biserial correlations have no standard errors; test with statistic='ols'."
             )
-        keep = np.flatnonzero(self.status == "ok")
-        if not len(keep):
-            raise NotAvailableError("no perturbation was tested; there are no effects.")
+        keep = self._units_with_effects(with_controls)
         varies = np.flatnonzero((errors[keep] > 0.0).any(axis=0))
         if not len(varies):
             raise NotAvailableError("no program varies; there are no effects.")
@@ -271,6 +286,24 @@ class CRTResult(Result):
             tuple(self.programs[k] for k in varies),
             self.provenance,
         )
+
+    def _units_with_effects(self, with_controls: bool) -> NDArray[np.intp]:
+        is_tested = self.status == "ok"
+        is_left_out = is_tested & self.is_control & (not with_controls)
+        keep = np.flatnonzero(is_tested & ~is_left_out)
+        if not len(keep) and is_left_out.any():
+            raise NotAvailableError(
+                "all perturbations that were tested are negative controls; there are no effects. "
+                "Those of controls come with with_controls=True."
+            )
+        if not len(keep):
+            raise NotAvailableError("no perturbation was tested; there are no effects.")
+        parts = [self._counted(is_left_out, "as negative controls")] if is_left_out.any() else []
+        if others := self.untested():
+            parts.append(others)
+        if parts:
+            _log.info("left out of the effects: %s", ", ".join(parts))
+        return keep
 
 
 def _invertible(correlation: Array) -> tuple[Array, Array]:
