@@ -152,8 +152,16 @@ def test_traffic_light():
     assert lamp(make_result(50), "Too few effects") == "bad"
     assert lamp(make_result(500), "Little data") == "caution"
     assert lamp(make_result(5000), "Enough data", train_size=1000) == "good"
-    told = make_result(optim={"converged": True, "warnings": ["mind the gap"]})
-    assert "mind the gap" in {v.reason for v in mash_page(told).verdicts}
+
+
+def test_doubts_of_a_study_are_lamps():
+    """Under their own titles; one that says what a lamp says stands in its place."""
+    doubts = {"Few signals": "only 3 signals.", "Enough data": "not so much."}
+    lamps = mash_page(make_result(5000), described={"doubts": doubts}).verdicts
+    assert [(v.state, v.reason) for v in lamps if v.title == "Few signals"] == [
+        ("caution", "Only 3 signals.")
+    ]
+    assert [v.reason for v in lamps if v.title == "Enough data"] == ["Not so much."]
 
 
 def prior(pi, pointmass=True, **more):

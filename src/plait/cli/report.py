@@ -79,7 +79,7 @@ def report(
     for sentence in page.answer:
         say(quiet, sentence)
     say(quiet, f"{page.verdict}: {', '.join(page.reasons)}")
-    for doubt in described.get("warnings", ()):
+    for doubt in described.get("doubts", {}).values():
         say(quiet, f"warning: {doubt}")
     say(quiet, f"written: {out} ({out.stat().st_size / 1e6:.1f} MB; open it in a browser)")
 

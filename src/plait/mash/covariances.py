@@ -199,17 +199,23 @@ def cov_pca(
         _, singular, right = np.linalg.svd(chosen.Bhat, full_matrices=False)
     if npc > n_effects:
         raise OptionError(f"npc is {npc}, more than the {n_effects} effects it is learned from.")
-    if n_effects < 20 * data.n_conditions:
-        warnings.warn(
-            f"only {n_effects} effects for the principal components of {data.n_conditions} "
-            f"conditions; {20 * data.n_conditions} or more are advisable.",
-            DataWarning,
-            stacklevel=2,
-        )
+    if few := few_to_learn_from(n_effects, data.n_conditions):
+        warnings.warn(few, DataWarning, stacklevel=2)
     result = cov_from_factors(right[:npc], "PCA")
     scaled = right[:npc] * singular[:npc, None]
     result["tPCA"] = scaled.T @ scaled / n_effects
     return result
+
+
+def few_to_learn_from(n_effects: int, n_conditions: int) -> str:
+    """Say that there are few effects for the principal components of conditions; or nothing."""
+    enough = 20 * n_conditions
+    if n_effects >= enough:
+        return ""
+    return (
+        f"only {n_effects} effects for the principal components of {n_conditions} conditions; "
+        f"{enough} or more are advisable."
+    )
 
 
 def take_effects(data: "MashData | StoredData", subset: Any) -> tuple[NDArray[np.intp], MashData]:

@@ -25,7 +25,8 @@ def verdicts(result: MashResult, found: Findings, about: Mapping[str, Any]) -> l
     result : MashResult
     found : Findings
     about : mapping
-        What is known from elsewhere: ``converged``, ``dual_gap``, ``train_size``.
+        What is known from elsewhere: ``converged``, ``dual_gap``, ``train_size``; and ``doubts``,
+        texts by title.
     """
     lamps: list[Verdict | None] = [_converged(result, about)]
     lamps.append(_enough(found, about))
@@ -42,8 +43,11 @@ def verdicts(result: MashResult, found: Findings, about: Mapping[str, Any]) -> l
             )
         )
     lamps.append(_complete(found))
-    lamps += [Verdict("caution", "Warning", str(text)) for text in _warnings(result, about)]
-    return [lamp for lamp in lamps if lamp is not None]
+    doubts: Mapping[str, str] = about.get("doubts", {})
+    own = [lamp for lamp in lamps if lamp is not None and lamp.title not in doubts]
+    return own + [
+        Verdict("caution", title, text[:1].upper() + text[1:]) for title, text in doubts.items()
+    ]
 
 
 def _converged(result: MashResult, about: Mapping[str, Any]) -> Verdict:
@@ -178,16 +182,6 @@ def _complete(found: Findings) -> Verdict | None:
         "Empty cells",
         f"{found.n_empty:,} of {cells:,} posterior cells hold no number and are left out.",
     )
-
-
-def _warnings(result: MashResult, about: Mapping[str, Any]) -> list[Any]:
-    found: list[Any] = []
-    options: Mapping[str, Any] = {} if result.provenance is None else result.provenance.options
-    for place in (result.optim, options, about):
-        told = place.get("warnings")
-        if told:
-            found += [told] if isinstance(told, str) else list(told)
-    return found
 
 
 def settings_of(

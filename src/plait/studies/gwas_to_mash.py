@@ -201,9 +201,12 @@ class _Road:
         data = _mash_data(effects, self.settings.alpha)
         patterns = dict(plait.mash.cov_canonical(data))
         if n_patterns := self.n_learned(len(strong)):
+            with warnings.catch_warnings():  # said by `doubts`, also where this stage is kept
+                warnings.filterwarnings("ignore", "only .* effects for the principal components")
+                directions = plait.mash.cov_pca(data, n_patterns, strong)
             starts = {
                 name: U + _LIFT * np.trace(U) / len(U) * np.eye(len(U))
-                for name, U in plait.mash.cov_pca(data, n_patterns, strong).items()
+                for name, U in directions.items()
             }
             patterns |= plait.mash.cov_ed(data, starts, strong)
         with replace_file(self.kept / "patterns.npz", overwrite=True) as temporary:
@@ -229,25 +232,33 @@ class _Road:
         described = {
             name: fitted.optim[name] for name in ("method", "converged", "dual_gap", "niter")
         }
-        described |= {"train_size": len(chosen), "warnings": self.doubts(len(strong), prior)}
+        described |= {"train_size": len(chosen), "doubts": self.doubts(len(strong), prior)}
         with replace_file(self.kept / "fit.json", overwrite=True) as temporary:
             temporary.write_text(json.dumps(described) + "\n")
 
-    def doubts(self, n_strong: int, prior: "plait.mash.FittedG") -> list[str]:
-        """Say what a prior does not know, and what follows from it."""
-        s, said = self.settings, []
+    def doubts(self, n_strong: int, prior: "plait.mash.FittedG") -> dict[str, str]:
+        """Say what a prior does not know, and what follows from it, each under a title."""
+        from plait.mash.covariances import few_to_learn_from
+
+        s, said, n_traits = self.settings, {}, len(self.traits.names)
         if s.n_patterns and not self.n_learned(n_strong):
             signals = "1 signal has" if n_strong == 1 else f"{n_strong} signals have"
-            said.append(
+            said["No patterns learned"] = (
                 f"no patterns were learned: {signals} p < {s.strong_p:g} in some trait, and more "
-                f"than {len(self.traits.names)} are needed, the number of traits. Sharing is "
+                f"than {n_traits} are needed, the number of traits. Sharing is "
                 "judged by canonical patterns alone (one trait, all traits alike, or each by "
                 "itself): effects that only some traits share, or that are opposite, are shrunken "
                 "more than need be, and missed more often. More samples help; a larger strong_p "
-                "takes weaker signals."
+                "(--strong-p) takes weaker signals."
+            )
+        elif s.n_patterns and (few := few_to_learn_from(n_strong, n_traits)):
+            said["Patterns learned from few signals"] = (
+                f"{few} Learned patterns are rough then, and with them how effects are shared "
+                "between traits. More samples help; a larger strong_p (--strong-p) takes weaker "
+                "signals."
             )
         if (null := float(prior.pi[0])) > _ALL_NULL:
-            said.append(
+            said["Nearly all effects null"] = (
                 f"{null:.1%} of the weight is on no effect in any trait: posterior effects are "
                 "nearly 0 everywhere, and nothing can be said of sharing."
             )
@@ -360,7 +371,7 @@ def gwas_to_mash(
     Warns
     -----
     ModelWarning
-        The signals are too few to learn patterns from; or nearly all effects are null.
+        The signals are too few to learn patterns from, or few; or nearly all effects are null.
 
     Raises
     ------
@@ -383,7 +394,8 @@ def gwas_to_mash(
         wanted = {"draw": with_figures, "report": with_report}
         if wanted.get(name, True):
             stages.run(name, what, work, outputs, options)
-    for doubt in json.loads((road.kept / "fit.json").read_text(encoding="utf-8"))["warnings"]:
+    fitted = json.loads((road.kept / "fit.json").read_text(encoding="utf-8"))
+    for doubt in fitted["doubts"].values():
         warnings.warn(doubt, ModelWarning, stacklevel=2)
     return plait.mash.MashResult.open(folder / "result.zarr")
 
