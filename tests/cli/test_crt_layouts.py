@@ -1,5 +1,6 @@
 """Files made for tests of programs and files made for tests of genes serve both commands."""
 
+import json
 import warnings
 
 import anndata
@@ -121,6 +122,44 @@ def test_modalities_serve_both(here, capsys):
     assert "--guide-counts does nothing with an .h5mu" in capsys.readouterr().err
 
 
+def test_a_mapping_as_json_serves_all(here, capsys):
+    """Some files can hold no mapping but text; `prepare_crt_inputs` takes it, too."""
+    mudata = pytest.importorskip("mudata")
+    screen = anndata.read_h5ad("programs.h5ad")
+    targets = screen.uns.pop("guide2gene")
+    screen.uns["guide2gene_json"] = json.dumps(targets)
+    screen.write_h5ad("json.h5ad")
+    guides = anndata.AnnData(
+        screen.obsm["guide_assignment"],
+        obs=screen.obs[[]],
+        var=pd.DataFrame(index=screen.uns["guide_names"]),
+        uns={"guide2gene_json": screen.uns.pop("guide2gene_json")},
+    )
+    with warnings.catch_warnings(), mudata.set_options(pull_on_update=False):
+        warnings.simplefilter("ignore")
+        mudata.MuData({"rna": screen, "guide": guides}).write_h5mu("json.h5mu")
+    words = ["--moi", "low", "--covariates", "batch"]
+    found = {}
+    for name, where in (
+        ("programs.h5ad", "uns['guide2gene']"),
+        ("json.h5ad", "uns['guide2gene_json']"),
+        ("json.h5mu", "'guide2gene_json' in uns of the guides"),
+    ):
+        out = name.replace(".", "-")
+        assert run("power", "--h5ad", name, *words, "--out", out) == 0
+        assert f"targets of guides: {where}" in " ".join(capsys.readouterr().out.split())
+        assert run("run", "--h5ad", name, "--out", f"{out}-programs") == 0
+        capsys.readouterr()
+        found[name] = (
+            (here / out / "power.tsv").read_bytes(),
+            pl.read_parquet(here / f"{out}-programs" / "effects.parquet"),
+        )
+    expected = found.pop("programs.h5ad")
+    for table, effects in found.values():
+        assert table == expected[0]
+        assert effects.equals(expected[1])
+
+
 def without(source, target, **parts):
     screen = anndata.read_h5ad(source)
     for slot, keys in parts.items():
@@ -136,9 +175,9 @@ def test_all_that_is_missing_is_named_with_what_there_is(here, capsys):
     assert error == (
         "plait: error: bare.h5ad: there is no 'covar' for covariates (--covar KEY), no "
         "'guide_assignment' or 'grna_counts' or 'guide_umis' for guides of cells (--guides KEY), "
-        "no 'guide2gene' or 'grna_target_table' for targets of guides (--targets KEY); there are "
-        "obsm: 'usage'; layers: nothing; uns: 'guide_names'. Say with KEY where it is. Covariates "
-        "can be columns of obs instead, as in --covariates 'batch,log(log_depth)'; there are "
+        "no 'guide2gene' or 'grna_target_table' or 'guide2gene_json' for targets of guides "
+        "(--targets KEY); there are obsm: 'usage'; layers: nothing; uns: 'guide_names'. Say with "
+        "KEY where it is. Covariates can be columns of obs instead, as in --covariates 'batch,log(log_depth)'; there are "
         "batch, log_depth.\n"
     )
     assert run("discover", "--h5ad", "bare.h5ad", "--moi", "low", "--out", "x") == 2

@@ -85,7 +85,7 @@ Targets = Annotated[
         "--targets",
         metavar="KEY",
         panel=INPUT,
-        show_default="grna_target_table or guide2gene",
+        show_default="grna_target_table, guide2gene or guide2gene_json",
         help="Target of each guide, in uns: a table with grna_id and grna_target "
         "('non-targeting' for controls), or a mapping (or JSON).",
     ),

@@ -79,7 +79,7 @@ Targets = Annotated[
         "--targets",
         metavar="KEY",
         panel=INPUT,
-        show_default="guide2gene or grna_target_table",
+        show_default="guide2gene, grna_target_table or guide2gene_json",
         help="Target of each guide: a mapping (or JSON), or a table with grna_id and grna_target.",
     ),
 ]

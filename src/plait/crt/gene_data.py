@@ -239,9 +239,10 @@ def gene_screen_from_anndata(
         or "guide_names".
     targets : str, optional
         Key in ``uns`` of the table of targets (see `gene_screen_data`) or of a mapping of guides to
-        targets. Default "grna_target_table" or "guide2gene"; in a MuData, before these, a column of
-        the guides' ``var``: "grna_target", or those of `screen_from_mudata`. If no guide is
-        "non-targeting", those of "NTC", "SAFE" and "safe-targeting" are.
+        targets (or its JSON). Default "grna_target_table", "guide2gene" or "guide2gene_json"; in a
+        MuData, before these, a column of the guides' ``var``: "grna_target", or those of
+        `screen_from_mudata`. If no guide is "non-targeting", those of "NTC", "SAFE" and
+        "safe-targeting" are.
     covariates : sequence of str
         Columns of ``obs`` that are covariates.
     layer : str, optional

@@ -29,12 +29,12 @@ FOR_PROGRAMS: dict[str, tuple[str, ...]] = {
     "covar": ("covar",),
     "guides": (*_ASSIGNED, *COUNTS),
     "guide_names": ("guide_names", "grna_ids"),
-    "targets": ("guide2gene", "grna_target_table"),
+    "targets": ("guide2gene", "grna_target_table", "guide2gene_json"),
 }
 FOR_GENES: dict[str, tuple[str, ...]] = {
     "guides": (*COUNTS, *_ASSIGNED),
     "guide_names": ("grna_ids", "guide_names"),
-    "targets": ("grna_target_table", "guide2gene"),
+    "targets": ("grna_target_table", "guide2gene", "guide2gene_json"),
 }
 """The usual keys of each part, the first that is there being used."""
 _WHAT = {

@@ -175,7 +175,7 @@ def screen_from_mudata(
     target_column : str, optional
         Column of the guides' ``var`` with the target of each. Default "intended_target_name",
         "target_gene", "gene", "target" or "grna_target", whichever there is; without any, targets
-        are those under "guide2gene" or "grna_target_table" of ``uns``, if there.
+        are those under "guide2gene", "grna_target_table" or "guide2gene_json" of ``uns``, if there.
 
     Returns
     -------
@@ -374,7 +374,7 @@ def read_guide_table(
 _GUIDE_MODALITIES = ("guide", "guides", "grna", "gRNA", "crispr")
 TARGET_COLUMNS = ("intended_target_name", "target_gene", "gene", "target", "grna_target")
 """Columns of the guides' ``var`` that may hold the target of each."""
-_TARGETS_IN_UNS = ("guide2gene", "grna_target_table")
+_TARGETS_IN_UNS = ("guide2gene", "grna_target_table", "guide2gene_json")
 
 
 def write_with_uns(
