@@ -177,8 +177,8 @@ def test_all_that_is_missing_is_named_with_what_there_is(here, capsys):
         "'guide_assignment' or 'grna_counts' or 'guide_umis' for guides of cells (--guides KEY), "
         "no 'guide2gene' or 'grna_target_table' or 'guide2gene_json' for targets of guides "
         "(--targets KEY); there are obsm: 'usage'; layers: nothing; uns: 'guide_names'. Say with "
-        "KEY where it is. Covariates can be columns of obs instead, as in --covariates 'batch,log(log_depth)'; there are "
-        "batch, log_depth.\n"
+        "KEY where it is. Covariates can be columns of obs instead, as in --covariates "
+        "'batch,log(log_depth)'; there are batch, log_depth.\n"
     )
     assert run("discover", "--h5ad", "bare.h5ad", "--moi", "low", "--out", "x") == 2
     error = capsys.readouterr().err
