@@ -95,7 +95,10 @@ def test_refused_before_components(here, line, text, capsys):
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ("--covar other_c.csv", "no sample has both covariates and genotypes: they begin 'other0'"),
+        (
+            "--covar other_c.csv",
+            "genotypes and covariates have no sample in common: genotypes begin",
+        ),
         ("--covar pc.csv", "have a column 'PC2' already"),
         ("--r2 0", "--r2 is 0.0; give a number above 0, at most 1"),
         ("-k 0", "--components is 0; of 150 samples"),

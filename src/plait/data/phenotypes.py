@@ -2,14 +2,14 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.data.labels import first_repeat
+from plait.data.sample_names import no_overlap
 from plait.errors import (
     DataWarning,
     DuplicateSampleError,
@@ -151,8 +151,9 @@ def align(
     Raises
     ------
     LabelError
-        The tables have no sample in common; the message says whether they would with prefixes,
-        separators or case ignored, which is never done silently.
+        The tables have no sample in common; the message says whether they would with a prefix or
+        a suffix, family names, leading zeros, separators or case ignored, which is never done
+        silently.
     MissingCovariateError
         A covariate is missing and samples are not to be dropped for that.
     """
@@ -162,16 +163,12 @@ def align(
     _require_distinct(names)
     measured: NDArray[np.bool_] = np.asarray(~np.isnan(traits.values).all(axis=1))
     rows_of_traits = _rows_by_name(traits, measured)
-    if not set(names) & set(rows_of_traits):
-        _explain_no_overlap("genotypes", names, "phenotypes", traits.samples.tolist())
+    _require_overlap("genotypes", names, "phenotypes", rows_of_traits)
     rows_of_covariates = None
     if covariates is not None:
         complete = _complete_rows(covariates, rows_of_traits, names, covariate_missing)
         rows_of_covariates = _rows_by_name(covariates, complete)
-        if not set(rows_of_traits) & set(rows_of_covariates):
-            _explain_no_overlap(
-                "phenotypes", list(rows_of_traits), "covariates", covariates.samples.tolist()
-            )
+        _require_overlap("phenotypes", rows_of_traits, "covariates", rows_of_covariates)
     used = [
         number
         for number, name in enumerate(names)
@@ -268,6 +265,16 @@ def _rows_by_name(table: SampleTable, use: NDArray[np.bool_]) -> dict[str, int]:
     return {str(table.samples[row]): int(row) for row in np.flatnonzero(use)}
 
 
+def _require_overlap(
+    ours: str, first: Collection[str], theirs: str, second: Collection[str]
+) -> None:
+    for what, names in ((ours, first), (theirs, second)):
+        if not names:
+            raise LabelError(f"every sample of the {what} has missing values: none is left.")
+    if set(first).isdisjoint(second):
+        raise LabelError(no_overlap(ours, list(first), theirs, list(second)))
+
+
 def _complete_rows(
     covariates: SampleTable, wanted: dict[str, int], genotyped: list[str], missing: str
 ) -> NDArray[np.bool_]:
@@ -285,31 +292,3 @@ def _complete_rows(
             "(covariate_missing='drop')."
         )
     return complete
-
-
-def _explain_no_overlap(ours: str, first: list[str], theirs: str, second: list[str]) -> None:
-    message = (
-        f"{ours} and {theirs} have no sample in common: {ours} begin "
-        f"{', '.join(map(repr, first[:3]))}, {theirs} begin {', '.join(map(repr, second[:3]))}."
-    )
-    for what, change in _CHANGES.items():
-        if {change(name) for name in first} & {change(name) for name in second}:
-            message += f" They would with {what}: rename the samples of one of them."
-            break
-    raise LabelError(message)
-
-
-def _without_family(name: str) -> str:
-    return name.replace(":", "_").split("_", 1)[-1]
-
-
-def _without_separators(name: str) -> str:
-    return "".join(character for character in name if character.isalnum())
-
-
-_CHANGES: dict[str, Any] = {
-    "a prefix such as 'FID_' taken off": _without_family,
-    "capital and small letters the same": str.casefold,
-    "'-', '.' and '_' taken out": _without_separators,
-    "all of this": lambda name: _without_separators(_without_family(name)).casefold(),
-}

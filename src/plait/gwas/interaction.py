@@ -25,6 +25,7 @@ from plait.data.fingerprints import study_fingerprints
 from plait.data.genotype_blocks import TILE
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import AlignedSamples, SampleTable, align
+from plait.data.sample_names import no_overlap
 from plait.errors import InputError, LabelError, OptionError, TooFewSamplesError
 from plait.execution.executors import refuse_forks, workforce
 from plait.gwas.design import make_designs
@@ -261,10 +262,8 @@ def _joined(covariates: SampleTable | None, environment: SampleTable) -> SampleT
     place = {sample: number for number, sample in enumerate(environment.samples.tolist())}
     rows = [row for row, sample in enumerate(others.samples.tolist()) if sample in place]
     if not rows:
-        raise LabelError(
-            "covariates and environment have no sample in common: they begin "
-            f"{others.samples[0]!r} and {environment.samples[0]!r}."
-        )
+        names, theirs = others.samples.tolist(), environment.samples.tolist()
+        raise LabelError(no_overlap("covariates", names, "values of the environment", theirs))
     theirs = [place[sample] for sample in others.samples[rows].tolist()]
     values = np.concatenate([others.values[rows], environment.values[theirs]], axis=1)
     return SampleTable(others.samples[rows], (*others.names, name), values)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import SampleTable
+from plait.data.sample_names import no_overlap
 from plait.errors import CapacityError, ConvergenceWarning, InputError, LabelError, OptionError
 from plait.execution.grains import GRAIN, Grain, map_grains
 from plait.execution.memory import memory_budget, parse_bytes
@@ -301,10 +302,8 @@ def check_covariates(others: SampleTable, samples: NDArray[np.str_], k: int) -> 
     known = set(samples.tolist())
     shared = [name for name in others.samples.tolist() if name in known]
     if not shared:
-        raise LabelError(
-            "no sample has both covariates and genotypes: they begin "
-            f"{str(others.samples[0])!r} and {str(samples[0])!r}."
-        )
+        names = others.samples.tolist()
+        raise LabelError(no_overlap("genotypes", samples.tolist(), "covariates", names))
     return shared
 
 

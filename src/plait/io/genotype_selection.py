@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.data.genotypes import GenotypeSource
+from plait.data.sample_names import renaming_advice
 from plait.data.variants import UNKNOWN_IDS, find_names
 from plait.errors import FileFormatError, LabelError
 from plait.io.genotypes import SelectedGenotypes
@@ -130,10 +131,14 @@ def _named(
     nowhere = {*absent, *UNKNOWN_IDS}
     lacking = [name for name in asked if name in nowhere]
     if not found.any():
+        advice = ""
+        if what == "samples" and len(names[0]):
+            advice = renaming_advice("list", lacking, "genotypes", names[0].to_list())
         first = [repr(own[0]) for own in names if len(own) and own[0] not in UNKNOWN_IDS]
         raise LabelError(
             f"none of the {len(asked):,} {what} to {verb} is in the genotypes (the first name is "
             f"{lacking[0]!r}; the first of the genotypes is {' or '.join(first) or 'none'})."
+            + advice
         )
     if lacking:
         _log.warning(
