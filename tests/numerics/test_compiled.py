@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from plait.numerics.compiled import digest_of_sources
+from plait.numerics.compiled import digest_of_sources, loads_alone
 
 CALLER = """
 from plait.numerics.compiled import njit
@@ -54,3 +54,88 @@ def test_all_compiled_files_count(tmp_path):
     (tmp_path / "a.py").write_text("from plait.numerics.compiled import njit  # changed")
     digest_of_sources.cache_clear()
     assert digest_of_sources(tmp_path) != before
+
+
+REGISTRIES = "numba.misc.cffiimpl"
+KINDS = """
+import numpy as np
+from plait.numerics.compiled import njit
+
+@njit(nogil=True, cache=True, forceinline=True)
+def half(x):
+    return x / 2
+
+@njit(nogil=True, cache=True)
+def rows(x, offset):
+    kept = [0.0]
+    for row in x:
+        if row.sum() < 0:
+            raise ValueError("a negative row")
+        kept.append(half(row.sum()) + (0.0 if offset is None else offset[0]))
+    return np.array(kept), len(kept)
+
+@njit(nogil=True, cache=True)
+def twice(x):
+    return rows(x, (1.0, 2))[0] * 2
+"""
+LOADING = f"""
+import sys
+from pathlib import Path
+import numpy as np
+from plait.numerics import compiled
+compiled._SOURCES = Path.cwd()
+import kinds
+x = np.arange(12.0).reshape(4, 3)
+print(kinds.rows(x, None), kinds.rows(x, (5.0, 2)), kinds.rows(np.asfortranarray(x), None))
+print(kinds.twice(x))
+try:
+    kinds.rows(-x, None)
+except ValueError as error:
+    print(error)
+print(sum(kinds.rows.stats.cache_hits.values()), {REGISTRIES!r} in sys.modules, file=sys.stderr)
+late = compiled.njit(nogil=True)(lambda x: kinds.twice(x).sum() + np.linalg.norm(x))
+print(late(x), kinds.rows(x.astype(np.float32), None), kinds.twice(x))
+"""
+
+
+def test_cached_functions_are_loaded_without_what_compiling_needs(tmp_path):
+    (tmp_path / "kinds.py").write_text(KINDS)
+
+    def run():
+        words = [sys.executable, "-c", LOADING]
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    compiling, loading = run(), run()
+    assert compiling.stdout == loading.stdout
+    assert "a negative row" in loading.stdout
+    assert compiling.stderr.split() == ["0", "True"]
+    assert loading.stderr.split() == ["3", "False"]
+
+
+SYMBOLS = """
+import llvmlite.binding
+from numba.core.registry import cpu_target
+from plait.numerics import compiled
+
+target, add, named = cpu_target.target_context, llvmlite.binding.add_symbol, {}
+
+def noted(name, address):
+    named[name] = address
+    add(name, address)
+
+llvmlite.binding.add_symbol = noted
+compiled._name_runtime()
+ours = dict(named)
+named.clear()
+target.refresh()
+theirs = {name: at for name, at in named.items() if not name.startswith("_numba_hashsecret_")}
+print(len(ours) > 20, ours == theirs)
+"""
+
+
+def test_all_functions_of_the_runtime_have_a_name():
+    """The installed Numba is one that was looked at, and names no more than plait does."""
+    assert loads_alone()
+    words = [sys.executable, "-c", SYMBOLS]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]

@@ -4,17 +4,24 @@ Numba keeps compiled functions on disk and compiles one again when its own file 
 not look at the functions that are called from there: after an upgrade in which only those changed,
 it would go on running their old code. Here a cached function is current only while all files with
 compiled functions are as they were.
+
+Before Numba looks into a cache, it makes ready to compile: all that it can type and lower is
+registered, which takes a third of a second and 30 MB. Code that is in the cache needs none of it,
+only the addresses of the functions of Numba's runtime. What is not there is compiled as ever.
 """
 
 import hashlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import numba
 
 _SOURCES = Path(__file__).parents[1]
+_KNOWN = ("0.68",)
+"""Versions of Numba whose caches need no more than `_name_runtime` gives; others load as ever."""
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -26,9 +33,41 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         if options.get("cache"):
             index = compiled._cache._cache_file
             index._source_stamp = (index._source_stamp, digest_of_sources(_SOURCES))
+            if loads_alone():
+                compiled._cache.load_overload = MethodType(_load_overload, compiled._cache)
         return compiled
 
     return decorate
+
+
+@cache
+def loads_alone() -> bool:
+    """Tell whether compiled code is loaded without making Numba ready to compile."""
+    return ".".join(numba.__version__.split(".")[:2]) in _KNOWN
+
+
+def _load_overload(known: Any, signature: Any, target: Any) -> Any:
+    """Return the compiled function of a signature from its cache, or None.
+
+    As `numba.core.caching.Cache.load_overload`, but for ``target.refresh()``: whatever compiles
+    calls that for itself.
+    """
+    _name_runtime()
+    with known._guard_against_spurious_io_errors():
+        return known._load_overload(signature, target)
+
+
+@cache
+def _name_runtime() -> None:
+    """Tell the linker where the functions of Numba's runtime are, as initialising it does.
+
+    Symbols that text is hashed with are not among them: no compiled function hashes text.
+    """
+    from llvmlite.binding import add_symbol  # type: ignore[import-untyped]
+    from numba.core.runtime.nrt import _nrt
+
+    for name, address in _nrt.c_helpers.items():
+        add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
 
 
 @cache
