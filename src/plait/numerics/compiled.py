@@ -64,7 +64,7 @@ def _name_runtime() -> None:
     Symbols that text is hashed with are not among them: no compiled function hashes text.
     """
     from llvmlite.binding import add_symbol  # type: ignore[import-untyped]
-    from numba.core.runtime.nrt import _nrt
+    from numba.core.runtime import _nrt_python as _nrt  # type: ignore[attr-defined]
 
     for name, address in _nrt.c_helpers.items():
         add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
