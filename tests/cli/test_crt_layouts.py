@@ -11,6 +11,7 @@ import pytest
 
 from plait.cli.main import main
 from plait.simulate import make_count_screen
+from tests.crt.gene_cases import write_cell_ranger
 
 pytestmark = pytest.mark.filterwarnings("ignore:covariates left out")
 
@@ -158,6 +159,56 @@ def test_a_mapping_as_json_serves_all(here, capsys):
     for table, effects in found.values():
         assert table == expected[0]
         assert effects.equals(expected[1])
+
+
+def test_a_file_of_cell_ranger_serves_both(here, capsys):
+    pytest.importorskip("h5py")
+    screen = anndata.read_h5ad("genes.h5ad")
+    table = screen.uns["grna_target_table"]
+    wells = screen.obs["batch"].astype("category").cat.codes.to_numpy() + 1
+    screen.obs["gem_well"] = wells.astype(str)
+    screen.obs_names = [f"ACGT{i}-{well}" for i, well in enumerate(wells)]
+    screen.obs["n_umis"] = screen.X.sum(axis=1)
+    screen.write_h5ad("same.h5ad")
+    counts = screen.X, screen.obsm["grna_counts"], screen.var_names, table["grna_id"]
+    named = {"barcodes": screen.obs_names}
+    write_cell_ranger("plain.h5", *counts, **named)
+    capitals = table["grna_target"].replace({"non-targeting": "Non-Targeting"})
+    write_cell_ranger("matrix.h5", *counts, targets=capitals, **named)
+    table.to_csv("targets.tsv", sep="\t", index=False)
+    usage = pd.DataFrame(screen.obsm["usage"], index=screen.obs_names)
+    usage.to_csv("x.usages.k_4.dt_0_1.consensus.txt", sep="\t")
+    programs = ["--usage", "x.usages.k_4.dt_0_1.consensus.txt"]
+    programs += ["--covariates", "gem_well,log(n_umis)"]
+    genes = ["--moi", "low", "--covariates", "gem_well"]
+    found = []
+    for name, more in (
+        ("same.h5ad", []),
+        ("matrix.h5", []),
+        ("plain.h5", ["--targets", "targets.tsv"]),
+    ):
+        out = name.replace(".", "-")
+        assert run("run", "--h5ad", name, *programs, *more, "--out", f"{out}-run") == 0
+        assert "5 counts on" in " ".join(capsys.readouterr().out.split())
+        disk = ["--on-disk"] if more else []
+        assert run("discover", "--h5ad", name, *genes, *more, *disk, "--out", out) == 0
+        capsys.readouterr()
+        effects = pl.read_parquet(f"{out}-run/effects.parquet").sort("unit", "program")
+        found.append((effects, (here / out / "discovery.tsv").read_bytes()))
+    for effects, discovered in found[1:]:
+        assert effects.equals(found[0][0])
+        assert discovered == found[0][1]
+    for words, said in (
+        (["plain.h5"], "plain.h5: the file does not say what guides target"),
+        (["matrix.h5", "--targets", "guide2gene"], "there is no file guide2gene, which --targets"),
+        (["matrix.h5", "--layer", "x"], "--layer does nothing with Cell Ranger's .h5"),
+        (["matrix.h5", "--covariates", "batch"], "has no covariate 'batch'; it has 'gem_well'"),
+    ):
+        assert run("qc", "--moi", "low", "--h5ad", *words, "--out", "cells.tsv") == 2
+        assert said in " ".join(capsys.readouterr().err.split())
+    words = ["--h5ad", "matrix.h5", *programs, "--out", "x", "--write-h5ad", "y.h5ad"]
+    assert run("run", *words) == 2
+    assert "--write-h5ad does nothing with matrix.h5, which is no" in capsys.readouterr().err
 
 
 def without(source, target, **parts):

@@ -48,6 +48,43 @@ def random_screen(seed=0, moi="high", n_cells=300, n_genes=12, n_targets=4, mean
     }, has
 
 
+def write_cell_ranger(
+    path,
+    genes,
+    guides,
+    gene_names,
+    guide_names,
+    *,
+    targets=None,
+    barcodes=None,
+    kinds=("Gene Expression", "CRISPR Guide Capture"),
+):
+    """Write counts (cells, genes) and (cells, guides) as Cell Ranger does, and return the path.
+
+    ``targets`` are those of guides that the feature reference had, if it had any.
+    """
+    import h5py
+    from scipy.sparse import hstack
+
+    both = csr_matrix(hstack([genes, guides]).astype(int))
+    names = [*gene_names, *guide_names]
+    types = np.repeat(kinds, [len(gene_names), len(guide_names)])
+    cells = [f"cell-{i}" for i in range(both.shape[0])] if barcodes is None else list(barcodes)
+    with h5py.File(path, "w") as file:
+        group = file.create_group("matrix")
+        for name in ("data", "indices", "indptr"):
+            group[name] = getattr(both, name)
+        group["shape"] = both.shape[::-1]
+        group["barcodes"] = np.array(cells, dtype="S")
+        group["features/name"] = np.array(names, dtype="S")
+        group["features/id"] = np.array([f"ID{i}" for i in range(len(names))], dtype="S")
+        group["features/feature_type"] = types.astype("S")
+        if targets is not None:
+            named = [""] * len(gene_names) + list(targets)
+            group["features/target_gene_name"] = np.array(named, dtype="S")
+    return path
+
+
 def random_data(**options):
     """Return the data of a random screen."""
     return gene_screen_data(**random_screen(**options)[0])

@@ -21,10 +21,12 @@ from plait.crt.gene_counts import (
     rows_of,
     stored_counts,
 )
+from plait.crt.gene_data import gene_screen_data, read_gene_screen
 from plait.crt.gene_screen import GeneScreen
 from plait.crt.pairs import positive_control_pairs, trans_pairs
-from plait.errors import InputError
-from tests.crt.gene_cases import needs_anndata, random_screen
+from plait.errors import InputError, LabelError
+from plait.io.cell_ranger import screen_from_cell_ranger
+from tests.crt.gene_cases import needs_anndata, random_screen, write_cell_ranger
 
 
 def in_file(tmp_path, counts, layout="csr"):
@@ -136,8 +138,6 @@ def written_screen(tmp_path, moi, layout="csr"):
 @pytest.mark.parametrize("layout", ["csr", "csc"])
 def test_a_screen_on_disk_gives_the_same_bits(tmp_path, monkeypatch, moi, layout):
     needs_anndata()
-    from plait.crt.gene_data import read_gene_screen
-
     monkeypatch.setattr(gene_counts, "_AT_ONCE", 500)
     path = written_screen(tmp_path, moi, layout)
     results = []
@@ -177,8 +177,6 @@ def test_a_mudata_on_disk(tmp_path):
     import anndata
     import pandas as pd
 
-    from plait.crt.gene_data import read_gene_screen
-
     options, _ = random_screen(seed=6, n_cells=200)
     cells = pd.Index([f"c{i}" for i in range(200)])
     genes = anndata.AnnData(
@@ -204,28 +202,14 @@ def test_a_mudata_on_disk(tmp_path):
 
 def cell_ranger_file(path, options, kinds=("Gene Expression", "CRISPR Guide Capture")):
     """Write the counts of a screen as Cell Ranger does; the last two genes have one name."""
-    import h5py
-    from scipy.sparse import hstack
-
-    both = csr_matrix(hstack([options["responses"], options["guides"]]).astype(int))
     genes = [*options["response_names"][:-2], "SAME", "SAME"]
-    names = [*genes, *options["guide_names"]]
-    types = np.repeat(kinds, [len(genes), len(options["guide_names"])])
-    with h5py.File(path, "w") as file:
-        group = file.create_group("matrix")
-        for name in ("data", "indices", "indptr"):
-            group[name] = getattr(both, name)
-        group["shape"] = both.shape[::-1]
-        group["barcodes"] = np.array([f"cell-{i}" for i in range(both.shape[0])], dtype="S")
-        group["features/name"] = np.array(names, dtype="S")
-        group["features/id"] = np.array([f"ID{i}" for i in range(len(names))], dtype="S")
-        group["features/feature_type"] = types.astype("S")
-    return path
+    counts = options["responses"], options["guides"]
+    return write_cell_ranger(path, *counts, genes, options["guide_names"], kinds=kinds)
 
 
 def test_a_file_of_cell_ranger(tmp_path, monkeypatch):
     pytest.importorskip("h5py")
-    from plait.crt import gene_screen_data, gene_screen_from_cell_ranger
+    from plait.crt import gene_screen_from_cell_ranger
 
     monkeypatch.setattr(gene_counts, "_AT_ONCE", 100)
     options, _ = random_screen(seed=8, n_cells=150)
@@ -247,8 +231,43 @@ def test_a_file_of_cell_ranger(tmp_path, monkeypatch):
             found.covariates["response_n_umis"], expected.covariates["response_n_umis"]
         )
     other = cell_ranger_file(tmp_path / "b.h5", options, ("Gene Expression", "Antibody Capture"))
-    with pytest.raises(InputError, match="no features of the type 'CRISPR Guide Capture'; it has"):
+    with pytest.raises(InputError, match="no features of the type 'CRISPR Guide Capture'; there"):
         gene_screen_from_cell_ranger(other, "high", options["targets"])
+    with pytest.raises(LabelError, match=r"does not say what guides target.*'target_gene_name'"):
+        gene_screen_from_cell_ranger(path, "high")
+
+
+def test_what_a_feature_reference_and_barcodes_say(tmp_path):
+    pytest.importorskip("h5py")
+    options, _ = random_screen(seed=8, n_cells=150)
+    expected = gene_screen_data(**options)
+    given = options["targets"]["grna_target"].replace({"non-targeting": "Non-Targeting"}).tolist()
+    given[1] = "Ignore"
+    cells = [f"ACGT{i}-{1 + i % 3}" for i in range(150)]
+    counts = options["responses"], options["guides"]
+    path = write_cell_ranger(
+        tmp_path / "matrix.h5", *counts, options["response_names"], options["guide_names"],
+        targets=given, barcodes=cells,
+    )  # fmt: skip
+    found = read_gene_screen(path, "high", covariates=["gem_well"], on_disk=True)
+    assert isinstance(found.responses, gene_counts.StoredCounts)
+    kept = np.delete(np.arange(len(given)), 1)
+    assert found.targets.guides.tolist() == expected.targets.guides[kept].tolist()
+    assert found.targets.targets.tolist() == expected.targets.targets[kept].tolist()
+    assert found.targets.is_control.sum() == 6
+    assert found.levels["gem_well"] == ("1", "2", "3")
+    assert found.covariates["gem_well"].tolist() == [name[-1] for name in cells]
+    assert "gem_well" not in read_gene_screen(path, "high").covariates
+    with pytest.raises(LabelError, match=r"has no covariate 'batch'; it has 'gem_well'"):
+        read_gene_screen(path, "high", covariates=["batch"])
+    programs = screen_from_cell_ranger(path)
+    assert programs.uns["guide2gene"] == dict(
+        zip(found.targets.guides.tolist(), found.targets.targets.tolist(), strict=True)
+    )
+    assert (programs.obsm["guide_umis"] != options["guides"]).nnz == 0
+    np.testing.assert_array_equal(programs.obs["n_umis"], found.covariates["response_n_umis"])
+    np.testing.assert_array_equal(programs.obs["n_nonzero"], found.covariates["response_n_nonzero"])
+    assert programs.obs["gem_well"].tolist() == found.covariates["gem_well"].tolist()
 
 
 def test_what_is_no_file_of_cell_ranger(tmp_path):

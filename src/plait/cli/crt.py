@@ -173,7 +173,7 @@ def run(
     debug: options.Debug = False,
 ) -> None:
     """Test what every perturbation does to every gene program, and write results and a page."""
-    _check(out, write_h5ad, level, overwrite)
+    _check(out, h5ad, write_h5ad, level, overwrite)
     _refuse_idle(method, sampler, null)
     chosen: dict[str, Any] = {
         "method": str(method),
@@ -227,11 +227,12 @@ def run(
     say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in (*written, RECORD)))
 
 
-def _check(out: Path, write_h5ad: Path | None, level: float, overwrite: bool) -> None:
+def _check(out: Path, h5ad: Path, write_h5ad: Path | None, level: float, overwrite: bool) -> None:
     """Refuse outputs that cannot be written, and a level that is none, before the work starts."""
     check_folder(out, FILES, overwrite, UNFINISHED)
     if write_h5ad is not None:
         check_file(write_h5ad, (".h5ad",), overwrite)
+        refuse_idle(("write_h5ad",), h5ad.suffix != ".h5ad", f"with {h5ad}, which is no .h5ad")
     require_level(level)
 
 

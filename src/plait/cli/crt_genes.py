@@ -66,7 +66,7 @@ from plait.cli.inputs import errors_naming, refuse_idle, split_list
 from plait.cli.options import MODEL, documented, option
 from plait.cli.outputs import TABLES, check_file, check_folder, write_table
 from plait.cli.records import RECORD, beside, write_record
-from plait.cli.screen_inputs import H5ad
+from plait.cli.screen_inputs import CELL_RANGER, H5ad, cell_ranger_targets
 from plait.errors import InputError, OptionError
 
 if TYPE_CHECKING:
@@ -356,9 +356,18 @@ def _open(
     layer: str | None,
     on_disk: bool = False,
 ) -> "GeneScreen":
-    from plait.crt import GeneScreen, gene_screen_from_anndata
+    from plait.crt import GeneScreen, gene_screen_from_anndata, gene_screen_from_cell_ranger
     from plait.io.anndata import read_counts
 
+    if h5ad.suffix == CELL_RANGER:
+        table = cell_ranger_targets(targets, ("guides", "guide_names", "layer"))
+        names = split_list(covariates)
+        with errors_naming(str(h5ad)):
+            return GeneScreen(
+                gene_screen_from_cell_ranger(
+                    h5ad, str(moi), table, covariates=names, on_disk=on_disk
+                )
+            )
     is_mudata = h5ad.suffix == ".h5mu"
     unused = ("guides", "guide_names")
     refuse_idle(unused, is_mudata, "with an .h5mu, which has a modality of guides")

@@ -83,11 +83,12 @@ Targets = Annotated[
     str | None,
     option(
         "--targets",
-        metavar="KEY",
+        metavar="KEY|FILE",
         panel=INPUT,
-        show_default="grna_target_table, guide2gene or guide2gene_json",
+        show_default="grna_target_table, guide2gene or guide2gene_json; of .h5 target_gene_name",
         help="Target of each guide, in uns: a table with grna_id and grna_target "
-        "('non-targeting' for controls), or a mapping (or JSON).",
+        "('non-targeting' for controls), or a mapping (or JSON). With an .h5 the name of such a "
+        "table's file.",
     ),
 ]
 Covariates = Annotated[
@@ -97,7 +98,7 @@ Covariates = Annotated[
         metavar="LIST",
         panel=INPUT,
         help="Columns of obs that are covariates, separated by commas, beside the counts of a "
-        "cell, which are made.",
+        "cell, which are made. An .h5 has gem_well, the number behind barcodes.",
     ),
 ]
 Layer = Annotated[

@@ -1,6 +1,7 @@
 """Reading a perturbation screen as the commands of ``plait crt`` are told."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +20,8 @@ H5ad = Annotated[
         "--h5ad",
         metavar="FILE",
         panel=INPUT,
-        help="The screen: .h5ad, or .h5mu with a modality of guides.",
+        help="The screen: .h5ad, .h5mu with a modality of guides, or Cell Ranger's .h5 "
+        "(filtered_feature_bc_matrix.h5).",
     ),
 ]
 Usage = Annotated[
@@ -49,7 +51,7 @@ Covariates = Annotated[
         metavar="LIST",
         panel=INPUT,
         help="Columns of obs that are the covariates, instead of --covar, separated by commas; "
-        "log(NAME) takes the logarithm, as counts need.",
+        "log(NAME) takes the logarithm, as counts need. An .h5 has n_umis, n_nonzero and gem_well.",
     ),
 ]
 Guides = Annotated[
@@ -77,10 +79,11 @@ Targets = Annotated[
     str | None,
     option(
         "--targets",
-        metavar="KEY",
+        metavar="KEY|FILE",
         panel=INPUT,
-        show_default="guide2gene, grna_target_table or guide2gene_json",
-        help="Target of each guide: a mapping (or JSON), or a table with grna_id and grna_target.",
+        show_default="guide2gene, grna_target_table or guide2gene_json; of .h5 target_gene_name",
+        help="Target of each guide: a mapping (or JSON), or a table with grna_id and grna_target. "
+        "With an .h5 the name of such a table's file.",
     ),
 ]
 Batch = Annotated[
@@ -114,6 +117,7 @@ Controls = Annotated[
 ]
 
 BATCH = "batch"
+CELL_RANGER = ".h5"
 _OF_FILE, _OF_OBS = "usage of the file", "columns of obs"
 _LIKE_A_FILE = re.compile(r"/|\.(txt|tsv|csv|npz|gz)$")
 _LOGGED = re.compile(r"log\((.+)\)")
@@ -132,11 +136,13 @@ def read_inputs(
 ) -> "CRTInputs":
     """Read a screen and make it ready for testing."""
     from plait.cli.inputs import errors_naming, refuse_idle
-    from plait.crt import get_from_adata_any, prepare_crt_inputs, read_cnmf_usage, read_screen
+    from plait.crt import get_from_adata_any, prepare_crt_inputs, read_cnmf_usage
     from plait.crt.layouts import COUNTS, FOR_PROGRAMS, find_keys, present_guides
 
     refuse_idle(("covar",), covariates is not None, "with --covariates")
-    screen = read_screen(h5ad)
+    screen = _screen(h5ad, targets)
+    if h5ad.suffix == CELL_RANGER:
+        targets = None  # a file, which was read
     obsm = dict(screen.obsm)
     asked = {
         "usage": usage, "covar": covar, "guides": guides, "guide_names": guide_names,
@@ -179,6 +185,36 @@ def read_inputs(
                 f"{_listed(screen.obs)}."
             )
         return inputs
+
+
+def _screen(place: Path, targets: str | None) -> Any:
+    """Open a screen; with a file of Cell Ranger ``targets`` is a file, too."""
+    from plait.crt import read_screen
+
+    if place.suffix != CELL_RANGER:
+        return read_screen(place)
+    from plait.cli.inputs import errors_naming
+    from plait.io.cell_ranger import screen_from_cell_ranger
+
+    table = cell_ranger_targets(targets, ("guides", "guide_names"))
+    with errors_naming(str(place)):
+        return screen_from_cell_ranger(place, table)
+
+
+def cell_ranger_targets(targets: str | None, idle: Sequence[str]) -> Any:
+    """Return the table of targets of a file; options that name keys do nothing with an .h5."""
+    from plait.cli.gene_screen_tables import read_table_with
+    from plait.cli.inputs import refuse_idle
+
+    refuse_idle(idle, True, "with Cell Ranger's .h5, whose features say what guides are")
+    if targets is None:
+        return None
+    if not Path(targets).is_file():
+        raise FileFormatError(
+            f"there is no file {targets}, which --targets names: with an .h5 it is a table with "
+            "grna_id and grna_target."
+        )
+    return read_table_with(Path(targets), "grna_id", "grna_target")
 
 
 def control_labels(controls: str | None) -> tuple[str, ...]:

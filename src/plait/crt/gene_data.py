@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -290,26 +291,30 @@ def read_gene_screen(
     Parameters
     ----------
     path : path
-        ``.h5ad`` or ``.h5mu``.
+        ``.h5ad``, ``.h5mu``, or the ``.h5`` of Cell Ranger.
     moi : {"low", "high"}
     on_disk : bool
         Whether counts of genes, if they are in X, stay on disk: they are copied into a temporary
         file (8 bytes for each that is not 0, in the folder that ``TMPDIR`` says) and read gene by
         gene, so that memory does not grow with the number of genes. The results are the same bits.
     **options
-        Of `gene_screen_from_anndata`.
+        Of `gene_screen_from_anndata`, or of ``.h5`` those of `gene_screen_from_cell_ranger`.
 
     Raises
     ------
     FileFormatError
-        There is no such file, it is damaged or neither of the two.
+        There is no such file, it is damaged or none of the three.
     DependencyError
-        anndata or mudata is not installed.
+        anndata, mudata or h5py is not installed.
     InputError, LabelError
         See `gene_screen_from_anndata`.
     """
     from plait.io.anndata import read_counts
 
+    if Path(path).suffix == ".h5":
+        from plait.crt.cell_ranger_screen import gene_screen_from_cell_ranger
+
+        return gene_screen_from_cell_ranger(path, moi, on_disk=on_disk, **options)
     read = read_counts(path, backed=on_disk)
     data = gene_screen_from_anndata(read, moi, **options)
     if on_disk:

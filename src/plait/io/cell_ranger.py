@@ -5,15 +5,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from plait.errors import DependencyError, FileFormatError
+from plait.errors import DependencyError, FileFormatError, InputError, LabelError
 
-_PARTS = ("data", "indices", "indptr", "shape", "barcodes", "features")
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+GENES, GUIDES = "Gene Expression", "CRISPR Guide Capture"
+"""Types of features."""
+GEM_WELL = "gem_well"
+"""What cells have in common that were in one well of a chip: the number behind their barcodes."""
+
+_PARTS = (
+    *("data", "indices", "indptr", "shape", "barcodes"),
+    *("features/name", "features/id", "features/feature_type"),
+)
+_TARGET = "features/target_gene_name"
+_NO_TARGET = ("", "None", "Ignore")
+_NON_TARGETING = "Non-Targeting"
+_AT_ONCE = 4_000_000
+"""Counts that are read together."""
 
 
 class CellsInFile:
@@ -81,12 +97,47 @@ class CellRangerCounts:
         Names, of those that occur twice the ids.
     kinds : (features,) array of str
         "Gene Expression", "CRISPR Guide Capture" and others.
+    targets : (features,) array of str or None
+        ``target_gene_name`` of the feature reference, "" of features without a target; what it
+        calls "Non-Targeting" is "non-targeting". None where the reference did not have it.
     """
 
     counts: CellsInFile
     barcodes: NDArray[np.str_]
     features: NDArray[np.str_]
     kinds: NDArray[np.str_]
+    targets: NDArray[np.str_] | None = None
+
+    def places(self, kind: str) -> NDArray[np.intp]:
+        """Return where features of a type are.
+
+        Raises
+        ------
+        InputError
+            There is none.
+        """
+        found = np.flatnonzero(self.kinds == kind)
+        if not len(found):
+            there = ", ".join(map(repr, np.unique(self.kinds).tolist()))
+            raise InputError(f"there are no features of the type {kind!r}; there are {there}.")
+        return found
+
+    def target_of_guides(self) -> dict[str, str]:
+        """Return the target of each guide that has one.
+
+        Raises
+        ------
+        LabelError
+            The feature reference did not say (also a KeyError).
+        """
+        if self.targets is None:
+            raise LabelError(
+                "the file does not say what guides target: its feature reference had no column "
+                "'target_gene_name'. Give a table with grna_id and grna_target (targets=...)."
+            )
+        places = self.places(GUIDES)
+        named = places[self.targets[places] != ""]
+        return dict(zip(self.features[named].tolist(), self.targets[named].tolist(), strict=True))
 
 
 @contextmanager
@@ -129,7 +180,7 @@ def open_cell_ranger(path: str | os.PathLike[str]) -> Iterator[CellRangerCounts]
                 f"{path} has no group 'matrix' with {', '.join(_PARTS)}; expected the "
                 "filtered_feature_bc_matrix.h5 of Cell Ranger 3 or later."
             )
-        names, ids = (_text(group["features"][name]) for name in ("name", "id"))
+        names, ids = (_text(group[f"features/{name}"]) for name in ("name", "id"))
         _, place, times = np.unique(names, return_inverse=True, return_counts=True)
         n_features, n_cells = (int(size) for size in group["shape"][:])
         indptr = group["indptr"][:].astype(np.int64)
@@ -137,8 +188,82 @@ def open_cell_ranger(path: str | os.PathLike[str]) -> Iterator[CellRangerCounts]
             CellsInFile(group["data"], group["indices"], indptr, (n_cells, n_features)),
             _text(group["barcodes"]),
             np.where(times[place] > 1, ids, names),
-            _text(group["features"]["feature_type"]),
+            _text(group["features/feature_type"]),
+            _targets(_text(group[_TARGET])) if _TARGET in group else None,
         )
+
+
+def gem_wells(barcodes: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Return the well of each cell: what is behind the last "-" of its barcode, or "1"."""
+    return np.array([name.rpartition("-")[2] if "-" in name else "1" for name in barcodes])
+
+
+def screen_from_cell_ranger(path: str | os.PathLike[str], targets: Any = None) -> "AnnData":
+    """Read the guides of a ``.h5`` of Cell Ranger, for tests of programs.
+
+    Parameters
+    ----------
+    path : path
+        ``filtered_feature_bc_matrix.h5``.
+    targets : table or mapping, optional
+        What guides target. Default ``target_gene_name`` of the feature reference.
+
+    Returns
+    -------
+    AnnData
+        Without expression. ``obsm["guide_umis"]`` are counts of guides, ``uns["guide_names"]`` and
+        ``uns["guide2gene"]`` (of a table ``uns["grna_target_table"]``) say what they are;
+        ``obs`` has ``n_umis`` and ``n_nonzero``, counts of genes, and ``gem_well``, the number
+        behind the barcodes.
+
+    Raises
+    ------
+    FileFormatError, DependencyError, InputError, LabelError
+        See `open_cell_ranger`, `CellRangerCounts.places` and `CellRangerCounts.target_of_guides`.
+    """
+    with open_cell_ranger(path) as found:
+        import anndata
+        import pandas as pd
+
+        genes, guides = (found.counts.select(found.places(kind)) for kind in (GENES, GUIDES))
+        known = found.target_of_guides() if targets is None else targets
+        n_umis, n_nonzero = _sums(genes)
+        obs = pd.DataFrame(
+            {
+                "n_umis": n_umis,
+                "n_nonzero": n_nonzero,
+                GEM_WELL: pd.Categorical(gem_wells(found.barcodes)),
+            },
+            index=found.barcodes.astype(object),
+        )
+        return anndata.AnnData(
+            obs=obs,
+            obsm={"guide_umis": guides.to_memory()},
+            uns={
+                "guide_names": found.features[found.places(GUIDES)],
+                "grna_target_table" if hasattr(known, "columns") else "guide2gene": known,
+            },
+        )
+
+
+def _sums(counts: CellsInFile) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return for each cell the sum of its counts and how many are not 0, in blocks of cells."""
+    n_umis = np.zeros(counts.shape[0])
+    n_nonzero = np.zeros(counts.shape[0], dtype=np.int64)
+    start = 0
+    while start < len(n_umis):
+        last = int(np.searchsorted(counts.indptr, counts.indptr[start] + _AT_ONCE, side="right"))
+        cells = slice(start, min(max(last - 1, start + 1), len(n_umis)))
+        block = counts[cells]
+        n_umis[cells] = block.sum(axis=1)
+        n_nonzero[cells] = (block != 0).sum(axis=1)
+        start = cells.stop
+    return n_umis, n_nonzero
+
+
+def _targets(given: NDArray[np.str_]) -> NDArray[np.str_]:
+    known = np.where(np.isin(given, _NO_TARGET), "", given)
+    return np.where(known == _NON_TARGETING, _NON_TARGETING.lower(), known)
 
 
 def _text(dataset: Any) -> NDArray[np.str_]:
