@@ -104,6 +104,7 @@ UNREACHED = {
     ),
     "commands open hard calls where they need them": ("hard calls are needed here",),
     "no command reads outputs of eQTL mapping": ("looks like X, which",),
+    "scans and tables have no guides": ("the file does not say what guides target",),
     "arrays that commands make themselves": ("hm_code has shape", "n_variants has shape"),
     "names that files have": (
         "one trait_description", "with keys of GWAS-SSF", "u_names", "vcf_zarr_version",
