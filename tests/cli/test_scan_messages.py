@@ -145,9 +145,25 @@ def test_a_folder_that_holds_something_else(here, line, capsys):
         (here / "o" / name).write_text("mine")
     assert main(line.split()) == 2
     said = capsys.readouterr().err
-    way = "give another --out" if line == STUDY else "to replace it use --overwrite"
-    assert re.search(rf"o/[a-z.]+ exists; {way}\.$", said.strip())
+    assert re.search(r"o/[a-z.]+ exists; to replace it use --overwrite\.$", said.strip())
     assert (here / "o/run.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize("line", [SCAN, STUDY, "gwas qc --geno g.bed --out o", "demo --out o"])
+def test_a_folder_of_somebody(here, line, capsys):
+    """Nothing is written among other files, unless that is asked for; they are never touched."""
+    (here / "o").mkdir()
+    (here / "o" / "thesis.doc").write_text("mine")
+    assert main(line.split()) == 2
+    told = capsys.readouterr().err.strip()
+    assert told.endswith(
+        "o holds files that are not of this command (thesis.doc). Give a new or an empty folder, "
+        "or --overwrite to write beside them: they are left as they are."
+    )
+    assert [path.name for path in (here / "o").iterdir()] == ["thesis.doc"]
+    if line.startswith("gwas qc"):
+        assert main([*line.split(), "--overwrite", "--quiet"]) == 0
+        assert (here / "o/thesis.doc").read_text() == "mine" and (here / "o/run.json").exists()
 
 
 def test_components_of_dosages_are_those_of_their_calls(here, capsys):

@@ -9,7 +9,6 @@ import typer
 from plait.cli.console import announce_compilation, say, session
 from plait.cli.outputs import check_folder, use_no_window
 from plait.cli.records import RECORD, write_record
-from plait.cli.study import OUTPUTS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +25,7 @@ LEVEL = 0.05
 
 FILES = (
     "genotypes.bed", "genotypes.bim", "genotypes.fam", "traits.csv", "covariates.csv", "truth.csv",
-    *OUTPUTS, RECORD,
+    RECORD,
 )  # fmt: skip
 TABLES = (
     "bhat.csv", "shat.csv", "vhat.csv", "ulist.npz", "results.npz", "results.json", "screen.npz",
@@ -49,7 +48,9 @@ def demo(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
     """Simulate a cohort, go from its genotypes to shared effects, and compare with the truth."""
-    check_folder(out, FILES, overwrite)
+    from plait.studies.gwas_to_mash import OUTPUTS
+
+    check_folder(out, (*FILES, *OUTPUTS), overwrite)
     if out.is_dir():
         for folder, names in (("tables", TABLES), ("figures", FIGURES)):
             check_folder(out / folder, names, overwrite)
@@ -123,6 +124,7 @@ def take_the_road(
         out,
         with_report=pages,
         with_figures=False,
+        overwrite=True,
         tell=teller(quiet),
         threads=threads,
     )

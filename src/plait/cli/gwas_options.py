@@ -167,7 +167,8 @@ OutFolder = Annotated[
         "--out",
         metavar="FOLDER",
         panel=OUTPUT,
-        help="Folder to write to. The same command goes on with a scan that was killed.",
+        help="Folder to write to, new or empty. The same command goes on with a scan that was "
+        "killed.",
     ),
 ]
 TableFormat = Annotated[

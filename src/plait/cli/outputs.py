@@ -70,21 +70,15 @@ def check_file(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
 
 
 def check_folder(
-    folder: Path, names: tuple[str, ...], overwrite: bool, unfinished: str | None = None
+    folder: Path,
+    names: Sequence[str],
+    overwrite: bool,
+    unfinished: str | None = None,
 ) -> None:
-    """Refuse a folder in which the files cannot be written.
+    """Refuse a folder that must not be written into; see `plait.io.folders.check_folder`."""
+    from plait.io import folders
 
-    Where the file ``unfinished`` is in it, a command was killed, of which anything is replaced.
-    """
-    from plait.io import check_writable
-
-    if folder.is_dir():
-        for name in names if unfinished is None or not (folder / unfinished).exists() else ():
-            check_writable(folder / name, overwrite)
-    elif folder.exists():
-        raise OutputError(f"{folder} is a file; give a folder.")
-    else:
-        check_writable(folder)
+    folders.check_folder(folder, names, overwrite, unfinished)
 
 
 def use_no_window() -> None:

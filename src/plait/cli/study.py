@@ -40,16 +40,12 @@ from plait.cli.gwas_options import (
     TransformOption,
 )
 from plait.cli.options import MODEL, OUTPUT
-from plait.cli.outputs import check_folder
 from plait.cli.records import RECORD
 
 if TYPE_CHECKING:
     from plait.mash.results import MashResult
 
 DOCS = "docs/gwas.md"
-OUTPUTS = (
-    "report.html", "significant.csv", "associations.parquet", "associations.zarr", "result.zarr",
-)  # fmt: skip
 DRAWN = ("figures/manhattan.png", "figures/qq.png")
 MOST_SHOWN = 12
 """Traits whose sharing is shown on the screen."""
@@ -68,7 +64,8 @@ def gwas_to_mash(
             "--out",
             metavar="FOLDER",
             rich_help_panel=OUTPUT,
-            help="Folder to write to. The same command goes on from the last finished stage.",
+            help="Folder to write to, new or empty. The same command goes on from the last "
+            "finished stage.",
         ),
     ],
     traits: TraitNames = None,
@@ -107,6 +104,7 @@ def gwas_to_mash(
         ),
     ] = 20_000,
     seed: options.Seed = 1,
+    overwrite: options.Overwrite = False,
     threads: options.Threads = None,
     memory: options.ScanMemory = None,
     dask: options.Dask = None,
@@ -117,11 +115,9 @@ def gwas_to_mash(
     """Scan every trait, learn what the traits share, and say what each variant does in each."""
     from importlib.util import find_spec
 
-    from plait.studies.gwas_to_mash import RECORD as STAGES
+    from plait.studies.gwas_to_mash import OUTPUTS, check_study_folder
 
-    # What stands in the folder of a study is its own; in any other it would be lost.
-    if not (out / STAGES).exists():
-        check_folder(out, (*OUTPUTS, RECORD), overwrite=False)
+    check_study_folder(out, overwrite)
     with (
         session(threads, quiet, debug, log_json),
         workers_of(dask, memory, threads) as workers,
@@ -160,6 +156,7 @@ def gwas_to_mash(
                 settings,
                 with_report=find_spec("plotly") is not None and find_spec("jinja2") is not None,
                 with_figures=find_spec("matplotlib") is not None,
+                overwrite=overwrite,
                 tell=teller(quiet),
                 **workers,
             )

@@ -45,6 +45,7 @@ PHRASES = {
 """What is said in other words."""
 _WITHOUT = (
     ("overwrite", "to replace it use --overwrite", "give another --out"),
+    ("overwrite", ", or --overwrite to write beside them: they are left as they are", ""),
     ("loco", ", or (in a scan) loco=False", ""),
     ("loco", ", or give by_chromosome=False", ""),
 )

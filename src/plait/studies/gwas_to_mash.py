@@ -29,6 +29,7 @@ from plait.errors import ModelWarning, NotAvailableError, OptionError
 from plait.gwas.inputs import open_study
 from plait.gwas.model import check_options
 from plait.io import read_effects, replace_file
+from plait.io.folders import check_folder
 from plait.studies.stages import Stages
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ RECORD = f"{KEPT}/stages.json"
 
 LEVEL = 0.05
 """Effects with an lfsr below it are in the table."""
+
+OUTPUTS = (
+    "report.html", "significant.csv", "associations.parquet", "associations.zarr", "result.zarr",
+)  # fmt: skip
+"""What a person opens in the folder of a study, the page first."""
 
 _ALL_NULL = 0.999
 _LIFT = 0.1
@@ -340,6 +346,7 @@ def gwas_to_mash(
     *,
     with_report: bool = True,
     with_figures: bool = True,
+    overwrite: bool = False,
     tell: Teller = lambda name, what, seconds: None,
     executor: Any = None,
     memory: int | str | None = None,
@@ -358,6 +365,8 @@ def gwas_to_mash(
     settings : StudySettings, optional
     with_report, with_figures : bool
         Write ``report.html``; ``figures/manhattan.png`` and ``figures/qq.png``.
+    overwrite : bool
+        Write into a folder with other files too, and replace those called as these are.
     tell : callable, optional
         Called after every stage with its name, what it did, and its seconds (None: it was kept).
     executor, memory, threads
@@ -377,6 +386,8 @@ def gwas_to_mash(
     ------
     OptionError
         Fewer than two traits.
+    OutputError
+        The folder holds other files, or cannot be written.
     InputTypeError
         Something is neither a file nor a table.
     """
@@ -384,6 +395,7 @@ def gwas_to_mash(
     genotypes, traits, covariates = open_study(genotypes, traits, covariates)
     require_several(traits)
     folder = Path(out)
+    check_study_folder(folder, overwrite)
     folder.mkdir(exist_ok=True)
     (folder / KEPT).mkdir(exist_ok=True)
     workers = {"executor": executor, "memory": memory, "threads": threads}
@@ -398,6 +410,25 @@ def gwas_to_mash(
     for doubt in fitted["doubts"].values():
         warnings.warn(doubt, ModelWarning, stacklevel=2)
     return plait.mash.MashResult.open(folder / "result.zarr")
+
+
+def check_study_folder(folder: Path, overwrite: bool = False) -> None:
+    """Refuse a folder with other files than those of a study.
+
+    Parameters
+    ----------
+    folder : Path
+        What stands in the folder of a study is its own: the same study goes on, another replaces
+        it.
+    overwrite : bool
+        Write beside other files, and replace those called as a study's are.
+
+    Raises
+    ------
+    OutputError
+        It holds other files, or cannot be written.
+    """
+    check_folder(folder, OUTPUTS, overwrite, RECORD, own=(KEPT, FIGURES, "run.json"))
 
 
 def require_several(traits: SampleTable) -> None:
