@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 from scipy.sparse import csr_matrix
 
+from plait.crt import gene_data
 from plait.crt.gene_data import gene_screen_data, gene_screen_from_anndata, read_gene_screen
 from plait.crt.gene_design import GeneDesign, default_formula, design_columns
 from plait.errors import (
@@ -194,6 +195,51 @@ def test_basis_of_a_design():
     np.testing.assert_allclose(design.rows.T @ coefficients, x @ beta, rtol=1e-9)
     with pytest.raises(InputError, match="'c' is determined by those before it"):
         GeneDesign.of(["1", "a", "c"], np.column_stack([x[:, :2], x[:, 1] - 3]))
+
+
+def test_cells_of_modalities_are_found_by_their_names(caplog):
+    anndata = pytest.importorskip("anndata")
+    mudata = pytest.importorskip("mudata")
+    options, _ = random_screen()
+    cells = np.array([f"c{i}" for i in range(300)])
+    genes = anndata.AnnData(
+        options["responses"],
+        obs=options["covariates"].set_axis(cells),
+        var=pd.DataFrame(index=options["response_names"]),
+    )
+    order = np.random.default_rng(1).permutation(300)
+    guides = anndata.AnnData(
+        csr_matrix(options["guides"])[order],
+        obs=pd.DataFrame(index=cells[order]),
+        var=options["targets"].set_index("grna_id"),
+    )
+
+    def both(genes, guides):
+        with mudata.set_options(pull_on_update=False):
+            made = mudata.MuData({"guide": guides, "rna": genes})
+        made.obs["phase"] = [f"phase {name[-1]}" for name in made.obs_names]
+        return made
+
+    def read(mdata, **more):
+        return gene_screen_from_anndata(mdata, "high", **({"covariates": ["batch"]} | more))
+
+    expected = made()
+    found = read(both(genes, guides))
+    assert (found.guides != expected.guides).nnz == 0
+    assert (found.responses != expected.responses).nnz == 0
+    assert found.cell_names.tolist() == cells.tolist()
+    np.testing.assert_array_equal(found.covariates["batch"], expected.covariates["batch"])
+    phase = read(both(genes, guides), covariates=["phase"]).covariates["phase"]
+    assert phase.tolist() == [f"phase {name[-1]}" for name in cells]
+    with caplog.at_level("INFO", "plait.crt"):
+        few = read(both(genes[:200].copy(), guides))
+    assert "100 cells of the modality of guides have no counts of genes: left out" in caplog.text
+    assert (few.guides != expected.guides[:200]).nnz == 0
+    with pytest.raises(LabelError, match=r"3 of 300 cells with .* not in the modality of guides"):
+        read(both(genes, guides[3:].copy()))
+    twice = pd.Index(["c0", "c0", *cells[2:]])
+    with pytest.raises(LabelError, match="the cell of the modality of guides 'c0' occurs twice"):
+        gene_data._rows_of_guides(genes.obs_names, twice)
 
 
 def test_anndata_and_mudata(tmp_path):

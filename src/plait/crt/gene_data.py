@@ -1,5 +1,6 @@
 """Counts of genes and guides in the cells of a screen, checked once at the door."""
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from plait.errors import (
 )
 
 Array = NDArray[np.float64]
+
+_log = logging.getLogger("plait.crt")
 
 NON_TARGETING = "non-targeting"
 """The target of guides that are negative controls."""
@@ -228,7 +231,8 @@ def gene_screen_from_anndata(
     ----------
     adata : AnnData or MuData
         Counts of genes in X. Of a MuData the modality "rna", "gex" or "gene" and, for guides,
-        "guide", "guides", "grna", "gRNA" or "crispr".
+        "guide", "guides", "grna", "gRNA" or "crispr", whose cells are found by their names; those
+        without counts of genes are left out.
     moi : {"low", "high"}
         Whether cells are meant to have one guide or many.
     guides : str, optional
@@ -256,7 +260,8 @@ def gene_screen_from_anndata(
     Raises
     ------
     LabelError
-        A key, a column or a modality is not there (also a KeyError).
+        A key, a column or a modality is not there, or cells of genes are not in the modality of
+        guides (also a KeyError).
     InputError
         See `gene_screen_data`.
     """
@@ -330,18 +335,40 @@ def _from_mudata(
     genes = _modality(mdata, ("rna", "gex", "gene"))
     guides = _modality(mdata, ("guide", "guides", "grna", "gRNA", "crispr"))
     table = mudata_targets(mdata, guides, targets)
+    rows = _rows_of_guides(genes.obs_names, guides.obs_names)
     obs = genes.obs if all(name in genes.obs.columns for name in covariates) else mdata.obs
     return gene_screen_data(
         _expression(genes, layer),
-        counted_guides(in_memory(guides.X)),
+        counted_guides(in_memory(guides.X)[rows]),
         target_table(table, guides.var_names),
         moi,
         response_names=genes.var_names,
         guide_names=guides.var_names,
-        covariates=_observed(obs, covariates),
+        covariates=_observed(obs.loc[genes.obs_names], covariates),
         cell_names=genes.obs_names,
-        guide_cell_names=guides.obs_names,
     )
+
+
+def _rows_of_guides(cells: Any, of_guides: Any) -> NDArray[np.intp]:
+    """Return where the modality of guides has the cells of genes, by their names."""
+    from plait.io.anndata import SHARED_CELLS
+
+    for what, names in (("genes", cells), ("guides", of_guides)):
+        require_distinct(f"cell of the modality of {what}", [str(name) for name in names])
+    rows: NDArray[np.intp] = of_guides.get_indexer(cells)
+    if absent := int((rows < 0).sum()):
+        raise LabelError(
+            f"{absent:,} of {len(rows):,} cells with counts of genes are not in the modality of "
+            f"guides (first: {cells[int(np.argmax(rows < 0))]!r}; that of guides begins with "
+            f"{of_guides[0]!r}). {SHARED_CELLS}"
+        )
+    if more := len(of_guides) - len(rows):
+        _log.info(
+            "%d cells of the modality of guides have no counts of genes: left out.",
+            more,
+            extra={"notice": True},
+        )
+    return rows
 
 
 def _modality(mdata: Any, names: Sequence[str]) -> Any:

@@ -207,8 +207,7 @@ def screen_from_mudata(
     if (rows < 0).any():
         raise InputError(
             f"{int((rows < 0).sum()):,} of {len(rows):,} cells are not in the modality of guides "
-            f"(first: {mdata.obs_names[int(np.argmax(rows < 0))]!r}). Restrict all modalities to "
-            "the cells they share (mudata.MuData.intersect_obs or indexing)."
+            f"(first: {mdata.obs_names[int(np.argmax(rows < 0))]!r}). {SHARED_CELLS}"
         )
     assignment = guides.layers.get("guide_assignment", guides.X)[rows]
     screen = anndata.AnnData(
@@ -374,6 +373,9 @@ def read_guide_table(
 _GUIDE_MODALITIES = ("guide", "guides", "grna", "gRNA", "crispr")
 TARGET_COLUMNS = ("intended_target_name", "target_gene", "gene", "target", "grna_target")
 """Columns of the guides' ``var`` that may hold the target of each."""
+SHARED_CELLS = (
+    "Restrict modalities to the cells they share: muon.pp.intersect_obs(mdata), or mdata[cells]."
+)
 _TARGETS_IN_UNS = ("guide2gene", "grna_target_table", "guide2gene_json")
 
 
