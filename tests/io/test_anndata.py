@@ -1,4 +1,5 @@
 import gzip
+import logging
 from types import SimpleNamespace
 
 import anndata
@@ -89,6 +90,15 @@ def test_a_screen_in_two_modalities(tmp_path, guides, expression):
     assert screen.uns["guide_names"].tolist() == ["g0", "g1", "g2"]
     assert screen.uns["guide2gene"] == {"g0": "A", "g1": "A"}
     assert screen.uns["program_names"].tolist() == ["p", "q"]
+
+
+def test_logging_of_a_program_is_its_own(tmp_path, guides, expression, monkeypatch):
+    with mudata.set_options(pull_on_update=False):
+        multimodal(rna=expression, guide=guides).write_h5mu(tmp_path / "screen.h5mu")
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    read_screen(tmp_path / "screen.h5mu")
+    assert root.handlers == []
 
 
 def test_the_layer_of_assigned_guides_comes_before_counts(guides):

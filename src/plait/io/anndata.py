@@ -1,9 +1,11 @@
 """Single-cell containers: AnnData and MuData files, cNMF usages, and long tables of guides."""
 
+import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,12 +156,24 @@ def _read_single_cell(path: Path, backed: bool) -> Any:
         check_text_heaps(path)
         if path.suffix == ".h5ad":
             return anndata.read_h5ad(path, backed="r" if backed else None)
-        with mudata.set_options(pull_on_update=False):  # columns are taken from the modalities
+        # Columns are taken from the modalities.
+        with _logging_left_alone(), mudata.set_options(pull_on_update=False):
             return mudata.read_h5mu(path, backed="r" if backed else None)
     except FileFormatError:
         raise
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise FileFormatError(f"{path} cannot be read as {path.suffix}: {error}.") from error
+
+
+@contextmanager
+def _logging_left_alone() -> Iterator[None]:
+    """Keep a library that logs by the root logger from setting up logging for the program."""
+    nothing, root = logging.NullHandler(), logging.getLogger()
+    root.addHandler(nothing)
+    try:
+        yield
+    finally:
+        root.removeHandler(nothing)
 
 
 def screen_from_mudata(
