@@ -258,6 +258,43 @@ def test_harmonise(folder, reference, capsys):
     assert (found.column("eaf") < 0.5).all()
 
 
+def test_combine_into_memory(folder, capsys):
+    """A store behind a URL has its list of variants beside it, as one on disk."""
+    import fsspec
+
+    line = "sumstats combine height=height.regenie bmi=bmi.regenie --out"
+    assert main([*line.split(), "memory://both.zarr"]) == 0
+    assert (
+        "written: memory://both.zarr · memory://both.zarr.variants.tsv" in capsys.readouterr().out
+    )
+    assert main([*line.split(), "e.zarr"]) == 0
+    with fsspec.open("memory://both.zarr.variants.tsv", "rb") as listed:
+        assert listed.read() == (folder / "e.zarr.variants.tsv").read_bytes()
+    assert main([*line.split(), "memory://both.zarr"]) == 2
+    fsspec.filesystem("memory").rm("/both.zarr", recursive=True)
+    assert main([*line.split(), "memory://both.zarr"]) == 2
+    said = capsys.readouterr().err
+    assert "memory://both.zarr.variants.tsv exists; to replace it use --overwrite." in said
+    assert main([*line.split(), "memory://both.zarr", "--overwrite"]) == 0
+
+
+def test_combine_filters(folder, capsys):
+    """The same rows are left out as convert leaves out; what does nothing is refused."""
+    line = "sumstats combine height=height.regenie bmi=bmi.regenie --out f.zarr --filters"
+    assert main([*line.split(), "ldsc"]) == 0
+    assert "height: filters ldsc: not applied, not in the table: info" in capsys.readouterr().out
+    names = []
+    for name in ("height", "bmi"):
+        convert = f"sumstats convert {name}.regenie --to tsv --filters ldsc --out {name}.tsv"
+        assert main(convert.split()) == 0
+        names += pl.read_csv(f"{name}.tsv", separator="\t")["id"].to_list()
+    combined = pl.read_csv("f.zarr.variants.tsv", separator="\t")
+    assert set(combined["id"]) == set(names) and combined.height < 400
+    capsys.readouterr()
+    assert main([*line.split(), "gwaslab", "--overwrite"]) == 2
+    assert "no place for STATUS" in capsys.readouterr().err
+
+
 def test_chromosomes_that_a_reference_lacks_are_named(folder, capsys):
     table = pl.read_csv("bmi.regenie", separator=" ")
     far = table.with_columns(CHROM=pl.int_range(pl.len()) % 3 + 20)
@@ -274,7 +311,7 @@ def test_combine(folder, join, capsys):
     said = capsys.readouterr().out
     assert "height: 400 rows" in said
     assert "130 flipped" in said
-    assert "--effects e.zarr" in said
+    assert "--effects e.zarr" in said and "the reference" not in said
     assert "samples in common their errors correlate, which tables do not tell: give --v" in said
     effects = read_effects("e.zarr")
     assert effects.contexts == ("height", "bmi")

@@ -10,6 +10,7 @@ from scipy import stats
 from plait.data.summary_statistics import SummaryStatistics
 from plait.data.variants import VariantTable
 from plait.errors import (
+    FileFormatError,
     GenomeBuildError,
     HarmonisationError,
     InputTypeError,
@@ -21,6 +22,7 @@ from plait.gwas.combination import combine_summary_statistics
 from plait.gwas.harmonisation import flip, harmonise
 from plait.gwas.table_checks import check_table
 from plait.gwas.variant_matching import CATEGORIES
+from plait.io import read_summary_statistics, read_variants, write_summary_statistics
 from tests.reference_files import real_data
 
 ALLELES = ["A", "C", "G", "T", "AT", "ATT", "CA"]
@@ -307,6 +309,41 @@ def test_combining_contexts():
     apart = table([(7, "A", "G", 0.2, 1.0), (1, "A", "C", 0.1, 1.0)])
     with pytest.raises(HarmonisationError):
         combine_summary_statistics({"a": first, "b": apart}, join="inner")
+
+
+def test_messages_name_the_table_that_is_the_reference():
+    """Where no reference was given there is none to speak of."""
+    first = table([(1, "A", "G", 0.1, 1.0), (2, "C", "T", 0.2, 1.0)])
+    apart = table([(3, "A", "G", 0.1, 1.0)])
+    with pytest.raises(HarmonisationError, match="of 'b' fits the 2 variants of the table of 'a'"):
+        combine_summary_statistics({"a": first, "b": apart}, join="inner")
+    with pytest.raises(HarmonisationError, match="of 'b' fits the 2 variants of the reference"):
+        combine_summary_statistics({"a": first, "b": apart}, reference=first)
+    three = {"a": first, "b": first, "c": apart}
+    with pytest.raises(HarmonisationError, match="of 'c' fits the 2 variants of the tables before"):
+        combine_summary_statistics(three)
+
+
+def test_paths(tmp_path):
+    """Files are as good as tables, also the contexts of one file; what is neither is refused."""
+    one = table([(1, "A", "G", 0.1, 1.0), (2, "C", "T", 0.2, 1.0)])
+    place, listed = tmp_path / "one.tsv", tmp_path / "g.bim"
+    write_summary_statistics(one, place)
+    listed.write_text("1 rs1 0 1 G A\n1 rs2 0 2 C T\n")
+    found = harmonise(place, str(listed))
+    assert categories(found) == ["flipped", "forward"]
+    assert_same(found.table, harmonise(read_summary_statistics(place), read_variants(listed)).table)
+    both = combine_summary_statistics({"a": place, "b": str(place)}, reference=listed).effects
+    assert both.contexts == ("a", "b") and len(both.bhat) == 2
+    wide = "chrom pos id oa ea eaf beta.x se.x log10p.x n.x beta.y se.y log10p.y n.y\n"
+    wide += "1 1 rs1 G A .3 1 1 -1 9 2 1 -1 9\n"
+    (tmp_path / "wide.tsv").write_text(wide.replace(" ", "\t"))
+    two = combine_summary_statistics({name: tmp_path / "wide.tsv" for name in "xy"}).effects
+    assert two.bhat.tolist() == [[1.0, 2.0]]
+    with pytest.raises(InputTypeError, match="summary statistics are of the type int"):
+        combine_summary_statistics({"a": 1})
+    with pytest.raises(FileFormatError, match=r"Theirs is the \.bim beside it"):
+        harmonise(place, tmp_path / "g.bed")
 
 
 def test_names_of_combined_variants():

@@ -156,27 +156,9 @@ def open_genome(file: Path | None) -> "Fasta | None":
 
 def read_reference(file: Path) -> Any:
     """Return a genome, the variants of a .bim, .pvar or VCF, or a table of summary statistics."""
-    from plait.io import read_variants
-    from plait.io.gwas_vcf import is_gwas_vcf
-    from plait.io.summary_statistics import chromosome_names
-    from plait.io.variant_files import is_variant_file
+    from plait.io import summary_sources
 
-    if is_fasta(file):
-        return open_genome(file)
-    if (beside := {".bed": ".bim", ".pgen": ".pvar"}.get(file.suffix)) is not None:
-        raise FileFormatError(
-            f"{file} holds genotypes; a reference is a list of variants. Theirs is the {beside} "
-            f"beside it: give {file.with_suffix(beside)}."
-        )
-    if is_variant_file(file):
-        return read_variants(file, normalise_chromosomes=True)
-    is_text = file.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz")) and file.is_file()
-    if file.suffix == ".bcf" or (is_text and not is_gwas_vcf(file)):
-        from plait.io.vcf import read_vcf_sites
-
-        sites = read_vcf_sites(file)
-        return sites.with_columns(chromosome_names(sites["chrom"]).alias("chrom"))
-    return Reading().table(file)
+    return summary_sources.read_reference(file)
 
 
 def _pairs(columns: str | None) -> dict[str, str] | None:

@@ -278,6 +278,7 @@ def combine(
     genome: Genome = None,
     palindromic: PalindromicRule = Palindromic.DROP,
     palindromic_maf: PalindromicMaf = 0.40,
+    filters: Filter = None,
     allow_standardised: AllowStandardised = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -288,21 +289,30 @@ def combine(
     Variants are called as a scan calls them: by their id, where it is known and no other variant
     has the same, else chrom:pos:oa:ea; STORE.variants.tsv says where each of them is.
     """
-    from plait.io import check_store_writable, check_writable
+    from plait.io import check_store_writable
+    from plait.io.text_output import check_text_writable
 
     if not out.rstrip("/").endswith(".zarr"):
         raise OutputError(f"{out}: the output must end in .zarr.")
+    if filters is Filters.GWASLAB:
+        raise OptionError(
+            "a store of effects has no place for STATUS, and --filters gwaslab does "
+            "nothing else: leave it out."
+        )
     check_store_writable(out, overwrite)
-    places, is_local = f"{out.rstrip('/')}.variants.tsv", "://" not in out
-    if is_local:
-        check_writable(places, overwrite)
+    places = f"{out.rstrip('/')}.variants.tsv"
+    check_text_writable(places, overwrite)
     with session(None, quiet, debug):
         from plait import gwas
-        from plait.io import replace_file, write_effects
+        from plait.io import write_effects
+        from plait.io.text_output import write_text
 
         _refuse_beside_genome(reference)
         reading = Reading(columns, dialect, variants, build, context, allow_standardised)
-        read = reading.tables(tables)
+        read = {
+            context: _filtered(table, filters, quiet, f"{context}: ")
+            for context, table in reading.tables(tables).items()
+        }
         combined = gwas.combine_summary_statistics(
             read,
             join=str(join),
@@ -313,14 +323,13 @@ def combine(
             scale=str(scale),
         )
         effects = combined.effects
-        _say_contexts(read, effects, quiet)
+        _say_contexts(read, effects, quiet, str(join), reference)
         write_effects(effects, out, overwrite)
-        if is_local:
-            with replace_file(places, overwrite) as temporary:
-                combined.variants.write_csv(temporary, separator="\t", null_value="NA")
+        listed = combined.variants.write_csv(separator="\t", null_value="NA")
+        write_text(listed, places, overwrite)
         counts = {"variants": effects.n_effects, "contexts": effects.n_contexts}
         write_record(beside(out), counts | {"rows": _rows(effects)})
-    say(quiet, f"written: {out}" + (f" · {places}" if is_local else ""))
+    say(quiet, f"written: {out} · {places}")
     say(quiet, f"next: plait mash fit --effects {out} --alpha 1 --out my_result")
     say(
         quiet,
@@ -352,15 +361,24 @@ def _rows(effects: "Effects") -> Mapping[str, Mapping[str, int]]:
     return found
 
 
-def _say_contexts(read: Mapping[str, "SummaryStatistics"], effects: Any, quiet: bool) -> None:
+def _say_contexts(
+    read: Mapping[str, "SummaryStatistics"],
+    effects: Any,
+    quiet: bool,
+    join: str,
+    reference: Path | None,
+) -> None:
     import numpy as np
 
+    from plait.gwas.combination import target_name
+
     rows = _rows(effects)
-    for context, table in read.items():
+    for number, (context, table) in enumerate(read.items()):
         say(quiet, f"{context}: {len(table):,} rows")
         for line in left_out(table):
             say(quiet, f"  {line}")
-        say_counts(rows[context], quiet)
+        brought_to = target_name(read, number, join, reference)
+        say_counts(rows[context], quiet, brought_to, reference is None and join == "outer")
     measured = np.isfinite(effects.shat) & ~np.isnan(effects.bhat)
     everywhere = int(measured.all(axis=1).sum())
     say(
@@ -377,7 +395,7 @@ def _refuse_beside_genome(reference: Path | None) -> None:
 
 
 def _filtered(
-    table: "SummaryStatistics", filters: Filters | None, quiet: bool
+    table: "SummaryStatistics", filters: Filters | None, quiet: bool, whose: str = ""
 ) -> "SummaryStatistics":
     """Leave out what another tool leaves out, and say which of its rules could not be applied."""
     if filters is None:
@@ -386,9 +404,9 @@ def _filtered(
 
     found = filter_summary_statistics(table, str(filters))
     for rule in found.idle:
-        say(quiet, f"filters {filters}: not applied, not in the table: {rule.words}")
+        say(quiet, f"{whose}filters {filters}: not applied, not in the table: {rule.words}")
     if found.dropped and not any(found.dropped.values()):
-        say(quiet, f"filters {filters}: every row passes")
+        say(quiet, f"{whose}filters {filters}: every row passes")
     return found.table
 
 

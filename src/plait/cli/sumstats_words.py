@@ -18,14 +18,14 @@ WORDS = {
     "strand": "on the other strand",
     "strand_flipped": "on the other strand, and flipped",
     "palindromic_dropped": "left out: A/T or C/G, strand unknown",
-    "no_match": "left out: other alleles than the reference",
-    "not_in_reference": "left out: position not in the reference",
+    "no_match": "left out: other alleles than {}",
+    "not_in_reference": "left out: position not in {}",
     "incomplete": "left out: no position or allele",
     "duplicate": "left out: the variant occurs again",
     "indel_undecided": "left out: insertion or deletion either allele of which is in the genome",
-    "added": "of those, variants added to the reference",
+    "added": "of those, variants added to it",
 }
-"""What happens to a row when it is brought to a reference."""
+"""What happens to a row when it is brought to a reference, of which the name is filled in."""
 _LOST = {
     "no_estimate": "no estimate: not tested",
     "bad_se": "no usable standard error",
@@ -165,11 +165,27 @@ def eqtl_lines(file: Path, found: "EqtlFormat") -> list[str]:
     ]
 
 
-def say_counts(counts: Mapping[str, int], quiet: bool, indent: str = "  ") -> None:
-    """Say what became of the rows of a table."""
+def say_counts(
+    counts: Mapping[str, int], quiet: bool, reference: str = "the reference", kept: bool = False
+) -> None:
+    """Say what became of the rows of a table.
+
+    Parameters
+    ----------
+    counts : mapping
+        Rows by the names of `WORDS`.
+    quiet : bool
+    reference : str
+        What the table was brought to.
+    kept : bool
+        Whether variants that are not there were added to it, so that none of them was left out.
+    """
+    added = {"no_match", "not_in_reference"} if kept else set()
     for name, count in counts.items():
         if count:
-            say(quiet, f"{indent}{count:>12,} {WORDS[name]}")
+            words = WORDS[name].format(reference)
+            words = words.removeprefix("left out: ") if name in added else words
+            say(quiet, f"  {count:>12,} {words}")
 
 
 def absent_chromosomes(table: "SummaryStatistics", categories: "NDArray[Any]") -> list[str]:

@@ -1,7 +1,8 @@
 """Several tables of summary statistics as effects, on one set of alleles."""
 
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,17 @@ from plait.data.effects import Effects
 from plait.data.summary_statistics import SummaryStatistics
 from plait.data.variants import UNKNOWN_IDS, VariantTable, variant_names
 from plait.errors import HarmonisationError, OptionError, ShapeError
-from plait.gwas.harmonisation import as_reference, harmonise
+from plait.gwas.harmonisation import Called, as_reference, harmonise
+from plait.gwas.inputs import opened_summary
 from plait.gwas.variant_matching import NO_MATCH, NOT_IN_REFERENCE, distinct
 from plait.io.fasta import Fasta
+from plait.io.summary_sources import read_reference
 from plait.provenance import Provenance
 
 if TYPE_CHECKING:
     from polars import DataFrame
+
+    from plait.gwas.inputs import ReferenceLike, SummaryLike
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -44,11 +49,11 @@ class Combined:
 
 
 def combine_summary_statistics(
-    tables: Mapping[str, SummaryStatistics],
+    tables: "Mapping[str, SummaryLike]",
     *,
     join: str = "outer",
-    reference: "SummaryStatistics | VariantTable | DataFrame | Fasta | None" = None,
-    genome: Fasta | None = None,
+    reference: "ReferenceLike | None" = None,
+    genome: "Fasta | str | os.PathLike[str] | None" = None,
     palindromic: str = "drop",
     palindromic_maf: float = 0.40,
     scale: str = "beta",
@@ -57,7 +62,8 @@ def combine_summary_statistics(
 
     Parameters
     ----------
-    tables : mapping of context to SummaryStatistics
+    tables : mapping of context to SummaryStatistics or path
+        Of a file with several contexts side by side, the one of that name.
     join : {"outer", "inner"}
         All variants, with cells that were not measured (``shat = inf``), or those of all contexts.
     reference : optional
@@ -90,14 +96,23 @@ def combine_summary_statistics(
     if not tables:
         raise ShapeError("there are no tables to combine.")
     options: dict[str, Any] = {"palindromic": palindromic, "palindromic_maf": palindromic_maf}
+    opened = {str(name): opened_summary(table, str(name)) for name, table in tables.items()}
+    if isinstance(reference, str | os.PathLike):
+        reference = read_reference(reference)
+    genome = Fasta(genome) if isinstance(genome, str | os.PathLike) else genome
     fitted: dict[str, dict[str, int]] = {}
     if isinstance(reference, Fasta):
-        found = {name: harmonise(table, reference, **options) for name, table in tables.items()}
+        found = {
+            name: harmonise(
+                table, reference, called=Called(f"the table of {name!r}", "the genome"), **options
+            )
+            for name, table in opened.items()
+        }
         fitted = {name: dict(one.counts) for name, one in found.items()}
-        tables = {name: one.table for name, one in found.items()}
+        opened = {name: one.table for name, one in found.items()}
     variants = None if isinstance(reference, Fasta) else reference
     target, placed, rows_of = _placed(
-        tables, join, variants, genome, options, scale, on_one_strand=bool(fitted)
+        opened, join, variants, genome, options, scale, on_one_strand=bool(fitted)
     )
     for name, counts in fitted.items():
         rows_of[name] = counts | {
@@ -136,7 +151,7 @@ def _placed(
     target, build = as_reference(tables[first] if reference is None else reference, None)
     placed: dict[str, tuple[Rows, Array, Array]] = {}
     rows_of: dict[str, dict[str, int]] = {}
-    for context, table in tables.items():
+    for number, (context, table) in enumerate(tables.items()):
         # The first context is the reference: its strand is the strand by definition, and that of
         # the other contexts in its file.
         same_file = table.file is not None and table.file == tables[first].file
@@ -146,6 +161,9 @@ def _placed(
             target,
             genome=genome,
             reference_build=build,
+            called=Called(
+                f"the table of {context!r}", target_name(tables, number, join, reference)
+            ),
             **(options | ({"palindromic": "keep_forward"} if own else {})),
         )
         rows, estimates = fits.reference_rows, fits.table.estimates(scale)
@@ -162,6 +180,15 @@ def _placed(
         placed[context] = (rows, *estimates)
         build = build or table.build
     return target, placed, rows_of
+
+
+def target_name(contexts: Iterable[str], number: int, join: str, reference: object = None) -> str:
+    """Return how messages call what the table of a context, by its number, is brought to."""
+    if reference is not None:
+        return "the reference"
+    if join == "outer" and number > 1:
+        return "the tables before it"
+    return f"the table of {next(iter(contexts))!r}"
 
 
 def _extended(

@@ -1,6 +1,7 @@
 """Bringing summary statistics to the alleles of a reference."""
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from plait.errors import (
     InputTypeError,
     OptionError,
 )
+from plait.gwas.inputs import opened_summary
 from plait.gwas.table_checks import (
     TableChecks,
     build_of_lengths,
@@ -41,9 +43,12 @@ from plait.gwas.variant_matching import (
     palindromic_of,
 )
 from plait.io.fasta import Fasta
+from plait.io.summary_sources import read_reference
 
 if TYPE_CHECKING:
     from polars import DataFrame
+
+    from plait.gwas.inputs import ReferenceLike, SummaryLike
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -96,24 +101,35 @@ class Harmonised:
     by_order: NDArray[np.bool_] = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Called:
+    """What a table and its reference are called in messages."""
+
+    table: str
+    reference: str
+
+
 def harmonise(
-    table: SummaryStatistics,
-    reference: "SummaryStatistics | VariantTable | DataFrame | Fasta",
+    table: "SummaryLike",
+    reference: "ReferenceLike",
     *,
-    genome: Fasta | None = None,
+    genome: "Fasta | str | os.PathLike[str] | None" = None,
     palindromic: str = "drop",
     palindromic_maf: float = 0.40,
     reference_build: str | None = None,
+    called: Called | None = None,
 ) -> Harmonised:
     """Bring a table to the alleles of a reference.
 
     Parameters
     ----------
-    table : SummaryStatistics
-    reference : SummaryStatistics, VariantTable, polars.DataFrame or plait.io.Fasta
+    table : SummaryStatistics or path
+        Of a path see `plait.io.summary_sources.read_table`.
+    reference : SummaryStatistics, VariantTable, polars.DataFrame, plait.io.Fasta or path
         Variants with ``chrom``, ``pos``, ``ea``, ``oa`` and, if known, ``eaf``. A variant that
-        occurs twice counts once. Or a genome: its allele becomes ``oa``.
-    genome : plait.io.Fasta, optional
+        occurs twice counts once. Or a genome: its allele becomes ``oa``. A path is that of a
+        .bim, .pvar or VCF, a table, or a FASTA.
+    genome : plait.io.Fasta or path, optional
         With variants as reference: where insertions and deletions, the table's and the
         reference's, are moved to the left before they are compared.
     palindromic : {"drop", "keep_forward", "infer"}
@@ -125,6 +141,8 @@ def harmonise(
     reference_build : str, optional
         Genome build of the reference, where it does not say. A genome says it by the lengths of
         its chromosomes.
+    called : Called, optional
+        How messages call the two; default: by the trait of the table, and "the reference".
 
     Returns
     -------
@@ -135,7 +153,7 @@ def harmonise(
     OptionError
         An option is unknown or out of range, or does nothing with this reference.
     InputTypeError
-        The reference is none of these.
+        The table or the reference is none of these.
     HarmonisationError
         No row fits.
     GenomeBuildError
@@ -162,13 +180,20 @@ def harmonise(
         raise OptionError(f"palindromic is {palindromic!r}; give one of {_PALINDROMIC}.")
     if not 0 <= palindromic_maf <= 0.5:
         raise OptionError(f"palindromic_maf is {palindromic_maf}; it is between 0 and 0.5.")
-    target, build, categories, rows, by_order = _placed(table, reference, genome, reference_build)
+    table = opened_summary(table)
+    if isinstance(reference, str | os.PathLike):
+        reference = read_reference(reference)
+    genome = Fasta(genome) if isinstance(genome, str | os.PathLike) else genome
+    called = called or Called(_name(table), "the reference")
+    target, build, categories, rows, by_order = _placed(
+        table, reference, genome, reference_build, called
+    )
     base, by = _resolve_palindromic(table, target, categories, rows, palindromic, palindromic_maf)
     _drop_duplicates(table, categories, rows)
     counts = {name: int((categories == number).sum()) for number, name in enumerate(CATEGORIES)}
     kept = np.flatnonzero(categories <= STRAND_FLIPPED)
     if not len(kept) and len(table):
-        raise HarmonisationError(_explain(counts, _name(table), len(table), reference, target))
+        raise HarmonisationError(_explain(counts, called, len(table), reference, target))
     result = _rewritten(table, target, categories, rows, kept, build)
     _log.info("harmonised %s of %s rows: %s", f"{len(kept):,}", f"{len(table):,}", counts)
     return Harmonised(
@@ -202,9 +227,10 @@ def _placed(
     reference: "SummaryStatistics | VariantTable | DataFrame | Fasta",
     genome: Fasta | None,
     build: str | None,
+    called: Called,
 ) -> tuple["DataFrame", str | None, NDArray[np.int8], Rows, NDArray[np.bool_]]:
     """Return the reference's variants and build, how each row fits them and where, and by_order."""
-    name = _name(table)
+    name = called.table
     of_genome = None if genome is None else build_of_lengths(genome.lengths)
     if isinstance(reference, Fasta):
         if genome is not None:
@@ -217,7 +243,7 @@ def _placed(
         return found.target, build, found.categories, found.rows, found.by_order
     target, build = as_reference(reference, build)
     if len(table):
-        require_same_build(name, table.frame, table.build, "the reference", target, build)
+        require_same_build(name, table.frame, table.build, called.reference, target, build)
     if genome is not None:
         of_table = build or table.build
         require_same_build(name, table.frame, of_table, str(genome.path), target[:0], of_genome)
@@ -395,17 +421,21 @@ _LOST = {
 
 
 def _explain(
-    counts: Mapping[str, int], table: str, n_rows: int, reference: object, target: "DataFrame"
+    counts: Mapping[str, int],
+    called: Called,
+    n_rows: int,
+    reference: object,
+    target: "DataFrame",
 ) -> str:
     lost = ", ".join(f"{counts[name]:,} {words}" for name, words in _LOST.items() if counts[name])
-    to = f"the {target.height:,} variants of the reference"
+    to = f"the {target.height:,} variants of {called.reference}"
     if isinstance(reference, Fasta):
         to = str(reference.path)
-    message = f"none of the {n_rows:,} rows of {table} fits {to}: {lost}."
+    message = f"none of the {n_rows:,} rows of {called.table} fits {to}: {lost}."
     if counts["not_in_reference"] > n_rows / 2:
         message += (
-            " Most positions are not in the reference: the two are on different genome builds, "
-            "cover other regions, or name chromosomes differently."
+            f" Most positions are not in {called.reference}: the two are on different genome "
+            "builds, cover other regions, or name chromosomes differently."
         )
     elif counts["no_match"] > n_rows / 2:
         message += " Positions are there and alleles differ: probably another genome build."

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import SampleTable
+from plait.data.summary_statistics import SummaryStatistics
 from plait.errors import InputError, InputTypeError
 from plait.io.genotypes import open_genotypes
 from plait.io.phenotypes import is_frame, read_covariates, read_phenotypes
@@ -13,8 +14,15 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
+    from plait.data.variants import VariantTable
+    from plait.io.fasta import Fasta
+
     GenotypesLike: TypeAlias = GenotypeSource | str | os.PathLike[str]
     TableLike: TypeAlias = SampleTable | str | os.PathLike[str] | pl.DataFrame | pd.DataFrame
+    SummaryLike: TypeAlias = SummaryStatistics | str | os.PathLike[str]
+    ReferenceLike: TypeAlias = (
+        SummaryStatistics | VariantTable | pl.DataFrame | Fasta | str | os.PathLike[str]
+    )
 
 
 def open_study(
@@ -87,6 +95,33 @@ def opened_covariates(table: "TableLike", name: str = "covariates") -> SampleTab
         return table
     _require_table(name, table)
     return read_covariates(table)
+
+
+def opened_summary(table: "SummaryLike", context: str | None = None) -> SummaryStatistics:
+    """Return summary statistics, read where they are a path.
+
+    Parameters
+    ----------
+    table : SummaryStatistics or path
+        See `plait.io.summary_sources.read_table`.
+    context : str, optional
+        What the table is of.
+
+    Raises
+    ------
+    InputTypeError
+        It is neither.
+    """
+    if isinstance(table, SummaryStatistics):
+        return table
+    if not isinstance(table, str | os.PathLike):
+        raise InputTypeError(
+            f"the summary statistics are {_kind(table)}; give a path, or what "
+            "plait.io.read_summary_statistics returns."
+        )
+    from plait.io.summary_sources import read_table
+
+    return read_table(table, context)
 
 
 def _require_table(name: str, table: object) -> None:
