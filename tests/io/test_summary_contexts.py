@@ -100,6 +100,25 @@ def test_studies_of_gwas_vcf(studies):
     assert read_summary_statistics(studies, context="t2d").frame.equals(found["t2d"].frame)
 
 
+def test_fields_that_no_row_has(tmp_path, monkeypatch, capsys):
+    """OpenGWAS declares EZ, SI and NC in every header and writes them in few files."""
+    declared = "".join(
+        f'##FORMAT=<ID={name},Number=A,Type=Float,Description="not written">\n'
+        for name in ("EZ", "SI", "NC")
+    )
+    path = tmp_path / "ieu.vcf"
+    path.write_text(VCF.replace("##contig", f"{declared}##contig"))
+    found = read_summary_contexts(path)
+    assert found["bmi"].keys.to_list() == ["1:100:A:G", "1:200:C:T", "X:400:G:GA"]
+    np.testing.assert_allclose(found["bmi"].column("z"), [2, -50, 0.5], rtol=1e-15)
+    assert np.isnan(found["bmi"].column("info")).all()
+    assert found["t2d"].keys.to_list() == ["1:100:A:G", "X:400:G:GA"]
+    monkeypatch.chdir(tmp_path)
+    assert main(["sumstats", "check", "ieu.vcf", "--context", "bmi"]) == 0
+    assert "SummaryStatistics(3 variants, trait 'bmi'" in capsys.readouterr().out
+    assert main(["sumstats", "combine", "ieu.vcf", "--out", "e.zarr"]) == 0
+
+
 def test_errors(studies, tmp_path):
     with pytest.raises(OptionError, match="several contexts: bmi, t2d"):
         read_summary_statistics(studies)

@@ -125,5 +125,6 @@ def _field(frame: "DataFrame", study: str, field: str) -> "Series":
         if field in names:
             cell = pl.col(study).str.split(":").list.get(names.index(field), null_on_oob=True)
             found = pl.when(pl.col("FORMAT") == order).then(cell).otherwise(found)
-    values = frame.select(found.alias(field))[field]
+    # A field that the header declares and no row has is a column of nothing, as long as the others.
+    values = frame.with_columns(found.alias(field))[field]
     return values.replace({_P_WAS_ZERO: None}) if field == "LP" else values
