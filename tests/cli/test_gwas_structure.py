@@ -205,6 +205,44 @@ def test_components_are_covariates(here, capsys):
 
 
 @pytest.mark.parametrize(
+    ("line", "failing", "kept", "store"),
+    [
+        ("gwas scan", "plait.cli.gwas.write_scan", ".components.zarr", "associations.zarr"),
+        ("gwas scan", "plait.gwas.scan", ".components.zarr", "associations.zarr"),
+        ("gwas interaction --environment age", "plait.cli.gwas_interaction._scan_into",
+         ".components.zarr", "interactions.zarr"),
+        ("gwas-to-mash", "plait.studies.gwas_to_mash", "stages/components.zarr",
+         "associations.zarr"),
+    ],
+)  # fmt: skip
+def test_components_are_computed_once(here, line, failing, kept, store, monkeypatch):
+    """A run that is taken up again has those of the run that was killed, bit for bit."""
+    inputs = "--geno demo/genotypes.bed --pheno demo/traits.csv --covar demo/covariates.csv"
+    command = [*line.split(), *inputs.split(), "--traits", "trait1,trait2", "--pcs", "2", "--quiet"]
+    assert main([*command, "--out", "whole"]) == 0
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(failing, killed)
+        assert main([*command, "--out", "again"]) == 130
+    assert (here / "again" / kept).is_dir()
+    monkeypatch.setattr("plait.gwas.principal_components", killed)
+    assert main([*command, "--pcs", "3", "--out", "again"]) == 130
+    assert main([*command, "--out", "again"]) == 0
+    is_study = line == "gwas-to-mash"
+    assert (here / "again" / kept).is_dir() == is_study
+    assert not [path for path in (here / "again").iterdir() if path.name.startswith(".")]
+    result = gwas.InteractionResult if "interaction" in line else gwas.AssociationResult
+    whole, again = (result.load(f"{name}/{store}") for name in ("whole", "again"))
+    for name in result.statistics:
+        np.testing.assert_array_equal(getattr(whole, name), getattr(again, name))
+    whole, again = (set(path.name for path in Path(name).iterdir()) for name in ("whole", "again"))
+    assert whole == again
+
+
+@pytest.mark.parametrize(
     ("words", "text"),
     [
         ("pca --geno demo/genotypes.bed --out p.txt", "must end in"),

@@ -1,8 +1,9 @@
 """``plait gwas``: from genotypes and phenotypes to effects."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from plait.cli import options
 from plait.cli.console import announce_compilation, say, session, workers_of
@@ -59,6 +60,8 @@ FILES = (STORE, "effects.zarr", RECORD)
 PICTURES = ("manhattan.png", "qq.png")
 UNFINISHED = ".scan.json"
 """Tells a folder whose scan is done and whose tables and pictures are not."""
+COMPONENTS = ".components.zarr"
+"""The principal components of a scan that is not finished yet."""
 
 
 def scan(
@@ -116,7 +119,8 @@ def scan(
             from plait.gwas.association_tables import check_ssf
 
             check_ssf(study[1].names, described, study[0].variants, str(metadata))
-        study = with_components(study, pcs, geno, choice, workers["memory"], str(model))
+        keep = KeptComponents(out, COMPONENTS, UNFINISHED)
+        study = with_components(study, pcs, geno, choice, workers["memory"], keep, str(model))
         say_study(quiet, *study)
         announce_compilation(quiet)
         result = _scan_into(out, study, chosen, rules, workers)
@@ -125,7 +129,7 @@ def scan(
         for line in [*result.summary().splitlines(), *scan_attention(result)]:
             say(quiet, line)
     record_scan(out / RECORD, result)
-    (out / UNFINISHED).unlink()
+    finish(out, UNFINISHED)
     say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in (*written, RECORD)))
     if len(result.traits) > 1:
         say(quiet, "next: what the traits share: plait gwas-to-mash, with the same inputs")
@@ -237,12 +241,32 @@ def read_study(
     return genotypes, table, others
 
 
+class KeptComponents(NamedTuple):
+    """Where a run keeps its principal components, so that it goes on with them when it was killed.
+
+    Attributes
+    ----------
+    folder : Path
+        Of the run; made when there is something to keep.
+    store, record : str
+        The components, and the stages that are done (`plait.studies.stages`), in the folder.
+    tell : callable
+        As `plait.studies.stages.Stages` takes it.
+    """
+
+    folder: Path
+    store: str
+    record: str
+    tell: Callable[[str, str, float | None], None] = lambda *_: None
+
+
 def with_components(
     study: tuple[Any, Any, Any],
     pcs: int,
     geno: str,
     choice: Choice,
     memory: str | None,
+    keep: KeptComponents,
     model: str = "linear",
 ) -> tuple[Any, Any, Any]:
     """Return genotypes, traits and covariates, principal components among the latter.
@@ -251,17 +275,37 @@ def with_components(
     """
     if not pcs:
         return study
-    from plait.gwas import principal_components
+    from plait.data.fingerprints import study_fingerprints
+    from plait.gwas import PrincipalComponents, principal_components
     from plait.gwas.model import checked_samples
     from plait.gwas.structure import check_covariates
+    from plait.studies.stages import Stages
 
     genotypes, table, others = study
     checked_samples(model, genotypes, table, others)
     if others is not None:
         check_covariates(others, genotypes.samples, pcs)
     calls = genotypes if genotypes.kind == "hardcall" else open_chosen(geno, choice, "hardcall")
-    found = principal_components(calls, pcs, memory=memory)
-    return genotypes, table, found.to_covariates(others)
+    store = keep.folder / keep.store
+
+    def work() -> None:
+        found = principal_components(calls, pcs, memory=memory)
+        for folder in (keep.folder, store.parent):
+            folder.mkdir(exist_ok=True)
+        found.save(store, overwrite=True)
+
+    stages = Stages(keep.folder, study_fingerprints(calls), keep.tell, keep.record)
+    stages.run("structure", f"{pcs} principal components", work, (keep.store,), {"k": pcs})
+    return genotypes, table, PrincipalComponents.load(store).to_covariates(others)
+
+
+def finish(folder: Path, unfinished: str) -> None:
+    """Remove from a folder what was kept in case that the run would be killed."""
+    import shutil
+
+    if (folder / COMPONENTS).exists():
+        shutil.rmtree(folder / COMPONENTS)
+    (folder / unfinished).unlink()
 
 
 def write_scan(

@@ -17,7 +17,10 @@ from plait.cli.genotype_choice import (
     KeepVariants,
 )
 from plait.cli.gwas import (
+    COMPONENTS,
+    KeptComponents,
     draw_scan,
+    finish,
     read_study,
     record_scan,
     say_study,
@@ -151,7 +154,8 @@ def interaction(
             geno, choice, pheno, traits, covar, wanted, categorical, drop_missing_covariates
         )
         alone = environment_among(study[2], environment)
-        study = with_components(study, pcs, geno, choice, workers["memory"])
+        keep = KeptComponents(out, COMPONENTS, UNFINISHED)
+        study = with_components(study, pcs, geno, choice, workers["memory"], keep)
         say_study(quiet, *study)
         announce_compilation(quiet)
         found = _scan_into(out, study, alone, chosen, rules, workers)
@@ -160,7 +164,7 @@ def interaction(
         for line in [*found.summary().splitlines(), *interaction_attention(found)]:
             say(quiet, line)
     record_scan(out / RECORD, found)
-    (out / UNFINISHED).unlink()
+    finish(out, UNFINISHED)
     say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in written))
 
 

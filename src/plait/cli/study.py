@@ -17,7 +17,14 @@ from plait.cli.genotype_choice import (
     KeepSamples,
     KeepVariants,
 )
-from plait.cli.gwas import read_study, record_scan, scan_attention, variant_filter, with_components
+from plait.cli.gwas import (
+    KeptComponents,
+    read_study,
+    record_scan,
+    scan_attention,
+    variant_filter,
+    with_components,
+)
 from plait.cli.gwas_options import (
     Categorical,
     Components,
@@ -115,7 +122,8 @@ def gwas_to_mash(
     """Scan every trait, learn what the traits share, and say what each variant does in each."""
     from importlib.util import find_spec
 
-    from plait.studies.gwas_to_mash import OUTPUTS, check_study_folder
+    from plait.studies.gwas_to_mash import KEPT, OUTPUTS, check_study_folder
+    from plait.studies.gwas_to_mash import RECORD as STAGES
 
     check_study_folder(out, overwrite)
     with (
@@ -143,8 +151,9 @@ def gwas_to_mash(
             geno, choice, pheno, traits, covar, covariates, categorical, drop_missing_covariates
         )
         require_several(inputs[1])
+        keep = KeptComponents(out, f"{KEPT}/components.zarr", STAGES, teller(quiet))
         genotypes, table, others = with_components(
-            inputs, pcs, geno, choice, workers["memory"], str(model)
+            inputs, pcs, geno, choice, workers["memory"], keep, str(model)
         )
         announce_compilation(quiet)
         with stages_alone(log_json):

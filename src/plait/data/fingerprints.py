@@ -10,9 +10,11 @@ from plait.provenance import fingerprint, glance
 
 
 def study_fingerprints(
-    genotypes: GenotypeSource, traits: SampleTable, covariates: SampleTable | None
+    genotypes: GenotypeSource,
+    traits: SampleTable | None = None,
+    covariates: SampleTable | None = None,
 ) -> dict[str, str]:
-    """Return digests of genotypes, traits and covariates, by name.
+    """Return digests of genotypes and, where they matter, traits and covariates, by name.
 
     Of the genotypes that is what they say of samples and positions, and the size, time and ends of
     their file: to read all of it may take longer than to scan it.
