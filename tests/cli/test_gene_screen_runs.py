@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from plait.cli.gene_screen_runs import UNFINISHED
+from plait.cli.gene_screen_runs import KEPT_GUIDES, UNFINISHED
 from plait.crt import GeneTestResult
 from plait.crt.stored_pairs import open_result
 from tests.cli.test_crt_genes import GIVEN, here, run, screen
@@ -58,6 +58,34 @@ def test_a_killed_command_goes_on(here, blocks):
     assert one.keys() == other.keys() >= {"calibration.tsv", "power.tsv", "discovery.tsv"}
     assert all(one[name].equals(other[name]) for name in one)
     assert run(*words) == 2  # it is finished now, and not overwritten
+
+
+def test_mixtures_of_a_killed_command_are_kept(tmp_path, monkeypatch, capsys):
+    from plait.crt.gene_screen import GeneScreen
+    from plait.simulate import make_count_screen
+
+    monkeypatch.chdir(tmp_path)
+    made = make_count_screen(
+        N=500, n_genes=20, K=4, n_targets=4, ntc_frac_guides=0.4, moi="high", depth_mean=2000.0,
+        seed=3,
+    )  # fmt: skip
+    made.write_h5ad("high.h5ad")
+    words = ["discover", "--h5ad", "high.h5ad", "--moi", "high", "--out", "x", "--quiet"]
+    with monkeypatch.context() as patch:
+        patch.setattr(GeneScreen, "run_calibration_check", lambda *_, **__: 1 / 0)
+        assert run(*words) == 1
+    assert {path.name for path in (tmp_path / "x").iterdir()} == {UNFINISHED, KEPT_GUIDES}
+    with monkeypatch.context() as patch:
+        patch.setattr(GeneScreen, "assign_guides", lambda *_, **__: 1 / 0)
+        assert run(*words, "--threshold", "6") == 1  # which is another mixture's
+        assert run(*words) == 0
+    capsys.readouterr()
+    assert not [path for path in (tmp_path / "x").iterdir() if path.name.startswith(".")]
+    words[words.index("x")] = "whole"
+    assert run(*words) == 0
+    for path in (tmp_path / "whole").iterdir():
+        if path.suffix in (".tsv", ".gz", ".txt"):
+            assert path.read_bytes() == (tmp_path / "x" / path.name).read_bytes()
 
 
 def test_a_command_killed_while_it_writes_keeps_its_tests(here, monkeypatch):

@@ -49,6 +49,7 @@ from plait.cli.gene_screen_options import (
 from plait.cli.gene_screen_runs import (
     STORES,
     UNFINISHED,
+    assign_guides,
     finish,
     refuse_draws,
     refuse_power,
@@ -218,7 +219,7 @@ def calibrate(
         screen = _prepared(
             quiet, h5ad, moi, guides, guide_names, targets, covariates, layer, assignment,
             method, threshold, pairs, gene_positions, positive_controls, max_mito, min_treated,
-            min_controls, on_disk, side=side, strategy=strategy,
+            min_controls, on_disk, out, side=side, strategy=strategy,
             control_group=control_group, mechanism=mechanism, formula=formula, weights=weights,
             resampling=resampling, level=level, seed=seed,
         )  # fmt: skip
@@ -271,16 +272,10 @@ def power(
         screen = _prepared(
             quiet, h5ad, moi, guides, guide_names, targets, covariates, layer, assignment,
             method, threshold, None, None, positive_controls, max_mito, min_treated, min_controls,
-            on_disk, side=side, strategy=strategy, control_group=control_group,
+            on_disk, out, side=side, strategy=strategy, control_group=control_group,
             mechanism=mechanism, formula=formula, weights=weights, resampling=resampling,
             seed=seed,
         )  # fmt: skip
-        assert screen.parameters is not None
-        if screen.parameters.positive_control_pairs is None:
-            raise InputError(
-                f"{h5ad}: no target is called like a gene, so that there are no positive controls. "
-                "Name them with --positive-controls FILE: a table with grna_target and response_id."
-            )
         result = run_analysis(screen, "power", out, threads=threads, keep_draws=keep_draws)
         _finish(screen, result, out, quiet)
 
@@ -328,7 +323,7 @@ def discover(
         screen = _prepared(
             quiet, h5ad, moi, guides, guide_names, targets, covariates, layer, assignment,
             method, threshold, pairs, gene_positions, positive_controls, max_mito, min_treated,
-            min_controls, on_disk, side=side, strategy=strategy,
+            min_controls, on_disk, out, side=side, strategy=strategy,
             control_group=control_group, mechanism=mechanism, formula=formula, weights=weights,
             resampling=resampling, level=level, seed=seed,
         )  # fmt: skip
@@ -404,6 +399,7 @@ def _prepared(
     min_treated: int,
     min_controls: int,
     on_disk: bool,
+    out: Path,
     **parameters: Any,
 ) -> "GeneScreen":
     """Return a screen whose guides are assigned and whose cells are chosen."""
@@ -422,6 +418,11 @@ def _prepared(
         if positive_controls is None
         else known_pairs(screen.data, tables["positive_controls"], positive_controls)
     )
+    if pairs is None and not len(known):
+        raise InputError(
+            f"{h5ad}: no target is called like a gene, so that there are no positive controls. "
+            "Name them with --positive-controls FILE: a table with grna_target and response_id."
+        )
     told: dict[str, Any] = {
         name: str(value) if isinstance(value, StrEnum) else value
         for name, value in parameters.items()
@@ -431,7 +432,7 @@ def _prepared(
         positive_control_pairs=known if len(known) else None,
         **told,
     )
-    _assign(screen, assignment, tables["assignment"], method, threshold)
+    _assign(screen, assignment, tables["assignment"], method, threshold, out)
     screen.quality_control(max_mito=max_mito, min_treated=min_treated, min_controls=min_controls)
     return screen
 
@@ -457,9 +458,15 @@ def _assign(
     table: Any,
     method: Assignment | None,
     threshold: int,
+    out: Path | None = None,
 ) -> None:
+    """Assign guides; where a folder is given, a killed command does not do it again."""
+    chosen = None if method is None else str(method)
+    if table is None and out is not None:
+        assign_guides(screen, out, chosen, threshold)
+        return
     if table is None:
-        screen.assign_guides(None if method is None else str(method), threshold=threshold)
+        screen.assign_guides(chosen, threshold=threshold)
         return
     with errors_naming(str(path)):
         screen.use_assignment(table)

@@ -1,6 +1,8 @@
 """Which cells have which guides: by a threshold, by the largest count, or by a mixture."""
 
+import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +97,34 @@ class GuideAssignment:
             }
         )
 
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return arrays, for `numpy.savez`, that `of_arrays` makes the same assignment of."""
+        return {
+            "indptr": self.cells.indptr,
+            "indices": self.cells.indices,
+            "is_uncertain": self.is_uncertain,
+            "by_threshold": np.array(self.by_threshold, dtype=np.str_),
+            "settings": np.array(json.dumps(self.settings)),
+        }
+
+    @classmethod
+    def of_arrays(
+        cls, arrays: Mapping[str, NDArray[Any]], data: GeneScreenData
+    ) -> "GuideAssignment":
+        """Return the assignment that `to_arrays` was called of, with the same data."""
+        indices = arrays["indices"]
+        return cls(
+            csc_array(
+                (np.ones(len(indices), dtype=np.int8), indices, arrays["indptr"]),
+                shape=(data.n_cells, len(data.targets.guides)),
+            ),
+            data.targets.guides,
+            data.cell_names,
+            arrays["is_uncertain"],
+            tuple(arrays["by_threshold"].tolist()),
+            json.loads(str(arrays["settings"])),
+        )
+
     def summary(self) -> str:
         """Say in a few lines what was assigned."""
         per_guide, per_cell = np.diff(self.cells.indptr), self.guides_per_cell
@@ -177,7 +207,7 @@ def assign_guides(
     threshold. Time O(cells) for each step and guide.
     """
     if method is None:
-        method = "given" if data.is_assigned else _default_method(data.moi)
+        method = default_method(data)
     if method not in METHODS:
         raise OptionError(f"method is {method!r}; give 'thresholding', 'maximum' or 'mixture'.")
     if mixture not in _MIXTURES:
@@ -243,15 +273,20 @@ def assignment_from_table(data: GeneScreenData, table: Any) -> GuideAssignment:
             raise LabelError(f"{absent[0]!r} in the column {name!r} is none of the data's.")
         columns.append(np.array([places[value] for value in values.tolist()], dtype=np.int32))
     guides, cells = columns
-    lists = [np.unique(cells[guides == column]) for column in range(len(data.targets.guides))]
+    order = np.argsort(guides, kind="stable")
+    ends = np.cumsum(np.bincount(guides, minlength=len(data.targets.guides)))[:-1]
+    lists = [np.unique(part) for part in np.split(cells[order], ends)]
     uncertain = np.zeros(data.n_cells, dtype=bool)
     if "is_uncertain" in table:
         uncertain[cells] = np.char.lower(np.asarray(table["is_uncertain"]).astype(str)) == "true"
     return _assembled(data, lists, uncertain, (), {"method": "given"})
 
 
-def _default_method(moi: str) -> str:
-    return "maximum" if moi == "low" else "mixture"
+def default_method(data: GeneScreenData) -> str:
+    """Return how guides are assigned unless one says otherwise."""
+    if data.is_assigned:
+        return "given"
+    return "maximum" if data.moi == "low" else "mixture"
 
 
 def _assembled(

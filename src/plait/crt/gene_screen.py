@@ -197,9 +197,10 @@ class GeneScreen:
         return self._with(assign_guides(self.data, method, **options))
 
     def use_assignment(self, table: Any) -> Self:
-        """Take an assignment that was made before; see `assignment_from_table`."""
+        """Take an assignment, or its table, made before; see `assignment_from_table`."""
         self._require_parameters("use_assignment")
-        return self._with(assignment_from_table(self.data, table))
+        is_whole = isinstance(table, GuideAssignment)
+        return self._with(table if is_whole else assignment_from_table(self.data, table))
 
     def quality_control(
         self,
