@@ -97,8 +97,9 @@ def assign_guides(screen: "GeneScreen", out: Path, method: str | None, threshold
     def work() -> None:
         screen.assign_guides(method, threshold=threshold)
         assert screen.assignment is not None
+        arrays: dict[str, Any] = screen.assignment.to_arrays()
         with replace_file(out / KEPT_GUIDES, overwrite=True) as temporary:
-            np.savez(temporary, **screen.assignment.to_arrays())
+            np.savez(temporary, **arrays)
 
     stages = Stages(out, _inputs_of_guides(screen), lambda *_: None, UNFINISHED)
     stages.run("guides", "", work, (KEPT_GUIDES,), {"method": method, "threshold": threshold})
