@@ -25,6 +25,7 @@ from plait.cli import (
 from plait.cli.console import INTERRUPTED, exit_status, report_error
 from plait.cli.invocation import begin
 from plait.cli.options import PanelledCommand, PanelledGroup, documented
+from plait.cli.process import leave, settle
 
 QUESTIONS = (
     ("from genotypes to effects", "plait gwas"),
@@ -155,4 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run() -> None:
     """Entry point of the program."""
-    sys.exit(main())
+    settle()
+    status = main()
+    leave()
+    sys.exit(status)
