@@ -17,6 +17,7 @@ from plait.errors import (
     UnknownDialectError,
 )
 from plait.io.eqtl import parse_variant_ids, read_contexts, scan_eqtl
+from plait.numerics.student import log10_p_value
 from tests.reference_files import REFERENCE, real_data
 
 MADE = REFERENCE / "summary_statistics"
@@ -81,6 +82,52 @@ def test_matrixeqtl_and_fastqtl(tmp_path):
         scan_eqtl(fast, "gtex")
 
 
+LOST = "no usable standard error (zero, negative or missing, or to be made of a p of 0)"
+PER_P = ("1e-20", "0", "1e-330", "1e-400", "0.0", "1")
+
+
+def test_the_strongest_effects(tmp_path, caplog):
+    """A p that a double rounds to 0 is read from its text; one that is written as 0 is no p."""
+    rows = [f"g1 1 1 2 + 3 10 1_{i}_A_G 1 5 5 {p} 0.1 0.5 1\n" for i, p in enumerate(PER_P)]
+    (tmp_path / "q.txt").write_text("".join(rows))
+    (tmp_path / "f.txt").write_text(
+        "".join(f"g1 1_{i}_A_G 10 {p} 0.5\n" for i, p in enumerate(PER_P))
+    )
+    # ln of the upper normal tail, to its first terms: -z^2 / 2 - ln(z) - ln(2 pi) / 2 - 1 / z^2.
+    for file, options in (("q.txt", {}), ("f.txt", {"format": "fastqtl"})):
+        caplog.clear()
+        found = scan_eqtl(tmp_path / file, **options).collect()
+        assert found["variant"].to_list() == ["1_0_A_G", "1_2_A_G", "1_3_A_G"]
+        z = 0.5 / found["se"].to_numpy()
+        np.testing.assert_allclose(z[0], stats.norm.isf(0.5e-20), rtol=1e-12)
+        tail = -(z**2) / 2 - np.log(z) - np.log(2 * np.pi) / 2 - 1 / z**2
+        np.testing.assert_allclose(tail[1:], np.log(10) * np.array([-330, -400]) - np.log(2))
+        assert f"{LOST} in 3 rows (g1:1_1_A_G, g1:1_4_A_G, g1:1_5_A_G); left out" in caplog.text
+        exact = scan_eqtl(tmp_path / file, degrees_of_freedom=838, **options).collect()
+        t = 0.5 / exact["se"].to_numpy()
+        np.testing.assert_allclose(log10_p_value(t, 838), [-20, -330, -400], rtol=1e-12)
+    contexts = {"a": tmp_path / "q.txt", "b": gtex(tmp_path / "b.gz", [("g1", 9, 1, 0.1)])}
+    caplog.clear()
+    assert read_contexts(contexts).n_effects == 4
+    assert f"a: {LOST} in 3 effects (g1:1_1_A_G," in caplog.text
+
+
+def test_rows_without_a_usable_error(tmp_path, caplog):
+    rows = [("G1", i, 0.5, se) for i, se in enumerate((0.25, 0, -1, "NA", 0, 0, 0))]
+    path = gtex(tmp_path / "a.gz", [*rows, ("G2", 9, "NA", "NA")])
+    with caplog.at_level(logging.INFO, "plait.io"):
+        assert scan_eqtl(path).collect().height == 1
+    named = ", ".join(f"G1:chr1_{i}_A_G_b38" for i in range(1, 6))
+    assert f"{LOST} in 6 rows ({named}, ...); left out" in caplog.text
+    assert "no estimate in 1 rows (G2:chr1_9_A_G_b38); left out" in caplog.text
+    caplog.clear()
+    assert read_contexts({"liver": path}).n_effects == 1
+    assert f"liver: {LOST} in 6 effects ({named}, ...); left out" in caplog.text
+    (tmp_path / "f.txt").write_text("g1 v1 1 x 0.5\n")
+    with pytest.raises(FileFormatError, match="x"):
+        scan_eqtl(tmp_path / "f.txt", "fastqtl")
+
+
 def test_contexts_with_missing_cells(tmp_path):
     liver = gtex(tmp_path / "liver.gz", [("G1", 1, 0.1, 0.2), ("G1", 2, 0.3, 0.4)])
     more = gtex(tmp_path / "more.gz", [("G2", 3, 0.5, 0.6)])
@@ -142,6 +189,11 @@ def test_builds_that_differ(tmp_path):
         read_contexts({"new": new, "old": old})
     with pytest.raises(GenomeBuildError):
         read_contexts({"both": [new, old]})
+    for key in (("variant", "gene"), ("variant",)):  # wherever the variant stands in the key
+        with pytest.raises(GenomeBuildError, match="variants of old are on GRCh37"):
+            read_contexts({"new": new, "old": old}, key)
+    # Genes by themselves are the same on either.
+    assert read_contexts({"new": new, "old": old}, ("gene",)).n_effects == 1
 
 
 def test_repeated_effects(tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mpmath import beta, betainc, log, mp, mpf
 
 from plait.errors import InputError
-from plait.numerics.student import log10_p_value, student_log_tail
+from plait.numerics.student import log10_p_value, student_log_tail, t_from_log10_p
 
 
 def exact_log_p(t, df):
@@ -67,3 +67,17 @@ def test_the_normal_tail_would_mislead():
     from scipy.stats import norm
 
     assert 10 ** float(log10_p_value(6.0, 50.0)) / (2 * norm.sf(6.0)) == pytest.approx(111, abs=1)
+
+
+@pytest.mark.parametrize("df", [1.0, 3.0, 17.0, 198.0, 838.0, 1e5])
+def test_t_of_log10_p(df):
+    logs = np.array([0, -0.2, -1.3, -5, -100, -289, -290.5, -400, -412.7, -5000, -1e5, np.nan, 0.1])
+    t = t_from_log10_p(logs, df)
+    assert np.isnan(t[-2:]).all()
+    held = np.isfinite(t) & (t < 1e150)  # with one degree of freedom t is as large as 1 / p
+    np.testing.assert_allclose(log10_p_value(t[held], df), logs[held], rtol=1e-10, atol=1e-12)
+    # The digits of t itself, where t says more than p.
+    back = t_from_log10_p(log10_p_value([2.5, 40.0, 90.0, 1e4], df), df)
+    np.testing.assert_allclose(back, [2.5, 40.0, 90.0, 1e4], rtol=1e-10)
+    with pytest.raises(InputError, match="positive"):
+        t_from_log10_p([-1.0], 0)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.data.effects import Effects
-from plait.data.p_values import absolute_z_of_log10_p
+from plait.data.p_values import absolute_z_of_log10_p, log10_of_text
 from plait.errors import (
     FileFormatError,
     GenomeBuildError,
@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _log = logging.getLogger("plait.io")
-_ROLES = ("gene", "variant", "beta", "se", "t", "p")
+_NUMBERS = ("beta", "se", "t")
 _ID = r"^(?:chr)?([^_:]+)[_:](\d+)[_:]([^_:]+)[_:]([^_:]+)(?:[_:](b3[78]))?$"
 _BUILDS = {"b37": "GRCh37", "b38": "GRCh38"}
 _SEPARATOR = ":"
+_USABLE, _NO_ESTIMATE, _NO_ERROR = 0, 1, 2
+"""What a row holds: an effect and its error, neither, or an effect without a usable error."""
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,9 @@ def scan_eqtl(
     Returns
     -------
     polars.LazyFrame
-        ``gene``, ``variant``, ``beta`` and ``se``; rows without an estimate are not in it.
+        ``gene``, ``variant``, ``beta`` and ``se``. Rows without an estimate are not in it, nor
+        those without a usable standard error (0, negative or missing; where it comes from p, a p
+        of 0): how many there are, and the first of them, is logged.
 
     Raises
     ------
@@ -164,10 +169,30 @@ def scan_eqtl(
         The format is not known, or only from documentation and was not asked for by name.
     FileFormatError
         The file cannot be read.
+
+    Notes
+    -----
+    Rows that are not usable are counted now, in one pass over the file that holds none of the
+    others. A p such as 1e-400 is read from its text: it keeps its size.
     """
     import polars as pl
 
-    path = Path(path)
+    rows = _rows(Path(path), format, columns, degrees_of_freedom)
+    names = [name for name in ("gene", "variant") if name in rows.collect_schema().names()]
+    lost = rows.filter(pl.col("state") != _USABLE).select("state", _joined(names))
+    _tell_lost(_collected(lost, str(path)), str(path))
+    return rows.filter(pl.col("state") == _USABLE).drop("state")
+
+
+def _rows(
+    path: Path,
+    format: str | None,
+    columns: Mapping[str, str] | None,
+    degrees_of_freedom: float | None,
+) -> "LazyFrame":
+    """Return all rows of a file: gene, variant, beta, se, and what the row holds (``state``)."""
+    import polars as pl
+
     scanned, names, header = _scan(path)
     found = _format_of(names, header, format, columns, path)
     if not header:
@@ -182,16 +207,50 @@ def scan_eqtl(
     absent = [name for name in roles.values() if name not in present]
     if absent:
         raise LabelError(f"{path} has no column {absent[0]!r}; it has {', '.join(names)}.")
-    texts = ("gene", "variant")
+    texts = [name for name in ("gene", "variant") if name in roles]
     frame = scanned.select(
-        *(pl.col(roles[name]).cast(pl.String).alias(name) for name in texts if name in roles),
-        *(pl.col(roles[name]).cast(pl.Float64).alias(name) for name in _ROLES[2:] if name in roles),
+        *(pl.col(roles[name]).cast(pl.String).alias(name) for name in texts),
+        *(pl.col(roles[name]).cast(pl.Float64).alias(name) for name in _NUMBERS if name in roles),
+        *(pl.col(roles[name]).alias(name) for name in ("p",) if name in roles),
     )
     frame = frame.with_columns(se=_standard_error(set(roles), degrees_of_freedom, path))
     usable = pl.col("beta").is_finite() & pl.col("se").is_finite() & (pl.col("se") > 0)
-    return frame.filter(usable.fill_null(False)).select(
-        *(name for name in texts if name in roles), "beta", "se"
+    state = (
+        pl.when(pl.col("beta").fill_nan(None).is_null())
+        .then(_NO_ESTIMATE)
+        .when(usable)
+        .then(_USABLE)
+        .otherwise(_NO_ERROR)
     )
+    return frame.select(*texts, "beta", "se", state.cast(pl.Int8).alias("state"))
+
+
+def _joined(names: Sequence[str]) -> Any:
+    """Return what a row is called: by its gene and variant, as far as they are there."""
+    import polars as pl
+
+    named = pl.concat_str(*names, separator=_SEPARATOR, ignore_nulls=True) if names else pl.lit("")
+    return named.alias("key")
+
+
+def _tell_lost(lost: "DataFrame", where: str, things: str = "rows") -> None:
+    """Log how many rows, or effects, are not usable, and name the first of them."""
+    import polars as pl
+
+    for state, level, what in (
+        (_NO_ESTIMATE, logging.INFO, "no estimate"),
+        (
+            _NO_ERROR,
+            logging.WARNING,
+            "no usable standard error (zero, negative or missing, or to be made of a p of 0)",
+        ),
+    ):
+        keys = lost.filter(pl.col("state") == state)["key"]
+        if len(keys):
+            more = ", ..." if len(keys) > _SHOWN else ""
+            named = ", ".join(map(str, keys.head(_SHOWN).to_list()))
+            count = f"{len(keys):,} {things}"
+            _log.log(level, "%s: %s in %s (%s%s); left out", where, what, count, named, more)
 
 
 def find_eqtl_format(path: str | os.PathLike[str]) -> EqtlFormat | None:
@@ -260,7 +319,7 @@ def read_contexts(
             given = columns[context]
         return _keyed(paths[context], key, format, given, degrees_of_freedom)
 
-    keys = _all_keys(paths, scan, join)
+    keys = _all_keys(paths, scan, key, join)
     bhat = np.zeros((keys.height, len(paths)))
     shat = np.full(bhat.shape, np.inf)
     for column, context in enumerate(paths):
@@ -404,20 +463,20 @@ def _standard_error(roles: set[str], degrees_of_freedom: float | None, path: Pat
         )
 
     def quantile(p: "Series") -> "Series":
-        return pl.Series(_absolute_t(p.to_numpy(), degrees_of_freedom))
+        p.cast(pl.Float64)  # text that is no number is an error
+        return pl.Series(_absolute_t(log10_of_text(p), degrees_of_freedom))
 
-    return pl.col("beta").abs() / pl.col("p").map_batches(quantile, return_dtype=pl.Float64)
+    return pl.col("beta").abs() / pl.col("p").map_batches(
+        quantile, return_dtype=pl.Float64, is_elementwise=True
+    )
 
 
-def _absolute_t(p: NDArray[Any], degrees_of_freedom: float | None) -> NDArray[np.float64]:
-    from scipy.special import stdtrit
+def _absolute_t(log10_p: NDArray[Any], degrees_of_freedom: float | None) -> NDArray[np.float64]:
+    from plait.numerics.student import t_from_log10_p
 
-    values = np.asarray(p, dtype=np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if degrees_of_freedom is None:
-            return absolute_z_of_log10_p(np.log10(values))
-        result: NDArray[np.float64] = np.abs(stdtrit(degrees_of_freedom, values / 2))
-    return result
+    if degrees_of_freedom is None:
+        return absolute_z_of_log10_p(log10_p)
+    return t_from_log10_p(log10_p, degrees_of_freedom)
 
 
 def _keyed(
@@ -430,27 +489,28 @@ def _keyed(
     import polars as pl
 
     several = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    parts = [
-        scan_eqtl(path, format, columns, degrees_of_freedom=degrees_of_freedom) for path in several
-    ]
-    whole = pl.concat(parts)
+    whole = pl.concat(_rows(Path(path), format, columns, degrees_of_freedom) for path in several)
     lacking = [name for name in key if name not in whole.collect_schema().names()]
     if lacking:
         raise LabelError(f"{several[0]} has no column of {lacking[0]}s, which the key needs.")
     return whole.with_columns(key=pl.concat_str(*key, separator=_SEPARATOR)).drop_nulls("key")
 
 
-def _all_keys(paths: Mapping[str, Paths], scan: Any, join: str) -> "DataFrame":
+def _all_keys(paths: Mapping[str, Paths], scan: Any, key: Sequence[str], join: str) -> "DataFrame":
     """Return the keys of all contexts in the order in which they are first met."""
     import polars as pl
 
     keys: DataFrame | None = None
     builds: dict[str, str] = {}
+    # An id such as chr1_5_A_G_b38 names its build; a key without variants joins any.
+    named = pl.col("variant").str.extract(r"[_:](b3[78])$")
+    build = named if "variant" in key else pl.lit(None, dtype=pl.String)
     for context in paths:
-        wanted = scan(context).select("key", build=pl.col("key").str.extract(r"_(b3[78])$"))
-        own = _collected(wanted.unique("key", maintain_order=True), context)
+        wanted = scan(context).select("key", "state", build=build)
+        own = _collected(wanted.unique(["key", "state"], maintain_order=True), context)
+        _tell_lost(own, context, "effects")
         _require_one_build(context, own["build"].drop_nulls().unique().to_list(), builds)
-        own = own.select("key")
+        own = own.filter(pl.col("state") == _USABLE).select("key")
         if keys is None:
             keys = own
         elif join == "inner":
@@ -489,8 +549,11 @@ def _require_one_build(context: str, found: list[str], builds: dict[str, str]) -
 
 def _numbers(keys: "DataFrame", scanned: "LazyFrame", context: str) -> tuple[Any, Any, Any]:
     """Return the rows of a context's effects, and their numbers."""
+    import polars as pl
+
     # A variant with several rs numbers has several equal rows in some files.
-    own = _collected(scanned.select("key", "beta", "se").unique(maintain_order=True), context)
+    usable = scanned.filter(pl.col("state") == _USABLE).select("key", "beta", "se")
+    own = _collected(usable.unique(maintain_order=True), context)
     if own["key"].n_unique() < own.height:
         first = own.filter(own["key"].is_duplicated())["key"][0]
         raise LabelError(f"{context} has several estimates of the effect {first!r}.")

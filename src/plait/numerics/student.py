@@ -7,6 +7,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from plait.errors import InputError
 
+_HELD = -290.0
+"""log10 of p-values that a double holds with every digit."""
+_LARGEST_LOG = 700.0
+_MOST_STEPS = 100
+
 
 def log10_p_value(t: ArrayLike, df: ArrayLike) -> NDArray[np.float64]:
     """Return log10 of the two-sided p-value of Student's t.
@@ -43,3 +48,50 @@ def log10_p_value(t: ArrayLike, df: ArrayLike) -> NDArray[np.float64]:
 def student_log_tail(t: ArrayLike, df: ArrayLike) -> NDArray[np.float64]:
     """Return ``ln P(T > |t|)``; see `log10_p_value`."""
     return math.log(10.0) * log10_p_value(t, df) - math.log(2.0)
+
+
+def t_from_log10_p(log10_p: ArrayLike, df: float) -> NDArray[np.float64]:
+    """Return the ``|t|`` of two-sided p-values given as log10.
+
+    Parameters
+    ----------
+    log10_p : array
+        At most 0, however small; NaN, and what is above 0, gives NaN.
+    df : float
+        Degrees of freedom, positive.
+
+    Returns
+    -------
+    array
+        Infinite where a double cannot hold t. Relative error below 1e-12 where a double cannot hold p, elsewhere that of
+        `scipy.special.stdtrit`.
+
+    Notes
+    -----
+    Where a double cannot hold p, by Newton's method on ln p as a function of ln t, which falls and
+    is concave: steps that start below the root go past it once, and come down to it.
+    """
+    from scipy.special import gammaln, stdtrit
+
+    if not df > 0:
+        raise InputError("degrees of freedom must be positive.")
+    logs = np.asarray(log10_p, np.float64)
+    with np.errstate(invalid="ignore"):
+        t: NDArray[np.float64] = np.abs(stdtrit(df, 10.0 ** np.maximum(logs, _HELD) / 2))
+        t = np.where(logs <= 0, t, np.nan)
+        deep = logs < _HELD
+    if not deep.any():
+        return t
+    wanted = logs[deep] * math.log(10.0) - math.log(2.0)
+    constant = gammaln((df + 1) / 2) - gammaln(df / 2) - 0.5 * math.log(df * math.pi)
+    steps = np.log(t[deep])
+    for _ in range(_MOST_STEPS):
+        at = np.minimum(steps, _LARGEST_LOG)
+        tail = student_log_tail(np.exp(at), df)
+        log_density = constant - 0.5 * (df + 1) * np.logaddexp(0.0, 2 * at - math.log(df))
+        change = (tail - wanted) * np.exp(tail - log_density - at)
+        steps += change
+        if np.abs(change).max() < 1e-14:
+            break
+    t[deep] = np.where(steps < _LARGEST_LOG, np.exp(np.minimum(steps, _LARGEST_LOG)), np.inf)
+    return t
