@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from plait.data.p_values import absolute_z_of_log10_p, log10_of_text, log10_p_of_z
 from plait.data.summary_derivations import derive, lambda_gc
@@ -52,16 +53,40 @@ def derived(**columns):
 def test_rules_and_their_order():
     p = math.log10(0.05)
     assert derived(odds_ratio=1.5)["beta"] == pytest.approx(math.log(1.5))
-    from_p = derived(beta=-0.3, log10p=p, t=7.0, ci_lower=-9.0, ci_upper=9.0)
+    from_t = derived(beta=-0.3, log10p=p, t=7.0, ci_lower=-9.0, ci_upper=9.0)
+    assert from_t["se"] == pytest.approx(0.3 / 7) and from_t["z"] == pytest.approx(-7)
+    assert derived(beta=0.0, t=0.0, log10p=0.0, ci_lower=-1, ci_upper=1)["se"] == pytest.approx(
+        2 / 3.919928
+    )
+    from_z = derived(beta=-0.3, z=-2.0, log10p=p)
+    assert from_z["se"] == pytest.approx(0.15) and from_z["z"] == -2
+    from_p = derived(beta=-0.3, log10p=p, ci_lower=-9.0, ci_upper=9.0)
     assert from_p["se"] == pytest.approx(0.3 / 1.9599639845)
     assert from_p["z"] == pytest.approx(-1.9599639845)
-    from_interval = derived(odds_ratio=1.5, ci_lower=1.2, ci_upper=1.9, t=7.0)
+    from_interval = derived(odds_ratio=1.5, ci_lower=1.2, ci_upper=1.9)
     assert from_interval["se"] == pytest.approx(math.log(1.9 / 1.2) / (2 * 1.959964))
     assert derived(beta=0.3, ci_lower=0.1, ci_upper=0.5)["se"] == pytest.approx(0.4 / 3.919928)
     assert derived(beta=-0.3, t=-2.0)["se"] == pytest.approx(0.15)
     assert derived(beta=0.3, se=0.1, log10p=p)["z"] == pytest.approx(3)
     assert derived(z=-3.0)["log10p"] == pytest.approx(math.log10(0.0026997960632601866))
     assert derived(beta=1.0, se=0.02, log10p=-2.0)["log10p"] == -2
+
+
+def test_the_error_of_a_regression_comes_from_its_t():
+    """With few samples |beta| / z(p) is another number than the standard error; beta / t is it."""
+    random = np.random.default_rng(5)
+    x, y = random.standard_normal((2, 40, 20))
+    fits = [stats.linregress(a, b) for a, b in zip(x, y, strict=True)]
+    beta = np.array([fit.slope for fit in fits])
+    errors = np.array([fit.stderr for fit in fits])
+    given = {
+        "beta": beta,
+        "t": beta / errors,
+        "log10p": np.log10([fit.pvalue for fit in fits]),
+    }
+    np.testing.assert_allclose(derive(given)["se"], errors, rtol=1e-14)
+    without = derive({name: values for name, values in given.items() if name != "t"})
+    assert np.max(without["se"] / errors) > 1.05 and np.min(without["se"] / errors) > 1
 
 
 def test_z_of_a_p_beyond_a_double():

@@ -35,10 +35,14 @@ def derive(given: Mapping[str, Array], allow_standardised: bool = False) -> dict
 
     Notes
     -----
-    In this order: beta = ln(odds or hazard ratio); se = |beta| / |z(p)|; se from the confidence
-    interval; se = |beta / t|; z = beta / se; z = -sign(beta) quantile(p / 2); beta and se from z
-    with se = 1 / sqrt(2 f (1 - f) (n + z^2)); log10 p from z. Each rule that filled a row is
-    logged.
+    In this order: beta = ln(odds or hazard ratio); se = |beta / t|, or |beta / z|; se =
+    |beta| / |z(p)|; se from the confidence interval; z = beta / se; z = -sign(beta)
+    quantile(p / 2); beta and se from z with se = 1 / sqrt(2 f (1 - f) (n + z^2)); log10 p from z.
+    Each rule that filled a row is logged.
+
+    A statistic goes before p, because beta / t is the standard error whatever the distribution of
+    t is; |beta| / |z(p)| is it for normal statistics only, and 12 % too large at t = 3 of 18
+    degrees of freedom.
     """
     length = len(next(iter(given.values())))
 
@@ -52,12 +56,13 @@ def derive(given: Mapping[str, Array], allow_standardised: bool = False) -> dict
             filled = _fill(beta, np.log(column(name)), f"beta = ln({name})")
             is_ratio |= filled
         size = np.abs(beta)
+        _fill(se, _positive(size / np.abs(column("t"))), "se = |beta / t|")
+        _fill(se, _positive(size / np.abs(z)), "se = |beta / z|")
         if np.isnan(se).any():  # the quantile costs more than looking
             _fill(se, _positive(size / absolute_z_of_log10_p(log10p)), "se = |beta| / z(p)")
         lower, upper = column("ci_lower"), column("ci_upper")
         width = np.where(is_ratio, np.log(upper) - np.log(lower), upper - lower)
         _fill(se, _positive(width / _TWO_TIMES_97_5), "se from the confidence interval")
-        _fill(se, _positive(np.abs(beta / column("t"))), "se = |beta / t|")
         _fill(z, np.where(se > 0, beta / se, np.nan), "z = beta / se")
         if np.isnan(z).any():
             signed = np.sign(beta) * absolute_z_of_log10_p(log10p)

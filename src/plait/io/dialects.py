@@ -330,6 +330,9 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     "hazard_ratio": ("hr", "hazard_ratio"),
     "se": ("se", "sebeta", "standard_error", "stderr", "slope_se", "lfcse"),
     "p": ("p", "pval", "p_value", "p.value", "p-value", "pvalue", "p_wald", "nom_pval"),
+    "ci_lower": ("ci_lower", "lower_ci", "ci_low", "ci95_lower", "l95"),
+    "ci_upper": ("ci_upper", "upper_ci", "ci_high", "ci95_upper", "u95"),
+    "t": ("t", "t_stat", "t-stat", "tstat"),
     "z": ("z", "zscore", "z_score", "zstat", "z_stat"),
     "neg_log10_p": ("log10p", "mlog10p", "mlogp", "neg_log_10_p_value", "lp"),
     "rsid": ("rsid", "rs", "rs_id"),
@@ -506,7 +509,7 @@ def _say_which(roles: Mapping[str, str], header: Sequence[str]) -> str:
     shown = {role: example[role] for role in (*order, *(r for r in example if r not in order))}
     return (
         f"It has {', '.join(header)}. A table needs an effect (beta, odds_ratio or hazard_ratio) "
-        "with se, t or p, or z alone; to be laid beside others also chrom, pos, ea (the allele "
+        "with se, t, p or ci_lower and ci_upper, or z alone; to be laid beside others also chrom, pos, ea (the allele "
         f"that the effect is of) and oa. Say which is which, for example columns={shown}."
     )
 

@@ -63,8 +63,8 @@ def t_from_log10_p(log10_p: ArrayLike, df: float) -> NDArray[np.float64]:
     Returns
     -------
     array
-        Infinite where a double cannot hold t. Relative error below 1e-12 where a double cannot hold p, elsewhere that of
-        `scipy.special.stdtrit`.
+        Infinite where a double cannot hold t. Relative error below 1e-12 where a double cannot
+        hold p, elsewhere that of `scipy.special.stdtrit`.
 
     Notes
     -----
