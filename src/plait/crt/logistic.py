@@ -16,8 +16,6 @@ Array = NDArray[np.float64]
 
 WIDTH = 16
 """Treatments that are fitted together."""
-_ROWS = 1024
-"""Cells whose products are made together; they stay in a core's second cache."""
 _ROUNDING = 1e-12
 """Share of the objective that an increase may be and still be rounding."""
 _FLAT = 1e-9
@@ -141,16 +139,12 @@ def fit_logistic(
 
 
 def probabilities(design: Design, coefficients: Array) -> Array:
-    """Return the (cells, treatments) probabilities of up to `WIDTH` treatments."""
-    padded = _padded(coefficients)
-    n = coefficients.shape[1]
-    result = np.empty((design.columns.shape[1], n))
-    for begin in range(0, len(result), _ROWS):
-        eta = (design.columns[:, begin : begin + _ROWS].T @ padded)[:, :n]
-        tail = np.exp(-np.abs(eta))
-        inverse = 1.0 / (1.0 + tail)
-        result[begin : begin + _ROWS] = np.where(eta >= 0.0, inverse, tail * inverse)
-    return result
+    """Return the (cells, treatments) probabilities of some treatments, each in one piece."""
+    from plait.crt.logistic_kernels import fill_probabilities
+
+    result = np.empty((coefficients.shape[1], design.columns.shape[1]))
+    fill_probabilities(design.columns, np.ascontiguousarray(coefficients.T), result)
+    return result.T
 
 
 class _Problem:
@@ -159,23 +153,18 @@ class _Problem:
     def __init__(self, design: Design, penalties: Array) -> None:
         self.columns = design.columns
         self.penalties = penalties
-        q = len(penalties)
-        self.upper = np.triu_indices(q)
-        self._products = np.empty((len(self.upper[0]), _ROWS))
+        self.upper = np.triu_indices(len(penalties))
 
     def evaluate(self, coefficients: Array, response: Array) -> tuple[Array, Array, Array]:
         """Return objectives (n,), gradients (q, n) and Hessians (n, q, q)."""
+        from plait.crt.logistic_kernels import evaluate
+
         q, n = coefficients.shape
-        padded = _padded(coefficients)
+        padded = np.zeros((WIDTH, q))
+        padded[:n] = coefficients.T
         loss, slope = np.zeros(WIDTH), np.zeros((q, WIDTH))
-        curvature = np.zeros((len(self._products), WIDTH))
-        for begin in range(0, self.columns.shape[1], _ROWS):
-            part = self.columns[:, begin : begin + _ROWS]
-            terms = np.zeros((3, part.shape[1], WIDTH))
-            _fill_terms((part.T @ padded)[:, :n], *terms[:, :, :n])
-            loss += terms[0].sum(axis=0)
-            slope += part @ terms[1]
-            curvature += self._fill_products(part) @ terms[2]
+        curvature = np.zeros((len(self.upper[0]), WIDTH))
+        evaluate(self.columns, padded, n, loss, slope, curvature)
         shrunk = self.penalties * coefficients
         objective = loss[:n] + np.einsum(
             "qj,qj->j", coefficients, 0.5 * shrunk - response, optimize=False
@@ -185,25 +174,6 @@ class _Problem:
         hessian[:, self.upper[1], self.upper[0]] = curvature[:, :n].T
         hessian[:, np.arange(q), np.arange(q)] += self.penalties[:, 0]
         return objective, slope[:, :n] - response + shrunk, hessian
-
-    def _fill_products(self, part: Array) -> Array:
-        """Return the products of each pair of columns (q (q + 1) / 2, rows), in a buffer."""
-        products = self._products[:, : part.shape[1]]
-        begin = 0
-        for i in range(len(part)):
-            end = begin + len(part) - i
-            np.multiply(part[i], part[i:], out=products[begin:end])
-            begin = end
-        return products
-
-
-def _fill_terms(eta: Array, loss: Array, probability: Array, weight: Array) -> None:
-    """Write log(1 + exp(eta)), its first and its second derivative."""
-    tail = np.exp(-np.abs(eta))
-    inverse = 1.0 / (1.0 + tail)
-    np.add(np.maximum(eta, 0.0), np.log(1.0 + tail), out=loss)
-    probability[:] = np.where(eta >= 0.0, inverse, tail * inverse)
-    np.multiply(tail * inverse, inverse, out=weight)
 
 
 def _newton_step(hessian: Array, gradient: Array) -> Array:
@@ -216,9 +186,3 @@ def _newton_step(hessian: Array, gradient: Array) -> Array:
             if np.linalg.matrix_rank(matrix, hermitian=True) == len(matrix):
                 step[:, j] = np.linalg.solve(matrix, gradient[:, j])
     return step
-
-
-def _padded(coefficients: Array) -> Array:
-    padded = np.zeros((len(coefficients), WIDTH))
-    padded[:, : coefficients.shape[1]] = coefficients
-    return padded

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from plait.execution.blocks import Block, plan_blocks, workers_that_fit
 from plait.execution.executors import Workforce, run_blocks, workforce
 from plait.execution.progress import stage
 from plait.execution.stored_output import filled_store, write_region
+from plait.execution.threads import use_threads
 from plait.io.stored_arrays import Layout
 from plait.numerics.multiple_testing import false_discovery_rates
 from plait.provenance import Provenance, fingerprint
@@ -186,6 +188,19 @@ def run_tests(
     overwrite: bool = False,
 ) -> CRTResult:
     """Test targets on every program; for what is returned see `perturbation_effects`."""
+    with use_threads(force.workers):  # for what all units share
+        return _run_tests(inputs, names, options, rates, force, out, overwrite)
+
+
+def _run_tests(
+    inputs: CRTInputs,
+    names: tuple[str, ...],
+    options: CRTOptions,
+    rates: "Rates",
+    force: Workforce,
+    out: str | os.PathLike[str] | None,
+    overwrite: bool,
+) -> CRTResult:
     started = time.perf_counter()
     about = options.described() | {
         "fdr": rates.method,
@@ -282,6 +297,12 @@ class BlockOfTests:
             model, self.tester.inputs.C, self.treated[:, block.rows], self.names[block.rows]
         )
 
+    def _balanced(self, workers: int) -> list[Block]:
+        """Cut the units into blocks of like size, as many for every worker."""
+        count = workers * -(-len(self.names) // (self.unit * workers))
+        edges = [len(self.names) * i // count for i in range(count + 1)]
+        return [Block(start, stop) for start, stop in pairwise(edges) if start < stop]
+
     def fitting(self, force: Workforce) -> Workforce:
         """Return as many workers of this process as have room for a block, at least one."""
         if force.executor is not None:
@@ -293,7 +314,7 @@ class BlockOfTests:
         self, force: Workforce, label: str | None = "perturbations"
     ) -> dict[str, NDArray[Any]]:
         """Test all units; ``label`` is what the progress calls them."""
-        blocks = plan_blocks(len(self.names), self.unit)
+        blocks = self._balanced(force.workers)
         parts = []
         with stage(label, len(self.names)) as advance:
             for block, part in run_blocks(self, blocks, force, "crt"):

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 from plait.crt.strata import Strata
 
 Array = NDArray[np.float64]
-_CELLS = 8192
+_CELLS = 4096
 """Cells whose squares are held at a time."""
+_UNITS = 16
+"""Units whose sums are made together."""
 _CELLS_NEAR = 1024
 """Cells whose values stay in a core's second cache."""
 _SMALLEST_DENOMINATOR = 1e-12
@@ -44,18 +46,22 @@ def bernoulli_spread(residuals: Array, basis: Array, probabilities: Array) -> Ar
     variance = np.zeros((n_units, residuals.shape[1]))
     denominator = np.zeros(n_units)
     projection = np.zeros((n_units, basis.shape[1]))
-    for begin in range(0, len(residuals), _CELLS):
-        rows = slice(begin, begin + _CELLS)
-        squares, q = residuals[rows] ** 2, basis[rows]
-        leverage = np.einsum("ij,ij->i", q, q)
-        # Unit by unit: the bits of a product of matrices depend on how many units it has.
-        for j in range(n_units):
-            p = np.ascontiguousarray(probabilities[rows, j])
-            v = p * (1.0 - p)
-            variance[j] += v @ squares
-            projection[j] += p @ q
+    for first in range(0, n_units, _UNITS):
+        units = slice(first, min(first + _UNITS, n_units))
+        # As many units in every product of matrices: its bits depend on their number.
+        p = np.zeros((_UNITS, _CELLS))
+        for begin in range(0, len(residuals), _CELLS):
+            rows = slice(begin, min(begin + _CELLS, len(residuals)))
+            near = p[:, : rows.stop - begin]
+            near[: units.stop - first] = probabilities[rows, units].T
+            v = near * (1.0 - near)
+            q = basis[rows]
+            leverage = np.einsum("ij,ij->i", q, q)
+            n = units.stop - first
+            variance[units] += (v @ residuals[rows] ** 2)[:n]
+            projection[units] += (near @ q)[:n]
             # sum of p M_ii + p^2 (1 - M_ii); the p^2 of p'Mp cancels but for its leverage.
-            denominator[j] += p.sum() - v @ leverage
+            denominator[units] += (near.sum(axis=1) - v @ leverage)[:n]
     denominator -= np.einsum("jp,jp->j", projection, projection)
     return _ratio(variance, denominator)
 

@@ -307,7 +307,7 @@ def propensity_blocks(
         elif model is fit_propensity_logistic:
             found = fit_propensities(C, part, names=names[units]).probabilities
         else:
-            found = np.empty(part.shape)
+            found = np.empty(part.shape, order="F")
             for j, name in enumerate(names[units]):
                 values = (
                     model[:, begin + j]
@@ -363,7 +363,9 @@ class _Fits:
         self._design = Design.of(C[:, self._varies])
         counts = np.diff(treated.indptr)
         self.is_varied = (counts > 0) & (counts < n_cells)
-        self.probabilities = _clipped(np.broadcast_to(counts / n_cells, treated.shape))
+        # In Fortran order, as in every block of propensities: a unit's are read in one piece.
+        shares = _clipped(counts / n_cells)
+        self.probabilities = np.repeat(shares, n_cells).reshape(n_units, n_cells).T
         self.intercepts = np.where(counts > 0, np.inf, -np.inf)
         self.coefficients = np.zeros((C.shape[1], n_units))
         self.iterations = np.zeros(n_units, dtype=np.int64)
