@@ -9,7 +9,7 @@ import pytest
 from plait import gwas, plot
 from plait.errors import LabelError, OptionError, ShapeError
 from plait.gwas.results import AssociationResult
-from plait.plot.manhattan import thinned
+from plait.plot.manhattan import along_genome, shade_of, thinned
 from plait.plot.qq import genomic_inflation
 from plait.plot.style import COLOURS, GREY
 from plait.provenance import Provenance
@@ -203,3 +203,20 @@ def test_the_band_holds_uniform_p_values():
         observed[middle] <= np.max(bounds, axis=0)
     )
     assert inside.mean() > 0.9
+
+
+def test_variants_without_a_place_come_last():
+    """In grey, one beside the other, in their share of the picture; alone as others are."""
+    result = replace(scanned(1), chrom=np.repeat(["0", "1", "2"], 1000), pos=np.arange(1, 3001))
+    ax = gwas.plot_manhattan(result)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "2", "unplaced"]
+    across, ticks, number = along_genome(result.chrom, result.pos.astype(float))
+    assert (across[:1000].min() > across[1000:].max()) and (number[:1000] == 2).all()
+    np.testing.assert_allclose(np.diff(across[:1000]), across[1] - across[0])
+    assert np.ptp(across[:1000]) == pytest.approx(np.ptp(across[1000:2000]), rel=0.01)
+    assert shade_of(number, ticks)[[0, 1000, 2000]].tolist() == [2, 0, 1]
+    assert max(heights_by_colour(ax)[GREY.upper()]) == 10.0
+    alone = replace(result, chrom=np.repeat("0", 3000))
+    across, ticks, number = along_genome(alone.chrom, alone.pos.astype(float))
+    assert [name for name, _ in ticks] == ["unplaced"] and not shade_of(number, ticks).any()
+    assert across.tolist() == list(range(3000))

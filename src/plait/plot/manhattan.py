@@ -31,6 +31,8 @@ CAPTION = (
     "column of points (neighbours inherited together); a single high point deserves distrust."
 )
 GENOME_WIDE = -np.log10(5e-8)
+NOWHERE, UNPLACED = "0", "unplaced"
+"""The chromosome of variants whose place is not known, as PLINK writes it; what it is called."""
 _SHADES = ("#33658A", "#86BBD8")
 ALWAYS_DRAWN = 3.0
 _MOST = 20_000
@@ -60,7 +62,8 @@ def manhattan(
     Parameters
     ----------
     chrom : (M,) sequence of str
-        Chromosomes, drawn in the order in which they occur.
+        Chromosomes, drawn in the order in which they occur; "0", of variants without a place, comes
+        last and is grey, its variants one beside the other.
     pos : (M,) array
         Positions; variants without one (all 0) are drawn in their order.
     log10p : (M,) array
@@ -111,8 +114,8 @@ def manhattan(
     shown = thinned(across, heights)
     with styled() as plt:
         ax = axes_for(plt, ax, 8.0, 2.8)
-        for parity, shade in enumerate(_SHADES):
-            part = shown[number[shown] % 2 == parity]
+        for kind, shade in enumerate((*_SHADES, GREY)):
+            part = shown[shade_of(number[shown], ticks) == kind]
             ax.scatter(across[part], heights[part], s=5, color=shade, linewidths=0, rasterized=True)
         top = max(float(np.nanmax(heights, initial=1.0)), 1.0) * 1.12
         if line is not None:
@@ -277,7 +280,7 @@ class _Range:
 def along_genome(
     names: NDArray[np.str_], places: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], list[tuple[str, float]], NDArray[np.intp]]:
-    """Put chromosomes one after another, in the order in which they occur.
+    """Put chromosomes one after another, in the order in which they occur, the unplaced last.
 
     Returns
     -------
@@ -290,25 +293,43 @@ def along_genome(
     """
     starts = np.r_[:1, np.flatnonzero(names[1:] != names[:-1]) + 1][: len(names)]  # of runs
     found, first, inverse = np.unique(names[starts], return_index=True, return_inverse=True)
-    order = np.argsort(first)
+    order = np.lexsort((first, found == NOWHERE))
     rank = np.empty(len(order), dtype=np.intp)
     rank[order] = np.arange(len(order))
     number = np.repeat(rank[inverse], np.diff(starts, append=len(names)))
     across, ticks, start = np.empty(len(places)), [], 0.0
-    lengths = []
+    lengths: list[float] = []
     for k in range(len(order)):
         here = np.flatnonzero(number == k)
         local = places[here] - places[here].min()
-        if local.max() == 0:
+        if found[order[k]] == NOWHERE:  # positions there tell nothing
+            placed = len(places) - len(here)
+            local = np.arange(len(here)) * (sum(lengths) / placed if placed else 1.0)
+        elif local.max() == 0:
             local = np.arange(len(here), dtype=np.float64)
         across[here] = local
         lengths.append(float(local.max()))
     gap = 0.01 * sum(lengths)
     for k, length in enumerate(lengths):
         across[number == k] += start
-        ticks.append((str(found[order[k]]), start + length / 2))
+        name = str(found[order[k]])
+        ticks.append((UNPLACED if name == NOWHERE else name, start + length / 2))
         start += length + gap
     return across, ticks, number
+
+
+def shade_of(number: NDArray[np.intp], ticks: Sequence[tuple[str, float]]) -> NDArray[np.intp]:
+    """Return 0 or 1 for points of chromosomes in turn, and 2 for those without a place.
+
+    Parameters
+    ----------
+    number : (n,) array
+        The chromosomes of points, from 0.
+    ticks : list of (str, float)
+        Of `along_genome`.
+    """
+    nowhere = len(ticks) > 1 and ticks[-1][0] == UNPLACED
+    return np.where(nowhere & (number == len(ticks) - 1), 2, number % 2)
 
 
 def highest_peaks(

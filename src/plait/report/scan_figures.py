@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.plot.manhattan import GENOME_WIDE, along_genome, highest_peaks, thinned
-from plait.report.figures import VERMILION, Spec, against_chance, numbers, plain, short
+from plait.plot.manhattan import GENOME_WIDE, along_genome, highest_peaks, shade_of, thinned
+from plait.report.figures import GREY, VERMILION, Spec, against_chance, numbers, plain, short
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -97,11 +97,11 @@ def manhattan(genome: Genome, view: View, about: Mapping[int, tuple[str, str]]) 
         The name and the place of the variants that say what they are.
     """
     line = float(GENOME_WIDE)
-    high, odd = view.heights > line, genome.number[view.rows] % 2 == 1
+    high, shade = view.heights > line, shade_of(genome.number[view.rows], genome.ticks)
     parts: list[tuple[NDArray[np.bool_], str, int]] = []
-    for shade, on in enumerate((~odd, odd)):
+    for kind, colour in enumerate(("var(--chromosome-0)", "var(--chromosome-1)", GREY)):
         both = (~view.told, view.told)
-        parts += [(on & ~high & chosen, f"var(--chromosome-{shade})", 4) for chosen in both]
+        parts += [((shade == kind) & ~high & chosen, colour, 4) for chosen in both]
     parts += [(high & chosen, colour, 6) for colour, chosen in view.groups]
     top = 1.1 * max(float(np.max(view.heights, initial=0.0)), line)
     layout = {
