@@ -7,7 +7,7 @@ needs only the sums of [R | Q] over its treated cells.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ _SINGLE_ROUNDING = 1e-6
 """Share of n1 below which D is rounding of the float32 rows; its effect is then 0 by definition."""
 _BLOCKS_TOGETHER = 2
 """Blocks of resamples that go through the cells side by side; their sums are in a core's cache."""
+_CELLS = 1024
+"""Cells whose ranks are converted at a time."""
 _COLUMNS = 8
 """Tables have a multiple of this many columns, which one instruction adds."""
 
@@ -102,8 +104,11 @@ def rank_table(ranks: NDArray[np.floating]) -> CellTable:
     if ranks.ndim != 2:
         raise ShapeError(f"ranks have {ranks.ndim} dimensions; cells x outcomes are expected.")
     rows = np.zeros((len(ranks), _padded(ranks.shape[1])), dtype=np.int32)
-    for column in range(ranks.shape[1]):
-        rows[:, column] = 2.0 * ranks[:, column].astype(np.float64) - (len(ranks) + 1)
+    for begin in range(0, len(ranks), _CELLS):
+        part = ranks[begin : begin + _CELLS]
+        rows[begin : begin + _CELLS, : ranks.shape[1]] = 2.0 * part.astype(np.float64) - (
+            len(ranks) + 1
+        )
     return CellTable(rows, ranks.shape[1], 0)
 
 
@@ -238,8 +243,6 @@ def _sums_of_blocks(
     table: CellTable, resampler: Resampler, blocks: range
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the sums of all columns of the table in each resample of some blocks."""
-    from plait.crt.resampling_kernels import add_runs
-
     if resampler.n_cells != len(table.rows):
         raise ShapeError(
             f"treatments are drawn for {resampler.n_cells} cells, but the table has "
@@ -247,11 +250,7 @@ def _sums_of_blocks(
         )
     sums = np.zeros((len(blocks), RESAMPLES_PER_BLOCK, table.rows.shape[1]))
     counts = np.zeros((len(blocks), RESAMPLES_PER_BLOCK), dtype=np.int64)
-    # Batches of the same number are of about the same cells, whose rows then still are near.
-    for batches in zip_longest(*map(resampler.hits, blocks)):
-        for hits, own_sums, own_counts in zip(batches, sums, counts, strict=True):
-            if hits is not None:
-                add_runs(table.rows, *hits, own_sums, own_counts)
+    resampler.add_rows(table.rows, blocks, sums, counts)
     return sums.reshape(-1, sums.shape[2]), counts.ravel()
 
 

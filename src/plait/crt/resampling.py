@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from plait.crt.seeds import RESAMPLES_PER_BLOCK, Method, UnitStream
 from plait.errors import InputError, OptionError, ShapeError
 
+Array = NDArray[np.float64]
+Rows = NDArray[np.float32] | NDArray[np.float64] | NDArray[np.int32]
+
 _LARGEST_BATCH = 16384
 """Hits that are drawn and added up together; their buffers stay in a core's second cache."""
 _LARGEST_HAZARD = 740.0
@@ -45,6 +48,19 @@ class Resampler(Protocol):
 
     def hits(self, block: int) -> Iterator[Hits]:
         """Yield all draws of one block of resamples."""
+
+    def add_rows(self, rows: Rows, blocks: range, sums: Array, counts: NDArray[np.int64]) -> None:
+        """Add the rows of treated cells to the sums of some blocks, in a single call.
+
+        Parameters
+        ----------
+        rows : (cells, columns) array
+        blocks : range
+            The sums are those of `hits`, added up batch by batch; blocks take turns.
+        sums : (blocks, resamples, columns) array
+        counts : (blocks, resamples) int64 array
+            Also added to: the number of treated cells.
+        """
 
 
 class BernoulliResampler:
@@ -93,6 +109,13 @@ class BernoulliResampler:
             )
             runs = runs_of_slots(cells, slots, n, RESAMPLES_PER_BLOCK, *hits)
             yield _first_runs(hits, runs)
+
+    def add_rows(self, rows: Rows, blocks: range, sums: Array, counts: NDArray[np.int64]) -> None:
+        """Add the rows of treated cells to the sums of some blocks; see `Resampler`."""
+        from plait.crt.resampling_kernels import add_bernoulli
+
+        states = _states(self._stream, Method.BERNOULLI, blocks)
+        add_bernoulli(rows, self._hazards, self._batch, states, sums, counts)
 
 
 class StratifiedResampler:
@@ -167,6 +190,22 @@ class StratifiedResampler:
                 *hits,
             )
             yield _first_runs(hits, runs)
+
+    def add_rows(self, rows: Rows, blocks: range, sums: Array, counts: NDArray[np.int64]) -> None:
+        """Add the rows of treated cells to the sums of some blocks; see `Resampler`."""
+        from plait.crt.resampling_kernels import add_stratified
+
+        states = _states(self._stream, Method.STRATIFIED_PERMUTATION, blocks)
+        add_stratified(
+            rows, self._members, self._starts, self._treated, self._batch, states, sums, counts
+        )
+
+
+def _states(stream: UnitStream, method: Method, blocks: range) -> NDArray[np.uint64]:
+    """Return where the random numbers of blocks begin, (blocks, 4)."""
+    from plait.numerics.random_kernels import words_of_state
+
+    return np.stack([words_of_state(stream.generator(method, block)) for block in blocks])
 
 
 def _batch(treated: float) -> int:

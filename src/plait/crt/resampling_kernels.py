@@ -9,6 +9,7 @@ one another are a run: its rows are added up before the resample's sums are touc
 import numpy as np
 
 from plait.numerics.compiled import njit
+from plait.numerics.random_kernels import fill_exponentials, fill_words
 
 
 @njit(nogil=True, cache=True)
@@ -163,3 +164,56 @@ def add_runs(table, cells, run_starts, run_slots, sums, counts):  # type: ignore
             for column in range(columns):
                 row[column] += table[cell, column]
             i += 1
+
+
+@njit(nogil=True, cache=True)
+def add_bernoulli(table, hazards, batch, states, sums, counts):  # type: ignore[no-untyped-def]
+    """Add the rows of ``table`` that Bernoulli variables hit to the sums of some blocks.
+
+    ``sums`` (blocks, resamples, columns) and ``counts`` (blocks, resamples); ``states`` (blocks, 4)
+    of the blocks' random numbers, which are used up. One call for all batches: no lock of Python's
+    is taken between them. Blocks take turns: batches of the same number are of about the same
+    cells, whose rows then still are near.
+    """
+    n_blocks, resamples = counts.shape
+    exponentials = np.empty(batch)
+    cells, slots = np.empty(batch, np.int32), np.empty(batch, np.int32)
+    ordered, run_slots = np.empty(batch, np.int32), np.empty(batch + 1, np.int32)
+    run_starts = np.empty(batch + 2, np.int64)
+    places, waiting = np.zeros((n_blocks, 3), np.int64), np.zeros((n_blocks, 1))
+    places[:, 2] = 1
+    while places[:, 0].min() < hazards.shape[0]:
+        for block in range(n_blocks):
+            if places[block, 0] == hazards.shape[0]:
+                continue
+            fill_exponentials(states[block], exponentials)
+            n = bernoulli_hits(
+                hazards, resamples, exponentials, places[block], waiting[block], cells, slots
+            )
+            runs = runs_of_slots(cells, slots, n, resamples, ordered, run_starts, run_slots)
+            add_runs(table, ordered, run_starts, run_slots[:runs], sums[block], counts[block])
+
+
+@njit(nogil=True, cache=True)
+def add_stratified(table, members, starts, treated, batch, states, sums, counts):  # type: ignore[no-untyped-def]
+    """Add the rows of ``table`` of cells drawn within strata to the sums of some blocks.
+
+    See `stratified_runs`, and `add_bernoulli` for the other arguments.
+    """
+    n_blocks, resamples = counts.shape
+    words = np.empty(batch // 2, np.uint64)
+    cells, run_slots = np.empty(batch, np.int32), np.empty(batch + 1, np.int32)
+    run_starts = np.empty(batch + 2, np.int64)
+    places = np.zeros((n_blocks, 3), np.int64)
+    shuffled = np.empty((n_blocks, members.shape[0]), np.int32)
+    shuffled[:] = members
+    while places[:, 0].min() < treated.shape[0]:
+        for block in range(n_blocks):
+            if places[block, 0] == treated.shape[0]:
+                continue
+            fill_words(states[block], words)
+            runs = stratified_runs(
+                shuffled[block], starts, treated, resamples, words, places[block], cells,
+                run_starts, run_slots,
+            )  # fmt: skip
+            add_runs(table, cells, run_starts, run_slots[:runs], sums[block], counts[block])

@@ -83,12 +83,10 @@ class _Sums:
 
         z is 0 where nothing varies.
         """
-        from plait.crt.resampling_kernels import add_runs
-
         sums = np.zeros((RESAMPLES_PER_BLOCK, self._rows.shape[1]))
         counts = np.zeros(RESAMPLES_PER_BLOCK, dtype=np.int64)
-        for hits in self._resampler.hits(number):
-            add_runs(self._rows, *hits, sums, counts)
+        block = range(number, number + 1)
+        self._resampler.add_rows(self._rows, block, sums[None], counts[None])
         _, n_genes, each = self._shape
         parts = sums[:, : n_genes * each].reshape(self._shape)
         variance = parts[:, :, 1] - np.einsum("bgp,bgp->bg", parts[:, :, 2:], parts[:, :, 2:])
