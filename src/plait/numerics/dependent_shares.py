@@ -10,6 +10,8 @@ from plait.numerics.bivariate_normal import bivariate_normal_cdf
 
 Array = NDArray[np.float64]
 
+_CORRELATIONS = np.linspace(0.0, 1.0, 101)
+
 
 def rejection_correlation(correlation: ArrayLike, level: float, sides: int = 2) -> Array:
     """Return how rejections go together of tests whose normal scores correlate.
@@ -73,56 +75,100 @@ def effective_tests(correlation: ArrayLike, level: float, sides: int = 2) -> flo
     return float(np.clip(len(rho) ** 2 / together.sum(), 1.0, len(rho)))
 
 
-def clustered_effective(values: ArrayLike, level: float, *clusters: NDArray[Any]) -> float:
+def clustered_effective(
+    p: ArrayLike, level: float, *clusters: NDArray[Any], sides: int = 2
+) -> float:
     """Return how many independent tests tell as much of the share, from how tests cluster.
 
     Parameters
     ----------
-    values : (n,) array
-        P-values, or their logarithms.
+    p : (n,) array
+        P-values.
     level : float
-        On the same scale; the share is that of values below it.
+        The share is that of p-values below it, in (0, 1).
     *clusters : (n,) arrays
         Labels, one array for each of one or two ways in which tests hang together.
+    sides : {1, 2}
+        Tails that a test looks at.
 
     Returns
     -------
     float
         At least 1 and at most n.
 
+    Raises
+    ------
+    OptionError
+        ``level`` or ``sides`` is out of range.
+
     Notes
     -----
-    The variance of a share under clusters of one or two ways (Cameron, Gelbach and Miller 2011,
-    equation 2.11: that of the one way plus that of the other less that of their cells). No value
-    below the level, or all of them, say nothing of how tests cluster: the share below the median
-    says it then, and where all values are equal, too, a cluster counts as one test. How tests
-    cluster is itself known from the clusters only: with few of them (C, of the way that has the
-    fewest) the number is multiplied by the squared ratio of the 97.5 % points of Student's
-    distributions of n - 1 and C - 1 degrees of freedom (Korn and Graubard 1998).
+    The larger of two variances of the share counts. One is that under clusters of one or two ways
+    (Cameron, Gelbach and Miller 2011, equation 2.11: that of the one way plus that of the other
+    less that of their cells). Of few clusters it is small wherever the share is, so that shares
+    that are small by chance would seem well known. The other comes from p-values on either side of
+    their median, of which there are many: how these cluster says how the tests' normal scores
+    correlate, and these how rejections do (`rejection_correlation`). Where p-values are all equal,
+    a cluster counts as one test. How tests cluster is itself known from the clusters only: with few
+    of them (C, of the way that has the fewest) the number is multiplied by the squared ratio of the
+    97.5 % points of Student's distributions of n - 1 and C - 1 degrees of freedom (Korn and
+    Graubard 1998).
     """
     from scipy.special import stdtrit
 
-    numbers = np.asarray(values, dtype=np.float64)
+    numbers = np.asarray(p, dtype=np.float64)
     count = len(numbers)
     codes = [np.unique(labels, return_inverse=True)[1] for labels in clusters]
     fewest = min(int(code.max()) + 1 for code in codes)
+    at_level = rejection_correlation(_CORRELATIONS, level, sides)
     if fewest == 1:
         return 1.0
-    for bound in (level, float(np.median(numbers))):
-        is_below = numbers < bound
-        if is_below.any() and not is_below.all():
-            break
-    else:
+    growths = [
+        _growth_of_rejections(numbers < level, codes),
+        _growth_by_median(numbers < np.median(numbers), codes, at_level, sides),
+    ]
+    known = [growth for growth in growths if growth is not None]
+    if not known:
         return float(fewest)
+    few = float(stdtrit(count - 1, 0.975) / stdtrit(fewest - 1, 0.975)) ** 2
+    return float(np.clip(few * count / max(1.0, *known), 1.0, count))
+
+
+def _growth_of_rejections(
+    is_below: NDArray[np.bool_], codes: list[NDArray[np.intp]]
+) -> float | None:
+    """Return the variance of a share under clusters over that of independent tests, if known."""
+    if is_below.all() or not is_below.any():
+        return None
     share = float(is_below.mean())
-    independent = share * (1.0 - share) / count
     off: Array = is_below.astype(np.float64) - share
     variance = float(sum([_clustered_variance(off, code) for code in codes]))
     if len(codes) == 2:
         both = codes[0] * (int(codes[1].max()) + 1) + codes[1]
         variance -= _clustered_variance(off, np.unique(both, return_inverse=True)[1])
-    known = float(stdtrit(count - 1, 0.975) / stdtrit(fewest - 1, 0.975)) ** 2
-    return float(np.clip(known * count * independent / max(variance, independent), 1.0, count))
+    return variance / (share * (1.0 - share) / len(off))
+
+
+def _growth_by_median(
+    is_below: NDArray[np.bool_], codes: list[NDArray[np.intp]], at_level: Array, sides: int
+) -> float | None:
+    """Return the same from how tests that are below the median cluster, if any are.
+
+    ``at_level`` is how rejections correlate where normal scores have `_CORRELATIONS`.
+    """
+    if not is_below.any():
+        return None
+    at_median = rejection_correlation(_CORRELATIONS, 0.5, sides)
+    off: Array = is_below - is_below.mean()
+    count, total, growth = len(off), float(off @ off), 1.0
+    for code in codes:
+        sizes = np.bincount(code)
+        pairs = float((sizes * (sizes - 1.0)).sum())
+        if pairs:
+            together = count**2 * _clustered_variance(off, code) - total
+            correlation = np.interp(together * count / (pairs * total), at_median, _CORRELATIONS)
+            growth += pairs / count * float(np.interp(correlation, _CORRELATIONS, at_level))
+    return growth
 
 
 def share_interval(share: float, tests: float, confidence: float = 0.95) -> tuple[float, float]:

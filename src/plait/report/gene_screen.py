@@ -203,8 +203,9 @@ def calibrated(
         )
     tested = calibration.pass_qc
     log10p, groups = calibration.log10_p[tested], calibration.grna_target[tested]
+    sides = 2 if calibration.settings.get("side", "both") == "both" else 1
     effective = clustered_effective(
-        log10p, np.log10(LEVEL), groups, calibration.response_id[tested]
+        10.0**log10p, LEVEL, groups, calibration.response_id[tested], sides=sides
     )
     wrong = int(_found(calibration).sum())
     noun = "false discovery" if wrong == 1 else "false discoveries"

@@ -98,10 +98,10 @@ def calibration(result: CRTResult, controls: CRTResult | None) -> Verdict:
             "screen has enough.",
         )
     units = np.repeat(np.arange(len(log10p)), log10p.shape[1])
+    sides = 2 if judged.settings.get("side", "both") == "both" else 1
     if judged.residual_correlation is None:
-        effective = clustered_effective(log10p.ravel(), np.log10(LEVEL), units)
+        effective = clustered_effective(10.0 ** log10p.ravel(), LEVEL, units, sides=sides)
     else:
-        sides = 2 if judged.settings.get("side", "both") == "both" else 1
         effective = len(log10p) * effective_tests(judged.residual_correlation, LEVEL, sides)
     return share_verdict(log10p.ravel(), units, effective, what, _REMEDY)
 
