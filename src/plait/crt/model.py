@@ -92,9 +92,11 @@ def perturbation_effects(
         of a skew-normal is twice its smaller tail.
     resamples : int
         For "empirical" and "skew-normal".
-    propensity_model : callable, "const" or (cells, units) array
+    propensity_model : callable, "const", (cells, units) array or DataFrame
         Default: penalised logistic regression on the covariates. See
-        `plait.crt.propensity.propensity_blocks`.
+        `plait.crt.propensity.propensity_blocks`. An array has a column for each of
+        ``inputs.units``, in that order, whichever are tested; the columns of a DataFrame are found
+        by the names of units.
     strata : mapping, optional
         Options of stratified sampling: `plait.crt.strata.StrataOptions`.
     ranks : mapping, optional
@@ -267,6 +269,9 @@ class BlockOfTests:
     names: tuple[str, ...]
     treated: csc_array
 
+    def __post_init__(self) -> None:
+        self.tester.require_propensities(self.names)
+
     @classmethod
     def of(cls, inputs: CRTInputs, options: CRTOptions, names: Sequence[str]) -> "BlockOfTests":
         """Return the test of targets by name."""
@@ -290,12 +295,9 @@ class BlockOfTests:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _propensities(self, block: Block) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-        model = self.tester.options.propensity_model
-        if isinstance(model, np.ndarray):
-            model = model[:, block.rows]
-        return propensity_blocks(
-            model, self.tester.inputs.C, self.treated[:, block.rows], self.names[block.rows]
-        )
+        names = self.names[block.rows]
+        model = self.tester.propensity_model_of(names)
+        return propensity_blocks(model, self.tester.inputs.C, self.treated[:, block.rows], names)
 
     def _balanced(self, workers: int) -> list[Block]:
         """Cut the units into blocks of like size, as many for every worker."""

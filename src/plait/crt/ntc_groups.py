@@ -342,9 +342,7 @@ class _NullOfBlock:
 
     def __call__(self, block: Block) -> Array:
         treated, names = csc_array(self.treated[:, block.rows]), self.names[block.rows]
-        model = self.tester.options.propensity_model
-        if isinstance(model, np.ndarray):
-            model = model[:, block.rows]
+        model = self.tester.propensity_model_of(names)
         found = []
         for units, probabilities in propensity_blocks(model, self.tester.inputs.C, treated, names):
             for place, j in enumerate(range(units.start, units.stop)):

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from plait.crt.arguments import option_names, whole_number
+from plait.crt.arguments import number_array, option_names, whole_number
+from plait.crt.given_propensities import is_labelled
 from plait.crt.propensity import PropensityModel, check_propensity_model, fit_propensity_logistic
 from plait.crt.ranks import RankMethod, check_rank_options
 from plait.crt.strata import StrataOptions
@@ -91,8 +92,8 @@ class CRTOptions:
         Side of the skew-normal p-value alone; None: ``side``.
     resamples : int
         B, of the empirical and skew-normal p-values; 0 leaves all p-values at 1.
-    propensity_model : callable, "const" or (cells, units) array
-        See `plait.crt.propensity.propensity_blocks`.
+    propensity_model : callable, "const", (cells, units) array or DataFrame
+        See `plait.crt.propensity.propensity_blocks` and `plait.crt.given_propensities`.
     strata : StrataOptions
     ranks : RankOptions
     seed : int
@@ -130,7 +131,8 @@ class CRTOptions:
                 raise OptionError(f"{name} is {side!r}; give one of {', '.join(_SIDES)}.")
         whole_number(self.resamples, "resamples")
         whole_number(self.seed, "the seed", least=0)
-        check_propensity_model(self.propensity_model)
+        if not is_labelled(self.propensity_model):
+            check_propensity_model(self.propensity_model)
         if self.device != "cpu" and not self.can_use_device:
             raise OptionError(
                 f"device is {self.device!r}; a GPU draws for method 'empirical' or 'skew-normal', "
@@ -185,6 +187,11 @@ class CRTOptions:
             "propensity_model": (
                 np.asarray(model)
                 if isinstance(model, np.ndarray)
+                else {
+                    "units": [*map(str, model.columns)],
+                    "values": number_array(model.to_numpy(), "the table of given propensities"),
+                }
+                if is_labelled(model)
                 else model
                 if isinstance(model, str)
                 else getattr(model, "__qualname__", type(model).__name__)

@@ -96,7 +96,9 @@ def run_all_genes_union_crt(
     n_jobs : int or None
         Threads; never changes the numbers.
     base_seed : int
-    propensity_model : callable, "const" or (cells, units) array
+    propensity_model : callable, "const", (cells, units) array or DataFrame
+        An array has a column for each of ``inputs.units``, in that order, whichever are tested; the
+        columns of a DataFrame are found by the names of genes.
     backend : str
         Not used: threads share the inputs.
     resampling_method : {"bernoulli_index", "stratified_perm"}
@@ -417,8 +419,9 @@ def null_statistics_of(
         )
     if options.resamples < 1:
         raise OptionError(f"B is {options.resamples}; give at least 1 resample.")
-    ((_, probabilities),) = propensity_blocks(options.propensity_model, inputs.C, treated, [name])
     tester = UnitTester(inputs, options)
+    model = tester.propensity_model_of([name])
+    ((_, probabilities),) = propensity_blocks(model, inputs.C, treated, [name])
     null = tester.null_statistics(name, treated.indices, probabilities[:, 0]).values
     return null[~np.isnan(null).any(axis=1)]
 

@@ -17,6 +17,7 @@ from scipy.sparse import csc_array
 from plait.crt.analytic import analytic_p_values, analytic_table, rank_analytic_table
 from plait.crt.data import CRTInputs
 from plait.crt.device_draws import DeviceTable, null_effects_on_device
+from plait.crt.given_propensities import GivenPropensities
 from plait.crt.null_spread import bernoulli_spread, stratified_spread
 from plait.crt.null_statistics import (
     NullStatistics,
@@ -30,6 +31,7 @@ from plait.crt.null_statistics import (
 )
 from plait.crt.options import CRTOptions
 from plait.crt.p_values import empirical_p_values, skew_normal_p_values
+from plait.crt.propensity import PropensityModel
 from plait.crt.ranks import rank_columns, usage_to_rank
 from plait.crt.resampling import BernoulliResampler, Resampler, StratifiedResampler
 from plait.crt.seeds import UnitStream
@@ -66,11 +68,15 @@ class UnitTester:
     Raises
     ------
     InputError
-        An option does not fit the screen: see `plait.crt.strata` and `plait.crt.ranks`.
+        An option does not fit the screen: see `plait.crt.strata`, `plait.crt.ranks` and
+        `plait.crt.given_propensities`.
     """
 
     def __init__(self, inputs: CRTInputs, options: CRTOptions) -> None:
         self.inputs, self.options = inputs, options
+        self._given = GivenPropensities.of_model(
+            options.propensity_model, inputs.cell_names, inputs.units
+        )
         self.stratification = (
             _stratification(inputs, options) if options.sampler == "stratified" else None
         )
@@ -87,6 +93,22 @@ class UnitTester:
                 self.analytic = analytic_table(inputs.residuals, inputs.basis, self.table)
         device = torch_device(options.device)
         self.device_table = None if device is None else DeviceTable.of(self.table, device)
+
+    def propensity_model_of(self, names: Sequence[str]) -> PropensityModel:
+        """Return the propensity model of some units; given propensities are found by name.
+
+        Raises
+        ------
+        LabelError
+            Propensities are given, and not of one of the units (also a KeyError).
+        """
+        model = self.options.propensity_model
+        return model if self._given is None else self._given.of(names)
+
+    def require_propensities(self, names: Sequence[str]) -> None:
+        """Refuse units for which no propensities are given, where they are given."""
+        if self._given is not None:
+            self._given.require(names)
 
     def found_types(self) -> dict[str, str]:
         """Return the type of each array that `test` finds ("str": text)."""
