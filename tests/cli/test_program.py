@@ -256,7 +256,7 @@ def test_quiet_is_quiet(capsys):
 def test_warnings_are_single_lines_in_the_words_of_the_program(capsys):
     with console.session(None, quiet=True):
         for _ in range(2):
-            warnings.warn("see\nhere (option test=)", ModelWarning, stacklevel=1)
+            warnings.warn("see\nhere (or give sample_path)", ModelWarning, stacklevel=1)
         warnings.warn("of another library", RuntimeWarning, stacklevel=1)
     assert capsys.readouterr().err == "plait: warning: see here\n"
 

@@ -419,3 +419,36 @@ def test_a_vcf_as_reference(folder, capsys):
     assert "1 decided by frequency, 0 by assumption, 1 left out" in said
     found = read_summary_statistics("b.tsv")
     assert found.frame["ea"].to_list() == raw["ALLELE1"].gather([0, *range(2, 390)]).to_list()
+
+
+def test_the_rows_of_a_test(folder, capsys):
+    """Tools that test several models write a row for each: which are taken is said by --test."""
+    height = pl.read_csv("height.regenie", separator=" ", null_values="NA")
+    other = height.with_columns(TEST=pl.lit("DOM"), BETA=-pl.col("BETA"))
+    pl.concat([height, other]).write_csv("both.regenie", separator=" ", null_value="NA")
+    other.write_csv("dom.regenie", separator=" ", null_value="NA")
+    assert main(["sumstats", "check", "dom.regenie"]) == 2
+    said = capsys.readouterr().err
+    assert "dom.regenie: no row is of the test 'ADD'; there are 'DOM'." in said
+    assert "Say which: --test NAME" in said
+    assert main(["sumstats", "check", "dom.regenie", "--test", "DOM"]) == 0
+    assert "SummaryStatistics(400 variants" in capsys.readouterr().out
+    to = ["--to", "parquet", "--test", "DOM", "--out", "dom.parquet"]
+    assert main(["sumstats", "convert", "both.regenie", *to]) == 0
+    written = pl.read_parquet("dom.parquet")
+    assert set(written["test"]) == {"DOM"}
+    np.testing.assert_array_equal(written["beta"], -height["BETA"].to_numpy())
+    to = ["--reference", "genotypes.bim", "--test", "DOM", "--out", "h.tsv"]
+    assert main(["sumstats", "harmonise", "both.regenie", *to]) == 0
+    to = ["--test", "DOM", "--out", "e.zarr"]
+    assert main(["sumstats", "combine", "a=both.regenie", "b=dom.regenie", *to]) == 0
+    effects = read_effects("e.zarr")
+    np.testing.assert_array_equal(effects.bhat[:, 0], effects.bhat[:, 1])
+    capsys.readouterr()
+    assert main(["sumstats", "check", "dom.parquet", "--test", "ADD"]) == 2
+    assert "no row is of the test 'ADD'" in capsys.readouterr().err
+    written.drop("test").write_parquet("bare.parquet")
+    assert main(["sumstats", "check", "bare.parquet", "--test", "ADD"]) == 2
+    assert "--test does nothing here (no column says which test a row is of)" in (
+        capsys.readouterr().err
+    )

@@ -128,7 +128,8 @@ def test_what_the_error_shows_works(tmp_path, monkeypatch, capsys, name):
         (
             "marker\ta1\ta2\tlogodds\terror",
             ["no column that is known to hold an effect or z",
-             "It has marker, a1, a2, logodds, error.", "with se, t or p, or z alone",
+             "It has marker, a1, a2, logodds, error.",
+             "with se, t, p or ci_lower and ci_upper, or z alone",
              "--columns id=marker,ea=a1,oa=a2,beta=...,se=...."],
         ),
     ],

@@ -1,6 +1,6 @@
 """How the commands of ``plait sumstats`` read tables."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ class Reading:
     variants : Path or None
     allow_standardised : bool
         Refused where no row of what is read has its effect made of z.
+    test : str or None
+        Which rows, where there is a column of tests; refused where there is none.
     """
 
     columns: str | None = None
@@ -32,6 +34,7 @@ class Reading:
     build: str | None = None
     context: str | None = None
     allow_standardised: bool = False
+    test: str | None = None
 
     def eqtl_format(self, file: Path) -> "EqtlFormat | None":
         """Return the format of a table of eQTL results, unless its columns were named."""
@@ -59,7 +62,12 @@ class Reading:
         """Read a table."""
         table = self._table(file, trait)
         self._refuse_idle([table])
+        self._refuse_idle_test([self.roles(file)[1]])
         return table
+
+    def _refuse_idle_test(self, roles: Collection[Mapping[str, str]]) -> None:
+        has_tests = any("test" in found for found in roles)
+        refuse_idle(("test",), not has_tests, "here (no column says which test a row is of)")
 
     def _refuse_idle(self, tables: Collection["SummaryStatistics"]) -> None:
         refuse_idle(
@@ -89,6 +97,7 @@ class Reading:
         from plait.io import read_summary_contexts
 
         tables: dict[str, SummaryStatistics] = {}
+        roles: list[dict[str, str]] = []
         for text in given:
             name, sign, file = text.partition("=")
             if sign and not (name and file):
@@ -99,6 +108,7 @@ class Reading:
                 named = self.context is None and name in self.contexts(Path(file))
                 reading = replace(self, context=name) if named else self
                 found = {name: reading._table(Path(file), name)}
+                roles.append(reading.roles(Path(file))[1])
             elif self.contexts(Path(text)):
                 found = read_summary_contexts(
                     Path(text),
@@ -117,6 +127,7 @@ class Reading:
         if len(tables) < 2:
             raise OptionError("there is one table only; two or more are combined.")
         self._refuse_idle(tables.values())
+        self._refuse_idle_test(roles)
         return tables
 
     def contexts(self, file: Path) -> tuple[str, ...]:
@@ -137,6 +148,7 @@ class Reading:
         }
         # What was not given here is left to the metadata beside the table.
         settings |= {} if self.build is None else {"build": self.build}
+        settings |= {} if self.test is None else {"test": self.test}
         return settings | ({} if trait is None else {"trait": trait})
 
 

@@ -35,6 +35,7 @@ from plait.cli.sumstats_options import (
     PalindromicRule,
     Scale,
     Table,
+    Test,
     Trait,
     Variants,
 )
@@ -65,6 +66,7 @@ def check(
     variants: Variants = None,
     build: Build = None,
     context: Context = None,
+    test: Test = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
@@ -77,10 +79,10 @@ def check(
         from plait.gwas.table_checks import check_table
         from plait.io.summary_statistics import header_of
 
-        reading = Reading(columns, dialect, variants, build, context)
+        reading = Reading(columns, dialect, variants, build, context, test=test)
         eqtl = reading.eqtl_format(file)
         if eqtl is not None:
-            refuse_idle(("variants", "build", "context"), True, "with eQTL results")
+            refuse_idle(("variants", "build", "context", "test"), True, "with eQTL results")
             for line in eqtl_lines(file, eqtl):
                 say(quiet, line)
             return
@@ -118,6 +120,7 @@ def convert(
     variants: Variants = None,
     build: Build = None,
     context: Context = None,
+    test: Test = None,
     trait: Trait = None,
     metadata: Metadata = None,
     filters: Filter = None,
@@ -131,7 +134,7 @@ def convert(
     with session(None, quiet, debug):
         from plait.io import write_gwas_ssf, write_summary_statistics
 
-        reading = Reading(columns, dialect, variants, build, context, allow_standardised)
+        reading = Reading(columns, dialect, variants, build, context, allow_standardised, test)
         table = _filtered(reading.table(file, trait), filters, quiet)
         for line in contents(table):
             say(quiet, line)
@@ -177,6 +180,7 @@ def harmonise(
     variants: Variants = None,
     build: Build = None,
     context: Context = None,
+    test: Test = None,
     trait: Trait = None,
     metadata: Metadata = None,
     genome: Genome = None,
@@ -195,7 +199,7 @@ def harmonise(
         from plait.io import write_gwas_ssf, write_summary_statistics
 
         _refuse_beside_genome(reference)
-        reading = Reading(columns, dialect, variants, build, context, allow_standardised)
+        reading = Reading(columns, dialect, variants, build, context, allow_standardised, test)
         table = _filtered(reading.table(file, trait), filters, quiet)
         target, on_genome = read_reference(reference), is_fasta(reference)
         size = f"{len(target):,} {'sequences' if on_genome else 'variants'}"
@@ -275,6 +279,7 @@ def combine(
     variants: Variants = None,
     build: Build = None,
     context: Context = None,
+    test: Test = None,
     genome: Genome = None,
     palindromic: PalindromicRule = Palindromic.DROP,
     palindromic_maf: PalindromicMaf = 0.40,
@@ -308,7 +313,7 @@ def combine(
         from plait.io.text_output import write_text
 
         _refuse_beside_genome(reference)
-        reading = Reading(columns, dialect, variants, build, context, allow_standardised)
+        reading = Reading(columns, dialect, variants, build, context, allow_standardised, test)
         read = {
             context: _filtered(table, filters, quiet, f"{context}: ")
             for context, table in reading.tables(tables).items()

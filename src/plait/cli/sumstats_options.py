@@ -97,6 +97,17 @@ Context = Annotated[
         help="Which trait, population, method or study, of a table with several side by side.",
     ),
 ]
+Test = Annotated[
+    str | None,
+    option(
+        "--test",
+        metavar="NAME",
+        panel=INPUT,
+        show_default="ADD",
+        help="Which test's rows to take, where a column says it (TEST of REGENIE and PLINK): DOM, "
+        "REC, ADD-INT_SNP and so on.",
+    ),
+]
 Trait = Annotated[str | None, option("--trait", panel=INPUT, help="Name of the trait.")]
 Metadata = Annotated[
     Path | None,

@@ -30,6 +30,7 @@ _LOST = {
     "no_estimate": "no estimate: not tested",
     "bad_se": "no usable standard error",
     "bad_ratio": "an odds or hazard ratio that is not positive",
+    "failed": "an estimate that the tool marks as failed",
 }
 """Why a row is not read."""
 _GENES = frozenset(

@@ -32,7 +32,6 @@ PHRASES = {
     " If you know the format, say so (format=...).": "",
     "covariate_missing='drop'": "--drop-missing-covariates",
     "draw it without genotypes": "leave out --geno",
-    " (option test=)": "",
     " (or give sample_path)": "",
     " Read dosages instead (dosage='dosage').": "",
     "r2=None": "--r2 1",
@@ -46,13 +45,14 @@ PHRASES = {
 _WITHOUT = (
     ("overwrite", "to replace it use --overwrite", "give another --out"),
     ("overwrite", ", or --overwrite to write beside them: they are left as they are", ""),
+    ("test", " Say which: test=...", ""),
     ("loco", ", or (in a scan) loco=False", ""),
     ("loco", ", or give by_chromosome=False", ""),
 )
 """Advice that a command cannot give, because it lacks the parameter, and what is said instead."""
 
 _TWICE = re.compile(r"(--[\w-]+) \(\w+=\w*\)")
-_VALUE = re.compile(r"""(?<![\w'".-])(\w+)=('[^']*'|"[^"]*"|\.\.\.|[\w./:-]*[\w/])?""")
+_VALUE = re.compile(r"""(?<![\w'",.-])(\w+)=('[^']*'|"[^"]*"|\.\.\.|[\w./:-]*[\w/])?""")
 _SUBJECT = re.compile(r"(?:^|(?<=: )|(?<=; )|(?<=\. ))(\w+)(?= is )")
 _NAME = re.compile(r"""(?<![\w'"./=-])([A-Za-z]\w*_\w*)(?![\w'"/(=])""")
 _COLUMNS = re.compile(r"columns=\{([^}]*)\}")

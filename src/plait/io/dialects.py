@@ -56,11 +56,16 @@ ROLES = frozenset(
         "alt",
         "variant",
         "hm_code",
+        "error_code",
+        "remark",
+        "converged",
+        "low_confidence",
     ]
 )
 """What a column can mean. ``ref`` and ``alt`` are the two alleles where a third column says which
 is the effect allele; ``variant`` is ``chr:pos:ref:alt`` with the effect of ``alt``; ``hm_code`` is
-what harmonising did to a row of GWAS-SSF."""
+what harmonising did to a row of GWAS-SSF. The last four are what a tool says of its own rows: a
+code where something went wrong, a remark that may be TEST_FAIL, and two that are true or false."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,7 @@ DIALECTS = (
         "plink2-linear",
         "CHROM=chrom POS=pos ID=id REF=ref ALT=alt [PROVISIONAL_REF?] A1=ea [OMITTED=oa] "
         "[A1_FREQ=eaf] TEST=test OBS_CT=n BETA=beta SE=se [L95=ci_lower U95=ci_upper] T_STAT=t "
-        "P=p|LOG10_P=neg_log10_p|NEG_LOG10_P=neg_log10_p [ERRCODE]",
+        "P=p|LOG10_P=neg_log10_p|NEG_LOG10_P=neg_log10_p [ERRCODE=error_code]",
         _RUN.format("PLINK 2.00 alpha 3.5 --glm"),
     ),
     Dialect(
@@ -177,14 +182,14 @@ DIALECTS = (
         "CHROM=chrom POS=pos ID=id REF=ref ALT=alt [PROVISIONAL_REF?] A1=ea [OMITTED=oa] "
         "[A1_FREQ=eaf A1_CASE_FREQ A1_CTRL_FREQ FIRTH?] TEST=test OBS_CT=n "
         "OR=odds_ratio|BETA=beta LOG(OR)_SE=se|SE=se [L95=ci_lower U95=ci_upper] Z_STAT=t "
-        "P=p|LOG10_P=neg_log10_p|NEG_LOG10_P=neg_log10_p [ERRCODE]",
+        "P=p|LOG10_P=neg_log10_p|NEG_LOG10_P=neg_log10_p [ERRCODE=error_code]",
         _RUN.format("PLINK 2.00 alpha 3.5 --glm, hybrid and firth"),
     ),
     Dialect(
         "regenie",
         "CHROM=chrom GENPOS=pos ID=id ALLELE0=oa ALLELE1=ea A1FREQ=eaf "
         "[A1FREQ_CASES A1FREQ_CONTROLS INFO=info] N=n [N_CASES N_CONTROLS] TEST=test BETA=beta "
-        "SE=se CHISQ LOG10P=neg_log10_p [EXTRA]",
+        "SE=se CHISQ LOG10P=neg_log10_p [EXTRA=remark]",
         _EXAMPLE,
     ),
     Dialect(
@@ -198,8 +203,9 @@ DIALECTS = (
     Dialect(
         "saige-0",
         "CHR=chrom POS=pos [rsid=rsid] SNPID=id Allele1=oa Allele2=ea AC_Allele2 AF_Allele2=eaf "
-        "imputationInfo=info N=n BETA=beta SE=se Tstat p.value=p [p.value.NA Is.SPA.converge] "
-        "varT varTstar [AF.Cases AF.Controls N.Cases N.Controls]",
+        "imputationInfo=info N=n BETA=beta SE=se Tstat p.value=p "
+        "[p.value.NA Is.SPA.converge=converged] varT varTstar "
+        "[AF.Cases AF.Controls N.Cases N.Controls]",
         _EXAMPLE,
     ),
     Dialect(
@@ -213,7 +219,7 @@ DIALECTS = (
     Dialect(
         "fastgwa",
         "CHR=chrom SNP=id POS=pos A1=ea A2=oa N=n AF1=eaf BETA=beta SE=se P=p "
-        "[INFO=info T SE_T P_noSPA CONVERGE]",
+        "[INFO=info T SE_T P_noSPA CONVERGE=converged]",
         "published excerpts of results",
         "T is the score, not t",
     ),
@@ -269,13 +275,13 @@ DIALECTS = (
     ),
     Dialect(
         "neale",
-        "variant=variant minor_allele minor_AF low_confidence_variant n_complete_samples=n AC "
-        "ytx beta=beta se=se tstat=t pval=p",
+        "variant=variant minor_allele minor_AF low_confidence_variant=low_confidence "
+        "n_complete_samples=n AC ytx beta=beta se=se tstat=t pval=p",
     ),
     Dialect(
         "pan-ukb",
         "chr=chrom pos=pos ref=oa alt=ea [af_*=eaf] beta_*=beta se_*=se "
-        "neglog10_pval_*=neg_log10_p [low_confidence_*]",
+        "neglog10_pval_*=neg_log10_p [low_confidence_*=low_confidence]",
         note="a context for each population",
         combined=("meta", "meta_hq"),
     ),
@@ -509,8 +515,9 @@ def _say_which(roles: Mapping[str, str], header: Sequence[str]) -> str:
     shown = {role: example[role] for role in (*order, *(r for r in example if r not in order))}
     return (
         f"It has {', '.join(header)}. A table needs an effect (beta, odds_ratio or hazard_ratio) "
-        "with se, t, p or ci_lower and ci_upper, or z alone; to be laid beside others also chrom, pos, ea (the allele "
-        f"that the effect is of) and oa. Say which is which, for example columns={shown}."
+        "with se, t, p or ci_lower and ci_upper, or z alone; to be laid beside others also chrom, "
+        "pos, ea (the allele that the effect is of) and oa. Say which is which, for example "
+        f"columns={shown}."
     )
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from plait.errors import FileFormatError, LabelError, OptionError, OutputError
 from plait.io import gwas_vcf
 from plait.io.atomic import replace_file
 from plait.io.dialects import find_contexts, find_roles, only_context
+from plait.io.summary_rows import harmonised, of_success, of_test
 
 if TYPE_CHECKING:
     from polars import DataFrame, Expr, Series
@@ -33,7 +35,6 @@ NUMBERS = frozenset(
 TABLE_SUFFIXES = (".parquet", ".tsv", ".tsv.gz")
 """What `write_summary_statistics` writes."""
 _NEEDED = ("chrom", "pos", "ea", "oa", "beta", "se")
-_NOT_HARMONISED = ("9", "14", "15", "16", "17", "18")
 _SNIFFED = 1 << 16
 _HEADER_BYTES = 1 << 24
 _BLANKS = re.compile(rb"[ \t]+")
@@ -101,7 +102,11 @@ def read_summary_statistics(
 
     Notes
     -----
-    What was derived, filtered and left out is logged on ``plait.io``. Text is held in memory once
+    What was derived, filtered and left out is logged on ``plait.io``. Rows that the tool itself
+    marks as failed are left out and counted: ERRCODE of PLINK 2, EXTRA=TEST_FAIL of REGENIE,
+    CONVERGE=0 of fastGWA-GLMM, Is.SPA.converge of SAIGE before 1.0. Rows of low confidence
+    (``low_confidence_variant`` of the Neale lab, ``low_confidence_*`` of Pan-UKB) are kept and
+    counted in a warning. Text is held in memory once
     (about its uncompressed size); the columns that are not used are never parsed.
     """
     path = Path(path)
@@ -143,12 +148,13 @@ def _read(
     raw = load(list(dict.fromkeys(roles.values())))
     frame = raw.select(raw[column].alias(role) for role, column in roles.items())
     frame = _with_numbers(frame, path, roles)
-    frame = _with_alleles(_harmonised(_tested(frame, test), path), path)
+    frame, failed = of_success(harmonised(of_test(frame, test, path), path), path)
+    frame = _with_alleles(frame, path)
     if "chrom" in frame.columns and normalise_chromosomes:
         frame = frame.with_columns(chromosome_names(frame["chrom"], found == "gwas-ssf"))
     if variants is not None:
         frame = _completed(frame, variants, normalise_chromosomes, dialect is not None)
-    return SummaryStatistics.from_frame(
+    table = SummaryStatistics.from_frame(
         frame,
         build=build or stated,
         trait=trait or context or only_context(header, found),
@@ -156,6 +162,7 @@ def _read(
         bad_se=bad_se,
         allow_standardised=allow_standardised,
     )
+    return replace(table, counts={"failed": failed, **table.counts}) if failed else table
 
 
 def read_summary_contexts(
@@ -470,32 +477,6 @@ def _signed_log10_p(frame: "DataFrame", path: Path) -> "DataFrame":
     if "p" in frame.columns:  # the logarithm says more
         frame = frame.with_columns(p=pl.when(log10p.is_null()).then("p"))
     return frame
-
-
-def _tested(frame: "DataFrame", test: str | None) -> "DataFrame":
-    if test is None or "test" not in frame.columns:
-        return frame
-    kept = frame.filter(frame["test"].eq_missing(test) | frame["test"].is_null())
-    if kept.is_empty() and not frame.is_empty():
-        found = ", ".join(map(repr, frame["test"].unique().sort().head(10).to_list()))
-        raise LabelError(f"no row is of the test {test!r}; there are {found} (option test=).")
-    if kept.height < frame.height:
-        _log.info("%s rows of other tests than %s", f"{frame.height - kept.height:,}", test)
-    return kept
-
-
-def _harmonised(frame: "DataFrame", path: Path) -> "DataFrame":
-    """Leave out rows that could not be harmonised: their strand or place is not known."""
-    if "hm_code" not in frame.columns:
-        return frame
-    kept = frame.filter(~frame["hm_code"].is_in(_NOT_HARMONISED).fill_null(False)).drop("hm_code")
-    if kept.height < frame.height:
-        _log.warning(
-            "%s: %s rows that could not be harmonised (hm_code 9 and 14 to 18) left out",
-            path,
-            f"{frame.height - kept.height:,}",
-        )
-    return kept
 
 
 def _with_alleles(frame: "DataFrame", path: Path) -> "DataFrame":
