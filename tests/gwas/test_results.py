@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plait.errors import FileFormatError
+from plait.data.phenotypes import SampleTable
+from plait.errors import FileFormatError, LabelError, OptionError, OutputError
+from plait.gwas import scan
 from plait.gwas.results import AssociationResult
 from plait.gwas.variant_results import VARIANT_COLUMNS, chunk_variants
 from plait.io import read_effects
+from tests.gwas.conftest import InMemory
 
 TRAITS = ("a", "b")
 
@@ -150,3 +153,52 @@ def test_opened_from_the_folder_of_a_scan(tmp_path):
         (tmp_path / "a.txt").write_text("text")
         with pytest.raises(FileFormatError, match=r"a\.txt"):
             method(tmp_path / "a.txt")
+
+
+def test_a_file_of_each_chromosome(tmp_path):
+    """Every variant is in the file of its chromosome, in its order, with the types of one file."""
+    n = 3 * chunk_variants(2) + 10
+    chrom = np.repeat(["1", "X", "HLA*01:01", "1"], [n // 2, n // 4, 5, n - n // 2 - n // 4 - 5])
+    result = replace(made([f"rs{k}" for k in range(n)]), chrom=chrom)
+    result.write_parquet(tmp_path / "whole.parquet")
+    result.write_parquet(tmp_path / "parts", partition="chromosome")
+    names = {"1": "1.parquet", "X": "X.parquet", "HLA*01:01": "HLA_01_01.parquet"}
+    assert {path.name for path in (tmp_path / "parts").iterdir()} == set(names.values())
+    whole = pl.read_parquet(tmp_path / "whole.parquet")
+    for name, file in names.items():
+        found = pl.read_parquet(tmp_path / "parts" / file)
+        assert found.equals(whole.filter(pl.col("chrom") == name))
+    together = pl.scan_parquet(tmp_path / "parts" / "*.parquet").sort("pos").collect()
+    assert together.equals(whole.sort("pos"))
+    stored = tmp_path / "a.zarr"
+    result.save(stored)
+    AssociationResult.open(stored).write_parquet(tmp_path / "again", partition="chromosome")
+    assert pl.read_parquet(tmp_path / "again/1.parquet").equals(
+        pl.read_parquet(tmp_path / "parts/1.parquet")
+    )
+
+
+def test_which_folder_takes_the_files_of_chromosomes(tmp_path):
+    result = made(["rs1", "rs2"])
+    result.write_parquet(tmp_path / "parts", partition="chromosome")
+    with pytest.raises(OutputError, match=r"1\.parquet exists"):
+        result.write_parquet(tmp_path / "parts", partition="chromosome")
+    result.write_parquet(tmp_path / "parts", True, partition="chromosome")
+    other = replace(result, chrom=np.array(["2", "2"]))
+    with pytest.raises(OutputError, match=r"other tables \(1\.parquet\), which would be read"):
+        other.write_parquet(tmp_path / "parts", True, partition="chromosome")
+    with pytest.raises(OptionError, match="partition is 'gene'"):
+        result.write_parquet(tmp_path / "parts", partition="gene")
+    alike = replace(result, chrom=np.array(["c", "C"]))
+    with pytest.raises(LabelError, match="chromosomes 'c' and 'C' would be written to the same"):
+        alike.write_parquet(tmp_path / "alike", partition="chromosome")
+
+
+def test_copies_of_the_rarer_allele():
+    random = np.random.default_rng(3)
+    calls = random.integers(0, 3, size=(30, 80)) * (random.random((30, 80)) < 0.8)
+    values = random.normal(size=(80, 2))
+    samples = np.array([f"s{k}" for k in range(80)])
+    found = scan(InMemory(calls), SampleTable(samples, TRAITS, values), variant_filter=None)
+    copies = calls.sum(axis=1)
+    np.testing.assert_allclose(found.mac, np.minimum(copies, 160 - copies)[:, None].repeat(2, 1))

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,8 @@ import numpy as np
 
 from plait.data.summary_statistics import SummaryStatistics, described
 from plait.data.variants import VariantTable
-from plait.errors import InputError, LabelError
+from plait.errors import InputError
+from plait.gwas.variant_tables import file_names
 from plait.io.gwas_ssf import fits_gwas_ssf, write_gwas_ssf
 from plait.io.gwas_ssf_metadata import metadata_of_traits, metadata_path
 from plait.io.summary_statistics import chromosome_names
@@ -31,8 +31,6 @@ TABLES = {
 }
 """What the table of each format is called; that of GWAS-SSF is a folder with a file per trait."""
 _SUFFIX = ".tsv.gz"
-_LONGEST = 150
-"""Bytes of a name, which leaves room for endings in the 255 that file systems have."""
 
 
 def write_tables(
@@ -155,29 +153,14 @@ def check_ssf(
 
 
 def ssf_names(traits: Sequence[str]) -> dict[str, str]:
-    """Return the name of the file of each trait.
-
-    Letters, digits and ``.+-`` are kept; runs of anything else, as blanks and slashes, become
-    ``_``.
+    """Return the name of the file of each trait (see `plait.gwas.variant_tables.file_names`).
 
     Raises
     ------
     LabelError
-        Two traits would have the same file; capital and small letters are one on many systems.
+        Two traits would have the same file.
     """
-    names: dict[str, str] = {}
-    taken: dict[str, str] = {}
-    for trait in traits:
-        bare = re.sub(r"[^\w.+-]+", "_", trait).lstrip("_.-").rstrip("_")
-        name = bare.encode()[:_LONGEST].decode(errors="ignore") or "trait"
-        other = taken.setdefault(name.casefold(), trait)
-        if other != trait:
-            raise LabelError(
-                f"the traits {other!r} and {trait!r} would be written to the same file "
-                f"{name}{_SUFFIX}: rename one of them."
-            )
-        names[trait] = name + _SUFFIX
-    return names
+    return file_names(traits, _SUFFIX, "traits")
 
 
 def _human(frame: "DataFrame") -> "DataFrame":

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from plait.data.effects import Effects
 from plait.errors import NotAvailableError, OptionError
 from plait.gwas.variant_results import VARIANT_COLUMNS, VariantResult, counted
-from plait.gwas.variant_tables import write_parquet, write_tsv
+from plait.gwas.variant_tables import write_tsv
 from plait.io import write_effects
 
 if TYPE_CHECKING:
@@ -210,9 +210,11 @@ class InteractionResult(VariantResult):
         path: str | os.PathLike[str],
         overwrite: bool = False,
         environments: Sequence[float] = (),
+        *,
+        partition: str | None = None,
     ) -> None:
-        """Write `to_table` as a parquet file, part by part."""
-        write_parquet(path, lambda r: self.to_table(r, environments), self.parts(), overwrite)
+        """Write `to_table` as parquet, part by part; see `VariantResult.write_parquet`."""
+        self._write_parquet(path, lambda r: self.to_table(r, environments), overwrite, partition)
 
     def write_tsv(
         self,

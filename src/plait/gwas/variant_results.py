@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.data.variants import KEY, UNKNOWN_IDS, variant_keys
-from plait.errors import FileFormatError, LabelError, NotAvailableError
-from plait.gwas.variant_tables import write_parquet, write_tsv
+from plait.errors import FileFormatError, LabelError, NotAvailableError, OptionError
+from plait.gwas.variant_tables import Table, write_parquet, write_partitioned, write_tsv
 from plait.io.atomic import STORE_MARKER
 from plait.io.result import Result
 from plait.io.store import local_path
@@ -191,9 +191,58 @@ class VariantResult(Result):
                 columns[f"{name}.{trait}"] = _as_series(array[:, number])
         return pl.DataFrame(columns)
 
-    def write_parquet(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write `to_table` as a parquet file, part by part."""
-        write_parquet(path, self.to_table, self.parts(), overwrite)
+    def write_parquet(
+        self,
+        path: str | os.PathLike[str],
+        overwrite: bool = False,
+        *,
+        partition: str | None = None,
+    ) -> None:
+        """Write `to_table` as parquet, part by part, compressed by zstd and with statistics.
+
+        Parameters
+        ----------
+        path : str or path
+            The file; with ``partition`` a folder, made if it is not there.
+        overwrite : bool
+            Whether files that exist are replaced.
+        partition : {"chromosome"}, optional
+            Write a file of each chromosome, ``1.parquet`` and so on.
+
+        Raises
+        ------
+        OptionError
+            ``partition`` is something else.
+        OutputError
+            A file exists or cannot be written, or the folder holds other files.
+        """
+        self._write_parquet(path, self.to_table, overwrite, partition)
+
+    def _write_parquet(
+        self,
+        path: str | os.PathLike[str],
+        table: Table,
+        overwrite: bool,
+        partition: str | None,
+    ) -> None:
+        if partition is None:
+            write_parquet(path, table, self.parts(), overwrite)
+        elif partition == "chromosome":
+            write_partitioned(path, table, self._runs(), overwrite)
+        else:
+            raise OptionError(f"partition is {partition!r}; give 'chromosome', or None.")
+
+    def _runs(self) -> dict[str, list[slice]]:
+        """Return where the variants of each chromosome are, in pieces of parts."""
+        runs: dict[str, list[slice]] = {}
+        for rows in self.parts():
+            names = np.asarray(self.chrom[rows])
+            starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
+            stops = np.r_[starts[1:], len(names)]
+            for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+                piece = slice(rows.start + start, rows.start + stop)
+                runs.setdefault(str(names[start]), []).append(piece)
+        return runs
 
     def write_tsv(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write `to_table` as text compressed by gzip, part by part; missing values are ``NA``."""
@@ -221,6 +270,18 @@ class VariantResult(Result):
     def n_tested(self) -> int:
         """Variants that were tested for some trait."""
         return sum(int(self._tested(rows).sum()) for rows in self.parts())
+
+    @property
+    def mac(self) -> Array:
+        """Copies of the rarer allele among the samples behind each test, (M, T).
+
+        Expected ones, by the frequency: ``2 n min(f, 1 - f)``. Where no genotype is missing and
+        all samples have the trait, they are counts.
+        """
+        frequency = np.asarray(self.frequency, dtype=np.float64)
+        rarer: Array = np.minimum(frequency, 1 - frequency)
+        copies: Array = 2.0 * np.asarray(self.n) * rarer[:, None]
+        return copies
 
     @property
     def surest(self) -> Array:

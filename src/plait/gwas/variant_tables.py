@@ -1,10 +1,14 @@
 """Tables of a row per variant, written part by part."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plait.errors import LabelError, OutputError
 from plait.io import replace_file
+from plait.io.folders import check_folder
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -14,6 +18,8 @@ Table = Callable[[slice], "DataFrame"]
 
 _GROUP_BYTES = 1 << 22
 _FEWEST_ROWS = 8192
+_LONGEST = 150
+"""Bytes of a name, which leaves room for endings in the 255 that file systems have."""
 
 
 def write_parquet(
@@ -46,7 +52,88 @@ def write_parquet(
     lazy = register_io_source(tables, schema=schema)
     with replace_file(path, overwrite) as temporary:
         rows = max(_GROUP_BYTES // (8 * len(schema)), _FEWEST_ROWS)
-        lazy.sink_parquet(temporary, compression="zstd", row_group_size=rows)
+        lazy.sink_parquet(temporary, compression="zstd", row_group_size=rows, statistics=True)
+
+
+def write_partitioned(
+    folder: str | os.PathLike[str],
+    table: Table,
+    runs: Mapping[str, Sequence[slice]],
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write a parquet file of each chromosome into a folder.
+
+    Parameters
+    ----------
+    folder : path
+        Made if it is not there.
+    table : callable
+        Makes the rows of a part.
+    runs : mapping of str to sequence of slice
+        The variants of each chromosome, in order; one part is held at a time.
+    overwrite : bool
+        Whether files that exist are replaced.
+
+    Returns
+    -------
+    list of Path
+        The files, in the order of the chromosomes: ``1.parquet`` and so on, see `file_names`.
+
+    Raises
+    ------
+    OutputError
+        A file exists or cannot be written, or the folder holds others: parquet files of other
+        chromosomes, too, which would be read with these.
+    LabelError
+        Two chromosomes would have the same file.
+    """
+    place = Path(folder)
+    names = file_names(list(runs), ".parquet", "chromosomes")
+    check_folder(place, tuple(names.values()), overwrite)
+    others = set(place.glob("*.parquet")) - {place / name for name in names.values()}
+    if others:
+        raise OutputError(
+            f"{place} holds other tables ({min(others).name}), which would be read with those of "
+            "this scan. Remove them, or give another folder."
+        )
+    place.mkdir(exist_ok=True)
+    for chrom, rows in runs.items():
+        write_parquet(place / names[chrom], table, rows, overwrite)
+    return [place / name for name in names.values()]
+
+
+def file_names(labels: Sequence[str], suffix: str, what: str) -> dict[str, str]:
+    """Return the name of the file of each label.
+
+    Letters, digits and ``.+-`` are kept; runs of anything else, as blanks and slashes, become
+    ``_``.
+
+    Parameters
+    ----------
+    labels : sequence of str
+    suffix : str
+        What the names end in.
+    what : str
+        What the labels are of, in the plural, for messages.
+
+    Raises
+    ------
+    LabelError
+        Two would have the same file; capital and small letters are one on many systems.
+    """
+    names: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for label in labels:
+        bare = re.sub(r"[^\w.+-]+", "_", label).lstrip("_.-").rstrip("_")
+        name = bare.encode()[:_LONGEST].decode(errors="ignore") or what.removesuffix("s")
+        other = taken.setdefault(name.casefold(), label)
+        if other != label:
+            raise LabelError(
+                f"the {what} {other!r} and {label!r} would be written to the same file "
+                f"{name}{suffix}: rename one of them."
+            )
+        names[label] = name + suffix
+    return names
 
 
 def write_tsv(
