@@ -119,6 +119,13 @@ def test_sides_of_calibrated_and_raw_p_values(inputs):
     right = run_all_genes_union_crt(inputs, B=199, skew_normal_side_code=1, **BOTH)
     pd.testing.assert_frame_equal(left["pvals_raw_df"], right["pvals_raw_df"])
     np.testing.assert_allclose((left["pvals_df"] + right["pvals_df"]).to_numpy(), 1.0, atol=0.02)
+    # Both are of the one side that is asked for.
+    lower = run_all_genes_union_crt(inputs, B=199, side="left", **BOTH)
+    pd.testing.assert_frame_equal(lower["pvals_df"], left["pvals_df"])
+    assert not lower["pvals_raw_df"].equals(left["pvals_raw_df"])
+    two_sided = run_all_genes_union_crt(inputs, B=199, side="left", skew_normal_side_code=0, **BOTH)
+    pd.testing.assert_frame_equal(two_sided["pvals_raw_df"], lower["pvals_raw_df"])
+    assert not two_sided["pvals_df"].equals(lower["pvals_df"])
     one_sided = run_all_genes_union_crt(inputs, B=199, side="right")
     positive = (one_sided["betas_df"] > 0).to_numpy()
     p = one_sided["pvals_df"].to_numpy()

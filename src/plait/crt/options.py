@@ -150,7 +150,9 @@ class CRTOptions:
         resampling_kwargs: Mapping[str, Any] | None,
         test_stat: str | None,
         test_stat_kwargs: Mapping[str, Any] | None,
-        **sides: str,
+        *,
+        side: str = "both",
+        calibrated_side: str | None = None,
     ) -> "CRTOptions":
         """Return the options that arguments of programDE's functions mean."""
         return cls(
@@ -162,7 +164,8 @@ class CRTOptions:
             strata=StrataOptions.from_mapping(resampling_kwargs),
             ranks=RankOptions.from_mapping(test_stat_kwargs),
             seed=base_seed,
-            **sides,
+            side=side,
+            calibrated_side=calibrated_side,
         )
 
     @property
@@ -183,6 +186,7 @@ class CRTOptions:
             "sampler": self.sampler,
             "method": self.method,
             "side": self.side,
+            "calibrated_side": self.calibrated_side,
             "resamples": self.resamples if self.is_resampled else None,
             "propensity_model": (
                 np.asarray(model)

@@ -74,7 +74,7 @@ def run_all_genes_union_crt(
     null_kwargs: Mapping[str, Any] | None = None,
     qq_crossfit: bool = False,
     calibrate_skew_normal: bool = False,
-    skew_normal_side_code: int = 0,
+    skew_normal_side_code: int | None = None,
     return_skew_normal: bool = False,
     return_raw_pvals: bool = False,
     return_format: str = "dict",
@@ -113,8 +113,8 @@ def run_all_genes_union_crt(
         Of "ntc_empirical": also hold half of the pseudo-genes against the other half.
     calibrate_skew_normal : bool
         Whether ``pvals_df`` holds skew-normal p-values.
-    skew_normal_side_code : {-1, 0, 1}
-        Side of those: left, both or right.
+    skew_normal_side_code : {-1, 0, 1}, optional
+        Side of those alone: left, both or right. Default that of ``side``.
     return_skew_normal, return_raw_pvals : bool
         Whether they are returned beside ``pvals_df``; needs ``calibrate_skew_normal``.
     return_format : {"dict", "tuple"}
@@ -173,7 +173,9 @@ def run_all_genes_union_crt(
     options = CRTOptions.from_programde(
         _method(pvalue_method, calibrate_skew_normal), B, base_seed, propensity_model,
         resampling_method, resampling_kwargs, test_stat, test_stat_kwargs, side=side,
-        calibrated_side=side_of_code(skew_normal_side_code),
+        calibrated_side=(
+            None if skew_normal_side_code is None else side_of_code(skew_normal_side_code)
+        ),
     )  # fmt: skip
     if null_method == "ntc_empirical":
         if options.statistic != "ols" or calibrate_skew_normal or pvalue_method or side != "both":

@@ -15,6 +15,7 @@ WORDS: Words = {
     # Of both.
     "level": ("false discovery rate of what is significant", {}),
     "side": ("looked for", _SIDES),
+    "calibrated_side": ("looked for by skew-normals", _SIDES),
     "seed": ("seed", {}),
     "fdr": (
         "correction for many tests",
