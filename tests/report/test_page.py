@@ -7,10 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
+from plait.cli.main import app
+from plait.data import Effects
 from plait.errors import DependencyError, NotAvailableError, OutputError
-from plait.mash import mash_1by1, mash_set_data, simple_sims
-from plait.mash.results import FittedG
+from plait.io import write_effects
+from plait.mash import (
+    apply_mash_prior_to_store,
+    cov_canonical,
+    mash,
+    mash_1by1,
+    mash_open_data,
+    mash_set_data,
+    mash_train_apply,
+    simple_sims,
+)
+from plait.mash.results import FittedG, MashResult
 from plait.plot import style
 from plait.report import mash_page, page, render, write_mash_report
 from plait.report.figures import main_direction, short
@@ -208,6 +221,35 @@ def test_one_context_at_a_time():
     check_figures(made)
     render(made)
     render(mash_page(make_result(fitted_g=[])))
+
+
+def test_settings_are_in_words(tmp_path):
+    """Nothing is called as in the code, and every option that is named is one of the command."""
+    sim = simple_sims(100, 3, 0.5, seed=1)
+    data = mash_set_data(sim["Bhat"], sim["Shat"], alpha=1)
+    matrices = cov_canonical(data)
+    write_effects(Effects(sim["Bhat"], sim["Shat"]), tmp_path / "e.zarr")
+    stored = mash_open_data(tmp_path / "e.zarr", 1)
+    fitted = mash(data, matrices)
+    trained = mash_train_apply(data, matrices, n_train=200).apply_result
+    apply_mash_prior_to_store(stored, fitted.fitted_g, tmp_path / "r.zarr")
+    described = {
+        "command": "fit", "seed": 1, "train_size": 200, "select_method": "random",
+        "background_fraction": None, "weighting": "none", "usepointmass": True, "loglik": -1.0,
+        "doubts": {"Few": "few."},
+    }  # fmt: skip
+    commands = get_command(app).commands["mash"].commands
+    flags = {p.opts[0] for name in ("fit", "apply") for p in commands[name].params}
+    for result in (fitted, trained, MashResult.open(tmp_path / "r.zarr"), mash_1by1(data)):
+        groups = mash_page(result, described=described).settings
+        for name, text in (pair for group in groups.values() for pair in group.items()):
+            assert "_" not in name and text != "None" and "{" not in text, (name, text)
+            assert set(re.findall(r"--[\w-]+", name)) <= flags
+        weights = groups["Mixture weights"]
+        assert weights["do they stand for those left out (--weighting)"] == "no"
+        assert weights["which ones (--select-method)"] == "random ones"
+        assert "seconds" not in weights
+    assert groups["Model"]["alike between effects (--alpha)"] == "z-scores (1)"
 
 
 def test_lazy_arrays(tmp_path):

@@ -35,24 +35,6 @@ def origin_line(what: str, origin: Provenance | None) -> str:
     return " · ".join([what, f"plait {origin.version}", moment(origin)])
 
 
-def run_settings(origin: Provenance | None) -> dict[str, dict[str, Any]]:
-    """Return how a result was made, by heading; empty where that is not known."""
-    if origin is None:
-        return {}
-    return {
-        "Run": {
-            "method": origin.method,
-            "created": origin.created,
-            "seconds": origin.seconds,
-            "threads": origin.threads,
-            "seed": origin.seed,
-            **origin.options,
-        },
-        "Inputs": dict(origin.inputs),
-        "Versions": {"plait": origin.version, "Python": origin.python, **origin.libraries},
-    }
-
-
 def in_words(settings: Mapping[str, Any], words: Words) -> dict[str, Any]:
     """Return settings under the names that a person gives them, with values in words.
 
@@ -81,7 +63,10 @@ def in_words(settings: Mapping[str, Any], words: Words) -> dict[str, Any]:
 
 
 def told(
-    settings: Mapping[str, Any], origin: Provenance | None, words: Words
+    settings: Mapping[str, Any],
+    origin: Provenance | None,
+    words: Words,
+    heading: str = "How it was tested",
 ) -> dict[str, dict[str, str]]:
     """Return how a result was made, in words and by heading: for the settings of a page.
 
@@ -93,8 +78,10 @@ def told(
         When, on what and with which versions; without its options, which ``settings`` are.
     words : mapping
         See `in_words`.
+    heading : str
+        Of what was chosen.
     """
-    groups = {"How it was tested": in_words(settings, words)}
+    groups = {heading: in_words(settings, words)}
     if origin is not None:
         groups |= {
             "Run": {

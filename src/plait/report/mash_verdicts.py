@@ -7,8 +7,9 @@ import numpy as np
 
 from plait.mash.results import FittedG, MashResult
 from plait.numerics.mixture_weights import CERTIFIED
-from plait.report.about import as_text, run_settings
+from plait.report.about import as_text, in_words, told
 from plait.report.mash_findings import Findings
+from plait.report.mash_words import WORDS
 from plait.report.page import Verdict
 
 _ENOUGH, _FEW = 1000, 100
@@ -184,34 +185,50 @@ def _complete(found: Findings) -> Verdict | None:
     )
 
 
+_SAID = (
+    "doubts", "loglik", "n_effects", "n_conditions", "n_components_active", "alpha", "usepointmass",
+    "null_loglik_total", "alt_loglik_total", "version", "seconds",
+)  # fmt: skip
+"""What a command records that stands elsewhere on the page."""
+
+
 def settings_of(
     result: MashResult, found: Findings, about: Mapping[str, Any]
 ) -> dict[str, dict[str, str]]:
-    """Return every setting, version and input as text, by heading."""
+    """Return every setting, version and input in words, by heading."""
     from plait import __version__
 
+    recorded = {name: value for name, value in about.items() if name not in _SAID}
+    # A posterior whose weights were given says so; the fit that gave them says more.
+    fitted = dict(result.optim) | recorded
+    fitted.pop("seconds", None)
+    origin = result.provenance
+    chosen = {} if origin is None else dict(origin.options)
+    if "outputlevel" in chosen:
+        chosen["outputlevel"] = str(chosen["outputlevel"])
+    chosen.pop("alpha", None)
     groups: dict[str, dict[str, Any]] = {
-        "This page": {"plait": __version__, "level": found.level},
+        "This page": {"plait": __version__, "significant: lfsr below": found.level},
         "Model": _model(result, found),
-        "Mixture weights": dict(result.optim),
+        "Mixture weights": in_words(fitted, WORDS),
     }
-    groups |= run_settings(result.provenance)
-    groups["Recorded by the command"] = dict(about)
-    return as_text(groups)
+    return as_text(groups) | told(chosen, origin, WORDS, "How effects were estimated")
 
 
 def _model(result: MashResult, found: Findings) -> dict[str, Any]:
     model: dict[str, Any] = {
         "effects": f"{found.n_effects:,}",
         "contexts": found.n_contexts,
-        "alpha": result.alpha,
+        "alike between effects (--alpha)": {0.0: "effects (0)", 1.0: "z-scores (1)"}.get(
+            float(result.alpha), f"between effects and z-scores ({result.alpha:g})"
+        ),
         "log-likelihood": f"{result.loglik:,.3f}",
     }
     prior = result.fitted_g
     if isinstance(prior, FittedG):
         model |= {
-            "covariances": list(prior.Ulist),
-            "grid": [float(f"{g:.4g}") for g in prior.grid],
+            "covariances (--cov-methods, --ulist)": list(prior.Ulist),
+            "standard deviations that scale them (--grid)": [float(f"{g:.4g}") for g in prior.grid],
             "null component": "yes" if prior.usepointmass else "no",
             "components with weight": f"{int(np.sum(prior.pi > 1e-10))} of {len(prior.pi)}",
         }
