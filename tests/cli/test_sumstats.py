@@ -452,3 +452,41 @@ def test_the_rows_of_a_test(folder, capsys):
     assert "--test does nothing here (no column says which test a row is of)" in (
         capsys.readouterr().err
     )
+
+
+def test_rows_that_gwas_ssf_cannot_hold(folder, capsys):
+    """One insertion in letters of its own, or one contig, does not refuse a table."""
+    height = pl.read_csv("height.regenie", separator=" ")
+    odd = height.with_row_index("i").with_columns(
+        pl.when(pl.col("i") == 3).then(pl.lit("I")).otherwise("ALLELE1").alias("ALLELE1"),
+        pl.when(pl.col("i") == 3).then(pl.lit("D")).otherwise("ALLELE0").alias("ALLELE0"),
+        pl.when(pl.col("i") == 5).then(pl.lit("GL7")).when(pl.col("i") == 6).then(pl.lit("25"))
+        .otherwise(pl.col("CHROM").cast(pl.String)).alias("CHROM"),
+    )  # fmt: skip
+    odd.drop("i").write_csv("odd.regenie", separator=" ")
+    to = ["--to", "ssf", "--build", "hg38", "--metadata", "about.yaml"]
+    assert main(["sumstats", "convert", "odd.regenie", *to, "--out", "o.tsv.gz"]) == 0
+    said = capsys.readouterr()
+    assert "GWAS-SSF cannot hold 2 rows (1:400:D:I, GL7:600:" in said.err
+    assert "written: o.tsv.gz (398 rows)" in said.out
+    assert validate_gwas_ssf("o.tsv.gz").valid
+    assert read_gwas_ssf("o.tsv.gz").frame["chrom"].value_counts(sort=True)["chrom"].to_list() == [
+        "2", "1", "X",
+    ]  # fmt: skip
+    assert main(["sumstats", "check", "o.tsv.gz"]) == 0
+    # So does harmonise, whose codes stay with their rows.
+    odd.select("CHROM", "ID", cm=pl.lit(0), pos="GENPOS", ea="ALLELE1", oa="ALLELE0").write_csv(
+        "odd.bim", separator="\t", include_header=False
+    )
+    capsys.readouterr()
+    command = ["sumstats", "harmonise", "odd.regenie", "--reference", "odd.bim", *to]
+    assert main([*command, "--out", "h.tsv.gz"]) == 0
+    said = capsys.readouterr()
+    assert "GWAS-SSF cannot hold 2 rows (1:400:D:I, GL7:600:" in said.err
+    assert "written: h.tsv.gz (396 rows)" in said.out  # and two are A/T or C/G
+    assert validate_gwas_ssf("h.tsv.gz").valid
+    pl.DataFrame(
+        {"chrom": ["GL7"], "pos": [1], "ea": ["A"], "oa": ["G"], "beta": [0.1], "se": [0.1]}
+    ).write_csv("none.csv")
+    assert main(["sumstats", "convert", "none.csv", *to, "--out", "n.tsv.gz"]) == 2
+    assert "GWAS-SSF can hold none of the rows of none.csv" in capsys.readouterr().err

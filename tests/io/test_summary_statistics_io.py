@@ -254,11 +254,29 @@ def test_more_that_is_refused(tmp_path):
 
 
 def test_chromosome_names():
-    names = pl.Series(["chr1", "01", "CHR10", "23", "chrX", "M", "26", "25", "10"])
-    assert chromosome_names(names).to_list() == [
-        "1", "1", "10", "X", "X", "MT", "MT", "25", "10",
-    ]  # fmt: skip
-    assert chromosome_names(pl.Series(["25"]), twenty_five_is_mt=True).to_list() == ["MT"]
+    names = pl.Series(["chr1", "01", "CHR10", "chrX", "M", "10", "XY", "PAR1", "GL000207.1"])
+    plain = ["1", "1", "10", "X", "MT", "10", "X", "X", "GL000207.1"]
+    for of_gwas_ssf in (False, True):
+        assert chromosome_names(names, of_gwas_ssf).to_list() == plain
+    # 25 is the part of X that Y shares in PLINK, and the mitochondrion in GWAS-SSF.
+    numbers = pl.Series(["22", "23", "24", "25", "26", "chr25"])
+    assert chromosome_names(numbers).to_list() == ["22", "X", "Y", "X", "MT", "X"]
+    assert chromosome_names(numbers, True).to_list() == ["22", "X", "Y", "MT", "26", "MT"]
+    # Cattle have 29 pairs and X: their numbers are their names.
+    cattle = pl.Series([str(number) for number in range(1, 30)] + ["X", "MT"])
+    assert chromosome_names(cattle).equals(cattle)
+
+
+def test_chromosome_25_of_each_format(tmp_path):
+    plink = "#CHROM POS ID REF ALT A1 TEST OBS_CT BETA SE T_STAT P ERRCODE\n"
+    rows = "".join(f"{c} 10 rs{c} A G G ADD 90 0.2 0.1 2 0.05 .\n" for c in (23, 25, "XY", 26))
+    table = read_summary_statistics(write(tmp_path / "a.glm.linear", plink + rows))
+    assert table.frame["chrom"].to_list() == ["X", "X", "X", "MT"]
+    ssf = "chromosome base_pair_location effect_allele other_allele beta standard_error "
+    ssf += "effect_allele_frequency p_value\n"
+    rows = "".join(f"{c} 10 A G 0.2 0.1 0.3 0.05\n" for c in (23, 25))
+    table = read_summary_statistics(write(tmp_path / "a.tsv", (ssf + rows).replace(" ", "\t")))
+    assert table.frame["chrom"].to_list() == ["X", "MT"]
 
 
 def test_alleles_that_the_variants_do_not_have(tmp_path, caplog):

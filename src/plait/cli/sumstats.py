@@ -133,6 +133,7 @@ def convert(
     _check_table_output(out, to, overwrite, filters)
     with session(None, quiet, debug):
         from plait.io import write_gwas_ssf, write_summary_statistics
+        from plait.io.gwas_ssf import expressible_rows
 
         reading = Reading(columns, dialect, variants, build, context, allow_standardised, test)
         table = _filtered(reading.table(file, trait), filters, quiet)
@@ -140,6 +141,7 @@ def convert(
             say(quiet, line)
         if to is Format.SSF:
             given = read_metadata(file, metadata, build)
+            table = table.select(expressible_rows(table.frame, f"the rows of {file}"))
             write_gwas_ssf(table, out, _about(given, table, context), overwrite=overwrite)
         else:
             write_summary_statistics(table, out, extra=_status(filters, table), overwrite=overwrite)
@@ -197,6 +199,7 @@ def harmonise(
     with session(None, quiet, debug):
         from plait import gwas
         from plait.io import write_gwas_ssf, write_summary_statistics
+        from plait.io.gwas_ssf import expressible_rows
 
         _refuse_beside_genome(reference)
         reading = Reading(columns, dialect, variants, build, context, allow_standardised, test)
@@ -228,13 +231,15 @@ def harmonise(
         if to is Format.SSF:
             described = _about(read_metadata(file, metadata, build), table, context)
             described |= {"harmonisation_reference": reference.name}
-            write_gwas_ssf(found.table, out, described, hm_code=found.hm_code, overwrite=overwrite)
+            held = expressible_rows(found.table.frame, f"the rows of {file} that fit")
+            written, codes = found.table.select(held), found.hm_code[held]
+            write_gwas_ssf(written, out, described, hm_code=codes, overwrite=overwrite)
         else:
-            status = _status(filters, found.table, found, on_genome)
-            write_summary_statistics(found.table, out, extra=status, overwrite=overwrite)
+            written, status = found.table, _status(filters, found.table, found, on_genome)
+            write_summary_statistics(written, out, extra=status, overwrite=overwrite)
         counts = {"rows": dict(found.counts), "left_out": dict(table.counts)}
         write_record(beside(out), counts, build=found.table.build)
-    say(quiet, f"written: {out} ({len(found.table):,} rows)")
+    say(quiet, f"written: {out} ({len(written):,} rows)")
 
 
 def combine(

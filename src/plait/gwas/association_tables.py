@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from plait.data.summary_statistics import SummaryStatistics, described
+from plait.data.summary_statistics import SummaryStatistics
 from plait.data.variants import VariantTable
 from plait.errors import InputError
 from plait.gwas.variant_tables import file_names
-from plait.io.gwas_ssf import fits_gwas_ssf, write_gwas_ssf
+from plait.io.gwas_ssf import expressible_rows, fits_gwas_ssf, write_gwas_ssf
 from plait.io.gwas_ssf_metadata import metadata_of_traits, metadata_path
 from plait.io.summary_statistics import chromosome_names
 
@@ -170,16 +170,8 @@ def _human(frame: "DataFrame") -> "DataFrame":
 def _expressible(table: SummaryStatistics, trait: str) -> SummaryStatistics:
     """Return the rows that the standard can hold, with its chromosomes."""
     frame = _human(table.frame)
-    outside = ~fits_gwas_ssf(frame).to_numpy()
-    if outside.all() and len(frame):
-        raise InputError(f"GWAS-SSF can hold none of the variants that were tested for {trait!r}.")
-    if outside.any():
-        _log.warning(
-            "GWAS-SSF cannot hold %s (another chromosome than 1 to 22, X, Y and MT, or other "
-            "letters than A, C, G and T); left out",
-            described(frame, outside),
-        )
-    return replace(table, frame=frame.filter(~outside))
+    held = expressible_rows(frame, f"the variants that were tested for {trait!r}")
+    return replace(table, frame=frame.filter(held))
 
 
 def _with_cases(

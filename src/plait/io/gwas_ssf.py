@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from plait.data.summary_statistics import SummaryStatistics, described, standard_build
 from plait.errors import FileFormatError, InputError, OptionError, ShapeError
@@ -39,9 +39,11 @@ MANDATORY = (
 )  # fmt: skip
 _EFFECTS = ("beta", "odds_ratio", "hazard_ratio")
 _P_VALUES = ("p_value", "neg_log_10_p_value")
+_UNHELD = (
+    "another chromosome than 1 to 22, X, Y and MT, no position, or other letters than A, C, G and T"
+)
 _CATALOGUE_ROWS = 100_000
 _SMALLEST = -300.0
-# Not 25: the mitochondrion here, and the part of X that Y shares in PLINK.
 _NUMBERS = {str(number): number for number in range(1, 25)} | {"X": 23, "Y": 24, "MT": 25}
 _VARIANT_ID = r"^\w+_\d+_[ACGT]+_[ACGT]+$"
 _RSID = r"^rs\d+$"
@@ -111,7 +113,8 @@ def write_gwas_ssf(
     Parameters
     ----------
     table : SummaryStatistics
-        With effects, positions and alleles in every row. Rows are written in their order.
+        With effects, positions and alleles in every row (`expressible_rows` tells which the
+        standard can hold). Rows are written in their order.
     path : path
         ``NAME.tsv`` or ``NAME.tsv.gz``; the metadata go to ``NAME.tsv[.gz]-meta.yaml``.
     metadata : mapping, optional
@@ -177,6 +180,33 @@ def fits_gwas_ssf(frame: "DataFrame") -> "Series":
     placed = _chromosome_numbers(frame["chrom"]).is_not_null() & frame["pos"].is_not_null()
     alleles = [frame[name].str.contains(_ALLELE).fill_null(False) for name in ("ea", "oa")]
     return (placed & alleles[0] & alleles[1]).alias("fits")
+
+
+def expressible_rows(frame: "DataFrame", what: str) -> NDArray[np.bool_]:
+    """Tell which rows the standard can hold, and log how many it cannot.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        See `fits_gwas_ssf`.
+    what : str
+        What the rows are, for messages.
+
+    Returns
+    -------
+    (rows,) bool array
+
+    Raises
+    ------
+    InputError
+        It can hold none of them.
+    """
+    fits: NDArray[np.bool_] = fits_gwas_ssf(frame).to_numpy()
+    if len(frame) and not fits.any():
+        raise InputError(f"GWAS-SSF can hold none of {what}: {_UNHELD}.")
+    if not fits.all():
+        _log.warning("GWAS-SSF cannot hold %s (%s); left out", described(frame, ~fits), _UNHELD)
+    return fits
 
 
 def _chromosome_numbers(names: "Series") -> "Series":

@@ -38,8 +38,11 @@ _NEEDED = ("chrom", "pos", "ea", "oa", "beta", "se")
 _SNIFFED = 1 << 16
 _HEADER_BYTES = 1 << 24
 _BLANKS = re.compile(rb"[ \t]+")
-_NUMBERED = {"23": "X", "24": "Y", "26": "MT", "M": "MT", "x": "X", "y": "Y", "mt": "MT"}
-_NUMBERED |= dict.fromkeys(("XY", "PAR1", "PAR2"), "X")  # parts of X that Y shares
+_LETTERS = {"M": "MT", "x": "X", "y": "Y", "mt": "MT"}
+_LETTERS |= dict.fromkeys(("XY", "PAR1", "PAR2"), "X")  # parts of X that Y shares
+_OF_PLINK = {"23": "X", "24": "Y", "25": "X", "26": "MT"}  # 25 are those parts
+_OF_GWAS_SSF = {"23": "X", "24": "Y", "25": "MT"}
+_BEYOND_HUMAN = r"^(2[7-9]|[3-9]\d|\d{3,})$"
 
 
 def read_summary_statistics(
@@ -83,7 +86,8 @@ def read_summary_statistics(
     build : str, optional
         Genome build of the positions. Default: what a GWAS-VCF says.
     normalise_chromosomes : bool
-        Whether ``chr1`` and ``01`` become ``1``, 23 ``X``, 24 ``Y`` and 26 ``MT``.
+        Whether ``chr1`` and ``01`` become ``1``, 23 ``X`` and 24 ``Y``; in GWAS-SSF 25 ``MT``,
+        elsewhere, as in PLINK, 25 and ``XY`` ``X`` and 26 ``MT`` (see `chromosome_names`).
     bad_se : {"drop", "error"}
         What happens to rows without a usable standard error.
     allow_standardised : bool
@@ -244,11 +248,25 @@ def write_summary_statistics(
         temporary.write_bytes(gzip.compress(text, mtime=0) if place.suffix == ".gz" else text)
 
 
-def chromosome_names(names: "Series", twenty_five_is_mt: bool = False) -> "Series":
-    """Return chromosome labels without ``chr`` and leading zeros, X, Y and MT by their letters."""
-    spelled = _NUMBERED | ({"25": "MT"} if twenty_five_is_mt else {})
+def chromosome_names(names: "Series", of_gwas_ssf: bool = False) -> "Series":
+    """Return chromosome labels without ``chr`` and leading zeros, X, Y and MT by their letters.
+
+    Parameters
+    ----------
+    names : polars.Series of str
+    of_gwas_ssf : bool
+        Whether numbers are those of GWAS-SSF: 23 X, 24 Y, 25 MT. Else they are PLINK's, which the
+        other tools share: 23 X, 24 Y, 25 (also XY) the parts of X that Y shares, which are X here,
+        26 MT.
+
+    Notes
+    -----
+    Where there are chromosomes above 26 numbers are numbers: the species has that many.
+    """
     bare = names.str.replace(r"^(?i:chr)", "").str.replace(r"^0+([0-9])", "$1")
-    return bare.replace(spelled)
+    if bare.unique().str.contains(_BEYOND_HUMAN).any():
+        return bare.replace(_LETTERS)
+    return bare.replace(_LETTERS | (_OF_GWAS_SSF if of_gwas_ssf else _OF_PLINK))
 
 
 def read_table(
