@@ -137,13 +137,13 @@ ROWS = (
         lambda: lines_of("traits.csv", lambda lines: [lines[0], *("F7_" + x for x in lines[1:])]),
         errors.LabelError,
         ("genotypes and phenotypes have no sample in common", "begin 'person00001', 'person00002'",
-         "begin 'F7_person00001'", "They would with a prefix such as 'FID_' taken off")),
+         "begin 'F7_person00001'", "60 would match with the prefix 'F7_' of the phenotypes left out")),
     Row("names in capitals", lambda: lines_of("traits.csv", lambda lines: [
             lines[0], *(x.replace("person", "PERSON") for x in lines[1:])]),
-        errors.LabelError, ("They would with capital and small letters the same",)),
+        errors.LabelError, ("60 would match with capital and small letters the same",)),
     Row("names with separators", lambda: lines_of("traits.csv", lambda lines: [
             lines[0], *(x.replace("person", "per.son-") for x in lines[1:])]),
-        errors.LabelError, ("They would with '-', '.' and '_' taken out",)),
+        errors.LabelError, ("60 would match with '-', '.', '_' and blanks left out",)),
     Row("too few samples", lambda: lines_of("traits.csv", lambda lines: lines[:5]),
         errors.TooFewSamplesError,
         ("trait 'trait1' is measured on 4 of the 4 samples with genotypes, some trait and all "
@@ -184,7 +184,7 @@ ROWS = (
          "position 1:249250000 lies beyond the end of the chromosome (248,956,422)"),
         "sumstats harmonise a.tsv --build hg38 --trait height --reference a.tsv --out b.tsv"),
     Row("builds by known positions", lambda: other_build("a"), errors.GenomeBuildError,
-        ("20 of the 20 variants that the table of 'there' and the reference both name",
+        ("20 of the 20 variants that the table of 'there' and the table of 'here' both name",
          "different genome builds", "Lift one of them over first"),
         "sumstats combine here=here.tsv there=there.tsv --out b.zarr"),
     Row("all standard errors zero",
