@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 
 import numpy as np
 import polars as pl
@@ -206,6 +207,12 @@ def test_files_that_break_the_standard(tmp_path):
     assert any("0 only with analysis_software" in e for e in validate_gwas_ssf(path).errors)
     metadata_path(path).write_text(metadata_path(path).read_text() + "analysis_software: PLINK\n")
     assert not any("p_value" in e for e in validate_gwas_ssf(path).errors)
+    listed = metadata_path(path).read_text().replace('      - "other: mixed"\n', "")
+    plain = re.sub(r":\n *- (?!sample_size)", ": ", listed)
+    metadata_path(path).write_text(plain)
+    found = " | ".join(validate_gwas_ssf(path).errors)
+    for key in ("trait_description", "genotyping_technology", "sample 1: sample_ancestry_category"):
+        assert f"metadata: {key} is a list, not '" in found
     metadata_path(path).unlink()
     assert any("needs its metadata" in e for e in validate_gwas_ssf(path).errors)
     with pytest.raises(MissingSidecarError):

@@ -99,6 +99,13 @@ def test_numbers_and_lists_of_the_standard():
         ({"is_sorted": "yes"}, "is_sorted is true or false, not 'yes'"),
         ({"sex": "both"}, "sex is M, F, combined or NR, not 'both'"),
         ({"file_type": "plain"}, "'plain' is not GWAS-SSF v1.0"),
+        ({"trait_description": "height"}, "trait_description is a list, not 'height'"),
+        ({"genotyping_technology": "array"}, "genotyping_technology is a list, not 'array'"),
+        ({"adjusted_covariates": "age"}, "adjusted_covariates is a list, not 'age'"),
+        (
+            {"samples": [{"sample_ancestry_category": "European"}]},
+            "sample 1: sample_ancestry_category is a list, not 'European'",
+        ),
     ],
 )
 def test_problems(given, text):

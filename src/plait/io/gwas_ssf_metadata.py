@@ -235,6 +235,11 @@ def metadata_problems(described: Mapping[str, Any]) -> list[str]:
     lacking = [key for key in _MANDATORY if described.get(key) in (None, "", [], [""])]
     if lacking:
         problems.append(f"missing {', '.join(lacking)}")
+    problems += [
+        f"{key} is a list, not {described[key]!r}"
+        for key in _LISTS
+        if key != "samples" and _is_no_list(described.get(key))
+    ]
     problems += _sample_problems(described.get("samples") or [])
     if described.get("coordinate_system") not in ("1-based", "0-based", None):
         problems.append("coordinate_system is '1-based' or '0-based'")
@@ -254,6 +259,10 @@ def metadata_problems(described: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+def _is_no_list(value: Any) -> bool:
+    return value not in (None, "") and not isinstance(value, list | tuple)
+
+
 def _sample_problems(samples: Any) -> list[str]:
     if not isinstance(samples, list | tuple) or not all(isinstance(s, Mapping) for s in samples):
         return ["samples is a list of mappings"]
@@ -266,6 +275,11 @@ def _sample_problems(samples: Any) -> list[str]:
             f"sample {number}: {key} {sample[key]!r} is not a whole number"
             for key in _SAMPLE_COUNTS
             if sample.get(key) not in (None, "") and not _is_count(sample[key])
+        ]
+        problems += [
+            f"sample {number}: {key} is a list, not {sample[key]!r}"
+            for key in _SAMPLE_LISTS
+            if _is_no_list(sample.get(key))
         ]
         if not isinstance(flag := sample.get("case_control_study"), bool | None):
             problems.append(f"sample {number}: case_control_study is true or false, not {flag!r}")
