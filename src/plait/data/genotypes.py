@@ -83,6 +83,8 @@ class GenotypeSource(ABC):
     ploidy: int = 2
     kind: Literal["hardcall", "dosage"] = "hardcall"
     """Whether dosages are whole numbers, so that they can be packed."""
+    lies_packed: bool = False
+    """Whether `read_packed` reads them as they are, few variants as fast, for each, as many."""
     samples: NDArray[np.str_]
     """Names of the samples (N,), each of them once."""
     path: Any = None

@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.data.genotype_blocks import TILE
 from plait.data.genotypes import GenotypeSource
 from plait.execution.blocks import Block, block_rows, workers_that_fit
 from plait.execution.executors import Workforce, run_blocks
+from plait.execution.memory import give_back
 from plait.execution.progress import stage
 from plait.execution.stored_output import StoredOutput, filled_store, write_region
 from plait.gwas.passes import (
@@ -35,6 +37,8 @@ _COPIES = 8
 """Arrays of the size of a block's statistics that are alive while it is worked on (measured)."""
 _LABEL_BYTES = 600
 """Of the text of a variant while its block is written."""
+_PACKED_AT_ONCE = 4 * TILE
+"""Variants that are read and tested at a time where they lie packed: more would only take room."""
 
 
 def scan_to_store(
@@ -114,6 +118,7 @@ def scan_to_store(
             **found_out(method, filtered, list(checks.values())),
         )
         output.complete(result)
+    give_back()
     return method.result.open(out)
 
 
@@ -134,7 +139,7 @@ def _fitting(
 ) -> Workforce:
     """Return a workforce of as many workers as have room, at least one."""
     rows = min(unit, genotypes.n_variants)
-    per_sample = 4 * min(rows, readable(genotypes)) + method.bytes_per_sample
+    per_sample = 4 * min(rows, _at_once(genotypes)) + method.bytes_per_sample
     per_variant = 8 * (len(method.result.statistics) + 1) * _COPIES * n_traits + _LABEL_BYTES
     size = (unit, per_variant + per_sample * genotypes.n_samples // rows, force.memory)
     workers = force.workers
@@ -142,6 +147,12 @@ def _fitting(
         workers = workers_that_fit(*size, workers, genotypes.n_variants)
     block_rows(*size, workers, genotypes.n_variants)  # raises where not even one unit fits
     return replace(force, workers=workers)
+
+
+def _at_once(genotypes: GenotypeSource) -> int:
+    """Return how many variants of a block are read and tested at a time."""
+    most = readable(genotypes)
+    return min(most, _PACKED_AT_ONCE) if genotypes.lies_packed else most
 
 
 def _layouts(statistics: Sequence[str], n_variants: int, n_traits: int) -> dict[str, Layout]:
@@ -170,7 +181,7 @@ def _scanned(
         left = [[b for b in blocks if b not in output.finished] for blocks in cut]
         if not any(left):
             continue
-        work = _WriteBlock(part.make(), output.target, readable(genotypes))
+        work = _WriteBlock(part.make(), output.target, _at_once(genotypes))
         for blocks in left:
             yield from run_blocks(work, blocks, force, "scan")
 

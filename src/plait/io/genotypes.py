@@ -154,7 +154,7 @@ class SelectedGenotypes(GenotypeSource):
         samples: NDArray[np.integer[Any]] | None = None,
     ) -> None:
         self.source, self.kind, self.ploidy = source, source.kind, source.ploidy
-        self.path = source.path
+        self.path, self.lies_packed = source.path, source.lies_packed
         rows = row_numbers(slice(None) if variants is None else variants, source.n_variants)
         # A run of variants is kept as such, and read as such.
         runs = as_slices(rows)

@@ -54,6 +54,8 @@ class BedSource(GenotypeSource):
     the .fam are not read.
     """
 
+    lies_packed = True
+
     def __init__(self, path: str | os.PathLike[str], count: str = "ea") -> None:
         if count not in ("ea", "oa"):
             raise OptionError(f"count is 'ea' or 'oa', not {count!r}.")

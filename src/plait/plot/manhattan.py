@@ -110,12 +110,16 @@ def manhattan(
     groups = None if trait_of is None else np.asarray(trait_of)
     if groups is not None and len(groups) != len(names):
         raise ShapeError(f"trait_of has {len(groups)} entries for {len(names)} variants.")
+    del chrom, pos, log10p, trait_of  # arrays of many variants take more than the picture
     across, ticks, number = along_genome(names, places)
+    del names, places
     shown = thinned(across, heights)
+    shades = shade_of(number[shown], ticks)
+    del number
     with styled() as plt:
         ax = axes_for(plt, ax, 8.0, 2.8)
         for kind, shade in enumerate((*_SHADES, GREY)):
-            part = shown[shade_of(number[shown], ticks) == kind]
+            part = shown[shades == kind]
             ax.scatter(across[part], heights[part], s=5, color=shade, linewidths=0, rasterized=True)
         top = max(float(np.nanmax(heights, initial=1.0)), 1.0) * 1.12
         if line is not None:
@@ -127,7 +131,7 @@ def manhattan(
             if labels is not None:
                 peaks = highest_peaks(across, heights, line, 3 * name_peaks)
                 texts = {peak: str(labels[peak]) for peak in peaks}
-                for peak in _apart(across, heights / top, texts)[:name_peaks]:
+                for peak in _apart(across, heights, top, texts)[:name_peaks]:
                     ax.annotate(
                         texts[peak], (across[peak], heights[peak]), (0, 4), ha="center",
                         textcoords="offset points", fontsize=7, color=INK, bbox=BESIDE_POINTS,
@@ -146,7 +150,10 @@ def manhattan(
 
 
 def _apart(
-    across: NDArray[np.float64], heights: NDArray[np.float64], texts: Mapping[int, str]
+    across: NDArray[np.float64],
+    heights: NDArray[np.float64],
+    top: float,
+    texts: Mapping[int, str],
 ) -> list[int]:
     """Return the points, the first ones first, whose names do not touch one before."""
     letter = _CHARACTER * float(across.max() - across.min()) if texts else 0.0
@@ -154,7 +161,7 @@ def _apart(
     for point, text in texts.items():
         if all(
             abs(across[point] - across[other]) > letter * (len(text) + len(texts[other]) + 2) / 2
-            or abs(heights[point] - heights[other]) > _LINE
+            or abs(heights[point] / top - heights[other] / top) > _LINE
             for other in kept
         ):
             kept.append(point)
@@ -340,7 +347,7 @@ def highest_peaks(
     apart: float = 0.03,
 ) -> list[int]:
     """Return the highest points above the line that are apart by some share of the genome."""
-    above = np.flatnonzero(np.nan_to_num(heights, nan=-1.0) > line)
+    above = np.flatnonzero(heights > line)  # NaN is not
     span = apart * (float(across.max()) - float(across.min()))
     found: list[int] = []
     for point in above[np.argsort(-heights[above], kind="stable")]:

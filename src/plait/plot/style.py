@@ -7,6 +7,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from plait.errors import DependencyError, OutputError, ShapeError
+from plait.execution.memory import give_back
 from plait.io.atomic import replace_file
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ def save_figure(
             whole.draw_without_rendering()
         whole.savefig(temporary, metadata=metadata.get(temporary.suffix, {"Date": None}))
         plt.close(whole)
+    give_back()
 
 
 def check_figure_path(path: str | os.PathLike[str]) -> None:
