@@ -148,6 +148,22 @@ def test_contexts_with_missing_cells(tmp_path):
     assert by_gene.effects.tolist() == ["G2", "G3"]
 
 
+def test_sample_sizes(tmp_path):
+    """A row tells it by its alleles: ma_count copies of the rarer one, of frequency maf."""
+    path = gtex(tmp_path / "a.gz", [("G1", 1, 0.1, 0.2), ("G1", 2, 0.3, 0.4)])  # 6 copies, 0.1
+    (tmp_path / "m.txt").write_text(
+        "SNP\tgene\tbeta\tt-stat\tp-value\tFDR\nrs1\tG1\t-0.3\t-2\t.05\t.1\n"
+    )
+    (tmp_path / "n.txt").write_text("g\tv\tb\ts\tN\nG1\tv1\t1\t1\t70\nG1\tv2\t1\t1\t74\n")
+    own = {"gene": "g", "variant": "v", "beta": "b", "se": "s", "n": "N"}
+    effects = read_contexts({"liver": path, "blood": tmp_path / "m.txt"})
+    assert effects.provenance.options["n"] == {"liver": 30, "blood": None}
+    given = read_contexts({"skin": tmp_path / "n.txt"}, columns=own)
+    assert given.provenance.options["n"] == {"skin": 72}
+    pairs = MADE / "tensorqtl.cis_qtl_pairs.chr1.parquet"
+    assert read_contexts({"t": pairs}).provenance.options["n"] == {"t": 100}
+
+
 def test_the_real_table_of_two_tissues():
     path = real_data("mash", "gtex_two_tissue_cis_eqtl.csv.gz")
     columns = {

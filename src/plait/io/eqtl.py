@@ -151,7 +151,8 @@ def scan_eqtl(
     format : str, optional
         Name of one of `FORMATS`; default: by the names, or the number, of the columns.
     columns : mapping of role to column, optional
-        ``gene``, ``variant``, ``beta`` and one of ``se``, ``t`` and ``p``; go before the format's.
+        ``gene``, ``variant``, ``beta``, one of ``se``, ``t`` and ``p``, and ``n``; go before the
+        format's.
     degrees_of_freedom : float, optional
         Of the t statistics, where the standard error comes from p; default: the normal
         distribution, which is logged.
@@ -181,7 +182,7 @@ def scan_eqtl(
     names = [name for name in ("gene", "variant") if name in rows.collect_schema().names()]
     lost = rows.filter(pl.col("state") != _USABLE).select("state", _joined(names))
     _tell_lost(_collected(lost, str(path)), str(path))
-    return rows.filter(pl.col("state") == _USABLE).drop("state")
+    return rows.filter(pl.col("state") == _USABLE).drop("state", "n")
 
 
 def _rows(
@@ -190,7 +191,7 @@ def _rows(
     columns: Mapping[str, str] | None,
     degrees_of_freedom: float | None,
 ) -> "LazyFrame":
-    """Return all rows of a file: gene, variant, beta, se, and what the row holds (``state``)."""
+    """Return all rows of a file: gene, variant, beta, se, n, and what a row holds (``state``)."""
     import polars as pl
 
     scanned, names, header = _scan(path)
@@ -212,6 +213,7 @@ def _rows(
         *(pl.col(roles[name]).cast(pl.String).alias(name) for name in texts),
         *(pl.col(roles[name]).cast(pl.Float64).alias(name) for name in _NUMBERS if name in roles),
         *(pl.col(roles[name]).alias(name) for name in ("p",) if name in roles),
+        _sample_size(roles, present).alias("n"),
     )
     frame = frame.with_columns(se=_standard_error(set(roles), degrees_of_freedom, path))
     usable = pl.col("beta").is_finite() & pl.col("se").is_finite() & (pl.col("se") > 0)
@@ -222,7 +224,23 @@ def _rows(
         .then(_USABLE)
         .otherwise(_NO_ERROR)
     )
-    return frame.select(*texts, "beta", "se", state.cast(pl.Int8).alias("state"))
+    return frame.select(*texts, "beta", "se", "n", state.cast(pl.Int8).alias("state"))
+
+
+def _sample_size(roles: Mapping[str, str], present: set[str]) -> Any:
+    """Return the samples of each row: given, or by what it says of their alleles; else null."""
+    import polars as pl
+
+    def number(name: str) -> Any:
+        return pl.col(name).cast(pl.Float64)
+
+    if "n" in roles:
+        return number(roles["n"])
+    frequency = next((name for name in ("af", "maf") if name in present), None)
+    if "ma_count" in present and frequency is not None:
+        rarer = pl.min_horizontal(number(frequency), 1 - number(frequency))
+        return number("ma_count") / (2 * rarer)
+    return number("an") / 2 if "an" in present else pl.lit(None, dtype=pl.Float64)
 
 
 def _joined(names: Sequence[str]) -> Any:
@@ -292,7 +310,9 @@ def read_contexts(
     -------
     Effects
         In the order in which effects are first met. With missing cells, fit with
-        ``missing="exact"``.
+        ``missing="exact"``. ``provenance.options["n"]`` has the median sample size of each
+        context, where its rows tell it (a column with the role ``n``, ``ma_count`` with ``af`` or
+        ``maf``, or ``an``), else None.
 
     Raises
     ------
@@ -322,16 +342,19 @@ def read_contexts(
     keys = _all_keys(paths, scan, key, join)
     bhat = np.zeros((keys.height, len(paths)))
     shat = np.full(bhat.shape, np.inf)
+    sizes: dict[str, int | None] = {}
     for column, context in enumerate(paths):
-        rows, beta, se = _numbers(keys, scan(context), context)
-        bhat[rows, column], shat[rows, column] = beta, se
+        rows, found = _numbers(keys, scan(context), context)
+        bhat[rows, column], shat[rows, column] = found["beta"], found["se"]
+        known = found["n"].filter(found["n"].is_finite())
+        sizes[context] = round(float(np.median(known))) if len(known) else None
         _log.info("%s: %s of %s effects", context, f"{len(rows):,}", f"{keys.height:,}")
     return Effects(
         bhat,
         shat,
         effects=np.array(keys["key"].to_list(), dtype=np.str_),
         contexts=tuple(paths),
-        provenance=Provenance("read_contexts", {"join": join, "key": list(key)}),
+        provenance=Provenance("read_contexts", {"join": join, "key": list(key), "n": sizes}),
     )
 
 
@@ -547,15 +570,18 @@ def _require_one_build(context: str, found: list[str], builds: dict[str, str]) -
         builds[context] = build
 
 
-def _numbers(keys: "DataFrame", scanned: "LazyFrame", context: str) -> tuple[Any, Any, Any]:
+def _numbers(
+    keys: "DataFrame", scanned: "LazyFrame", context: str
+) -> tuple[NDArray[Any], "DataFrame"]:
     """Return the rows of a context's effects, and their numbers."""
     import polars as pl
 
     # A variant with several rs numbers has several equal rows in some files.
-    usable = scanned.filter(pl.col("state") == _USABLE).select("key", "beta", "se")
-    own = _collected(usable.unique(maintain_order=True), context)
+    names = ["key", "beta", "se"]
+    usable = scanned.filter(pl.col("state") == _USABLE).select(*names, "n")
+    own = _collected(usable.unique(names, keep="any", maintain_order=True), context)
     if own["key"].n_unique() < own.height:
         first = own.filter(own["key"].is_duplicated())["key"][0]
         raise LabelError(f"{context} has several estimates of the effect {first!r}.")
     placed = own.join(keys, on="key", how="inner")
-    return placed["row"].to_numpy(), placed["beta"].to_numpy(), placed["se"].to_numpy()
+    return placed["row"].to_numpy(), placed
