@@ -3,7 +3,7 @@
 import pytest
 
 from plait.errors import OutputError
-from plait.io.folders import check_folder
+from plait.io.folders import check_folder, made_folder
 
 
 def check(folder, **options):
@@ -37,3 +37,22 @@ def test_results_are_replaced_only_when_asked(tmp_path):
     with pytest.raises(OutputError, match=r"run\.json exists; to replace it"):
         check(tmp_path)
     check(tmp_path, overwrite=True)
+
+
+def test_what_fails_leaves_no_empty_folder(tmp_path):
+    new, old = tmp_path / "new", tmp_path / "old"
+    old.mkdir()
+
+    def fail(folder, *names):
+        with made_folder(folder):
+            for name in names:
+                (folder / name).touch()
+            raise ValueError("no")
+
+    for folder in (new, old):
+        with pytest.raises(ValueError, match="no"):
+            fail(folder)
+    assert not new.exists() and old.is_dir()
+    with pytest.raises(ValueError, match="no"):
+        fail(new, "begun")
+    assert (new / "begun").exists()

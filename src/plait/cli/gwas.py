@@ -176,9 +176,9 @@ def _scan_into(
     """Scan into the store of a folder, or open the store where the same scan was done already."""
     from plait import gwas
     from plait.data.fingerprints import study_fingerprints
+    from plait.io.folders import made_folder
     from plait.studies.stages import Stages
 
-    out.mkdir(exist_ok=True)
     genotypes, phenotypes, others = study
 
     def run() -> None:
@@ -188,7 +188,8 @@ def _scan_into(
         )  # fmt: skip
 
     stages = Stages(out, study_fingerprints(*study), lambda *_: None, UNFINISHED)
-    stages.run("scan", "", run, (STORE,), chosen | asdict(rules))
+    with made_folder(out):
+        stages.run("scan", "", run, (STORE,), chosen | asdict(rules))
     return gwas.AssociationResult.open(out / STORE)
 
 

@@ -187,10 +187,10 @@ def _scan_into(
     """Scan into the store of a folder, or open the store where the same scan was done already."""
     from plait import gwas
     from plait.data.fingerprints import study_fingerprints
+    from plait.io.folders import made_folder
     from plait.studies.stages import Stages
 
     genotypes, phenotypes, others = study
-    out.mkdir(exist_ok=True)
 
     def run() -> None:
         gwas.scan_interaction(
@@ -200,7 +200,8 @@ def _scan_into(
 
     stages = Stages(out, study_fingerprints(*study), lambda *_: None, UNFINISHED)
     options = {"environment": environment.names[0], **chosen, **asdict(rules)}
-    stages.run("interaction", "", run, (STORE,), options)
+    with made_folder(out):
+        stages.run("interaction", "", run, (STORE,), options)
     return gwas.InteractionResult.open(out / STORE)
 
 

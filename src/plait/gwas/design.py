@@ -112,8 +112,9 @@ def residual_correlation(
     ``residuals`` are, for each design, those of its traits, each of length 1. Of traits on the same
     samples it is that of their residuals; with samples of their own it shrinks by
     ``n_both / sqrt(n_1 n_2)``. Where samples are unrelated it is the correlation of the scores of a
-    variant without effects; for related samples see `plait.gwas.mixed.MixedModel`. It is
-    made positive definite where patterns of missing values spoil that.
+    variant without effects; for related samples see `plait.gwas.mixed.MixedModel`. Whatever values
+    are missing, no eigenvalue is negative: these are products of columns that are 0 where a trait
+    is missing. Where some traits tell another one, it is made positive definite.
     """
     matrix = np.eye(n_traits)
     for i, first in enumerate(designs):

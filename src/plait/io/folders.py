@@ -1,6 +1,7 @@
 """Folders that results are written into: new or empty, or with what plait left there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from plait.errors import OutputError
@@ -62,3 +63,20 @@ def check_folder(
             "an empty folder, or --overwrite (overwrite=True) to write beside them: they are left "
             "as they are."
         )
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder, if it is not there; what fails before it writes anything leaves none behind.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+    is_new = not folder.exists()
+    folder.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()

@@ -29,7 +29,7 @@ from plait.errors import ModelWarning, NotAvailableError, OptionError
 from plait.gwas.inputs import open_study
 from plait.gwas.model import check_options
 from plait.io import read_effects, replace_file
-from plait.io.folders import check_folder
+from plait.io.folders import check_folder, made_folder
 from plait.studies.stages import Stages
 
 if TYPE_CHECKING:
@@ -396,16 +396,15 @@ def gwas_to_mash(
     require_several(traits)
     folder = Path(out)
     check_study_folder(folder, overwrite)
-    folder.mkdir(exist_ok=True)
-    (folder / KEPT).mkdir(exist_ok=True)
     workers = {"executor": executor, "memory": memory, "threads": threads}
     road = _Road(genotypes, traits, covariates, folder, settings, workers)
     inputs = study_fingerprints(genotypes, traits, covariates)
     stages = Stages(folder, inputs, tell, RECORD)
-    for name, what, work, outputs, options in road.steps():
-        wanted = {"draw": with_figures, "report": with_report}
-        if wanted.get(name, True):
-            stages.run(name, what, work, outputs, options)
+    wanted = {"draw": with_figures, "report": with_report}
+    with made_folder(folder), made_folder(folder / KEPT):
+        for name, what, work, outputs, options in road.steps():
+            if wanted.get(name, True):
+                stages.run(name, what, work, outputs, options)
     fitted = json.loads((road.kept / "fit.json").read_text(encoding="utf-8"))
     for doubt in fitted["doubts"].values():
         warnings.warn(doubt, ModelWarning, stacklevel=2)
