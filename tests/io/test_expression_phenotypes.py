@@ -24,6 +24,19 @@ def test_genes_are_traits(tmp_path, header):
     assert one.names == ("ENSG2",)
 
 
+@pytest.mark.parametrize("names", ["phenotype_id\tgene_id\tstrand", "pid\tgid\tStrand"])
+def test_qtltools(tmp_path, names):
+    """QTLtools has the gene's group and its strand in front of the samples."""
+    rows = [line.split("\t") for line in ROWS.splitlines()]
+    text = "".join("\t".join([*row[:4], "G", "+", *row[4:]]) + "\n" for row in rows)
+    path = tmp_path / "e.bed"
+    path.write_text(f"#Chr\tstart\tend\t{names}\tNA1\tNA2\tNA3\n{text}")
+    table = read_phenotypes(path)
+    assert table.samples.tolist() == ["NA1", "NA2", "NA3"]
+    assert table.names == ("ENSG1", "ENSG2")
+    np.testing.assert_array_equal(table.values[0], [0.5, -1.5])
+
+
 def test_what_cannot_be_read(tmp_path):
     (tmp_path / "e.bed").write_text(HEADER + ROWS + "2\t1\t2\tENSG1\t1\t1\t1\n")
     with pytest.raises(LabelError, match="rows 1 and 3 are both 'ENSG1'"):

@@ -6,7 +6,8 @@ The column of names is the first of `ID_COLUMNS` that occurs, else the first col
 is silent: what was decided is logged.
 
 Expression in the layout of FastQTL and tensorQTL (`BED_COLUMNS`, then a column per sample) is read
-too: one row per gene, which becomes a trait.
+too: one row per gene, which becomes a trait. So is that of QTLtools, where the gene's group and
+strand stand between.
 
 A data frame of pandas or polars is read as the file that it would be. Samples are named by one of
 `ID_COLUMNS`, by the index (pandas, unless it is a mere numbering), or by a first column of text.
@@ -40,9 +41,12 @@ ID_COLUMNS = (
 )  # fmt: skip
 FAMILY_COLUMNS = ("#FID", "FID")
 BED_COLUMNS = (
-    ("#chr", "#chrom"), ("start",), ("end",), ("phenotype_id", "gene_id", "gene", "trid", "id"),
+    ("#chr", "#chrom"), ("start",), ("end",),
+    ("phenotype_id", "gene_id", "gene", "trid", "id", "pid"),
 )  # fmt: skip
 """What the first columns of a table of expression are called, capitals or not."""
+_STRAND = 5
+"""Where QTLtools has the strand, after the gene's group."""
 MISSING = ("", "NA", "NaN", "nan", ".", "null")
 
 _log = logging.getLogger("plait.io")
@@ -57,7 +61,8 @@ def read_phenotypes(
     ----------
     path : path, or pandas or polars DataFrame
         A table with a header, delimited by tabs, commas or blanks (also .gz), or parquet. Of
-        expression (``#chr start end phenotype_id`` and a column for each sample) genes are traits.
+        expression (``#chr start end phenotype_id``, of QTLtools also ``gene_id strand``, and a
+        column for each sample) genes are traits.
     traits : sequence of str, optional
         Columns to read, in this order. Default every column but those that name samples.
 
@@ -145,14 +150,23 @@ def is_binary(values: NDArray[np.float64]) -> bool:
 def _is_expression(header: list[str]) -> bool:
     """Tell whether a table has a row for each gene and a column for each sample."""
     pairs = zip(header, BED_COLUMNS, strict=False)
-    return len(header) > len(BED_COLUMNS) and all(name.lower() in known for name, known in pairs)
+    return len(header) > _first_sample(header) and all(
+        name.lower() in known for name, known in pairs
+    )
+
+
+def _first_sample(header: list[str]) -> int:
+    """Return which column of a table of expression is the first sample's."""
+    has_strand = len(header) > _STRAND and header[_STRAND].lower() == "strand"
+    return _STRAND + 1 if has_strand else len(BED_COLUMNS)
 
 
 def _transposed(path: str, frame: "DataFrame") -> "DataFrame":
     """Return a table of genes by samples with a row for each sample."""
     import polars as pl
 
-    column, samples = frame.columns[len(BED_COLUMNS) - 1], frame.columns[len(BED_COLUMNS) :]
+    column = frame.columns[len(BED_COLUMNS) - 1]
+    samples = frame.columns[_first_sample(frame.columns) :]
     genes = frame[column].fill_null("").to_list()
     if len(set(genes)) < len(genes):
         one, other = first_repeat(genes)
