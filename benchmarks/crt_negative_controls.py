@@ -4,6 +4,9 @@ Run with ``python benchmarks/crt_negative_controls.py [screens]``: simulated scr
 effect, whose genes differ in frequency and whose control guides do not, so that few pseudo-genes
 are as rare or as frequent as genes. The shares of p-values up to 0.05 and 0.01 are those of all
 genes and programs; their error is that between screens.
+
+With ``guides [screens]``: how many control guides are enough. Pseudo-genes of few guides share most
+of them, and spread less than genes do.
 """
 
 import sys
@@ -33,10 +36,11 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def screen(seed):
+def screen(seed, guides_per_gene=6, ntc_frac_guides=0.4):
     """Return a screen of two batches without effects."""
     made = make_sceptre_style_synth(
-        N=3000, K=6, n_target_genes=60, ntc_frac_guides=0.4, n_cov_extra=1, n_effect_programs=1,
+        N=3000, K=6, n_target_genes=60, guides_per_gene=guides_per_gene,
+        ntc_frac_guides=ntc_frac_guides, n_cov_extra=1, n_effect_programs=1,
         moi_mean=6, seed=seed, global_null=True,
     )  # fmt: skip
     _, batch, depth, other = made.obsm["covar"].T
@@ -82,5 +86,33 @@ def main(screens):
     write_results("crt_negative_controls", rows, COLUMNS, notes, {"screens": screens})
 
 
-if __name__ == "__main__":
+def guides(screens):
+    rows = []
+    for size in (2, 4, 6):
+        for ratio in (2, 3, 5, 8, 10, 15, 20, 30, 40):
+            count = ratio * size
+            shares = []
+            for seed in range(screens):
+                inputs = screen(seed, size, count / (count + 60 * size))
+                genes = [gene for gene in inputs.units if gene != "NTC"]
+                options = {"ntc_labels": ["NTC"], "n_ntc_units": 1500, "guides_per_unit": size,
+                           "batch_mode": "pooled", "statistic": "z"}  # fmt: skip
+                found = ntc_empirical_tests(inputs, genes, options)
+                shares.append([(found.p <= level).mean() for level in (0.05, 0.01)])
+            mean, error = np.mean(shares, axis=0), np.std(shares, axis=0) / np.sqrt(screens)
+            rows.append(
+                {"size": size, "guides": count, "ratio": ratio, "below_05": round(mean[0], 4),
+                 "error_05": round(error[0], 4), "below_01": round(mean[1], 4)}
+            )  # fmt: skip
+    columns = {
+        "size": "guides of a gene", "guides": "control guides", "ratio": "ratio",
+        "below_05": "share up to 0.05", "error_05": "its error", "below_01": "share up to 0.01",
+    }  # fmt: skip
+    notes = [f"{screens} screens of 3,000 cells, effects over their errors, in all cells."]
+    write_results("crt_negative_control_guides", rows, columns, notes, {"screens": screens})
+
+
+if __name__ == "__main__" and sys.argv[1:2] == ["guides"]:
+    guides(*[int(number) for number in sys.argv[2:]] or [40])
+elif __name__ == "__main__":
     main(*[int(number) for number in sys.argv[1:]] or [40])

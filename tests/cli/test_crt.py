@@ -113,6 +113,9 @@ def test_against_negative_controls(ran, capsys):
     assert set(result.p_method.ravel()) == {"controls"}
     assert result.settings["method"] == "ntc-empirical"
     assert not (ran / "x/controls.zarr").exists()
+    about = result.settings
+    assert (about["control_guides"], about["guides_per_unit"]) == (96, 6)
+    assert 0.0 < about["smallest_p"] <= result.p.min()
     assert run(*words[:-1], "y", "--method", "adaptive") == 2
     assert "--method does nothing with --null ntc-empirical" in capsys.readouterr().err
 

@@ -16,6 +16,7 @@ from plait.crt.ntc_crossfit import (
 from plait.crt.ntc_empirical import (
     BatchOfEffects,
     NTCEmpiricalOptions,
+    are_few_guides,
     batch_p_values,
     ntc_empirical_tests,
 )
@@ -24,6 +25,7 @@ from plait.crt.ntc_units import CellSubset, draw_ntc_units
 from plait.crt.statistic import ols_statistics
 from plait.errors import InputError, OptionError
 from plait.execution.threads import single_threaded_blas
+from plait.numerics.multiple_testing import false_discovery_rates
 from plait.simulate.screen import make_sceptre_style_synth
 from tests.crt.screens import reference_screen, small_screen
 from tests.reference_files import load
@@ -313,6 +315,75 @@ def test_genes_unlike_all_controls_are_said_and_standardised_effects_are_calibra
     error = np.sqrt(2 * 0.0475 / len(z))
     assert abs((z <= 0.05).mean() - 0.05) < 4 * error
     assert (beta <= 0.05).mean() > (z <= 0.05).mean()
+
+
+def screen_of_rare_and_common():
+    """Return a screen in which RARE has 8 cells in each of two batches; NTC has 8 guides."""
+    random = np.random.default_rng(3)
+    names = ["C_g0", "RARE_g0", *(f"NTC_g{i}" for i in range(8))]
+    guides = (random.random((400, len(names))) < 0.12).astype(np.int8)
+    guides[:, 1] = 0
+    guides[[*range(8), *range(200, 208)], 1] = 1
+    screen = small_screen(n_cells=400)
+    screen.obsm["guide_assignment"] = guides
+    screen.obsm["covar"] = pd.DataFrame(screen.obsm["covar"], columns=["x", "y"])
+    screen.obsm["covar"]["batch"] = np.repeat(["a", "b"], 200)
+    screen.uns = {"guide_names": names, "guide2gene": {n: n.split("_")[0] for n in names}}
+    return prepare_crt_inputs(screen)
+
+
+FEW = {"guides_per_unit": 2, "matching": {"min_ntc_per_bin": 10}}
+
+
+def test_genes_that_no_batch_tests_are_listed_and_take_no_part(caplog):
+    inputs = screen_of_rare_and_common()
+    door = {"null_method": "ntc_empirical", "null_kwargs": FEW}
+    out = run_all_genes_union_crt(inputs, **door)
+    assert out["status_df"].to_dict() == {"C": "ok", "NTC": "ok", "RARE": "few_cells"}
+    assert "1 of 3 genes are not tested (p = 1): no batch has 10 treated" in caplog.text
+    assert "RARE" in caplog.text
+    assert (out["pvals_df"].loc["RARE"] == 1).all()
+    q = out["qvals_df"]
+    assert q.loc[["RARE", "NTC"]].isna().all(axis=None)
+    np.testing.assert_allclose(q.loc["C"], false_discovery_rates(out["pvals_df"].loc["C"], "BH"))
+    found = ntc_empirical_tests(inputs, options={**FEW, "min_treated": 3})
+    assert (found.status == "ok").all()
+
+
+def test_smallest_p_values_are_those_that_the_controls_of_a_bin_can_give():
+    inputs = screen_of_rare_and_common()
+    pooled = ntc_empirical_tests(inputs, options={**FEW, "batch_mode": "pooled"})
+    counts = pooled.matching_info["bin_sizes"].values()
+    np.testing.assert_allclose(
+        sorted(set(pooled.smallest_p)), sorted({1 / (m + 1) for m in counts})
+    )
+    assert (pooled.p >= pooled.smallest_p[:, None]).all()
+    batches = ntc_empirical_tests(inputs, options=FEW)
+    assert (batches.p >= batches.smallest_p[:, None]).all()
+    assert batches.smallest_p[0] < pooled.smallest_p[0] and batches.smallest_p[2] == 1.0
+
+
+def test_few_control_guides_are_said(caplog):
+    inputs = screen_of_rare_and_common()
+    found = ntc_empirical_tests(inputs, options=FEW)
+    assert (found.n_control_guides, found.guides_per_unit) == (8, 2)
+    assert "2 of 8 control guides" in caplog.text and "30 guides are needed" in caplog.text
+    assert are_few_guides(29, 2) and not are_few_guides(30, 2)
+
+
+def test_bins_can_leave_out_targets_that_are_controls():
+    inputs = screen_of_rare_and_common()
+    options = {**FEW, "batch_mode": "pooled"}
+    genes = ["C", "RARE"]
+    alone = ntc_empirical_tests(inputs, genes, options)
+    matching = {**FEW["matching"], "with_controls": False}
+    beside = ntc_empirical_tests(inputs, [*genes, "NTC"], {**options, "matching": matching})
+    np.testing.assert_array_equal(beside.p[:2], alone.p)
+    found = ntc_empirical_tests(inputs, [*genes, "NTC"], options, qq_crossfit=True)
+    assert found.is_control.tolist() == [False, False, True]
+    assert found.crossfit["negative_controls"] == ["NTC"]
+    with pytest.raises(TypeError, match="with_controls is 'no'"):
+        ntc_empirical_tests(inputs, options={"matching": {"with_controls": "no"}})
 
 
 def test_errors_say_what_to_do():

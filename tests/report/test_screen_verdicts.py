@@ -1,10 +1,12 @@
 """How strongly miscalibrated controls are called so."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from plait.crt import control_group_effects, perturbation_effects, prepare_crt_inputs
-from plait.report.screen_verdicts import calibration, share_verdict
+from plait.report.screen_verdicts import calibration, share_verdict, verdicts
 from tests.reference_files import real_data
 from tests.report.test_screen import made, uniform
 
@@ -55,6 +57,15 @@ def test_one_guide_that_does_something_does_not_condemn_the_others():
 def test_controls_that_cannot_check():
     null = made(uniform(30, 4), controls=["GENE1"], method="ntc-empirical")
     assert calibration(null, None).reason.startswith("P-values are shares of pseudo-genes")
+    settings = {**null.settings, "control_guides": 9, "guides_per_unit": 3, "smallest_p": 1 / 85}
+    few = verdicts(replace(null, settings=settings), None, 0.1)
+    assert (few[0].state, few[0].title) == ("caution", "P-values may be too small")
+    assert "There are 9 guides" in few[0].reason and "45 guides are needed" in few[0].reason
+    assert few[1].title == "P-values cannot be small" and "below 1.2e-02" in few[1].reason
+    many = verdicts(replace(null, settings={**settings, "control_guides": 45}), None, 0.1)
+    assert many[0].title == "Calibration not checked"
+    untested = replace(null, status=np.where(np.arange(30) == 4, "few_cells", null.status))
+    assert "no batch has enough treated cells" in verdicts(untested, None, 0.1)[1].reason
     one = made(uniform(30, 4), controls=["GENE1"])
     assert calibration(one, None).reason.startswith("There is 1 negative-control target, too few")
     few = calibration(one, made(uniform(2, 4), prefix="ntc_")).reason
@@ -92,4 +103,5 @@ def test_controls_of_a_real_screen_with_one_guide_per_cell():
     verdict = calibration(perturbation_effects(inputs), control_group_effects(inputs))
     assert verdict.state == "bad"
     assert "16.7% of 72 p-values" in verdict.reason
-    assert "one guide per cell" in verdict.reason and "ntc-empirical" in verdict.reason
+    assert "one guide per cell" in verdict.reason
+    assert "ntc-empirical" not in verdict.reason  # nine guides are too few to be a null

@@ -323,6 +323,7 @@ def _pseudo_genes(inputs: "CRTInputs", labels: tuple[str, ...]) -> dict[str, Any
         "guides_per_unit": size,
         "batch_mode": "pooled" if inputs.batch_raw is None else "meta",
         "statistic": "z",  # controls are seldom as rare and as frequent as targets
+        "matching": {"with_controls": False},
     }
 
 
@@ -336,14 +337,24 @@ def _against_controls(
     from plait.crt.model import Rates
 
     found = ntc_empirical_tests(inputs, result.units, options, base_seed=seed)
+    status = np.where(result.status == "ok", found.status, result.status)
+    is_tested = status == "ok"
+    p = np.where(is_tested[:, None], found.p, 1.0)
     rates = Rates("BH", "all", result.negative_controls)
+    about = {
+        "method": "ntc-empirical",
+        "control_guides": found.n_control_guides,
+        "guides_per_unit": found.guides_per_unit,
+        "smallest_p": float(found.smallest_p[is_tested].min(initial=1.0)),
+    }
     return replace(
         result,
-        p=found.p,
-        log10p=np.log10(found.p),
-        q=rates.of(found.p, result.status, result.units),
-        p_method=np.full(found.p.shape, "controls"),
-        settings={**result.settings, "method": "ntc-empirical"},
+        p=p,
+        log10p=np.log10(p),
+        q=rates.of(p, status, result.units),
+        p_method=np.repeat(np.where(is_tested, "controls", "none")[:, None], p.shape[1], axis=1),
+        status=status,
+        settings={**result.settings, **about},
     )
 
 

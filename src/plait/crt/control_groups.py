@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from plait.crt.data import CRTInputs
+from plait.crt.data import CRTInputs, require_inputs
 from plait.crt.guides import as_names, indicator_matrix
 from plait.crt.model import NEGATIVE_CONTROLS, BlockOfTests, Rates, assembled, options_of
 from plait.crt.negative_controls import build_ntc_group_inputs, make_ntc_groups_matched_by_freq
@@ -66,6 +66,7 @@ def control_group_effects(
     however, the cells they are compared with are mostly perturbed ones: controls that differ from
     those show perturbations, not a fault of the test.
     """
+    require_inputs(inputs)
     labels = as_names(negative_controls)
     sizes = [len(columns) for gene, columns in inputs.gene_to_cols.items() if gene not in labels]
     n_controls = sum(len(inputs.gene_to_cols[gene]) for gene in labels if gene in inputs.units)
@@ -89,5 +90,10 @@ def control_group_effects(
     chosen = options_of(**options)
     work = BlockOfTests(UnitTester(inputs, chosen), tuple(groups), treated)
     found = work.in_memory(workforce(threads=threads), "control groups")
-    about = chosen.described() | {"group_size": group_size, "group_seed": group_seed}
+    about = chosen.described() | {
+        "group_size": group_size,
+        "group_seed": group_seed,
+        "control_guides": n_controls,
+        "guides_of_target": round(float(np.median(sizes))),
+    }
     return assembled(found, work, Rates(None, "all", tuple(groups)), about, None)

@@ -38,6 +38,8 @@ _COMBINATIONS = ("fisher", "stouffer", "stouffer_abs")
 _STATISTICS = ("beta", "z")
 _SMALLEST_DENOMINATOR = 1e-12
 _MANY_OUTSIDE = 0.1
+FEWEST_GUIDES = 15
+"""Control guides, to each guide of a pseudo-gene, from which p-values are about right."""
 _UNITS_SEED, _SPLIT_SEED = 17, 91
 """Added to the seed of a run."""
 
@@ -192,12 +194,18 @@ class BatchPValues:
         Combined; 1 where no batch tests a unit.
     by_batch : dict of str to (units, K) array
         NaN where a unit is not tested.
+    n_batches : (units,) int array
+        Batches that test a unit.
+    smallest : (units,) array
+        The smallest p-value that so many controls can give; 1 where no batch tests a unit.
     matching_info : list of dict
         Of each batch; see `plait.crt.ntc_null.matched_p_values`.
     """
 
     p: Array
     by_batch: dict[str, Array]
+    n_batches: NDArray[np.int64]
+    smallest: Array
     matching_info: list[dict[str, Any]]
 
 
@@ -207,6 +215,7 @@ def batch_p_values(
     *,
     tested: NDArray[np.int64] | None = None,
     null: NDArray[np.int64] | None = None,
+    matched_to: NDArray[np.bool_] | None = None,
     by_unit: bool = False,
 ) -> BatchPValues:
     """Return p-values of units among matched pseudo-genes in each batch, and combine them.
@@ -220,6 +229,8 @@ def batch_p_values(
         Pseudo-genes to test; default the genes.
     null : array of int, optional
         Pseudo-genes of the null; default all.
+    matched_to : (genes,) array of bool, optional
+        Genes at whose quantiles bins are; default all.
     by_unit : bool
         One p-value for a unit, of its largest absolute effect; K is 1 then.
 
@@ -229,7 +240,7 @@ def batch_p_values(
     """
     least = (options.min_treated, options.min_control)
     every = np.arange(len(batches[0].ntc)) if null is None else null
-    p, signs, infos, names = [], [], [], []
+    p, signs, infos, names, smallest = [], [], [], [], []
     for batch in batches:
         units = batch.real if tested is None else batch.ntc.take(tested)
         controls = batch.ntc.take(every)
@@ -237,29 +248,42 @@ def batch_p_values(
             controls = controls.take(batch.is_tested(controls, *least))
         if not batch.is_tested(batch.real, *least).any() or not len(controls):
             continue
-        found, info = matched_p_values(
-            units, controls, batch.real, options.matching, by_unit=by_unit
-        )
-        found[~batch.is_tested(units, *least)] = np.nan
+        real = batch.real if matched_to is None else batch.real.take(matched_to)
+        found, info = matched_p_values(units, controls, real, options.matching, by_unit=by_unit)
+        counts = options.matching.matched_counts(units, real, info)
+        is_left_out = ~batch.is_tested(units, *least)
+        found[is_left_out] = np.nan
         p.append(found)
+        smallest.append(np.where(is_left_out, np.nan, 1.0 / (counts + 1.0))[:, None])
         signs.append(np.sign(units.beta))
         infos.append(info)
         names.append(batch.name)
     n_units = len(batches[0].real) if tested is None else len(tested)
     width = 1 if by_unit else batches[0].real.beta.shape[1]
     if not p:
-        return BatchPValues(np.ones((n_units, width)), {}, [])
-    values = np.array(p)
+        none = np.zeros(n_units, dtype=np.int64)
+        return BatchPValues(np.ones((n_units, width)), {}, none, np.ones(n_units), [])
+    floors = np.array(smallest)
+    method = "fisher" if by_unit and options.combine_method == "stouffer" else None
+    return BatchPValues(
+        _combined(np.array(p), np.array(signs), method or options.combine_method),
+        dict(zip(names, p, strict=True)),
+        (~np.isnan(floors[:, :, 0])).sum(axis=0),
+        _combined(floors, np.ones(floors.shape), method or options.combine_method)[:, 0],
+        infos,
+    )
+
+
+def _combined(values: Array, signs: Array, method: str) -> Array:
+    """Combine p-values of batches; NaN counts for nothing."""
     counts = ~np.isnan(values)
     if len(values) == 1:
-        combined = np.where(counts, values, 1.0)[0]
-    elif options.combine_method == "stouffer_abs":
-        combined = combine_stouffer_abs(values, counts)
-    elif options.combine_method == "stouffer" and not by_unit:
-        combined = combine_stouffer(values, np.array(signs), counts)
-    else:
-        combined = combine_fisher(values, counts)
-    return BatchPValues(combined, dict(zip(names, p, strict=True)), infos)
+        return np.asarray(np.where(counts, values, 1.0)[0])
+    if method == "stouffer_abs":
+        return combine_stouffer_abs(values, counts)
+    if method == "stouffer":
+        return combine_stouffer(values, signs, counts)
+    return combine_fisher(values, counts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -274,6 +298,18 @@ class NTCEmpirical:
     n_treated : (J,) int array
         In all cells.
     p : (J, K) array
+        1 where a gene is not tested.
+    status : (J,) array of str
+        "ok"; "degenerate": no cell or every cell is treated, or the covariates determine the
+        treatment; "few_cells": no batch has ``min_treated`` treated cells and ``min_control``
+        others, or no pseudo-gene has that many.
+    smallest_p : (J,) array
+        The smallest p-value that a gene could have: ``1 / (m + 1)`` of the m pseudo-genes of its
+        bin, combined over batches.
+    n_control_guides, guides_per_unit : int
+        Guides that pseudo-genes are made of, and those of each.
+    is_control : (J,) array of bool
+        Genes that are negative controls.
     matching_info : dict
     units : NTCUnits
     crossfit : dict or None
@@ -285,6 +321,11 @@ class NTCEmpirical:
     beta: Array
     n_treated: NDArray[np.int64]
     p: Array
+    status: NDArray[np.str_]
+    smallest_p: Array
+    n_control_guides: int
+    guides_per_unit: int
+    is_control: NDArray[np.bool_]
     matching_info: dict[str, Any]
     units: NTCUnits
     crossfit: dict[str, Any] | None
@@ -295,8 +336,8 @@ class NTCEmpirical:
         Returns
         -------
         dict
-            ``pvals_df``, ``betas_df``, ``treated_df``, ``null_method``, ``ntc_matching_info``,
-            ``stat_name`` and, if it was made, ``ntc_crossfit``.
+            ``pvals_df``, ``betas_df``, ``treated_df``, ``status_df``, ``null_method``,
+            ``ntc_matching_info``, ``stat_name`` and, if it was made, ``ntc_crossfit``.
         """
         import pandas as pd
 
@@ -305,6 +346,7 @@ class NTCEmpirical:
             "pvals_df": pd.DataFrame(self.p, genes, list(self.programs)),
             "betas_df": pd.DataFrame(self.beta, genes, list(self.programs)),
             "treated_df": pd.Series(self.n_treated, genes, name="n_union_positive_cells"),
+            "status_df": pd.Series(self.status, genes, name="status"),
             "null_method": "ntc_empirical",
             "ntc_matching_info": self.matching_info,
             "stat_name": "beta",
@@ -345,7 +387,8 @@ def ntc_empirical_tests(
         ``crossfit``: ``batches``; ``p_real_vs_A_by_batch``, ``p_ntcB_vs_A_by_batch``,
         ``p_real_gene_vs_A_by_batch`` and ``p_ntcB_gene_vs_A_by_batch``, dicts of frames and series
         (NaN where not tested; empty if pooled); ``meta_p_real_vs_A``, ``meta_p_ntcB_vs_A``,
-        ``meta_p_real_gene_vs_A`` and ``meta_p_ntcB_gene_vs_A``; ``matching_diagnostics``.
+        ``meta_p_real_gene_vs_A`` and ``meta_p_ntcB_gene_vs_A``; ``matching_diagnostics``;
+        ``negative_controls``, the genes that are controls themselves.
 
     Raises
     ------
@@ -356,6 +399,15 @@ def ntc_empirical_tests(
 
     Notes
     -----
+    A p-value depends on which genes are tested together: bins are at their quantiles.
+
+    Pseudo-genes of few guides share most of them: they are not as many independent controls, and
+    their effects spread less than those of genes, by ``1 - g / n`` in variance for g of n guides.
+    With fewer than 15 control guides to each guide of a pseudo-gene a warning is logged: in
+    simulated screens without effects, with 3 of them 9 % of the p-values are at most 0.05, with 5
+    7 %, with 10 6 %, with 15 5.3 to 6 %, and with 20 and more 4.8 to 5.9 %
+    (``benchmarks/crt_negative_controls.py guides``).
+
     Gene-level p-values compare the largest absolute effect on any program. Time
     O(units x treated cells x (K + p)) for all batches together.
 
@@ -389,7 +441,12 @@ def ntc_empirical_tests(
         batches = _effects_of_batches(inputs, names, units, chosen)
     if chosen.statistic == "z":
         batches = [batch.standardised() for batch in batches]
-    found = batch_p_values(batches, chosen)
+    labels = set(chosen.ntc_labels)
+    is_control = np.array([name in labels for name in names])
+    matched_to = ~is_control if not chosen.matching.with_controls and (~is_control).any() else None
+    found = batch_p_values(batches, chosen, matched_to=matched_to)
+    status = _status(everywhere, found)
+    _tell(names, status, len(columns), chosen)
     outside = sum(info["n_outside"] for info in found.matching_info)
     if chosen.statistic == "beta" and outside > _MANY_OUTSIDE * len(names) * len(batches):
         _log.warning(
@@ -403,10 +460,48 @@ def ntc_empirical_tests(
         everywhere.real.beta,
         everywhere.real.n1,
         found.p,
+        status,
+        found.smallest,
+        len(columns),
+        chosen.guides_per_unit,
+        is_control,
         _matching_info(found, chosen),
         units,
-        _crossfit(batches, names, inputs.program_names, units, chosen) if qq_crossfit else None,
+        _crossfit(batches, names, inputs.program_names, units, chosen, matched_to)
+        | {"negative_controls": np.asarray(names)[is_control].tolist()}
+        if qq_crossfit
+        else None,
     )
+
+
+def _status(everywhere: BatchOfEffects, found: BatchPValues) -> NDArray[np.str_]:
+    """Return which genes were tested, and why others were not."""
+    could_be = everywhere.is_tested(everywhere.real, 1, 1)
+    return np.where(found.n_batches > 0, "ok", np.where(could_be, "few_cells", "degenerate"))
+
+
+def _tell(
+    genes: Sequence[str], status: NDArray[np.str_], n_guides: int, options: NTCEmpiricalOptions
+) -> None:
+    """Log which genes were not tested, and that control guides are few."""
+    if left := [gene for gene, own in zip(genes, status, strict=True) if own != "ok"]:
+        _log.warning(
+            "%d of %d genes are not tested (p = 1): no batch has %d treated cells and %d others, "
+            "or the covariates determine the treatment: %s%s",
+            len(left), len(genes), options.min_treated, options.min_control,
+            ", ".join(left[:5]), ", ..." if len(left) > 5 else "",
+        )  # fmt: skip
+    if are_few_guides(n_guides, options.guides_per_unit):
+        _log.warning(
+            "pseudo-genes of %d of %d control guides share many of them, and their p-values come "
+            "out too small; %d guides are needed",
+            options.guides_per_unit, n_guides, FEWEST_GUIDES * options.guides_per_unit,
+        )  # fmt: skip
+
+
+def are_few_guides(n_guides: int, guides_per_unit: int) -> bool:
+    """Return whether p-values among pseudo-genes of so many control guides are too small."""
+    return n_guides < FEWEST_GUIDES * guides_per_unit
 
 
 def _effects_of_batches(
@@ -479,6 +574,7 @@ def _crossfit(
     programs: Sequence[str],
     units: NTCUnits,
     options: NTCEmpiricalOptions,
+    matched_to: NDArray[np.bool_] | None,
 ) -> dict[str, Any]:
     """Compare genes and half B with half A; see `ntc_empirical_tests`."""
     import pandas as pd
@@ -489,7 +585,10 @@ def _crossfit(
     is_pooled = options.batch_mode == "pooled"
     for what, labels, tested in (("real", list(genes), None), ("ntcB", held_out, units.b)):
         for by_unit in (False, True):
-            found = batch_p_values(batches, options, tested=tested, null=units.a, by_unit=by_unit)
+            found = batch_p_values(
+                batches, options, tested=tested, null=units.a, matched_to=matched_to,
+                by_unit=by_unit,
+            )  # fmt: skip
             suffix = f"{what}_gene_vs_A" if by_unit else f"{what}_vs_A"
 
             def labelled(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.crt.arguments import option_names, real_number, whole_number
-from plait.errors import InputError, OptionError, ShapeError
+from plait.errors import InputError, InputTypeError, OptionError, ShapeError
 
 Array = NDArray[np.float64]
 _SMALLEST_DENOMINATOR = 1e-12
@@ -58,6 +58,10 @@ class MatchingOptions:
         Whether the mean logit propensity is matched too (False).
     n_pbar_bins : int
         Its bins (8).
+    with_controls : bool
+        Whether tested targets that are negative controls are among the units at whose quantiles
+        bins are (True, as programDE). They have many more cells than others where all control
+        guides have one target.
     """
 
     n_n1_bins: int = 10
@@ -65,10 +69,14 @@ class MatchingOptions:
     min_ntc_per_bin: int = 50
     use_pbar: bool = False
     n_pbar_bins: int = 8
+    with_controls: bool = True
 
     def __post_init__(self) -> None:
         for name in ("n_n1_bins", "n_d_bins", "min_ntc_per_bin", "n_pbar_bins"):
             whole_number(getattr(self, name), name)
+        for name in ("use_pbar", "with_controls"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise InputTypeError(f"{name} is {getattr(self, name)!r}; give True or False.")
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any] | None) -> "MatchingOptions":
@@ -77,11 +85,19 @@ class MatchingOptions:
         Raises
         ------
         InputTypeError
-            They are no mapping, an option is unknown, or its value no whole number; it is also a
+            They are no mapping, an option is unknown, or its value of another type; it is also a
             TypeError.
         """
         known = [field.name for field in fields(cls)]
         return cls(**option_names(options, known, "matching"))
+
+    def matched_counts(
+        self, tested: UnitEffects, real: UnitEffects, info: Mapping[str, Any]
+    ) -> NDArray[np.int64]:
+        """Return how many controls each unit was compared with, by what `matched_p_values` says."""
+        found = self.bins(real).of(tested.n1, tested.d, tested.pbar if self.use_pbar else None)
+        sizes = info["bin_sizes"]
+        return np.array([sizes[tuple(int(b) for b in key)] for key in found], dtype=np.int64)
 
     def bins(self, real: UnitEffects) -> "MatchingBins":
         """Return the bins at the quantiles of real units."""

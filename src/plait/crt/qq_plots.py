@@ -233,6 +233,12 @@ def make_ntc_empirical_qq_plots(
             "null_method='ntc_empirical' and qq_crossfit=True."
         )
     programs = _programs(out["betas_df"], programs_to_plot, n_programs)
+    controls = crossfit.get("negative_controls", [])
+
+    def genes_of(p: Any) -> Any:
+        """Leave out genes that are negative controls: they are compared with themselves."""
+        return p.drop(index=controls)
+
     places: list[tuple[Path, str, str, dict[str, Any], int]] = []
     names = ("real_gene", "ntcB_gene", "real", "ntcB")
     if make_meta:
@@ -246,11 +252,12 @@ def make_ntc_empirical_qq_plots(
     written = []
     for folder, suffix, where, p, offset in places:
         path = folder / f"qq_ntc_empirical_genelevel{suffix}.png"
-        _draw_crossfit(path, f"Genes, {where}", p["real_gene"], p["ntcB_gene"], envelope_boot, seed)
+        real = genes_of(p["real_gene"])
+        _draw_crossfit(path, f"Genes, {where}", real, p["ntcB_gene"], envelope_boot, seed)
         written.append(path)
         for i, program in enumerate(programs):
             path = folder / f"qq_ntc_empirical_program_{_file_name(program)}{suffix}.png"
-            real, held_out = p["real"][program], p["ntcB"][program]
+            real, held_out = genes_of(p["real"])[program], p["ntcB"][program]
             title = f"{program}, {where}"
             _draw_crossfit(path, title, real, held_out, envelope_boot, seed + offset + i)
             written.append(path)

@@ -39,10 +39,12 @@ class CRTResult(Result):
         False discovery rates among the tests that are not of negative controls; NaN elsewhere.
     p_method : (J, K) array of str
         How each p-value was made: "bulk", "saddlepoint", "monte carlo", "empirical",
-        "skew-normal", or "none" (it is 1 then).
+        "skew-normal", "controls" (among pseudo-genes of negative-control guides), or "none" (it is
+        1 then).
     status : (J,) array of str
         "ok"; "degenerate": no cell or every cell is treated, or the covariates determine the
-        treatment; "no_variation": every resample would equal the data. The last two have p = 1.
+        treatment; "no_variation": every resample would equal the data; "few_cells": too few for
+        comparison with negative controls in every batch. All but the first have p = 1.
     n_treated : (J,) int array
     expected_treated : (J,) array
         Sum of the propensities.

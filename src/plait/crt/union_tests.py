@@ -135,8 +135,8 @@ def run_all_genes_union_crt(
         `GeneRecord`), then on request ``pvals_raw_df``, ``pvals_skew_df``, ``skew_params``; of a
         dict also ``stat_name``, ``se_df``, ``t_df``, ``qvals_df``, ``status_df``, ``p_method_df``
         and, of the U statistic, ``stats_df``. Of "ntc_empirical" it has the first four and
-        ``stat_name``, ``null_method``, ``ntc_matching_info`` and, with ``qq_crossfit``,
-        ``ntc_crossfit``.
+        ``stat_name``, ``qvals_df``, ``status_df``, ``null_method``, ``ntc_matching_info`` and, with
+        ``qq_crossfit``, ``ntc_crossfit``.
 
     Raises
     ------
@@ -218,7 +218,13 @@ def _against_controls(
 ) -> dict[str, Any]:
     names = chosen_units(inputs, genes, ())
     found = ntc_empirical_tests(inputs, names, options, base_seed=seed, qq_crossfit=qq_crossfit)
-    return _with_records(found.frames())
+    frames = found.frames()
+    controls = tuple(np.asarray(names)[found.is_control].tolist())
+    rates = Rates("BH", "all", controls).of(found.p, found.status, names)
+    assert rates is not None
+    like = frames["pvals_df"]
+    frames["qvals_df"] = like.__class__(rates, like.index, like.columns)
+    return _with_records(frames)
 
 
 def run_one_gene_union_crt(gene: str, inputs: CRTInputs, **options: Any) -> GeneRecord:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.crt.ntc_empirical import FEWEST_GUIDES, are_few_guides
 from plait.crt.results import CRTResult
 from plait.numerics.dependent_shares import (
     clustered_effective,
@@ -30,10 +31,10 @@ PERTURBED_THEMSELVES = (
     "In a screen with one guide per cell the cells compared with are perturbed themselves, and "
     "even controls differ from them"
 )
-_REMEDY = (
-    f"{PERTURBED_THEMSELVES}: test cells of one target and of non-targeting guides alone, or take "
-    "--null ntc-empirical, where controls are the null. Otherwise a confounder is missing from the "
-    "covariates, or cells of one lane or batch share it: add it, or test with --sampler stratified."
+_AGAINST_CONTROLS = ", or take --null ntc-empirical, where controls are the null"
+_CONFOUNDER = (
+    "Otherwise a confounder is missing from the covariates, or cells of one lane or batch share "
+    "it: add it, or test with --sampler stratified."
 )
 
 
@@ -82,12 +83,7 @@ def calibration(result: CRTResult, controls: CRTResult | None) -> Verdict:
     judged, chosen, what = judged_controls(result, controls)
     log10p = judged.log10p[chosen]
     if controls is None and result.settings.get("method") == "ntc-empirical":
-        return Verdict(
-            "unknown",
-            "Calibration not checked",
-            "P-values are shares of pseudo-genes made of negative-control guides, so that these "
-            "guides cannot check them. They hold if the guides do nothing and are many.",
-        )
+        return _among_controls(result)
     if len(log10p) < _FEWEST_CONTROLS:
         count, name = len(log10p), what if len(log10p) != 1 else _ONE[what]
         return Verdict(
@@ -103,7 +99,38 @@ def calibration(result: CRTResult, controls: CRTResult | None) -> Verdict:
         effective = clustered_effective(10.0 ** log10p.ravel(), LEVEL, units, sides=sides)
     else:
         effective = len(log10p) * effective_tests(judged.residual_correlation, LEVEL, sides)
-    return share_verdict(log10p.ravel(), units, effective, what, _REMEDY)
+    return share_verdict(log10p.ravel(), units, effective, what, _remedy(judged))
+
+
+def _remedy(judged: CRTResult) -> str:
+    """Say why p-values may be too small; controls are a null only where they are many."""
+    guides, size = (judged.settings.get(name) for name in ("control_guides", "guides_of_target"))
+    are_many = guides is not None and size is not None and not are_few_guides(guides, size)
+    return (
+        f"{PERTURBED_THEMSELVES}: test cells of one target and of non-targeting guides alone"
+        f"{_AGAINST_CONTROLS if are_many else ''}. {_CONFOUNDER}"
+    )
+
+
+def _among_controls(result: CRTResult) -> Verdict:
+    """Judge p-values among pseudo-genes by how many guides these are made of."""
+    guides, size = (result.settings.get(name) for name in ("control_guides", "guides_per_unit"))
+    said = (
+        "P-values are shares of pseudo-genes made of negative-control guides, so that these guides "
+        "cannot check them."
+    )
+    if guides is None or size is None or not are_few_guides(guides, size):
+        return Verdict(
+            "unknown", "Calibration not checked", f"{said} They hold if the guides do nothing."
+        )
+    return Verdict(
+        "caution",
+        "P-values may be too small",
+        f"{said} There are {guides:,} guides, and pseudo-genes of {size:,} share so many of them "
+        "that they differ less than targets do. "
+        f"{FEWEST_GUIDES * size:,} guides are needed; with these, do not rely on weak findings, or "
+        "leave --null out.",
+    )
 
 
 def share_verdict(
@@ -173,19 +200,27 @@ def _below(log10p: Array) -> NDArray[np.bool_]:
 
 
 def _resolution(result: CRTResult, level: float) -> Verdict | None:
-    resamples = result.settings.get("resamples")
-    if result.settings.get("method") != "empirical" or not resamples or result.q is None:
+    method, resamples = result.settings.get("method"), result.settings.get("resamples")
+    if result.q is None:
         return None
-    smallest, tests = 1.0 / (resamples + 1.0), int(np.isfinite(result.q).sum())
+    if method == "empirical" and resamples:
+        smallest, how = 1.0 / (resamples + 1.0), f"Counted in {resamples:,} resamples"
+        better = "--method analytic has no such limit."
+    elif method == "ntc-empirical" and "smallest_p" in result.settings:
+        smallest, how = result.settings["smallest_p"], "Counted among pseudo-genes of like targets"
+        better = "Without --null there is no such limit."
+    else:
+        return None
+    tests = int(np.isfinite(result.q).sum())
     needed = level / max(tests, 1)
     if smallest <= needed:
         return None
     return Verdict(
         "caution",
         "P-values cannot be small",
-        f"Counted in {resamples:,} resamples, no p-value is below {smallest:.1e}, while the first "
-        f"of {tests:,} tests needs {needed:.1e} for a false discovery rate of {level:g}: single "
-        "effects cannot be found. --method analytic has no such limit.",
+        f"{how}, no p-value is below {smallest:.1e}, while the first of {tests:,} tests needs "
+        f"{needed:.1e} for a false discovery rate of {level:g}: single effects cannot be found. "
+        f"{better}",
     )
 
 
@@ -193,6 +228,7 @@ def _tested(result: CRTResult) -> Verdict:
     names = {
         "degenerate": "no cell, every cell, or just what the covariates say is treated",
         "no_variation": "strata leave nothing to vary",
+        "few_cells": "no batch has enough treated cells and others to compare with controls",
     }
     left = [
         f"{counted(len(units), 'perturbation')} ({text}: {listed(units)})"

@@ -85,6 +85,9 @@ WORDS: Words = {
     ),
     "rank_method": ("equal values get", {"average": "their average rank"}),
     "rank_dtype": ("ranks are computed in", {}),
+    "control_guides": ("guides of negative controls", {}),
+    "guides_per_unit": ("guides of a pseudo-gene", {}),
+    "smallest_p": ("smallest p-value that these can give", {}),
     # Of genes.
     "strategy": (
         "guides of a target",
