@@ -157,6 +157,12 @@ def test_batch_and_burden_are_found():
     assert batch is covariates["batch"]
     assert burden is covariates["guides"]
     assert stratification_values(StrataOptions(), None, stored) == (stored, None)
+    named = StrataOptions(batch_key="lane")
+    assert stratification_values(named, covariates, stored, "lane") == (stored, None)
+    with pytest.raises(LabelError, match=r"'lnae', which batch_key.*'batch'.*batch 'lane'"):
+        stratification_values(StrataOptions(batch_key="lnae"), covariates, stored, "lane")
+    with pytest.raises(KeyError, match="no covariates with names"):
+        stratification_values(StrataOptions(batch_key="lnae"))
     assert stratification_values(StrataOptions(), None, None) == (None, None)
     assert stratification_values(StrataOptions(stratify_by_batch=False), covariates) == (None, None)
     with pytest.raises(LabelError, match="no covariate 'guides'"):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array, issparse
 
-from plait.crt.arguments import real_number, whole_number
+from plait.crt.arguments import real_number, require_made_by, whole_number
 from plait.crt.composition import centered_log_ratio, check_usage, usage_floor
 from plait.crt.covariates import CovariateDesign, as_frame_or_array, encode_covariates
 from plait.crt.guides import (
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+_PARTS = ("guide_names", "guide2gene", "gene_to_cols", "G", "C")
 _ROUNDING = 16.0
 """Log-ratios are off by so many times the precision of usages and their own size."""
 
@@ -81,6 +82,8 @@ class CRTInputs:
         The covariates as they came, if they were a DataFrame.
     batch_raw : (N,) array or None
         The batch of each cell.
+    batch_key : str or None
+        The name that it has; None where there is none.
     dropped_covariates : tuple of str
         Left out of C because they are constant or determined by the others.
     """
@@ -102,6 +105,7 @@ class CRTInputs:
     covar_cols: tuple[str, ...] | None = None
     covar_df_raw: "DataFrame | None" = None
     batch_raw: NDArray[Any] | None = None
+    batch_key: str | None = None
     dropped_covariates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -187,6 +191,17 @@ class CRTInputs:
             f"{len(self.guide_names):,} guides of {len(self.gene_to_cols):,} targets, "
             f"{self.C.shape[1]} columns of covariates)"
         )
+
+
+def require_inputs(inputs: Any) -> None:
+    """Refuse what `prepare_crt_inputs` has not made, as an AnnData.
+
+    Raises
+    ------
+    InputTypeError
+        It is something else (also a TypeError).
+    """
+    require_made_by(inputs, "inputs", _PARTS, "prepare_crt_inputs")
 
 
 def prepare_crt_inputs(
@@ -292,6 +307,7 @@ def prepare_crt_inputs(
     )
     floor = usage_floor(usage, eps_quantile) if eps is None else float(eps)
     is_frame = not isinstance(covariates, np.ndarray)
+    batches = _batches(adata, covariates, batch_key)
     return _assemble(
         centered_log_ratio(usage, floor),
         design,
@@ -306,7 +322,8 @@ def prepare_crt_inputs(
         usage_eps_quantile=eps_quantile if eps is None else None,
         eps=floor,
         covar_df_raw=covariates.copy() if is_frame else None,
-        batch_raw=_batches(adata, covariates, batch_key),
+        batch_raw=batches,
+        batch_key=None if batches is None else batch_key,
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
-from plait.crt.data import CRTInputs
+from plait.crt.data import CRTInputs, require_inputs
 from plait.crt.guides import as_names
 from plait.crt.logistic import WIDTH
 from plait.crt.options import CRTOptions, RankOptions
@@ -417,6 +417,7 @@ def chosen_units(
     InputError
         None is left.
     """
+    require_inputs(inputs)
     left_out = set(as_names(exclude))
     if unknown := sorted(left_out - set(inputs.units)):
         raise LabelError(f"no guide targets {unknown[0]!r}, which was to be left out.")
@@ -453,7 +454,9 @@ def digests_of(inputs: CRTInputs, options: CRTOptions) -> dict[str, str]:
         "targets": fingerprint(np.array(sorted(inputs.guide2gene.items()), dtype=np.str_)),
     }
     if options.sampler == "stratified":
-        values = stratification_values(options.strata, inputs.covar_df_raw, inputs.batch_raw)
+        values = stratification_values(
+            options.strata, inputs.covar_df_raw, inputs.batch_raw, inputs.batch_key
+        )
         for name, value in zip(("batch", "burden"), values, strict=True):
             if value is not None:
                 parts[name] = fingerprint(np.asarray([str(v) for v in np.asarray(value)]))

@@ -518,7 +518,7 @@ def _effects_of_batches(
 
 def _batches(inputs: CRTInputs, key: str | None) -> NDArray[np.str_]:
     """Return the batch of each cell as text."""
-    if key is None:
+    if key is None or key == inputs.batch_key:
         values = inputs.batch_raw
         missing = "the screen has no batches"
     else:

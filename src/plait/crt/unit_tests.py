@@ -343,7 +343,9 @@ class UnitTester:
 
 
 def _stratification(inputs: CRTInputs, options: CRTOptions) -> Stratification:
-    batch, burden = stratification_values(options.strata, inputs.covar_df_raw, inputs.batch_raw)
+    batch, burden = stratification_values(
+        options.strata, inputs.covar_df_raw, inputs.batch_raw, inputs.batch_key
+    )
     if options.strata.stratify_by_batch and batch is None:
         warnings.warn(
             f"there is no covariate {options.strata.batch_key!r}: cells are stratified by "
