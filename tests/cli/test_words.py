@@ -97,6 +97,7 @@ UNREACHED = {
     "no command has the argument": (
         "covariate_missing is", "bad_se is", "precision is", "saddlepoint_above is", "p_index is",
         "exact_below is", "executor is", "key is", "kind is", "p is 'X'; give 'auto'",
+        "partition is",
     ),
     "scans and tables need no GPU": ("device is 'X'; choose", "needs PyTorch"),
     "no command converts or selects genotypes": (
