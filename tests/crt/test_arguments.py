@@ -1,10 +1,12 @@
 """Values of a wrong kind are refused where they come in, by name, before anything is computed."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from plait import crt
-from plait.crt.arguments import number_array, option_names, real_number, whole_number
+from plait.crt.arguments import number_array, option_names, real_number, share, whole_number
 from plait.errors import InputError, InputTypeError, OptionError, ShapeError
 
 
@@ -15,6 +17,8 @@ def test_whole_numbers(value):
         whole_number(value, "n")
     with pytest.raises(OptionError, match="n is 0; give at least 1"):
         whole_number(0, "n", least=1)
+    with pytest.raises(OptionError, match="n is 2000; give at most 1,000"):
+        whole_number(2000, "n", most=1000)
 
 
 @pytest.mark.parametrize("value", ["3", None, False, [3.0], 1j])
@@ -69,6 +73,7 @@ def inputs():
         ({"propensity_model": np.ones(3)}, "given propensities have 1 dimensions"),
         ({"method": ["analytic"]}, "method is"),
         ({"resamples": 99.0}, "resamples is 99.0"),
+        ({"resamples": 10**30, "method": "empirical"}, "resamples is 1000.*; give at most 10,000"),
         ({"resamples": True}, "resamples is True"),
         ({"seed": "1"}, "the seed is '1'"),
         ({"seed": -1}, "the seed is -1; give at least 0"),
@@ -80,6 +85,51 @@ def inputs():
 def test_options_of_a_screen(inputs, options, words):
     with pytest.raises(InputError, match=words):
         crt.perturbation_effects(inputs, **options)
+
+
+@pytest.mark.parametrize("value", ["0.5", None, True, float("nan"), -0.1, 1.1])
+def test_shares(value):
+    assert share(np.float32(0.5), "x") == 0.5
+    with pytest.raises(InputError, match="x is"):
+        share(value, "x")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        crt.perturbation_effects,
+        crt.run_all_genes_union_crt,
+        lambda i: crt.run_one_gene_union_crt("A", i),
+        crt.control_group_effects,
+        crt.build_ntc_group_inputs,
+        lambda i: crt.crt_pvals_for_guide_set(i, [0], 10, 1),
+        lambda i: crt.compute_ntc_group_null_pvals_parallel(i, [{"a": ["g"]}]),
+    ],
+)
+@pytest.mark.parametrize("inputs", [None, "screen.h5ad", SimpleNamespace(obsm={}, uns={})])
+def test_a_screen_that_was_not_prepared(call, inputs):
+    with pytest.raises(InputTypeError, match=r"inputs is of type .*what prepare_crt_inputs"):
+        call(inputs)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"usage_key": ["usage"]}, r"the key \['usage'\] is of type list; give a text"),
+        ({"eps": float("nan")}, "eps is nan"),
+        ({"eps_quantile": float("nan")}, "nan"),
+        ({"numeric_as_category_threshold": float("nan")}, "threshold is nan"),
+    ],
+)
+def test_what_a_screen_is_prepared_with(options, words):
+    import pandas as pd
+
+    from tests.crt.screens import small_screen
+
+    screen = small_screen()
+    screen.obsm["covar"] = pd.DataFrame(screen.obsm["covar"], columns=["a", "b"])
+    with pytest.raises(InputError, match=words):
+        crt.prepare_crt_inputs(screen, **options)
 
 
 def test_propensities_that_are_no_numbers(inputs):

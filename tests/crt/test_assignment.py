@@ -153,7 +153,7 @@ def test_guides_that_are_known_are_taken_as_they_are():
         ({"method": "magic"}, "method is 'magic'"),
         ({"method": "maximum"}, "moi is 'high'"),
         ({"mixture": "other"}, "mixture is 'other'"),
-        ({"method": "thresholding", "threshold": 0}, "the threshold is 0"),
+        ({"method": "thresholding", "threshold": 0}, "threshold is 0; give at least 1"),
         ({"smallest_probability": 0.0}, "smallest_probability is 0.0"),
         ({"method": "given"}, "came as counts"),
     ],

@@ -81,7 +81,7 @@ def test_cells_without_exactly_one_guide_are_left_out_in_low_moi():
 def test_refusals_of_quality_control():
     data = random_data()
     assigned = assign_guides(data)
-    with pytest.raises(OptionError, match="quantiles are"):
+    with pytest.raises(OptionError, match="umis_quantiles is"):
         cell_quality(data, assigned, umis_quantiles=(0.9, 0.1))
     with pytest.raises(OptionError, match="max_mito is 2"):
         cell_quality(data, assigned, max_mito=2)

@@ -1,6 +1,6 @@
 """Arguments of functions, checked at the door."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,21 +10,24 @@ from numpy.typing import NDArray
 from plait.errors import InputTypeError, OptionError
 
 
-def whole_number(value: Any, name: str, least: int | None = None) -> int:
-    """Return a whole number of at least ``least``.
+def whole_number(value: Any, name: str, least: int | None = None, most: int | None = None) -> int:
+    """Return a whole number of at least ``least`` and at most ``most``.
 
     Raises
     ------
     InputTypeError
         It is no whole number (also a TypeError); True and False are none.
     OptionError
-        It is too small.
+        It is too small or too large.
     """
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise InputTypeError(f"{name} is {value!r}; give a whole number.")
-    if least is not None and value < least:
-        raise OptionError(f"{name} is {value}; give at least {least}.")
-    return int(value)
+    number = int(value)
+    if least is not None and number < least:
+        raise OptionError(f"{name} is {number}; give at least {least}.")
+    if most is not None and number > most:
+        raise OptionError(f"{name} is {number}; give at most {most:,}.")
+    return number
 
 
 def real_number(value: Any, name: str) -> float:
@@ -38,6 +41,45 @@ def real_number(value: Any, name: str) -> float:
     if not isinstance(value, Real) or isinstance(value, bool):
         raise InputTypeError(f"{name} is {value!r}; give a number.")
     return float(value)
+
+
+def share(value: Any, name: str, what: str = "a number from 0 to 1") -> float:
+    """Return a number from 0 to 1; ``what`` says what it is.
+
+    Raises
+    ------
+    InputTypeError
+        It is no number (also a TypeError).
+    OptionError
+        It is NaN or out of range.
+    """
+    if not 0.0 <= real_number(value, name) <= 1.0:
+        raise OptionError(f"{name} is {value}; give {what}.")
+    return float(value)
+
+
+def require_made_by(value: Any, name: str, attributes: Iterable[str], maker: str) -> None:
+    """Refuse an object of another kind, which would fail wherever it is used first.
+
+    Parameters
+    ----------
+    value : object
+    name : str
+        What it is called.
+    attributes : iterable of str
+        Some of those that it must have.
+    maker : str
+        The function or class that makes one.
+
+    Raises
+    ------
+    InputTypeError
+        It lacks one of the attributes (also a TypeError).
+    """
+    if any(not hasattr(value, attribute) for attribute in attributes):
+        raise InputTypeError(
+            f"{name} is of type {type(value).__name__}; give what {maker} returns."
+        )
 
 
 def number_array(values: Any, name: str) -> NDArray[np.float64]:

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
+from plait.crt.arguments import require_made_by, share, whole_number
 from plait.crt.assignment_backgrounds import Backgrounds
 from plait.crt.gene_data import GeneScreenData
 from plait.crt.gene_design import default_formula
-from plait.errors import DataWarning, LabelError, OptionError
+from plait.errors import DataWarning, InputTypeError, LabelError, OptionError, ShapeError
 from plait.execution.blocks import Block, plan_blocks
 from plait.execution.executors import run_blocks, workforce
 from plait.execution.progress import stage
@@ -206,6 +207,12 @@ def assign_guides(
     guide with counts in fewer than 10 cells, or without a start that converges, is assigned by the
     threshold. Time O(cells) for each step and guide.
     """
+    require_made_by(data, "data", ("guides", "is_assigned", "moi"), "gene_screen_data")
+    whole_number(threshold, "threshold", least=1)
+    whole_number(smallest_count, "smallest_count", least=0)
+    share(smallest_share, "smallest_share")
+    if share(smallest_probability, "smallest_probability") == 0.0:
+        raise OptionError("smallest_probability is 0.0; give a number above 0, up to 1.")
     if method is None:
         method = default_method(data)
     if method not in METHODS:
@@ -262,7 +269,16 @@ def assignment_from_table(data: GeneScreenData, table: Any) -> GuideAssignment:
     ------
     LabelError
         A column is missing, or a guide or a cell is not among those of the data.
+    InputTypeError
+        It is no table (also a TypeError).
+    ShapeError
+        Its columns are of different lengths.
     """
+    if not isinstance(table, Mapping) and not hasattr(table, "columns"):
+        raise InputTypeError(
+            f"the table of assigned guides is of type {type(table).__name__}; give a DataFrame or "
+            "a mapping of columns."
+        )
     columns = []
     for name, known in (("grna_id", data.targets.guides), ("cell", data.cell_names)):
         if name not in table:
@@ -273,6 +289,8 @@ def assignment_from_table(data: GeneScreenData, table: Any) -> GuideAssignment:
             raise LabelError(f"{absent[0]!r} in the column {name!r} is none of the data's.")
         columns.append(np.array([places[value] for value in values.tolist()], dtype=np.int32))
     guides, cells = columns
+    if len(guides) != len(cells):
+        raise ShapeError(f"there are {len(guides):,} assigned guides and {len(cells):,} cells.")
     order = np.argsort(guides, kind="stable")
     ends = np.cumsum(np.bincount(guides, minlength=len(data.targets.guides)))[:-1]
     lists = [np.unique(part) for part in np.split(cells[order], ends)]
@@ -322,8 +340,6 @@ def _column(data: GeneScreenData, column: int) -> tuple[NDArray[np.int32], NDArr
 
 
 def _at_least(data: GeneScreenData, column: int, threshold: int) -> NDArray[np.int32]:
-    if threshold < 1:
-        raise OptionError(f"the threshold is {threshold}; give at least 1 count.")
     cells, counts = _column(data, column)
     return cells[counts >= threshold]
 
@@ -386,10 +402,6 @@ class _Mixtures:
 def _mixtures(
     work: _Mixtures, threads: int | None, executor: Any
 ) -> tuple[list[NDArray[np.int32]], tuple[str, ...]]:
-    if not 0.0 < work.smallest_probability <= 1.0:
-        raise OptionError(
-            f"smallest_probability is {work.smallest_probability}; give a number in (0, 1]."
-        )
     guides = work.data.targets.guides
     found: list[tuple[NDArray[np.int32], bool]] = []
     with stage("guides", len(guides)) as advance:

@@ -8,6 +8,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.crt.arguments import whole_number
 from plait.crt.gene_data import GuideTargets
 from plait.errors import InputError, LabelError, OptionError
 
@@ -73,7 +74,7 @@ def control_groups(n_guides: int, size: int, wanted: int, seed: int) -> list[tup
     OptionError
         There are not as many guides as a group has.
     """
-    if not 1 <= size <= n_guides:
+    if not 1 <= whole_number(size, "group_size") <= n_guides:
         raise OptionError(f"a group has {size} guides, but there are {n_guides} negative controls.")
     possible = math.comb(n_guides, size)
     if possible <= max(_MOST_ENUMERATED, wanted):

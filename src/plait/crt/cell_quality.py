@@ -1,16 +1,18 @@
 """Which cells of a screen are used: those of usual depth and, where meant, with one guide."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.crt.arguments import real_number, share
 from plait.crt.assignment import GuideAssignment
 from plait.crt.gene_data import GeneScreenData
-from plait.errors import InputError, LabelError, ModelWarning, OptionError
+from plait.crt.guides import as_names
+from plait.errors import InputError, InputTypeError, LabelError, ModelWarning, OptionError
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -103,17 +105,14 @@ def cell_quality(
     """
     reasons: dict[str, NDArray[np.bool_]] = {}
     for name, quantiles in (("n_umis", umis_quantiles), ("n_nonzero", nonzero_quantiles)):
-        low, high = quantiles
-        if not 0.0 <= low < high <= 1.0:
-            raise OptionError(f"quantiles are {quantiles}; give two ascending shares of cells.")
+        low, high = _two_shares(quantiles, f"{name.removeprefix('n_')}_quantiles")
         values = data.covariates[f"response_{name}"]
         bounds = np.quantile(values, [low, high])
         reasons[f"response_{name}"] = (values < bounds[0]) | (values > bounds[1])
-    if not 0.0 <= max_mito <= 1.0:
-        raise OptionError(f"max_mito is {max_mito}; give a share of counts.")
+    share(max_mito, "max_mito", "a share of counts")
     if "response_p_mito" in data.covariates:
         reasons["response_p_mito"] = data.covariates["response_p_mito"] > max_mito
-    unwanted = {str(name) for name in remove}
+    unwanted = set(as_names(remove))
     if unknown := sorted(unwanted - set(data.cell_names.tolist())):
         raise LabelError(f"there is no cell {unknown[0]!r}, which was to be left out.")
     reasons["asked for"] = np.isin(data.cell_names, sorted(unwanted))
@@ -130,10 +129,10 @@ def cell_quality(
             "several guides": several,
             "uncertain guide": assignment.is_uncertain,
         }
-        share = np.mean(several | assignment.is_uncertain)
-        if share >= 0.5:
+        useless = np.mean(several | assignment.is_uncertain)
+        if useless >= 0.5:
             warnings.warn(
-                f"{share:.0%} of the cells have several guides, or none with most of their guide "
+                f"{useless:.0%} of the cells have several guides, or none with most of their guide "
                 "counts, and are left out. If cells are meant to have many guides, give "
                 "moi='high'.",
                 ModelWarning,
@@ -156,3 +155,12 @@ def cell_quality(
             "keep_with_non_targeting": keep_with_non_targeting,
         },
     )
+
+
+def _two_shares(given: Any, name: str) -> tuple[float, float]:
+    if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray) or len(given) != 2:
+        raise InputTypeError(f"{name} is {given!r}; give two shares of cells.")
+    low, high = (real_number(value, name) for value in given)
+    if not 0.0 <= low < high <= 1.0:
+        raise OptionError(f"{name} is {given}; give two ascending shares of cells.")
+    return low, high

@@ -229,6 +229,8 @@ def encode_categorical_covariates(
     InputTypeError
         There is no DataFrame, a column holds other objects than text, or the threshold is no number
         (also a TypeError).
+    OptionError
+        The threshold is NaN.
 
     Warns
     -----
@@ -239,8 +241,9 @@ def encode_categorical_covariates(
 
     if not isinstance(df, pd.DataFrame):
         raise InputTypeError(f"the covariates are of type {type(df).__name__}; give a DataFrame.")
-    if numeric_as_category_threshold is not None:
-        real_number(numeric_as_category_threshold, "numeric_as_category_threshold")
+    threshold = numeric_as_category_threshold
+    if threshold is not None and np.isnan(real_number(threshold, "numeric_as_category_threshold")):
+        raise OptionError("numeric_as_category_threshold is nan; give a number, or None for never.")
     categorical = _categorical_columns(df, numeric_as_category_threshold)
     if not categorical:
         return df

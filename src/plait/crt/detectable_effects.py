@@ -2,19 +2,20 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.crt.arguments import real_number
 from plait.crt.gene_problem import FittedPair
 from plait.crt.gene_results import GeneTestResult
 from plait.crt.gene_tests import BlockOfPairs
 from plait.crt.pair_tests import CellProblem, PairedUnits
 from plait.crt.screen_parameters import ScreenParameters
-from plait.errors import NotAvailableError, OptionError
+from plait.errors import InputTypeError, NotAvailableError, OptionError
 from plait.execution.blocks import Block, plan_blocks
 from plait.execution.executors import Workforce, run_blocks
 from plait.execution.progress import stage
@@ -249,8 +250,11 @@ def detectable_effects(
     if parameters.weights is not None:
         raise OptionError("with weights of cells power is not known; leave the weights out for it.")
     for name, value in (("power", power), ("p_threshold", p_threshold)):
-        if not 0.0 < value < 1.0:
+        if not 0.0 < real_number(value, name) < 1.0:
             raise OptionError(f"{name} is {value}; give a number between 0 and 1.")
+    if isinstance(fold_changes, str) or not isinstance(fold_changes, Iterable):
+        raise InputTypeError(f"fold_changes is {fold_changes!r}; give several numbers.")
+    fold_changes = [real_number(value, "a fold change") for value in fold_changes]
     if bad := [value for value in fold_changes if not 0.0 <= value < math.inf]:
         raise OptionError(f"a fold change is {bad[0]}; give numbers of 0 or more (1 is no change).")
     quality = problem.quality(units)

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,6 +186,12 @@ def gene_screen_data(
     if moi not in _MOI:
         raise OptionError(f"moi is {moi!r}; give 'low' (one guide in a cell) or 'high' (many).")
     guide_counts = as_counts(guides, "the counts of guides")
+    if len(np.shape(responses)) != 2:
+        raise ShapeError(
+            f"the counts of genes are of type {type(responses).__name__} with "
+            f"{len(np.shape(responses))} dimensions; expected a row for each cell and a column for "
+            "each gene."
+        )
     n_cells = np.shape(responses)[0]
     if n_cells != guide_counts.shape[0]:
         raise ShapeError(
@@ -401,17 +407,23 @@ def _observed(obs: Any, covariates: Sequence[str]) -> Any:
 
 
 def _names(what: str, names: Sequence[str], expected: int) -> NDArray[np.str_]:
-    labels = np.array([str(name) for name in names], dtype=np.str_)
+    labels = np.array(_texts(names, f"names of {what}s"), dtype=np.str_)
     if len(labels) != expected:
         raise ShapeError(f"there are {len(labels):,} names of {what}s and {expected:,} columns.")
     require_distinct(what, labels.tolist())
     return labels
 
 
+def _texts(names: Any, what: str) -> list[str]:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise InputTypeError(f"the {what} are of type {type(names).__name__}; give a list of text.")
+    return [str(name) for name in names]
+
+
 def _cells(
     n_cells: int, names: Sequence[str] | None, others: Sequence[str] | None
 ) -> NDArray[np.str_]:
-    given = [[str(name) for name in part] for part in (names, others) if part is not None]
+    given = [_texts(part, "names of cells") for part in (names, others) if part is not None]
     for labels in given:
         if len(labels) != n_cells:
             raise ShapeError(f"there are {len(labels):,} names of cells and {n_cells:,} cells.")
@@ -551,6 +563,11 @@ def _covariates(
     """Return the user's covariates and the levels of the categorical ones."""
     if source is None:
         return {}, {}
+    if not isinstance(source, Mapping) and not hasattr(source, "columns"):
+        raise InputTypeError(
+            f"the covariates are of type {type(source).__name__}; give a DataFrame or a mapping of "
+            "columns."
+        )
     values: dict[str, NDArray[Any]] = {}
     levels: dict[str, tuple[str, ...]] = {}
     for name in list(source) if isinstance(source, Mapping) else list(source.columns):

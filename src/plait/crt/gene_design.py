@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.crt.gene_data import COUNT_COVARIATES, GeneScreenData
-from plait.errors import InputError, LabelError, OptionError
+from plait.errors import InputError, InputTypeError, LabelError, OptionError
 
 Array = NDArray[np.float64]
 
@@ -156,6 +156,8 @@ def numeric_term(term: str) -> tuple[str, bool] | None:
 
 def _terms(formula: str) -> list[str]:
     """Cut a formula at each "+" outside parentheses."""
+    if not isinstance(formula, str):
+        raise InputTypeError(f"the formula is {formula!r}; give a text, as '~ batch'.")
     text = formula.strip().removeprefix("~")
     terms, depth, begin = [], 0, 0
     for place, letter in enumerate([*text, "+"]):

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from plait.crt.arguments import require_made_by, whole_number
 from plait.crt.assignment import GuideAssignment, assign_guides, assignment_from_table
 from plait.crt.calibration_pairs import (
     choose_pairs,
@@ -79,6 +80,7 @@ class GeneScreen:
     """
 
     def __init__(self, data: GeneScreenData) -> None:
+        require_made_by(data, "data", ("responses", "targets", "moi"), "gene_screen_data")
         self.data = data
         self.parameters: ScreenParameters | None = None
         self.assignment: GuideAssignment | None = None
@@ -199,8 +201,9 @@ class GeneScreen:
     def use_assignment(self, table: Any) -> Self:
         """Take an assignment, or its table, made before; see `assignment_from_table`."""
         self._require_parameters("use_assignment")
-        is_whole = isinstance(table, GuideAssignment)
-        return self._with(table if is_whole else assignment_from_table(self.data, table))
+        if not isinstance(table, GuideAssignment):
+            table = assignment_from_table(self.data, table)
+        return self._with(table)
 
     def quality_control(
         self,
@@ -379,6 +382,7 @@ class GeneScreen:
             Its ``analysis`` says which it is; see `plait.crt.stored_pairs.open_result`.
         """
         self._require_parameters("use_result")
+        require_made_by(result, "result", ("analysis", "log10_p"), "an analysis or open_result")
         setattr(self, result.analysis, result)
         return self
 
@@ -425,9 +429,8 @@ class GeneScreen:
         score is that of a gamma distribution with the expected skewness of its null distribution,
         corrected for the kurtosis; the probability is Edgeworth's. In simulations with 12 to 500
         expected counts in treated cells it is within 0.04 of the share of effects that are found.
-        It is too small for large increases of genes whose counts vary much more than Poisson ones,
-        at small thresholds (theta 0.3, p = 1e-5: 0.8 instead of 1), and where treated cells expect
-        2 counts or fewer in all.
+        It is too small where treated cells expect 2 counts or fewer, and for increases of genes
+        that vary much more than Poisson ones (theta 0.3, p = 1e-6: 0.85 instead of 0.96).
         Time O(cells x columns) for a pair, and O(cells) for each of about twelve fold changes.
         """
         parameters = self._require_parameters("detectable_effects")
@@ -454,8 +457,8 @@ class GeneScreen:
         """Say what has been done so far."""
         lines = [repr(self.data)]
         if self.parameters is not None:
-            about = self.parameters.described()
-            lines.append("parameters: " + ", ".join(f"{k} {v}" for k, v in about.items()))
+            told = (f"{name} {value}" for name, value in self.parameters.described().items())
+            lines.append(f"parameters: {', '.join(told)}")
         parts = (self.assignment, self.cells, self.calibration, self.power, self.discovery)
         lines += [part.summary() for part in parts if part is not None]
         return "\n".join(lines)
@@ -548,9 +551,8 @@ class GeneScreen:
 
     def _passing(self, screen: ScreenCells, pairs: Pairs | None) -> tuple[int, int]:
         """Return how many pairs can be tested, and how many there are."""
-        if pairs is None or not len(pairs):
+        if pairs is None or self.parameters is None or not len(pairs):
             return 0, 0
-        assert self.parameters is not None
         units = PairedUnits.of_targets(pairs, self.data, self.parameters.strategy)
         return int(screen.problem.quality(units).passing.sum()), len(units.unit)
 
@@ -573,11 +575,11 @@ class GeneScreen:
         passing, whole = self._passing(screen, parameters.discovery_pairs)
         if whole == 0 and (n_pairs is None or group_size is None):
             raise OptionError("there are no discovery pairs: give n_pairs and group_size.")
-        n_pairs = passing if n_pairs is None else n_pairs
+        n_pairs = passing if n_pairs is None else whole_number(n_pairs, "n_pairs", least=1)
         most = len(controls) - (parameters.control_group == "nt_cells")
         if group_size is None:
-            is_union = parameters.strategy == "union"
-            group_size = control_group_size(self.data.targets, most) if is_union else 1
+            is_one = parameters.strategy != "union"
+            group_size = 1 if is_one else control_group_size(self.data.targets, most)
         genes = self.data.response_names
         share = passing / whole if whole else 1.0
         wanted = groups_wanted(n_pairs, share, len(genes))

@@ -43,6 +43,7 @@ _GENES_TOGETHER = 16
 """Genes that share a unit's draws, if there are not too many cells to hold so many fits."""
 _CELLS_TOGETHER = 2**21
 """Cells times these genes at most: 16 genes of 130,000 cells are 0.2 GiB with five covariates."""
+_MOST_RESAMPLES = 10**9
 _LEAST_P = 5e-324
 _LEAST_LOG_P = math.log(_LEAST_P)
 
@@ -86,7 +87,7 @@ class GeneTestOptions:
                     f"{name} is {getattr(self, name)!r}; give one of {', '.join(map(repr, known))}."
                 )
         whole_number(self.seed, "seed", 0)
-        whole_number(self.max_resamples, "max_resamples", 1)
+        whole_number(self.max_resamples, "max_resamples", 1, most=_MOST_RESAMPLES)
 
 
 def pairs_found(

@@ -186,7 +186,7 @@ def as_names(names: str | Iterable[str]) -> tuple[str, ...]:
         They are no names (also a TypeError).
     """
     if not isinstance(names, Iterable):
-        raise InputTypeError(f"{names!r} was given for names of targets; give a text or several.")
+        raise InputTypeError(f"{names!r} was given for names; give a text or several.")
     return (names,) if isinstance(names, str) else tuple(str(name) for name in names)
 
 

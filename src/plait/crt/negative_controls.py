@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from plait.crt.arguments import whole_number
+from plait.crt.arguments import require_made_by, whole_number
 from plait.crt.guides import as_names, to_csc_matrix
 from plait.errors import DataWarning, InputError, InputTypeError, ShapeError
 
@@ -88,6 +88,7 @@ def build_ntc_group_inputs(
     """
     whole_number(group_size, "group_size", least=1)
     whole_number(n_bins, "n_bins", least=1)
+    require_made_by(inputs, "inputs", ("G", "guide_names", "guide2gene"), "prepare_crt_inputs")
     labels = set(as_names(ntc_label))
     frequency = guide_frequency(inputs.G, inputs.guide_names)
     genes = {g: inputs.guide2gene[g] for g in inputs.guide_names if g in inputs.guide2gene}

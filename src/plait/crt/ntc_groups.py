@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_array
 
 from plait.crt.arguments import whole_number
-from plait.crt.data import CRTInputs
+from plait.crt.data import CRTInputs, require_inputs
 from plait.crt.guides import guide_columns, indicator_matrix
 from plait.crt.logistic import WIDTH
 from plait.crt.model import BlockOfTests
@@ -357,6 +357,7 @@ class _NullOfBlock:
 def _of_guide_set(
     inputs: CRTInputs, guide_idx: ArrayLike, options: CRTOptions
 ) -> dict[str, NDArray[Any]]:
+    require_inputs(inputs)
     columns = guide_columns(guide_idx, len(inputs.guide_names))
     name = guide_set_name([inputs.guide_names[j] for j in columns.tolist()])
     treated = indicator_matrix(inputs.G, [columns])
@@ -388,6 +389,7 @@ def _of_ensemble(
 
 def _groups(inputs: CRTInputs, ensemble: Sequence[NTCGroups]) -> tuple[tuple[str, ...], csc_array]:
     """Return the names and treated cells of all groups, set by set."""
+    require_inputs(inputs)
     if isinstance(ensemble, str) or not isinstance(ensemble, Sequence):
         raise InputTypeError(
             f"the sets of groups are of type {type(ensemble).__name__}; give a list of what "

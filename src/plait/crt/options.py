@@ -14,6 +14,8 @@ from plait.crt.strata import StrataOptions
 from plait.errors import OptionError
 from plait.execution.devices import torch_device
 
+MOST_RESAMPLES = 10**7
+"""All resamples of a unit are held at once: 8 bytes for each program and column of covariates."""
 METHODS = ("analytic", "empirical", "skew-normal", "adaptive")
 METHOD_NAMES = {name: name for name in METHODS} | {
     "spa": "analytic",
@@ -129,7 +131,7 @@ class CRTOptions:
             side = getattr(self, name)
             if side not in _SIDES and not (name == "calibrated_side" and side is None):
                 raise OptionError(f"{name} is {side!r}; give one of {', '.join(_SIDES)}.")
-        whole_number(self.resamples, "resamples")
+        whole_number(self.resamples, "resamples", most=MOST_RESAMPLES)
         whole_number(self.seed, "the seed", least=0)
         if not is_labelled(self.propensity_model):
             check_propensity_model(self.propensity_model)

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
+from plait.crt.arguments import require_made_by
 from plait.crt.gene_counts import GeneCounts, genes_of
 from plait.crt.gene_data import NON_TARGETING, GeneScreenData
-from plait.errors import InputError, LabelError, OptionError
+from plait.errors import InputError, InputTypeError, LabelError, OptionError
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -39,6 +40,8 @@ class Pairs:
         ------
         LabelError
             A column is missing, or a pair occurs twice.
+        InputTypeError
+            It is neither (also a TypeError).
         """
         if isinstance(source, Pairs):
             return source
@@ -49,7 +52,13 @@ class Pairs:
                     raise LabelError(f"the table of pairs has no column {name!r}.")
                 columns.append(np.asarray(source[name]).astype(np.str_))
         else:
-            rows = [(str(target), str(response)) for target, response in source]
+            try:
+                rows = [(str(target), str(response)) for target, response in source]
+            except (TypeError, ValueError):
+                raise InputTypeError(
+                    f"the pairs are {source!r:.50}; give a table with grna_target and response_id, "
+                    "or tuples of a target and a gene."
+                ) from None
             columns = [np.array([row[i] for row in rows], dtype=np.str_) for i in range(2)]
         pairs = list(zip(columns[0].tolist(), columns[1].tolist(), strict=True))
         if len(set(pairs)) < len(pairs):
@@ -95,8 +104,13 @@ class Pairs:
             )
 
 
+def _require_data(data: GeneScreenData) -> None:
+    require_made_by(data, "data", ("response_names", "target_names"), "gene_screen_data")
+
+
 def positive_control_pairs(data: GeneScreenData) -> Pairs:
     """Return the pairs of each target that is called like a gene with that gene."""
+    _require_data(data)
     genes = set(data.response_names.tolist())
     names = np.array([name for name in data.target_names if name in genes], dtype=np.str_)
     return Pairs(names, names)
@@ -122,6 +136,7 @@ def trans_pairs(
     """
     if exclude not in _EXCLUDED:
         raise OptionError(f"exclude is {exclude!r}; give one of {', '.join(_EXCLUDED)}.")
+    _require_data(data)
     targets = np.array(data.target_names, dtype=np.str_)
     pairs = Pairs(
         np.repeat(targets, len(data.response_names)), np.tile(data.response_names, len(targets))

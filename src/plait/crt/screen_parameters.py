@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from plait.crt.arguments import real_number
 from plait.crt.gene_data import GeneScreenData
 from plait.crt.gene_design import default_formula
 from plait.crt.gene_tests import GeneTestOptions
@@ -101,7 +102,7 @@ class ScreenParameters:
             )
         if self.weights is not None:
             self._check_weights(data, self.weights)
-        if not 0.0 < self.level < 1.0:
+        if not 0.0 < real_number(self.level, "level") < 1.0:
             raise OptionError(f"level is {self.level}; give a number between 0 and 1.")
         self.test_options(1)  # says what is wrong with the other options
         if self.fdr not in ("bonferroni", "none"):
@@ -109,7 +110,7 @@ class ScreenParameters:
 
     @staticmethod
     def _check_weights(data: GeneScreenData, name: str) -> None:
-        if name not in data.covariates or name in data.levels:
+        if not isinstance(name, str) or name not in data.covariates or name in data.levels:
             raise LabelError(
                 f"weights is {name!r}, which is no covariate of numbers; there are "
                 f"{', '.join(name for name in data.covariates if name not in data.levels)}."

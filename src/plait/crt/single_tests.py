@@ -26,6 +26,7 @@ Array = NDArray[np.float64]
 
 _SIDES = ("two.sided", "greater", "less")
 _FITS = ("glm", "forest")
+_MOST_RESAMPLES = 10**9
 _FIRST_BRACKET = 5.0
 _LARGEST_EXPONENT = 600.0
 _NEAR_MEAN = 0.03
@@ -194,7 +195,7 @@ def dcrt_test(
     simulations 2 of 60 and 10 of 120 were rejected by the limit of many draws). The means have to
     be those out of bag: of means in sample, whose law has seen x, p-values are not uniform.
     """
-    B = whole_number(B, "B", least=1)
+    B = whole_number(B, "B", least=1, most=_MOST_RESAMPLES)
     data = _Pair.of(
         x, y, Z, side, families=(x_family, y_family), means=(x_mean, y_mean), fits=(x_fit, y_fit),
         law=x_family, seed=seed, threads=threads,

@@ -18,6 +18,7 @@ from plait.errors import (
     DependencyError,
     FileFormatError,
     InputError,
+    InputTypeError,
     LabelError,
     OptionError,
 )
@@ -54,7 +55,11 @@ def get_from_adata_any(adata: Any, key: str) -> Any:
     ------
     LabelError
         It is nowhere (also a KeyError).
+    InputTypeError
+        The key is no text (also a TypeError).
     """
+    if not isinstance(key, str):
+        raise InputTypeError(f"the key {key!r} is of type {type(key).__name__}; give a text.")
     for name in CONTAINERS:
         container = getattr(adata, name, None)
         if container is not None and key in container:
