@@ -66,6 +66,17 @@ def test_qtltools(caplog):
     np.testing.assert_allclose(normal["se"], given["se"], rtol=0.02)
 
 
+def test_fastqtl_of_gtex():
+    path = MADE / "fastqtl_nominal.txt"
+    found = scan_eqtl(path).collect()
+    raw = pl.read_csv(path, separator="\t", has_header=False)
+    assert found.height == raw.height == 60
+    assert found["gene"].to_list() == raw[raw.columns[0]].to_list()
+    t = np.abs(found["beta"] / found["se"]).to_numpy()
+    np.testing.assert_allclose(2 * stats.t.sf(t, 198), raw[raw.columns[6]], rtol=1e-3)
+    assert read_contexts({"a": path}).provenance.options["n"] == {"a": 200}
+
+
 def test_matrixeqtl_and_fastqtl(tmp_path):
     matrix = tmp_path / "m.txt"
     matrix.write_text("SNP\tgene\tbeta\tt-stat\tp-value\tFDR\nrs1\tG1\t-0.3\t-2\t0.05\t0.1\n")

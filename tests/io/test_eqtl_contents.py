@@ -18,11 +18,14 @@ def test_formats(tmp_path):
         "tensorqtl.cis_qtl_pairs.chr1.parquet": "tensorqtl",
         "tensorqtl_interaction.cis_qtl_pairs.chr1.parquet": "tensorqtl-interaction",
         "qtltools_nominal.txt": "qtltools-nominal-without-errors",
+        "fastqtl_nominal.txt": "fastqtl-7",
     }
     for file, name in names.items():
         assert find_eqtl_format(MADE / file).name == name
     (tmp_path / "gwas.tsv").write_text("chrom\tpos\tea\toa\tbeta\tse\n1\t5\tA\tG\t1\t1\n")
     (tmp_path / "empty.tsv").write_text("")
+    (tmp_path / "nine.tsv").write_text("1\t5\trs1\tA\tG\t0.2\tADD\t0.1\t0.1\n")
+    assert find_eqtl_format(tmp_path / "nine.tsv") is None  # as many columns as FastQTL's
     assert find_eqtl_format(tmp_path / "gwas.tsv") is None
     assert find_eqtl_format(tmp_path / "empty.tsv") is None
     with pytest.raises(FileFormatError, match="no such file"):

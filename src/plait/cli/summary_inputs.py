@@ -10,7 +10,7 @@ from plait.errors import FileFormatError, OptionError
 
 if TYPE_CHECKING:
     from plait.data.summary_statistics import SummaryStatistics
-    from plait.io.eqtl import EqtlFormat
+    from plait.io.eqtl_formats import EqtlFormat
     from plait.io.fasta import Fasta
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from plait.data.summary_statistics import SummaryStatistics
-    from plait.io.eqtl import EqtlFormat
+    from plait.io.eqtl_formats import EqtlFormat
 
 WORDS = {
     "forward": "fit as they are",

@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from plait.errors import (
     ShapeError,
     UnknownDialectError,
 )
+from plait.io.eqtl_formats import FORMATS, EqtlFormat
 from plait.io.summary_statistics import MISSING, read_bytes, require_file, sniff_delimiter
 from plait.provenance import Provenance
 
@@ -37,104 +37,6 @@ _USABLE, _NO_ESTIMATE, _NO_ERROR = 0, 1, 2
 _SHOWN = 5
 
 
-@dataclass(frozen=True)
-class EqtlFormat:
-    """The columns of one tool's output.
-
-    Attributes
-    ----------
-    name : str
-    roles : mapping of role to column
-        For files without header, the columns are called by their names here.
-    columns : tuple of str
-        The columns that tell the format; of a file without header, all in their order.
-    header : bool
-    confirmed : str
-        On what the format was confirmed; empty: only documented.
-    """
-
-    name: str
-    roles: Mapping[str, str]
-    columns: tuple[str, ...]
-    header: bool = True
-    confirmed: str = ""
-
-
-def _roles(names: str) -> dict[str, str]:
-    return dict(part.split("=") for part in names.split())
-
-
-_TENSORQTL = "files made by running tensorQTL 1.0.10"
-_NOMINAL = _roles("gene=phenotype_id variant=variant_id beta=slope se=slope_se p=pval_nominal")
-_QTLTOOLS = (
-    "phe_id", "phe_chr", "phe_from", "phe_to", "phe_strd", "n_var_in_cis", "dist_phe_var",
-    "var_id", "var_chr", "var_from", "var_to", "nom_pval", "r_squared", "slope", "slope_se",
-    "best_hit",
-)  # fmt: skip
-_QTLTOOLS_ROLES = _roles("gene=phe_id variant=var_id beta=slope se=slope_se p=nom_pval")
-
-FORMATS = (
-    EqtlFormat(
-        "tensorqtl",
-        _NOMINAL,
-        ("phenotype_id", "variant_id", "pval_nominal", "slope", "slope_se"),
-        confirmed=f"{_TENSORQTL}: nominal and permutation passes",
-    ),
-    EqtlFormat(
-        "tensorqtl-interaction",
-        _roles("gene=phenotype_id variant=variant_id beta=b_gi se=b_gi_se p=pval_gi"),
-        ("phenotype_id", "variant_id", "pval_gi", "b_gi", "b_gi_se"),
-        confirmed=_TENSORQTL,
-    ),
-    EqtlFormat(
-        "tensorqtl-trans",
-        _roles("gene=phenotype_id variant=variant_id beta=b se=b_se p=pval"),
-        ("variant_id", "phenotype_id", "pval", "b", "b_se"),
-        confirmed=_TENSORQTL,
-    ),
-    EqtlFormat(
-        "gtex",
-        _roles("gene=gene_id variant=variant_id beta=slope se=slope_se p=pval_nominal"),
-        ("gene_id", "variant_id", "pval_nominal", "slope", "slope_se"),
-        confirmed="a FastQTL table of two tissues",
-    ),
-    EqtlFormat(
-        "matrixeqtl",
-        _roles("gene=gene variant=SNP beta=beta t=t-stat p=p-value"),
-        ("SNP", "gene", "beta", "t-stat", "p-value"),
-        confirmed="published excerpts of results",
-    ),
-    EqtlFormat(
-        "eqtl-catalogue",
-        _roles("gene=molecular_trait_id variant=variant beta=beta se=se p=pvalue"),
-        ("molecular_trait_id", "variant", "pvalue", "beta", "se", "ma_samples"),
-    ),
-    EqtlFormat(
-        "qtltools-header", _QTLTOOLS_ROLES, tuple(name for name in _QTLTOOLS if name != "slope_se")
-    ),
-    EqtlFormat(
-        "qtltools-nominal",
-        _QTLTOOLS_ROLES,
-        _QTLTOOLS,
-        header=False,
-        confirmed="files made by running QTLtools 1.3.1 cis --nominal --std-err",
-    ),
-    EqtlFormat(
-        "qtltools-nominal-without-errors",
-        {role: name for role, name in _QTLTOOLS_ROLES.items() if role != "se"},
-        tuple(name for name in _QTLTOOLS if name != "slope_se"),
-        header=False,
-        confirmed="files made by running QTLtools 1.3.1 cis --nominal",
-    ),
-    EqtlFormat(
-        "fastqtl",
-        _roles("gene=gene variant=variant beta=slope p=pval"),
-        ("gene", "variant", "distance", "pval", "slope"),
-        header=False,
-    ),
-)
-
-
 def scan_eqtl(
     path: str | os.PathLike[str],
     format: str | None = None,
@@ -149,7 +51,8 @@ def scan_eqtl(
     path : path
         Parquet, or text separated by tabs, commas or blanks, compressed with gzip or not.
     format : str, optional
-        Name of one of `FORMATS`; default: by the names, or the number, of the columns.
+        Name of one of `plait.io.eqtl_formats.FORMATS`; default: by the names, or the number, of
+        the columns.
     columns : mapping of role to column, optional
         ``gene``, ``variant``, ``beta``, one of ``se``, ``t`` and ``p``, and ``n``; go before the
         format's.
@@ -272,7 +175,7 @@ def _tell_lost(lost: "DataFrame", where: str, things: str = "rows") -> None:
 
 
 def find_eqtl_format(path: str | os.PathLike[str]) -> EqtlFormat | None:
-    """Return the format of `FORMATS` that a file's columns are of; None where they are of none.
+    """Return the format that a file's columns are of; None where they are of none.
 
     Raises
     ------
@@ -461,13 +364,18 @@ def _format_of(
 
 def _fitting(names: list[str], header: bool) -> EqtlFormat | None:
     """Return the format that most of the columns are of, confirmed or not."""
-    fits = [
-        form
-        for form in FORMATS
-        if form.header == header
-        and (set(form.columns) <= set(names) if header else len(form.columns) == len(names))
-    ]
-    return max(fits, key=lambda form: len(form.columns), default=None)
+
+    def fits(form: EqtlFormat) -> bool:
+        if header:
+            return set(form.columns) <= set(names)
+        if len(form.columns) != len(names):
+            return False
+        cells = dict(zip(form.columns, names, strict=True))
+        numbers = [cells[column] for role, column in form.roles.items() if role in ("beta", "p")]
+        return all(_is_number(cell) or cell in MISSING for cell in numbers)
+
+    found = [form for form in FORMATS if form.header == header and fits(form)]
+    return max(found, key=lambda form: len(form.columns), default=None)
 
 
 def _standard_error(roles: set[str], degrees_of_freedom: float | None, path: Path) -> Any:

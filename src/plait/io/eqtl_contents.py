@@ -8,7 +8,8 @@ import numpy as np
 
 from plait.data.summary_derivations import lambda_gc
 from plait.errors import FileFormatError
-from plait.io.eqtl import EqtlFormat, parse_variant_ids, scan_eqtl
+from plait.io.eqtl import parse_variant_ids, scan_eqtl
+from plait.io.eqtl_formats import EqtlFormat
 
 if TYPE_CHECKING:
     from polars import LazyFrame, Series
