@@ -12,8 +12,8 @@ _CELLS = 4096
 """Cells whose squares are held at a time."""
 _UNITS = 16
 """Units whose sums are made together."""
-_CELLS_NEAR = 1024
-"""Cells whose values stay in a core's second cache."""
+_COLUMNS = 8
+"""Sums have a multiple of this many columns, which one instruction adds."""
 _SMALLEST_DENOMINATOR = 1e-12
 
 
@@ -86,31 +86,29 @@ def stratified_spread(residuals: Array, basis: Array, strata: Sequence[Strata]) 
     (J, K) array
         Infinite where the expected denominator is 0.
     """
-    n_programs = residuals.shape[1]
-    both = np.hstack([residuals, basis])
-    spread = np.empty((len(strata), n_programs))
-    for j, (unit, found) in enumerate(zip(strata, _sums(both, strata), strict=True)):
+    k, p = residuals.shape[1], basis.shape[1]
+    spread = np.empty((len(strata), k))
+    for j, (unit, found) in enumerate(zip(strata, _sums(residuals, basis, strata), strict=True)):
         n, m = unit.sizes.astype(np.float64), unit.treated.astype(np.float64)
-        totals, square_totals = found
+        totals, square_totals = found[:, : len(n), : k + p]
         within = np.maximum(square_totals - totals**2 / np.maximum(n, 1.0)[:, None], 0.0)
         factor = np.divide(m * (n - m), n * (n - 1.0), out=np.zeros_like(n), where=n > 1.0)
         variance = factor @ within
-        expected = np.divide(m, n, out=np.zeros_like(n), where=n > 0.0) @ totals[:, n_programs:]
-        denominator = m.sum() - expected @ expected - variance[n_programs:].sum()
-        spread[j] = _ratio(variance[None, :n_programs], np.array([denominator]))[0]
+        expected = np.divide(m, n, out=np.zeros_like(n), where=n > 0.0) @ totals[:, k:]
+        denominator = m.sum() - expected @ expected - variance[k:].sum()
+        spread[j] = _ratio(variance[None, :k], np.array([denominator]))[0]
     return spread
 
 
-def _sums(values: Array, strata: Sequence[Strata]) -> list[Array]:
-    """Return (2, strata, columns) sums of columns and of their squares, for each unit."""
+def _sums(residuals: Array, basis: Array, strata: Sequence[Strata]) -> Array:
+    """Return (units, 2, strata, columns) sums of residuals, basis, zeros; and of their squares."""
     from plait.crt.stratified_kernels import add_by_stratum
 
-    sums = [np.zeros((2, len(unit.sizes), values.shape[1])) for unit in strata]
-    # All units of some cells, whose values then still are in a core's cache.
-    for begin in range(0, len(values), _CELLS_NEAR):
-        rows = slice(begin, begin + _CELLS_NEAR)
-        for unit, own in zip(strata, sums, strict=True):
-            add_by_stratum(values[rows], unit.stratum[rows], own[0], own[1])
+    most = max(len(unit.sizes) for unit in strata)
+    columns = -(-(residuals.shape[1] + basis.shape[1]) // _COLUMNS) * _COLUMNS
+    sums = np.zeros((len(strata), 2, most, columns))
+    numbers = np.array([unit.stratum for unit in strata], dtype=np.int32)
+    add_by_stratum(residuals, basis, numbers, sums)
     return sums
 
 

@@ -36,6 +36,8 @@ _SMALLEST_VARIANCE = 1e-300
 _CHUNK = 256
 """Cells of which a product of numbers from 1 to 2 is made: below the largest double."""
 _SUMS_OF_STRATUM = 4
+_CELLS_NEAR = 1024
+"""Cells whose values stay in a core's second cache."""
 
 
 @njit(nogil=True, cache=True)
@@ -390,10 +392,23 @@ def stratified_tails(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def add_by_stratum(values, stratum, sums, squares):  # type: ignore[no-untyped-def]
-    """Add each row of values (cells, columns) to its stratum's sums, and squares to theirs."""
-    for i in range(values.shape[0]):
-        row, total, square = values[i], sums[stratum[i]], squares[stratum[i]]
-        for k in range(row.shape[0]):
-            total[k] += row[k]
-            square[k] += row[k] * row[k]
+def add_by_stratum(outcomes, basis, strata, sums):  # type: ignore[no-untyped-def]
+    """Add outcomes and basis (N, columns) of each cell, and squares, to sums of its stratum.
+
+    ``strata`` (units, N); ``sums`` (units, 2, most strata, columns), the outcomes' columns first
+    and a multiple of 8 of them, which one instruction adds.
+    """
+    n_cells, n_outcomes, n_basis = outcomes.shape[0], outcomes.shape[1], basis.shape[1]
+    near = np.zeros((_CELLS_NEAR, sums.shape[3]))
+    # All units of some cells, whose values then still are in a core's cache.
+    for begin in range(0, n_cells, _CELLS_NEAR):
+        end = min(begin + _CELLS_NEAR, n_cells)
+        near[: end - begin, :n_outcomes] = outcomes[begin:end]
+        near[: end - begin, n_outcomes : n_outcomes + n_basis] = basis[begin:end]
+        for unit in range(strata.shape[0]):
+            for i in range(begin, end):
+                stratum, row = strata[unit, i], near[i - begin]
+                total, square = sums[unit, 0, stratum], sums[unit, 1, stratum]
+                for k in range(row.shape[0]):
+                    total[k] += row[k]
+                    square[k] += row[k] * row[k]
