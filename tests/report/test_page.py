@@ -169,10 +169,13 @@ def test_traffic_light():
 
 def test_doubts_of_a_study_are_lamps():
     """Under their own titles; one that says what a lamp says stands in its place."""
-    doubts = {"Few signals": "only 3 signals.", "Enough data": "not so much."}
+    doubts = {
+        "Few signals": "only 3 signals; raise --strong-p (strong_p=).",
+        "Enough data": "not so much.",
+    }
     lamps = mash_page(make_result(5000), described={"doubts": doubts}).verdicts
     assert [(v.state, v.reason) for v in lamps if v.title == "Few signals"] == [
-        ("caution", "Only 3 signals.")
+        ("caution", "Only 3 signals; raise --strong-p.")
     ]
     assert [v.reason for v in lamps if v.title == "Enough data"] == ["Not so much."]
 

@@ -296,7 +296,7 @@ def with_components(
         found.save(store, overwrite=True)
 
     stages = Stages(keep.folder, study_fingerprints(calls), keep.tell, keep.record)
-    stages.run("structure", f"{pcs} principal components", work, (keep.store,), {"k": pcs})
+    stages.run("pcs", f"{pcs} principal components", work, (keep.store,), {"k": pcs})
     return genotypes, table, PrincipalComponents.load(store).to_covariates(others)
 
 

@@ -12,6 +12,7 @@ from plait.cli.options import MODEL, OUTPUT
 from plait.cli.outputs import check_file, is_store
 from plait.cli.records import beside, write_record
 from plait.cli.results import STORE, read_result
+from plait.cli.words import as_options
 
 DOCS = "docs/report.md"
 EXAMPLE = "plait report demo/tables/results.npz -o report.html"
@@ -80,7 +81,7 @@ def report(
         say(quiet, sentence)
     say(quiet, f"{page.verdict}: {', '.join(page.reasons)}")
     for doubt in described.get("doubts", {}).values():
-        say(quiet, f"warning: {doubt}")
+        say(quiet, f"warning: {as_options(doubt)}")
     say(quiet, f"written: {out} ({out.stat().st_size / 1e6:.1f} MB; open it in a browser)")
 
 

@@ -152,9 +152,10 @@ def gwas_to_mash(
         )
         require_several(inputs[1])
         keep = KeptComponents(out, f"{KEPT}/components.zarr", STAGES, teller(quiet))
-        genotypes, table, others = with_components(
-            inputs, pcs, geno, choice, workers["memory"], keep, str(model)
-        )
+        with stages_alone(log_json):
+            genotypes, table, others = with_components(
+                inputs, pcs, geno, choice, workers["memory"], keep, str(model)
+            )
         announce_compilation(quiet)
         with stages_alone(log_json):
             result = study(

@@ -38,7 +38,6 @@ PHRASES = {
     "Give missing='drop' to leave them out or 'uniform' to give them the same usage of every "
     "program.": "Leave them out of the screen, or give the usage of all its cells.",
     "raise r2": "raise --r2",
-    " (--strong-p)": "",
     "A small v_ridge may help.": "A small number added to its diagonal may help.",
 }
 """What is said in other words."""

@@ -1,5 +1,6 @@
 """Whether to believe a mash result: the traffic light and the settings behind it."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,9 +47,13 @@ def verdicts(result: MashResult, found: Findings, about: Mapping[str, Any]) -> l
     lamps.append(_complete(found))
     doubts: Mapping[str, str] = about.get("doubts", {})
     own = [lamp for lamp in lamps if lamp is not None and lamp.title not in doubts]
-    return own + [
-        Verdict("caution", title, text[:1].upper() + text[1:]) for title, text in doubts.items()
-    ]
+    return own + [Verdict("caution", title, _sentence(text)) for title, text in doubts.items()]
+
+
+def _sentence(text: str) -> str:
+    """Return a warning as a sentence of the page, which names the options of commands alone."""
+    text = re.sub(r"(--[\w-]+) \(\w+=\w*\)", r"\1", text)
+    return text[:1].upper() + text[1:]
 
 
 def _converged(result: MashResult, about: Mapping[str, Any]) -> Verdict:

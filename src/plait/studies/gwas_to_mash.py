@@ -54,6 +54,7 @@ OUTPUTS = (
 """What a person opens in the folder of a study, the page first."""
 
 _ALL_NULL = 0.999
+_MORE = "More samples help; a larger --strong-p (strong_p=) takes weaker signals."
 _LIFT = 0.1
 """Share of the mean variance that is added to the diagonal of rank-1 starts (docs/mash.md)."""
 
@@ -254,14 +255,12 @@ class _Road:
                 f"than {n_traits} are needed, the number of traits. Sharing is "
                 "judged by canonical patterns alone (one trait, all traits alike, or each by "
                 "itself): effects that only some traits share, or that are opposite, are shrunken "
-                "more than need be, and missed more often. More samples help; a larger strong_p "
-                "(--strong-p) takes weaker signals."
+                f"more than need be, and missed more often. {_MORE}"
             )
         elif s.n_patterns and (few := few_to_learn_from(n_strong, n_traits)):
             said["Patterns learned from few signals"] = (
                 f"{few} Learned patterns are rough then, and with them how effects are shared "
-                "between traits. More samples help; a larger strong_p (--strong-p) takes weaker "
-                "signals."
+                f"between traits. {_MORE}"
             )
         if (null := float(prior.pi[0])) > _ALL_NULL:
             said["Nearly all effects null"] = (
