@@ -13,7 +13,7 @@ from scipy.sparse import csc_array
 from scipy.stats import kstest, mannwhitneyu
 
 from plait import mash
-from plait.crt import control_group_effects, prepare_crt_inputs
+from plait.crt import control_group_effects, floor_usage, prepare_crt_inputs
 from plait.crt.model import BlockOfTests, perturbation_effects
 from plait.crt.options import CRTOptions
 from plait.crt.results import CRTResult
@@ -445,3 +445,28 @@ def test_no_batches_to_keep_apart(inputs):
     without = replace(inputs, covar_df_raw=None, batch_raw=None)
     with pytest.warns(DataWarning, match="without batches"):
         perturbation_effects(without, method="empirical", resamples=5, sampler="stratified")
+
+
+def test_a_floor_that_is_given_floors_usages_that_are_ranked():
+    screen = reference_screen("synth_b")[0]
+    ranked = {
+        "statistic": "utest",
+        "ranks": {"use": "usage"},
+        "method": "empirical",
+        "resamples": 9,
+    }
+
+    def beta(eps):
+        inputs = prepare_crt_inputs(screen, eps=eps)
+        return inputs, perturbation_effects(inputs, **ranked).beta
+
+    inputs, found = beta(0.05)
+    floored = floor_usage(inputs.usage, 0.05)
+    cells = inputs.treated(inputs.units[0])
+    treated = np.zeros(inputs.n_cells, dtype=bool)
+    treated[cells] = True
+    for k in range(inputs.n_programs):
+        u = mannwhitneyu(floored[treated, k], floored[~treated, k]).statistic
+        expected = 2 * u / (treated.sum() * (~treated).sum()) - 1
+        np.testing.assert_allclose(found[0, k], expected, atol=1e-12)
+    assert not np.array_equal(found, beta(1e-4)[1])

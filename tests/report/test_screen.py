@@ -7,7 +7,7 @@ from plait.crt import CRTResult, plot_calibration, plot_effect_map, plot_volcano
 from plait.errors import LabelError, NotAvailableError, OptionError
 from plait.numerics.multiple_testing import false_discovery_rates
 from plait.report.page import render
-from plait.report.screen import screen_page, write_screen_report
+from plait.report.screen import scientific, screen_page, write_screen_report
 
 
 def made(p, *, seed=0, prefix="GENE", controls=(), method="analytic", resamples=None, **changes):
@@ -57,6 +57,29 @@ def test_the_answer():
     assert "GENE3" in page.answer[1] and "program 2 (p = 1.0e-40)" in page.answer[1]
     assert "GENE3 acts on most programs (2)" in page.answer[1]
     assert page.table is not None and page.table.effects[0] == "GENE3"
+
+
+def test_of_equal_p_values_the_largest_effect_over_its_error_is_first():
+    p = np.full((3, 2), 1 / 1001)
+    beta = np.array([[0.5, 0.1], [0.3, -0.9], [0.2, 0.2]])
+    null_sd = np.array([[0.1, 0.1], [0.01, 0.2], [0.1, 0.1]])
+    result = made(p, beta=beta, null_sd=null_sd, q=p)
+    lines = result.summary(0.1).splitlines()
+    assert [line.split(":")[0].strip() for line in lines[2:5]] == [
+        "GENE1 -> program 0",  # 30 errors
+        "GENE0 -> program 0",  # 5
+        "GENE1 -> program 1",  # 4.5
+    ]
+    page = screen_page(result)
+    assert "GENE1 raises program 0" in page.answer[1]
+    assert page.table.effects == ["GENE1", "GENE0", "GENE2"]
+
+
+def test_p_values_in_text():
+    assert scientific(np.log10(9.97e-7)) == "1.0e-6"
+    assert scientific(np.log10(9.4e-7)) == "9.4e-7"
+    assert scientific(-400.0001) == "1.0e-400"
+    assert scientific(np.log10(0.012)) == "0.012"
 
 
 def test_nothing_found():

@@ -15,7 +15,7 @@ from plait.crt.control_groups import control_group_effects
 from plait.crt.covariates import encode_categorical_covariates, get_covar_matrix
 from plait.crt.data import CRTInputs, get_program_names, prepare_crt_inputs
 from plait.crt.detectable_effects import DetectableEffects
-from plait.crt.effect_plots import plot_calibration, plot_effect_map, plot_volcano, z_scores
+from plait.crt.effect_plots import plot_calibration, plot_effect_map, plot_volcano
 from plait.crt.gene_data import (
     GeneScreenData,
     gene_screen_data,
@@ -71,7 +71,7 @@ from plait.crt.qq import (
     qq_expected_grid,
 )
 from plait.crt.qq_plots import make_ntc_empirical_qq_plots, qq_plot_ntc_pvals
-from plait.crt.results import CRTResult
+from plait.crt.results import CRTResult, z_scores
 from plait.crt.single_tests import SingleTest, dcrt_test, gcm_test, spacrt_test
 from plait.crt.statistic import OLSStatistics, ols_statistics
 from plait.crt.storage import store_in_adata, store_results_in_adata

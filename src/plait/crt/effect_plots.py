@@ -8,37 +8,13 @@ from numpy.typing import NDArray
 
 from plait import plot
 from plait.crt.arguments import real_number, whole_number
-from plait.crt.results import CRTResult
+from plait.crt.results import CRTResult, z_scores
 from plait.errors import LabelError, NotAvailableError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Array = NDArray[np.float64]
-
-
-def z_scores(result: CRTResult) -> Array:
-    """Return effects over their errors; of rank-biserial correlations, normal scores of p.
-
-    Parameters
-    ----------
-    result : CRTResult
-
-    Returns
-    -------
-    (J, K) array
-        Effects over their standard deviation without effects, or where that is not known over
-        their standard error of least squares; 0 where a unit was not tested. Normal scores are of
-        two-sided p-values and have the sign of the effect.
-    """
-    errors = result.null_sd if result.null_sd is not None else result.se
-    if errors is None:
-        from scipy.special import ndtri_exp
-
-        tail = result.log10p * np.log(10.0) - np.log(2.0)
-        return np.asarray(np.sign(result.beta) * -ndtri_exp(tail))
-    usable = np.isfinite(errors) & (errors > 0)
-    return np.divide(result.beta, errors, out=np.zeros(result.beta.shape), where=usable)
 
 
 def plot_volcano(result: CRTResult, program: str, level: float = 0.1, **options: Any) -> "Axes":
@@ -172,8 +148,12 @@ def plot_calibration(
 
 def surest(result: CRTResult) -> list[int]:
     """Return the tested perturbations that are no controls, the surest first."""
-    best = np.where(np.isfinite(_rates(result)), result.log10p, np.inf).min(axis=1)
-    order: Sequence[int] = np.argsort(best, kind="stable").tolist()
+    is_known = np.isfinite(_rates(result))
+    best = np.where(is_known, result.log10p, np.inf).min(axis=1)
+    # Of equal p-values, as counted ones are, the largest effect over its error is the surest.
+    is_best = is_known & (result.log10p == best[:, None])
+    largest = np.where(is_best, np.abs(z_scores(result)), -1.0).max(axis=1)
+    order: Sequence[int] = np.lexsort((-largest, best)).tolist()
     return [j for j in order if np.isfinite(best[j])]
 
 

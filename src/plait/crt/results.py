@@ -210,9 +210,8 @@ class CRTResult(Result):
             f"of {int(found.any(axis=1).sum()):,} perturbations on "
             f"{int(found.any(axis=0).sum()):,} programs"
         ]
-        order = np.lexsort((np.abs(self.beta).ravel(), self.log10p.ravel()))
-        first = [i for i in order if found.ravel()[i]][:_MOST_SHOWN]
-        for unit, program in (np.unravel_index(i, found.shape) for i in first):
+        first = surest_effects(self, found)[:_MOST_SHOWN]
+        for unit, program in first:
             lines.append(
                 f"    {self.units[unit]} -> {self.programs[program]}: "
                 f"{self.beta[unit, program]:+.3f}, p = 10^{self.log10p[unit, program]:.1f}"
@@ -306,6 +305,41 @@ class CRTResult(Result):
         if parts:
             _log.info("left out of the effects: %s", ", ".join(parts))
         return keep
+
+
+def z_scores(result: CRTResult) -> Array:
+    """Return effects over their errors; of rank-biserial correlations, normal scores of p.
+
+    Parameters
+    ----------
+    result : CRTResult
+
+    Returns
+    -------
+    (J, K) array
+        Effects over their standard deviation without effects, or where that is not known over
+        their standard error of least squares; 0 where a unit was not tested. Normal scores are of
+        two-sided p-values and have the sign of the effect.
+    """
+    errors = result.null_sd if result.null_sd is not None else result.se
+    if errors is None:
+        from scipy.special import ndtri_exp
+
+        tail = result.log10p * np.log(10.0) - np.log(2.0)
+        return np.asarray(np.sign(result.beta) * -ndtri_exp(tail))
+    usable = np.isfinite(errors) & (errors > 0)
+    return np.divide(result.beta, errors, out=np.zeros(result.beta.shape), where=usable)
+
+
+def surest_effects(result: CRTResult, chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return chosen effects (unit, program), the surest first.
+
+    Of equal p-values, as counted ones are, the largest effect over its error is the surest.
+    """
+    units, programs = np.nonzero(chosen)
+    keys = (np.abs(result.beta), np.abs(z_scores(result)), -result.log10p)
+    order = np.lexsort([-key[units, programs] for key in keys])
+    return [(int(units[i]), int(programs[i])) for i in order]
 
 
 def _invertible(correlation: Array) -> tuple[Array, Array]:

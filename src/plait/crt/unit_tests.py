@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
 from plait.crt.analytic import analytic_p_values, analytic_table, rank_analytic_table
+from plait.crt.composition import floor_usage
 from plait.crt.data import CRTInputs
 from plait.crt.device_draws import DeviceTable, null_effects_on_device
 from plait.crt.given_propensities import GivenPropensities
@@ -366,4 +367,4 @@ def _ranked(inputs: CRTInputs, options: CRTOptions) -> NDArray[np.floating]:
         return inputs.residuals
     quantile = inputs.usage_eps_quantile
     usage = inputs.usage.astype(np.float64)
-    return usage_to_rank(usage) if quantile is None else usage_to_rank(usage, quantile)
+    return floor_usage(usage, inputs.eps) if quantile is None else usage_to_rank(usage, quantile)

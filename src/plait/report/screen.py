@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.crt.effect_plots import surest, z_scores
-from plait.crt.results import CRTResult
+from plait.crt.effect_plots import surest
+from plait.crt.results import CRTResult, surest_effects, z_scores
 from plait.errors import NotAvailableError, OptionError
 from plait.plot.effect_map import alike
 from plait.report import screen_figures as draw
@@ -183,7 +183,8 @@ def answer(result: CRTResult, found: NDArray[np.bool_], level: float) -> list[st
     pairs = int(np.isfinite(_rates(result)).sum())
     active = int(found.any(axis=1).sum())
     if not active:
-        unit, program = np.unravel_index(np.nanargmin(_rates(result)), found.shape)
+        place = np.unravel_index(np.nanargmin(_rates(result)), found.shape)
+        unit, program = (int(i) for i in place)
         return [
             f"None of {pairs:,} effects of {counted(tested, 'perturbation')} on "
             f"{counted(len(result.programs), 'program')} is significant at a false discovery rate "
@@ -192,8 +193,7 @@ def answer(result: CRTResult, found: NDArray[np.bool_], level: float) -> list[st
             f"{scientific(float(result.log10p[unit, program]))}).",
         ]
     most = int(np.argmax(found.sum(axis=1)))
-    first = np.lexsort((-np.abs(result.beta).ravel(), np.where(found, result.log10p, 1.0).ravel()))
-    unit, program = np.unravel_index(first[0], found.shape)
+    unit, program = surest_effects(result, found)[0]
     verb = "raises" if result.beta[unit, program] > 0 else "lowers"
     return [
         f"{active:,} of {counted(tested, 'perturbation')} {'has' if active == 1 else 'have'} an "
@@ -210,7 +210,10 @@ def scientific(log10p: float) -> str:
     if log10p > -4:
         return f"{10.0**log10p:.2g}"
     exponent = int(np.floor(log10p))
-    return f"{10.0 ** (log10p - exponent):.1f}e{exponent}"
+    digits = f"{10.0 ** (log10p - exponent):.1f}"
+    if digits == "10.0":  # rounded up
+        digits, exponent = "1.0", exponent + 1
+    return f"{digits}e{exponent}"
 
 
 def _settings(result: CRTResult, level: float) -> dict[str, dict[str, str]]:
