@@ -241,9 +241,14 @@ def test_what_was_run_is_beside_the_output(folder, capsys):
 def test_harmonise(folder, reference, capsys):
     command = f"sumstats harmonise bmi.regenie --reference {reference} --out b.tsv".split()
     assert main(command) == 0
-    said = capsys.readouterr().out
+    captured = capsys.readouterr()
+    said = captured.out
     found, target = read_summary_statistics("b.tsv"), pl.read_csv("height.regenie", separator=" ")
     if reference.endswith("bim"):  # which knows no frequencies
+        assert "2 A/T and C/G rows of the table left out: there are no allele" in captured.err
+        assert "--palindromic infer, as the other rows, or --palindromic keep_forward" in (
+            captured.err
+        )
         assert "2 left out: A/T or C/G, strand unknown" in said
         assert "10 left out: position not in the reference" in said
         assert len(found) == 378

@@ -118,6 +118,24 @@ def test_palindromic_by_frequency(ea, oa, eaf, expected, beta):
         assert result.palindromic == {"by_frequency": 1, "by_assumption": 0, "dropped": 0}
 
 
+def test_it_is_said_why_every_palindromic_row_is_left_out(caplog):
+    rows = [(1, "A", "T", 0.2, 1.0), (2, "A", "G", 0.2, 1.0)]
+    bare = reference((1, "A", "T", None), (2, "A", "G", None))
+    known = reference((1, "A", "T", 0.2), (2, "A", "G", 0.2))
+    assert len(harmonise(table(rows), bare).table) == 1
+    said = "1 A/T and C/G rows of the table left out: there are no allele frequencies, which tell"
+    assert said in caplog.text and "in the reference. Take a table and a reference" in caplog.text
+    assert "palindromic='infer', as the other rows" in caplog.text
+    caplog.clear()
+    harmonise(table([(*row[:3], None, row[4]) for row in rows]), bare)
+    assert "strand, in the table and in the reference." in caplog.text
+    caplog.clear()
+    harmonise(table(rows), bare, palindromic="keep_forward")
+    harmonise(table(rows), known)
+    harmonise(table(rows[1:]), bare)
+    assert not caplog.text
+
+
 def test_palindromic_rules():
     rows = [(1, "T", "A", None, 1.0), (2, "C", "G", 0.49, 1.0)]
     target = [(1, "A", "T", 0.25), (2, "C", "G", 0.3)]

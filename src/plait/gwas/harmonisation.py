@@ -147,6 +147,8 @@ def harmonise(
     Returns
     -------
     Harmonised
+        Without frequencies on both sides (a .bim has none) ``palindromic="drop"`` leaves out every
+        A/T and C/G row, which is logged as a warning.
 
     Raises
     ------
@@ -189,6 +191,7 @@ def harmonise(
         table, reference, genome, reference_build, called
     )
     base, by = _resolve_palindromic(table, target, categories, rows, palindromic, palindromic_maf)
+    _say_why_dropped(by["dropped"], table, target, called)
     _drop_duplicates(table, categories, rows)
     counts = {name: int((categories == number).sum()) for number, name in enumerate(CATEGORIES)}
     kept = np.flatnonzero(categories <= STRAND_FLIPPED)
@@ -365,6 +368,24 @@ def _resolve_palindromic(
         "by_assumption": int(left.sum()) - dropped,
         "dropped": dropped,
     }
+
+
+def _say_why_dropped(
+    count: int, table: SummaryStatistics, target: "DataFrame", called: Called
+) -> None:
+    """Say what to do where no frequency at all tells the strand of A/T and C/G rows."""
+    known = {called.table: table.column("eaf"), called.reference: target["eaf"].to_numpy()}
+    lacking = [name for name, frequencies in known.items() if np.isnan(frequencies).all()]
+    if count and lacking:
+        _log.warning(
+            "%s A/T and C/G rows of %s left out: there are no allele frequencies, which tell their "
+            "strand, in %s. Take a table and a reference that have them (a .bim has none, a VCF "
+            "has AF), or say which strand they are of: palindromic='infer', as the other rows, or "
+            "palindromic='keep_forward'",
+            f"{count:,}",
+            called.table,
+            " and in ".join(lacking),
+        )
 
 
 def _drop_duplicates(table: SummaryStatistics, categories: NDArray[np.int8], rows: Rows) -> None:
