@@ -292,10 +292,10 @@ def effects_of_sums(
     (resamples, outcomes) array
         0 where the covariates explain all but 1e-6 of a treatment.
     """
-    denominator = counts - np.einsum("bp,bp->b", basis_sums, basis_sums)
-    is_defined = denominator > np.maximum(_SMALLEST_DENOMINATOR, _SINGLE_ROUNDING * counts)
-    effects = np.zeros(outcome_sums.shape)
-    np.divide(outcome_sums, denominator[:, None], out=effects, where=is_defined[:, None])
+    from plait.crt.resampling_kernels import fill_effects
+
+    effects = np.empty(outcome_sums.shape)
+    fill_effects(outcome_sums, basis_sums, counts, _SMALLEST_DENOMINATOR, _SINGLE_ROUNDING, effects)
     return effects
 
 

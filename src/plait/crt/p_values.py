@@ -52,14 +52,10 @@ def empirical_p_values(
         raise InputError(f"side is {side!r}; give 'both', 'left' or 'right'.")
     if two_sided not in ("abs", "double_tail"):
         raise InputError(f"two_sided is {two_sided!r}; give 'abs' or 'double_tail'.")
-    if side == "right":
-        p = _share(draws >= t)
-    elif side == "left":
-        p = _share(draws <= t)
-    elif two_sided == "abs":
-        p = _share(np.abs(draws) >= np.abs(t))
+    if side == "both" and two_sided == "double_tail":
+        p = np.minimum(2.0 * np.minimum(_share(t, draws, 1), _share(t, draws, -1)), 1.0)
     else:
-        p = np.minimum(2.0 * np.minimum(_share(draws >= t), _share(draws <= t)), 1.0)
+        p = _share(t, draws, {"right": 1, "left": -1, "both": 0}[side])
     return np.where(np.isnan(t), 1.0, p)
 
 
@@ -135,16 +131,20 @@ def skew_normal_p_values(
     percentile. Elsewhere the null statistics are counted, both tails doubled. Where they do not
     vary, absolute values are counted.
     """
+    from plait.numerics.skew_normal_kernels import column_moments, standardise
+
     t, draws = _checked(observed, null)
     raw = empirical_p_values(t, draws, side=side)
-    mean, deviation = draws.mean(axis=0), draws.std(axis=0)
+    mean, deviation, largest = np.empty((3, t.size))
+    column_moments(draws, mean, deviation, largest)
     p, status = raw.copy(), np.full(t.size, "degenerate", dtype="<U10")
     parameters = np.full((t.size, 3), np.nan)
     status[~np.isfinite(t)] = "nonfinite"
     # A column of one repeated number has a deviation of rounding errors.
-    varies = deviation > 1e-12 * np.abs(draws).max(axis=0)
+    varies = deviation > 1e-12 * largest
     some = np.flatnonzero(np.isfinite(t) & varies)
-    z = (draws[:, some].T - mean[some, None]) / deviation[some, None]
+    z = np.empty((len(some), len(draws)))
+    standardise(draws, some, mean, deviation, z)
     z_observed = (t[some] - mean[some]) / deviation[some]
     p[some], parameters[some], status[some] = _calibrated(z_observed, z, side)
     return SkewNormalPValues(p, parameters, status)
@@ -224,9 +224,13 @@ def _fitted_tails(
     return np.clip(p, _SMALLEST_P, 1.0), is_thin
 
 
-def _share(extreme: NDArray[np.bool_]) -> Array:
+def _share(observed: Array, draws: Array, side: int) -> Array:
     """``(1 + count) / (resamples + 1)`` of every column."""
-    share: Array = (1.0 + np.count_nonzero(extreme, axis=0)) / (extreme.shape[0] + 1.0)
+    from plait.crt.resampling_kernels import count_extreme
+
+    counts = np.zeros(observed.size, dtype=np.int64)
+    count_extreme(draws, observed, side, counts)
+    share: Array = (1.0 + counts) / (draws.shape[0] + 1.0)
     return share
 
 

@@ -217,3 +217,39 @@ def add_stratified(table, members, starts, treated, batch, states, sums, counts)
                 run_starts, run_slots,
             )  # fmt: skip
             add_runs(table, cells, run_starts, run_slots[:runs], sums[block], counts[block])
+
+
+@njit(nogil=True, cache=True)
+def fill_effects(  # type: ignore[no-untyped-def]
+    outcome_sums, basis_sums, counts, smallest, smallest_share, effects
+):
+    """Write S / D of each resample, D = n1 - |Q'x|^2; 0 where D is below what is rounding.
+
+    That is the larger of ``smallest`` and of ``smallest_share`` of n1.
+    """
+    for b in range(counts.shape[0]):
+        square = 0.0
+        for k in range(basis_sums.shape[1]):
+            square += basis_sums[b, k] * basis_sums[b, k]
+        denominator = counts[b] - square
+        if denominator > max(smallest, smallest_share * counts[b]):
+            for k in range(effects.shape[1]):
+                effects[b, k] = outcome_sums[b, k] / denominator
+        else:
+            effects[b, :] = 0.0
+
+
+@njit(nogil=True, cache=True)
+def count_extreme(null, observed, side, counts):  # type: ignore[no-untyped-def]
+    """Count the resamples of ``null`` (resamples, programs) that are as extreme as observed.
+
+    ``side`` is 1 for as high, -1 for as low, 0 for as large in absolute value.
+    """
+    for b in range(null.shape[0]):
+        for k in range(counts.shape[0]):
+            if side == 0:
+                counts[k] += abs(null[b, k]) >= abs(observed[k])
+            elif side > 0:
+                counts[k] += null[b, k] >= observed[k]
+            else:
+                counts[k] += null[b, k] <= observed[k]

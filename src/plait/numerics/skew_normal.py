@@ -55,12 +55,14 @@ def fits_by_moments(samples: NDArray[np.float64]) -> NDArray[np.float64]:
         Location, scale, shape, mean and standard deviation; the first three are NaN where a
         sample is constant or not finite.
     """
-    mean = samples.mean(axis=1)
+    from plait.numerics.skew_normal_kernels import sample_moments
+
+    mean, mean_square, third = np.empty((3, len(samples)))
+    sample_moments(np.ascontiguousarray(samples), mean, mean_square, third)
     # Of constant or infinite samples.
     with np.errstate(divide="ignore", invalid="ignore"):
-        deviation = np.sqrt(np.maximum(np.mean(samples * samples, axis=1) - mean * mean, 0.0))
-        centred = samples - mean[:, None]
-        skewness = np.mean(centred * centred * centred, axis=1) / deviation**3
+        deviation = np.sqrt(np.maximum(mean_square - mean * mean, 0.0))
+        skewness = third / deviation**3
     is_fitted = np.isfinite(deviation) & (deviation > 0.0)
     skewness = np.where(is_fitted, skewness, 0.0)
     shrunk = np.copysign(_SHRINK * _LARGEST_SKEWNESS, skewness)
