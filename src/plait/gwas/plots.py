@@ -166,12 +166,13 @@ class _Names(Sequence[str]):
 
 def surest_of_traits(result: VariantResult) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Return the smallest p-value of each variant, as a logarithm, and of which trait it is."""
-    smallest, which = [], []
+    n_variants = len(result.n)
+    smallest, which = np.empty(n_variants), np.empty(n_variants, dtype=np.intp)
     for rows in result.parts():
         values = result.surest[rows]
-        smallest.append(np.fmin.reduce(values, axis=1))
-        which.append(np.argmin(np.nan_to_num(values, nan=1.0), axis=1))
-    return np.concatenate(smallest), np.concatenate(which)
+        smallest[rows] = np.fmin.reduce(values, axis=1)
+        which[rows] = np.argmin(np.nan_to_num(values, nan=1.0), axis=1)
+    return smallest, which
 
 
 def _one_trait(result: VariantResult, trait: str | None) -> NDArray[np.float64]:

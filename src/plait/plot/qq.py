@@ -34,7 +34,7 @@ CAPTION = (
 )
 _BAND_POINTS = 300
 _RANKS = 20_000
-_READ_BYTES = 1 << 24
+_READ_BYTES = 1 << 23
 _MOST_INSIDE = 3
 """Entries of the legend that leave room for the points."""
 
@@ -111,7 +111,7 @@ def _columns(table: Any) -> Iterator[NDArray[np.float64]]:
     width = max(1, _READ_BYTES // (4 * max(len(table), 1)))
     for start in range(0, table.shape[1], width):
         columns = np.empty((min(width, table.shape[1] - start), len(table)), dtype=np.float32)
-        for rows in parts_of(table, _READ_BYTES // 8):
+        for rows in parts_of(table, _READ_BYTES // 4):
             columns[:, rows] = table[rows, start : start + width].T
         yield from columns
 

@@ -90,11 +90,12 @@ def collect_scan(scan: AssociationResult) -> ScanFindings:
 
 
 def _by_chromosome(scan: AssociationResult, trait: int) -> dict[str, float]:
-    # Part by part: as Python strings, all of them would take several times as much.
+    # Part by part: Python strings, and all traits, would take several times as much.
     chrom = np.concatenate([np.asarray(scan.chrom[rows], np.str_) for rows in scan.parts()])
-    log10p = np.asarray(scan.log10p[:, trait])
+    log10p = np.concatenate([scan.log10p[rows][:, trait].copy() for rows in scan.parts()])
+    runs = chrom[np.flatnonzero(np.r_[True, chrom[1:] != chrom[:-1]])]
     found = {}
-    for name in dict.fromkeys(chrom.tolist()):
+    for name in dict.fromkeys(runs.tolist()):
         values = log10p[chrom == name]
         values = values[np.isfinite(values)]
         if len(values) >= _ENOUGH_VARIANTS:
