@@ -1,5 +1,8 @@
 """What is in a file of eQTL results, and what the commands on summary statistics say of it."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,6 +11,7 @@ from plait.cli.main import main
 from plait.errors import FileFormatError
 from plait.io.eqtl import find_eqtl_format
 from plait.io.eqtl_contents import eqtl_contents
+from plait.io.eqtl_formats import FORMATS
 from tests.io.test_eqtl import GTEX, MADE, gtex
 
 ROWS = [("g1", 100, 0.5, 0.1), ("g1", 200, -0.2, 0.1), ("g2", 100, 0.1, 0.1)]
@@ -123,3 +127,16 @@ def test_rows_of_one_gene_by_their_columns(tmp_path, monkeypatch):
     )
     found = pl.read_csv("o.tsv", separator="\t").select("chrom", "pos", "oa", "ea", "beta")
     assert found.rows() == [(1, 100, "A", "G", 0.5), (1, 200, "A", "G", -0.2)]
+
+
+def test_the_guide_has_every_format():
+    """docs/gwas.md lists all formats, and which are known from documentation only."""
+    text = (Path(__file__).parents[2] / "docs/gwas.md").read_text(encoding="utf-8")
+    rows = text.partition("### eQTL results")[2].partition("\n###")[0].splitlines()
+    listed = {
+        name: "documentation only" in row
+        for row in rows
+        if row.startswith("| `")
+        for name in re.findall("`([^`]*)`", row.split("|")[1])
+    }
+    assert listed == {form.name: not form.confirmed for form in FORMATS}
