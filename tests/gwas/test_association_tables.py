@@ -97,6 +97,16 @@ def test_tables_of_other_traits_and_formats_are_removed(tmp_path):
     assert files() == ["associations.parquet"] and not (tmp_path / "associations.ssf").exists()
 
 
+def test_files_of_others_are_never_removed(tmp_path):
+    """A folder of somebody's GWAS-SSF takes the traits of a scan beside what is there."""
+    write_ssf(result(), tmp_path, METADATA)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write_ssf(result(("bmi",)), tmp_path, METADATA)
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert after.keys() - before.keys() == {"bmi.tsv.gz", "bmi.tsv.gz-meta.yaml"}
+    assert before.items() <= after.items()
+
+
 def test_names_of_files():
     long = "ü" * 300
     names = ssf_names(["a b/c", "../up", "b.m.i", ".hidden", "-q", "Größe (m)", "%", long])

@@ -58,6 +58,7 @@ def write_tables(
     if form == "ssf":
         files = write_ssf(result, place / TABLES["ssf"], metadata or {}, overwrite=True)
         written = [f"{TABLES['ssf']}/{file.name}" for file in files]
+        _remove_ssf(place / TABLES["ssf"], keep=[file.name for file in files])
     else:
         write = {"parquet": result.write_parquet, "tsv": result.write_tsv}[form]
         write(place / TABLES[form], overwrite=True)
@@ -74,13 +75,13 @@ def write_ssf(
     metadata: Mapping[str, Any],
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write a GWAS-SSF file and its metadata for each trait, and no others, into a folder.
+    """Write a GWAS-SSF file and its metadata for each trait into a folder.
 
     Parameters
     ----------
     result : AssociationResult
     folder : path
-        Made if it is not there. GWAS-SSF files of other traits in it are removed.
+        Made if it is not there. Other files in it are left as they are.
     metadata : mapping
         Keys of the standard for all traits, and below ``traits`` those of one trait (see
         `plait.io.gwas_ssf_metadata.metadata_of_traits`). The size of one sample, cases and
@@ -112,7 +113,6 @@ def write_ssf(
         table = _expressible(result.to_summary_statistics(trait), trait)
         told = _with_cases(about[trait], result, number, table)
         write_gwas_ssf(table, place / names[trait], told, overwrite=overwrite)
-    _remove_ssf(place, keep=tuple(names.values()))
     return [place / names[trait] for trait in result.traits]
 
 
