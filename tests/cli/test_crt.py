@@ -105,6 +105,21 @@ def test_covariates_are_columns_of_obs(ran, capsys):
     assert "as in --covariates 'lane,log(umis)'" in capsys.readouterr().err
 
 
+def test_numbers_that_become_groups_are_said_and_can_stay_numbers(ran, capsys):
+    adata = anndata.read_h5ad("screen.h5ad")
+    adata.obs["day"] = np.arange(1500) % 7
+    adata.write_h5ad("days.h5ad")
+    words = ["run", "--h5ad", "days.h5ad", "--usage", "usage", "--covariates", "lane,day"]
+    assert run(*words, "--out", "x") == 0
+    said = capsys.readouterr()
+    assert "8 columns of covariates" in said.out
+    assert "warning: numeric covariates" in said.err and "day (7 values)" in said.err
+    assert "numbers that are taken as categories" in (ran / "x/report.html").read_text()
+    assert run(*words, "--numeric-as-category", "0", "--out", "y") == 0
+    said = capsys.readouterr()
+    assert "3 columns of covariates" in said.out and "categories" not in said.err
+
+
 def test_against_negative_controls(ran, capsys):
     words = ["run", "--h5ad", "screen.h5ad", "--usage", "usage", "--null", "ntc-empirical"]
     words += ["--covariates", "lane,log(umis)", "--batch", "lane", "--out", "x"]

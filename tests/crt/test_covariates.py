@@ -1,5 +1,4 @@
 import json
-import logging
 import warnings
 from types import SimpleNamespace
 
@@ -109,12 +108,17 @@ def test_numbers_held_as_objects_are_numbers():
     np.testing.assert_allclose(design[:, 1], (numbers - numbers.mean()) / numbers.std())
 
 
-def test_numeric_columns_that_were_encoded_are_logged(caplog):
-    frame = pd.DataFrame({"lane": np.arange(30) % 3, "depth": np.linspace(0, 1, 30)})
-    with caplog.at_level(logging.INFO, logger="plait.crt"):
-        _, names = get_covar_matrix(of(frame))
-    assert names == ["depth", "lane_1", "lane_2"]
-    assert "lane" in caplog.text and "depth" not in caplog.text
+def test_numeric_columns_that_were_encoded_are_said(caplog):
+    frame = pd.DataFrame(
+        {"lane": np.arange(30) % 3, "depth": np.linspace(0, 1, 30), "two": np.arange(30) % 2}
+    )
+    design = encode_covariates(frame)
+    assert "at most 20 values are encoded as categories: lane (3 values)," in caplog.text
+    assert "depth" not in caplog.text
+    assert "two" not in caplog.text.replace("two values", "")  # one indicator, the number itself
+    assert design.names == ("depth", "lane_1", "lane_2", "two_1")
+    assert design.numbers_as_categories == ("lane",)
+    assert encode_covariates(frame, numeric_as_category_threshold=None).names == tuple(frame)
 
 
 def test_a_constant_column_is_left_out_and_named():

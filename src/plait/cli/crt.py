@@ -140,6 +140,7 @@ def run(
         option("--resamples", min=1, panel=MODEL, help="For --method empirical and skew-normal."),
     ] = 1023,
     eps: screen_inputs.Eps = None,
+    numeric_as_category: screen_inputs.NumericAsCategory = 20,
     exclude: Annotated[
         str | None,
         option("--exclude", metavar="LIST", panel=MODEL, help="Targets not to test, with commas."),
@@ -189,8 +190,9 @@ def run(
     }
     with session(threads, quiet, debug, log_json), workers_of(dask, memory, threads) as workers:
         inputs = read_inputs(
-            h5ad, usage, covar, covariates, guides, guide_names, targets, batch, eps
-        )
+            h5ad, usage, covar, covariates, guides, guide_names, targets, batch, eps,
+            numeric_as_category,
+        )  # fmt: skip
         say(
             quiet,
             f"{inputs.n_cells:,} cells, {len(inputs.units):,} targets of "

@@ -105,6 +105,16 @@ Eps = Annotated[
         help="Floor under usages, whose logarithms are taken.",
     ),
 ]
+NumericAsCategory = Annotated[
+    int,
+    option(
+        "--numeric-as-category",
+        min=0,
+        panel=MODEL,
+        help="Covariates that are numbers of at most so many different values are taken as "
+        "categories; 0: none, they are amounts.",
+    ),
+]
 Controls = Annotated[
     str | None,
     option(
@@ -133,6 +143,7 @@ def read_inputs(
     targets: str | None,
     batch: str | None,
     eps: float | None,
+    numeric_as_category: int,
 ) -> "CRTInputs":
     """Read a screen and make it ready for testing."""
     from plait.cli.inputs import errors_naming, refuse_idle
@@ -175,6 +186,7 @@ def read_inputs(
             guide2gene_key=keys["targets"],
             batch_key=batch or BATCH,
             eps=eps,
+            numeric_as_category_threshold=numeric_as_category or None,
         )  # fmt: skip
         if batch is not None and inputs.batch_raw is None:
             frame = inputs.covar_df_raw

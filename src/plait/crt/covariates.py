@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,6 +52,8 @@ class CovariateDesign:
         ``A = (C'C)^-1``.
     dropped : tuple of str
         Columns that were left out because the others and the intercept determine them.
+    numbers_as_categories : tuple of str
+        Numeric covariates of more than two values that became indicators.
     """
 
     matrix: Array
@@ -59,6 +61,7 @@ class CovariateDesign:
     basis: Array
     inverse: Array
     dropped: tuple[str, ...]
+    numbers_as_categories: tuple[str, ...] = ()
 
 
 def get_covar_matrix(
@@ -89,7 +92,8 @@ def get_covar_matrix(
         Leave out the indicator of the first level.
     numeric_as_category_threshold : int or None
         Numeric columns of a DataFrame with at most this many distinct values are categorical. In a
-        small data set that may be a continuous covariate: what was encoded is logged. None: never.
+        small data set that may be a continuous covariate: a logged warning names those of more than
+        two values. None: never.
     object_policy : {"numeric", "categorical"}
         What to do with an array of objects or text. "numeric": columns that can be read as numbers
         are numbers, with a warning; "categorical": all columns are categorical.
@@ -146,6 +150,7 @@ def encode_covariates(
             f"object_policy is {object_policy!r}; give {' or '.join(map(repr, OBJECT_POLICIES))}."
         )
     table = as_frame_or_array(covariates, object_policy)
+    numbers: dict[str, int] = {}
     if isinstance(table, np.ndarray):
         names = [f"covar_{j}" for j in range(table.shape[1])]
         values = table.astype(np.float64)
@@ -153,6 +158,7 @@ def encode_covariates(
     else:
         _require_encodable(table)
         if one_hot_encode:
+            numbers = _numbers_of_many_values(table, numeric_as_category_threshold)
             table = encode_categorical_covariates(
                 table,
                 drop_first=drop_first,
@@ -171,7 +177,18 @@ def encode_covariates(
     if add_intercept:
         values = np.concatenate([np.ones((len(values), 1)), values], axis=1)
         names = ["the intercept", *names]
-    return _full_rank(values, names, add_intercept, isinstance(table, np.ndarray))
+    design = _full_rank(values, names, add_intercept, isinstance(table, np.ndarray))
+    if not numbers:
+        return design
+    _log.warning(
+        "numeric covariates of at most %s values are encoded as categories: %s, which makes %d "
+        "columns. If they are amounts, give numeric_as_category_threshold=None "
+        "(--numeric-as-category 0)",
+        numeric_as_category_threshold,
+        ", ".join(f"{name} ({count} values)" for name, count in numbers.items()),
+        sum(numbers.values()) - len(numbers),
+    )
+    return replace(design, numbers_as_categories=tuple(numbers))
 
 
 def as_frame_or_array(covariates: Any, object_policy: str = "numeric") -> "DataFrame | Array":
@@ -247,13 +264,6 @@ def encode_categorical_covariates(
     categorical = _categorical_columns(df, numeric_as_category_threshold)
     if not categorical:
         return df
-    numeric = [c for c in categorical if pd.api.types.is_any_real_numeric_dtype(df[c].dtype)]
-    if numeric:
-        _log.info(
-            "numeric covariates with at most %s distinct values are encoded as categories: %s",
-            numeric_as_category_threshold,
-            ", ".join(map(str, numeric)),
-        )
     _require_few_levels(df, categorical)
     if not dummy_na:
         _warn_of_missing_categories(df, categorical)
@@ -266,6 +276,16 @@ def encode_categorical_covariates(
     return pd.get_dummies(
         used, columns=categorical, drop_first=drop_first, dummy_na=dummy_na, dtype=np.float64
     )
+
+
+def _numbers_of_many_values(frame: "DataFrame", threshold: int | None) -> dict[str, int]:
+    """Return numeric columns that become more than one indicator, and their numbers of values."""
+    from pandas.api.types import is_any_real_numeric_dtype
+
+    numeric = [name for name in frame.columns if is_any_real_numeric_dtype(frame[name].dtype)]
+    values = {str(name): int(frame[name].nunique()) for name in numeric}
+    most = 0 if threshold is None else threshold
+    return {name: count for name, count in values.items() if 2 < count <= most}
 
 
 def independent_columns(matrix: Array) -> tuple[NDArray[np.intp], Array, Array]:

@@ -86,6 +86,8 @@ class CRTInputs:
         The name that it has; None where there is none.
     dropped_covariates : tuple of str
         Left out of C because they are constant or determined by the others.
+    numbers_as_categories : tuple of str
+        Numeric covariates of more than two values that became indicators.
     """
 
     C: Array
@@ -107,6 +109,7 @@ class CRTInputs:
     batch_raw: NDArray[Any] | None = None
     batch_key: str | None = None
     dropped_covariates: tuple[str, ...] = ()
+    numbers_as_categories: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("C", "A", "CTY", "basis", "residuals", "usage", "cell_names", "batch_raw"):
@@ -377,6 +380,7 @@ def _assemble(
         residuals=residuals,
         covar_cols=design.names,
         dropped_covariates=design.dropped,
+        numbers_as_categories=design.numbers_as_categories,
         **fields,
     )
 

@@ -208,6 +208,7 @@ def _run_tests(
         "fdr": rates.method,
         "fdr_scope": rates.scope,
         "eps": inputs.eps,
+        "numbers_as_categories": ", ".join(inputs.numbers_as_categories) or None,
     }
     digests = digests_of(inputs, options)
     provenance = Provenance(

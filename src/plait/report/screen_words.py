@@ -67,6 +67,7 @@ WORDS: Words = {
         },
     ),
     "eps": ("smallest usage, to which smaller ones are raised", {}),
+    "numbers_as_categories": ("numbers that are taken as categories", {}),
     "n_bins": ("bins of the propensity", {}),
     "stratify_by_batch": ("batches are kept apart", {}),
     "batch_key": ("covariate that holds the batch", {}),
