@@ -238,16 +238,16 @@ def _quantile(z, skewness, kurtosis):  # type: ignore[no-untyped-def]
     """Return the quantile of a standardised sum that the normal z stands for.
 
     That of a gamma distribution with the skewness (Wilson and Hilferty 1931), which grows with z
-    everywhere, as Cornish and Fisher's expansion does not; with their term of the kurtosis that a
-    gamma distribution does not have.
+    everywhere, as Cornish and Fisher's expansion does not; with their term of the kurtosis, where
+    that is less than a gamma distribution's. Where it is more, it is that of rare large counts:
+    most data do not have them, and a resample has no more of them than there are.
     """
     root = z
     if abs(skewness) > _NO_SKEWNESS:
         base = max(1.0 + skewness * z / 6.0 - skewness * skewness / 36.0, 0.0)
         root = 2.0 / skewness * (base * base * base - 1.0)
     change = (kurtosis - 1.5 * skewness * skewness) / 24.0 * z * (z * z - 3.0)
-    bound = _LARGEST_CORRECTION * abs(root)
-    return root + min(max(change, -bound), bound)
+    return root + min(max(change, -_LARGEST_CORRECTION * abs(root)), 0.0)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
