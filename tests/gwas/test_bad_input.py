@@ -137,7 +137,7 @@ ROWS = (
         lambda: lines_of("traits.csv", lambda lines: [lines[0], *("F7_" + x for x in lines[1:])]),
         errors.LabelError,
         ("genotypes and phenotypes have no sample in common", "begin 'person00001', 'person00002'",
-         "begin 'F7_person00001'", "60 would match with the prefix 'F7_' of the phenotypes left out")),
+         "begin 'F7_person00001'", "60 would match with the prefix 'F7_' of the phenotypes")),
     Row("names in capitals", lambda: lines_of("traits.csv", lambda lines: [
             lines[0], *(x.replace("person", "PERSON") for x in lines[1:])]),
         errors.LabelError, ("60 would match with capital and small letters the same",)),

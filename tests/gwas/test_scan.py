@@ -244,7 +244,7 @@ def test_bad_input(study):
     renamed = SampleTable(np.array([f"F_s{i}" for i in range(60)]), ("y",), traits[:, :1])
     with pytest.raises(
         LabelError,
-        match=r"no sample in common.* 60 would match with the prefix 'F_' of the phenotypes left out",
+        match=r"no sample in common.* 60 would match with the prefix 'F_' of the phenotypes",
     ):
         scan(source, renamed)
     with pytest.warns(DataWarning, match=r"left out, constant: 'c3'"):
