@@ -10,7 +10,8 @@ from plait.gwas import VariantFilter, relationship_matrix, scan
 from plait.gwas.calibration import TOLERANCE, RareVariances, rare_copies
 from plait.gwas.design import make_designs
 from plait.gwas.linear import GroupedScan
-from plait.gwas.mixed import EXACT_BELOW, MixedGroup, MixedModel, NullModel
+from plait.gwas.mixed import EXACT_BELOW, MixedGroup, MixedModel
+from plait.gwas.null_models import NullModel
 from plait.gwas.passes import joined
 from tests.gwas.conftest import Dosages, InMemory
 
@@ -185,7 +186,7 @@ def test_any_number_of_shares():
     ]
     for h2, tolerance in shares:
         found = np.empty((6, len(h2)))
-        RareVariances.of(null.model, h2, null.inverse).fill(copies, left, found)
+        RareVariances.of(null, h2).fill(copies, left, found)
         for t, share in enumerate(h2):
             V = share * K / np.diag(K).mean() + (1 - share) * np.eye(n)
             inverse = np.linalg.inv(V)

@@ -11,7 +11,8 @@ from plait.gwas import VariantFilter, relationship_matrix, scan
 from plait.gwas.calibration import TOLERANCE
 from plait.gwas.design import make_designs
 from plait.gwas.linear import GroupedScan
-from plait.gwas.mixed import EXACT_BELOW, MixedGroup, MixedModel, NullModel
+from plait.gwas.mixed import EXACT_BELOW, MixedGroup, MixedModel
+from plait.gwas.null_models import NullModel
 from plait.gwas.passes import joined
 from plait.numerics.reml import RestrictedModel
 from tests.gwas.conftest import InMemory, draw_calls, least_squares

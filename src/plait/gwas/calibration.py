@@ -16,13 +16,13 @@ not. Along those, v is known exactly:
     v = sum_{i <= k} w_i (u_i^T g)^2 + c (g^T g - sum_{i <= k} (u_i^T g)^2),
     w_i = 1 / (h2 S_i + 1 - h2),
 
-so that c stands for the rest alone. Half of the common variants that are drawn estimate c, the
-others, and the rare ones, tell the error.
+so that c stands for the rest alone. It is estimated from common variants that are drawn; each of
+them, with the c that the others give, and rare ones tell the error.
 """
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 from plait.data.genotype_blocks import CallBlock, DosageBlock, GenotypeBlock
 from plait.data.genotypes import GenotypeSource, pack
 from plait.gwas.design import Design
+from plait.gwas.null_models import LeftOutModel, NullModel
 from plait.gwas.quality import VariantFilter
-from plait.numerics.reml import RestrictedModel
 
 Array = NDArray[np.float64]
 
@@ -51,8 +51,8 @@ _SHARE = 4
 """At most one eigenvector for so many samples: with more, rotating variants is hardly dearer."""
 DRAWN = 1024
 """Most variants that are drawn; where there are no more, all are rotated for about as much."""
-_USED = 256
 _ENOUGH = 128
+"""Variants of a kind, common or rare, that are looked at; with fewer common ones, none is."""
 _FEW = 32
 """Variants of a stratum from which its error counts by itself."""
 _LOWEST = 0.01
@@ -121,18 +121,16 @@ class RareVariances:
     reach: Array
 
     @classmethod
-    def of(
-        cls, model: RestrictedModel, h2: Array, inverse: Callable[[float], Array]
-    ) -> "RareVariances":
-        """Prepare P for traits; ``inverse`` makes it for a share, N^3 flops."""
+    def of(cls, null: NullModel | LeftOutModel, h2: Array) -> "RareVariances":
+        """Prepare P for traits of some shares (T,); N^3 flops for each of m."""
         places = _log_odds(np.maximum(h2, _LOWEST))
         nodes = _nodes(places)
-        shares, n = 1.0 / (1.0 + np.exp(-nodes)), len(model.relationships)
+        shares, n = 1.0 / (1.0 + np.exp(-nodes)), len(null.design.basis)
         single = shares.max() < _SINGLE_BELOW
         inverses = np.empty((n, n, len(nodes)), dtype=np.float32 if single else np.float64)
         for k, share in enumerate(shares.tolist()):
-            inverses[:, :, k] = inverse(share)
-        averages = np.trace(inverses, dtype=np.float64) / model.df
+            inverses[:, :, k] = null.inverse(share)
+        averages = np.trace(inverses, dtype=np.float64) / (null.design.df + 1)
         weights = np.ones((len(h2), len(nodes)))
         for k, node in enumerate(nodes):
             for other in np.delete(nodes, k):
@@ -190,17 +188,14 @@ class Calibration:
 
 
 def calibrate(
-    model: RestrictedModel, h2: Array, drawn: Drawn, inverse: Callable[[float], Array]
+    null: NullModel | LeftOutModel, drawn: Drawn
 ) -> tuple[Calibration | None, dict[str, Any]]:
     """Estimate how v follows from a few products.
 
     Parameters
     ----------
-    model : RestrictedModel
-    h2 : (T,) array
+    null : NullModel or LeftOutModel
     drawn : Drawn
-    inverse : callable
-        Returns P (N, N) for a share h2.
 
     Returns
     -------
@@ -211,13 +206,12 @@ def calibrate(
         What was found out: ``variants`` (common ones that were drawn), ``rare_up_to`` (copies),
         ``ratio_sd`` (relative SD of ``v / g^T g`` among common variants, of the worst trait),
         ``leading`` (the number of eigenvectors, None if variants are rotated), and, of the last
-        number that was tried, relative errors of standard errors among ``compared`` variants that
-        did not take part: ``error`` (the root of the mean square, of the worst trait, among all or
-        among those of a stratum), ``worst`` (the largest), and ``strata``: the same for variants by
-        ``copies`` of the rarer allele, from and to.
+        number that was tried, relative errors of standard errors among ``compared`` variants, none
+        of which took part in what its own was compared with: ``error`` (the root of the mean
+        square, of the worst trait, among all or among those of a stratum), ``worst`` (the largest),
+        and ``strata``: the same for variants by ``copies`` of the rarer allele, from and to.
     """
-    from plait.gwas.mixed_kernels import tridiagonal_variances
-
+    h2 = null.h2
     common = np.flatnonzero(~drawn.is_rare)
     report: dict[str, Any] = {"variants": len(common), "leading": None}
     report["rare_up_to"] = rare_copies(drawn.genotypes.shape[1])
@@ -225,35 +219,38 @@ def calibrate(
         return None, report
     squares = (drawn.genotypes**2).sum(axis=1)
     columns = np.ascontiguousarray(drawn.genotypes.T) / np.sqrt(squares)
-    rotated = model.relationships.rotated(columns)
-    shares = np.empty((len(squares), len(h2)))  # v of genotypes of length 1
-    tridiagonal_variances(rotated, *model.factors(h2), shares)
+    shares = null.variances(columns)  # v of genotypes of length 1
+    if shares is None:
+        return None, report
     exact = shares[common].T
     report["ratio_sd"] = float((exact.std(axis=1) / exact.mean(axis=1)).max())
     for count in LEADING:
-        if count * _SHARE > model.df:
+        if count * _SHARE > null.design.df + 1:
             break
-        values, vectors = model.relationships.leading(count)
-        along = (vectors.T @ rotated[:, common]) ** 2
+        values, directions = null.leading(count)
+        along = (directions.T @ columns[:, common]) ** 2
         weights = 1.0 / (h2[:, None] * values + 1.0 - h2[:, None])
         known, rest = weights @ along, 1.0 - along.sum(axis=0)
-        constants = (exact - known)[:, ::2].sum(axis=1) / rest[::2].sum()
-        errors = np.sqrt(exact / (known + constants[:, None] * rest))[:, 1::2] - 1.0
-        counts = drawn.minor_counts[common[1::2]]
+        left = exact - known
+        constants = left.sum(axis=1) / rest.sum()
+        # Of each variant, with the constant that the others give.
+        others = (left.sum(axis=1, keepdims=True) - left) / (rest.sum() - rest)
+        errors = np.sqrt(exact / (known + others * rest)) - 1.0
+        counts = drawn.minor_counts[common]
         report |= _compared(errors, counts, report["rare_up_to"])
         if report["error"] > TOLERANCE:
             continue
         rare = None
         if drawn.is_rare.any():
-            rare = RareVariances.of(model, h2, inverse)
+            rare = RareVariances.of(null, h2)
             errors = np.hstack([_errors_of_rare(rare, drawn, squares, shares), errors])
             counts = np.concatenate([drawn.minor_counts[drawn.is_rare], counts])
             report |= _compared(errors, counts, report["rare_up_to"])
             if report["error"] > TOLERANCE:
                 break
         report["leading"] = count
-        directions, off = model.relationships.rotated_back(vectors), weights - constants[:, None]
         found = report["error"], report["worst"]
+        off = weights - constants[:, None]
         return Calibration(directions, constants, off, *found, rare), report
     return None, report
 
@@ -306,8 +303,8 @@ def tested_genotypes(block: GenotypeBlock, design: Design, rules: VariantFilter)
     gone = np.logical_or.reduce(list(rules.removed(block.calls).values()))
     counts = np.asarray(block.calls.minor_count, dtype=np.float64)
     is_rare = counts <= rare_copies(block.n_samples)
-    kinds = (~is_rare, _USED), (is_rare, _ENOUGH)
-    kept = np.concatenate([_evenly(np.flatnonzero(~gone & kind), most) for kind, most in kinds])
+    kinds = [np.flatnonzero(~gone & kind) for kind in (~is_rare, is_rare)]
+    kept = np.concatenate([_evenly(kind, _ENOUGH) for kind in kinds])
     genotypes = block.centred(kept)
     left = genotypes - (genotypes @ design.basis) @ design.basis.T
     apart = (left**2).sum(axis=1) > 0.01 * block.squares[kept]

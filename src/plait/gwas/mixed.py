@@ -36,10 +36,12 @@ from plait.gwas.calibration import (
 )
 from plait.gwas.design import Design
 from plait.gwas.linear import NOTHING, Associations, GroupedScan
+from plait.gwas.null_models import LeftOutModel, NullModel
 from plait.gwas.quality import VariantFilter
 from plait.gwas.relationship import relationship_matrix
+from plait.numerics.krylov_reml import Reference
 from plait.numerics.linalg import cov_to_cor, project_positive_definite, symmetrise
-from plait.numerics.reml import RestrictedModel, VarianceFit
+from plait.numerics.reml import RestrictedModel
 
 Array = NDArray[np.float64]
 
@@ -54,47 +56,9 @@ _SURE = 5.0
 """Root mean squares of errors of standard errors by which t may be off near `EXACT_BELOW`."""
 _COPIES = 5
 """Matrices of the size of the relationships that a chromosome takes while it is made ready."""
+_EXACT_TESTS = 5
+"""Tests done again per sample from which an exact model takes less time."""
 _log = logging.getLogger("plait.gwas")
-
-
-class NullModel:
-    """The model of a design without variants, for one relationship matrix.
-
-    Parameters
-    ----------
-    design : Design
-    relationships : (N, N) array
-        Scaled here to a mean of 1 on the diagonal.
-
-    Attributes
-    ----------
-    relationships : (N, N) array
-        Scaled.
-    model : RestrictedModel
-    fit : VarianceFit
-    """
-
-    def __init__(self, design: Design, relationships: Array) -> None:
-        self.relationships: Array = relationships / np.mean(np.diagonal(relationships))
-        self.design = design
-        # Threaded BLAS is many times slower where other work shares the cores.
-        with single_threaded_blas():
-            self.model = RestrictedModel.of(self.relationships, design.basis, design.traits)
-            self.fit: VarianceFit = self.model.fit()
-
-    def projected_traits(self) -> tuple[Array, Array]:
-        """Return ``P y`` (N, T), one row per sample, and ``y^T P y`` (T,)."""
-        model, columns = self.model, []
-        for t, value in enumerate(self.fit.h2.tolist()):
-            columns.append(model.solve(value, model.traits[:, t]))
-        solved = np.column_stack(columns)
-        lengths = np.einsum("it,it->t", solved, model.traits)
-        with single_threaded_blas():
-            return model.relationships.rotated_back(solved), lengths
-
-    def inverse(self, h2: float) -> Array:
-        """Return P (N, N) at a share."""
-        return self.model.inverse(h2, self.relationships, self.design.basis)
 
 
 class MixedGroup:
@@ -102,9 +66,9 @@ class MixedGroup:
 
     Parameters
     ----------
-    null : NullModel
+    null : NullModel or LeftOutModel
     calibration : Calibration or None
-        None rotates every variant.
+        None rotates every variant, which takes a NullModel.
     rules : VariantFilter
     exact_below : float
         See `EXACT_BELOW`; 0 keeps the variance shares of the null model, 1 estimates all again.
@@ -114,7 +78,7 @@ class MixedGroup:
 
     def __init__(
         self,
-        null: NullModel,
+        null: NullModel | LeftOutModel,
         calibration: Calibration | None,
         rules: VariantFilter,
         exact_below: float = EXACT_BELOW,
@@ -122,7 +86,7 @@ class MixedGroup:
     ) -> None:
         from scipy.special import stdtrit
 
-        self.design, self.model, self.h2 = null.design, null.model, null.fit.h2
+        self.design, self.model, self.h2 = null.design, null.model, null.h2
         self.columns, self.rules = null.design.columns, rules
         self.calibration, self.exact_below = calibration, exact_below
         basis = self.design.basis
@@ -131,7 +95,7 @@ class MixedGroup:
         self.n_directions = directions.shape[1]
         self.regressors = padded(np.hstack([basis[:, 1:], directions, projected]), np.float32)
         if calibration is None:
-            self.factors = self.model.factors(self.h2)
+            self.factors = self._exact.factors(self.h2)
             self.rotation = None
             # To prepare it takes 4 N^3 flops; then a variant takes N^2 less in double precision.
             if n_variants is None or n_variants > len(basis):
@@ -142,9 +106,15 @@ class MixedGroup:
         self.cut = cut * (1.0 - min(slack + _SINGLE, 0.5))
         """Variants with a larger t are done again in double precision."""
 
+    @property
+    def _exact(self) -> RestrictedModel:
+        if not isinstance(self.model, RestrictedModel):
+            raise TypeError("variants are rotated by models that are exact")
+        return self.model
+
     def _rotation(self) -> NDArray[np.float32]:
         """Return the rotation of all variants, (N, samples of a tile)."""
-        reduced, basis = self.model.relationships, self.design.basis
+        reduced, basis = self._exact.relationships, self.design.basis
         with single_threaded_blas():
             rotation = reduced.rotated(np.eye(len(basis)) - basis @ basis.T)
         return np.ascontiguousarray(padded(rotation.T, np.float32).T)
@@ -211,7 +181,7 @@ class MixedGroup:
             part = slice(start, start + _AT_ONCE)
             columns = np.ascontiguousarray(tile[part, : len(basis)].T, dtype=np.float64)
             columns -= basis @ (basis.T @ columns)
-            rotated = self.model.relationships.rotated(columns)
+            rotated = self._exact.relationships.rotated(columns)
             tridiagonal_variances(rotated, *self.factors, variances[part])
 
     def _fill_variances(self, left: Array, products: Array, variances: Array) -> None:
@@ -266,22 +236,22 @@ class MixedGroup:
                 for array in outputs:
                     array[j] = np.nan
                 continue
-            rotated = self.model.relationships.rotated(genotype)
+            prepared = self.model.prepared(genotype)
             for t in np.flatnonzero(again[j]):
-                for array, value in zip(outputs, self._one(rotated, int(t)), strict=True):
+                for array, value in zip(outputs, self._one(prepared, int(t)), strict=True):
                     array[j, t] = value
 
-    def _one(self, rotated: Array, t: int) -> tuple[float, float, float]:
-        """Return slope, error and log10 p of one rotated variant; NaN where nothing is left."""
+    def _one(self, prepared: Any, t: int) -> tuple[float, float, float]:
+        """Return slope, error and log10 p of one variant; NaN where nothing is left."""
         from plait.numerics.student import log10_p_value
 
         h2 = float(self.h2[t])
-        beta, se = self.model.regression(rotated, t, h2)
+        beta, se = self.model.regression(prepared, t, h2)
         if not se**2 * self.design.df > NOTHING * beta**2:
             return np.nan, np.nan, np.nan
         log10p = float(log10_p_value(beta / se, self.design.df))
         if self.exact_below and log10p <= np.log10(self.exact_below):
-            beta, se = self.model.regression(rotated, t, self.model.share_beside(rotated, t, h2))
+            beta, se = self.model.regression(prepared, t, self.model.share_beside(prepared, t, h2))
             log10p = float(log10_p_value(beta / se, self.design.df))
         return beta, se, log10p
 
@@ -301,6 +271,12 @@ class MixedModel:
         For relationships and what is made of them.
     threads : int
         As many chromosomes are made ready at the same time, where memory allows.
+    precision : {"single", "double"}
+        Of models without a chromosome. Single: near the model of all chromosomes, from products
+        (`plait.numerics.krylov_reml`). Double: exact. They are exact in any case with fewer than
+        1,000 samples, or 32 for each trait, on chromosomes with up to 1,024 variants, where shares
+        are near 1 or eigenvalues lie far apart (many close relatives), where variants have to be
+        rotated, and where ``exact_below`` leaves many variants to be done again.
 
     Attributes
     ----------
@@ -312,16 +288,18 @@ class MixedModel:
         each trait, 0 where a sample lacks it.
     checks : list of dict
         One for every pass that was made ready, and there for every design: ``chromosome`` (None for
-        all), ``samples``, ``h2`` of the traits, and the report of
-        `plait.gwas.calibration.calibrate`.
+        all), ``samples``, ``h2`` of the traits, ``h2_step`` (from those of all chromosomes),
+        ``h2_noise`` (standard deviation by random vectors, 0 where the model is exact), and the
+        report of `plait.gwas.calibration.calibrate`.
 
     Notes
     -----
-    Cost: N^2 M flops for the relationships; 4/3 N^3 for each design and chromosome, and N^3 for
-    every trait (for some 4 to 8 of many) if there are rare variants; 2 N M (p + k + T) for the
-    scan, k the number of leading eigenvectors that it needs, and c^2 for a rare variant with c
+    Cost: N^2 M flops for the relationships; 4/3 N^3 for each design, and as much for every
+    chromosome whose model is exact, else some 30 N^2 for a trait and 2,000 N^2 for all; for each
+    N^3 for every trait (for some 4 to 8 of many) if there are rare variants; 2 N M (p + k + T) for
+    the scan, k the number of leading eigenvectors that it needs, and c^2 for a rare variant with c
     carriers, or 2 N^2 M where samples are too closely related (4 N^2 M where a pass has few
-    variants, up to 1024, which are all rotated); 4 N^2 for each variant with a small p-value.
+    variants, up to 1024, which are all rotated); some 10 N^2 for each variant with a small p-value.
     """
 
     def __init__(
@@ -333,9 +311,12 @@ class MixedModel:
         exact_below: float,
         memory: int | str | None,
         threads: int,
+        precision: str = "single",
     ) -> None:
         if not 0 <= exact_below <= 1:
             raise OptionError(f"exact_below is {exact_below}; give a p-value between 0 and 1.")
+        if precision not in ("single", "double"):
+            raise OptionError(f"precision is {precision!r}; give 'single' or 'double'.")
         self.genotypes, self.designs, self.rules = genotypes, designs, rules
         self.loco, self.exact_below = loco, exact_below
         self._samples = np.unique(np.concatenate([design.rows for design in designs]))
@@ -350,10 +331,13 @@ class MixedModel:
             self.h2[design.columns], self.h2_se[design.columns] = null.fit.h2, null.fit.se
         self.V0 = self._score_correlation(everything)
         self._everything = [] if loco else everything
+        self._references: list[Reference | None] = [None] * len(designs)
+        if loco and precision == "single":
+            self._references = [null.reference() for null in everything]
         left = memory_budget(memory) - self._relationships.sums.nbytes
         room = left // (_COPIES * 8 * len(self._samples) ** 2 * len(designs))
         self._at_once = max(1, min(threads, room))
-        self._made: dict[str, list[NullModel]] = {}
+        self._made: dict[str, list[NullModel | LeftOutModel]] = {}
 
     def passes(self) -> Iterator[tuple[list[slice], Callable[[], GroupedScan]]]:
         """Yield the variants of each pass, and what prepares it."""
@@ -363,7 +347,7 @@ class MixedModel:
             return
         runs = self.genotypes.variants.chromosomes
         for name in dict.fromkeys(name for name, _ in runs):
-            where = [run for chromosome, run in runs if chromosome == name]
+            where = self._runs(name)
             yield where, partial(self._scan, name, where)
 
     def _score_correlation(self, nulls: list[NullModel]) -> Array:
@@ -375,22 +359,39 @@ class MixedModel:
             matrix = projected.T @ self._relationships.matrix() @ projected
         return project_positive_definite(cov_to_cor(symmetrise(matrix)))
 
-    def _nulls(self, without: str | None = None) -> list[NullModel]:
-        matrix = self._relationships.matrix(without=without)
-        nulls = []
-        for design in self.designs:
-            rows = np.searchsorted(self._samples, design.rows)
-            whole = len(rows) == len(matrix)
-            nulls.append(NullModel(design, matrix if whole else matrix[np.ix_(rows, rows)]))
-        return nulls
+    def _of_design(self, design: Design, matrix: Array) -> Array:
+        rows = np.searchsorted(self._samples, design.rows)
+        return matrix if len(rows) == len(matrix) else matrix[np.ix_(rows, rows)]
 
-    def _ready(self, name: str) -> list[NullModel]:
+    def _nulls(self, without: str | None = None) -> list[NullModel]:
+        """Return exact models of the designs."""
+        matrix = self._relationships.matrix(without=without)
+        return [NullModel(design, self._of_design(design, matrix)) for design in self.designs]
+
+    def _left_out(self, name: str) -> list[NullModel | LeftOutModel]:
+        """Return models of the designs without a chromosome, exact where others do not pay."""
+        n_variants = sum(run.stop - run.start for run in self._runs(name))
+        again = n_variants * self.exact_below * _EXACT_TESTS > len(self._samples)
+        matrix = self._relationships.matrix(without=name)
+        found: list[NullModel | LeftOutModel] = []
+        for design, reference in zip(self.designs, self._references, strict=True):
+            given, model = self._of_design(design, matrix), None
+            if reference is not None and n_variants > DRAWN and not again:
+                model = LeftOutModel.of(design, given, reference)
+            found.append(NullModel(design, given) if model is None else model)
+        return found
+
+    def _runs(self, name: str) -> list[slice]:
+        runs = self.genotypes.variants.chromosomes
+        return [run for chromosome, run in runs if chromosome == name]
+
+    def _ready(self, name: str) -> list[NullModel | LeftOutModel]:
         """Return the models without a chromosome, made together with those of the next ones."""
         if name not in self._made:
             names = self._relationships.chromosomes
             names = names[names.index(name) :][: self._at_once]
             with single_threaded_blas(), ThreadPoolExecutor(len(names)) as pool:
-                self._made = dict(zip(names, pool.map(self._nulls, names), strict=True))
+                self._made = dict(zip(names, pool.map(self._left_out, names), strict=True))
         return self._made.pop(name)
 
     def _scan(self, name: str | None, runs: list[slice]) -> GroupedScan:
@@ -403,9 +404,15 @@ class MixedModel:
             if block is not None:
                 with single_threaded_blas():
                     drawn = tested_genotypes(block, null.design, self.rules)
-                    calibration, report = calibrate(null.model, null.fit.h2, drawn, null.inverse)
-            check = {"chromosome": name, "samples": len(null.design.rows)}
-            self.checks.append(check | {"h2": null.fit.h2.tolist()} | report)
+                    calibration, report = calibrate(null, drawn)
+            if calibration is None and isinstance(null, LeftOutModel):
+                # Variants are to be rotated.
+                matrix = self._relationships.matrix(without=name)
+                null = NullModel(null.design, self._of_design(null.design, matrix))
+            check = {"chromosome": name, "samples": len(null.design.rows), "h2": null.h2.tolist()}
+            check["h2_step"] = (null.h2 - self.h2[null.design.columns]).tolist()
+            check["h2_noise"] = null.noise.tolist()
+            self.checks.append(check | report)
             _log.info("%s", _described(self.checks[-1]))
             groups.append(MixedGroup(null, calibration, self.rules, self.exact_below, n_variants))
         return GroupedScan(self.genotypes, groups, len(self.h2))

@@ -104,8 +104,10 @@ def scan(
         Which variants are tested; counted among the samples of each trait.
     covariate_missing : {"error", "drop"}
     precision : {"single", "double"}
-        All but mixed: of the products with genotypes. Single: t within 1e-4 max(1, |t|), redone in
-        double where that would not hold.
+        Of the products with genotypes. Single: t within 1e-4 max(1, |t|), redone in double where
+        that would not hold. Mixed: products are single, and with "double" the relationships without
+        each chromosome are decomposed, some N^3 steps each, where otherwise their variance shares
+        have a little noise (``checks`` of the result say how much).
     exact_below : float
         Mixed: p-value from which the variance share is estimated again beside the variant.
     seed : int
@@ -228,7 +230,8 @@ def _prepared(
         return LogisticMethod(genotypes, nulls, len(names), precision, rules)
     if model == "mixed":
         loco = _leaves_chromosomes_out(genotypes, options["loco"])
-        return MixedMethod(genotypes, designs, rules, loco, options["exact_below"], memory, threads)
+        own = loco, options["exact_below"], memory, threads, precision
+        return MixedMethod(genotypes, designs, rules, *own)
     fitted = WholeGenomeModel(
         genotypes, designs, rules, missing, precision, memory, threads, options["seed"]
     )

@@ -170,8 +170,10 @@ class MixedMethod(_Associating):
         exact_below: float,
         memory: int | str | None,
         threads: int,
+        precision: str,
     ) -> None:
-        self.model = MixedModel(genotypes, designs, rules, loco, exact_below, memory, threads)
+        given = genotypes, designs, rules, loco, exact_below, memory, threads, precision
+        self.model = MixedModel(*given)
         self.checks = self.model.checks  # which grow with the passes
 
     def passes(self) -> Iterator[Pass]:

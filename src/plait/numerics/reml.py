@@ -12,6 +12,7 @@ stays finite at h2 = 0 (ordinary regression).
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,11 @@ from plait.numerics.tridiagonal import Tridiagonal
 Array = NDArray[np.float64]
 
 _GRID = 101
-_LARGEST = 1.0 - 1e-6
+LARGEST = 1.0 - 1e-6
+"""The largest share h2 that is looked at."""
 _TOLERANCE = 1e-8
-_TOLERANCE_BESIDE = 1e-6
-_EDGE = 1e-6
+EDGE = 1e-6
+"""Shares so close to 0 or `LARGEST` are at a boundary."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,20 +103,7 @@ class RestrictedModel:
 
         ``relationships`` and ``basis`` are those that the model was made `of`. Cost: N^3 flops.
         """
-        from scipy.linalg.lapack import dpotrf, dpotri
-
-        rest = 1.0 - h2 + h2 * self.relationships.lifted
-        matrix = _projected(relationships, basis)
-        matrix *= h2
-        matrix[np.diag_indices(len(matrix))] += rest
-        factor, failed = dpotrf(matrix, lower=1, overwrite_a=1)
-        if failed:
-            raise np.linalg.LinAlgError(f"the covariance at h2 = {h2} is not positive definite")
-        inverse: Array = dpotri(factor, lower=1, overwrite_c=1)[0]
-        for row in range(1, len(inverse)):
-            inverse[:row, row] = inverse[row, :row]
-        inverse -= (basis / rest) @ basis.T
-        return inverse.T  # the same, its rows contiguous
+        return projected_inverse(relationships, basis, h2, self.relationships.lifted)
 
     def log_likelihood(self, h2: float, columns: NDArray[np.intp] | None = None) -> Array:
         """Return the restricted log-likelihood (T,), maximised over ``s2``."""
@@ -135,7 +124,7 @@ class RestrictedModel:
 
     def fit(self) -> VarianceFit:
         """Maximise over h2: a grid of 101 values, then every maximum of it refined."""
-        grid = np.linspace(0.0, _LARGEST, _GRID)
+        grid = np.linspace(0.0, LARGEST, _GRID)
         table = np.array([self.log_likelihood(float(value)) for value in grid])
         h2 = np.empty(table.shape[1])
         for t in range(len(h2)):
@@ -157,7 +146,7 @@ class RestrictedModel:
     def _described(self, h2: Array) -> VarianceFit:
         count = len(h2)
         se, variance, heights = np.full(count, np.nan), np.empty(count), np.empty(count)
-        at_boundary = (h2 <= _EDGE) | (h2 >= _LARGEST - _EDGE)
+        at_boundary = (h2 <= EDGE) | (h2 >= LARGEST - EDGE)
         for t, value in enumerate(h2.tolist()):
             column = np.array([t])
             y = self.traits[:, t]
@@ -169,6 +158,10 @@ class RestrictedModel:
                 curvature = (2 * heights[t] - left - right) / step**2
                 se[t] = curvature**-0.5 if curvature > 0 else np.nan
         return VarianceFit(h2, se, at_boundary, variance, heights)
+
+    def prepared(self, genotype: Array) -> Array:
+        """Return ``Q^T M g`` of ``M g`` (N,), for `regression` and `share_beside`."""
+        return self.relationships.rotated(genotype)
 
     def regression(self, regressor: Array, trait: int, h2: float) -> tuple[float, float]:
         """Return the slope of one more regressor, ``Q^T M g``, and its standard error."""
@@ -189,26 +182,56 @@ class RestrictedModel:
             left = max(yy - gy * gy / gg, 1e-300)
             return -0.5 * (n * math.log(left) + self._log_determinant(h2, whole) + math.log(gg))
 
-        width = 0.1
-        while True:
-            low, high = max(start - width, 0.0), min(start + width, _LARGEST)
-            best = _highest(height, low, start, high, _TOLERANCE_BESIDE)[1]
-            if low + _EDGE < best < high - _EDGE or width >= 1 or best in (0.0, _LARGEST):
-                return best
-            start, width = best, 2 * width
+        return maximum_near(height, start)
 
     def _numbers(self, h2: float) -> tuple[Array, Array, float]:
         return self.relationships.diagonal, self.relationships.off_diagonal, h2
 
 
-def _projected(relationships: Array, basis: Array) -> Array:
+def projected_inverse(
+    relationships: NDArray[Any], basis: Array, h2: float, lifted: float
+) -> NDArray[Any]:
+    """Return ``M (h2 (M K M + lifted I) + (1 - h2) I)^-1 M`` (N, N), symmetric.
+
+    In the precision of K (N, N); N^3 flops.
+    """
+    from scipy.linalg.lapack import get_lapack_funcs
+
+    rest = 1.0 - h2 + h2 * lifted
+    matrix = _projected(relationships, basis.astype(relationships.dtype, copy=False))
+    matrix *= h2
+    matrix[np.diag_indices(len(matrix))] += rest
+    potrf, potri = get_lapack_funcs(("potrf", "potri"), (matrix,))
+    factor, failed = potrf(matrix, lower=1, overwrite_a=1)
+    if failed:
+        raise np.linalg.LinAlgError(f"the covariance at h2 = {h2} is not positive definite")
+    inverse: NDArray[Any] = potri(factor, lower=1, overwrite_c=1)[0]
+    for row in range(1, len(inverse)):
+        inverse[:row, row] = inverse[row, :row]
+    inverse -= (basis / rest) @ basis.T
+    return inverse.T  # the same, its rows contiguous
+
+
+def _projected(relationships: NDArray[Any], basis: NDArray[Any]) -> NDArray[Any]:
     """Return ``M K M`` in Fortran order; what is above its diagonal means nothing."""
-    from scipy.linalg.blas import dsyr2k
+    from scipy.linalg.blas import get_blas_funcs
 
     product = relationships @ basis
     product -= 0.5 * basis @ (basis.T @ product)
+    columns = np.asfortranarray(basis), np.asfortranarray(product)
     given = {"beta": 1.0, "c": np.array(relationships.T, order="F"), "lower": 1, "overwrite_c": 1}
-    return np.asarray(dsyr2k(-1.0, np.asfortranarray(basis), np.asfortranarray(product), **given))
+    return np.asarray(get_blas_funcs("syr2k", columns)(-1.0, *columns, **given))
+
+
+def maximum_near(height: Callable[[float], float], start: float, tolerance: float = 1e-6) -> float:
+    """Return the share of the largest likelihood next to a good guess."""
+    width = 0.1
+    while True:
+        low, high = max(start - width, 0.0), min(start + width, LARGEST)
+        best = _highest(height, low, start, high, tolerance)[1]
+        if low + EDGE < best < high - EDGE or width >= 1 or best in (0.0, LARGEST):
+            return best
+        start, width = best, 2 * width
 
 
 def _highest(

@@ -1,0 +1,334 @@
+"""Restricted maximum likelihood near a model that is known exactly, from products alone.
+
+Of two matrices that are much alike, as the relationships from all chromosomes and from all but one,
+the first is made tridiagonal (`plait.numerics.reml`, 4/3 N^3 flops); the second needs some tens of
+products with vectors. Solutions and forms come from Krylov spaces (`plait.numerics.krylov`), to the
+precision that is asked. The determinant comes from random vectors z (Hutchinson 1990,
+Communications in Statistics 19),
+
+    ln|V| = ln|V_0| + sum_i w_i [z_i^T ln(h2 A + 1 - h2) z_i - z_i^T ln(h2 A_0 + 1 - h2) z_i],
+
+``V = h2 A + (1 - h2) I`` on the space orthogonal to the covariates. Weights w_i are near 1 / m, so
+that the same sum is right of the dimension and of the traces of ``A, A^2, A_0, A_0^2``, which are
+known (calibration of Deville and Sarndal 1992, Journal of the American Statistical Association 87).
+What is left to chance are differences of cubic and higher terms; their noise is measured.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.numerics.krylov import KrylovSpaces, ProjectedMatrix, Quadrature
+from plait.numerics.reml import EDGE, LARGEST, RestrictedModel, maximum_near
+
+Array = NDArray[np.float64]
+
+_PROBES = 64
+_HIGHEST = 0.99
+"""Shares above are left to exact models: there everything hangs on the smallest eigenvalues."""
+_AROUND = 0.05
+"""How far above the shares that are found likelihoods are sure too."""
+_RESIDUAL = 1e-10
+_STEPS = 60
+_STEPS_OF_FORMS = 30
+_PROBE_TOLERANCE = 1e-5
+_FORM_TOLERANCE = 1e-4
+_VARIANT_TOLERANCE = 1e-5
+_NEARLY_PERFECT = 0.99
+_SAME = 1e-4
+"""Singular values of the probes' moments, in units of the largest, that are taken for none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What is kept of an exact model, for models of matrices much like its own.
+
+    Attributes
+    ----------
+    diagonal, off_diagonal : arrays
+        Of the tridiagonal matrix.
+    lifted : float
+    n_covariates : int
+    h2 : (T,) array
+    squares : (m,) array
+        Of the probes.
+    nodes, weights : (m, k) arrays
+        The probes' quadrature.
+    moments : (2,) array
+        Traces of A and A^2.
+    """
+
+    diagonal: Array
+    off_diagonal: Array
+    lifted: float
+    n_covariates: int
+    h2: Array
+    squares: Array
+    nodes: Array
+    weights: Array
+    moments: Array
+
+    @classmethod
+    def of(
+        cls, model: RestrictedModel, h2: Array, relationships: Array, basis: Array
+    ) -> "Reference | None":
+        """Describe a model of ``relationships`` and ``basis``; None where that takes long."""
+        matrix = ProjectedMatrix(relationships.astype(np.float32), basis)
+        found = _of_probes(matrix, h2)
+        if found is None:
+            return None
+        exact = model.relationships
+        own = exact.diagonal, exact.off_diagonal, exact.lifted, model.n_covariates
+        return cls(*own, h2, found.squares, *found.nodes(), np.array(matrix.moments()))
+
+
+def _of_probes(matrix: ProjectedMatrix, h2: Array) -> Quadrature | None:
+    """Return the quadrature of probes, the same ones for matrices of one size."""
+    if h2.max() > _HIGHEST:
+        return None
+    random = np.random.default_rng(np.random.SeedSequence([len(matrix), _PROBES]))
+    signs = random.integers(0, 2, (len(matrix), _PROBES)) * 2.0 - 1.0
+    probes = matrix.project(signs).astype(np.float32)
+    highest = np.array([min(h2.max() + _AROUND, _HIGHEST)])
+    found = Quadrature.of(matrix.times(), probes, highest, _PROBE_TOLERANCE, _STEPS_OF_FORMS)
+    return found if found.converged else None
+
+
+@dataclass(frozen=True, eq=False)
+class Determinant:
+    """The determinant of ``h2 A + (1 - h2) I`` on the space orthogonal to the covariates.
+
+    Attributes
+    ----------
+    reference : Reference
+    nodes, weights : arrays
+        What to add to the logarithm of the reference's: ``sum weight ln(h2 node + 1 - h2)``.
+    """
+
+    reference: Reference
+    nodes: Array
+    weights: Array
+
+    @classmethod
+    def of(cls, reference: Reference, found: Quadrature, moments: Array) -> "Determinant":
+        """Compare probes with those of the reference."""
+        nodes, weights = found.nodes()
+        by, _ = _calibrated(reference, nodes, weights, moments)
+        both = np.concatenate([nodes.ravel(), reference.nodes.ravel()])
+        signed = [by[:, None] * weights, -by[:, None] * reference.weights]
+        signed_weights = np.concatenate([one.ravel() for one in signed])
+        kept = signed_weights != 0.0
+        return cls(reference, both[kept], signed_weights[kept])
+
+    def logarithm(self, h2: float) -> float:
+        """Return ``ln |h2 A + (1 - h2) I|``."""
+        from plait.numerics.krylov_kernels import log_determinant
+
+        known = self.reference
+        whole = log_determinant(known.diagonal, known.off_diagonal, self.nodes, self.weights, h2)
+        # The eigenvalues of the directions of the covariates are those of no relationship.
+        covariates = math.log(h2 * known.lifted + 1.0 - h2)
+        return float(whole) - known.n_covariates * covariates
+
+
+def _calibrated(
+    reference: Reference, nodes: Array, weights: Array, moments: Array
+) -> tuple[Array, Array]:
+    """Return the weights of probes (m,), and what projects their moments out (m, m)."""
+    sums = [(own * at**power).sum(axis=1)
+            for at, own in ((nodes, weights), (reference.nodes, reference.weights))
+            for power in (1, 2)]  # fmt: skip
+    first, second, first_known, second_known = sums
+    columns = np.column_stack(
+        [reference.squares, first_known, second_known, first - first_known, second - second_known]
+    )
+    df = len(reference.diagonal) - reference.n_covariates
+    known = np.concatenate([[df], reference.moments, moments - reference.moments])
+    scales = np.maximum(np.abs(columns).max(axis=0), np.finfo(float).tiny)
+    scaled, count = columns / scales, len(columns)
+    equal = np.full(count, 1.0 / count)
+    inverse = np.linalg.pinv(scaled, rcond=_SAME)
+    by = equal + (known / scales - equal @ scaled) @ inverse
+    return by, np.eye(count) - scaled @ inverse
+
+
+def noise_of_score(reference: Reference, found: Quadrature, moments: Array, h2: float) -> float:
+    """Return the standard deviation of the slope of ``-1/2 ln |V|`` in h2, from the probes."""
+    nodes, weights = found.nodes()
+    by, residual = _calibrated(reference, nodes, weights, moments)
+    slopes = (weights * (nodes - 1.0) / (h2 * nodes + 1.0 - h2)).sum(axis=1)
+    nodes, weights = reference.nodes, reference.weights
+    slopes -= (weights * (nodes - 1.0) / (h2 * nodes + 1.0 - h2)).sum(axis=1)
+    left = residual @ slopes
+    free = float(np.trace(residual))
+    return 0.5 * math.sqrt(float(left @ left) / free * float(by @ by))
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedVariant:
+    """A variant's products with the Krylov spaces of the traits, and its own quadrature.
+
+    Attributes
+    ----------
+    genotype : (N,) array
+        Covariates projected out.
+    products : (T, k) array
+    own : Quadrature
+    is_exact : bool
+        Whether ``own`` is in double precision.
+    """
+
+    genotype: Array
+    products: Array
+    own: Quadrature
+    is_exact: bool
+
+
+@dataclass(frozen=True, eq=False)
+class KrylovModel:
+    """The model of T traits on N samples, covariates projected out; see `RestrictedModel`.
+
+    Attributes
+    ----------
+    matrix : ProjectedMatrix
+    spaces : KrylovSpaces
+        Of the traits.
+    determinant : Determinant
+    h2 : (T,) array
+        The most likely shares, next to those of the reference.
+    noise : (T,) array
+        Standard deviation of h2 by the choice of probes; 0 at a boundary.
+    """
+
+    matrix: ProjectedMatrix
+    spaces: KrylovSpaces
+    determinant: Determinant
+    h2: Array
+    noise: Array
+
+    @classmethod
+    def of(
+        cls, relationships: Array, basis: Array, traits: Array, reference: Reference
+    ) -> "KrylovModel | None":
+        """Prepare relationships K (N, N) and traits (N, T), and estimate h2.
+
+        None where it would take long: eigenvalues far apart, and h2 near 1. ``relationships`` are
+        rounded to single precision in place; of those, everything is in double but the probes.
+        """
+        matrix = ProjectedMatrix(relationships.astype(np.float32), basis)
+        relationships[:] = matrix.matrix
+        found = _of_probes(matrix, reference.h2)
+        if found is None:
+            return None
+        moments = np.array(matrix.moments())
+        determinant = Determinant.of(reference, found, moments)
+        spaces, times = KrylovSpaces(matrix.project(traits)), matrix.times(relationships)
+        h2 = reference.h2
+        while True:
+            above = np.minimum(h2 + _AROUND, _HIGHEST)
+            if h2.max() > _HIGHEST or not spaces.reach(times, above, _RESIDUAL, _STEPS):
+                return None
+            model = cls(matrix, spaces, determinant, h2, np.zeros(len(h2)))
+            h2 = model._most_likely(h2)
+            if spaces.residuals(h2).max() <= _RESIDUAL:
+                break
+        model = cls(matrix, spaces, determinant, h2, np.zeros(len(h2)))
+        for t, value in enumerate(h2.tolist()):
+            information = model._information(value, t)
+            if information > 0:
+                noise = noise_of_score(reference, found, moments, value)
+                model.noise[t] = noise / information
+        return model
+
+    @property
+    def df(self) -> int:
+        """Degrees of freedom of the residuals, N - p."""
+        return self.matrix.df
+
+    def _log_likelihood(self, h2: float, t: int) -> float:
+        """Return it but for a constant, maximised over the variance."""
+        squares = self._trait_form(h2, t)
+        return -0.5 * (self.df * math.log(squares) + self.determinant.logarithm(h2))
+
+    def _trait_form(self, h2: float, t: int) -> float:
+        """Return ``y^T P y``."""
+        first = self._first(t)
+        return self._in_space(h2, t, first, first)[0]
+
+    def _first(self, t: int) -> Array:
+        """Return a trait in its Krylov space (k,)."""
+        first = np.zeros(self.spaces.diagonal.shape[1])
+        first[0] = self.spaces.lengths[t]
+        return first
+
+    def _in_space(self, h2: float, t: int, y: Array, g: Array) -> tuple[float, float]:
+        """Return ``y^T P y`` and ``g^T P y`` from products with the unit vectors of a space."""
+        from plait.numerics.reml_kernels import forms
+
+        diagonal, after = self.spaces.diagonal[t], self.spaces.after[t, :-1]
+        _, yy, gy, _ = forms(diagonal, after, h2, y, g)
+        return yy, gy
+
+    def _most_likely(self, start: Array) -> Array:
+        def height(t: int) -> Any:
+            return lambda h2: self._log_likelihood(h2, t)
+
+        return np.array([maximum_near(height(t), h2, 1e-8) for t, h2 in enumerate(start.tolist())])
+
+    def _information(self, h2: float, t: int) -> float:
+        """Return the observed information on h2, 0 at a boundary."""
+        if not EDGE < h2 < LARGEST - EDGE:
+            return 0.0
+        step = min(1e-3, 0.25 * h2, 0.25 * (1 - h2))
+        left, middle, right = (self._log_likelihood(h2 + s, t) for s in (-step, 0.0, step))
+        return (2 * middle - left - right) / step**2
+
+    def projected_traits(self) -> tuple[Array, Array]:
+        """Return ``P y`` (N, T), and ``y^T P y`` (T,)."""
+        shares = list(enumerate(self.h2.tolist()))
+        columns = [self.spaces.solution(h2, t) for t, h2 in shares]
+        return np.column_stack(columns), np.array([self._trait_form(h2, t) for t, h2 in shares])
+
+    def variances(self, columns: Array) -> Array | None:
+        """Return ``g^T P g`` (n, T) of ``M g``, columns (N, n), to 1e-4; None where not soon."""
+        times, given = self.matrix.times(), columns.astype(np.float32)
+        found = Quadrature.of(times, given, self.h2, _FORM_TOLERANCE, _STEPS_OF_FORMS)
+        return found.forms(self.h2) if found.converged else None
+
+    def prepared(self, genotype: Array, *, is_exact: bool = False) -> PreparedVariant:
+        """Make ``M g`` (N,) ready for `regression` and `share_beside`."""
+        highest = np.array([min(self.h2.max() + _AROUND, _HIGHEST)])
+        if is_exact:
+            times, given = self.matrix.times(self.matrix.matrix.astype(np.float64)), genotype
+            taken = _RESIDUAL**2, _STEPS
+        else:
+            times, given = self.matrix.times(), genotype.astype(np.float32)
+            taken = _VARIANT_TOLERANCE, _STEPS
+        own = Quadrature.of(times, given[:, None], highest, *taken)
+        return PreparedVariant(genotype, self.spaces.products(genotype), own, is_exact)
+
+    def _forms(self, variant: PreparedVariant, t: int, h2: float) -> tuple[float, float, float]:
+        """Return ``y^T P y``, ``g^T P y``, ``g^T P g``."""
+        yy, gy = self._in_space(h2, t, self._first(t), variant.products[t])
+        return yy, gy, float(variant.own.forms(np.array([h2]))[0, 0])
+
+    def regression(self, variant: PreparedVariant, trait: int, h2: float) -> tuple[float, float]:
+        """Return the slope of one more regressor, and its standard error."""
+        yy, gy, gg = self._forms(variant, trait, h2)
+        if gy * gy > _NEARLY_PERFECT * yy * gg and not variant.is_exact:
+            return self.regression(self.prepared(variant.genotype, is_exact=True), trait, h2)
+        return gy / gg, math.sqrt(max(yy - gy * gy / gg, 0.0) / ((self.df - 1) * gg))
+
+    def share_beside(self, variant: PreparedVariant, trait: int, start: float) -> float:
+        """Return h2 with one more regressor: the maximum next to a good guess."""
+        n = self.df - 1
+
+        def height(h2: float) -> float:
+            yy, gy, gg = self._forms(variant, trait, h2)
+            left = max(yy - gy * gy / gg, 1e-300)
+            return -0.5 * (n * math.log(left) + self.determinant.logarithm(h2) + math.log(gg))
+
+        return maximum_near(height, start)
