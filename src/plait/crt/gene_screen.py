@@ -427,10 +427,10 @@ class GeneScreen:
         them, of which the covariates' regression takes up a part. Counts are negative binomial with
         the gene's theta. P-values are those of infinitely many resamples: the threshold of the
         score is that of a gamma distribution with the expected skewness of its null distribution,
-        corrected for the kurtosis; the probability is Edgeworth's. In simulations with 12 to 500
-        expected counts in treated cells it is within 0.04 of the share of effects that are found.
-        It is too small where treated cells expect 2 counts or fewer, and for increases of genes
-        that vary much more than Poisson ones (theta 0.3, p = 1e-6: 0.91 instead of 0.96).
+        corrected for a smaller kurtosis; the probability is Edgeworth's. In simulations with 12 to
+        500 expected counts in treated cells it is within 0.04 of the share that is found. It is too
+        small where these expect 2 counts or fewer, and for increases of genes far from Poisson:
+        0.91 instead of 0.96 (theta 0.3, p = 1e-6), 0.2 instead of 0.6 (0.5, 1e-5, 12 treated cells).
         Time O(cells x columns) for a pair, and O(cells) for each of about twelve fold changes.
         """
         parameters = self._require_parameters("detectable_effects")
@@ -457,8 +457,8 @@ class GeneScreen:
         """Say what has been done so far."""
         lines = [repr(self.data)]
         if self.parameters is not None:
-            told = (f"{name} {value}" for name, value in self.parameters.described().items())
-            lines.append(f"parameters: {', '.join(told)}")
+            about = self.parameters.described()
+            lines.append("parameters: " + ", ".join(f"{k} {v}" for k, v in about.items()))
         parts = (self.assignment, self.cells, self.calibration, self.power, self.discovery)
         lines += [part.summary() for part in parts if part is not None]
         return "\n".join(lines)
