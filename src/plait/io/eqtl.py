@@ -227,8 +227,8 @@ def read_contexts(
     Notes
     -----
     Effects without a usable standard error are left out, counted and named in the log, as by
-    `scan_eqtl`. Files are scanned twice: for the keys of all contexts, then for the numbers of one context at a
-    time. Memory: the distinct keys, one context, and 16 bytes per cell.
+    `scan_eqtl`. Files are scanned twice: for the keys of all contexts, then for the numbers of one
+    context at a time. Memory: the distinct keys, one context, and 16 bytes per cell.
     """
     if join not in ("outer", "inner"):
         raise OptionError(f"join is {join!r}; give 'outer' or 'inner'.")
