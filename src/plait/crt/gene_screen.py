@@ -430,7 +430,7 @@ class GeneScreen:
         corrected for a smaller kurtosis; the probability is Edgeworth's. In simulations with 12 to
         500 expected counts in treated cells it is within 0.04 of the share that is found. It is too
         small where these expect 2 counts or fewer, and for increases of genes far from Poisson:
-        0.91 instead of 0.96 (theta 0.3, p = 1e-6), 0.2 instead of 0.6 (0.5, 1e-5, 12 treated cells).
+        0.91 instead of 0.96 (theta 0.3, p = 1e-6), 0.2 instead of 0.6 (0.5, 1e-5, 12 treated).
         Time O(cells x columns) for a pair, and O(cells) for each of about twelve fold changes.
         """
         parameters = self._require_parameters("detectable_effects")
