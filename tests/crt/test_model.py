@@ -13,7 +13,12 @@ from scipy.sparse import csc_array
 from scipy.stats import kstest, mannwhitneyu
 
 from plait import mash
-from plait.crt import control_group_effects, floor_usage, prepare_crt_inputs
+from plait.crt import (
+    control_group_effects,
+    floor_usage,
+    prepare_crt_inputs,
+    run_all_genes_union_crt,
+)
 from plait.crt.model import BlockOfTests, perturbation_effects
 from plait.crt.options import CRTOptions
 from plait.crt.results import CRTResult
@@ -200,11 +205,9 @@ def test_ranks_of_residuals_see_effects_against_the_confounding(sampler):
         uns={"guide_names": ["g"], "guide2gene": {"g": "GENE"}},
     )
     inputs = prepare_crt_inputs(screen)
-    options = {
-        "statistic": "utest",
-        "sampler": sampler,
-        "strata": {"stratify_by_batch": False},
-    }
+    options = {"statistic": "utest", "sampler": sampler}
+    if sampler == "stratified":
+        options["strata"] = {"stratify_by_batch": False}
     assert perturbation_effects(inputs, **options).p[0, 0] > 0.99
     assert perturbation_effects(inputs, **options, ranks={"use": "residual"}).p[0, 0] < 1e-6
     assert perturbation_effects(inputs, **options, side="left").p[0, 0] < 1e-6
@@ -470,3 +473,57 @@ def test_a_floor_that_is_given_floors_usages_that_are_ranked():
         expected = 2 * u / (treated.sum() * (~treated).sum()) - 1
         np.testing.assert_allclose(found[0, k], expected, atol=1e-12)
     assert not np.array_equal(found, beta(1e-4)[1])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strata": {"n_bins": 5}},
+        {"ranks": {"use": "usage"}},
+        {"resamples": 1023},
+        {"resamples": 99, "method": "adaptive"},
+        {"exceedances": 20, "method": "empirical"},
+        {"max_resamples": 2000, "method": "skew-normal"},
+        {"bulk_above": 0.1, "method": "adaptive"},
+    ],
+)
+def test_options_that_do_nothing_are_refused(inputs, options):
+    with pytest.raises(OptionError, match=f"{next(iter(options))} does nothing here"):
+        perturbation_effects(inputs, **options)
+    with pytest.raises(OptionError, match="does nothing here"):
+        control_group_effects(inputs, **options)
+
+
+def test_every_p_value_says_how_many_resamples_it_is_of_and_why(inputs):
+    few = perturbation_effects(inputs, max_resamples=4000, exceedances=5)
+    is_drawn = few.p_method == "monte carlo"
+    assert is_drawn.any() and not is_drawn.all()
+    np.testing.assert_array_equal(few.n_resamples > 0, is_drawn)
+    assert few.n_resamples.max() <= 4000
+    assert set(few.p_flag[is_drawn]) <= {"few_treated", "skewed", "few_cells", "beyond_support"}
+    assert set(few.p_flag[few.p_method == "saddlepoint"]) == {"ok"}
+    assert f"drawn: {is_drawn.sum()} of {is_drawn.size} p-values" in few.summary()
+    assert {"n_resamples", "p_flag"} <= set(few.to_frame().columns)
+    # A p-value is what these numbers say: h of l, or (1 + count) / (B + 1).
+    late = is_drawn & (few.n_resamples > 1024) & (few.n_resamples < 4000)
+    np.testing.assert_allclose(few.p[late], 5 / few.n_resamples[late])
+    more = perturbation_effects(inputs, max_resamples=4000, bulk_above=0.5)
+    assert (more.p_method == "bulk").sum() < (few.p_method == "bulk").sum()
+    adaptive = perturbation_effects(inputs, inputs.units[:2], method="adaptive", max_resamples=1500)
+    assert adaptive.p_flag is None and 1024 <= adaptive.n_resamples.max() <= 1500
+    counted = perturbation_effects(inputs, inputs.units[:2], method="empirical", resamples=9)
+    assert set(counted.n_resamples.ravel()) == {9}
+
+
+def test_strata_are_reported(inputs):
+    found = perturbation_effects(inputs, sampler="stratified", strata={"n_bins": 5})
+    table = found.to_frame()
+    for name, values in found.of_strata().items():
+        np.testing.assert_array_equal(table[name], np.repeat(values, inputs.n_programs))
+    assert found.n_propensity_bins.max() <= 5
+    assert "strata: 10 of a perturbation in the middle" in found.summary()
+    out = run_all_genes_union_crt(
+        inputs, B=9, resampling_method="stratified_perm", resampling_kwargs={"n_bins": 5}
+    )
+    np.testing.assert_array_equal(out["strata_df"]["n_strata"], found.n_strata)
+    assert list(out["strata_df"].columns) == list(found.of_strata())

@@ -144,6 +144,12 @@ def test_sides_of_calibrated_and_raw_p_values(inputs):
         ({"skew_normal_side_code": 2}, "side code"),
         ({"pvalue_method": "empirical", "calibrate_skew_normal": True}, "contradicts"),
         ({"qq_crossfit": True}, "ntc_empirical"),
+        ({"resampling_kwargs": {"n_bins": 5}}, "resampling_kwargs does nothing"),
+        ({"test_stat_kwargs": {"use": "clr"}}, "test_stat_kwargs does nothing"),
+        ({"skew_normal_side_code": 1}, "skew_normal_side_code does nothing"),
+        ({"null_method": "ntc_empirical", "B": 99}, "B does nothing"),
+        ({"null_method": "ntc_empirical", "propensity_model": "const"}, "propensity_model does"),
+        ({"null_method": "ntc_empirical", "resampling_method": "stratified_perm"}, "resampling_me"),
     ],
 )
 def test_contradictions_are_found_before_anything_is_computed(options, words, monkeypatch):

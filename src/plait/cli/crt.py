@@ -181,7 +181,7 @@ def run(
         "statistic": str(statistic),
         "sampler": str(sampler),
         "side": str(side),
-        "resamples": resamples,
+        "resamples": resamples if method in (Method.EMPIRICAL, Method.SKEW_NORMAL) else None,
         "strata": None,
         # Ranks of log-ratios as they are hide effects against the confounding: docs/crt.md.
         "ranks": {"use": "residual"} if statistic is Statistic.UTEST else None,
@@ -356,6 +356,8 @@ def _against_controls(
         q=rates.of(p, status, result.units),
         p_method=np.repeat(np.where(is_tested, "controls", "none")[:, None], p.shape[1], axis=1),
         status=status,
+        n_resamples=None,
+        p_flag=None,
         settings={**result.settings, **about},
     )
 

@@ -20,7 +20,7 @@ from scipy.sparse import csc_array
 from plait.crt.data import CRTInputs, require_inputs
 from plait.crt.guides import as_names
 from plait.crt.logistic import WIDTH
-from plait.crt.options import CRTOptions, RankOptions
+from plait.crt.options import CRTOptions, RankOptions, refuse_idle
 from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
 from plait.crt.results import CRTResult
 from plait.crt.statistic import residual_correlation
@@ -54,7 +54,10 @@ def perturbation_effects(
     statistic: str = "ols",
     sampler: str = "bernoulli",
     side: str = "both",
-    resamples: int = 1023,
+    resamples: int | None = None,
+    exceedances: int | None = None,
+    max_resamples: int | None = None,
+    bulk_above: float | None = None,
     propensity_model: PropensityModel = fit_propensity_logistic,
     strata: Mapping[str, Any] | None = None,
     ranks: Mapping[str, Any] | None = None,
@@ -90,8 +93,13 @@ def perturbation_effects(
     side : {"both", "left", "right"}
         Resamples whose statistic is as large in absolute value, as low, or as high, count. "both"
         of a skew-normal is twice its smaller tail.
-    resamples : int
-        For "empirical" and "skew-normal".
+    resamples : int, optional
+        For "empirical" and "skew-normal" (1023).
+    exceedances, max_resamples : int, optional
+        For "adaptive", and for "analytic" where it draws: a p-value is drawn until so many
+        resamples are as extreme (20), or there are so many of them (a million).
+    bulk_above : float, optional
+        For "analytic": larger p-values are left to four cumulants (0.02).
     propensity_model : callable, "const", (cells, units) array or DataFrame
         Default: penalised logistic regression on the covariates. See
         `plait.crt.propensity.propensity_blocks`. An array has a column for each of
@@ -136,7 +144,7 @@ def perturbation_effects(
     Raises
     ------
     OptionError
-        An option is unknown, out of range or contradicts another.
+        An option is unknown, out of range, contradicts another or does nothing beside it.
     LabelError
         A target has no guide, or occurs twice (also a KeyError).
     InputError
@@ -156,6 +164,9 @@ def perturbation_effects(
         method=method,
         side=side,
         resamples=resamples,
+        exceedances=exceedances,
+        max_resamples=max_resamples,
+        bulk_above=bulk_above,
         propensity_model=propensity_model,
         strata=strata,
         ranks=ranks,
@@ -172,12 +183,40 @@ def perturbation_effects(
 def options_of(
     strata: Mapping[str, Any] | None = None,
     ranks: Mapping[str, Any] | None = None,
+    *,
+    resamples: int | None = None,
+    exceedances: int | None = None,
+    max_resamples: int | None = None,
+    bulk_above: float | None = None,
     **options: Any,
 ) -> CRTOptions:
-    """Return the options of `perturbation_effects` that say how a perturbation is tested."""
-    return CRTOptions(
-        strata=StrataOptions.from_mapping(strata), ranks=RankOptions.from_mapping(ranks), **options
+    """Return the options of `perturbation_effects` that say how a perturbation is tested.
+
+    Raises
+    ------
+    OptionError
+        One is unknown, out of range, or does nothing beside the others.
+    """
+    numbers: dict[str, Any] = {
+        "resamples": resamples,
+        "exceedances": exceedances,
+        "max_resamples": max_resamples,
+        "bulk_above": bulk_above,
+    }
+    chosen = CRTOptions(
+        strata=StrataOptions.from_mapping(strata),
+        ranks=RankOptions.from_mapping(ranks),
+        **{name: value for name, value in numbers.items() if value is not None},
+        **options,
     )
+    refuse_idle("strata", strata, chosen.sampler == "stratified", "sampler='stratified'")
+    refuse_idle("ranks", ranks, chosen.statistic == "utest", "statistic='utest'")
+    counted, drawn = "method 'empirical' or 'skew-normal'", "method 'analytic' or 'adaptive'"
+    refuse_idle("resamples", resamples, chosen.is_resampled, counted)
+    refuse_idle("exceedances", exceedances, not chosen.is_resampled, drawn)
+    refuse_idle("max_resamples", max_resamples, not chosen.is_resampled, drawn)
+    refuse_idle("bulk_above", bulk_above, chosen.method == "analytic", "method 'analytic'")
+    return chosen
 
 
 def run_tests(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from plait.crt.arguments import number_array, option_names, whole_number
+from plait.crt.arguments import number_array, option_names, real_number, whole_number
 from plait.crt.given_propensities import is_labelled
 from plait.crt.propensity import PropensityModel, check_propensity_model, fit_propensity_logistic
 from plait.crt.ranks import RankMethod, check_rank_options
@@ -94,6 +94,11 @@ class CRTOptions:
         Side of the skew-normal p-value alone; None: ``side``.
     resamples : int
         B, of the empirical and skew-normal p-values; 0 leaves all p-values at 1.
+    exceedances, max_resamples : int
+        h and B_max of p-values that are drawn until that many resamples are as extreme, by
+        "adaptive", and by "analytic" where it draws.
+    bulk_above : float
+        Analytic p-values above it are left to four cumulants.
     propensity_model : callable, "const", (cells, units) array or DataFrame
         See `plait.crt.propensity.propensity_blocks` and `plait.crt.given_propensities`.
     strata : StrataOptions
@@ -109,6 +114,9 @@ class CRTOptions:
     side: str = "both"
     calibrated_side: str | None = None
     resamples: int = 1023
+    exceedances: int = 20
+    max_resamples: int = 10**6
+    bulk_above: float = 0.02
     propensity_model: PropensityModel = fit_propensity_logistic
     strata: StrataOptions = field(default_factory=StrataOptions)
     ranks: RankOptions = field(default_factory=RankOptions)
@@ -132,6 +140,10 @@ class CRTOptions:
             if side not in _SIDES and not (name == "calibrated_side" and side is None):
                 raise OptionError(f"{name} is {side!r}; give one of {', '.join(_SIDES)}.")
         whole_number(self.resamples, "resamples", most=MOST_RESAMPLES)
+        whole_number(self.exceedances, "exceedances", least=1)
+        whole_number(self.max_resamples, "max_resamples", least=1)
+        if not 0.0 <= real_number(self.bulk_above, "bulk_above") <= 1.0:
+            raise OptionError(f"bulk_above is {self.bulk_above}; give a p-value, from 0 to 1.")
         whole_number(self.seed, "the seed", least=0)
         if not is_labelled(self.propensity_model):
             check_propensity_model(self.propensity_model)
@@ -156,8 +168,14 @@ class CRTOptions:
         side: str = "both",
         calibrated_side: str | None = None,
     ) -> "CRTOptions":
-        """Return the options that arguments of programDE's functions mean."""
-        return cls(
+        """Return the options that arguments of programDE's functions mean.
+
+        Raises
+        ------
+        OptionError
+            One is unknown, out of range, or does nothing beside the others.
+        """
+        options = cls(
             statistic="ols" if test_stat is None else test_stat,
             sampler=resampling_method,
             method=method,
@@ -169,6 +187,10 @@ class CRTOptions:
             side=side,
             calibrated_side=calibrated_side,
         )
+        is_stratified, is_ranked = options.sampler == "stratified", options.statistic == "utest"
+        refuse_idle("resampling_kwargs", resampling_kwargs, is_stratified, "stratified_perm")
+        refuse_idle("test_stat_kwargs", test_stat_kwargs, is_ranked, "test_stat='utest'")
+        return options
 
     @property
     def is_resampled(self) -> bool:
@@ -190,6 +212,9 @@ class CRTOptions:
             "side": self.side,
             "calibrated_side": self.calibrated_side,
             "resamples": self.resamples if self.is_resampled else None,
+            "exceedances": None if self.is_resampled else self.exceedances,
+            "max_resamples": None if self.is_resampled else self.max_resamples,
+            "bulk_above": self.bulk_above if self.method == "analytic" else None,
             "propensity_model": (
                 np.asarray(model)
                 if isinstance(model, np.ndarray)
@@ -206,6 +231,20 @@ class CRTOptions:
             "ranks": _as_dict(self.ranks) if self.statistic == "utest" else None,
             "device": str(torch_device(self.device) or "cpu"),
         }
+
+
+def refuse_idle(name: str, given: Any, is_used: bool, belongs_to: str) -> None:
+    """Refuse an option that was given and does nothing.
+
+    Raises
+    ------
+    OptionError
+    """
+    if is_used or given is None or (isinstance(given, Mapping) and not given):
+        return
+    raise OptionError(
+        f"{name} does nothing here; it belongs to {belongs_to}. Leave one of them out."
+    )
 
 
 def _as_dict(options: Any) -> dict[str, Any]:

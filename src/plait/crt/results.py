@@ -60,8 +60,16 @@ class CRTResult(Result):
         Location, scale and shape of the skew-normal fitted to standardised resamples.
     skew_status : (J, K) array of str or None
         See `plait.crt.p_values.SkewNormalPValues`.
+    n_resamples : (J, K) int array or None
+        Resamples that a p-value was made of; 0 where none was drawn.
+    p_flag : (J, K) array of str or None
+        Of analytic p-values "ok", or why one was drawn: "few_treated", "skewed" (one tail of the
+        null is heavy), "few_cells" (a few cells decide) or "beyond_support" (the effect is beyond
+        what its linear form can reach); "none" where nothing was tested.
     n_strata, n_informative_strata : (J,) int arrays or None
         Strata of cells, and those with treated and untreated ones.
+    n_propensity_bins : (J,) int array or None
+        Bins of the propensity that were left of those asked for after equal edges were joined.
     uninformative_share : (J,) array or None
         Share of the treated cells that no resample moves.
     residual_correlation : (K, K) array or None
@@ -88,6 +96,8 @@ class CRTResult(Result):
                 "p_raw",
                 "p_skew",
                 "skew_status",
+                "n_resamples",
+                "p_flag",
             ),
             ("units", "programs"),
         ),
@@ -100,6 +110,7 @@ class CRTResult(Result):
                 "denominator",
                 "n_strata",
                 "n_informative_strata",
+                "n_propensity_bins",
                 "uninformative_share",
             ),
             ("units",),
@@ -125,6 +136,9 @@ class CRTResult(Result):
     p_skew: Array | None = None
     skew_parameters: Array | None = None
     skew_status: NDArray[np.str_] | None = None
+    n_resamples: NDArray[np.int64] | None = None
+    p_flag: NDArray[np.str_] | None = None
+    n_propensity_bins: NDArray[np.int64] | None = None
     n_strata: NDArray[np.int64] | None = None
     n_informative_strata: NDArray[np.int64] | None = None
     uninformative_share: Array | None = None
@@ -152,7 +166,8 @@ class CRTResult(Result):
         ----------
         kind : {"long", "wide"}
             ``"long"`` (default): a row per perturbation and program, with the perturbation's
-            ``status`` and ``n_treated``. ``"wide"``: a row per perturbation.
+            ``status`` and ``n_treated``, and what is known of its strata. ``"wide"``: a row per
+            perturbation.
 
         Returns
         -------
@@ -164,9 +179,20 @@ class CRTResult(Result):
         if kind == "wide":
             return frame
         row = np.repeat(np.arange(len(self.units)), len(self.programs))
+        of_units = {"status": self.status, "n_treated": self.n_treated, **self.of_strata()}
         return frame.with_columns(
-            pl.Series("status", self.status[row]), pl.Series("n_treated", self.n_treated[row])
+            [pl.Series(name, values[row]) for name, values in of_units.items()]
         )
+
+    def of_strata(self) -> dict[str, NDArray[Any]]:
+        """Return what is known of the strata of each unit, by name; nothing without strata."""
+        named = {
+            "n_strata": self.n_strata,
+            "n_informative_strata": self.n_informative_strata,
+            "n_propensity_bins": self.n_propensity_bins,
+            "uninformative_share": self.uninformative_share,
+        }
+        return {name: values for name, values in named.items() if values is not None}
 
     def summary(self, level: float = 0.1) -> str:
         """Say in a few lines what was found.
@@ -179,6 +205,7 @@ class CRTResult(Result):
         lines = [repr(self)]
         if others := self.untested():
             lines.append(f"  not tested (p = 1): {others}")
+        lines += self._how_made()
         if self.is_control.all() and (self.status == "ok").any():
             # Beside other units, a target of all control guides has more cells than these have.
             p = self.p[self.status == "ok"]
@@ -189,6 +216,28 @@ class CRTResult(Result):
         if self.q is not None:
             lines += self._significant(level)
         return "\n".join(lines)
+
+    def _how_made(self) -> list[str]:
+        """Say how many p-values were drawn, and why, and what strata left to vary."""
+        lines, ok = [], self.status == "ok"
+        if self.p_flag is not None and self.n_resamples is not None and ok.any():
+            drawn = self.p_method[ok] == "monte carlo"
+            reasons, counts = np.unique(self.p_flag[ok][drawn], return_counts=True)
+            why = ", ".join(f"{n:,} {reason}" for reason, n in zip(reasons, counts, strict=True))
+            if drawn.any():
+                lines.append(
+                    f"  drawn: {int(drawn.sum()):,} of {drawn.size:,} p-values ({why}), in up to "
+                    f"{int(self.n_resamples[ok].max()):,} resamples"
+                )
+        if self.n_strata is not None and self.n_informative_strata is not None and ok.any():
+            share = np.asarray(self.uninformative_share)[ok]
+            lines.append(
+                f"  strata: {int(np.median(self.n_strata[ok])):,} of a perturbation in the middle, "
+                f"{int(np.median(self.n_informative_strata[ok])):,} of them with treated and "
+                f"untreated cells; {np.median(share):.1%} of the treated cells (up to "
+                f"{share.max():.1%}) are in others, where nothing varies"
+            )
+        return lines
 
     def untested(self) -> str:
         """Say how many units were not tested, why, and which; empty where all were."""

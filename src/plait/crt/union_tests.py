@@ -17,7 +17,7 @@ from plait.crt.data import CRTInputs
 from plait.crt.guides import guide_columns, indicator_matrix
 from plait.crt.model import NEGATIVE_CONTROLS, Rates, chosen_units, run_tests
 from plait.crt.ntc_empirical import ntc_empirical_tests
-from plait.crt.options import METHOD_NAMES, CRTOptions
+from plait.crt.options import METHOD_NAMES, CRTOptions, refuse_idle
 from plait.crt.p_values import compute_null_pvals_from_null_stats
 from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
 from plait.crt.results import CRTResult
@@ -133,8 +133,10 @@ def run_all_genes_union_crt(
     dict or tuple
         ``pvals_df``, ``betas_df`` (genes x programs), ``treated_df``, ``results`` (list of
         `GeneRecord`), then on request ``pvals_raw_df``, ``pvals_skew_df``, ``skew_params``; of a
-        dict also ``stat_name``, ``se_df``, ``t_df``, ``qvals_df``, ``status_df``, ``p_method_df``
-        and, of the U statistic, ``stats_df``. Of "ntc_empirical" it has the first four and
+        dict also ``stat_name``, ``se_df``, ``t_df``, ``qvals_df``, ``status_df``, ``p_method_df``,
+        ``resamples_df`` and, where they apply, ``p_flag_df`` (why an analytic p-value was drawn),
+        ``sn_status_df`` (whether a skew-normal fits), ``strata_df`` and, of the U statistic,
+        ``stats_df``. Of "ntc_empirical" it has the first four and
         ``stat_name``, ``qvals_df``, ``status_df``, ``null_method``, ``ntc_matching_info`` and, with
         ``qq_crossfit``, ``ntc_crossfit``.
 
@@ -177,7 +179,15 @@ def run_all_genes_union_crt(
             None if skew_normal_side_code is None else side_of_code(skew_normal_side_code)
         ),
     )  # fmt: skip
+    is_calibrated = options.method == "skew-normal"
+    refuse_idle(
+        "skew_normal_side_code",
+        skew_normal_side_code or None,
+        is_calibrated,
+        "skew-normal p-values",
+    )
     if null_method == "ntc_empirical":
+        _refuse_resampling(B, propensity_model, resampling_method, resampling_kwargs)
         if options.statistic != "ols" or calibrate_skew_normal or pvalue_method or side != "both":
             raise OptionError(
                 "null_method='ntc_empirical' compares absolute effects by least squares: take "
@@ -198,6 +208,20 @@ def run_all_genes_union_crt(
         view.pop("pvals_skew_df", None)
         view.pop("skew_params", None)
     return _view(view, as_dict)
+
+
+def _refuse_resampling(
+    B: int, propensity_model: PropensityModel, method: str, kwargs: Mapping[str, Any] | None
+) -> None:
+    """Refuse options of resampling where effects are compared with those of controls."""
+    usual = CRTOptions(method="empirical")
+    for name, given in (
+        ("B", None if usual.resamples == B else B),
+        ("propensity_model", None if propensity_model is usual.propensity_model else "one"),
+        ("resampling_method", None if method == "bernoulli_index" else method),
+        ("resampling_kwargs", kwargs),
+    ):
+        refuse_idle(name, given, False, "null_method='crt'")
 
 
 def _view(frames: dict[str, Any], as_dict: bool) -> Any:
@@ -487,6 +511,14 @@ def frames_of(result: CRTResult) -> dict[str, Any]:
     else:
         view["se_df"] = frame(result.se)
         view["t_df"] = frame(result.beta / result.se)
+    if result.n_resamples is not None:
+        view["resamples_df"] = frame(result.n_resamples)
+    if result.p_flag is not None:
+        view["p_flag_df"] = frame(result.p_flag)
+    if result.skew_status is not None:
+        view["sn_status_df"] = frame(result.skew_status)
+    if strata := result.of_strata():
+        view["strata_df"] = pd.DataFrame(strata, index=genes)
     if result.p_raw is not None:
         view["pvals_raw_df"] = frame(result.p_raw)
     if result.p_skew is not None:

@@ -118,8 +118,13 @@ class UnitTester:
         if self.options.statistic == "ols":
             types |= dict.fromkeys(("se", "null_sd", "denominator"), "float64")
         if self.stratification is not None:
-            types |= dict.fromkeys(("n_strata", "n_informative_strata"), "int64")
+            types |= dict.fromkeys(
+                ("n_strata", "n_informative_strata", "n_propensity_bins"), "int64"
+            )
             types["uninformative_share"] = "float64"
+        types["n_resamples"] = "int64"
+        if self.options.method == "analytic":
+            types["p_flag"] = "str"
         if self.options.is_resampled:
             types["p_raw"] = "float64"
         if self.options.method == "skew-normal":
@@ -150,6 +155,7 @@ class UnitTester:
             "p_method": np.full(shape, "none", dtype="<U12"),
             "status": np.where(found.pop("is_defined"), "ok", "degenerate").astype("<U12"),
             "expected_treated": probabilities.sum(axis=0),
+            "n_resamples": np.zeros(shape, dtype=np.int64),
         }
         units = [
             _Unit(name, treated.indices[begin:end], probabilities[:, j])
@@ -222,6 +228,7 @@ class UnitTester:
         found["status"][(found["status"] == "ok") & (informative == 0)] = "no_variation"
         found["n_strata"] = np.array([len(s.sizes) for s in strata], dtype=np.int64)
         found["n_informative_strata"] = informative
+        found["n_propensity_bins"] = np.array([s.propensity_bins for s in strata], dtype=np.int64)
         found["uninformative_share"] = np.array([s.uninformative_treated_share for s in strata])
         return list(strata)
 
@@ -243,7 +250,12 @@ class UnitTester:
             strata=known or None,
             side=self.options.side,
             seed=self.options.seed,
+            bulk_above=self.options.bulk_above,
+            exceedances=self.options.exceedances,
+            max_resamples=self.options.max_resamples,
         )
+        found["p_flag"] = np.full(found["p"].shape, "none", dtype="<U14")
+        found["p_flag"][ok], found["n_resamples"][ok] = exact.flag, exact.resamples
         found["log10p"] = np.zeros(found["p"].shape)
         found["p"][ok], found["log10p"][ok] = exact.p_value, exact.log10_p
         found["p_method"][ok] = exact.method
@@ -262,8 +274,15 @@ class UnitTester:
         draw = null_rank_biserial_of_block if is_rank else null_effects_of_block
         for j in np.flatnonzero(found["status"] == "ok").tolist():
             null_of_block = partial(draw, self.table, self._resampler(units[j], strata[j]))
-            staged = staged_p_values(found["beta"][j], null_of_block, side=self.options.side)
+            staged = staged_p_values(
+                found["beta"][j],
+                null_of_block,
+                side=self.options.side,
+                exceedances=self.options.exceedances,
+                max_resamples=self.options.max_resamples,
+            )
             found["p"][j], found["p_method"][j] = staged.p_value, "monte carlo"
+            found["n_resamples"][j] = staged.resamples
 
     def _null_sd(self, probabilities: Array, strata: Sequence[Strata | None]) -> Array:
         residuals, basis = self.inputs.residuals, self.inputs.basis
@@ -298,6 +317,7 @@ class UnitTester:
                 self._with_ties(found["beta"][j]), null, side=side
             )
             found["p_method"][j] = "empirical"
+            found["n_resamples"][j] = self.options.resamples
             if is_calibrated:
                 self._calibrated(j, null, found)
         found["p"] = found["p_skew"] if is_calibrated else found["p_raw"]

@@ -53,6 +53,8 @@ WORDS: Words = {
         },
     ),
     "resamples": ("resamples", {}),
+    "exceedances": ("resamples as extreme that end the drawing of a p-value", {}),
+    "bulk_above": ("p-value above which four cumulants are enough", {}),
     "propensity_model": (
         "propensities",
         {"fit_propensity_logistic": "logistic regression on the covariates"},
