@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from plait.data.genotype_blocks import TILE, CallBlock, DosageBlock, read_block
+from plait.data.genotype_blocks import TILE, CallBlock, DosageBlock, padded, read_block
 from tests.gwas.conftest import Dosages, InMemory, as_dosages, draw_calls, draw_dosages
 
 
@@ -89,3 +89,24 @@ def test_other_ploidy(random):
     copies, signs = block.rarer_copies(np.arange(5))
     assert signs[:2].tolist() == [-1.0, -1.0]
     np.testing.assert_allclose(copies[0], 4 - dosages[0].astype(float), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("n_samples", "columns"), [(3, 1), (64, 15), (130, 16), (1237, 21)])
+def test_products_of_calls_without_decoding(random, n_samples, columns):
+    """Sums of bytes against double precision; whatever the cut, the same bits."""
+    calls = draw_calls(random, 90, n_samples, missing=0.1)
+    calls[4], calls[5], calls[6] = -1, 2, 0
+    calls[7, 1:] = 2  # the effect allele is the common one
+    regressors = random.normal(size=(n_samples, columns))
+    block = read_block(InMemory(calls), slice(0, 90))
+    found = block.products(padded(regressors, np.float32))
+    exact = block.products(padded(regressors, np.float64))
+    np.testing.assert_allclose(exact, block.centred(np.arange(90)) @ regressors, atol=1e-10)
+    lengths = np.sqrt(np.maximum(block.squares, 1.0))[:, None]
+    assert (np.abs(found - exact) <= 2e-6 * np.sqrt(n_samples) * lengths).all()
+    assert not found[4:7].any()
+    parts = [
+        read_block(InMemory(calls), rows).products(padded(regressors, np.float32))
+        for rows in (slice(0, 37), slice(37, 38), slice(38, 90))
+    ]
+    np.testing.assert_array_equal(np.concatenate(parts), found)

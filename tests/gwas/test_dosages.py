@@ -122,7 +122,10 @@ def test_whole_dosages_are_hard_calls(random, model, options):
     np.testing.assert_allclose(found.frequency, calls_found.frequency, rtol=1e-14)
     t, expected = (x.beta / x.se for x in (found, calls_found))
     np.testing.assert_allclose(t[both], expected[both], atol=1e-10 if exact else 1e-5)
-    np.testing.assert_allclose(found.beta[both], calls_found.beta[both], rtol=1e-5, atol=1e-12)
+    # In single precision the two are rounded apart: an effect near 0 is known to its error's scale.
+    closest = 1e-12 if exact else 1e-5 * calls_found.se[both]
+    off = np.abs(found.beta[both] - calls_found.beta[both])
+    assert (off <= 1e-5 * np.abs(calls_found.beta[both]) + closest).all()
 
 
 def test_cuts_threads_and_order_of_samples(random, monkeypatch):

@@ -81,3 +81,17 @@ def test_t_of_log10_p(df):
     np.testing.assert_allclose(back, [2.5, 40.0, 90.0, 1e4], rtol=1e-10)
     with pytest.raises(InputError, match="positive"):
         t_from_log10_p([-1.0], 0)
+
+
+@pytest.mark.parametrize("df", [9.0, 10.0, 40.0, 1993.0, 1e7])
+def test_interpolated_p_values(df):
+    """Between tabulated values, at the ends of intervals, beyond the table, and of few df."""
+    from plait.numerics import student_kernels as kernels
+
+    table = np.empty((kernels.INTERVALS, kernels.NODES))
+    t = np.concatenate([np.linspace(-8.5, 9, 2001), [1e-30, 1e-9, 30.0, np.inf, np.nan, 0.0]])
+    assert kernels.tabulate_log10_p(df, table) == (df >= 10)
+    if df >= 10:
+        constant = kernels.log_gamma_step(0.5 * df)
+        found = [kernels.tabulated_log10_p(one, df, constant, table) for one in t]
+        np.testing.assert_allclose(found, log10_p_value(t, df), rtol=3e-14)

@@ -16,6 +16,8 @@ Samples = NDArray[np.integer[Any]]
 
 TILE = 256
 """Variants that are centred and multiplied together; tiles begin at multiples of it."""
+_SPAN = 8192
+"""Samples over which sums are in the precision of the regressors."""
 _ROUNDING = 0.01
 """How far sums of rounded probabilities may lie outside of what dosages can be."""
 
@@ -74,6 +76,21 @@ class GenotypeBlock(ABC):
             self._centre(part, tile[used])
             yield part, tile, used
 
+    def products(self, regressors: NDArray[Any]) -> Array:
+        """Multiply the centred genotypes by regressors, to (n, K) in double precision.
+
+        ``regressors`` (see `padded`) are in single or double precision, and so are sums within
+        spans of samples. Whatever the cut into blocks, the same bits.
+        """
+        out = np.empty((len(self), regressors.shape[1]))
+        for part, tile, used in self.tiles(regressors.dtype):
+            total = np.zeros((TILE, regressors.shape[1]))
+            for begin in range(0, tile.shape[1], _SPAN):
+                span = slice(begin, begin + _SPAN)
+                total += tile[:, span] @ regressors[span]
+            out[part] = total[used]
+        return out
+
     @abstractmethod
     def centred(self, variants: Samples) -> Array:
         """Return centred genotypes (k, N) of some variants, in double precision."""
@@ -116,6 +133,20 @@ class CallBlock(GenotypeBlock):
         self.values, squares = np.empty((n, 4)), np.empty(n)
         centred_values(self.codes, self.values, squares)
         super().__init__(start, n_samples, GenotypeCounts.of_codes(self.codes), squares)
+
+    def products(self, regressors: NDArray[Any]) -> Array:
+        """See `GenotypeBlock.products`; in single precision without decoding."""
+        from plait.data.genotype_kernels import multiply_calls
+        from plait.numerics.lane_kernels import FLOATS
+
+        if regressors.dtype != np.float32:
+            return super().products(regressors)
+        count = regressors.shape[1]
+        whole = np.zeros((4 * self.packed.shape[1], -(-count // FLOATS) * FLOATS), dtype=np.float32)
+        whole[: self.n_samples, :count] = regressors[: self.n_samples]
+        out = np.empty((len(self), whole.shape[1]))
+        multiply_calls(self.packed, self.codes, whole, out)
+        return out[:, :count]
 
     def centred(self, variants: Samples) -> Array:
         """See `GenotypeBlock.centred`."""

@@ -3,12 +3,21 @@
 import numpy as np
 
 from plait.numerics.compiled import njit
+from plait.numerics.lane_kernels import FLOATS, add, add_to, lanes_at, put, word_at, zeros_like
 
 _MISSING = 1
 _LOW_BITS = np.uint64(0x5555555555555555)
 _PAIRS = np.uint64(0x3333333333333333)
 _NIBBLES = np.uint64(0x0F0F0F0F0F0F0F0F)
 _BYTES = np.uint64(0x0101010101010101)
+_ONE = np.uint64(1)
+_BYTE = np.uint64(255)
+_TOGETHER = 16
+"""Bytes of calls whose sums are looked up together: their tables stay in the second cache."""
+_TERMS = 64
+"""Most terms of a sum in single precision."""
+_APART = 257
+"""Rows from one table to the next; after 256 they would be where caches have little room."""
 
 
 @njit(nogil=True, cache=True)
@@ -120,6 +129,142 @@ def centred_values(counts, values, squares):  # type: ignore[no-untyped-def]
         values[j, 3] = -mean
         # From differences, so that a nearly constant genotype does not cancel.
         squares[j] = n2 * (2.0 - mean) ** 2 + n1 * (1.0 - mean) ** 2 + n0 * mean**2
+
+
+@njit(nogil=True, cache=True)
+def multiply_calls(packed, counts, regressors, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` (variants, K) with products of the centred calls and ``regressors``.
+
+    Those are (4 x bytes, K) in single precision, 0 beyond the last sample, K a multiple of
+    `FLOATS`; a missing call is the mean. Sums over the four samples of a byte are looked up in
+    tables of all 256 bytes ("four Russians"), and added in single precision within 64 samples.
+
+    Copies of the rarer allele are what is counted, so that sums are as small as they can be: with
+    c copies, mean m and the sign s of that allele, ``s (sum c r - m (sum r - sum r of missing))``.
+    """
+    n, n_bytes = packed.shape
+    width = regressors.shape[1]
+    table = np.empty((_TOGETHER * _APART, FLOATS), dtype=np.float32)
+    pairs = np.empty((32, FLOATS), dtype=np.float32)
+    out[:] = 0.0
+    for left in range(0, width, FLOATS):
+        for begin in range(0, n_bytes, _TOGETHER):
+            end = min(begin + _TOGETHER, n_bytes)
+            _tabulate(regressors, begin, end, left, pairs, table)
+            whole = begin + (end - begin) // 8 * 8
+            for j in range(n):
+                turned = _LOW_BITS if counts[j, 0] > counts[j, 3] else np.uint64(0)
+                total = zeros_like(table)
+                for byte in range(begin, whole, 8):
+                    word = _turned(word_at(packed, j * n_bytes + byte), turned)
+                    for k in range(8):
+                        row = np.int64((word >> np.uint64(8 * k)) & _BYTE)
+                        row += _APART * (byte - begin + k)
+                        total = add(total, lanes_at(table, row * FLOATS))
+                if whole < end:
+                    word = _turned(_last_word(packed, j, whole), turned)
+                    for k in range(8):
+                        row = np.int64((word >> np.uint64(8 * k)) & _BYTE)
+                        row += _APART * (whole - begin + k)
+                        total = add(total, lanes_at(table, row * FLOATS))
+                add_to(out, j * width + left, total)
+    sums = np.zeros(width)
+    for i in range(regressors.shape[0]):
+        for c in range(width):
+            sums[c] += regressors[i, c]
+    of_missing = np.empty(width)
+    samples = np.empty(4 * n_bytes + 2, dtype=np.int64)
+    for j in range(n):
+        of_missing[:] = 0.0
+        if counts[j, 1] > 0:
+            count = _without_call(packed, j, samples)
+            for left in range(0, width, FLOATS):
+                total = zeros_like(table)
+                for k in range(count):
+                    total = add(total, lanes_at(regressors, samples[k] * width + left))
+                    if k % _TERMS == _TERMS - 1:
+                        add_to(of_missing, left, total)
+                        total = zeros_like(table)
+                add_to(of_missing, left, total)
+        n2, n1, n0 = counts[j, 0], counts[j, 2], counts[j, 3]
+        mean = (n1 + 2.0 * min(n2, n0)) / max(n0 + n1 + n2, 1)
+        sign = -1.0 if n2 > n0 else 1.0
+        for c in range(width):
+            out[j, c] = sign * (out[j, c] - mean * (sums[c] - of_missing[c]))
+
+
+@njit(nogil=True, cache=True)
+def _tabulate(regressors, begin, end, left, pairs, table):  # type: ignore[no-untyped-def]
+    """Fill a table for each of some bytes: sums of regressors by copies, of all that it can be.
+
+    Tables are as many as whole words have bytes; those from ``end`` on are 0.
+    """
+    width = regressors.shape[1]
+    zero = zeros_like(table)
+    for k in range((end - begin + 7) // 8 * 8):
+        if begin + k >= end:
+            for value in range(256):
+                put(table, (_APART * k + value) * FLOATS, zero)
+            continue
+        for half in range(2):
+            place = (4 * (begin + k) + 2 * half) * width + left
+            first, second = lanes_at(regressors, place), lanes_at(regressors, place + width)
+            for code in range(4):
+                high = zero
+                if code == 2:
+                    high = second
+                elif code == 0:
+                    high = add(second, second)
+                row = 16 * half + 4 * code
+                put(pairs, row * FLOATS, add(high, add(first, first)))
+                put(pairs, (row + 1) * FLOATS, high)
+                put(pairs, (row + 2) * FLOATS, add(high, first))
+                put(pairs, (row + 3) * FLOATS, high)
+        for high in range(16):
+            of_high = lanes_at(pairs, (16 + high) * FLOATS)
+            for low in range(16):
+                row = _APART * k + 16 * high + low
+                put(table, row * FLOATS, add(of_high, lanes_at(pairs, low * FLOATS)))
+
+
+@njit(nogil=True, cache=True)
+def _turned(word, turned):  # type: ignore[no-untyped-def]
+    """Swap codes 00 and 11 where ``turned`` has the low bit of a code: both flip where equal."""
+    same = ~(word ^ (word >> _ONE)) & turned
+    return word ^ (same | (same << _ONE))
+
+
+@njit(nogil=True, cache=True)
+def _last_word(packed, j, byte):  # type: ignore[no-untyped-def]
+    """Return the bytes of a row from the place ``byte`` on, fewer than eight, as a word."""
+    word = np.uint64(0)
+    for k in range(packed.shape[1] - byte):
+        word |= np.uint64(packed[j, byte + k]) << np.uint64(8 * k)
+    return word
+
+
+@njit(nogil=True, cache=True)
+def _without_call(packed, j, samples):  # type: ignore[no-untyped-def]
+    """Fill ``samples`` with those that lack variant j, as codes beyond the last do; count them.
+
+    Two are taken of each word whether or not there are any: to ask first is slower.
+    """
+    n_bytes = packed.shape[1]
+    count = 0
+    for byte in range(0, n_bytes, 8):
+        whole = byte + 8 <= n_bytes
+        word = word_at(packed, j * n_bytes + byte) if whole else _last_word(packed, j, byte)
+        flags = word & ~(word >> _ONE) & _LOW_BITS
+        first = 4 * byte
+        for _ in range(2):
+            samples[count] = first + np.int64(_set_bits((flags - _ONE) & ~flags)) // 2
+            count += flags != 0
+            flags &= flags - _ONE
+        while flags != 0:
+            samples[count] = first + np.int64(_set_bits((flags - _ONE) & ~flags)) // 2
+            count += 1
+            flags &= flags - _ONE
+    return count
 
 
 @njit(nogil=True, cache=True)

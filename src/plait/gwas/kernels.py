@@ -10,7 +10,14 @@ import math
 import numpy as np
 
 from plait.numerics.compiled import njit
-from plait.numerics.student_kernels import log10_p, log_gamma_step
+from plait.numerics.student_kernels import (
+    INTERVALS,
+    NODES,
+    log10_p,
+    log_gamma_step,
+    tabulate_log10_p,
+    tabulated_log10_p,
+)
 
 COLLINEAR = 1e-6
 """Share of a genotype's variation that covariates must leave for it to be tested."""
@@ -35,6 +42,8 @@ def linear_statistics(  # type: ignore[no-untyped-def]
     """
     n_traits = beta.shape[1]
     constant = log_gamma_step(0.5 * df)
+    table = np.empty((INTERVALS, NODES))
+    is_tabulated = tabulate_log10_p(df, table)
     for j in range(products.shape[0]):
         explained = 0.0
         for c in range(n_covariates):
@@ -55,7 +64,10 @@ def linear_statistics(  # type: ignore[no-untyped-def]
             beta[j, t] = s / v
             se[j, t] = math.sqrt(rest / (df * v))
             t_value = s / math.sqrt(v) * math.sqrt(df / rest) if rest > 0.0 else np.inf
-            log10p[j, t] = log10_p(t_value, df, constant)
+            if is_tabulated:
+                log10p[j, t] = tabulated_log10_p(t_value, df, constant, table)
+            else:
+                log10p[j, t] = log10_p(t_value, df, constant)
 
 
 @njit(nogil=True, cache=True)

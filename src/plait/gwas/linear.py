@@ -1,21 +1,21 @@
 """The linear scan: every variant against every trait in one pass over the genotypes.
 
-Genotypes, calls or dosages, are centred in tiles of `TILE` variants and multiplied once by the
-covariates and the residual traits of a design; slopes, errors and p-values follow from those
-products and from sums of squares. Products are in single precision, sums over more than `_SPAN`
-samples in double. Where the covariates explain nearly all of a variant, or a variant nearly all of
-a trait, differences of such sums are too rough (`_ENOUGH`): these variants are fitted one by one,
-from residuals, in double precision.
+Centred genotypes, calls or dosages, are multiplied once by the covariates and the residual traits
+of a design; slopes, errors and p-values follow from those products and from sums of squares.
+Products are in single precision, sums over many samples in double
+(`plait.data.genotype_blocks.GenotypeBlock.products`). Where the covariates explain nearly all of a
+variant, or a variant nearly all of a trait, differences of such sums are too rough (`_ENOUGH`):
+these variants are fitted one by one, from residuals, in double precision.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.data.genotype_blocks import TILE, GenotypeBlock, padded, read_block
+from plait.data.genotype_blocks import GenotypeBlock, padded, read_block
 from plait.data.genotypes import GenotypeSource
 from plait.errors import OptionError
 from plait.gwas.design import Design, without
@@ -23,7 +23,6 @@ from plait.gwas.quality import VariantFilter
 
 Array = NDArray[np.float64]
 
-_SPAN = 8192
 _ENOUGH = {"single": 1e-2, "double": 1e-4}
 """Share left of a sum of squares from which differences of products are precise enough.
 
@@ -205,7 +204,7 @@ class _Group:
         """Fill statistics from products; return which variants (n,) need a fit of their own."""
         from plait.gwas.kernels import complete_case_statistics, linear_statistics
 
-        design, squares, products = self.design, block.squares, self._products(block)
+        design, squares, products = self.design, block.squares, block.products(self.regressors)
         inexact = np.zeros(len(block), dtype=np.bool_)
         shape = design.basis.shape[1] - 1, float(design.df), self.least
         linear_statistics(products, squares, *shape, *outputs, reasons, inexact)
@@ -215,21 +214,6 @@ class _Group:
             missing = block.is_missing(rows)
             complete_case_statistics(missing, *taken, *outputs, used, reasons, inexact)
         return inexact
-
-    def _products(self, block: GenotypeBlock) -> Array:
-        """Return (n, p - 1 + T) products of the centred genotypes with the regressors."""
-        out = np.empty((len(block), self.regressors.shape[1]))
-        for part, tile, used in block.tiles(self.dtype):
-            out[part] = self._multiply(tile)[used]
-        return out
-
-    def _multiply(self, tile: NDArray[Any]) -> Array:
-        """Multiply a tile by the regressors, spans of samples added in double precision."""
-        total = np.zeros((TILE, self.regressors.shape[1]))
-        for begin in range(0, tile.shape[1], _SPAN):
-            span = slice(begin, begin + _SPAN)
-            total += tile[:, span] @ self.regressors[span]
-        return total
 
 
 def constant_traits(block: GenotypeBlock, design: Design, least: float) -> NDArray[np.bool_]:

@@ -1,0 +1,181 @@
+# mypy: disable-error-code="no-untyped-call,no-untyped-def,call-arg,import-untyped"
+"""Vectors that compiled loops keep in registers: several numbers that are worked on together.
+
+LLVM makes vectors of loops by itself where it can prove that arrays do not overlap, and where loops
+are long. Sums of short rows that are looked up are neither; here they are written as vectors, which
+LLVM cuts to what a processor has. Lane by lane the operations are IEEE's, so that bits are the same
+on all of them.
+
+`Lanes` are 16 float32 or 8 uint64. Arrays are contiguous; a place is the number of an element among
+all of an array, rows one after another. Places are not checked.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import extending, types
+from numba.core import cgutils
+from numba.core.datamodel import models
+
+intrinsic: Any = extending.intrinsic  # what it makes has another signature in compiled functions
+
+FLOATS = 16
+"""Numbers of a vector of float32."""
+WORDS = 8
+"""Numbers of a vector of uint64."""
+
+_INDEX = ir.IntType(64)
+_ELEMENTS = {
+    "float32": ir.FloatType(),
+    "float64": ir.DoubleType(),
+    "int32": ir.IntType(32),
+    "uint64": ir.IntType(64),
+}
+_BYTES = {"float32": 4, "float64": 8, "int32": 4, "uint64": 8}
+
+
+class Lanes(types.Type):
+    """The type of a vector."""
+
+    def __init__(self, element: str, count: int) -> None:
+        self.element, self.count = element, count
+        super().__init__(name=f"Lanes({element} x {count})")
+
+    def of(self, element: str) -> ir.VectorType:
+        """Return what LLVM calls as many numbers of a type."""
+        return ir.VectorType(_ELEMENTS[element], self.count)
+
+
+_FLOATS, _WORDS = Lanes("float32", FLOATS), Lanes("uint64", WORDS)
+
+
+@extending.register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager, lanes):
+        super().__init__(manager, lanes, lanes.of(lanes.element))
+
+
+def _address(context, builder, kind, array, place, target):
+    """Return a pointer to an element of an array, as one to ``target``."""
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [place]), target.as_pointer())
+
+
+def _spread(builder, lanes, value):
+    """Return a vector of equal numbers."""
+    vector = lanes.of(lanes.element)
+    zero = ir.Constant(ir.IntType(32), 0)
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, zero)
+    everywhere = ir.Constant(ir.VectorType(ir.IntType(32), lanes.count), None)
+    return builder.shuffle_vector(first, first, everywhere)
+
+
+def _of_array(array):
+    """Return the vector that fits the elements of an array."""
+    return {types.float32: _FLOATS, types.uint64: _WORDS}[array.dtype]
+
+
+def _elementwise(name):
+    """Return a function of two vectors, or of a vector and a number for all lanes."""
+
+    @intrinsic
+    def apply(typing, a, b):
+        number = types.float32 if a is _FLOATS else types.uint64
+
+        def generate(context, builder, signature, values):
+            one, two = values
+            if signature.args[1] == number:
+                two = _spread(builder, a, two)
+            return getattr(builder, name[a.element])(one, two)
+
+        return a(a, b if isinstance(b, Lanes) else number), generate
+
+    return apply
+
+
+add = _elementwise({"float32": "fadd", "uint64": "add"})
+subtract = _elementwise({"float32": "fsub", "uint64": "sub"})
+multiply = _elementwise({"float32": "fmul"})
+both = _elementwise({"uint64": "and_"})
+differing = _elementwise({"uint64": "xor"})
+
+
+@intrinsic
+def zeros_like(typing, array):
+    """Return a vector of zeros, for sums of the elements of an array."""
+    lanes = _of_array(array)
+
+    def generate(context, builder, signature, values):
+        return ir.Constant(lanes.of(lanes.element), None)
+
+    return lanes(array), generate
+
+
+@intrinsic
+def lanes_at(typing, array, place):
+    """Return the elements from a place on."""
+    lanes = _of_array(array)
+
+    def generate(context, builder, signature, values):
+        target = lanes.of(lanes.element)
+        pointer = _address(context, builder, signature.args[0], *values, target)
+        return builder.load(pointer, align=_BYTES[lanes.element])
+
+    return lanes(array, types.int64), generate
+
+
+@intrinsic
+def put(typing, array, place, lanes):
+    """Store a vector from a place on."""
+
+    def generate(context, builder, signature, values):
+        target = lanes.of(lanes.element)
+        pointer = _address(context, builder, signature.args[0], *values[:2], target)
+        builder.store(values[2], pointer, align=_BYTES[lanes.element])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, lanes), generate
+
+
+@intrinsic
+def add_to(typing, array, place, lanes):
+    """Add a vector of float32 to elements of float64, or one of uint64 to elements of int32."""
+    element = str(array.dtype)
+
+    def generate(context, builder, signature, values):
+        target = lanes.of(element)
+        pointer = _address(context, builder, signature.args[0], *values[:2], target)
+        old = builder.load(pointer, align=_BYTES[element])
+        if element == "float64":
+            new = builder.fadd(old, builder.fpext(values[2], target))
+        else:
+            new = builder.add(old, builder.trunc(values[2], target))
+        builder.store(new, pointer, align=_BYTES[element])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, lanes), generate
+
+
+@intrinsic
+def count_bits(typing, words):
+    """Count the set bits of each word."""
+
+    def generate(context, builder, signature, values):
+        vector = words.of("uint64")
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector]), f"llvm.ctpop.v{WORDS}i64"
+        )
+        return builder.call(function, values)
+
+    return words(words), generate
+
+
+@intrinsic
+def word_at(typing, octets, place):
+    """Return eight consecutive bytes as one word, the first of them lowest."""
+
+    def generate(context, builder, signature, values):
+        pointer = _address(context, builder, signature.args[0], *values, _INDEX)
+        return builder.load(pointer, align=1)
+
+    return types.uint64(octets, types.int64), generate
