@@ -20,7 +20,9 @@ from plait.crt import (
     store_in_adata,
     store_results_in_adata,
 )
-from plait.errors import InputError, OptionError
+from plait.crt.results import CRTResult
+from plait.errors import InputError, OptionError, OutputError
+from plait.numerics.multiple_testing import false_discovery_rates
 from tests.crt.screens import reference_screen
 
 BOTH = {"calibrate_skew_normal": True, "return_skew_normal": True, "return_raw_pvals": True}
@@ -144,6 +146,9 @@ def test_sides_of_calibrated_and_raw_p_values(inputs):
         ({"skew_normal_side_code": 2}, "side code"),
         ({"pvalue_method": "empirical", "calibrate_skew_normal": True}, "contradicts"),
         ({"qq_crossfit": True}, "ntc_empirical"),
+        ({"fdr_scope": "per_guide"}, "fdr_scope is 'per_guide'"),
+        ({"fdr": "holm", "null_method": "ntc_empirical"}, "holm"),
+        ({"store": "x", "null_method": "ntc_empirical"}, "store does nothing"),
         ({"resampling_kwargs": {"n_bins": 5}}, "resampling_kwargs does nothing"),
         ({"test_stat_kwargs": {"use": "clr"}}, "test_stat_kwargs does nothing"),
         ({"skew_normal_side_code": 1}, "skew_normal_side_code does nothing"),
@@ -205,6 +210,58 @@ def test_results_survive_a_file(inputs, out, tmp_path):
     settings = json.loads(back["other_settings"])
     assert settings["options"]["resamples"] == 19
     assert settings["options"]["eps"] == pytest.approx(inputs.eps)
+
+
+def test_families_of_false_discovery_rates_and_genes_left_out(inputs):
+    found = run_all_genes_union_crt(
+        inputs, B=99, fdr="BY", fdr_scope="per_gene", exclude_labels=["NTC"], threads=1
+    )
+    assert "NTC" not in found["pvals_df"].index
+    for gene in found["pvals_df"].index[:3]:
+        np.testing.assert_allclose(
+            found["qvals_df"].loc[gene], false_discovery_rates(found["pvals_df"].loc[gene], "BY")
+        )
+    assert "qvals_df" not in run_all_genes_union_crt(inputs, inputs.units[:2], B=9, fdr=None)
+    against = {"null_method": "ntc_empirical", "null_kwargs": {"guides_per_unit": 2}}
+    found = run_all_genes_union_crt(inputs, **against, fdr_scope="per_program")
+    tested = found["status_df"].drop("NTC") == "ok"
+    q, p = (found[name].loc[tested[tested].index].iloc[:, 1] for name in ("qvals_df", "pvals_df"))
+    np.testing.assert_allclose(q, false_discovery_rates(p, "BH"))
+    assert 0 < len(q) < len(tested)
+
+
+def test_statuses_are_in_the_dictionary(inputs, out):
+    assert set(out["status_df"]) == {"ok"}
+    fits = out["sn_status_df"].to_numpy()
+    assert set(np.unique(fits)) <= {"ok", "outlier", "tail", "nonfinite", "degenerate"}
+    np.testing.assert_array_equal(fits == "ok", out["p_method_df"] == "skew-normal")
+    assert (out["resamples_df"] == 199).all(axis=None)
+
+
+def test_a_store_is_gone_on_with_or_replaced(inputs, tmp_path):
+    told = []
+
+    class Listener:
+        def begin(self, label, total):
+            told.append((label, total))
+            return 0
+
+        def advance(self, key, steps, note=""):
+            told.append(steps)
+
+        def end(self, key):
+            told.append("end")
+
+    options = {"genes": inputs.units[:3], "B": 19, "store": tmp_path / "run.zarr"}
+    out = run_all_genes_union_crt(inputs, **options, progress=Listener())
+    assert ("perturbations", 3) in told and told[-1] == "end"
+    plain = run_all_genes_union_crt(inputs, inputs.units[:3], B=19)
+    pd.testing.assert_frame_equal(out["pvals_df"], plain["pvals_df"])
+    np.testing.assert_array_equal(CRTResult.load(tmp_path / "run.zarr").p, out["pvals_df"])
+    with pytest.raises(OutputError):
+        run_all_genes_union_crt(inputs, **options)  # it is done
+    again = run_all_genes_union_crt(inputs, **options | {"B": 9}, resume=False)
+    assert (again["resamples_df"] == 9).all(axis=None)
 
 
 def test_nowhere_to_put_results(out):

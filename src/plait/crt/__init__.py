@@ -77,13 +77,12 @@ from plait.crt.statistic import OLSStatistics, ols_statistics
 from plait.crt.storage import store_in_adata, store_results_in_adata
 from plait.crt.strata import compute_bins
 from plait.crt.threads import limit_threading
-from plait.crt.union_tests import (
+from plait.crt.union_nulls import (
     compute_gene_null_pvals,
     compute_guide_set_null_pvals,
     crt_null_stats_for_test,
-    run_all_genes_union_crt,
-    run_one_gene_union_crt,
 )
+from plait.crt.union_tests import run_all_genes_union_crt, run_one_gene_union_crt
 from plait.io.anndata import (
     get_from_adata_any,
     read_cnmf_usage,

@@ -39,7 +39,8 @@ from plait.provenance import Provenance, fingerprint
 
 NEGATIVE_CONTROLS = ("NTC", "SAFE", "non-targeting", "safe-targeting")
 """Targets that are taken for negative controls where they occur."""
-_SCOPES = ("all", "per_program", "per_unit")
+_SCOPES = ("all", "per_program", "per_unit", "per_gene")
+"""The last two are the same."""
 _COPIES = 5
 """Arrays of the size of a block's propensities that are alive while it is worked on (measured)."""
 _MOST_BLOCKS = 64
@@ -119,7 +120,7 @@ def perturbation_effects(
     fdr : {"BH", "BY", "storey", None}
         See `plait.numerics.multiple_testing.false_discovery_rates`.
     fdr_scope : {"all", "per_program", "per_unit"}
-        What one family of tests is.
+        What one family of tests is; "per_gene" is another name of the last.
     seed : int
         Random numbers depend on it and on the name of a unit alone.
     device : {"cpu", "cuda", "auto"}
@@ -399,6 +400,8 @@ class Rates:
     def __post_init__(self) -> None:
         if self.scope not in _SCOPES:
             raise OptionError(f"fdr_scope is {self.scope!r}; give one of {', '.join(_SCOPES)}.")
+        if self.scope == "per_gene":
+            object.__setattr__(self, "scope", "per_unit")
         if self.method is not None:
             false_discovery_rates([1.0], self.method)  # says what is wrong before hours of work
 

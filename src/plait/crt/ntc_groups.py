@@ -19,11 +19,10 @@ from plait.crt.guides import guide_columns, indicator_matrix
 from plait.crt.logistic import WIDTH
 from plait.crt.model import BlockOfTests
 from plait.crt.negative_controls import NTCGroups
-from plait.crt.options import CRTOptions
+from plait.crt.options import CRTOptions, side_of_code
 from plait.crt.p_values import compute_null_pvals_from_null_stats
 from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
 from plait.crt.seeds import guide_set_name
-from plait.crt.union_tests import side_of_code
 from plait.crt.unit_tests import UnitTester
 from plait.errors import InputError, InputTypeError, LabelError, OptionError
 from plait.execution.blocks import Block, plan_blocks

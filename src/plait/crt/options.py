@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ _SAMPLER_NAMES = {
     "stratified_perm": "stratified",
 }
 _SIDES = ("both", "left", "right")
+_SIDES_OF_CODES = {-1: "left", 0: "both", 1: "right"}
 _OUTCOMES = ("clr", "usage", "residual")
 
 
@@ -231,6 +233,13 @@ class CRTOptions:
             "ranks": _as_dict(self.ranks) if self.statistic == "utest" else None,
             "device": str(torch_device(self.device) or "cpu"),
         }
+
+
+def side_of_code(code: int) -> str:
+    """Return the side that programDE calls -1, 0 or 1."""
+    if not isinstance(code, Integral) or code not in _SIDES_OF_CODES:
+        raise OptionError(f"the side code is {code!r}; give -1 (left), 0 (both) or 1 (right).")
+    return _SIDES_OF_CODES[code]
 
 
 def refuse_idle(name: str, given: Any, is_used: bool, belongs_to: str) -> None:

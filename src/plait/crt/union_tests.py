@@ -4,33 +4,29 @@ Thin doors to `plait.crt.model.perturbation_effects` and `plait.crt.unit_tests.U
 """
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from plait.crt.arguments import whole_number
 from plait.crt.data import CRTInputs
-from plait.crt.guides import guide_columns, indicator_matrix
 from plait.crt.model import NEGATIVE_CONTROLS, Rates, chosen_units, run_tests
-from plait.crt.ntc_empirical import ntc_empirical_tests
-from plait.crt.options import METHOD_NAMES, CRTOptions, refuse_idle
-from plait.crt.p_values import compute_null_pvals_from_null_stats
-from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
+from plait.crt.ntc_empirical import NTCEmpirical, ntc_empirical_tests
+from plait.crt.options import METHOD_NAMES, CRTOptions, refuse_idle, side_of_code
+from plait.crt.propensity import PropensityModel, fit_propensity_logistic
 from plait.crt.results import CRTResult
-from plait.crt.seeds import guide_set_name
-from plait.crt.unit_tests import UnitTester
-from plait.errors import InputError, OptionError
+from plait.errors import OptionError
 from plait.execution.executors import workforce
+from plait.execution.progress import ProgressListener, listen
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 Array = NDArray[np.float64]
-_SIDES = {-1: "left", 0: "both", 1: "right"}
 _log = logging.getLogger("plait.crt")
 
 
@@ -83,6 +79,14 @@ def run_all_genes_union_crt(
     *,
     pvalue_method: str | None = None,
     side: str = "both",
+    exclude_labels: Iterable[str] = (),
+    fdr: str | None = "BH",
+    fdr_scope: str = "all",
+    threads: int | None = None,
+    executor: Any = None,
+    store: str | os.PathLike[str] | None = None,
+    resume: bool = True,
+    progress: ProgressListener | None = None,
 ) -> Any:
     """Test every gene on every program; programDE's name for `perturbation_effects`.
 
@@ -94,7 +98,7 @@ def run_all_genes_union_crt(
     B : int
         Resamples.
     n_jobs : int or None
-        Threads; never changes the numbers.
+        Threads, where ``threads`` does not say; never changes the numbers.
     base_seed : int
     propensity_model : callable, "const", (cells, units) array or DataFrame
         An array has a column for each of ``inputs.units``, in that order, whichever are tested; the
@@ -127,6 +131,20 @@ def run_all_genes_union_crt(
         What ``pvals_df`` holds; by default what ``calibrate_skew_normal`` says.
     side : {"both", "left", "right"}
         Of all p-values.
+    exclude_labels : iterable of str
+        Genes, such as negative controls, that are not tested.
+    fdr : {"BH", "BY", "storey", None}
+        What ``qvals_df`` holds, over all tests that are not of negative controls.
+    fdr_scope : {"all", "per_program", "per_gene"}
+        What one family of tests is.
+    threads, executor
+        Who works: `perturbation_effects`.
+    store : str or path, optional
+        A store to write block by block, for `CRTResult.load`.
+    resume : bool
+        Whether the same call goes on from where an interrupted one was; else the store is replaced.
+    progress : ProgressListener, optional
+        Who is told how far the work is: `plait.execution.progress`.
 
     Returns
     -------
@@ -179,6 +197,7 @@ def run_all_genes_union_crt(
             None if skew_normal_side_code is None else side_of_code(skew_normal_side_code)
         ),
     )  # fmt: skip
+    Rates(fdr, fdr_scope, ())  # says what is wrong before anything is computed
     is_calibrated = options.method == "skew-normal"
     refuse_idle(
         "skew_normal_side_code",
@@ -193,14 +212,21 @@ def run_all_genes_union_crt(
                 "null_method='ntc_empirical' compares absolute effects by least squares: take "
                 "test_stat='ols', side='both', and neither calibrate_skew_normal nor pvalue_method."
             )
-        return _view(_against_controls(inputs, genes, null_kwargs, base_seed, qq_crossfit), as_dict)
+        for name, given in (("executor", executor), ("store", store)):
+            refuse_idle(name, given, False, "null_method='crt'")
+        names = chosen_units(inputs, genes, exclude_labels)
+        found = ntc_empirical_tests(
+            inputs, names, null_kwargs, base_seed=base_seed, qq_crossfit=qq_crossfit
+        )
+        return _view(_frames_against_controls(found, fdr, fdr_scope), as_dict)
     if qq_crossfit or null_kwargs:
         raise OptionError("qq_crossfit and null_kwargs belong to null_method='ntc_empirical'.")
     _log.info("backend=%r is not used: threads share the inputs", backend)
-    names = chosen_units(inputs, genes, ())
-    controls = tuple(name for name in names if name in NEGATIVE_CONTROLS)
-    force = workforce(threads=n_jobs)
-    result = run_tests(inputs, names, options, Rates("BH", "all", controls), force)
+    names = chosen_units(inputs, genes, exclude_labels)
+    rates = Rates(fdr, fdr_scope, tuple(name for name in names if name in NEGATIVE_CONTROLS))
+    force = workforce(executor, threads=n_jobs if threads is None else threads)
+    with nullcontext() if progress is None else listen(progress):
+        result = run_tests(inputs, names, options, rates, force, store, overwrite=not resume)
     view = frames_of(result)
     if not return_raw_pvals:
         view.pop("pvals_raw_df", None)
@@ -233,21 +259,13 @@ def _view(frames: dict[str, Any], as_dict: bool) -> Any:
     return tuple(frames[name] for name in order if name in frames)
 
 
-def _against_controls(
-    inputs: CRTInputs,
-    genes: Iterable[str] | None,
-    options: Mapping[str, Any] | None,
-    seed: int,
-    qq_crossfit: bool,
-) -> dict[str, Any]:
-    names = chosen_units(inputs, genes, ())
-    found = ntc_empirical_tests(inputs, names, options, base_seed=seed, qq_crossfit=qq_crossfit)
+def _frames_against_controls(found: NTCEmpirical, fdr: str | None, scope: str) -> dict[str, Any]:
     frames = found.frames()
-    controls = tuple(np.asarray(names)[found.is_control].tolist())
-    rates = Rates("BH", "all", controls).of(found.p, found.status, names)
-    assert rates is not None
-    like = frames["pvals_df"]
-    frames["qvals_df"] = like.__class__(rates, like.index, like.columns)
+    controls = tuple(np.asarray(found.genes)[found.is_control].tolist())
+    rates = Rates(fdr, scope, controls).of(found.p, found.status, found.genes)
+    if rates is not None:
+        like = frames["pvals_df"]
+        frames["qvals_df"] = like.__class__(rates, like.index, like.columns)
     return _with_records(frames)
 
 
@@ -273,196 +291,12 @@ def run_one_gene_union_crt(gene: str, inputs: CRTInputs, **options: Any) -> Gene
     LabelError
         The gene has no guide (also a KeyError).
     """
-    unused = sorted({"genes", "return_format", "null_method", "qq_crossfit"} & set(options))
+    of_all = ("genes", "exclude_labels", "return_format", "null_method", "qq_crossfit", "store")
+    unused = [name for name in of_all if name in options]
     if unused:
         raise OptionError(f"{unused[0]} is an option of run_all_genes_union_crt only.")
     record: GeneRecord = run_all_genes_union_crt(inputs, [gene], **options)["results"][0]
     return record
-
-
-def compute_gene_null_pvals(
-    gene: str,
-    inputs: CRTInputs,
-    B: int = 1023,
-    base_seed: int = 123,
-    propensity_model: PropensityModel = fit_propensity_logistic,
-    resampling_method: str = "bernoulli_index",
-    resampling_kwargs: Mapping[str, Any] | None = None,
-    side_code: int = 0,
-    test_stat: str | None = "ols",
-    test_stat_kwargs: Mapping[str, Any] | None = None,
-) -> Array:
-    """Return p-values of a gene's resamples, each among the others.
-
-    Parameters
-    ----------
-    gene : str
-    inputs : CRTInputs
-    side_code : {-1, 0, 1}
-        Left, both or right.
-    B, base_seed, propensity_model, resampling_method, resampling_kwargs
-        As in `run_all_genes_union_crt`.
-    test_stat, test_stat_kwargs
-        As in `run_all_genes_union_crt`.
-
-    Returns
-    -------
-    (B, K) array
-        `plait.crt.compute_null_pvals_from_null_stats` of each program; of the U statistic without
-        the rows of resamples that treat no cell.
-
-    Raises
-    ------
-    InputError
-        No cell or every cell is treated, or B is less than 1.
-    LabelError
-        The gene has no guide (also a KeyError).
-    OptionError, InputTypeError
-        See `run_all_genes_union_crt`.
-
-    Notes
-    -----
-    Time O(B n_1 (K + p) + B K log B) for n_1 treated cells.
-    """
-    options = CRTOptions.from_programde(
-        "empirical", B, base_seed, propensity_model, resampling_method, resampling_kwargs,
-        test_stat, test_stat_kwargs,
-    )  # fmt: skip
-    null = null_statistics_of(inputs, gene, inputs.columns(gene), options)
-    return compute_null_pvals_from_null_stats(null, side_code)
-
-
-def compute_guide_set_null_pvals(
-    guide_idx: ArrayLike,
-    inputs: CRTInputs,
-    B: int = 1023,
-    base_seed: int = 123,
-    propensity_model: PropensityModel = fit_propensity_logistic,
-    resampling_method: str = "bernoulli_index",
-    resampling_kwargs: Mapping[str, Any] | None = None,
-    side_code: int = 0,
-    test_stat: str | None = "ols",
-    test_stat_kwargs: Mapping[str, Any] | None = None,
-) -> Array:
-    """Return p-values of the resamples of a set of guides, each among the others.
-
-    Parameters
-    ----------
-    guide_idx : sequence of int
-        Columns of the guides; repeats count once.
-    inputs : CRTInputs
-    side_code : {-1, 0, 1}
-        Left, both or right.
-    B, base_seed, propensity_model, resampling_method, resampling_kwargs
-        As in `run_all_genes_union_crt`.
-    test_stat, test_stat_kwargs
-        As in `run_all_genes_union_crt`.
-
-    Returns
-    -------
-    (B, K) array
-
-    Raises
-    ------
-    InputError
-        The set is empty, one is no column, no cell or every cell is treated, or B is less than 1.
-    OptionError, InputTypeError
-        See `run_all_genes_union_crt`.
-
-    Notes
-    -----
-    Time as of `compute_gene_null_pvals`.
-    """
-    options = CRTOptions.from_programde(
-        "empirical", B, base_seed, propensity_model, resampling_method, resampling_kwargs,
-        test_stat, test_stat_kwargs,
-    )  # fmt: skip
-    columns = guide_columns(guide_idx, len(inputs.guide_names))
-    name = guide_set_name([inputs.guide_names[j] for j in columns])
-    null = null_statistics_of(inputs, name, columns, options)
-    return compute_null_pvals_from_null_stats(null, side_code)
-
-
-def crt_null_stats_for_test(
-    gene: str, program_index: int, inputs: CRTInputs, B: int = 1023, base_seed: int = 123
-) -> Array:
-    """Return the effects of a gene on one program in all resamples.
-
-    Parameters
-    ----------
-    gene : str
-    program_index : int
-        From 0.
-    inputs : CRTInputs
-    B, base_seed : int
-
-    Returns
-    -------
-    (B,) array
-
-    Raises
-    ------
-    InputError
-        There is no such program, no cell or every cell is treated, or B is less than 1.
-    LabelError
-        The gene has no guide (also a KeyError).
-
-    Notes
-    -----
-    Of all programs at once: time as of `compute_gene_null_pvals`.
-    """
-    if not 0 <= whole_number(program_index, "program_index") < inputs.n_programs:
-        raise OptionError(
-            f"program_index is {program_index}; there are {inputs.n_programs} programs, from 0."
-        )
-    options = CRTOptions(method="empirical", resamples=B, seed=base_seed)
-    return null_statistics_of(inputs, gene, inputs.columns(gene), options)[:, program_index]
-
-
-def null_statistics_of(
-    inputs: CRTInputs, name: str, columns: ArrayLike, options: CRTOptions
-) -> Array:
-    """Return the statistic of a set of guides in all resamples that have one.
-
-    Parameters
-    ----------
-    inputs : CRTInputs
-    name : str
-        Names the random stream.
-    columns : sequence of int
-        Of the guides.
-    options : CRTOptions
-
-    Returns
-    -------
-    (B, K) array
-        Of the U statistic, without resamples that treat no cell.
-
-    Raises
-    ------
-    InputError
-        No cell or every cell is treated, or B is less than 1.
-    """
-    treated = indicator_matrix(inputs.G, [columns])
-    if not 0 < treated.nnz < inputs.n_cells:
-        raise InputError(
-            f"{name!r} has {treated.nnz:,} treated of {inputs.n_cells:,} cells; treated and "
-            "untreated cells are needed."
-        )
-    if options.resamples < 1:
-        raise OptionError(f"B is {options.resamples}; give at least 1 resample.")
-    tester = UnitTester(inputs, options)
-    model = tester.propensity_model_of([name])
-    ((_, probabilities),) = propensity_blocks(model, inputs.C, treated, [name])
-    null = tester.null_statistics(name, treated.indices, probabilities[:, 0]).values
-    return null[~np.isnan(null).any(axis=1)]
-
-
-def side_of_code(code: int) -> str:
-    """Return the side that programDE calls -1, 0 or 1."""
-    if not isinstance(code, Integral) or code not in _SIDES:
-        raise OptionError(f"the side code is {code!r}; give -1 (left), 0 (both) or 1 (right).")
-    return _SIDES[code]
 
 
 def _method(pvalue_method: str | None, calibrate_skew_normal: bool) -> str:
