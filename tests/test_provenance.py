@@ -1,10 +1,11 @@
+import hashlib
 import json
 
 import numpy as np
 import pytest
 
 from plait.names import DIMENSIONS
-from plait.provenance import Provenance, fingerprint, json_safe
+from plait.provenance import Provenance, fingerprint, glance, json_safe
 
 
 def test_dimension_names_are_fixed():
@@ -91,3 +92,14 @@ def test_fingerprint_of_files_and_folders(tmp_path):
 def test_json_safe_keeps_what_json_holds():
     value = {"a": [1, 2.5, None, True, "x"], "b": {"c": np.int32(3)}}
     assert json_safe(value) == {"a": [1, 2.5, None, True, "x"], "b": {"c": 3}}
+
+
+@pytest.mark.parametrize("size", [0, 10, (1 << 20) + 5, (2 << 20) + 7, 5 << 20])
+def test_a_glance_is_of_the_first_and_the_last_mebibyte(tmp_path, size):
+    data = np.random.default_rng(1).bytes(size)
+    place = tmp_path / "large"
+    place.write_bytes(data)
+    ends = data if size <= 2 << 20 else data[: 1 << 20] + data[-(1 << 20) :]
+    found = glance(place)
+    assert found["bytes"] == size
+    assert found["sha256"] == hashlib.sha256(ends).hexdigest()

@@ -51,8 +51,8 @@ class Provenance:
         their fingerprint, infinities and NaN by name, objects by their type.
     seed : int, list or None
         Seed of the random numbers.
-    inputs : dict of str to str
-        Name of each input and its `fingerprint`.
+    inputs : dict
+        Name of each input and its `fingerprint`, or of a large file what `glance` says.
     seconds : float or None
         Wall time.
     threads : int or None
@@ -70,7 +70,7 @@ class Provenance:
     method: str
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: Any = None
-    inputs: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
     threads: int | None = None
     version: str = field(default_factory=lambda: _version_of("plait"))
@@ -161,19 +161,25 @@ def fingerprint(source: ArrayLike | os.PathLike[str]) -> str:
     return f"blake2b:{digest.hexdigest()}"
 
 
-def glance(path: str | os.PathLike[str]) -> str:
-    """Return a digest of the size of a file, its time, and its first and last MiB.
+def glance(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the size of a file, when it was written, and a digest of its first and last MiB.
 
     For files that take long to read; `fingerprint` reads all of it.
+
+    Returns
+    -------
+    dict
+        ``bytes``, ``modified`` (UTC, ISO 8601) and ``sha256``; of a file of up to two MiB that is
+        the digest of all of it.
     """
     path = Path(path)
     state = path.stat()
-    digest = hashlib.blake2b(f"{state.st_size} {state.st_mtime_ns}".encode(), digest_size=16)
     with path.open("rb") as file:
+        digest = hashlib.sha256(file.read(_GLANCE_BYTES))
+        file.seek(max(state.st_size - _GLANCE_BYTES, min(state.st_size, _GLANCE_BYTES)))
         digest.update(file.read(_GLANCE_BYTES))
-        file.seek(max(state.st_size - _GLANCE_BYTES, 0))
-        digest.update(file.read(_GLANCE_BYTES))
-    return f"blake2b:{digest.hexdigest()}"
+    written = datetime.fromtimestamp(state.st_mtime, UTC).isoformat(timespec="microseconds")
+    return {"bytes": state.st_size, "modified": written, "sha256": digest.hexdigest()}
 
 
 def _file_blocks(path: Path) -> Iterator[bytes]:

@@ -1,5 +1,6 @@
 """What was run is written beside whatever a command writes: one kind of record."""
 
+import hashlib
 import json
 import shlex
 import subprocess
@@ -170,7 +171,9 @@ def test_every_command_leaves_the_same_record(here, line, place, inputs):
     assert set(about) >= FIELDS
     assert about["command"] == f"plait {line} --quiet"
     assert about["method"] in NAMES and line.startswith(about["method"] + " ")
-    digests = {name: glance(name) if Path(name).is_file() else None for name in inputs}
+    beside = ["g.bim", "g.fam"] if "--geno" in line else []
+    files = [*inputs, *beside]
+    digests = {name: glance(name) if Path(name).is_file() else None for name in files}
     assert {Path(name).as_posix(): digest for name, digest in about["inputs"].items()} == digests
     assert about["cpu_seconds"] > 0
     assert 0 < about["seconds"] < 600
@@ -195,7 +198,10 @@ def test_options_are_those_given_and_those_by_default(here):
     assert about["counts"]["n_used"] == 150 and about["counts"]["variants"] == 300
     scanned = AssociationResult.open("o")
     assert about["lambda_gc"] == {"trait1": pytest.approx(scanned.lambda_gc[0], rel=1e-15)}
-    assert about["fingerprints"]["the genotypes"] == about["inputs"]["./g.bed"]
+    file = about["inputs"]["./g.bed"]
+    assert file["bytes"] == Path("g.bed").stat().st_size
+    assert file["sha256"] == hashlib.sha256(Path("g.bed").read_bytes()).hexdigest()
+    assert file["sha256"] in about["fingerprints"]["the genotypes"]
 
 
 def test_a_command_that_failed_leaves_none(here):

@@ -153,6 +153,31 @@ def test_stages_are_kept(files, road):
     assert run()[0] == "scan"
 
 
+def test_other_alleles_and_ids_are_another_study(files, tmp_path):
+    """Signs and names are those of the genotypes as they are now, not of those scanned before."""
+    for name in ("g.bed", "g.fam"):
+        (tmp_path / name).symlink_to(files / name)
+    columns = [line.split("\t") for line in (files / "g.bim").read_text().splitlines()]
+
+    def run():
+        told = []
+        gwas_to_mash(
+            tmp_path / "g.bed", files / "traits.csv", None, tmp_path / "study", with_report=False,
+            with_figures=False, tell=lambda name, what, seconds: told.append((name, seconds)),
+        )  # fmt: skip
+        assert all(seconds is not None for _, seconds in told)
+        return pl.read_parquet(tmp_path / "study" / "associations.parquet")
+
+    (tmp_path / "g.bim").symlink_to(files / "g.bim")
+    first = run()
+    (tmp_path / "g.bim").unlink()
+    rows = ["\t".join([a, f"new{b}", c, d, f, e]) for a, b, c, d, e, f in columns]
+    (tmp_path / "g.bim").write_text("\n".join(rows) + "\n")
+    second = run()
+    assert second["ea"].equals(first["oa"]) and second["oa"].equals(first["ea"])
+    assert second["id"].to_list() == [f"new{name}" for name in first["id"]]
+
+
 def test_paths_and_frames(files, road, tmp_path):
     """The same study, of the same inputs, whichever way they are given."""
     frame = pl.read_csv(files / "traits.csv")

@@ -88,7 +88,10 @@ def _key(flag: Flag, name: str) -> str:
 
 
 def _inputs(running: Invocation) -> dict[str, Any]:
-    """Return a digest of the size, time and ends of every file read; None of folders and URLs."""
+    """Return what `plait.provenance.glance` says of every file read; None of folders and URLs.
+
+    Genotypes are several files where some lie beside the one that was named.
+    """
     from plait.provenance import glance
 
     found: dict[str, Any] = {}
@@ -100,5 +103,14 @@ def _inputs(running: Invocation) -> dict[str, Any]:
             place = str(text).partition("=")[2] if "NAME=" in kind and "=" in str(text) else text
             if "|" in kind and not Path(place).exists():
                 continue  # a word or a key, which may stand instead of a file
-            found[str(place)] = glance(place) if Path(place).is_file() else None
+            for file in _parts(str(place)) if name == "geno" else [str(place)]:
+                found[file] = glance(file) if Path(file).is_file() else None
     return found
+
+
+def _parts(geno: str) -> list[str]:
+    """Return the files of genotypes; the one that was named as it was written."""
+    from plait.io.genotypes import genotype_files
+
+    files = genotype_files(geno)
+    return [geno if Path(geno) == Path(file) else str(file) for file in files]

@@ -50,6 +50,7 @@ _SUFFIXES = {
     "dense": dense_genotypes.SUFFIXES,
 }
 _MAIN_SUFFIX = {"bed": ".bed", "pgen": ".pgen"}
+_BESIDE = {"bgen": [".sample"]}
 _ZARR_SUFFIXES = (".vcz", ".zarr")
 
 
@@ -133,6 +134,27 @@ def open_genotypes(
     if rows is None and numbers is None:
         return source
     return SelectedGenotypes(source, rows, numbers)
+
+
+def genotype_files(path: str | os.PathLike[str], format: str | None = None) -> list[str | Path]:
+    """Return the files that genotypes consist of, the one that holds the genotypes first.
+
+    Parameters
+    ----------
+    path, format
+        As `open_genotypes` takes them.
+
+    Raises
+    ------
+    UnknownGenotypeFormatError, MissingSidecarError
+        As `open_genotypes`.
+    """
+    place, name = _find(os.fspath(path), format)
+    if isinstance(place, str):
+        return [place]
+    beside = [suffix for suffix in _SUFFIXES[name] if name in _MAIN_SUFFIX] + _BESIDE.get(name, [])
+    files = dict.fromkeys([place, *(place.with_suffix(suffix) for suffix in beside)])
+    return [file for file in files if file.exists()]
 
 
 class SelectedGenotypes(GenotypeSource):
