@@ -37,6 +37,8 @@ Output = TypeVar("Output")
 
 _PANEL = 512
 """Samples of a panel: a thread multiplies two panels at a time, whatever the number of threads."""
+_GROUP = 8
+"""Samples whose words are compared together, as `plait.numerics.lane_kernels.WORDS`."""
 _GRAIN = 1024
 _MANY_MISSING = 0.05
 """Share of missing calls from which multiplying is faster than looking after each of them."""
@@ -437,8 +439,7 @@ class _Calls:
     packed: Packed
     used: Flags
     means: Array
-    one: NDArray[np.uint64]
-    two: NDArray[np.uint64]
+    bits: NDArray[np.uint64]
     starts: NDArray[np.int64]
     members: NDArray[np.int32]
 
@@ -458,7 +459,8 @@ class _CallTotal(_Total[_Calls | NDArray[np.float32]]):
         n = len(rows)
         everyone = np.array_equal(rows, np.arange(genotypes.n_samples))
         self._genotypes, self._rows, self._rules = genotypes, None if everyone else rows, rules
-        self._distances = np.zeros((n, n), dtype=np.int64)
+        whole = -(-n // _GROUP) * _GROUP
+        self._distances = np.zeros((whole, whole), dtype=np.int32)
         self._halves = np.zeros((n, n))  # of what is added, with its transpose, to the rest
         self._squares = np.zeros(n)
         self.tasks = [*_panels(n), *_tiles(n)]
@@ -475,12 +477,12 @@ class _CallTotal(_Total[_Calls | NDArray[np.float32]]):
             rules = self._rules
             return scaled_genotypes(self._genotypes, block, rows, "vanraden", rules, self.at_once)
         frequency = counts.frequency
-        shape = (4 * packed.shape[1], -(-len(packed) // 64))
-        one, two = np.empty(shape, dtype=np.uint64), np.empty(shape, dtype=np.uint64)
-        carriers(packed, used, one, two)
+        shape = (len(self._distances) // _GROUP, -(-len(packed) // 64), 2 * _GROUP)
+        bits = np.zeros(shape, dtype=np.uint64)
+        carriers(packed, used, bits)
         lists = missing_lists(packed, used, n)
         norm = float((2 * frequency * (1 - frequency))[used].sum())
-        return _Calls(packed, used, 2 * frequency, one, two, *lists), norm, int(used.sum())
+        return _Calls(packed, used, 2 * frequency, bits, *lists), norm, int(used.sum())
 
     def add(self, read: _Calls | NDArray[np.float32], task: slice | Tile) -> None:
         from plait.gwas.relationship_kernels import add_missing, add_squared_distances
@@ -497,7 +499,7 @@ class _CallTotal(_Total[_Calls | NDArray[np.float32]]):
         else:
             rows, columns = task
             where = rows.start, rows.stop, columns.start, columns.stop
-            add_squared_distances(read.one, read.two, *where, self._distances)
+            add_squared_distances(read.bits, *where, self._distances)
 
     def tile(self, one: slice, two: slice) -> Array:
         squares = self._squares[one, None] + self._squares[two]

@@ -6,6 +6,16 @@ Codes are PLINK's: 0 two copies of the effect allele, 1 missing, 2 one, 3 none.
 import numpy as np
 
 from plait.numerics.compiled import njit
+from plait.numerics.lane_kernels import (
+    WORDS,
+    add,
+    add_to,
+    both,
+    count_bits,
+    differing,
+    lanes_at,
+    zeros_like,
+)
 
 _ALTERNATE = np.uint64(0x5555555555555555)
 _PAIRS = np.uint64(0x3333333333333333)
@@ -32,15 +42,16 @@ def _set_bits(word):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def carriers(packed, used, one, two):  # type: ignore[no-untyped-def]
-    """Fill bits of ``one`` and ``two`` (4 x bytes, words): who has at least so many copies.
+def carriers(packed, used, bits):  # type: ignore[no-untyped-def]
+    """Fill ``bits`` (groups of `WORDS` samples, words, 2 `WORDS`): who has one copy, who has two.
 
-    A bit is a variant; missing calls and variants that are not used have none.
+    A bit is a variant; missing calls and variants that are not used have none. The words of a group
+    lie beside one another, those of "one copy or more" before those of "two".
     """
     n, n_bytes = packed.shape
     single = np.empty(4 * n_bytes, dtype=np.uint64)
     double = np.empty(4 * n_bytes, dtype=np.uint64)
-    for word in range(one.shape[1]):
+    for word in range(bits.shape[1]):
         single[:] = 0
         double[:] = 0
         for place in range(min(_WORD, n - _WORD * word)):
@@ -55,29 +66,43 @@ def carriers(packed, used, one, two):  # type: ignore[no-untyped-def]
                     high = (value >> np.uint64(2 * part + 1)) & _ONE
                     single[4 * i + part] |= low << shift
                     double[4 * i + part] |= (low & high) << shift
-        one[:, word] = single
-        two[:, word] = double
+        for i in range(4 * n_bytes):
+            bits[i // WORDS, word, i % WORDS] = single[i]
+            bits[i // WORDS, word, WORDS + i % WORDS] = double[i]
 
 
 @njit(nogil=True, cache=True)
-def add_squared_distances(one, two, first, last, begin, end, total):  # type: ignore[no-untyped-def]
+def add_squared_distances(bits, first, last, begin, end, total):  # type: ignore[no-untyped-def]
     """Add ``sum (g_i - g_k)^2`` of samples i in first:last and k <= i in begin:end to ``total``.
 
     With x and y the bits in which "one copy or more" and "two copies" differ, it is ``x + y + 2 x
-    y`` for every variant, of which ``x + y - 2 x y`` is whether only one of them is set.
+    y`` for every variant, of which ``x + y - 2 x y`` is whether only one of them is set. Samples k
+    are the lanes of vectors, two samples i share what is loaded of them; numbers ``first`` and
+    ``begin`` are multiples of `WORDS`, and so are the sides of ``total``.
     """
-    words = one.shape[1]
-    for top in range(first, last, _SQUARE):
-        for left in range(begin, min(end, top + _SQUARE), _SQUARE):
-            for i in range(top, min(top + _SQUARE, last)):
-                for k in range(left, min(left + _SQUARE, end, i + 1)):
-                    single, both = np.uint64(0), np.uint64(0)
-                    for word in range(words):
-                        x = one[i, word] ^ one[k, word]
-                        y = two[i, word] ^ two[k, word]
-                        single += _set_bits(x ^ y)
-                        both += _set_bits(x & y)
-                    total[i, k] += np.int64(single) + 4 * np.int64(both)
+    size, width = bits.shape[1] * 2 * WORDS, total.shape[1]
+    flat = bits.reshape(bits.size)
+    for left in range(begin // WORDS, (end + WORDS - 1) // WORDS):
+        for i in range(max(first, WORDS * left), last, 2):
+            ours, theirs = i // WORDS * size + i % WORDS, left * size
+            single, twice = zeros_like(flat), zeros_like(flat)
+            next_single, next_twice = zeros_like(flat), zeros_like(flat)
+            for _ in range(bits.shape[1]):
+                one, two = lanes_at(flat, theirs), lanes_at(flat, theirs + WORDS)
+                x = differing(one, flat[ours])
+                y = differing(two, flat[ours + WORDS])
+                single = add(single, count_bits(differing(x, y)))
+                twice = add(twice, count_bits(both(x, y)))
+                x = differing(one, flat[ours + 1])
+                y = differing(two, flat[ours + WORDS + 1])
+                next_single = add(next_single, count_bits(differing(x, y)))
+                next_twice = add(next_twice, count_bits(both(x, y)))
+                ours += 2 * WORDS
+                theirs += 2 * WORDS
+            twice, next_twice = add(twice, twice), add(next_twice, next_twice)
+            place = i * width + WORDS * left
+            add_to(total, place, add(single, add(twice, twice)))
+            add_to(total, place + width, add(next_single, add(next_twice, next_twice)))
 
 
 @njit(nogil=True, cache=True)
