@@ -79,6 +79,9 @@ def test_what_is_written(ran, capsys):
     back = anndata.read_h5ad("y.h5ad")
     np.testing.assert_array_equal(back.uns["crt_union_gene_program_pvals"], result.p)
     assert set(back.uns["guide2gene"]) == set(back.uns["guide_names"])
+    stored = back.uns["crt_union_gene_program_table"]
+    np.testing.assert_array_equal(stored["log10p"], result.log10p.ravel())
+    assert set(stored["status"]) == {"ok"} and stored["q"].notna().any()
     record = json.loads((ran / "x/run.json").read_text())
     assert record["counts"]["perturbations"] == 25
     assert record["options"]["method"] == "analytic"

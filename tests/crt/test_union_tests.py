@@ -210,6 +210,16 @@ def test_results_survive_a_file(inputs, out, tmp_path):
     settings = json.loads(back["other_settings"])
     assert settings["options"]["resamples"] == 19
     assert settings["options"]["eps"] == pytest.approx(inputs.eps)
+    # Frames know how they were made, so that the call of programDE's users stores it, too.
+    settings = json.loads(back[f"{start}_settings"])
+    assert settings["options"]["resamples"] == 199 and settings["seed"] == 123
+    assert settings["options"]["eps"] == pytest.approx(inputs.eps)
+    assert settings["version"] and settings["libraries"]["numpy"]
+    table = back["other_table"]
+    assert {"beta", "se", "p", "log10p", "q", "status", "p_method"} <= set(table.columns)
+    assert table["unit"].tolist() == np.repeat(inputs.units, inputs.n_programs).tolist()
+    np.testing.assert_array_equal(table["q"], found.q.ravel())
+    np.testing.assert_array_equal(table["n_treated"][:: inputs.n_programs], found.n_treated)
 
 
 def test_families_of_false_discovery_rates_and_genes_left_out(inputs):

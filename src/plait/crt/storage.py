@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from plait.crt.arguments import number_array
 from plait.crt.results import CRTResult
-from plait.crt.union_tests import frames_of
+from plait.crt.union_tests import SETTINGS, frames_of
 from plait.errors import InputTypeError, MissingAttributeError
 
 if TYPE_CHECKING:
@@ -38,12 +38,13 @@ def store_results_in_adata(
     treated_df : (genes,) Series or DataFrame
         Treated cells of each gene.
     prefix : str
-        Keys are ``<prefix>_pvals``, ``_betas``, ``_n_positive``, ``_pvals_skew``, ``_skew_params``
-        and ``_settings``.
+        Keys are ``<prefix>_pvals``, ``_betas``, ``_n_positive``, ``_pvals_skew``, ``_skew_params``,
+        ``_settings`` and, of `store_in_adata`, ``_table``.
     pvals_skew_df : (genes, programs) DataFrame, optional
     skew_params : (genes, programs, 3) array, optional
     settings : dict, optional
-        How they were made, stored as JSON.
+        How they were made, stored as JSON: versions, seed, resamples, floor, methods. Default what
+        frames of `run_all_genes_union_crt` say of themselves (``pvals_df.attrs``).
 
     Raises
     ------
@@ -78,12 +79,17 @@ def store_results_in_adata(
             uns[f"{prefix}_{name}"] = _storable(frame)
     if skew_params is not None:
         uns[f"{prefix}_skew_params"] = number_array(skew_params, "skew_params").copy()
+    if settings is None:
+        settings = getattr(pvals_df, "attrs", {}).get(SETTINGS)
     if settings is not None:
         uns[f"{prefix}_settings"] = json.dumps(settings, sort_keys=True)
 
 
 def store_in_adata(result: CRTResult, adata: Any, prefix: str = PREFIX) -> None:
     """Put a result into ``adata.uns`` under the names of `store_results_in_adata`.
+
+    Beside them ``<prefix>_table`` has a row for each unit and program, with everything that
+    `CRTResult.to_frame` tells of it: errors, logs of p-values, false discovery rates, statuses.
 
     Parameters
     ----------
@@ -106,8 +112,19 @@ def store_in_adata(result: CRTResult, adata: Any, prefix: str = PREFIX) -> None:
         prefix,
         frames.get("pvals_skew_df"),
         frames.get("skew_params"),
-        settings=None if result.provenance is None else result.provenance.to_dict(),
     )
+    adata.uns[f"{prefix}_table"] = _table(result)
+
+
+def _table(result: CRTResult) -> "DataFrame":
+    import pandas as pd
+
+    table = result.to_frame()
+    columns = {
+        name: table[name].to_numpy() if table[name].dtype.is_numeric() else table[name].to_list()
+        for name in table.columns
+    }
+    return pd.DataFrame(columns, index=[str(row) for row in range(len(table))])
 
 
 def _storable(frame: "DataFrame") -> "DataFrame":

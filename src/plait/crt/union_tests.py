@@ -22,11 +22,14 @@ from plait.crt.results import CRTResult
 from plait.errors import OptionError
 from plait.execution.executors import workforce
 from plait.execution.progress import ProgressListener, listen
+from plait.provenance import Provenance, json_safe
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 Array = NDArray[np.float64]
+SETTINGS = "plait"
+"""What frames call, in their ``attrs``, how they were made."""
 _log = logging.getLogger("plait.crt")
 
 
@@ -218,7 +221,11 @@ def run_all_genes_union_crt(
         found = ntc_empirical_tests(
             inputs, names, null_kwargs, base_seed=base_seed, qq_crossfit=qq_crossfit
         )
-        return _view(_frames_against_controls(found, fdr, fdr_scope), as_dict)
+        frames = _frames_against_controls(found, fdr, fdr_scope)
+        about = {"null_method": null_method, "null_kwargs": null_kwargs, "eps": inputs.eps}
+        origin = Provenance("run_all_genes_union_crt", about, base_seed)
+        frames["pvals_df"].attrs[SETTINGS] = origin.to_dict()
+        return _view(frames, as_dict)
     if qq_crossfit or null_kwargs:
         raise OptionError("qq_crossfit and null_kwargs belong to null_method='ntc_empirical'.")
     _log.info("backend=%r is not used: threads share the inputs", backend)
@@ -325,9 +332,12 @@ def frames_of(result: CRTResult) -> dict[str, Any]:
     import pandas as pd
 
     genes = pd.Index(result.units, name="gene")
+    origin = {} if result.provenance is None else result.provenance.to_dict()
 
     def frame(values: Any) -> "DataFrame":
-        return pd.DataFrame(values, index=genes, columns=list(result.programs))
+        made = pd.DataFrame(values, index=genes, columns=list(result.programs))
+        made.attrs[SETTINGS] = {**origin, "options": json_safe(result.settings)}
+        return made
 
     view: dict[str, Any] = {
         "pvals_df": frame(result.p),
