@@ -330,6 +330,11 @@ def test_effects_for_mash_are_those_of_perturbations(inputs, caplog):
     with pytest.raises(NotAvailableError, match=r"all perturbations .* are negative controls"):
         groups.to_effects()
     assert tuple(groups.to_effects(with_controls=True).effects) == groups.units
+    caplog.clear()
+    status = np.where(np.isin(found.units, found.units[2:4]), "degenerate", found.status)
+    fewer = replace(found, status=status).to_effects()
+    assert set(found.units[2:4]).isdisjoint(fewer.effects)
+    assert f"not tested: 2 degenerate ({found.units[2]}, {found.units[3]})" in caplog.text
 
 
 def test_effects_for_mash_keep_their_errors_where_the_data_say_something(inputs):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 _LEAST_EIGENVALUE = 1e-3
 _NO_VARIANCE = 1e-8
-_MOST_SHOWN, _MOST_NAMED = 8, 5
+_MOST_SHOWN, _MOST_NAMED, _MOST_LISTED = 8, 5, 50
 
 _log = logging.getLogger("plait.crt")
 
@@ -239,16 +239,22 @@ class CRTResult(Result):
             )
         return lines
 
-    def untested(self) -> str:
-        """Say how many units were not tested, why, and which; empty where all were."""
+    def untested(self, most: int = _MOST_NAMED) -> str:
+        """Say how many units were not tested, why, and which; empty where all were.
+
+        Parameters
+        ----------
+        most : int
+            Units of each kind that are named.
+        """
         return ", ".join(
-            self._counted(self.status == status, str(status))
+            self._counted(self.status == status, str(status), most)
             for status in np.unique(self.status[self.status != "ok"])
         )
 
-    def _counted(self, which: NDArray[np.bool_], what: str) -> str:
+    def _counted(self, which: NDArray[np.bool_], what: str, most: int = _MOST_NAMED) -> str:
         names = [self.units[j] for j in np.flatnonzero(which)]
-        some = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
+        some = ", ".join(names[:most]) + (", ..." if len(names) > most else "")
         return f"{len(names):,} {what} ({some})"
 
     def _significant(self, level: float) -> list[str]:
@@ -293,7 +299,7 @@ class CRTResult(Result):
         -------
         Effects
             Of the units whose status is "ok" and that are no negative controls, on the programs
-            that vary; how many were left out is logged, with their names.
+            that vary. A logged warning lists the units that were not tested.
 
         Raises
         ------
@@ -348,11 +354,12 @@ class CRTResult(Result):
             )
         if not len(keep):
             raise NotAvailableError("no perturbation was tested; there are no effects.")
-        parts = [self._counted(is_left_out, "as negative controls")] if is_left_out.any() else []
-        if others := self.untested():
-            parts.append(others)
-        if parts:
-            _log.info("left out of the effects: %s", ", ".join(parts))
+        if is_left_out.any():
+            _log.info(
+                "left out of the effects: %s", self._counted(is_left_out, "as negative controls")
+            )
+        if others := self.untested(most=_MOST_LISTED):
+            _log.warning("left out of the effects, as they were not tested: %s", others)
         return keep
 
 
