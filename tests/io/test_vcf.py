@@ -17,6 +17,7 @@ from plait.errors import (
 )
 from plait.io import convert_genotypes, genotype_files, open_genotypes
 from plait.io import vcf as vcf_module
+from plait.io.plink import write_bed
 from plait.io.vcf import VcfSource
 
 from .genotype_examples import CALLS, VARIANTS, VCF_HEADER, vcf_text, write_vcf
@@ -118,13 +119,57 @@ def test_what_a_record_lacks_is_said(tmp_path):
             VcfSource(path).read()
 
 
-def test_auto_follows_the_first_record(tmp_path):
-    assert VcfSource(write_vcf(tmp_path / "a.vcf")).kind == "hardcall"
-    source = VcfSource(tmp_path / "a.vcf", dosage="dosage")
+def test_auto_of_a_header_that_declares_what_no_record_has(tmp_path, monkeypatch):
+    path = write_vcf(tmp_path / "a.vcf")
+    assert VcfSource(path).kind == "hardcall"
+    source = VcfSource(path, dosage="dosage")
     assert source.kind == "dosage"
     np.testing.assert_array_equal(source.read()[0], [0, 1, 2, NAN, 0, 1, 2])
     empty = VcfSource(write(tmp_path / "e.vcf", []))
     assert (empty.kind, empty.n_variants, empty.read().shape) == ("hardcall", 0, (0, 3))
+    monkeypatch.setattr(vcf_module, "_LOOKED_AT", 3)  # too many records to look at all of them
+    late = VcfSource(path)
+    assert late.kind == "dosage"
+    np.testing.assert_array_equal(late.read()[0], [0, 1, 2, NAN, 0, 1, 2])
+
+
+def test_typed_variants_before_imputed_ones(tmp_path):
+    """Every record is read by the best field that it has, whatever the first one has."""
+    rows = [
+        ("1", 1, "typed", "A", "C", "GT", ["0/0", "0/1", "1/1"]),
+        ("1", 2, "ds", "A", "C", "GT:DS", ["0/0:0.25", "0/1:1.5", "1/1:1.75"]),
+        ("1", 3, "gp", "A", "C", "GT:GP", ["0/0:.5,.5,0", "0/1:0,1,0", "1/1:0,.25,.75"]),
+        ("1", 4, "both", "A", "C", "DS:GP", ["0.25:0,1,0", "1:0,1,0", "1.5:0,1,0"]),
+        ("1", 5, "none", "A", "C", "DS", [".", ".", "."]),
+    ]
+    path = write(tmp_path / "i.vcf", rows)
+    source = VcfSource(path)
+    assert source.kind == "dosage"
+    typed, ds, gp = [0, 1, 2], [0.25, 1.5, 1.75], [0.5, 1, 1.75]
+    both, none = [0.25, 1, 1.5], [NAN] * 3
+    np.testing.assert_array_equal(source.read(), [typed, ds, gp, both, none])
+    by_gp = open_genotypes(path, dosage="GP", variants=slice(0, 4))
+    np.testing.assert_array_equal(by_gp.read(), [typed, typed, gp, [1, 1, 1]])
+    by_ds = open_genotypes(path, dosage="DS", variants=slice(0, 3))
+    np.testing.assert_array_equal(by_ds.read(), [typed, ds, typed])
+    assert (by_ds.kind, VcfSource(path, dosage="hardcall").kind) == ("dosage", "hardcall")
+    again = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(again.read(slice(1, 3)), [ds, gp])
+
+
+def test_fields_that_are_not_there(tmp_path):
+    path = write(tmp_path / "g.vcf", [("1", 1, ".", "A", "C", "GT", ["0/0", "0/1", "1/1"])])
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if "ID=DS" not in line and "ID=GP" not in line))
+    assert VcfSource(path).kind == "hardcall"
+    with pytest.raises(OptionError, match=r"g\.vcf declares no DS"):
+        open_genotypes(path, dosage="DS")
+    other = write(tmp_path / "o.vcf", [("1", 7, ".", "A", "C", "XX", ["0", "1", "2"])])
+    with pytest.raises(FileFormatError, match="1:7 has none of DS, GP and GT"):
+        VcfSource(other, dosage="dosage").read()
+    write_bed(tmp_path / "g.bed", [CALLS], VARIANTS, list("abcdefg"))
+    with pytest.raises(OptionError, match="is no VCF, and has no field GP"):
+        open_genotypes(tmp_path / "g.bed", dosage="GP")
 
 
 def test_blocks_continue_one_stream(tmp_path, several, monkeypatch):

@@ -31,6 +31,7 @@ from plait.io.pgen import PgenSource
 from plait.io.plink import BedSource, write_bed
 from plait.io.regions import Region, require_chromosome
 from plait.io.vcf import VcfSource
+from plait.io.vcf_fields import DOSAGE_FIELDS
 from plait.io.vcf_zarr import VcfZarrSource, source_blocks, write_vcf_zarr
 
 FORMATS: dict[str, Callable[..., GenotypeSource]] = {
@@ -84,8 +85,9 @@ def open_genotypes(
         The variants to keep. Names are ids or ``chrom:pos:oa:ea``; a name that several variants
         have keeps all of them, in the order of the file. After ``region``, numbers count from its
         first variant.
-    dosage : {"auto", "hardcall", "dosage"}
-        Whether dosages are read where there are some ("auto"), hard calls, or dosages always.
+    dosage : {"auto", "hardcall", "dosage", "DS", "GP"}
+        Whether dosages are read where there are some ("auto"), hard calls, or dosages always; of a
+        VCF also from which field, where GT shall stand in for records without it.
     count : {"ea", "oa"}
         Which allele is counted. The effect allele is the first of a .bim, ALT in .pgen, VCF and
         VCF-Zarr, and the second in BGEN.
@@ -106,12 +108,16 @@ def open_genotypes(
     LabelError
         A sample, a variant or a chromosome is not there.
     """
-    check_option("dosage", dosage, DOSAGES)
+    check_option("dosage", dosage, (*DOSAGES, *DOSAGE_FIELDS))
     check_option("count", count, COUNTS)
     if format is not None:
         check_option("format", format, tuple(FORMATS))
     place, name = _find(os.fspath(path), format)
     options["count"] = count
+    if dosage in DOSAGE_FIELDS and name != "vcf":
+        raise OptionError(
+            f"{place} is no VCF, and has no field {dosage}; leave out dosage={dosage!r}."
+        )
     if name != "bed":
         options["dosage"] = dosage
     elif dosage == "dosage":

@@ -6,7 +6,7 @@ import threading
 import zlib
 from array import array
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,12 @@ from numpy.typing import DTypeLike, NDArray
 from plait.data.dosages import as_dosages, row_numbers
 from plait.data.genotypes import GenotypeSource, Rows, as_floats
 from plait.data.variants import VariantTable
-from plait.errors import FileFormatError, MissingSidecarError, TruncatedFileError
+from plait.errors import (
+    FileFormatError,
+    MissingSidecarError,
+    OptionError,
+    TruncatedFileError,
+)
 from plait.io.genotype_files import (
     COUNTS,
     DOSAGES,
@@ -30,12 +35,14 @@ from plait.io.genotype_files import (
     swapped,
 )
 from plait.io.regions import Region, require_chromosome
-from plait.io.vcf_fields import Alternative, dosages_of, hard_calls_of
+from plait.io.vcf_fields import DOSAGE_FIELDS, Alternative, dosages_of, hard_calls_of
 
 if TYPE_CHECKING:
     from polars import DataFrame
 
 _END_OF_BGZF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+_LOOKED_AT = 1000
+"""Records that are looked at for the dosages that a header declares."""
 _FAR = 2000
 """With an index, so many records are rather sought than read and thrown away."""
 
@@ -47,9 +54,11 @@ class VcfSource(GenotypeSource):
     ----------
     path : path
         A .vcf, .vcf.gz or .bcf file.
-    dosage : {"auto", "hardcall", "dosage"}
-        "hardcall" reads GT. "dosage" reads the first of DS, GP and GT that a record has. "auto" is
-        "dosage" if the first record has DS or GP, else "hardcall".
+    dosage : {"auto", "hardcall", "dosage", "DS", "GP"}
+        "hardcall" reads GT. "dosage" reads the first of DS, GP and GT that a record has; "DS" and
+        "GP" read that field, and GT of records without it. "auto" is "dosage" if the header
+        declares DS or GP, whether or not the first records have them, else "hardcall"; and
+        "hardcall" too if no record of a file of at most 1,000 has them.
     count : {"ea", "oa"}
         Which allele is counted: ALT, or the others.
     multiallelic : {"split", "drop"}
@@ -65,6 +74,8 @@ class VcfSource(GenotypeSource):
     ------
     MissingSidecarError
         A region is asked for and there is no index.
+    OptionError
+        DS or GP is asked for and the header does not declare it.
 
     Notes
     -----
@@ -90,7 +101,7 @@ class VcfSource(GenotypeSource):
         region: str | None = None,
         threads: int = 1,
     ) -> None:
-        check_option("dosage", dosage, DOSAGES)
+        check_option("dosage", dosage, (*DOSAGES, *DOSAGE_FIELDS))
         check_option("count", count, COUNTS)
         check_option("multiallelic", multiallelic, MULTIALLELIC)
         self.path, self.dosage, self.count = Path(path), dosage, count
@@ -101,7 +112,8 @@ class VcfSource(GenotypeSource):
         self._within = None if region is None else self._region(Region.parse(region))
         with_samples = self._open()
         self.samples = distinct_samples(self.path, list(with_samples.samples))
-        if dosage == "dosage" or (dosage == "auto" and _first_has_dosages(with_samples, self.path)):
+        self._fields = self._dosage_fields(with_samples)
+        if dosage not in ("auto", "hardcall") or (dosage == "auto" and self._may_have_dosages()):
             self.kind = "dosage"
         self._haploid = HaploidNotice(self.path)
         self._lock = threading.Lock()
@@ -147,7 +159,9 @@ class VcfSource(GenotypeSource):
         records, alleles = self._records[numbers], self._alleles[numbers]
         width = self.n_samples if samples is None else len(samples)
         values = np.empty((len(numbers), width), dtype)
-        decode = hard_calls_of if dtype == np.int8 else dosages_of
+        decode: Any = hard_calls_of
+        if dtype != np.int8:
+            decode = partial(dosages_of, fields=self._fields)
         with self._lock:
             for row in np.argsort(records, kind="stable"):
                 record = self._go_to(int(records[row]))
@@ -238,6 +252,33 @@ class VcfSource(GenotypeSource):
         found = vcf(f"{within.chrom}:{within.start}-{within.stop}")
         return (site for site in _said_clearly(found, self.path, 0) if within.start <= site.POS)
 
+    def _dosage_fields(self, vcf: Any) -> tuple[str, ...]:
+        """Return the fields that dosages are read from, of those that the header declares."""
+        declared = {
+            line["ID"] for line in vcf.header_iter() if line["HeaderType"] == "FORMAT"
+        } & set(DOSAGE_FIELDS)
+        if self.dosage in DOSAGE_FIELDS:
+            if self.dosage not in declared:
+                raise OptionError(
+                    f"the header of {self.path} declares no {self.dosage}; leave out "
+                    f"dosage={self.dosage!r}."
+                )
+            return (self.dosage,)
+        return tuple(field for field in DOSAGE_FIELDS if field in declared)
+
+    def _may_have_dosages(self) -> bool:
+        """Tell whether a record may have dosages: none has if the file ends before one is seen.
+
+        Some headers declare what no record has; records without dosages may come first.
+        """
+        if not self._fields:
+            return False
+        known = list(self.samples[:1])
+        for number, record in enumerate(_said_clearly(self._open(known), self.path, 0)):
+            if number >= _LOOKED_AT or not set(self._fields).isdisjoint(record.FORMAT or ()):
+                return True
+        return False
+
     def _region(self, region: Region) -> Region:
         if not self._has_index:
             raise MissingSidecarError(
@@ -308,11 +349,6 @@ def _said_clearly(records: Any, path: Path, first: int) -> Iterator[Any]:
         raise FileFormatError(
             f"{path}: record {number + 1} cannot be read ({error}). The file is damaged or cut off."
         ) from None
-
-
-def _first_has_dosages(vcf: Any, path: Path) -> bool:
-    first = next(_said_clearly(vcf, path, 0), None)
-    return first is not None and bool({"DS", "GP"} & set(first.FORMAT))
 
 
 def _has_index(path: Path) -> bool:

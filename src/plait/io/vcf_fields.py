@@ -1,5 +1,6 @@
 """Dosages of one record of a VCF: from GT, DS or GP."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from plait.errors import FileFormatError
 
+DOSAGE_FIELDS = ("DS", "GP")
+"""Fields of FORMAT that dosages come from, the first one first."""
 _PLOIDY = 2
 _ABSENT = -2
 Flags = NDArray[np.bool_]
@@ -29,20 +32,28 @@ def hard_calls_of(record: Any, wanted: Alternative, path: Path) -> tuple[NDArray
     if "GT" not in (record.FORMAT or ()):
         raise FileFormatError(
             f"{path}: the record at {record.CHROM}:{record.POS} has no GT. Read dosages instead "
-            "(dosage='dosage')."
+            "(dosage='auto')."
         )
     alleles = record.genotype.array()[:, :-1]
     copies: NDArray[np.int8] = count_allele(alleles, wanted.allele, wanted.others)
     return copies, haploid(alleles) & (copies >= 0)  # "." is missing whatever the ploidy
 
 
-def dosages_of(record: Any, wanted: Alternative, path: Path) -> tuple[NDArray[Any], Flags]:
-    """Return the dosage of an allele by the first of DS, GP and GT there is; and who is haploid."""
+def dosages_of(
+    record: Any, wanted: Alternative, path: Path, fields: Sequence[str] = DOSAGE_FIELDS
+) -> tuple[NDArray[Any], Flags]:
+    """Return the dosage of an allele, and who is haploid.
+
+    It is that of the first of some fields (`DOSAGE_FIELDS`) of which the record has any value, else
+    that of GT. Where a record has such a field without any value, and no GT, all are missing.
+    """
     n_alts = max(len(record.ALT), 1)
-    for field, dosage in (("DS", _from_ds), ("GP", _from_gp)):
+    own = record.FORMAT or ()
+    known = [field for field in fields if field in own]
+    for field in known:
         values = record.format(field)
-        if values is not None and not np.isnan(values).all():
-            found = dosage(record, values, wanted.allele, n_alts)
+        if not np.isnan(values).all():
+            found = _FROM[field](record, values, wanted.allele, n_alts)
             if found is None:
                 raise FileFormatError(
                     f"{path}: the record at {record.CHROM}:{record.POS} has {values.shape[1]} "
@@ -51,6 +62,13 @@ def dosages_of(record: Any, wanted: Alternative, path: Path) -> tuple[NDArray[An
             copies, alone = found
             copies = np.where(alone, _PLOIDY * copies, copies)
             return _PLOIDY - copies if wanted.others else copies, alone
+    if "GT" not in own:
+        if not known:
+            raise FileFormatError(
+                f"{path}: the record at {record.CHROM}:{record.POS} has none of "
+                f"{', '.join(fields)} and GT, so that there is no dosage."
+            )
+        return np.full(len(values), np.float32(np.nan)), np.zeros(len(values), dtype=np.bool_)
     calls, alone = hard_calls_of(record, wanted, path)
     return np.where(calls < 0, np.float32(np.nan), calls.astype(np.float32)), alone
 
@@ -86,3 +104,6 @@ def _copies_by_genotype(allele: int, n_alts: int) -> NDArray[np.float32]:
     """Return the copies of an allele in the diploid genotypes, in the order of the format."""
     pairs = [(j, k) for k in range(n_alts + 1) for j in range(k + 1)]
     return np.array([(j == allele) + (k == allele) for j, k in pairs], dtype=np.float32)
+
+
+_FROM = {"DS": _from_ds, "GP": _from_gp}
