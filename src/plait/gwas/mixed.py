@@ -8,8 +8,10 @@ samples, covariates projected out, a variant g has the slope ``s / v``, ``s = g^
 g^T P g``. Scores s are products with one vector for each trait. Variances v of common variants
 follow from a few more products where that is accurate enough, those of rare variants from the
 carriers (`plait.gwas.calibration`); else from rotated genotypes.
-Variants with small p-values are done again in double precision with h2 estimated beside the
-variant.
+Variants with small p-values are done again, each by itself, with h2 estimated beside the variant.
+
+The model of all chromosomes is exact (`plait.numerics.reml`); models that leave one out are found
+near it (`plait.numerics.krylov_reml`), or are exact where that does as well.
 """
 
 import logging
@@ -405,10 +407,10 @@ class MixedModel:
                 with single_threaded_blas():
                     drawn = tested_genotypes(block, null.design, self.rules)
                     calibration, report = calibrate(null, drawn)
-            if calibration is None and isinstance(null, LeftOutModel):
-                # Variants are to be rotated.
-                matrix = self._relationships.matrix(without=name)
-                null = NullModel(null.design, self._of_design(null.design, matrix))
+                    if calibration is None and isinstance(null, LeftOutModel):
+                        matrix = self._relationships.matrix(without=name)
+                        null = NullModel(null.design, self._of_design(null.design, matrix))
+                        calibration, report = calibrate(null, drawn)
             check = {"chromosome": name, "samples": len(null.design.rows), "h2": null.h2.tolist()}
             check["h2_step"] = (null.h2 - self.h2[null.design.columns]).tolist()
             check["h2_noise"] = null.noise.tolist()

@@ -52,10 +52,12 @@ class AssociationResult(VariantResult):
     filtered : dict of str to int
         How many tests (of one variant and trait) each rule left out.
     checks : list of dict
-        Of a mixed model, for each chromosome and each group of traits on the same samples: how far
-        off calibrated standard errors were among the ``compared`` variants (``error``, root mean
-        square, and ``worst``, relative; and in ``strata`` by copies of the rarer allele), with how
-        many ``leading`` eigenvectors, None where variants were rotated instead (see
+        Of a mixed model, for each chromosome and each group of traits on the same samples: shares
+        ``h2`` without the chromosome, how far they are from those of all (``h2_step``) and the
+        noise of how they were found (``h2_noise``, 0 if exactly); and how far off calibrated
+        standard errors were among the ``compared`` variants (``error``, root mean square, and
+        ``worst``, relative; and in ``strata`` by copies of the rarer allele), with how many
+        ``leading`` eigenvectors, None where variants were rotated instead (see
         `plait.gwas.calibration.calibrate`).
     provenance : Provenance or None
     """

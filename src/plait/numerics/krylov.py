@@ -59,11 +59,17 @@ class ProjectedMatrix:
 
         Given ``matrix``, K in double precision, in that.
         """
+        from scipy.linalg.blas import ssymv
+
         whole: NDArray[Any] = self.matrix if matrix is None else matrix
         basis = self.basis.astype(whole.dtype, copy=False)
 
         def multiply(columns: NDArray[Any]) -> NDArray[Any]:
-            product: NDArray[Any] = whole @ columns
+            product: NDArray[Any]
+            if columns.shape[1] == 1 and whole is self.matrix:  # half of it has to be read
+                product = ssymv(1.0, whole.T, columns[:, 0])[:, None]
+            else:
+                product = whole @ columns
             product -= basis @ (basis.T @ product)
             return product
 
