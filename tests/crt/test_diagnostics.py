@@ -15,10 +15,12 @@ from plait.crt.diagnostics import (
     summary_text,
     thirds,
     uniformity_by,
+    uniformity_words,
     unit_diagnostics,
 )
 from plait.crt.global_null import run_global_null_diagnostics
 from plait.errors import InputError, OptionError, OutputError, ShapeError
+from plait.numerics.uniformity import uniformity
 from plait.simulate import make_sceptre_style_synth
 
 SMALL = {"N": 500, "K": 4, "n_target_genes": 8, "B": 99, "seed": 3, "n_ensemble": 2,
@@ -118,6 +120,31 @@ def test_strata_are_compared_one_by_one():
         uniformity_by(p, strata[1:])
     assert list(thirds([1, 2, 3, 4, 5, 6])) == ["low"] * 2 + ["middle"] * 2 + ["high"] * 2
     assert set(thirds(np.ones(4))) == {"low"}
+
+
+def test_words_follow_the_numbers():
+    p = np.random.default_rng(2).random(400)
+    assert uniformity_words(uniformity(p)).startswith("p-values look uniform (Kolmogorov-Smirnov")
+    small, large = uniformity_words(uniformity(p**3)), uniformity_words(uniformity(p ** (1 / 3)))
+    assert small.startswith("p-values are NOT uniform but too small")
+    assert large.startswith("p-values are NOT uniform but too large")
+    assert "p < 1e-300" in uniformity_words(uniformity(np.full(3000, 1e-9)))
+
+
+def test_the_summary_compares_units_with_few_and_many_treated_cells():
+    random = np.random.default_rng(4)
+    records = []
+    for i in range(90):
+        given = {**arrays(i), "treated": np.arange(0, 80, 8 if i < 30 else 4 if i < 60 else 2)}
+        given["p_raw"] = np.full(
+            3, (i % 30 + 1) / 2000 if i < 30 else random.integers(1, 201) / 201
+        )
+        records.append(unit_diagnostics(f"g{i}", "real_gene", **given))
+    found = diagnostics_summary(records, B=200, seed_base=7)["real_gene"]["calibration_by_treated"]
+    assert list(found["raw"]) == ["high", "low", "middle"]
+    assert found["raw"]["low"]["count"] == 30
+    assert found["raw"]["low"]["ks_p"] < 1e-6 < found["raw"]["high"]["ks_p"]
+    assert set(found["skew"]) == set(found["raw"])
 
 
 @pytest.fixture(scope="module")

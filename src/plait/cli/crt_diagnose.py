@@ -16,6 +16,14 @@ EXAMPLE = (
     "plait crt diagnose --cells 1500 --programs 5 --targets 20 --resamples 99 --plot-fit fit.png"
 )
 
+_FEWEST_TOLD = 10
+"""Units of a third, of which fewer say nothing."""
+_THIRDS = {
+    "low": "third with fewest",
+    "middle": "third with middling",
+    "high": "third with most",
+}
+
 
 def diagnose(
     cells: Annotated[int, option("--cells", min=1, panel=INPUT, help="Simulated cells.")] = 5000,
@@ -97,7 +105,7 @@ def diagnose(
         import polars as pl
 
         from plait.crt import run_global_null_diagnostics
-        from plait.crt.diagnostics import UNIT_FIELDS
+        from plait.crt.diagnostics import UNIT_FIELDS, uniformity_words
 
         use_no_window()
         announce_compilation(quiet)
@@ -124,13 +132,20 @@ def diagnose(
         write_table(out_csv, table, overwrite)
     for name, what in (("real_gene", "targets"), ("ntc_group", "groups of control guides")):
         about = found.summary[name]
-        raw = about["calibration"]["raw"]
+        if (raw := about["calibration"]["raw"]) is None:
+            say(quiet, f"{about['n_units']:,} {what}: none has treated and untreated cells")
+            continue
         say(
             quiet,
             f"{about['n_units']:,} {what} with {about['n_treated_median']:,.0f} treated cells in "
-            f"the middle: p-values uniform by Kolmogorov-Smirnov with p = {raw['ks_p']:.3f}, "
-            f"inflation {raw['inflation']:.2f}",
+            f"the middle: {uniformity_words(raw)}",
         )
+        for third, words in _THIRDS.items():
+            part = about["calibration_by_treated"]["raw"].get(third)
+            if part is not None and part["count"] >= _FEWEST_TOLD:
+                say(quiet, f"  {words} treated cells: {uniformity_words(part)}")
+        if effect_size and name == "real_gene":
+            say(quiet, "  of targets some have effects, which is why theirs should be small")
     written = [path for path in (out_csv, out_summary, plot_fit, plot_oracle) if path is not None]
     write_record(beside(out_csv), {"units": len(found.records)})
     say(quiet, "written: " + " · ".join(map(str, written)))

@@ -15,6 +15,7 @@ from plait.crt.control_groups import control_group_effects
 from plait.crt.covariates import encode_categorical_covariates, get_covar_matrix
 from plait.crt.data import CRTInputs, get_program_names, prepare_crt_inputs
 from plait.crt.detectable_effects import DetectableEffects
+from plait.crt.diagnostics import thirds, uniformity_by, uniformity_words
 from plait.crt.effect_plots import plot_calibration, plot_effect_map, plot_volcano
 from plait.crt.gene_data import (
     GeneScreenData,
@@ -180,8 +181,11 @@ __all__ = [
     "split_ntc_units",
     "store_in_adata",
     "store_results_in_adata",
+    "thirds",
     "to_csc_matrix",
     "trans_pairs",
+    "uniformity_by",
+    "uniformity_words",
     "union_obs_idx_from_cols",
     "usage_floor",
     "z_scores",

@@ -17,6 +17,8 @@ UNIT_TYPES = ("real_gene", "ntc_group")
 _SMALLEST_DENOMINATOR = 1e-12
 _ONE = 1.0 - 1e-12
 _SEPARATED = 1e-4
+_LEVEL = 0.01
+"""Of the test that calls p-values uniform or not."""
 _QUANTILES = {"q10": 0.1, "median": 0.5, "q90": 0.9}
 _OF_UNIT = ("x_mean", "n_treated", "p_hat_mean")
 _FRACTIONS = {
@@ -185,8 +187,9 @@ def diagnostics_summary(
         ``B``, ``seed_base``, ``n_units``; for each type of unit its number, quantiles
         (``q10``, ``median``, ``q90``) of ``x_mean``, ``n_treated`` and ``p_hat_mean``, shares of
         bad denominators, missing effects, p-values of 1 and separated propensities, and under
-        ``calibration`` how the first program's p-values compare with uniform ones; the same shares
-        of all units as ``overall_...``.
+        ``calibration`` how the first program's p-values compare with uniform ones, under
+        ``calibration_by_treated`` the same of the thirds with fewest, middling and most treated
+        cells; the shares of all units as ``overall_...``.
     """
     summary: dict[str, Any] = {"B": B, "seed_base": seed_base, "n_units": len(records)}
     for unit_type in UNIT_TYPES:
@@ -208,6 +211,16 @@ def _summary_of_type(records: Sequence[Mapping[str, Any]], B: int) -> dict[str, 
     summary["calibration"] = {
         name: asdict(uniformity(p, resamples=resamples)) if len(p) else None
         for name, (p, resamples) in tested.items()
+    }
+    third = thirds([record["n_treated"] for record in records])
+    summary["calibration_by_treated"] = {
+        name: {
+            label: asdict(found)
+            for label, found in uniformity_by(
+                [record[column] for record in records], third, resamples=resamples
+            ).items()
+        }
+        for name, column, resamples in (("raw", "p_raw", B), ("skew", "p_skew", None))
     }
     return summary
 
@@ -255,6 +268,35 @@ def uniformity_by(
         for label in np.unique(labels)
         if np.isfinite(p[labels == label]).any()
     }
+
+
+def uniformity_words(found: Uniformity | Mapping[str, Any]) -> str:
+    """Say whether p-values are uniform, and by which numbers.
+
+    Parameters
+    ----------
+    found : Uniformity or mapping
+        One, or its fields by name as in `diagnostics_summary`.
+
+    Returns
+    -------
+    str
+        "uniform" where Kolmogorov and Smirnov's test has p of 0.01 or more, "too small" or "too
+        large" where it has less, by the median.
+    """
+    about = found if isinstance(found, Mapping) else asdict(found)
+    numbers = (
+        f"Kolmogorov-Smirnov p {_p_text(about['ks_p'])} for {about['count']:,} of them, inflation "
+        f"{about['inflation']:.2f}"
+    )
+    if about["ks_p"] >= _LEVEL:
+        return f"p-values look uniform ({numbers})"
+    how = "too small" if about["inflation"] > 1.0 else "too large or too much alike"
+    return f"p-values are NOT uniform but {how} ({numbers})"
+
+
+def _p_text(p: float) -> str:
+    return "< 1e-300" if p < 1e-300 else f"= {p:.2g}"
 
 
 def thirds(values: ArrayLike) -> NDArray[np.str_]:
