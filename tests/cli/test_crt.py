@@ -257,3 +257,16 @@ def test_another_null_does_not_take_over_what_a_killed_command_left(ran):
     assert set(CRTResult.load("x/result.zarr").p_method.ravel()) == {"controls"}
     assert main(words) == 0
     assert "controls" not in CRTResult.load("x/result.zarr").p_method
+
+
+def test_what_diagnose_says_follows_from_the_numbers(ran, capsys):
+    words = ["diagnose", "--cells", "1200", "--programs", "4", "--targets", "30"]
+    words += ["--resamples", "99", "--ensembles", "1", "--overwrite"]
+    assert run(*words) == 0
+    assert "targets with" in (said := capsys.readouterr().out) and "NOT uniform" not in said
+    assert run(*words, "--causal", "1", "--effect-size", "2") == 0
+    said = capsys.readouterr().out
+    assert "p-values are NOT uniform but too small" in said
+    assert "third with fewest treated cells: p-values are NOT uniform" in said
+    summary = json.loads((ran / "diagnostics_summary.txt").read_text())
+    assert set(summary["real_gene"]["calibration_by_treated"]["raw"]) == {"low", "middle", "high"}
