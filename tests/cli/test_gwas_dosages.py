@@ -35,3 +35,34 @@ def test_a_scan_of_imputed_genotypes(tmp_path, monkeypatch, capsys):
     base = base.replace("g.vcf.gz", "wrong.vcf")
     assert main(f"{base} --out other".split()) == 2
     assert "is 2.5. Dosages are copies of an allele, 0 to 2" in capsys.readouterr().err
+
+
+def test_the_field_of_a_vcf_is_an_option(tmp_path, monkeypatch, capsys):
+    """Typed variants come first; imputed ones are read by the field that was asked for."""
+    random = np.random.default_rng(5)
+    dosages = draw_dosages(random, 60, 80)
+    monkeypatch.chdir(tmp_path)
+    names = [f"p{i}" for i in range(80)]
+    write_vcf(tmp_path / "g.vcf", dosages, names)
+    lines = (tmp_path / "g.vcf").read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if not line.startswith("#"))
+    for row, line in enumerate(lines[first:]):
+        start = "\t".join(line.split("\t")[:8])
+        calls = [("0/0", "0/1", "1/1")[round(value)] for value in dosages[row]]
+        cells = [f"{call}:{value:.3f}" for call, value in zip(calls, dosages[row], strict=True)]
+        typed = row == 0
+        lines[first + row] = "\t".join(
+            [start, "GT" if typed else "GT:DS", *(calls if typed else cells)]
+        )
+    (tmp_path / "g.vcf").write_text("\n".join(lines) + "\n")
+    pl.DataFrame({"IID": names, "y": random.normal(size=80)}).write_csv("y.csv")
+    base = "gwas scan --geno g.vcf --pheno y.csv --min-mac 1 --quiet"
+    found = {}
+    for name in ("auto", "DS", "GT"):
+        assert main(f"{base} --dosage {name} --out {name}".split()) == 0
+        found[name] = pl.read_parquet(f"{name}/associations.parquet")["eaf"].to_numpy()
+    np.testing.assert_allclose(found["auto"][1:], dosages[1:].mean(axis=1) / 2, atol=1e-3)
+    np.testing.assert_array_equal(found["DS"], found["auto"])
+    np.testing.assert_allclose(found["GT"][1:], np.rint(dosages[1:]).mean(axis=1) / 2, atol=1e-12)
+    assert main(f"{base} --dosage GP --out GP".split()) == 2
+    assert "declares no GP" in capsys.readouterr().err

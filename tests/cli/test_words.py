@@ -100,10 +100,6 @@ UNREACHED = {
         "partition is",
     ),
     "scans and tables need no GPU": ("device is 'X'; choose", "needs PyTorch"),
-    "no command converts or selects genotypes": (
-        "leave out dosage='dosage'", "a .bed holds hard calls",
-    ),
-    "commands open hard calls where they need them": ("hard calls are needed here",),
     "no command reads outputs of eQTL mapping": ("looks like X, which",),
     "scans and tables have no guides": ("the file does not say what guides target",),
     "arrays that commands make themselves": ("hm_code has shape", "n_variants has shape"),

@@ -1,13 +1,43 @@
-"""Options that say which samples and variants of the genotypes a command uses."""
+"""Options that say how genotypes are read, and which of their samples and variants are used."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from plait.cli.options import INPUT, option
 
 if TYPE_CHECKING:
     from plait.data.genotypes import GenotypeSource
 
+
+class Dosage(StrEnum):
+    """What genotypes are read as."""
+
+    AUTO = "auto"
+    DS = "DS"
+    GP = "GP"
+    GT = "GT"
+
+
+DosageOption = Annotated[
+    Dosage,
+    option(
+        "--dosage",
+        panel=INPUT,
+        help="auto: dosages where there are any, of a VCF the first of DS, GP and GT that a record "
+        "has; DS, GP: this field of a VCF, else GT; GT: hard calls, of any format.",
+    ),
+]
+MapFile = Annotated[
+    Path | None,
+    option(
+        "--map",
+        metavar="FILE",
+        panel=INPUT,
+        help="Where the markers of a genotype table are: columns marker (or SNP, id), chrom and "
+        "pos, also ref and alt.",
+    ),
+]
 KeepSamples = Annotated[
     Path | None,
     option(
@@ -47,19 +77,25 @@ ExcludeVariants = Annotated[
 
 
 class Choice(NamedTuple):
-    """The lists of a command; None where there is none."""
+    """How the genotypes of a command are read; None where a list or a map is not given."""
 
     keep_samples: Path | None = None
     exclude_samples: Path | None = None
     keep_variants: Path | None = None
     exclude_variants: Path | None = None
+    map: Path | None = None
+    dosage: Dosage = Dosage.AUTO
 
 
-def open_chosen(geno: str, choice: Choice, dosage: str = "auto") -> "GenotypeSource":
+def open_chosen(geno: str, choice: Choice, hard_calls: bool = False) -> "GenotypeSource":
     """Open genotypes, of which the lists choose samples and variants."""
     from plait.io import open_genotypes, read_names, select_genotypes
 
-    lists = {
-        name: None if path is None else read_names(path) for name, path in choice._asdict().items()
-    }
-    return select_genotypes(open_genotypes(geno, dosage=dosage), **lists)
+    options: dict[str, Any] = {} if choice.map is None else {"map": choice.map}
+    hard_calls = hard_calls or choice.dosage is Dosage.GT
+    source = open_genotypes(
+        geno, dosage="hardcall" if hard_calls else str(choice.dosage), **options
+    )
+    lists = {name: getattr(choice, name) for name in Choice._fields[:4]}
+    names = {name: None if path is None else read_names(path) for name, path in lists.items()}
+    return select_genotypes(source, **names)

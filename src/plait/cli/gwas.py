@@ -9,10 +9,13 @@ from plait.cli import options
 from plait.cli.console import announce_compilation, say, session, workers_of
 from plait.cli.genotype_choice import (
     Choice,
+    Dosage,
+    DosageOption,
     ExcludeSamples,
     ExcludeVariants,
     KeepSamples,
     KeepVariants,
+    MapFile,
     open_chosen,
 )
 from plait.cli.gwas_options import (
@@ -78,6 +81,8 @@ def scan(
     exclude_samples: ExcludeSamples = None,
     keep_variants: KeepVariants = None,
     exclude_variants: ExcludeVariants = None,
+    map: MapFile = None,
+    dosage: DosageOption = Dosage.AUTO,
     model: ModelOption = Model.LINEAR,
     loco: Loco = None,
     missing: MissingOption = MissingGenotypes.MEAN,
@@ -111,7 +116,7 @@ def scan(
 
         check_options(str(model), loco, str(missing), str(transform))
         rules = variant_filter(min_call_rate, min_mac, min_maf, min_info)
-        choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants)
+        choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants, map, dosage)
         study = read_study(
             geno, choice, pheno, traits, covar, covariates, categorical, drop_missing_covariates
         )
@@ -286,7 +291,9 @@ def with_components(
     checked_samples(model, genotypes, table, others)
     if others is not None:
         check_covariates(others, genotypes.samples, pcs)
-    calls = genotypes if genotypes.kind == "hardcall" else open_chosen(geno, choice, "hardcall")
+    calls = (
+        genotypes if genotypes.kind == "hardcall" else open_chosen(geno, choice, hard_calls=True)
+    )
     store = keep.folder / keep.store
 
     def work() -> None:

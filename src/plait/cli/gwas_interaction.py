@@ -11,10 +11,13 @@ from plait.cli import options
 from plait.cli.console import announce_compilation, say, session, workers_of
 from plait.cli.genotype_choice import (
     Choice,
+    Dosage,
+    DosageOption,
     ExcludeSamples,
     ExcludeVariants,
     KeepSamples,
     KeepVariants,
+    MapFile,
 )
 from plait.cli.gwas import (
     COMPONENTS,
@@ -105,6 +108,8 @@ def interaction(
     exclude_samples: ExcludeSamples = None,
     keep_variants: KeepVariants = None,
     exclude_variants: ExcludeVariants = None,
+    map: MapFile = None,
+    dosage: DosageOption = Dosage.AUTO,
     robust: Annotated[
         bool,
         option(
@@ -148,7 +153,7 @@ def interaction(
         wanted = None
         if covariates is not None:
             wanted = ",".join(dict.fromkeys([*(split_list(covariates) or ()), environment]))
-        choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants)
+        choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants, map, dosage)
         rules = variant_filter(min_call_rate, min_mac, min_maf, min_info)
         study = read_study(
             geno, choice, pheno, traits, covar, wanted, categorical, drop_missing_covariates

@@ -14,6 +14,7 @@ from plait.cli.genotype_choice import (
     ExcludeVariants,
     KeepSamples,
     KeepVariants,
+    MapFile,
     open_chosen,
 )
 from plait.cli.gwas_options import DOCS, Genotypes, MinCallRate, MinMaf
@@ -60,6 +61,7 @@ def qc(
     exclude_samples: ExcludeSamples = None,
     keep_variants: KeepVariants = None,
     exclude_variants: ExcludeVariants = None,
+    map: MapFile = None,
     pheno: Annotated[
         Path | None,
         option(
@@ -132,7 +134,7 @@ def qc(
     )
     refuse_idle(("trait",), pheno is None, "without --pheno FILE")
     check_folder(out, (*TABLES, *LISTS, RECORD), overwrite)
-    choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants)
+    choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants, map)
     with session(threads, quiet, debug):
         from plait.gwas import QualityControl, quality_control
 
@@ -140,7 +142,7 @@ def qc(
             min_call_rate, min_sample_call_rate, min_mac or None, min_maf or None,
             min_hwe_p, str(population),
         )  # fmt: skip
-        genotypes = open_chosen(geno, choice, "hardcall")
+        genotypes = open_chosen(geno, choice, hard_calls=True)
         controls = None if pheno is None else _controls(pheno, trait, set(genotypes.samples))
         announce_compilation(quiet)
         found = quality_control(genotypes, rules, controls=controls, hardy_weinberg_x=str(hwe_x))

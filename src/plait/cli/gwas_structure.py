@@ -14,6 +14,7 @@ from plait.cli.genotype_choice import (
     ExcludeVariants,
     KeepSamples,
     KeepVariants,
+    MapFile,
     open_chosen,
 )
 from plait.cli.gwas_options import DOCS, Genotypes, MinMaf
@@ -63,6 +64,7 @@ def kinship(
     exclude_samples: ExcludeSamples = None,
     keep_variants: KeepVariants = None,
     exclude_variants: ExcludeVariants = None,
+    map: MapFile = None,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
     memory: options.ScanMemory = None,
@@ -84,8 +86,8 @@ def kinship(
 
         from plait.gwas import close_relatives, relationship_matrix
 
-        choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants)
-        genotypes = open_chosen(geno, choice, "hardcall")
+        choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants, map)
+        genotypes = open_chosen(geno, choice, hard_calls=True)
         announce_compilation(quiet)
         found = relationship_matrix(
             genotypes,
@@ -166,6 +168,7 @@ def pca(
     exclude_samples: ExcludeSamples = None,
     keep_variants: KeepVariants = None,
     exclude_variants: ExcludeVariants = None,
+    map: MapFile = None,
     overwrite: options.Overwrite = False,
     seed: options.Seed = 1,
     threads: options.Threads = None,
@@ -181,8 +184,8 @@ def pca(
         from plait.io import read_covariates
 
         others = None if covar is None else read_covariates(covar)
-        choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants)
-        genotypes = open_chosen(geno, choice, "hardcall")
+        choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants, map)
+        genotypes = open_chosen(geno, choice, hard_calls=True)
         if others is not None:
             check_covariates(others, genotypes.samples, k)
         announce_compilation(quiet)

@@ -12,10 +12,13 @@ from plait.cli import options
 from plait.cli.console import announce_compilation, clear_bars, say, session, workers_of
 from plait.cli.genotype_choice import (
     Choice,
+    Dosage,
+    DosageOption,
     ExcludeSamples,
     ExcludeVariants,
     KeepSamples,
     KeepVariants,
+    MapFile,
 )
 from plait.cli.gwas import (
     KeptComponents,
@@ -85,6 +88,8 @@ def gwas_to_mash(
     exclude_samples: ExcludeSamples = None,
     keep_variants: KeepVariants = None,
     exclude_variants: ExcludeVariants = None,
+    map: MapFile = None,
+    dosage: DosageOption = Dosage.AUTO,
     model: ModelOption = Model.LINEAR,
     loco: Loco = None,
     missing: MissingOption = MissingGenotypes.MEAN,
@@ -146,7 +151,7 @@ def gwas_to_mash(
             random_size=random_size,
             seed=seed,
         )
-        choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants)
+        choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants, map, dosage)
         inputs = read_study(
             geno, choice, pheno, traits, covar, covariates, categorical, drop_missing_covariates
         )

@@ -33,7 +33,7 @@ PHRASES = {
     "covariate_missing='drop'": "--drop-missing-covariates",
     "draw it without genotypes": "leave out --geno",
     " (or give sample_path)": "",
-    " Read dosages instead (dosage='dosage').": "",
+    " Read dosages instead (dosage='auto').": "",
     "r2=None": "--r2 1",
     "Give missing='drop' to leave them out or 'uniform' to give them the same usage of every "
     "program.": "Leave them out of the screen, or give the usage of all its cells.",
