@@ -149,6 +149,18 @@ ROWS = (
         ("trait 'trait1' is measured on 4 of the 4 samples with genotypes, some trait and all "
          "covariates; with 2 covariates and the constant",
          "at least 5 are needed"), f"{SCAN} --covariates age,sex"),
+    Row("trait without a value",
+        lambda: [cell("traits.csv", row, 1, "NA") for row in range(1, N + 1)],
+        errors.TooFewSamplesError,
+        ("trait 'trait1' is measured on 0 of the 60 samples", "at least 3 are needed")),
+    Row("trait without a value, mixed",
+        lambda: [cell("traits.csv", row, 1, "-9") for row in range(1, N + 1)],
+        errors.TooFewSamplesError, ("trait 'trait1' is measured on 0 of the 60 samples",),
+        f"{SCAN} --model mixed"),
+    Row("trait without a value, logistic", lambda: pl.read_csv("traits.csv").select(
+            "IID", pl.lit(None).alias("ill")).write_csv("traits.csv", null_value="NA"),
+        errors.TooFewSamplesError, ("trait 'ill' has no value in any of 60 samples",),
+        f"{SCAN} --model logistic"),
     Row("constant trait",
         lambda: [cell("traits.csv", row, 1, "3") for row in range(1, N + 1)],
         errors.ConstantTraitError, ("trait 'trait1' does not vary", "60 samples", "Leave it out")),

@@ -41,7 +41,7 @@ from plait.data.genotype_blocks import TILE, GenotypeBlock, padded
 from plait.data.genotypes import GenotypeSource
 from plait.data.p_values import absolute_z_of_log10_p
 from plait.data.phenotypes import SampleTable
-from plait.errors import InputError, OptionError
+from plait.errors import InputError, OptionError, TooFewSamplesError
 from plait.gwas.design import Design, make_designs
 from plait.gwas.linear import Associations, GroupedScan
 from plait.gwas.quality import VariantFilter
@@ -205,11 +205,17 @@ def cases_and_controls(traits: SampleTable) -> SampleTable:
     ------
     InputError
         A trait is neither of 0 and 1 nor of 1 and 2; the message names it and its values.
+    TooFewSamplesError
+        A trait has no value.
     """
     values = traits.values.copy()
     for column, name in zip(values.T, traits.names, strict=True):
         if not is_binary(column):
             found = np.unique(column[~np.isnan(column)])
+            if not len(found):
+                raise TooFewSamplesError(
+                    f"trait {name!r} has no value in any of {len(column):,} samples; leave it out."
+                )
             shown = ", ".join(f"{value:g}" for value in found[:5]) + (", ..." * (len(found) > 5))
             raise InputError(
                 f"model='logistic' takes traits of controls and cases, written 0 and 1, or 1 and "

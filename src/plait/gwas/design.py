@@ -13,6 +13,8 @@ from plait.numerics.linalg import project_positive_definite
 Array = NDArray[np.float64]
 
 _NOTHING_LEFT = 1e-12
+_FEWEST = 3
+"""Samples that a regression on a constant and a variant takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +134,14 @@ def residual_correlation(
 def _basis(
     covariates: SampleTable | None, used: NDArray[np.intp], traits: list[str], n_samples: int
 ) -> Array:
+    where = (
+        f"trait {traits[0]!r} is measured on {len(used)} of the {n_samples:,} samples with "
+        "genotypes, some trait and all covariates"
+    )
+    if len(used) < _FEWEST:
+        raise TooFewSamplesError(
+            f"{where}; at least {_FEWEST} are needed, and one more for each covariate."
+        )
     constant = np.full((len(used), 1), len(used) ** -0.5)
     if covariates is None or not covariates.names:
         columns = constant
@@ -141,10 +151,8 @@ def _basis(
         columns = np.concatenate([constant, _standardised(values)], axis=1)
     if len(used) < columns.shape[1] + 2:
         raise TooFewSamplesError(
-            f"trait {traits[0]!r} is measured on {len(used)} of the {n_samples:,} samples with "
-            "genotypes, some trait and all covariates; with "
-            f"{columns.shape[1] - 1} covariates and the constant at least {columns.shape[1] + 2} "
-            "are needed."
+            f"{where}; with {columns.shape[1] - 1} covariates and the constant at least "
+            f"{columns.shape[1] + 2} are needed."
         )
     basis = np.linalg.qr(columns)[0]
     basis[:, 0] = constant[:, 0]
