@@ -288,3 +288,25 @@ def test_anndata_and_mudata(tmp_path):
     del adata.uns["grna_ids"]
     with pytest.raises(LabelError, match="no 'grna_ids' or 'guide_names' for names of guides"):
         gene_screen_from_anndata(adata, "high")
+
+
+def test_default_formula_of_assigned_guides_counts_them_once():
+    data = made(guides=made().guides.toarray() > 5)
+    assert data.is_assigned
+    assert default_formula(data) == (
+        "log(response_n_nonzero) + log(response_n_umis) + log(grna_n_nonzero + 1) + batch"
+    )
+
+
+def test_determined_columns_are_left_out_or_refused(caplog):
+    random = np.random.default_rng(0)
+    a, b = random.standard_normal((2, 50))
+    x = np.column_stack([np.ones(50), a, 2 * a - 1, b, a + b])
+    names = ["1", "a", "b", "c", "d"]
+    with caplog.at_level("INFO", "plait.crt"):
+        design = GeneDesign.of(names, x, leave_out_determined=True)
+    assert design.names == ("1", "a", "c")
+    assert "determined by the rest: b, d" in caplog.text
+    np.testing.assert_array_equal(design.rows, GeneDesign.of(["1", "a", "c"], x[:, [0, 1, 3]]).rows)
+    with pytest.raises(InputError, match="'b' is determined by those before it"):
+        GeneDesign.of(names, x)

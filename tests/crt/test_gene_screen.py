@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from plait.crt.gene_data import gene_screen_data
@@ -101,16 +102,6 @@ def test_more_refusals():
     )
     with pytest.raises(InputError, match="there are 0 non-targeting guides"):
         screen.run_calibration_check()
-
-
-def test_covariates_that_are_nested():
-    options, _ = random_screen()
-    batch = options["covariates"].batch
-    data = gene_screen_data(
-        **(options | {"covariates": {"batch": batch.to_numpy(), "lane": batch.to_numpy()}})
-    )
-    with pytest.raises(InputError, match="'lane_1' is determined by those before it"):
-        ready(data=data).run_discovery()
 
 
 def test_an_effect_is_found():
@@ -359,3 +350,30 @@ def test_a_stored_result_takes_its_place():
     assert other.use_result(result).discovery is result
     assert other.calibration is None and other.pair_quality == screen.pair_quality
     assert result.settings["max_resamples"] == 10**6
+
+
+def test_assigned_guides_in_cells_with_many_are_tested_with_the_defaults():
+    """For zeros and ones the sum of a cell's guides and their number are the same covariate."""
+    made, has = random_screen(seed=3, effect=-1.5)
+    data = gene_screen_data(**made | {"guides": has})
+    screen = GeneScreen(data).set_parameters(discovery_pairs=trans_pairs(data))
+    result = screen.run_discovery(threads=1)
+    first = result.response_id[0], result.grna_target[0]
+    assert first == ("T0", "T0") and result.significant[0]
+
+
+def test_only_a_written_formula_is_refused_for_what_its_terms_determine(caplog):
+    made, _ = random_screen(seed=3)
+    batch = made["covariates"]["batch"]
+    covariates = pd.DataFrame({"batch": batch, "lane": "lane" + batch.astype(str)})
+    data = gene_screen_data(**made | {"covariates": covariates})
+    pairs = trans_pairs(data)
+    with pytest.raises(InputError, match="'lane_lane1' is determined by those before it"):
+        GeneScreen(data).set_parameters(formula="batch + lane")
+    with caplog.at_level("INFO", "plait.crt"):
+        screen = GeneScreen(data).set_parameters(discovery_pairs=pairs)
+    assert "determined by the rest: lane_lane1" in caplog.text
+    known = gene_screen_data(**made)
+    alone = GeneScreen(known).set_parameters(discovery_pairs=pairs)
+    both = [one.run_discovery(threads=1) for one in (screen, alone)]
+    np.testing.assert_array_equal(both[0].p_value, both[1].p_value)

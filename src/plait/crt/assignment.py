@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
 from plait.crt.arguments import require_made_by, share, whole_number
-from plait.crt.assignment_backgrounds import Backgrounds
+from plait.crt.assignment_backgrounds import Backgrounds, background_formula
 from plait.crt.gene_data import GeneScreenData
-from plait.crt.gene_design import default_formula
 from plait.errors import DataWarning, InputTypeError, LabelError, OptionError, ShapeError
 from plait.execution.blocks import Block, plan_blocks
 from plait.execution.executors import run_blocks, workforce
@@ -241,12 +240,11 @@ def assign_guides(
         settings |= {"smallest_share": smallest_share, "smallest_count": smallest_count}
         lists, uncertain = _largest(data, smallest_share, smallest_count)
     else:
-        formula = default_formula(data, with_guides=True) if formula is None else formula
         settings |= {
             "mixture": mixture,
             "smallest_probability": smallest_probability,
             "threshold": threshold,
-            "formula": formula,
+            "formula": background_formula(data, formula),
         }
         is_log = mixture == "log_link"
         backgrounds = Backgrounds.of(data, formula, leave_out_own=is_log)

@@ -11,7 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.crt.gene_data import GeneScreenData
-from plait.crt.gene_design import GeneDesign, design_columns, numeric_term
+from plait.crt.gene_design import (
+    GeneDesign,
+    default_formula,
+    design_columns,
+    numeric_term,
+)
 
 Array = NDArray[np.float64]
 
@@ -37,10 +42,16 @@ class Backgrounds:
     data: GeneScreenData
 
     @classmethod
-    def of(cls, data: GeneScreenData, formula: str, *, leave_out_own: bool) -> "Backgrounds":
-        """Return the designs of a formula; see `plait.crt.gene_design.design_columns`."""
-        names, columns = design_columns(data, formula)
-        whole = GeneDesign.of(names, columns)
+    def of(cls, data: GeneScreenData, formula: str | None, *, leave_out_own: bool) -> "Backgrounds":
+        """Return the designs of a formula; see `plait.crt.gene_design.design_columns`.
+
+        Of the default one (None), columns that are determined by others are left out.
+        """
+        is_usual = formula is None
+        names, columns = design_columns(data, background_formula(data, formula))
+        whole = GeneDesign.of(names, columns, leave_out_determined=is_usual)
+        kept = [names.index(name) for name in whole.names]
+        names, columns = whole.names, columns[:, kept]
         terms = [numeric_term(name) for name in names] if leave_out_own else [None] * len(names)
         own = [term is not None and term[0] in _OWN for term in terms]
         if not any(own):
@@ -71,6 +82,11 @@ class Backgrounds:
             values = np.maximum(values, 0.0)
             rows = _with(rows, np.log1p(values) if is_log else values)
         return rows
+
+
+def background_formula(data: GeneScreenData, formula: str | None) -> str:
+    """Return the formula of the background, by default of all covariates."""
+    return default_formula(data, with_guides=True) if formula is None else formula
 
 
 _OWN = {

@@ -1,5 +1,6 @@
 """Designs of the regressions of genes and guides: a formula over the covariates of cells."""
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from plait.crt.gene_data import COUNT_COVARIATES, GeneScreenData
 from plait.errors import InputError, InputTypeError, LabelError, OptionError
 
 Array = NDArray[np.float64]
+
+_log = logging.getLogger("plait.crt")
 
 _MOST_LEVELS_OF_NUMBERS = 15
 """A numeric covariate with so many distinct values has no part in the default formula."""
@@ -36,29 +39,52 @@ class GeneDesign:
     rows: Array
 
     @classmethod
-    def of(cls, names: Sequence[str], matrix: Array) -> "GeneDesign":
+    def of(
+        cls, names: Sequence[str], matrix: Array, *, leave_out_determined: bool = False
+    ) -> "GeneDesign":
         """Return the design of (cells, columns), ones first.
+
+        Parameters
+        ----------
+        names : sequence of str
+        matrix : (cells, columns) array
+        leave_out_determined : bool
+            Leave columns out that are determined by those before them, and say which.
 
         Raises
         ------
         InputError
             Columns are determined by the ones before them, or are as many as cells.
         """
+        names = list(names)
         if len(matrix) <= matrix.shape[1]:
             raise InputError(
                 f"the design has {matrix.shape[1]:,} columns and there are {len(matrix):,} cells. "
                 "A category with a level for each cell is the usual cause; leave it out."
             )
-        q, r = np.linalg.qr(matrix)
-        size = np.sqrt((matrix**2).sum(axis=0))
-        aliased = np.abs(np.diag(r)) <= _ALIASED * size
-        if aliased.any():
-            column = names[int(np.argmax(aliased))]
-            raise InputError(
-                f"the design has {matrix.shape[1]} columns and they are not independent "
-                f"({column!r} is determined by those before it). A covariate that is constant, or "
-                "nested in another (each batch in one replicate), is the usual cause; leave one of "
-                "them out of the formula."
+        left_out = []
+        while True:
+            q, r = np.linalg.qr(matrix)
+            size = np.sqrt((matrix**2).sum(axis=0))
+            aliased = np.abs(np.diag(r)) <= _ALIASED * size
+            if not aliased.any():
+                break
+            # What comes after the first one is judged anew: it lost a direction to that one.
+            column = int(np.argmax(aliased))
+            if not leave_out_determined:
+                raise InputError(
+                    f"the design has {matrix.shape[1]} columns and they are not independent "
+                    f"({names[column]!r} is determined by those before it). A covariate that is "
+                    "constant, or nested in another (each batch in one replicate), is the usual "
+                    "cause; leave one of them out of the formula."
+                )
+            left_out.append(names.pop(column))
+            matrix = np.delete(matrix, column, axis=1)
+        if left_out:
+            _log.info(
+                "left out of the default formula, as determined by the rest: %s",
+                ", ".join(left_out),
+                extra={"notice": True},
             )
         scale = np.sign(np.diag(r)) * np.sqrt(len(matrix))
         rows = np.ascontiguousarray((q * scale).T)
@@ -79,13 +105,16 @@ def default_formula(data: GeneScreenData, *, with_guides: bool | None = None) ->
     -------
     str
         Logarithms of counts (of one more where there are zeros) and further covariates, but for
-        numbers of 15 or more distinct values and the share of mitochondrial counts.
+        numbers of 15 or more distinct values and the share of mitochondrial counts. Where guides
+        came assigned, and not as counts, the sum of their ones is their number, which is enough.
     """
     if with_guides is None:
         with_guides = data.moi == "high"
     terms = []
     for name, values in data.covariates.items():
         if name in _NOT_BY_DEFAULT or (name.startswith("grna_") and not with_guides):
+            continue
+        if name == "grna_n_umis" and data.is_assigned:
             continue
         if name in COUNT_COVARIATES:
             terms.append(f"log({name} + 1)" if (values == 0).any() else f"log({name})")

@@ -29,7 +29,7 @@ from plait.crt.detectable_effects import (
     realised_threshold,
 )
 from plait.crt.gene_data import GeneScreenData, gene_screen_from_anndata
-from plait.crt.gene_design import design_columns
+from plait.crt.gene_design import GeneDesign, design_columns
 from plait.crt.gene_results import GeneTestResult
 from plait.crt.pair_tests import PairedUnits, PairQuality, ScreenCells, pairs_tested
 from plait.crt.pairs import Pairs
@@ -141,8 +141,7 @@ class GeneScreen:
             Treatments are drawn given the covariates, or permuted. Default "permutations" where
             cells have one guide.
         formula : str, optional
-            Covariates: see `plait.crt.gene_design.design_columns`; default
-            `plait.crt.gene_design.default_formula`.
+            Covariates: `plait.crt.gene_design.design_columns`; default its `default_formula`.
         weights : str, optional
             A covariate of positive numbers that says how much each cell counts, in the regression
             of a gene's counts and in the score. P-values are as right as without for weights that
@@ -167,7 +166,7 @@ class GeneScreen:
         LabelError
             A pair has a target or a gene that the data do not have, or the formula a covariate.
         InputError
-            The covariates determine one another.
+            Covariates of a given formula determine one another (of the default: are left out).
         """
         parameters = ScreenParameters.of(
             self.data,
@@ -186,7 +185,10 @@ class GeneScreen:
             max_resamples=max_resamples,
             seed=seed,
         )
-        design_columns(self.data, parameters.formula)  # says what is wrong before hours of work
+        names, columns = design_columns(self.data, parameters.formula)
+        GeneDesign.of(
+            names, columns, leave_out_determined=parameters.is_usual_formula
+        )  # says what is wrong early
         self.parameters = parameters
         self.assignment = None
         self._quality = None

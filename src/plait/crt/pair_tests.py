@@ -215,12 +215,15 @@ class ScreenCells:
     columns : (cells, columns) array
         Of the formula.
     names : tuple of str
+    is_usual_formula : bool
+        Whether nobody wrote it; see `ScreenParameters`.
     """
 
     problem: CellProblem
     data: GeneScreenData
     columns: Array
     names: tuple[str, ...]
+    is_usual_formula: bool
 
     @classmethod
     def of(
@@ -236,7 +239,7 @@ class ScreenCells:
         Raises
         ------
         InputError
-            The covariates determine one another among these cells.
+            Covariates of a formula that was given determine one another among these cells.
         """
         cells = quality.cells
         names, columns = design_columns(data, parameters.formula)
@@ -254,13 +257,13 @@ class ScreenCells:
         problem = CellProblem(
             rows_of(data.responses, cells),
             guides,
-            GeneDesign.of(names, columns[cells]),
+            GeneDesign.of(names, columns[cells], leave_out_determined=parameters.is_usual_formula),
             controls,
             enough,
             data.response_names,
             weights,
         )
-        return cls(problem, data, columns[cells], names)
+        return cls(problem, data, columns[cells], names, parameters.is_usual_formula)
 
     def calibration_problem(self) -> CellProblem:
         """Return the cells of the calibration check: all, or those of non-targeting guides."""
@@ -271,7 +274,9 @@ class ScreenCells:
         return CellProblem(
             rows_of(whole.responses, cells),
             csc_rows(whole.guides, cells),
-            GeneDesign.of(self.names, self.columns[cells]),
+            GeneDesign.of(
+                self.names, self.columns[cells], leave_out_determined=self.is_usual_formula
+            ),
             None,
             whole.enough,
             whole.response_names,

@@ -21,7 +21,11 @@ _FIRST_STAGE, _SECOND_STAGE, _THIRD_STAGE = 499, 4999, 24999
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScreenParameters:
-    """What is tested, and how; see `plait.crt.gene_screen.GeneScreen.set_parameters`."""
+    """What is tested, and how; see `plait.crt.gene_screen.GeneScreen.set_parameters`.
+
+    ``is_usual_formula`` says that nobody wrote the formula: its columns that are determined by
+    others are left out, and those of a formula that somebody wrote are an error.
+    """
 
     discovery_pairs: Pairs | None
     positive_control_pairs: Pairs | None
@@ -30,6 +34,7 @@ class ScreenParameters:
     control_group: str
     mechanism: str
     formula: str
+    is_usual_formula: bool
     weights: str | None = None
     resampling: str
     approximation: str
@@ -74,6 +79,7 @@ class ScreenParameters:
             control_group=control_group,
             mechanism=mechanism,
             formula=_usual_formula(data, weights) if formula is None else formula,
+            is_usual_formula=formula is None,
             weights=weights,
             **options,
         )
