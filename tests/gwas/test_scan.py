@@ -1,5 +1,7 @@
 """The linear scan against ordinary regressions, its invariances and its calibration."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -249,3 +251,23 @@ def test_bad_input(study):
         scan(source, renamed)
     with pytest.warns(DataWarning, match=r"left out, constant: 'c3'"):
         scan(source, table(traits), table(np.column_stack([covariates, np.ones(60)]), "c"))
+
+
+def test_covariates_left_out_are_said_once_and_not_recorded(study):
+    """Those left out of all samples, and those of the samples of one trait."""
+    calls, traits, covariates = study
+    values = np.column_stack([covariates, np.ones(60), covariates[:, 0] * 2, np.arange(60) < 3])
+    part = traits.copy()
+    part[:3, 0] = np.nan  # the last covariate is constant in the samples of these traits
+    part[:4, 1] = np.nan
+    source = InMemory(calls)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = scan(source, table(part), table(values, "c"), precision="double")
+    told = sorted(str(warning.message) for warning in said)
+    assert told[0].startswith("covariates left out, a combination of the others: 'c")
+    assert told[1:] == [f"covariates left out, constant: '{name}'." for name in ("c3", "c5")]
+    used = found.provenance.options["covariates"]
+    assert used in (["c0", "c1", "c2", "c5"], ["c1", "c2", "c4", "c5"])
+    plain = scan(source, table(part), table(covariates, "c"), precision="double")
+    np.testing.assert_allclose(found.t[:, 0], plain.t[:, 0], rtol=1e-9)

@@ -209,6 +209,17 @@ def align(
 def independent_covariates(covariates: SampleTable) -> SampleTable:
     """Leave out constant and collinear covariates, with a warning that names them.
 
+    See `split_covariates`.
+    """
+    kept, said = split_covariates(covariates)
+    for text in said:
+        warnings.warn(text, DataWarning, stacklevel=3)
+    return kept
+
+
+def split_covariates(covariates: SampleTable) -> tuple[SampleTable, list[str]]:
+    """Return independent covariates, and what is to be said of those left out.
+
     Collinear by a QR decomposition with pivoting of the centred columns and the intercept, with a
     tolerance of ``max(N, p) eps |R_11|``.
     """
@@ -218,17 +229,22 @@ def independent_covariates(covariates: SampleTable) -> SampleTable:
     size = np.abs(covariates.values).max(axis=0, initial=0.0)
     spread = np.sqrt((values**2).mean(axis=0))
     constant = spread <= 1e-12 * np.maximum(size, 1e-300)
-    _warn_left_out("constant", [covariates.names[i] for i in np.flatnonzero(constant)])
     varying = np.flatnonzero(~constant)
     scaled = values[:, varying] / spread[varying]
     _, triangle, order = qr(scaled, mode="economic", pivoting=True)
     diagonal = np.abs(np.diagonal(triangle))
     limit = max(values.shape) * np.finfo(float).eps * diagonal.max(initial=0.0)
     rank = int((diagonal > limit).sum())
-    collinear = sorted(varying[order[rank:]].tolist())
-    _warn_left_out("a combination of the others", [covariates.names[i] for i in collinear])
+    said = []
+    for why, numbers in (
+        ("constant", np.flatnonzero(constant).tolist()),
+        ("a combination of the others", sorted(varying[order[rank:]].tolist())),
+    ):
+        if numbers:
+            names = ", ".join(repr(covariates.names[number]) for number in numbers)
+            said.append(f"covariates left out, {why}: {names}.")
     kept = sorted(varying[order[:rank]].tolist())
-    return covariates.select([covariates.names[i] for i in kept])
+    return covariates.select([covariates.names[i] for i in kept]), said
 
 
 def rank_normal(values: ArrayLike) -> Array:
@@ -245,12 +261,6 @@ def rank_normal(values: ArrayLike) -> Array:
         ranks = rankdata(column[seen])
         column[seen] = ndtri((ranks - 0.375) / (seen.sum() + 0.25))
     return columns
-
-
-def _warn_left_out(why: str, names: list[str]) -> None:
-    if names:
-        shown = ", ".join(map(repr, names))
-        warnings.warn(f"covariates left out, {why}: {shown}.", DataWarning, stacklevel=3)
 
 
 def _require_distinct(names: list[str]) -> None:

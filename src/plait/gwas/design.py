@@ -1,13 +1,14 @@
 """The regression behind the scan: covariates and traits made ready, once for all variants."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.data.phenotypes import SampleTable, independent_covariates, rank_normal
-from plait.errors import ConstantTraitError, OptionError, TooFewSamplesError
+from plait.data.phenotypes import SampleTable, rank_normal, split_covariates
+from plait.errors import ConstantTraitError, DataWarning, OptionError, TooFewSamplesError
 from plait.numerics.linalg import project_positive_definite
 
 Array = NDArray[np.float64]
@@ -80,6 +81,12 @@ def make_designs(
         Fewer samples than covariates and 2 are left for a trait.
     ConstantTraitError
         A trait does not vary once the covariates are projected out.
+
+    Warns
+    -----
+    DataWarning
+        Covariates are left out of the samples of some trait: they are constant or a combination of
+        the others there.
     """
     if transform not in ("none", "rank"):
         raise OptionError(f"transform is {transform!r}; give 'none' or 'rank'.")
@@ -89,13 +96,16 @@ def make_designs(
     for column in range(values.shape[1]):
         patterns.setdefault(np.packbits(seen[:, column]).tobytes(), []).append(column)
     designs = []
+    said: dict[str, None] = {}
     for group in patterns.values():
         columns = np.array(group)
         used = np.flatnonzero(seen[:, columns[0]])
         names = [traits.names[column] for column in columns]
-        basis = _basis(covariates, used, names, len(rows))
+        basis = _basis(covariates, used, names, len(rows), said)
         residuals, lengths = _residuals(values[np.ix_(used, columns)], basis, names)
         designs.append(Design(rows[used], columns, basis, residuals, lengths))
+    for text in said:  # once, however many patterns of missing traits there are
+        warnings.warn(text, DataWarning, stacklevel=3)
     return designs
 
 
@@ -132,8 +142,13 @@ def residual_correlation(
 
 
 def _basis(
-    covariates: SampleTable | None, used: NDArray[np.intp], traits: list[str], n_samples: int
+    covariates: SampleTable | None,
+    used: NDArray[np.intp],
+    traits: list[str],
+    n_samples: int,
+    said: dict[str, None],
 ) -> Array:
+    """Return the constant and the covariates, orthonormal; add what is to be said of the latter."""
     where = (
         f"trait {traits[0]!r} is measured on {len(used)} of the {n_samples:,} samples with "
         "genotypes, some trait and all covariates"
@@ -147,8 +162,9 @@ def _basis(
         columns = constant
     else:
         part = SampleTable(covariates.samples[used], covariates.names, covariates.values[used])
-        values = independent_covariates(part).values
-        columns = np.concatenate([constant, _standardised(values)], axis=1)
+        kept, left_out = split_covariates(part)
+        said |= dict.fromkeys(left_out)
+        columns = np.concatenate([constant, _standardised(kept.values)], axis=1)
     if len(used) < columns.shape[1] + 2:
         raise TooFewSamplesError(
             f"{where}; with {columns.shape[1] - 1} covariates and the constant at least "

@@ -20,7 +20,12 @@ import numpy as np
 
 from plait.data.fingerprints import study_fingerprints
 from plait.data.genotypes import GenotypeSource
-from plait.data.phenotypes import AlignedSamples, SampleTable, align
+from plait.data.phenotypes import (
+    AlignedSamples,
+    SampleTable,
+    align,
+    independent_covariates,
+)
 from plait.errors import DataWarning, InputError, ModelWarning, OptionError
 from plait.execution.executors import refuse_forks, workforce
 from plait.gwas.binary import binary_traits, cases_and_controls, make_binary_designs
@@ -158,6 +163,8 @@ def scan(
     check_options(model, loco, missing_genotypes, transform)
     genotypes, traits, covariates = open_study(genotypes, traits, covariates)
     traits, samples = checked_samples(model, genotypes, traits, covariates, covariate_missing)
+    if samples.covariates is not None:
+        samples = replace(samples, covariates=independent_covariates(samples.covariates))
     _log.info("samples: %s", ", ".join(f"{name} {n:,}" for name, n in samples.counts.items()))
     rules = VariantFilter() if variant_filter is None else variant_filter
     if rules.min_info and genotypes.kind == "hardcall":
