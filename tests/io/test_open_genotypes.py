@@ -299,3 +299,30 @@ def test_threads_take_turns(folder, format):
         found = list(pool.map(lambda r, c: source.read(r, c, np.int8), rows, columns))
     for calls, r, c in zip(found, rows, columns, strict=True):
         np.testing.assert_array_equal(calls, CALLS[r][:, c])
+
+
+@pytest.mark.parametrize("format", ["bed", "pgen", "csv"])
+def test_negative_positions_mark_what_is_excluded(folder, tmp_path, format, caplog):
+    place = tmp_path / "marked"
+    shutil.copytree(folder / "pgen" if format == "pgen" else folder, place)
+    name, column, mark = {
+        "bed": ("a.bim", 3, "\t"), "pgen": ("a.pvar", 1, "\t"), "csv": ("map.csv", 2, ","),
+    }[format]  # fmt: skip
+    lines = (place / name).read_text().splitlines()
+    for row, pos in ((-5, "0"), (-4, "-1"), (-1, "-5")):
+        cells = lines[row].split(mark)
+        cells[column] = pos
+        lines[row] = mark.join(cells)
+    (place / name).write_text("\n".join(lines) + "\n")
+    options = {"map": place / "map.csv"} if format == "csv" else {}
+    with caplog.at_level("INFO", "plait.io"):
+        source = open_genotypes(place / f"a.{format}", **options)
+    told = [record for record in caplog.records if getattr(record, "notice", False)]
+    assert "2 variants left out for a negative position" in told[0].getMessage()
+    kept = [0, 1, 3, 4]
+    assert source.variants.frame["id"].to_list() == [IDS[row] for row in kept]
+    assert source.variants.pos.tolist() == [100, 0, 80, 1000]
+    np.testing.assert_array_equal(source.read(), floats()[kept])
+    part = open_genotypes(place / f"a.{format}", region="2", variants=[1], **options)
+    assert part.variants.frame["id"].to_list() == ["rs5"]
+    np.testing.assert_array_equal(part.read(), floats()[[4]])

@@ -2,6 +2,7 @@
 
 import gzip
 import inspect
+import logging
 import os
 import zlib
 from collections.abc import Callable, Sequence
@@ -51,8 +52,11 @@ _SUFFIXES = {
     "dense": dense_genotypes.SUFFIXES,
 }
 _MAIN_SUFFIX = {"bed": ".bed", "pgen": ".pgen"}
+_MARKS_EXCLUDED = ("bed", "pgen", "dense")
+"""Formats in which a negative position means that a variant is not to be used."""
 _BESIDE = {"bgen": [".sample"]}
 _ZARR_SUFFIXES = (".vcz", ".zarr")
+_log = logging.getLogger("plait.io")
 
 
 def open_genotypes(
@@ -107,6 +111,12 @@ def open_genotypes(
         A file beside it is missing, or the file is damaged.
     LabelError
         A sample, a variant or a chromosome is not there.
+
+    Notes
+    -----
+    Variants at a negative position, by which PLINK 1 and 2 and maps of tables mark those that are
+    not to be used, are left out and counted in the log. Position 0 only says that the place is not
+    known.
     """
     check_option("dosage", dosage, (*DOSAGES, *DOSAGE_FIELDS))
     check_option("count", count, COUNTS)
@@ -130,9 +140,10 @@ def open_genotypes(
     if unknown:
         raise OptionError(f"{unknown[0]} is not an option of genotypes of the format {name}.")
     source = source_class(place, **options)
-    rows = None
+    rows: Any = _not_excluded(source, place) if name in _MARKS_EXCLUDED else None
     if region is not None and name != "vcf":
-        rows = variants_in_region(source.variants, region, place)
+        inside = variants_in_region(source.variants, region, place)
+        rows = inside if rows is None else np.intersect1d(inside, rows)
     if variants is not None:
         chosen = _choose(source.variants if rows is None else source.variants[rows], variants)
         rows = chosen if rows is None else row_numbers(rows, source.n_variants)[chosen]
@@ -161,6 +172,22 @@ def genotype_files(path: str | os.PathLike[str], format: str | None = None) -> l
     beside = [suffix for suffix in _SUFFIXES[name] if name in _MAIN_SUFFIX] + _BESIDE.get(name, [])
     files = dict.fromkeys([place, *(place.with_suffix(suffix) for suffix in beside)])
     return [file for file in files if file.exists()]
+
+
+def _not_excluded(source: GenotypeSource, place: Any) -> NDArray[np.intp] | None:
+    """Return the variants that no negative position marks as excluded; None if that is all."""
+    out = source.variants.pos < 0
+    if not out.any():
+        return None
+    count, first = int(out.sum()), source.variants.keys[int(np.argmax(out))]
+    _log.info(
+        "%s: %s left out for a negative position, which marks what PLINK excludes (first: %s)",
+        place,
+        "1 variant" if count == 1 else f"{count:,} variants",
+        first,
+        extra={"notice": True},
+    )
+    return np.flatnonzero(~out)
 
 
 class SelectedGenotypes(GenotypeSource):
