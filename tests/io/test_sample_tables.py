@@ -87,3 +87,26 @@ def test_codes_of_missing_values_are_counted_once(tmp_path, caplog):
         f"{path}: values of -9 taken as missing, where no other value is negative: 5 (in 'a' and "
         "2 more)"
     ]
+
+
+def test_nines_are_missing_in_groups_too(tmp_path, caplog):
+    """-9 in text and in numbers that name groups, unless other numbers are negative there."""
+    path = tmp_path / "c.csv"
+    path.write_text(
+        "IID,sex,batch,zone,age\n"
+        "a,M,1,-1,30\nb,F,2,-9,-9\nc,-9,-9,x,40\nd,M,1,x,50\ne,-9.0,2,-1,60\nf,F,1,.,-9\n"
+    )
+    with caplog.at_level(logging.INFO, "plait.io"):
+        table = read_covariates(path, categorical=["batch"])
+    # "-9.0" is the same number; -9 is a value beside -1.
+    assert table.names == ("sex=M", "batch=2", "zone=-9", "zone=x", "age")
+    gone = np.isnan(table.values)
+    np.testing.assert_array_equal(gone[:, 0], [0, 0, 1, 0, 1, 0])
+    np.testing.assert_array_equal(gone[:, 1], [0, 0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(gone[:, 2], [0, 0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(gone[:, 4], [0, 1, 0, 0, 0, 1])
+    told = [r.getMessage() for r in caplog.records if getattr(r, "notice", False)]
+    assert told == [
+        f"{path}: values of -9 taken as missing, where no other value is negative: 5 "
+        "(in 'sex' and 2 more)"
+    ]

@@ -17,7 +17,7 @@ import gzip
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -48,6 +48,7 @@ BED_COLUMNS = (
 _STRAND = 5
 """Where QTLtools has the strand, after the gene's group."""
 MISSING = ("", "NA", "NaN", "nan", ".", "null")
+_NINES = -9
 
 _log = logging.getLogger("plait.io")
 
@@ -108,6 +109,7 @@ def read_covariates(
     -------
     SampleTable
         Of a text column one indicator ``column=value`` for every value but the most frequent one.
+        Missing values are those of `MISSING`, and -9 where no other number is negative.
 
     Raises
     ------
@@ -123,16 +125,19 @@ def read_covariates(
         raise LabelError(f"{place}: there is no column {unknown[0]!r} to take as categorical.")
     labels: list[str] = []
     columns: list[NDArray[np.float64]] = []
+    coded: dict[str, int] = {}
     for name in frame.columns:
         text = frame[name]
         if name in categorical or _first_text(text) is not None:
+            text, nines = _without_nines(text)
+            coded |= {name: nines} if nines else {}
             made, values = _indicators(text)
             labels += made
             columns += values
         else:
             labels.append(name)
             columns.append(_numbers(place, text, samples, MissingCovariateError))
-    _mark_missing(place, labels, columns)
+    _mark_missing(place, labels, columns, coded)
     return SampleTable(np.array(samples), tuple(labels), _table(columns, len(samples)))
 
 
@@ -308,13 +313,32 @@ def _numbers(
     return values
 
 
-def _mark_missing(path: str, names: Sequence[str], columns: list[NDArray[np.float64]]) -> None:
-    """Make -9 NaN, in place, where a column has no other negative value; log what is missing."""
-    coded: dict[str, int] = {}
+def _without_nines(column: "Series") -> tuple["Series", int]:
+    """Return a column of groups without values of -9, and how many; see `_mark_missing`."""
+    import polars as pl
+
+    numbers = column.cast(pl.Float64, strict=False)
+    negative = numbers.filter(numbers < 0)
+    if not len(negative) or (negative != _NINES).any():
+        return column, 0
+    return column.zip_with((numbers != _NINES).fill_null(True), column.clear(1)), len(negative)
+
+
+def _mark_missing(
+    path: str,
+    names: Sequence[str],
+    columns: list[NDArray[np.float64]],
+    coded: Mapping[str, int] | None = None,
+) -> None:
+    """Make -9 NaN, in place, where a column has no other negative value; log what is missing.
+
+    ``coded`` has how many values of -9 columns had that are made indicators already.
+    """
+    coded = dict(coded or {})
     for name, values in zip(names, columns, strict=True):
         negative = values[values < 0]
-        if len(negative) and (negative == -9).all():
-            values[values == -9] = np.nan
+        if len(negative) and (negative == _NINES).all():
+            values[values == _NINES] = np.nan
             coded[name] = len(negative)
         if missing := int(np.isnan(values).sum()):
             _log.info("%s: %r is missing for %d samples", path, name, missing)
