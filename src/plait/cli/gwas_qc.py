@@ -39,6 +39,14 @@ class SexesOnX(StrEnum):
     BOTH = "both"
 
 
+class SexChromosomes(StrEnum):
+    """What chromosomes 23 to 26 are."""
+
+    AUTO = "auto"
+    HUMAN = "human"
+    NONE = "none"
+
+
 class Population(StrEnum):
     """Whether Hardy-Weinberg proportions can be asked for."""
 
@@ -121,6 +129,15 @@ def qc(
             "also finds alleles that are not as frequent in males.",
         ),
     ] = SexesOnX.FEMALES,
+    sex_chromosomes: Annotated[
+        SexChromosomes,
+        option(
+            "--sex-chromosomes",
+            panel=MODEL,
+            help="What chromosomes 23 to 26 are. human: X, Y, XY and MT, as PLINK numbers them; "
+            "none: autosomes; auto: human if females are heterozygous on 23 and males are not.",
+        ),
+    ] = SexChromosomes.AUTO,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
     quiet: options.Quiet = False,
@@ -145,7 +162,13 @@ def qc(
         genotypes = open_chosen(geno, choice, hard_calls=True)
         controls = None if pheno is None else _controls(pheno, trait, set(genotypes.samples))
         announce_compilation(quiet)
-        found = quality_control(genotypes, rules, controls=controls, hardy_weinberg_x=str(hwe_x))
+        found = quality_control(
+            genotypes,
+            rules,
+            controls=controls,
+            hardy_weinberg_x=str(hwe_x),
+            sex_chromosomes=str(sex_chromosomes),
+        )
         out.mkdir(exist_ok=True)
         _write(out, found, overwrite)
     kept = {"variants": found.kept_variants, "samples": found.kept_samples}

@@ -13,6 +13,7 @@ from plait.errors import InputError, OptionError
 from plait.gwas.inputs import opened_genotypes
 from plait.gwas.quality import VariantFilter
 from plait.gwas.sample_quality import GenotypeQuality, genotype_quality
+from plait.gwas.sex_chromosomes import HUMAN, meanings
 from plait.io.genotypes import SelectedGenotypes
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ def quality_control(
     *,
     controls: Sequence[str] | None = None,
     hardy_weinberg_x: str = "females",
+    sex_chromosomes: str = "auto",
     threads: int | None = None,
 ) -> CheckedGenotypes:
     """Apply rules of quality to variants and samples.
@@ -163,6 +165,8 @@ def quality_control(
         may distort them. Default all.
     hardy_weinberg_x : {"females", "both"}
         See `genotype_quality`.
+    sex_chromosomes : {"auto", "human", "none"}
+        See `genotype_quality`; decided by all samples and variants.
     threads : int, optional
         They never change the numbers.
 
@@ -185,11 +189,20 @@ def quality_control(
     rules = QualityControl() if rules is None else rules
     source = opened_genotypes(genotypes, "hardcall")
 
+    if sex_chromosomes == "auto":
+        named = set(meanings(source, sex_chromosomes).values())
+        sex_chromosomes = "none" if named & set(HUMAN) else "human"
+
     def counted(
         variants: NDArray[np.intp] | None = None, samples: NDArray[np.intp] | None = None
     ) -> GenotypeQuality:
         part = SelectedGenotypes(source, variants, samples)
-        return genotype_quality(part, hardy_weinberg_x=hardy_weinberg_x, threads=threads)
+        return genotype_quality(
+            part,
+            hardy_weinberg_x=hardy_weinberg_x,
+            sex_chromosomes=sex_chromosomes,
+            threads=threads,
+        )
 
     quality = counted()
     variants = _Removal("variant", source.n_variants)

@@ -14,6 +14,7 @@ from plait.execution.grains import Grain, map_grains
 from plait.execution.threads import resolve_threads
 from plait.gwas.hardy_weinberg import hardy_weinberg_p, hardy_weinberg_x_p
 from plait.gwas.inputs import opened_genotypes
+from plait.gwas.sex_chromosomes import NOT_AUTOSOMES, meanings
 from plait.io.result import Result
 from plait.provenance import Provenance
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-_NOT_AUTOSOMES = frozenset(["X", "Y", "XY", "MT", "M"])
 _ON_X = ("females", "both")
 _COUNTED = ("n0", "n1", "n2", "n_missing")
 _PLACES = ("chrom", "pos", "id", "oa", "ea")
@@ -149,7 +149,11 @@ class _Part:
 
 
 def genotype_quality(
-    genotypes: "GenotypesLike", *, hardy_weinberg_x: str = "females", threads: int | None = None
+    genotypes: "GenotypesLike",
+    *,
+    hardy_weinberg_x: str = "females",
+    sex_chromosomes: str = "auto",
+    threads: int | None = None,
 ) -> GenotypeQuality:
     """Count genotypes of every variant and of every sample, in one pass.
 
@@ -161,6 +165,10 @@ def genotype_quality(
         Whether Hardy-Weinberg proportions on chromosome X are tested in females, or in both sexes
         together (`plait.gwas.hardy_weinberg_x_p`), which also finds alleles that are not as
         frequent in males. Sexes are those of the .fam or .psam.
+    sex_chromosomes : {"auto", "human", "none"}
+        What chromosomes 23 to 26 are: X, Y, XY and MT, as PLINK numbers those of humans, or
+        autosomes. "auto": the former where females are heterozygous on 23 and males are not; what
+        was found is logged.
     threads : int, optional
         They never change the numbers.
 
@@ -173,15 +181,15 @@ def genotype_quality(
     InputError
         There are no samples or no variants.
     OptionError
-        ``hardy_weinberg_x`` is neither.
+        ``hardy_weinberg_x`` or ``sex_chromosomes`` is none of these.
 
     Notes
     -----
     With n genotypes and frequency f a heterozygote is expected with probability
     ``2 f (1 - f) 2 n / (2 n - 1)``, which is unbiased in small samples. Chromosomes X, Y, XY and
-    MT (with or without ``chr``) do not count for heterozygosity; chromosomes with numbers all do,
-    because numbers of autosomes differ between species. Males that are called heterozygous on X are
-    left out of its test. Cost: N M / 4 bytes read.
+    MT (with or without ``chr``) do not count for heterozygosity; chromosomes with other numbers all
+    do, because numbers of autosomes differ between species. Males that are called heterozygous on X
+    are left out of its test. Cost: N M / 4 bytes read.
     """
     if hardy_weinberg_x not in _ON_X:
         raise OptionError(f"hardy_weinberg_x is {hardy_weinberg_x!r}; give 'females' or 'both'.")
@@ -191,9 +199,10 @@ def genotype_quality(
     if not n or not m:
         raise InputError(f"there are {m} variants of {n} samples: nothing to count.")
     frame = genotypes.variants.frame
-    names = frame["chrom"].to_list()
-    autosomal = _autosomal(names)
-    on_x = frame["chrom"].is_in([name for name in set(names) if _bare(name) == "X"]).to_numpy()
+    meant = meanings(genotypes, sex_chromosomes)
+    others, x = ([n for n, m in meant.items() if m in of] for of in (NOT_AUTOSOMES, ("X",)))
+    autosomal = ~frame["chrom"].is_in(others).to_numpy()
+    on_x = frame["chrom"].is_in(x).to_numpy()
     sexes = getattr(genotypes, "sexes", None)
     work = _Pass(genotypes, autosomal, _OnX.of(sexes, on_x, hardy_weinberg_x))
     parts = list(map_grains(work, 0, m, threads=threads, label="genotype quality"))
@@ -221,7 +230,7 @@ def genotype_quality(
         hardy_weinberg=np.concatenate([part.p for part in parts]),
         provenance=Provenance(
             "gwas qc",
-            {"hardy_weinberg_x": hardy_weinberg_x},
+            {"hardy_weinberg_x": hardy_weinberg_x, "x": x},
             seconds=time.perf_counter() - started,
             threads=resolve_threads(threads),
         ),
@@ -288,12 +297,3 @@ class _Pass:
         p[~autosomal] = np.nan
         self.on_x.fill(p, packed, grain.rows)
         return _Part(codes, p, missing, heterozygous, float(expected.sum()), lacking)
-
-
-def _autosomal(names: list[str]) -> NDArray[np.bool_]:
-    known = {name: _bare(name) not in _NOT_AUTOSOMES for name in set(names)}
-    return np.array([known[name] for name in names], dtype=np.bool_)
-
-
-def _bare(name: str) -> str:
-    return name.upper().removeprefix("CHR")

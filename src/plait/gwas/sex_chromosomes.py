@@ -1,0 +1,108 @@
+"""Which chromosomes are X, Y and mitochondria, where they have names and where they have numbers.
+
+PLINK 1 writes X, Y, XY (what both share) and MT of humans as 23 to 26. Cattle, dogs and fish have
+autosomes of these numbers, so that the numbers alone tell nothing; heterozygous males do.
+"""
+
+import logging
+
+import numpy as np
+
+from plait.data.genotypes import GenotypeSource
+from plait.errors import OptionError
+from plait.io.genotypes import SelectedGenotypes
+
+RULES = ("auto", "human", "none")
+HUMAN = {"23": "X", "24": "Y", "25": "XY", "26": "MT"}
+"""What PLINK's numbers mean in humans."""
+NOT_AUTOSOMES = frozenset(["X", "Y", "XY", "MT", "M"])
+
+_LOOKED_AT = 2000
+"""Variants on chromosome 23 that are looked at, evenly spaced."""
+_CALLS = 200
+"""Calls of each sex that rates of heterozygotes need."""
+_RARE, _SOME = 0.2, 0.01
+"""Male heterozygotes of X are at most this share of the female ones, which are at least so many."""
+
+_log = logging.getLogger("plait.gwas")
+
+
+def bare(name: str) -> str:
+    """Return the name of a chromosome in capitals and without ``chr``."""
+    return name.upper().removeprefix("CHR")
+
+
+def meanings(genotypes: GenotypeSource, rule: str = "auto") -> dict[str, str]:
+    """Return what the chromosomes of some genotypes are: a number, X, Y, XY, MT or another name.
+
+    Parameters
+    ----------
+    genotypes : GenotypeSource
+    rule : {"auto", "human", "none"}
+        What 23 to 26 are: X, Y, XY and MT, or autosomes. "auto": the former where females are
+        heterozygous on 23 and males are not (at most a fifth as often), with sexes as in the .fam
+        or .psam, and no chromosome has a higher number; what was found is logged.
+
+    Raises
+    ------
+    OptionError
+        The rule is none of these.
+    """
+    if rule not in RULES:
+        raise OptionError(f"sex_chromosomes is {rule!r}; give 'auto', 'human' or 'none'.")
+    names = {name: bare(name) for name, _ in genotypes.variants.chromosomes}
+    known = set(names.values())
+    if rule == "none" or known.isdisjoint(HUMAN):
+        return names
+    if rule == "human" or (_may_be_human(known) and _looks_human(genotypes, names)):
+        return {name: HUMAN.get(own, own) for name, own in names.items()}
+    return names
+
+
+def _may_be_human(known: set[str]) -> bool:
+    return "X" not in known and all(int(name) <= 26 for name in known if name.isdecimal())
+
+
+def _looks_human(genotypes: GenotypeSource, names: dict[str, str]) -> bool:
+    """Tell by the heterozygotes of both sexes whether chromosome 23 is X."""
+    rates = _heterozygosity(genotypes, [name for name, own in names.items() if own == "23"])
+    if rates is None:
+        numbers = ", ".join(sorted(own for own in set(names.values()) if own in HUMAN))
+        _log.info(
+            "chromosomes numbered %s are taken as autosomes: sexes or genotypes are too few to "
+            "tell. If they are X, Y, XY or MT of humans, as PLINK numbers them: "
+            "sex_chromosomes='human'.",
+            numbers,
+            extra={"notice": True},
+        )
+        return False
+    males, females = rates
+    is_x = females >= _SOME and males <= _RARE * females
+    _log.info(
+        "chromosome 23 is taken as %s: %.1f %% of the genotypes of males are heterozygous there, "
+        "and %.1f %% of those of females.%s",
+        "X, and 24 to 26 as Y, XY and MT" if is_x else "an autosome",
+        100 * males,
+        100 * females,
+        " Where it is not: sex_chromosomes='none'." if is_x else "",
+        extra={"notice": is_x},
+    )
+    return is_x
+
+
+def _heterozygosity(genotypes: GenotypeSource, names: list[str]) -> tuple[float, float] | None:
+    """Return the share of heterozygotes of males and of females; None where there are too few."""
+    sexes = getattr(genotypes, "sexes", None)
+    rows = np.flatnonzero(genotypes.variants.frame["chrom"].is_in(names).to_numpy())
+    if sexes is None or not len(rows):
+        return None
+    spread = rows[np.unique(np.linspace(0, len(rows) - 1, _LOOKED_AT).round().astype(int))]
+    rates = []
+    for sex in (1, 2):
+        samples = np.flatnonzero(np.asarray(sexes) == sex)
+        counts = SelectedGenotypes(genotypes, spread, samples).counts()
+        called = int(counts.n_called.sum())
+        if called < _CALLS:
+            return None
+        rates.append(float(counts.n1.sum() / called))
+    return rates[0], rates[1]

@@ -1,0 +1,91 @@
+"""Chromosome 23: X of humans, an autosome of others; told by heterozygous males, or by option."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from plait.errors import OptionError
+from plait.gwas import QualityControl, genotype_quality, quality_control
+from plait.gwas.sex_chromosomes import meanings
+from tests.gwas.conftest import InMemory, draw_calls
+
+N, M = 120, 400
+FEMALE = np.arange(N) % 2 == 1
+CODED = ["1"] * 250 + ["23"] * 100 + ["24"] * 20 + ["25"] * 10 + ["26"] * 20
+NAMED = ["1"] * 250 + ["X"] * 100 + ["Y"] * 20 + ["XY"] * 10 + ["MT"] * 20
+
+
+def source(chromosomes, males_on_23="hemizygous", sexes=True, noise=0.002):
+    random = np.random.default_rng(4)
+    calls = draw_calls(random, M, N, missing=0.02)
+    if males_on_23 == "hemizygous":
+        x = calls[250:350]
+        one = (x == 1) & ~FEMALE
+        x[one] = np.where(random.random(one.sum()) < noise, 1, 2 * random.integers(0, 2, one.sum()))
+    found = InMemory(calls, chromosomes=chromosomes)
+    if sexes:
+        found.sexes = np.where(FEMALE, 2, 1)
+    return found
+
+
+def notices(caplog):
+    return [r.getMessage() for r in caplog.records if getattr(r, "notice", False)]
+
+
+def test_numbers_of_humans_are_as_good_as_names(caplog):
+    """Also with a few heterozygous males, as where both chromosomes share sequence."""
+    with caplog.at_level(logging.INFO, "plait.gwas"):
+        coded = genotype_quality(source(CODED))
+    assert len(notices(caplog)) == 1
+    assert "chromosome 23 is taken as X, and 24 to 26 as Y, XY and MT" in notices(caplog)[0]
+    named = genotype_quality(source(NAMED))
+    for name in ("hardy_weinberg", "inbreeding", "expected_heterozygous"):
+        np.testing.assert_array_equal(getattr(coded, name), getattr(named, name))
+    assert np.isfinite(coded.hardy_weinberg[250:350]).all()
+    assert np.isnan(coded.hardy_weinberg[350:]).all()
+
+
+def test_nothing_on_x_is_removed_for_its_males():
+    rules = QualityControl(population="outbred", min_frequency=None)
+    removed = quality_control(source(CODED), rules).removed_variants["Hardy-Weinberg p < 1e-06"]
+    assert removed.sum() == 0
+    wrong = quality_control(source(CODED), rules, sex_chromosomes="none")
+    assert wrong.removed_variants["Hardy-Weinberg p < 1e-06"][250:350].sum() > 50
+    # Controls of one sex do not change what chromosome 23 is.
+    men = source(CODED).samples[~FEMALE]
+    checked = quality_control(source(CODED), rules, controls=men)
+    assert checked.removed_variants["Hardy-Weinberg p < 1e-06 in controls"].sum() == 0
+
+
+@pytest.mark.parametrize("chromosomes", [CODED, ["1"] * 250 + ["23"] * 100 + ["29"] * 50])
+def test_the_autosome_23_of_others_stays_one(chromosomes, caplog):
+    with caplog.at_level(logging.INFO, "plait.gwas"):
+        found = genotype_quality(source(chromosomes, males_on_23="as females"))
+    assert np.isfinite(found.hardy_weinberg).all()
+    assert notices(caplog) == []
+
+
+def test_beyond_26_and_beside_x_numbers_are_autosomes():
+    for other in ("29", "X"):
+        names = ["1"] * 250 + ["23"] * 100 + [other] * 50
+        assert meanings(source(names))["23"] == "23"
+
+
+def test_inbred_lines_without_heterozygotes_tell_nothing():
+    lines = source(CODED)
+    lines.calls[lines.calls == 1] = 2
+    assert meanings(lines)["23"] == "23"
+
+
+def test_unknown_sexes_are_said_and_the_option_decides(caplog):
+    genotypes = source(["chr" + name for name in CODED], sexes=False)
+    with caplog.at_level(logging.INFO, "plait.gwas"):
+        found = genotype_quality(genotypes)
+    assert np.isfinite(found.hardy_weinberg).all()
+    assert "numbered 23, 24, 25, 26 are taken as autosomes" in notices(caplog)[0]
+    human = genotype_quality(genotypes, sex_chromosomes="human")
+    assert np.isnan(human.hardy_weinberg[250:]).all()
+    assert meanings(genotypes, "human")["chr25"] == "XY"
+    with pytest.raises(OptionError, match="'auto', 'human' or 'none'"):
+        genotype_quality(genotypes, sex_chromosomes="dog")
