@@ -127,6 +127,39 @@ def test_bins_cover_and_order_the_values(values, wanted, method):
     assert len(edges) == n_bins + 1 if n_bins > 1 else len(edges) <= 2
 
 
+@given(
+    st.lists(st.sampled_from([0.0, 1e-9, 0.1, 0.1 + 1e-16, 0.25, 1 / 3, 1.0]), min_size=1),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 30),
+    st.sampled_from([None, 1, 2, 5]),
+    st.booleans(),
+)
+def test_strata_are_those_of_plain_numpy(values, seed, n_bins, least, has_more):
+    random = np.random.default_rng(seed)
+    p = random.choice([*values, random.random()], 40 if has_more else len(values))
+    batch, burden = random.integers(0, 3, len(p)), random.integers(0, 4, len(p)).astype(float)
+    cells = np.flatnonzero(random.random(len(p)) < 0.3)
+    options = StrataOptions(n_bins=n_bins, min_stratum_size=least, n_burden_bins=3)
+    shared = (batch, burden) if has_more else (None, None)
+    found = Stratification(options, *shared).strata(p, cells)
+
+    edges = np.unique(np.quantile(p, np.linspace(0, 1, n_bins + 1))) if n_bins > 1 else p[:0]
+    label = np.searchsorted(edges[1:-1], p, side="right")
+    assert found.propensity_bins == max(len(edges) - 1, 1)
+    if has_more:
+        bins, n_burden, _ = compute_bins(burden, 3)
+        label = label * n_burden + bins
+        label += first_appearance_codes(batch) * found.propensity_bins * n_burden
+    _, label, sizes = np.unique(label, return_inverse=True, return_counts=True)
+    is_kept = sizes >= (least or 1)
+    stratum = np.where(is_kept, np.cumsum(is_kept) - 1, is_kept.sum())[label]
+    np.testing.assert_array_equal(found.stratum, stratum)
+    np.testing.assert_array_equal(found.sizes, np.bincount(stratum))
+    np.testing.assert_array_equal(
+        found.treated, np.bincount(stratum[cells], minlength=len(found.sizes))
+    )
+
+
 def test_batches_are_numbered_in_order_of_appearance():
     np.testing.assert_array_equal(first_appearance_codes(["b", "a", "b", "c"]), [0, 1, 0, 2])
     np.testing.assert_array_equal(

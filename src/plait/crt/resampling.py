@@ -143,29 +143,30 @@ class StratifiedResampler:
     def __init__(
         self, stratum: NDArray[np.integer], treated: NDArray[np.integer], stream: UnitStream
     ) -> None:
-        stratum, treated = np.asarray(stratum), np.asarray(treated, dtype=np.int64)
+        from plait.crt.strata_kernels import fill_members
+
+        # A copy in order, where it is of other integers; one kernel takes all.
+        stratum = np.asarray(stratum).astype(np.int64, order="C", casting="safe", copy=False)
+        treated = np.asarray(treated, dtype=np.int64)
         if stratum.ndim != 1 or treated.ndim != 1:
             raise ShapeError(
                 f"strata have {stratum.ndim} and their treated counts {treated.ndim} dimensions; "
                 "both must be vectors."
             )
-        if len(stratum) and not 0 <= stratum.min() <= stratum.max() < len(treated):
+        self._starts = np.empty(len(treated) + 1, dtype=np.int64)
+        self._members = np.empty(len(stratum), dtype=np.int32)
+        if not fill_members(stratum, self._starts, self._members):
             raise InputError(
                 f"strata are numbered {stratum.min()} to {stratum.max()}, but there are counts of "
                 f"treated cells for {len(treated)} strata."
             )
-        sizes = np.bincount(stratum, minlength=len(treated))
+        sizes = np.diff(self._starts)
         if np.any((treated < 0) | (treated > sizes)):
             first = int(np.flatnonzero((treated < 0) | (treated > sizes))[0])
             raise InputError(
                 f"stratum {first} has {sizes[first]} cells and {treated[first]} treated ones; the "
                 "treated must be between 0 and all."
             )
-        # Of 16 bits, NumPy's stable sort takes time linear in the number of cells.
-        if len(treated) < 2**15:
-            stratum = stratum.astype(np.int16)
-        self._members = np.argsort(stratum, kind="stable").astype(np.int32)
-        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self._treated = treated
         self._batch = _batch(float(treated.sum()))
         self._stream = stream
@@ -286,14 +287,16 @@ def check_resamples(resamples: int) -> None:
 
 def check_probabilities(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return probabilities as a float64 vector, or say what is wrong with them."""
-    probabilities = np.asarray(probabilities, dtype=np.float64)
+    from plait.crt.resampling_kernels import are_probabilities
+
+    probabilities = np.asarray(probabilities, dtype=np.float64, order="C")
     if probabilities.ndim != 1:
         raise ShapeError(
             f"the propensities have {probabilities.ndim} dimensions; one probability for each cell "
             "is expected."
         )
-    wrong = ~((probabilities >= 0) & (probabilities <= 1))
-    if wrong.any():
+    if not are_probabilities(probabilities):
+        wrong = ~((probabilities >= 0) & (probabilities <= 1))
         first = int(np.flatnonzero(wrong)[0])
         raise InputError(
             f"{int(wrong.sum())} propensities are not numbers between 0 and 1 (first: cell "

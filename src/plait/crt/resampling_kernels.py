@@ -13,6 +13,15 @@ from plait.numerics.random_kernels import fill_exponentials, fill_words
 
 
 @njit(nogil=True, cache=True)
+def are_probabilities(values):  # type: ignore[no-untyped-def]
+    """Return whether all values are between 0 and 1."""
+    found = True
+    for i in range(values.shape[0]):
+        found &= 0.0 <= values[i] <= 1.0
+    return found
+
+
+@njit(nogil=True, cache=True)
 def bernoulli_hits(hazards, resamples, exponentials, place, waiting, cells, slots):  # type: ignore[no-untyped-def]
     """Draw hits of independent Bernoulli variables, cell by cell, until random numbers run out.
 
