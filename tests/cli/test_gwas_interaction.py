@@ -7,7 +7,14 @@ import polars as pl
 import pytest
 
 from plait.cli.main import main
-from plait.gwas import InteractionResult, principal_components, scan, scan_interaction
+from plait.errors import FileFormatError
+from plait.gwas import (
+    EnvironmentsResult,
+    InteractionResult,
+    principal_components,
+    scan,
+    scan_interaction,
+)
 from plait.io import open_genotypes, read_covariates, read_phenotypes
 from plait.io.plink import write_bed
 from plait.simulate import cohort
@@ -51,17 +58,49 @@ def test_an_interaction_scan(files, capsys):
     assert "the environment 'height' is no covariate; there are age, sex" in capsys.readouterr().err
 
 
-def test_an_environment_of_two_groups(files, capsys):
+def test_an_environment_of_two_groups(files):
     frame = pl.read_csv("covariates.csv")
     group = ["F" if k % 3 else "M" for k in range(frame.height)]
-    cage = [f"c{k % 4}" for k in range(frame.height)]
-    frame.with_columns(pl.Series("group", group), pl.Series("cage", cage)).write_csv("groups.csv")
+    frame.with_columns(pl.Series("group", group)).write_csv("groups.csv")
     base = "gwas interaction --geno g.bed --pheno traits.csv --covar groups.csv --quiet"
     line = f"{base} --covariates age,group --environment group --out found"
     assert main(line.split()) == 0
     assert InteractionResult.open("found").environment == "group=M"
-    assert main(f"{base} --environment cage --out other".split()) == 2
-    assert "'cage' is text with 4 values" in capsys.readouterr().err
+
+
+def test_more_groups_and_several_environments(files, capsys):
+    frame = pl.read_csv("covariates.csv")
+    cage = [f"c{k % 4}" if k else "c1" for k in range(frame.height)]
+    frame.with_columns(pl.Series("cage", cage)).write_csv("groups.csv")
+    base = "gwas interaction --geno g.bed --pheno traits.csv --covar groups.csv --quiet"
+    line = f"{base} --covariates age --environment cage --robust --out found"
+    assert main(line.split()) == 0
+    found = EnvironmentsResult.open("found")
+    assert found.groups == ("cage=c1", "cage=c0", "cage=c2", "cage=c3")
+    covariates = read_covariates("groups.csv", ["age", "cage"])
+    known = open_genotypes("g.bed"), read_phenotypes("traits.csv"), "cage", covariates
+    expected = scan_interaction(*known, robust=True)
+    assert EnvironmentsResult.load("found").allclose(expected, rtol=0)
+    made = pl.read_parquet("found/interactions.parquet")
+    trait = found.traits[0]
+    beta, covariance = expected.effects_at()
+    np.testing.assert_array_equal(made[f"beta_cage=c0.{trait}"], beta[:, 0, 1])
+    np.testing.assert_array_equal(made[f"se_cage=c0.{trait}"], np.sqrt(covariance[:, 0, 1, 1]))
+    for name in ("manhattan.png", "qq.png", "run.json"):
+        assert (files / "found" / name).exists()
+    with pytest.raises(FileFormatError, match="environments"):
+        InteractionResult.open("found")
+
+    assert main(f"{base} --environment age,cage --out other".split()) == 0
+    other = EnvironmentsResult.open("other")
+    assert other.terms == ("main", "age", "cage=c0", "cage=c2", "cage=c3")
+    assert other.groups is None
+    assert f"beta_age.{trait}" in pl.read_parquet("other/interactions.parquet").columns
+    assert main(f"{base} --environment cage --at 1 --out third".split()) == 2
+    assert "--at is for one environment; there are 3" in " ".join(capsys.readouterr().err.split())
+    # One environment after several, in the same folder.
+    assert main(f"{base} --environment age --out other --overwrite".split()) == 0
+    assert InteractionResult.open("other").environment == "age"
 
 
 def test_components_are_covariates(files):

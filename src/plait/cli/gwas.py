@@ -51,7 +51,7 @@ from plait.cli.records import RECORD, write_record
 from plait.errors import OptionError
 
 if TYPE_CHECKING:
-    from plait.gwas import AssociationResult, InteractionResult, VariantFilter
+    from plait.gwas import AssociationResult, VariantFilter
     from plait.gwas.variant_results import VariantResult
 
 EXAMPLE = (
@@ -207,7 +207,7 @@ def variant_filter(
     return VariantFilter(min_call_rate, min_mac, min_maf or None, min_info or None)
 
 
-def record_scan(place: Path, result: "AssociationResult | InteractionResult") -> None:
+def record_scan(place: Path, result: "VariantResult") -> None:
     """Write the record of a command that scanned."""
     origin = result.provenance
     settings = {} if origin is None else origin.options

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -55,7 +55,9 @@ from plait.errors import OptionError
 
 if TYPE_CHECKING:
     from plait.data.phenotypes import SampleTable
-    from plait.gwas import InteractionResult, VariantFilter
+    from plait.gwas import EnvironmentsResult, InteractionResult, VariantFilter
+
+    Found: TypeAlias = InteractionResult | EnvironmentsResult
 
 STORE = "interactions.zarr"
 UNFINISHED = ".interaction.json"
@@ -86,16 +88,17 @@ def interaction(
             "--covar",
             metavar="FILE",
             panel=INPUT,
-            help="Covariates, as the traits; the environment is one of them.",
+            help="Covariates, as the traits; the environments are some of them.",
         ),
     ],
     environment: Annotated[
         str,
         option(
             "--environment",
-            metavar="NAME",
+            metavar="LIST",
             panel=INPUT,
-            help="Column of the environment: numbers, or text with two values.",
+            help="Columns of the environments: numbers, or text (groups); several are tested "
+            "together.",
         ),
     ],
     out: OutFolder,
@@ -129,7 +132,7 @@ def interaction(
             "--at",
             metavar="LIST",
             panel=OUTPUT,
-            help="Values of the environment at which the table tells the effect, too: 10,20.",
+            help="Values of one environment at which the table tells the effect, too: 10,20.",
         ),
     ] = None,
     table: Annotated[
@@ -143,22 +146,29 @@ def interaction(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Test for every variant and trait whether the effect changes with an environment."""
+    """Test for every variant and trait whether the effect changes with the environment."""
     check_folder(out, FILES, overwrite, UNFINISHED)
     places = _environments(at)
     chosen: dict[str, Any] = {"robust": robust, "transform": str(transform)}
     with session(threads, quiet, debug, log_json), workers_of(dask, memory, threads) as workers:
         from plait.gwas.interaction import environment_among
 
+        named = split_list(environment) or []
         wanted = None
         if covariates is not None:
-            wanted = ",".join(dict.fromkeys([*(split_list(covariates) or ()), environment]))
+            wanted = ",".join(dict.fromkeys([*(split_list(covariates) or ()), *named]))
         choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants, map, dosage)
         rules = variant_filter(min_call_rate, min_mac, min_maf, min_info)
         study = read_study(
             geno, choice, pheno, traits, covar, wanted, categorical, drop_missing_covariates
         )
-        alone = environment_among(study[2], environment)
+        alone = environment_among(study[2], named)
+        if places and len(alone.names) > 1:
+            raise OptionError(
+                f"--at is for one environment; there are {len(alone.names)} ("
+                f"{', '.join(alone.names)}). The table tells the effect in each group; in Python "
+                "effects_at gives those at chosen values of several environments."
+            )
         keep = KeptComponents(out, COMPONENTS, UNFINISHED)
         study = with_components(study, pcs, geno, choice, workers["memory"], keep)
         say_study(quiet, *study)
@@ -173,7 +183,7 @@ def interaction(
     say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in written))
 
 
-def interaction_attention(found: "InteractionResult") -> list[str]:
+def interaction_attention(found: "Found") -> list[str]:
     """Return the line that says why not to trust the p-values of interactions; or none."""
     from plait.report.scan import interaction_warning
 
@@ -188,7 +198,7 @@ def _scan_into(
     chosen: dict[str, Any],
     rules: "VariantFilter",
     workers: dict[str, Any],
-) -> "InteractionResult":
+) -> "Found":
     """Scan into the store of a folder, or open the store where the same scan was done already."""
     from plait import gwas
     from plait.data.fingerprints import study_fingerprints
@@ -204,18 +214,18 @@ def _scan_into(
         )  # fmt: skip
 
     stages = Stages(out, study_fingerprints(*study), lambda *_: None, UNFINISHED)
-    options = {"environment": environment.names[0], **chosen, **asdict(rules)}
+    options = {"environment": ", ".join(environment.names), **chosen, **asdict(rules)}
     with made_folder(out):
         stages.run("interaction", "", run, (STORE,), options)
-    return gwas.InteractionResult.open(out / STORE)
+    kind = gwas.InteractionResult if len(environment.names) == 1 else gwas.EnvironmentsResult
+    return kind.open(out / STORE)
 
 
-def _write_table(
-    found: "InteractionResult", out: Path, table: Format, environments: list[float]
-) -> str:
+def _write_table(found: "Found", out: Path, table: Format, environments: list[float]) -> str:
     """Write all effects in one format, and remove the table of an earlier scan in the other."""
     write = {Format.PARQUET: found.write_parquet, Format.TSV: found.write_tsv}[table]
-    write(out / TABLES[table], overwrite=True, environments=environments)
+    more = {"environments": environments} if environments else {}
+    write(out / TABLES[table], overwrite=True, **more)
     for other in set(Format) - {table}:
         (out / TABLES[other]).unlink(missing_ok=True)
     return TABLES[table]

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,6 +35,8 @@ class SampleTable:
         Names of the columns, each of them once.
     values : (N, columns) array
         NaN where missing.
+    bases : mapping of str to str
+        Of text that became indicators ``column=value``: the value of a column without one.
 
     Raises
     ------
@@ -49,6 +51,7 @@ class SampleTable:
     samples: NDArray[np.str_]
     names: tuple[str, ...]
     values: Array
+    bases: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         samples = np.array(self.samples, dtype=np.str_)
@@ -79,7 +82,7 @@ class SampleTable:
     def complete(self) -> "SampleTable":
         """Return the samples without missing values."""
         whole = ~np.isnan(self.values).any(axis=1)
-        return SampleTable(self.samples[whole], self.names, self.values[whole])
+        return SampleTable(self.samples[whole], self.names, self.values[whole], self.bases)
 
     def select(self, names: Sequence[str]) -> "SampleTable":
         """Return some columns, in the order asked.
@@ -96,7 +99,7 @@ class SampleTable:
                 f"{', ...' if len(self.names) > 10 else ''}."
             )
         columns = [self.names.index(name) for name in names]
-        return SampleTable(self.samples, tuple(names), self.values[:, columns])
+        return SampleTable(self.samples, tuple(names), self.values[:, columns], self.bases)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from plait.gwas.combination import (
     Combined,
     combine_summary_statistics,
 )
+from plait.gwas.environments_results import EnvironmentsResult
 from plait.gwas.hardy_weinberg import hardy_weinberg_p, hardy_weinberg_x_p
 from plait.gwas.harmonisation import Harmonised, harmonise
 from plait.gwas.interaction import scan_interaction
@@ -26,6 +27,7 @@ __all__ = [
     "CheckedGenotypes",
     "Clumps",
     "Combined",
+    "EnvironmentsResult",
     "Filtered",
     "GenotypeQuality",
     "Harmonised",

@@ -1,4 +1,4 @@
-"""The scan of interactions: whether the effect of a variant depends on an environment.
+"""The scan of interactions: whether the effect of a variant depends on environments.
 
     trait = covariates + E + a g + b (g E) + error
 
@@ -6,6 +6,7 @@ E is any measured quantity: a temperature, a treatment of 0 and 1, sex, age. ``b
 effect of one copy changes with one unit of E, and ``a`` the effect where E is 0; from both, with
 their covariance, follows the effect in any environment. Covariates that matter in interaction (age,
 when E is a treatment that the old get) are the caller's to add, as columns multiplied by E.
+Several environments at once, and the groups of a text, each have a b of their own.
 
 Where the variance of the trait changes with E, or its mean does so on no straight line, the
 ordinary test of b finds too much; ``robust=True`` uses errors that hold then, too (HC3).
@@ -29,6 +30,8 @@ from plait.data.sample_names import no_overlap
 from plait.errors import InputError, LabelError, OptionError, TooFewSamplesError
 from plait.execution.executors import refuse_forks, workforce
 from plait.gwas.design import make_designs
+from plait.gwas.environments_results import EnvironmentsResult, group_names
+from plait.gwas.environments_scan import EnvironmentsScan
 from plait.gwas.inputs import open_study, opened_covariates
 from plait.gwas.interaction_results import InteractionResult
 from plait.gwas.interaction_scan import InteractionScan
@@ -47,7 +50,7 @@ Array = NDArray[np.float64]
 def scan_interaction(
     genotypes: "GenotypesLike",
     traits: "TableLike",
-    environment: "TableLike",
+    environment: "TableLike | Sequence[str]",
     covariates: "TableLike | None" = None,
     *,
     robust: bool = False,
@@ -59,22 +62,25 @@ def scan_interaction(
     executor: Any = None,
     memory: int | str | None = None,
     threads: int | None = None,
-) -> InteractionResult:
-    """Test for every variant and trait whether the effect changes with an environment.
+) -> "InteractionResult | EnvironmentsResult":
+    """Test for every variant and trait whether the effect changes with the environment.
 
     Parameters
     ----------
     genotypes : path or GenotypeSource
     traits : path, pandas or polars DataFrame, or SampleTable
-    environment : str, path, pandas or polars DataFrame, or SampleTable
-        The name of a covariate, or a table with one column besides the names of the samples:
-        numbers, or text with two values, of which the rarer counts as 1. It need not be centred:
-        that changes where the main effect is read off, not the interaction.
+    environment : str, sequence of str, path, pandas or polars DataFrame, or SampleTable
+        The name of a covariate, or of several, or a table with a column for each environment
+        besides the names of the samples: numbers, or text, whose most frequent value counts as 0
+        and every other one has an indicator (so that text with k values are k - 1 environments).
+        They need not be centred: that changes where the main effect is read off, not the
+        interaction.
     covariates : path, pandas or polars DataFrame, or SampleTable, optional
-        The environment itself is always one; it may be among them.
+        The environments themselves always are; they may be among them.
     robust : bool
         Standard errors that hold where the variance differs among samples (HC3; MacKinnon and
-        White 1985, Journal of Econometrics 29). About ten times slower.
+        White 1985, Journal of Econometrics 29). About ten times slower with one environment, and
+        N M (1 + q)^4 / 4 steps with q.
     transform, variant_filter, covariate_missing
         As in `plait.gwas.scan`; ``covariate_missing`` is also for the environment.
     out, overwrite, executor, memory, threads
@@ -82,17 +88,18 @@ def scan_interaction(
 
     Returns
     -------
-    InteractionResult
-        With ``out``, opened from there.
+    InteractionResult or EnvironmentsResult
+        Of one environment the former, of q > 1 the latter (in Student's and F tests, effects and
+        errors the same with one). With ``out``, opened from there.
 
     Raises
     ------
     OptionError
-        There is not exactly one environment.
+        There is no environment.
     FileFormatError, InputTypeError
         As in `plait.gwas.scan`; the environment is neither a covariate nor a table.
     InputError
-        It does not vary, or there is no variant.
+        One does not vary, or follows from the others; there is no variant.
     LabelError, MissingCovariateError, TooFewSamplesError, ConstantTraitError
         As in `plait.gwas.scan`.
     CapacityError, OutputError
@@ -104,21 +111,25 @@ def scan_interaction(
     the environment; F with 2 for both effects. Robust: with Bell and McCaffrey's (2002) degrees of
     freedom, which are few where carriers are few; without them HC3 finds 20 times too many p below
     0.001 at 30 copies of an allele. A missing genotype is the mean of its variant.
-    Cost 4 N M (p + T + 1) flops in double precision; robust N M (p + T) more, out of BLAS.
+    With q environments F tests of q and of 1 + q effects, with N - p - 1 - q degrees of freedom;
+    robust those of Pustejovsky and Tipton (2018), see
+    `plait.gwas.environments_kernels.robust_environments`. A variant has no test where its product
+    with one environment follows from the others: where nobody in a group has an allele, say.
+    Cost 2 (1 + q) N M (p + T + q / 2) flops in double precision; robust N M (p + T) more, out of
+    BLAS.
     """
     started = time.perf_counter()
     genotypes, traits, covariates = open_study(genotypes, traits, covariates)
-    environment = chosen_environment(environment, covariates)
-    name = environment.names[0]
-    joined = _joined(covariates, environment)
+    chosen = chosen_environment(environment, covariates)
+    joined = _joined(covariates, chosen)
     samples = align(genotypes.samples, traits, joined, covariate_missing=covariate_missing)
     assert samples.covariates is not None
     rules = VariantFilter() if variant_filter is None else variant_filter
     refuse_forks(executor)
     force = workforce(executor, memory, threads)
-    method = InteractionMethod(genotypes, samples, name, robust, transform, rules)
+    method = InteractionMethod(genotypes, samples, chosen, robust, transform, rules)
     options = {
-        "environment": name,
+        "environment": ", ".join(chosen.names),
         "robust": robust,
         "transform": transform,
         "covariates": samples.covariates.names,
@@ -126,8 +137,8 @@ def scan_interaction(
     }
     inputs = {
         **study_fingerprints(genotypes, traits, covariates),
-        "the environment": fingerprint(environment.values),
-        "the samples of the environment": fingerprint(environment.samples),
+        "the environment": fingerprint(chosen.values),
+        "the samples of the environment": fingerprint(chosen.samples),
     }
     provenance = Provenance(
         "gwas interaction",
@@ -140,145 +151,168 @@ def scan_interaction(
         versions = {"plait": provenance.version, **provenance.libraries}
         identity = {"what": "interaction", "inputs": inputs, "options": options}
         identity["versions"] = versions
-        return scan_to_store(
+        stored: InteractionResult | EnvironmentsResult = scan_to_store(
             method, genotypes, names, out, identity, provenance, started, force, overwrite
         )
+        return stored
     found = scan_in_memory(method, genotypes, len(names), force)
-    return InteractionResult(
+    result: InteractionResult | EnvironmentsResult = method.result(
         **found,
         **variant_columns(genotypes),
         traits=names,
         provenance=replace(provenance, seconds=time.perf_counter() - started),
     )
+    return result
 
 
 def chosen_environment(
-    environment: "TableLike", covariates: SampleTable | None = None
+    environment: "TableLike | Sequence[str]", covariates: SampleTable | None = None
 ) -> SampleTable:
-    """Return the one column of an environment.
+    """Return the columns of the environments.
 
     Parameters
     ----------
-    environment : str, path, pandas or polars DataFrame, or SampleTable
-        The name of a covariate (of text with two values without the ``=value`` of its indicator),
-        or a table.
+    environment : str, sequence of str, path, pandas or polars DataFrame, or SampleTable
+        Names of covariates (of text without the ``=value`` of its indicators), or a table.
     covariates : SampleTable, optional
 
     Raises
     ------
     OptionError
-        There is not exactly one column.
+        There is no column.
     LabelError
         A text is neither the name of a covariate nor a file.
     """
     if isinstance(environment, str):
         known = () if covariates is None else covariates.names
-        if covariates is not None and any(
-            other == environment or other.startswith(f"{environment}=") for other in known
-        ):
-            return environment_among(covariates, environment)
+        if covariates is not None and _columns_of(covariates, environment):
+            return environment_among(covariates, [environment])
         if not Path(environment).exists():
             raise LabelError(
                 f"the environment {environment!r} is neither a covariate (there are "
                 f"{', '.join(known) or 'none'}) nor a file."
             )
+    if isinstance(environment, list | tuple):
+        none = SampleTable(np.empty(0, np.str_), (), np.empty((0, 0)))
+        return environment_among(none if covariates is None else covariates, environment)
     table = opened_covariates(environment, "environment")
-    _require_one(table.names, "the table of the environment")
+    if not table.names:
+        raise OptionError("the table of the environment has no column besides names of samples.")
     return table
 
 
-def environment_among(covariates: SampleTable, name: str) -> SampleTable:
-    """Return a covariate alone; one of text with two values by its name without ``=value``.
+def environment_among(covariates: SampleTable, names: Sequence[str]) -> SampleTable:
+    """Return some covariates alone; text by its name without ``=value``, with all its columns.
 
     Raises
     ------
     LabelError
         There is no such covariate.
     OptionError
-        It is text with more than two values.
+        None is asked for.
     """
-    groups = [known for known in covariates.names if known.startswith(f"{name}=")]
-    if name not in covariates.names and not groups:
-        raise LabelError(
-            f"the environment {name!r} is no covariate; there are {', '.join(covariates.names)}."
-        )
-    columns = [name] if name in covariates.names else groups
-    _require_one(columns, f"the environment {name!r}")
+    columns: list[str] = []
+    for name in names:
+        found = _columns_of(covariates, name)
+        if not found:
+            raise LabelError(
+                f"the environment {name!r} is no covariate; there are "
+                f"{', '.join(covariates.names) or 'none'}."
+            )
+        columns += [column for column in found if column not in columns]
+    if not columns:
+        raise OptionError("no environment is named; give one covariate at least.")
     return covariates.select(columns)
 
 
-def _require_one(columns: Sequence[str], what: str) -> None:
-    if len(columns) == 1:
-        return
-    if columns and len({name.partition("=")[0] for name in columns}) == 1:
-        raise OptionError(
-            f"{what} is text with {len(columns) + 1} values; an environment is a number, or text "
-            "with two values."
-        )
-    raise OptionError(
-        f"one environment is tested at a time; {what} has {len(columns)} columns. Give one of them "
-        "as the environment, and the others as covariates."
-    )
+def _columns_of(covariates: SampleTable, name: str) -> list[str]:
+    if name in covariates.names:
+        return [name]
+    return [known for known in covariates.names if known.startswith(f"{name}=")]
 
 
 class InteractionMethod(SinglePass):
-    """Effects that depend on an environment, with independent errors: one pass."""
+    """Effects that depend on environments, with independent errors: one pass."""
 
     bytes_per_sample: int = 16 * TILE  # a tile in double precision, and its squares
-    result: type[InteractionResult] = InteractionResult
     checks: Sequence[dict[str, Any]] = ()
 
     def __init__(
         self,
         genotypes: GenotypeSource,
         samples: AlignedSamples,
-        environment: str,
+        environments: SampleTable,
         robust: bool,
         transform: str,
         rules: VariantFilter,
     ) -> None:
-        self.environment, self.robust = environment, robust
-        assert samples.covariates is not None  # the environment is one
-        values = samples.covariates.values[:, samples.covariates.names.index(environment)]
+        names, n_traits = environments.names, len(samples.traits.names)
+        assert samples.covariates is not None  # the environments are some
+        values = samples.covariates.select(names).values
         for trait, column in zip(samples.traits.names, samples.traits.values.T, strict=True):
             used = ~np.isnan(column)
-            _check(environment, values[used], trait, len(used), len(samples.covariates.names))
+            _check(names, values[used], trait, len(used), len(samples.covariates.names))
         designs = make_designs(samples.traits, samples.covariates, samples.rows, transform)
         own = [values[np.searchsorted(samples.rows, design.rows)] for design in designs]
-        n_traits = len(samples.traits.names)
-        self.work = InteractionScan(genotypes, designs, own, n_traits, robust, rules)
+        self.inner: dict[str, tuple[int, ...]] = {}
+        self.result: type[Any] = InteractionResult
+        self._totals: dict[str, Any] = {"environment": names[0], "robust": robust}
+        if len(names) == 1:
+            alone = [columns[:, 0] for columns in own]
+            self.work = InteractionScan(genotypes, designs, alone, n_traits, robust, rules)
+            return
+        self.result = EnvironmentsResult
+        k = 1 + len(names)
+        self.inner = {"coefficients": (k,), "covariance": (k, k)}
+        text = names[0].partition("=")[0]
+        groups = group_names(names, values, environments.bases.get(text))
+        self._totals["environment"] = ", ".join(names) if groups is None else text
+        self._totals |= {"terms": ("main", *names), "groups": groups}
+        self.work = EnvironmentsScan(genotypes, designs, own, n_traits, robust, rules)
 
     def totals(self) -> dict[str, Any]:
-        """Return the environment, and how errors were estimated."""
-        return {"environment": self.environment, "robust": self.robust}
+        """Return the environments, and how errors were estimated."""
+        return self._totals
 
 
-def _joined(covariates: SampleTable | None, environment: SampleTable) -> SampleTable:
-    """Return covariates and environment as one table of the samples that both have."""
-    name = environment.names[0]
+def _joined(covariates: SampleTable | None, environments: SampleTable) -> SampleTable:
+    """Return covariates and environments as one table of the samples that both have."""
+    names = environments.names
     if covariates is None:
-        return environment
-    others = covariates.select([other for other in covariates.names if other != name])
-    place = {sample: number for number, sample in enumerate(environment.samples.tolist())}
+        return environments
+    others = covariates.select([other for other in covariates.names if other not in names])
+    place = {sample: number for number, sample in enumerate(environments.samples.tolist())}
     rows = [row for row, sample in enumerate(others.samples.tolist()) if sample in place]
     if not rows:
-        names, theirs = others.samples.tolist(), environment.samples.tolist()
-        raise LabelError(no_overlap("covariates", names, "values of the environment", theirs))
+        ours, theirs = others.samples.tolist(), environments.samples.tolist()
+        raise LabelError(no_overlap("covariates", ours, "values of the environment", theirs))
     theirs = [place[sample] for sample in others.samples[rows].tolist()]
-    values = np.concatenate([others.values[rows], environment.values[theirs]], axis=1)
-    return SampleTable(others.samples[rows], (*others.names, name), values)
+    values = np.concatenate([others.values[rows], environments.values[theirs]], axis=1)
+    return SampleTable(others.samples[rows], (*others.names, *names), values)
 
 
-def _check(name: str, environment: Array, trait: str, n_samples: int, n_covariates: int) -> None:
-    if environment.std() <= 1e-12 * np.abs(environment).max(initial=0.0):
-        raise InputError(
-            f"environment {name!r} is the same for all {len(environment)} samples with trait "
-            f"{trait!r}, so that nothing can depend on it."
-        )
-    if len(environment) < n_covariates + 4:
+def _check(
+    names: tuple[str, ...], environments: Array, trait: str, n_samples: int, n_covariates: int
+) -> None:
+    """Refuse environments that a trait cannot be tested with."""
+    for name, values in zip(names, environments.T, strict=True):
+        if values.std() <= 1e-12 * np.abs(values).max(initial=0.0):
+            raise InputError(
+                f"environment {name!r} is the same for all {len(values)} samples with trait "
+                f"{trait!r}, so that nothing can depend on it."
+            )
+    if len(environments) < (least := n_covariates + len(names) + 3):
+        ours = repr(names[0]) if len(names) == 1 else f"{len(names)} environments"
         raise TooFewSamplesError(
-            f"trait {trait!r} is measured on {len(environment)} of the {n_samples:,} samples with "
+            f"trait {trait!r} is measured on {len(environments)} of the {n_samples:,} samples with "
             "genotypes, some trait, environment and all covariates; with "
-            f"{n_covariates} covariates, {name!r} among them, and the constant at least "
-            f"{n_covariates + 4} are needed for an interaction."
+            f"{n_covariates} covariates, {ours} among them, and the constant at least "
+            f"{least} are needed for an interaction."
         )
+    scaled = (environments - environments.mean(axis=0)) / environments.std(axis=0)
+    for last in range(2, len(names) + 1):
+        if np.linalg.matrix_rank(scaled[:, :last], tol=1e-8 * len(scaled) ** 0.5) < last:
+            raise InputError(
+                f"environment {names[last - 1]!r} follows from {', '.join(names[: last - 1])} in "
+                f"the samples with trait {trait!r}; leave it out."
+            )

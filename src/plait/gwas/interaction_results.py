@@ -28,8 +28,41 @@ STATISTICS = (*EFFECTS, "covariance", "log10p_joint")
 _OF_EFFECTS = ("bhat", "shat", "V", "effects")
 
 
+class OfInteractions(VariantResult):
+    """What results of interactions say of themselves, whatever the environments."""
+
+    environment: str
+    robust: bool
+
+    def __repr__(self) -> str:
+        size = f"{counted(len(self.n), 'variant')} x {counted(len(self.traits), 'trait')}"
+        return f"{type(self).__name__}({size}, environment {self.environment!r})"
+
+    def headed(self, trait: str) -> str:
+        """Return the heading of a picture of the interaction with a trait."""
+        return f"{trait}: interaction with {self.environment}".removeprefix(": ")
+
+    def summary(self) -> str:
+        """Say in a few lines what was tested and found."""
+        lines = [repr(self) + (", robust errors" if self.robust else ""), *self._behind_tests()]
+        hits, surest = self.leads()
+        for number, trait in enumerate(self.traits):
+            line = f"  {trait}: {counted(int(hits[number]), 'interaction')} at p < 5e-8"
+            line += f", lambda {self.lambda_gc[number]:.3f}"
+            if (best := surest[number]) is not None:
+                line += f", surest {self.placed(best)}"
+                line += f" log10 p {self.surest[best][number]:.1f}"
+            lines.append(line)
+        return "\n".join(lines)
+
+    def why_nothing(self, trait: str) -> str:
+        """Say why there are no effects on a trait."""
+        why = ", ".join(f"{count:,} by {name}" for name, count in self.filtered.items())
+        return f"no variant was tested for {trait!r}; tests left out: {why}."
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class InteractionResult(VariantResult):
+class InteractionResult(OfInteractions):
     """Effects of M variants on T traits, and how they change with an environment.
 
     Attributes
@@ -80,13 +113,7 @@ class InteractionResult(VariantResult):
     environment: str
     robust: bool = False
 
-    def __repr__(self) -> str:
-        size = f"{counted(len(self.n), 'variant')} x {counted(len(self.traits), 'trait')}"
-        return f"InteractionResult({size}, environment {self.environment!r})"
-
-    def headed(self, trait: str) -> str:
-        """Return the heading of a picture of the interaction with a trait."""
-        return f"{trait}: interaction with {self.environment}".removeprefix(": ")
+    __repr__ = OfInteractions.__repr__
 
     def effects_at(self, environments: ArrayLike, rows: slice = slice(None)) -> tuple[Array, Array]:
         """Return effects where the environment has given values.
@@ -161,19 +188,6 @@ class InteractionResult(VariantResult):
         """
         write_effects(self._all_effects(trait, environments), path, overwrite)
 
-    def summary(self) -> str:
-        """Say in a few lines what was tested and found."""
-        lines = [repr(self) + (", robust errors" if self.robust else ""), *self._behind_tests()]
-        hits, surest = self.leads()
-        for number, trait in enumerate(self.traits):
-            line = f"  {trait}: {counted(int(hits[number]), 'interaction')} at p < 5e-8"
-            line += f", lambda {self.lambda_gc[number]:.3f}"
-            if (best := surest[number]) is not None:
-                line += f", surest {self.placed(best)}"
-                line += f" log10 p {self.log10p_interaction[best][number]:.1f}"
-            lines.append(line)
-        return "\n".join(lines)
-
     def to_table(
         self, rows: slice = slice(None), environments: Sequence[float] = ()
     ) -> "DataFrame":
@@ -198,7 +212,7 @@ class InteractionResult(VariantResult):
         beta, covariance = self.effects_at(places, rows)
         errors = np.sqrt(np.maximum(np.diagonal(covariance, axis1=2, axis2=3), 0.0))
         more = {
-            f"{name}_at_{_written(value)}.{trait}": values[:, number, place]
+            f"{name}_at_{written(value)}.{trait}": values[:, number, place]
             for number, trait in enumerate(self.traits)
             for place, value in enumerate(places)
             for name, values in (("beta", beta), ("se", errors))
@@ -238,7 +252,7 @@ class InteractionResult(VariantResult):
             errors[tested],
             correlation[tested],
             self.names_of(rows)[tested].astype(np.str_),
-            tuple(f"{self.environment}={_written(value)}" for value in environments),
+            tuple(f"{self.environment}={written(value)}" for value in environments),
             self.provenance,
         )
 
@@ -253,8 +267,7 @@ class InteractionResult(VariantResult):
         found = (self._effects(number, places, rows) for rows in self.parts())
         parts = (part for part in found if part is not None)
         if (first := next(parts, None)) is None:
-            why = ", ".join(f"{count:,} by {name}" for name, count in self.filtered.items())
-            raise NotAvailableError(f"no variant was tested for {trait!r}; tests left out: {why}.")
+            raise NotAvailableError(self.why_nothing(trait))
         return chain([first], parts)
 
 
@@ -274,6 +287,6 @@ def checked_environments(environments: Sequence[float]) -> list[float]:
     return [float(value) for value in found]
 
 
-def _written(value: float) -> str:
+def written(value: float) -> str:
     """Return the shortest text of a number."""
     return np.format_float_positional(value, trim="-")

@@ -5,8 +5,9 @@ that is left out of something. Passes are made ready one after another, so that 
 takes memory.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -86,6 +87,10 @@ class VariantMethod(Protocol[Result_co]):
         """What all of it becomes."""
 
     @property
+    def inner(self) -> Mapping[str, tuple[int, ...]]:
+        """Further dimensions of statistics that have more than variants and traits."""
+
+    @property
     def checks(self) -> Sequence[dict[str, Any]]:
         """What was checked while passes were made ready; see `AssociationResult.checks`."""
 
@@ -105,6 +110,7 @@ class _Associating:
 
     bytes_per_sample: int = 8 * TILE  # two tiles in single precision, or one in double
     result: type[AssociationResult] = AssociationResult
+    inner: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     checks: Sequence[dict[str, Any]] = ()
 
 
@@ -238,7 +244,8 @@ def scan_in_memory(
     """Scan all variants; return the statistics, how many tests each rule left out, and totals."""
     n_variants = genotypes.n_variants
     values: dict[str, NDArray[Any]] = {
-        name: np.full((n_variants, n_traits), np.nan) for name in method.result.statistics
+        name: np.full((n_variants, n_traits, *method.inner.get(name, ())), np.nan)
+        for name in method.result.statistics
     }
     values["n"] = np.zeros((n_variants, n_traits), dtype=np.int64)
     values["frequency"] = np.full(n_variants, np.nan)

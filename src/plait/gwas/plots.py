@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from plait import plot
 from plait.data.summary_statistics import SummaryStatistics
 from plait.errors import LabelError
-from plait.gwas.interaction_results import InteractionResult
+from plait.gwas.interaction_results import OfInteractions
 from plait.gwas.regional import locus_around
 from plait.gwas.results import AssociationResult
 from plait.gwas.variant_results import VariantResult
@@ -48,8 +48,8 @@ def plot_manhattan(
 
     Parameters
     ----------
-    result : AssociationResult or InteractionResult
-        Of the latter, the p-values of the interaction are drawn.
+    result : AssociationResult, InteractionResult or EnvironmentsResult
+        Of the latter two, the p-values of the interaction are drawn.
     trait : str, optional
         Default all of them: each variant has the height of its smallest p-value, and those above
         the line the colour of that trait.
@@ -93,7 +93,7 @@ def plot_qq(
 
 def _qq_caption(result: VariantResult) -> bool | str:
     """Return how to read the QQ plot of a result; True where that is as of any p-values."""
-    if isinstance(result, InteractionResult):
+    if isinstance(result, OfInteractions):
         return _INTERACTIONS
     origin = result.provenance
     model = None if origin is None else origin.options.get("model")

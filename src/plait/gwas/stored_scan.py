@@ -1,5 +1,6 @@
 """A scan into a store, block by block: memory follows the block; killed scans go on."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from plait.gwas.passes import (
     readable,
 )
 from plait.gwas.variant_results import VARIANT_COLUMNS, VariantResult, chunk_variants
+from plait.io.store import distinct_dims
 from plait.io.stored_arrays import Layout
 from plait.provenance import Provenance
 
@@ -83,11 +85,11 @@ def scan_to_store(
         See `plait.execution.stored_output.filled_store`.
     """
     n_variants, n_traits = genotypes.n_variants, len(traits)
-    unit = chunk_variants(n_traits)
+    unit = chunk_variants(n_traits * max(map(math.prod, method.inner.values()), default=1))
     force = _fitting(force, method, genotypes, n_traits, unit)
     with filled_store(
         out,
-        _layouts(method.result.statistics, n_variants, n_traits),
+        _layouts(method, n_variants, n_traits),
         identity | {"size": [n_variants, n_traits, unit]},
         n_items=n_variants,
         unit=unit,
@@ -140,7 +142,8 @@ def _fitting(
     """Return a workforce of as many workers as have room, at least one."""
     rows = min(unit, genotypes.n_variants)
     per_sample = 4 * min(rows, _at_once(genotypes)) + method.bytes_per_sample
-    per_variant = 8 * (len(method.result.statistics) + 1) * _COPIES * n_traits + _LABEL_BYTES
+    values = 1 + sum(math.prod(method.inner.get(name, ())) for name in method.result.statistics)
+    per_variant = 8 * values * _COPIES * n_traits + _LABEL_BYTES
     size = (unit, per_variant + per_sample * genotypes.n_samples // rows, force.memory)
     workers = force.workers
     if force.executor is None:
@@ -155,8 +158,12 @@ def _at_once(genotypes: GenotypeSource) -> int:
     return min(most, _PACKED_AT_ONCE) if genotypes.lies_packed else most
 
 
-def _layouts(statistics: Sequence[str], n_variants: int, n_traits: int) -> dict[str, Layout]:
-    layouts = {name: Layout(_BOTH, (n_variants, n_traits)) for name in statistics}
+def _layouts(method: VariantMethod[Any], n_variants: int, n_traits: int) -> dict[str, Layout]:
+    dims = {name: distinct_dims(method.result.dims[name]) for name in method.result.statistics}
+    layouts = {
+        name: Layout(own, (n_variants, n_traits, *method.inner.get(name, ())))
+        for name, own in dims.items()
+    }
     layouts["n"] = Layout(_BOTH, (n_variants, n_traits), "int64")
     layouts["frequency"] = Layout(("variants",), (n_variants,))
     for name in VARIANT_COLUMNS:

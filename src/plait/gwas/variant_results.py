@@ -75,6 +75,11 @@ class VariantResult(Result):
     filtered: dict[str, int] = field(default_factory=dict, kw_only=True)
     provenance: Provenance | None = field(default=None, kw_only=True)
 
+    @property
+    def values_per_trait(self) -> int:
+        """Values of the widest array for each variant and trait."""
+        return 1
+
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
         """Open a store, or the folder of a scan, leaving the arrays of variants in the store.
@@ -104,7 +109,7 @@ class VariantResult(Result):
             return path
         if (store := local / cls.folder_store).is_dir():
             return store
-        others = [kind for kind in VariantResult.__subclasses__() if kind is not cls]
+        others = [kind for kind in _kinds(VariantResult) if kind is not cls]
         other = next((kind for kind in others if (local / kind.folder_store).is_dir()), None)
         found = "" if other is None else f" (it is that of 'plait gwas {other.command}')"
         raise FileFormatError(
@@ -185,7 +190,8 @@ class VariantResult(Result):
 
         columns = {name: _as_series(getattr(self, name)[rows]) for name in VARIANT_COLUMNS}
         columns["eaf"] = _as_series(self.frequency[rows])
-        values = {name: getattr(self, name)[rows] for name in (*self.statistics, "n")}
+        flat = (name for name in (*self.statistics, "n") if len(self.dims[name]) == 2)
+        values = {name: getattr(self, name)[rows] for name in flat}
         for number, trait in enumerate(self.traits):
             for name, array in values.items():
                 columns[f"{name}.{trait}"] = _as_series(array[:, number])
@@ -256,7 +262,7 @@ class VariantResult(Result):
 
     def parts(self) -> Iterator[slice]:
         """Yield the variants in parts, which are the chunks of a store."""
-        rows = chunk_variants(len(self.traits))
+        rows = chunk_variants(len(self.traits) * self.values_per_trait)
         for start in range(0, len(self.n), rows):
             yield slice(start, min(start + rows, len(self.n)))
 
@@ -399,6 +405,14 @@ class VariantResult(Result):
         return renamed
 
 
+def _kinds(kind: type[VariantResult]) -> Iterator[type[VariantResult]]:
+    """Yield the kinds of results that have a store."""
+    for other in kind.__subclasses__():
+        if other.folder_store:
+            yield other
+        yield from _kinds(other)
+
+
 def _repeats(values: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Tell which values occur more than once."""
     ordered = np.sort(values)
@@ -414,9 +428,12 @@ def _among(values: NDArray[np.uint64], ordered: NDArray[np.uint64]) -> NDArray[n
     return found
 
 
-def chunk_variants(n_traits: int) -> int:
-    """Return the variants of a chunk of a store: a power of two, of at most 8 MiB."""
-    rows = min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, _CHUNK_BYTES // (8 * n_traits)))
+def chunk_variants(n_values: int) -> int:
+    """Return the variants of a chunk of a store: a power of two, of at most 8 MiB.
+
+    ``n_values`` are those of a variant in the widest array.
+    """
+    rows = min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, _CHUNK_BYTES // (8 * n_values)))
     return int(2 ** (rows.bit_length() - 1))
 
 

@@ -126,19 +126,21 @@ def read_covariates(
     labels: list[str] = []
     columns: list[NDArray[np.float64]] = []
     coded: dict[str, int] = {}
+    bases: dict[str, str] = {}
     for name in frame.columns:
         text = frame[name]
         if name in categorical or _first_text(text) is not None:
             text, nines = _without_nines(text)
             coded |= {name: nines} if nines else {}
-            made, values = _indicators(text)
+            made, values, base = _indicators(text)
             labels += made
             columns += values
+            bases[name] = base
         else:
             labels.append(name)
             columns.append(_numbers(place, text, samples, MissingCovariateError))
     _mark_missing(place, labels, columns, coded)
-    return SampleTable(np.array(samples), tuple(labels), _table(columns, len(samples)))
+    return SampleTable(np.array(samples), tuple(labels), _table(columns, len(samples)), bases)
 
 
 def is_frame(table: Any) -> bool:
@@ -354,12 +356,13 @@ def _mark_missing(
         )
 
 
-def _indicators(column: "Series") -> tuple[list[str], list[NDArray[np.float64]]]:
+def _indicators(column: "Series") -> tuple[list[str], list[NDArray[np.float64]], str]:
+    """Return indicators of the values of a text, with names, and the value that has none."""
     text = column.to_list()
     seen = [value for value in text if value is not None]
     values = sorted(set(seen))
     if not values:
-        return [], []
+        return [], [], ""
     common = max(values, key=seen.count)
     missing = np.array([value is None for value in text])
     labels, columns = [], []
@@ -370,7 +373,7 @@ def _indicators(column: "Series") -> tuple[list[str], list[NDArray[np.float64]]]
             labels.append(f"{column.name}={value}")
             columns.append(indicator)
     _log.info("%r has %d groups; %r is the base", column.name, len(values), common)
-    return labels, columns
+    return labels, columns, common
 
 
 def _table(columns: list[NDArray[np.float64]], n_samples: int) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.gwas.interaction_results import InteractionResult
+from plait.gwas.interaction_results import OfInteractions
 from plait.gwas.plots import surest_of_traits
 from plait.gwas.results import AssociationResult
 from plait.plot.qq import genomic_inflation
@@ -144,7 +144,7 @@ def scan_warning(scan: AssociationResult) -> str:
     return "" if verdict.state == "good" else f"{verdict.title.lower()}. {verdict.reason}"
 
 
-def interaction_warning(scan: InteractionResult) -> str:
+def interaction_warning(scan: OfInteractions) -> str:
     """Return what is to be said of the p-values of interactions; empty where nothing is."""
     inflation = scan.lambda_gc
     if not (inflation > _INFLATED).any():

@@ -1,0 +1,142 @@
+"""The statistics of variants beside several environments, block by block."""
+
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.data.genotype_blocks import GenotypeBlock, padded, read_block
+from plait.data.genotypes import GenotypeSource
+from plait.gwas.design import Design
+from plait.gwas.environments_results import STATISTICS
+from plait.gwas.quality import VariantFilter
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class EnvironmentStatistics:
+    """Statistics of consecutive variants; names and shapes as in `EnvironmentsResult`."""
+
+    coefficients: Array
+    covariance: Array
+    log10p_interaction: Array
+    log10p_joint: Array
+    n: NDArray[np.int64]
+    frequency: Array
+    filtered: dict[str, int]
+
+
+class EnvironmentsScan:
+    """The scan of interactions with q environments, which the covariates of designs span.
+
+    Parameters
+    ----------
+    source : GenotypeSource
+    designs : list of Design
+    environments : list of (N, q) arrays
+        Those of the samples of each design.
+    n_traits : int
+    robust : bool
+    rules : VariantFilter
+    """
+
+    def __init__(
+        self,
+        source: GenotypeSource,
+        designs: list[Design],
+        environments: list[Array],
+        n_traits: int,
+        robust: bool = False,
+        rules: VariantFilter | None = None,
+    ) -> None:
+        self.source, self.n_traits = source, n_traits
+        self.n_terms = 1 + environments[0].shape[1]
+        rules = VariantFilter() if rules is None else rules
+        self.groups = [
+            _Group(design, values, robust, rules)
+            for design, values in zip(designs, environments, strict=True)
+        ]
+
+    def run(self, rows: slice) -> EnvironmentStatistics:
+        """Return the statistics of some variants, whatever the cut the same bits."""
+        n, k = rows.stop - rows.start, self.n_terms
+        block = read_block(self.source, rows)
+        inner = {"coefficients": (k,), "covariance": (k, k)}
+        values = {
+            name: np.full((n, self.n_traits, *inner.get(name, ())), np.nan) for name in STATISTICS
+        }
+        counts = np.zeros((n, self.n_traits), dtype=np.int64)
+        filtered: dict[str, int] = {}
+        for group in self.groups:
+            found, left_out = group.run(block)
+            columns = group.design.columns
+            for name, array in found.items():
+                values[name][:, columns] = array
+            counts[:, columns] = len(group.design.rows)
+            for name, count in left_out.items():
+                filtered[name] = filtered.get(name, 0) + count * len(columns)
+        frequency = block.calls.frequency
+        return EnvironmentStatistics(**values, n=counts, frequency=frequency, filtered=filtered)
+
+
+class _Group:
+    """The traits of one design."""
+
+    def __init__(
+        self, design: Design, environments: Array, robust: bool, rules: VariantFilter
+    ) -> None:
+        self.design, self.robust, self.rules = design, robust, rules
+        # Centred and scaled, so that g and its products with them are as different as they can be.
+        centre, scale = environments.mean(axis=0), environments.std(axis=0)
+        self.environments = np.ascontiguousarray((environments - centre) / scale)
+        k = 1 + environments.shape[1]
+        self.in_units = np.eye(k)
+        self.in_units[0, 1:] = -centre / scale
+        self.in_units[1:, 1:] = np.diag(1.0 / scale)
+        powers = np.concatenate([np.ones((len(environments), 1)), self.environments], axis=1)
+        plain = np.concatenate([design.basis, design.traits], axis=1)
+        products = np.concatenate([plain * powers[:, [a]] for a in range(k)], axis=1)
+        pairs = [(b, a) for a, b in combinations_with_replacement(range(k), 2)]
+        squares = np.stack([powers[:, a] * powers[:, b] for a, b in sorted(pairs)], axis=1)
+        self.regressors, self.powers = padded(products, np.float64), padded(squares, np.float64)
+
+    def run(self, block: GenotypeBlock) -> tuple[dict[str, Array], dict[str, int]]:
+        from plait.gwas.environments_kernels import environment_statistics, robust_environments
+
+        design, n = self.design, len(block)
+        block = block.of_samples(design.rows)
+        p, n_traits = design.basis.shape[1], design.traits.shape[1]
+        k = 1 + self.environments.shape[1]
+        removed = self.rules.removed(block.calls)
+        gone = np.logical_or.reduce(list(removed.values()))
+        df = float(design.df - k + 1)
+        slopes = np.full((n, n_traits, k), np.nan)
+        covariances = np.full((n, n_traits, k, k), np.nan)
+        tests = np.full((2, n, n_traits), np.nan)
+        for part, tile, used in block.tiles(np.float64):
+            products = (tile @ self.regressors)[used]
+            squares = (tile**2 @ self.powers)[used]
+            outputs = slopes[part], covariances[part], tests[0, part], tests[1, part]
+            environment_statistics(products, squares, p, df, *outputs)
+            outputs[0][gone[part]] = np.nan
+            if self.robust:
+                known = self.environments, design.basis, design.traits, products, squares
+                robust_environments(tile[used], *known, *outputs)
+        covariances[gone] = np.nan
+        tests[:, gone] = np.nan
+        untested = ~gone & np.isnan(slopes[:, 0, 0])
+        filtered = {name: int(flags.sum()) for name, flags in removed.items()}
+        filtered["explained by covariates or main effect"] = int(untested.sum())
+        if self.robust:
+            few = ~gone & ~untested & np.isnan(tests[0, :, 0])
+            filtered["too few degrees of freedom for robust errors"] = int(few.sum())
+        lengths = design.lengths[:, None]
+        found = {
+            "coefficients": slopes @ self.in_units.T * lengths,
+            "covariance": self.in_units @ covariances @ self.in_units.T * lengths[..., None] ** 2,
+            "log10p_interaction": tests[0],
+            "log10p_joint": tests[1],
+        }
+        return found, filtered
