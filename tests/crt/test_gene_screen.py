@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from plait.crt.gene_data import gene_screen_data
+from plait.crt.gene_design import design_columns, formula_by_assigned
 from plait.crt.gene_results import GeneTestResult
 from plait.crt.gene_screen import GeneScreen
 from plait.crt.gene_tests import GeneTestOptions
@@ -377,3 +378,66 @@ def test_only_a_written_formula_is_refused_for_what_its_terms_determine(caplog):
     alone = GeneScreen(known).set_parameters(discovery_pairs=pairs)
     both = [one.run_discovery(threads=1) for one in (screen, alone)]
     np.testing.assert_array_equal(both[0].p_value, both[1].p_value)
+
+
+def _rates_of_few_genes(formula, screens, n_genes=60):
+    """Return the shares of p-values below 0.05 and 0.01 in screens without effects."""
+    from plait.simulate import make_count_screen
+
+    p = []
+    for seed in screens:
+        adata = make_count_screen(
+            N=2000, n_genes=n_genes, n_targets=20, moi="high", seed=seed, global_null=True
+        )
+        screen = GeneScreen.from_anndata(adata, "high", covariates=["batch"])
+        screen.set_parameters(
+            discovery_pairs=trans_pairs(screen.data), side="left", formula=formula
+        )
+        p.append(screen.run_discovery(threads=1).p_value)
+    found = np.concatenate(p)
+    return [float(np.mean(found[np.isfinite(found)] < level)) for level in (0.05, 0.01)]
+
+
+_BY_COUNTS = (
+    "log(response_n_nonzero) + log(response_n_umis) + log(grna_n_nonzero + 1) + "
+    "log(grna_n_umis + 1) + batch"
+)
+
+
+@pytest.mark.slow
+def test_guides_assigned_are_a_covariate_that_few_genes_allow():
+    """Of 7,200 tests, guides with counts give too many small p-values, guides assigned do not."""
+    pytest.importorskip("anndata")
+    by_counts = _rates_of_few_genes(_BY_COUNTS, range(6))
+    by_assigned = _rates_of_few_genes(formula_by_assigned(_BY_COUNTS), range(6))
+    assert by_counts[0] > 1.15 * 0.05
+    assert 0.85 * 0.05 < by_assigned[0] < 1.1 * 0.05
+    assert by_assigned[1] < 1.2 * 0.01 and by_assigned[1] < by_counts[1]
+
+
+def test_guides_assigned_are_a_covariate(caplog):
+    made, has = random_screen(seed=3)
+    data = gene_screen_data(**made)
+    with caplog.at_level("INFO", "plait.crt"):
+        usual = GeneScreen(data).set_parameters(discovery_pairs=trans_pairs(data))
+    better = formula_by_assigned(usual.parameters.formula)
+    assert "with 12 genes and guides in the formula" in caplog.text and better in caplog.text
+    assert "log(grna_n_assigned + 1)" in better and "grna_n_nonzero" not in better
+    found = (
+        GeneScreen(data)
+        .set_parameters(discovery_pairs=trans_pairs(data), formula=better)
+        .assign_guides("thresholding")
+    )
+    per_cell = found.assignment.guides_per_cell
+    names, columns = design_columns(data, better, per_cell)
+    np.testing.assert_allclose(
+        columns[:, names.index("log(grna_n_assigned + 1)")], np.log1p(has.sum(axis=1))
+    )
+    as_given = dict(data.covariates) | {"known": per_cell.astype(float)}
+    known = GeneScreen(replace(data, covariates=as_given)).set_parameters(
+        discovery_pairs=trans_pairs(data), formula=better.replace("grna_n_assigned", "known")
+    )
+    known.use_assignment(found.assignment)
+    np.testing.assert_array_equal(
+        found.run_discovery(threads=1).p_value, known.run_discovery(threads=1).p_value
+    )

@@ -160,3 +160,18 @@ def test_without_the_screen_only_tests_are_shown(screen):
     page = gene_screen_page(screen.discovery, power=screen.power)
     assert list(figures_of(page)) == ["qq", "power"]
     assert len(figures_of(page)["power"].spec["data"]) == 1
+
+
+def test_the_words_about_controls_follow_the_state():
+    p = uniform(600, 3)
+    p[:4] = 1e-7
+    verdict = calibrated(made(p, "calibration"))
+    assert (verdict.state, verdict.title) == ("caution", "False discoveries among controls")
+    assert "There are 4 false discoveries among them." in verdict.reason
+    assert "That is what chance gives" not in verdict.reason
+    good = calibrated(made(uniform(600, 3), "calibration"))
+    assert good.state == "good" and good.reason.endswith("That is what chance gives.")
+    settings = {"formula": "log(grna_n_nonzero + 1) + batch", "control_group": "complement"}
+    off = calibrated(made(uniform(600, 3) ** 2, "calibration", settings=settings))
+    assert off.state == "bad" and "log(grna_n_assigned + 1) + batch" in off.reason
+    assert "nt_cells" not in off.reason

@@ -139,7 +139,9 @@ def _inputs(screen: "GeneScreen") -> dict[str, str]:
     arrays = {
         "cells": screen.cells.is_used,
         "assignment": np.concatenate([assigned.indptr, assigned.indices]),
-        "covariates": design_columns(screen.data, parameters.formula)[1],
+        "covariates": design_columns(
+            screen.data, parameters.formula, screen.assignment.guides_per_cell
+        )[1],
         "genes": screen.data.response_names,
         "targets": np.stack([screen.data.targets.guides, screen.data.targets.targets]),
     }

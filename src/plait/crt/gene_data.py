@@ -43,7 +43,7 @@ COUNT_COVARIATES = (
     "grna_n_umis",
 )
 """Covariates that are made of the counts themselves."""
-RESERVED = (*COUNT_COVARIATES, "response_p_mito", "grna_max_fraction")
+RESERVED = (*COUNT_COVARIATES, "response_p_mito", "grna_max_fraction", "grna_n_assigned")
 _MOI = ("low", "high")
 _POSITIONS = ("chr", "start", "end")
 

@@ -30,6 +30,7 @@ COVARIATES = {
     "grna_n_nonzero": "guides with counts",
     "grna_n_umis": "counts of guides",
     "grna_max_fraction": "share of the largest guide",
+    "grna_n_assigned": "guides assigned",
 }
 """Covariates of cells that are made of their counts, in words."""
 _GUIDES = (

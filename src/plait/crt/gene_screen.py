@@ -29,7 +29,6 @@ from plait.crt.detectable_effects import (
     realised_threshold,
 )
 from plait.crt.gene_data import GeneScreenData, gene_screen_from_anndata
-from plait.crt.gene_design import GeneDesign, design_columns
 from plait.crt.gene_results import GeneTestResult
 from plait.crt.pair_tests import PairedUnits, PairQuality, ScreenCells, pairs_tested
 from plait.crt.pairs import Pairs
@@ -141,7 +140,9 @@ class GeneScreen:
             Treatments are drawn given the covariates, or permuted. Default "permutations" where
             cells have one guide.
         formula : str, optional
-            Covariates: `plait.crt.gene_design.design_columns`; default its `default_formula`.
+            Covariates: see `plait.crt.gene_design.design_columns`; default
+            `plait.crt.gene_design.default_formula`. Where cells have many guides and genes are few,
+            take ``grna_n_assigned`` in place of ``grna_n_nonzero`` (see there).
         weights : str, optional
             A covariate of positive numbers that says how much each cell counts, in the regression
             of a gene's counts and in the score. P-values are as right as without for weights that
@@ -185,10 +186,6 @@ class GeneScreen:
             max_resamples=max_resamples,
             seed=seed,
         )
-        names, columns = design_columns(self.data, parameters.formula)
-        GeneDesign.of(
-            names, columns, leave_out_determined=parameters.is_usual_formula
-        )  # says what is wrong early
         self.parameters = parameters
         self.assignment = None
         self._quality = None

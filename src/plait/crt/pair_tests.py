@@ -242,7 +242,8 @@ class ScreenCells:
             Covariates of a formula that was given determine one another among these cells.
         """
         cells = quality.cells
-        names, columns = design_columns(data, parameters.formula)
+        per_cell = assignment.guides_per_cell
+        names, columns = design_columns(data, parameters.formula, per_cell)
         guides = csc_rows(assignment.cells, cells)
         controls = None
         if parameters.control_group == "nt_cells":

@@ -1,21 +1,26 @@
 """What is tested in a gene-level screen, and how."""
 
+import logging
 import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 from plait.crt.arguments import real_number
 from plait.crt.gene_data import GeneScreenData
-from plait.crt.gene_design import default_formula
+from plait.crt.gene_design import check_formula, default_formula, formula_by_assigned
 from plait.crt.gene_tests import GeneTestOptions
 from plait.crt.pairs import Pairs
 from plait.crt.score_nulls import Stages
 from plait.errors import InputError, LabelError, OptionError
 from plait.numerics.multiple_testing import false_discovery_rates
 
+_log = logging.getLogger("plait.crt")
+
 STRATEGIES = ("union", "singleton", "bonferroni")
 CONTROL_GROUPS = ("complement", "nt_cells")
 APPROXIMATIONS = ("skew_normal", "no_approximation")
+_FEW_GENES = 500
+"""Below so many, counts of genes do not say well enough how deep a cell is."""
 _FIRST_STAGE, _SECOND_STAGE, _THIRD_STAGE = 499, 4999, 24999
 
 
@@ -84,6 +89,9 @@ class ScreenParameters:
             **options,
         )
         made._check(data)
+        check_formula(data, made.formula, is_usual=made.is_usual_formula)
+        if made.is_usual_formula:
+            _note_few_genes(data, made.formula)
         return made
 
     def _check(self, data: GeneScreenData) -> None:
@@ -175,3 +183,17 @@ def _usual_formula(data: GeneScreenData, weights: str | None) -> str:
     """Return the default formula, which weights have no part in."""
     covariates = {name: values for name, values in data.covariates.items() if name != weights}
     return default_formula(replace(data, covariates=covariates))
+
+
+def _note_few_genes(data: GeneScreenData, formula: str) -> None:
+    """Tell that the usual covariates of guides are not for small panels of genes."""
+    if "grna_n_nonzero" in formula and not data.is_assigned:
+        n_genes = len(data.response_names)
+        if n_genes < _FEW_GENES:
+            _log.info(
+                "with %d genes and guides in the formula, p-values can be too small (below 500 "
+                "genes; docs/crt.md). Better is the number of guides assigned: formula '%s'.",
+                n_genes,
+                formula_by_assigned(formula),
+                extra={"notice": True},
+            )

@@ -1,12 +1,12 @@
 """What is said about a gene-level screen: discoveries, and whether to believe them."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.crt.gene_design import formula_by_assigned
 from plait.crt.gene_plots import pair_names
 from plait.crt.gene_results import GeneTestResult
 from plait.crt.gene_screen import GeneScreen
@@ -26,7 +26,7 @@ from plait.report.page import (
     write_page,
 )
 from plait.report.screen import CITATIONS, scientific
-from plait.report.screen_verdicts import LEVEL, PERTURBED_THEMSELVES, share_verdict
+from plait.report.screen_verdicts import CHANCE, LEVEL, PERTURBED_THEMSELVES, share_verdict
 from plait.report.screen_words import WORDS, formula_in_words
 from plait.report.words import counted
 
@@ -217,8 +217,15 @@ def calibrated(
         _remedy(calibration, discovery),
         f"There {'is' if wrong == 1 else 'are'} {wrong:,} {noun} among them.",
     )
-    is_worse = wrong > 1 and verdict.state == "good"
-    return replace(verdict, state="caution") if is_worse else verdict
+    if wrong <= 1 or verdict.state != "good":
+        return verdict
+    return Verdict(
+        "caution",
+        "False discoveries among controls",
+        f"{verdict.reason.removesuffix(CHANCE)}As many small p-values as chance gives, but some "
+        f"are far too small: with a false discovery rate of {calibration.level:g} there should "
+        "hardly be one. Read findings near the level with care.",
+    )
 
 
 def _settings(result: GeneTestResult) -> dict[str, dict[str, str]]:
@@ -229,7 +236,13 @@ def _settings(result: GeneTestResult) -> dict[str, dict[str, str]]:
 def _remedy(calibration: GeneTestResult, discovery: GeneTestResult | None) -> str:
     """Say why p-values may be too small, and what to do."""
     why = "A confounder may be missing from the covariates."
-    if calibration.settings.get("control_group") == "complement":
+    formula = str(calibration.settings.get("formula"))
+    if "grna_n_nonzero" in formula:
+        why = (
+            f"{why} With fewer than 500 genes, guides with counts among the covariates do this: "
+            f"give --formula '{formula_by_assigned(formula)}'."
+        )
+    elif calibration.settings.get("control_group") == "complement" and "grna_" not in formula:
         why = (
             f"{PERTURBED_THEMSELVES}: compare with cells of non-targeting guides (--control-group "
             "nt_cells). Otherwise a confounder is missing from the covariates."

@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 
 LEVEL = 0.05
 """Of negative controls: the share of their p-values below this should be as large."""
+CHANCE = "That is what chance gives."
 _FEWEST_CONTROLS = 5
 _GROSS, _TOLD_APART = 1.5, 3.0
 _FEW_TREATED = 20
@@ -192,7 +193,7 @@ def share_verdict(
         )
     if high > _TOLD_APART * LEVEL:
         return Verdict("unknown", "Too few controls to tell", f"{said} So few cannot tell much.")
-    return Verdict("good", "Calibrated", f"{said} That is what chance gives.")
+    return Verdict("good", "Calibrated", f"{said} {CHANCE}")
 
 
 def _below(log10p: Array) -> NDArray[np.bool_]:
