@@ -11,11 +11,9 @@ import numpy as np
 
 from plait.numerics.compiled import njit
 from plait.numerics.student_kernels import (
-    INTERVALS,
-    NODES,
     log10_p,
     log_gamma_step,
-    tabulate_log10_p,
+    table_of_log10_p,
     tabulated_log10_p,
 )
 
@@ -42,8 +40,7 @@ def linear_statistics(  # type: ignore[no-untyped-def]
     """
     n_traits = beta.shape[1]
     constant = log_gamma_step(0.5 * df)
-    table = np.empty((INTERVALS, NODES))
-    is_tabulated = tabulate_log10_p(df, table)
+    table = table_of_log10_p(df)
     for j in range(products.shape[0]):
         explained = 0.0
         for c in range(n_covariates):
@@ -64,10 +61,7 @@ def linear_statistics(  # type: ignore[no-untyped-def]
             beta[j, t] = s / v
             se[j, t] = math.sqrt(rest / (df * v))
             t_value = s / math.sqrt(v) * math.sqrt(df / rest) if rest > 0.0 else np.inf
-            if is_tabulated:
-                log10p[j, t] = tabulated_log10_p(t_value, df, constant, table)
-            else:
-                log10p[j, t] = log10_p(t_value, df, constant)
+            log10p[j, t] = tabulated_log10_p(t_value, df, constant, table)
 
 
 @njit(nogil=True, cache=True)

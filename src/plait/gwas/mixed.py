@@ -49,7 +49,6 @@ Array = NDArray[np.float64]
 
 EXACT_BELOW = 1e-4
 """p-value from which the variance share is estimated again beside the variant."""
-_SPAN = 8192
 _AT_ONCE = 64
 """Variants that are rotated together without a rotation prepared; it divides `TILE`."""
 _SINGLE = 1e-3
@@ -129,12 +128,12 @@ class MixedGroup:
         block = block.of_samples(design.rows)
         n, n_traits, p = len(block), len(self.h2), design.basis.shape[1]
         variances = np.empty((n, n_traits))
-        products = self._products(block, variances)
+        products = block.products(self.regressors)
         left, inexact = np.empty(n), np.empty(n, dtype=np.bool_)
         left_by_covariates(block.squares, products[:, : p - 1], left, inexact)
         removed = self.rules.removed(block.calls)
         gone = np.logical_or.reduce(list(removed.values()))
-        self._fill_variances(left, products, variances)
+        self._fill_variances(block, left, products, variances)
         rare = np.flatnonzero(~gone & (block.calls.minor_count <= self.rare_up_to))
         self._fill_rare(block, rare[~np.isnan(left[rare])], left, variances, inexact)
         outputs = tuple(np.empty((3, n, n_traits)))
@@ -156,21 +155,6 @@ class MixedGroup:
         used = np.full((n, n_traits), block.n_samples)
         return Associations(beta, se, log10p, used, block.calls.frequency, filtered)
 
-    def _products(self, block: GenotypeBlock, variances: Array) -> Array:
-        """Return products with the regressors; fill variances where variants are rotated."""
-        products = np.empty((len(block), self.regressors.shape[1]))
-        whole = np.empty((TILE, len(self.h2)))
-        for part, tile, used in block.tiles(np.float32):
-            total = np.zeros((TILE, self.regressors.shape[1]))
-            for begin in range(0, tile.shape[1], _SPAN):
-                span = slice(begin, begin + _SPAN)
-                total += tile[:, span] @ self.regressors[span]
-            products[part] = total[used]
-            if self.calibration is None:
-                self._rotate(tile, used, whole)
-                variances[part] = whole[used]
-        return products
-
     def _rotate(self, tile: NDArray[np.float32], used: slice, variances: Array) -> None:
         """Fill the variances of the variants of a tile, (TILE, T), from rotated genotypes."""
         from plait.gwas.mixed_kernels import tridiagonal_variances
@@ -186,10 +170,16 @@ class MixedGroup:
             rotated = self._exact.relationships.rotated(columns)
             tridiagonal_variances(rotated, *self.factors, variances[part])
 
-    def _fill_variances(self, left: Array, products: Array, variances: Array) -> None:
+    def _fill_variances(
+        self, block: GenotypeBlock, left: Array, products: Array, variances: Array
+    ) -> None:
         from plait.gwas.mixed_kernels import calibrated_variances
 
         if self.calibration is None:
+            whole = np.empty((TILE, len(self.h2)))
+            for part, tile, used in block.tiles(np.float32):
+                self._rotate(tile, used, whole)
+                variances[part] = whole[used]
             variances[np.isnan(left)] = np.nan
             return
         p = self.design.basis.shape[1]

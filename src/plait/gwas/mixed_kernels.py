@@ -11,7 +11,11 @@ import numpy as np
 
 from plait.gwas.kernels import COLLINEAR
 from plait.numerics.compiled import njit
-from plait.numerics.student_kernels import log10_p, log_gamma_step
+from plait.numerics.student_kernels import (
+    log_gamma_step,
+    table_of_log10_p,
+    tabulated_log10_p,
+)
 
 _MUCH_EXPLAINED = 1e-2
 _NEARLY_PERFECT = 0.99
@@ -126,7 +130,7 @@ def mixed_statistics(scores, variances, lengths, df, beta, se, log10p, inexact):
 
     ``inexact`` (n,) is set where a variant nearly fits a trait.
     """
-    constant = log_gamma_step(0.5 * df)
+    constant, table = log_gamma_step(0.5 * df), table_of_log10_p(df)
     for j in range(scores.shape[0]):
         for t in range(scores.shape[1]):
             s, v = scores[j, t], variances[j, t]
@@ -138,4 +142,4 @@ def mixed_statistics(scores, variances, lengths, df, beta, se, log10p, inexact):
             beta[j, t] = s / v
             se[j, t] = math.sqrt(max(lengths[t] - explained, 0.0) / (df * v))
             t_value = beta[j, t] / se[j, t] if se[j, t] > 0.0 else np.inf
-            log10p[j, t] = log10_p(t_value, df, constant)
+            log10p[j, t] = tabulated_log10_p(t_value, df, constant, table)

@@ -15,12 +15,12 @@ _FLAT = 1e-2
 """Below this, ln p is nearly 0 and follows to full precision from 1 - p."""
 _TERMS = 16
 _TINY = 1e-300
-NODES = 9
+_ORDER = 9
 """Values that a p-value between them is interpolated from."""
-INTERVALS = 64
+_INTERVALS = 64
 _PER_UNIT = 8.0
 """Intervals of t of length 1: a table ends at t = 8."""
-_NODES = 0.5 - 0.5 * np.cos((np.arange(NODES) + 0.5) * math.pi / NODES)
+_NODES = 0.5 - 0.5 * np.cos((np.arange(_ORDER) + 0.5) * math.pi / _ORDER)
 _TABULATED = 10.0
 """Degrees of freedom from which interpolation is precise."""
 
@@ -75,36 +75,35 @@ def log10_p(t, df, constant):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def tabulate_log10_p(df, table):  # type: ignore[no-untyped-def]
-    """Fill a table (`INTERVALS`, `NODES`) for `tabulated_log10_p`; False where df are too few.
+def table_of_log10_p(df):  # type: ignore[no-untyped-def]
+    """Return the table (intervals, `_ORDER`) of `tabulated_log10_p`; no interval where df are few.
 
     Of ``log10_p / t``, which has no zero, divided differences at the Chebyshev nodes of intervals:
     of few degrees of freedom it has a pole too close to them.
     """
-    if df < _TABULATED:
-        return False
+    table = np.empty((_INTERVALS if df >= _TABULATED else 0, _ORDER))
     constant = log_gamma_step(0.5 * df)
-    for k in range(INTERVALS):
+    for k in range(table.shape[0]):
         row = table[k]
-        for i in range(NODES):
+        for i in range(_ORDER):
             t = (k + _NODES[i]) / _PER_UNIT
             row[i] = log10_p(t, df, constant) / t
-        for order in range(1, NODES):
-            for i in range(NODES - 1, order - 1, -1):
+        for order in range(1, _ORDER):
+            for i in range(_ORDER - 1, order - 1, -1):
                 row[i] = (row[i] - row[i - 1]) / (_NODES[i] - _NODES[i - order])
-    return True
+    return table
 
 
 @njit(nogil=True, cache=True)
 def tabulated_log10_p(t, df, constant, table):  # type: ignore[no-untyped-def]
     """Two-sided log10 p-value by interpolation, or as `log10_p` where t is beyond the table."""
     place = abs(t) * _PER_UNIT
-    if not place < INTERVALS:
+    if not place < table.shape[0]:
         return log10_p(t, df, constant)
     row = table[int(place)]
     place -= int(place)
-    value = row[NODES - 1]
-    for i in range(NODES - 2, -1, -1):
+    value = row[_ORDER - 1]
+    for i in range(_ORDER - 2, -1, -1):
         value = row[i] + (place - _NODES[i]) * value
     return value * abs(t) + 0.0  # not -0.0
 
