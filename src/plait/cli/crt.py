@@ -1,5 +1,6 @@
 """``plait crt``: what each perturbation of a screen does to each gene program."""
 
+import gc
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -193,6 +194,8 @@ def run(
             h5ad, usage, covar, covariates, guides, guide_names, targets, batch, eps,
             numeric_as_category,
         )  # fmt: skip
+        # Commands look for garbage rarely, and the file's usages and guides are in cycles.
+        gc.collect()
         say(
             quiet,
             f"{inputs.n_cells:,} cells, {len(inputs.units):,} targets of "
@@ -211,6 +214,7 @@ def run(
         if pseudo_genes is not None:
             result = _against_controls(result, inputs, pseudo_genes, seed)
             result.save(out / STORE, overwrite=True)
+        gc.collect()  # of the tables that the tests made: those of controls are made anew
         judged = _controls(inputs, chosen, labels, threads) if null is Null.CRT else None
         written, page = _write(out, result, judged, level)
         if page is None:

@@ -229,7 +229,9 @@ def analytic_p_values(
     p = np.ascontiguousarray(np.transpose(probabilities), dtype=np.float64)
     for row in p:
         check_probabilities(row)
-    p = np.clip(p, SMALLEST_PROPENSITY, 1.0 - SMALLEST_PROPENSITY)
+    least, most = SMALLEST_PROPENSITY, 1.0 - SMALLEST_PROPENSITY
+    if p.size and (p.min() < least or p.max() > most):  # fitted ones need no copy
+        p = np.clip(p, least, most)
     found = _empty(beta.shape)
     varies = (beta != 0.0).any(axis=1)
     if strata is not None:

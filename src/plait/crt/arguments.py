@@ -82,8 +82,8 @@ def require_made_by(value: Any, name: str, attributes: Iterable[str], maker: str
         )
 
 
-def number_array(values: Any, name: str) -> NDArray[np.float64]:
-    """Return values as float64.
+def number_array(values: Any, name: str, *, copy: bool = True) -> NDArray[np.float64]:
+    """Return values as float64; without ``copy`` an array that is that already is not copied.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def number_array(values: Any, name: str) -> NDArray[np.float64]:
     if found.dtype.kind not in "biufO" or values is None:
         raise InputTypeError(f"{name} holds {found.dtype}; expected numbers.")
     try:
-        return found.astype(np.float64)
+        return found.astype(np.float64, copy=copy)
     except (TypeError, ValueError) as error:
         raise InputTypeError(f"{name} holds values that are no numbers ({error}).") from None
 

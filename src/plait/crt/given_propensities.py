@@ -65,7 +65,7 @@ class GivenPropensities:
         if is_labelled(model):
             names = tuple(str(name) for name in model.columns)
             require_distinct("column of the given propensities", names)
-            values = number_array(model.to_numpy(), "the table of given propensities")
+            values = number_array(model.to_numpy(), "the table of given propensities", copy=False)
             if len(values) != len(cells):
                 raise ShapeError(
                     f"the given propensities have {len(values):,} rows for {len(cells):,} cells."

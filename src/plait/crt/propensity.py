@@ -385,7 +385,9 @@ class _Fits:
                 self.tolerance,
                 self.max_iterations,
             )
-            self.probabilities[:, block] = _clipped(probabilities(self._design, fit.coefficients))
+            found = probabilities(self._design, fit.coefficients)
+            np.clip(found, SMALLEST_PROPENSITY, 1.0 - SMALLEST_PROPENSITY, out=found)
+            self.probabilities[:, block] = found
             self.intercepts[block] = fit.coefficients[0]
             self.coefficients[np.ix_(self._varies, block)] = fit.coefficients[1:]
             self.iterations[block] = fit.iterations

@@ -74,17 +74,32 @@ def ols_statistics(residuals: Array, basis: Array, treated: csc_array) -> OLSSta
     Time O(n_1 (K + p)) for each perturbation, memory that of the result. A column of the result
     does not depend on which others are computed with it, bit for bit.
     """
-    residuals, basis = number_array(residuals, "residuals"), number_array(basis, "the basis")
+    residuals = number_array(residuals, "residuals", copy=False)
+    basis = number_array(basis, "the basis", copy=False)
     if not issparse(treated) or residuals.ndim != 2 or basis.ndim != 2:
         raise InputTypeError(
             "give residuals and basis as matrices and the perturbations as a sparse one."
         )
-    n_cells, width = basis.shape
+    n_cells = len(basis)
     if residuals.shape[0] != n_cells or treated.shape[0] != n_cells:
         raise ShapeError(
             f"residuals have {residuals.shape[0]:,} cells, the basis {n_cells:,} and the "
             f"perturbations {treated.shape[0]:,}."
         )
+    return ols_of_block(residuals, basis, treated, sums_of_squares(residuals))
+
+
+def sums_of_squares(residuals: Array) -> Array:
+    """Return the sum of squares of each program's residuals, (K,)."""
+    return np.asarray(np.einsum("ik,ik->k", residuals, residuals))
+
+
+def ols_of_block(residuals: Array, basis: Array, treated: csc_array, total: Array) -> OLSStatistics:
+    """Return `ols_statistics` of some of a screen's perturbations, their arrays taken as they are.
+
+    ``total`` are `sums_of_squares`, which all cells are visited for: once for a screen.
+    """
+    n_cells, width = basis.shape
     rows = treated.T.tocsr()
     n_treated = np.diff(rows.indptr).astype(np.int64)
     sums, projections = _row_sums(rows, residuals), _row_sums(rows, basis)
@@ -94,7 +109,6 @@ def ols_statistics(residuals: Array, basis: Array, treated: csc_array) -> OLSSta
     varies = denominator > _NO_VARIATION * n_treated
     divisor = np.where(varies, denominator, 1.0)[:, None]
     beta = np.where(varies[:, None], sums / divisor, 0.0)
-    total = np.einsum("ik,ik->k", residuals, residuals)
     unexplained = np.maximum(total - beta**2 * divisor, 0.0)
     se = np.where(varies[:, None], np.sqrt(unexplained / (n_cells - width - 1) / divisor), np.inf)
     t = np.divide(beta, se, out=np.copysign(np.inf, beta), where=se > 0.0)
