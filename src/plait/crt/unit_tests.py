@@ -37,7 +37,7 @@ from plait.crt.ranks import rank_columns, usage_to_rank
 from plait.crt.resampling import BernoulliResampler, Resampler, StratifiedResampler
 from plait.crt.seeds import UnitStream
 from plait.crt.staged import TIE, staged_p_values
-from plait.crt.statistic import ols_statistics
+from plait.crt.statistic import ols_of_block, sums_of_squares
 from plait.crt.strata import Strata, Stratification, stratification_values
 from plait.errors import DataWarning
 from plait.execution.devices import torch_device
@@ -90,6 +90,7 @@ class UnitTester:
                 self.analytic = rank_analytic_table(ranks.astype(np.float64), self.table)
         else:
             self.table = residual_table(inputs.residuals, inputs.basis)
+            self._squares = sums_of_squares(inputs.residuals)
             if options.method == "analytic":
                 self.analytic = analytic_table(inputs.residuals, inputs.basis, self.table)
         device = torch_device(options.device)
@@ -208,7 +209,8 @@ class UnitTester:
                 "n_treated": n_treated,
                 "is_defined": is_mixed,
             }
-        effects = ols_statistics(self.inputs.residuals, self.inputs.basis, treated)
+        residuals, basis = self.inputs.residuals, self.inputs.basis
+        effects = ols_of_block(residuals, basis, treated, self._squares)
         return {
             "beta": effects.beta,
             "se": effects.se,
