@@ -7,6 +7,8 @@ import pytest
 from matplotlib import pyplot as plt
 
 from plait import gwas
+from plait.cli.main import main
+from plait.data.variants import VariantTable
 from plait.errors import (
     DataWarning,
     FileFormatError,
@@ -15,6 +17,7 @@ from plait.errors import (
     LabelError,
     OptionError,
 )
+from plait.gwas import AssociationResult, VariantFilter, scan
 from plait.io import open_genotypes, read_covariates, read_phenotypes
 from plait.io.plink import write_bed
 from plait.simulate import cohort
@@ -212,3 +215,42 @@ def test_a_quality_asked_of_hard_calls(here):
 def test_loco_is_for_the_mixed_model(here, model, loco):
     with pytest.raises(InputError, match=f"loco={loco} is for model='mixed'; in the {model}"):
         gwas.scan("geno.bed", "traits.csv", model=model, loco=loco)
+
+
+def family_files(folder, fam, table):
+    """Genotypes with the families and names of ``fam``, and a trait and a covariate of others."""
+    random = np.random.default_rng(3)
+    calls = random.integers(0, 3, (40, len(fam))).astype(np.int8)
+    variants = VariantTable.of(["1"] * 40, np.arange(40) + 1, ["A"] * 40, ["G"] * 40)
+    write_bed(folder / "g.bed", [calls], variants, [f"s{i}" for i in range(len(fam))])
+    lines = (f"{family}\t{name}\t0\t0\t0\t-9\n" for family, name in fam)
+    (folder / "g.fam").write_text("".join(lines))
+    y, c = random.normal(size=(2, len(table)))
+    for name, values in (("y", y), ("c", c)):
+        rows = [f"{f}\t{i}\t{v:.6f}\n" for (f, i), v in zip(table, values, strict=True)]
+        (folder / f"{name}.tsv").write_text(f"#FID\tIID\t{name}\n" + "".join(rows))
+    return calls, np.round(y, 6), np.round(c, 6)
+
+
+@pytest.mark.parametrize("which", ["genotypes", "table", "both", "neither"])
+def test_families_tell_names_apart_wherever_one_file_repeats_them(tmp_path, which):
+    """Names repeat among samples that only one of the files has."""
+    common = [(f"F{i % 3}", f"p{i}") for i in range(30)]
+    repeated = [("F9", "p3"), ("F9", "p4")]
+    fam = common + (repeated if which in ("genotypes", "both") else [])
+    table = common[::-1] + (repeated if which in ("table", "both") else [])
+    calls, y, c = family_files(tmp_path, fam, table)
+    rules = VariantFilter(min_call_rate=None, min_minor_count=1)
+    paths = [tmp_path / name for name in ("g.bed", "y.tsv", "c.tsv")]
+    found = scan(*paths, variant_filter=rules, precision="double")
+    order = [table.index(pair) for pair in fam if pair in table]
+    used = [row for row, pair in enumerate(fam) if pair in table]
+    assert (found.n == len(used)).all() and len(used) == 30 + 2 * (which == "both")
+    x = np.column_stack([np.ones(len(used)), c[order], calls[7][used]])
+    expected = np.linalg.lstsq(x, y[order], rcond=None)[0][-1]
+    assert found.beta[7, 0] == pytest.approx(expected, rel=1e-9)
+    line = "gwas scan --geno g.bed --pheno y.tsv --covar c.tsv --min-mac 1 --pcs 1 --quiet --out o"
+    words = [str(tmp_path / w) if w.endswith((".bed", ".tsv")) or w == "o" else w
+             for w in line.split()]  # fmt: skip
+    assert main(words) == 0
+    assert np.asarray(AssociationResult.open(tmp_path / "o").n).max() == len(used)

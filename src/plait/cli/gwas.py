@@ -85,6 +85,7 @@ def scan(
     dosage: DosageOption = Dosage.AUTO,
     model: ModelOption = Model.LINEAR,
     loco: Loco = None,
+    relationships: RelationshipFiles = None,
     missing: MissingOption = MissingGenotypes.MEAN,
     transform: TransformOption = Transform.NONE,
     min_call_rate: MinCallRate = 0.95,
@@ -114,7 +115,12 @@ def scan(
     with session(threads, quiet, debug, log_json), workers_of(dask, memory, threads) as workers:
         from plait.gwas.model import check_options
 
-        check_options(str(model), loco, str(missing), str(transform))
+        given = relationships is not None
+        check_options(str(model), loco, str(missing), str(transform), has_relationships=given)
+        if relationships is not None:
+            from plait.gwas.given_relationships import opened_relationships
+
+            chosen["relationships"] = opened_relationships(relationships)
         rules = variant_filter(min_call_rate, min_mac, min_maf, min_info)
         choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants, map, dosage)
         study = read_study(
@@ -233,6 +239,7 @@ def read_study(
     drop_missing_covariates: bool,
 ) -> tuple[Any, Any, Any]:
     """Return genotypes, traits and covariates (complete, or None)."""
+    from plait.gwas.inputs import open_study
     from plait.io import read_covariates, read_phenotypes
 
     about_covariates = ("covariates", "categorical", "drop_missing_covariates")
@@ -244,7 +251,7 @@ def read_study(
         others = read_covariates(covar, split_list(covariates), split_list(categorical) or ())
         if drop_missing_covariates:
             others = others.complete()
-    return genotypes, table, others
+    return open_study(genotypes, table, others)
 
 
 class KeptComponents(NamedTuple):

@@ -37,6 +37,8 @@ class SampleTable:
         NaN where missing.
     bases : mapping of str to str
         Of text that became indicators ``column=value``: the value of a column without one.
+    families : (N,) array of str, optional
+        Of the samples, where they are known: see `named_as`.
 
     Raises
     ------
@@ -52,6 +54,7 @@ class SampleTable:
     names: tuple[str, ...]
     values: Array
     bases: Mapping[str, str] = field(default_factory=dict)
+    families: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         samples = np.array(self.samples, dtype=np.str_)
@@ -63,6 +66,8 @@ class SampleTable:
                 f"{len(names)} columns."
             )
         _require_distinct(samples.tolist())
+        if self.families is not None and len(self.families) != len(samples):
+            raise ShapeError(f"{len(self.families)} families are given for {len(samples)} samples.")
         if len(set(names)) < len(names):
             first, second = first_repeat(names)
             raise LabelError(f"columns {first + 1} and {second + 1} are both {names[first]!r}.")
@@ -82,7 +87,10 @@ class SampleTable:
     def complete(self) -> "SampleTable":
         """Return the samples without missing values."""
         whole = ~np.isnan(self.values).any(axis=1)
-        return SampleTable(self.samples[whole], self.names, self.values[whole], self.bases)
+        families = None if self.families is None else self.families[whole]
+        return SampleTable(
+            self.samples[whole], self.names, self.values[whole], self.bases, families
+        )
 
     def select(self, names: Sequence[str]) -> "SampleTable":
         """Return some columns, in the order asked.
@@ -99,7 +107,48 @@ class SampleTable:
                 f"{', ...' if len(self.names) > 10 else ''}."
             )
         columns = [self.names.index(name) for name in names]
-        return SampleTable(self.samples, tuple(names), self.values[:, columns], self.bases)
+        values = self.values[:, columns]
+        return SampleTable(self.samples, tuple(names), values, self.bases, self.families)
+
+
+def named_as(
+    table: SampleTable, samples: NDArray[np.str_], families: NDArray[np.str_] | None
+) -> SampleTable:
+    """Return a table whose samples are called as those of the genotypes, by family and name.
+
+    Names that repeat within a file are ``family:name`` there. Where that is so in one of two files,
+    and both have families, their samples are the same if family and name are.
+
+    Parameters
+    ----------
+    table : SampleTable
+    samples, families : (N,) arrays of str
+        Of the genotypes; families may be None.
+
+    Returns
+    -------
+    SampleTable
+        The same one, where names alone tell the samples of both files apart.
+    """
+    if table.families is None or families is None:
+        return table
+    ours, theirs = _pairs(table.samples, table.families), _pairs(samples, families)
+    if ours is None and theirs is None:
+        return table
+    known = dict(zip(theirs or _joined(samples, families), samples.tolist(), strict=True))
+    names = [known.get(pair, pair) for pair in ours or _joined(table.samples, table.families)]
+    return SampleTable(np.array(names), table.names, table.values, table.bases, table.families)
+
+
+def _pairs(names: NDArray[np.str_], families: NDArray[np.str_]) -> list[str] | None:
+    """Return names that are ``family:name`` each; None where they are names alone."""
+    both = zip(names.tolist(), families.tolist(), strict=True)
+    return names.tolist() if all(name.startswith(f"{family}:") for name, family in both) else None
+
+
+def _joined(names: NDArray[np.str_], families: NDArray[np.str_]) -> list[str]:
+    both = zip(families.tolist(), names.tolist(), strict=True)
+    return [f"{family}:{name}" for family, name in both]
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING, TypeAlias
 
 from plait.data.genotypes import GenotypeSource
-from plait.data.phenotypes import SampleTable
+from plait.data.phenotypes import SampleTable, named_as
 from plait.data.summary_statistics import SummaryStatistics
 from plait.errors import InputError, InputTypeError
 from plait.io.genotypes import open_genotypes
@@ -30,6 +30,8 @@ def open_study(
 ) -> tuple[GenotypeSource, SampleTable, SampleTable | None]:
     """Return genotypes, traits and covariates, opened or read where they are not yet.
 
+    Samples are called as in the genotypes, see `plait.data.phenotypes.named_as`.
+
     Parameters
     ----------
     genotypes : GenotypeSource or path
@@ -50,7 +52,10 @@ def open_study(
     if not isinstance(traits, SampleTable):
         _require_table("traits", traits)
         traits = read_phenotypes(traits)
-    return genotypes, traits, None if covariates is None else opened_covariates(covariates)
+    others = None if covariates is None else opened_covariates(covariates)
+    samples, families = genotypes.samples, getattr(genotypes, "families", None)
+    traits = named_as(traits, samples, families)
+    return genotypes, traits, None if others is None else named_as(others, samples, families)
 
 
 def opened_genotypes(genotypes: "GenotypesLike", dosage: str = "auto") -> GenotypeSource:

@@ -51,6 +51,8 @@ class PgenSource(GenotypeSource):
 
     Attributes
     ----------
+    families : (N,) array of str, or None
+        None where the .psam has none.
     sexes : (N,) array of int
         1 male, 2 female, 0 unknown.
 
@@ -75,7 +77,7 @@ class PgenSource(GenotypeSource):
         has_dosages = _check_header(self.path)
         if dosage == "dosage" or (dosage == "auto" and has_dosages):
             self.kind = "dosage"
-        self.samples, self.sexes = _read_samples(_sidecar(self.path, ".psam"))
+        self.samples, self.families, self.sexes = _read_samples(_sidecar(self.path, ".psam"))
         self._frame = _read_variants(_sidecar(self.path, ".pvar", ".pvar.zst"))
         n_alts = self._frame["ALT"].str.count_matches(",", literal=True).to_numpy() + 1
         self._offsets = np.concatenate([[0], np.cumsum(n_alts + 1)]).astype(np.uintp)
@@ -321,17 +323,20 @@ def read_pvar(place: Path) -> VariantTable:
     )
 
 
-def _read_samples(place: Path) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
-    """Return the names of the samples, and their sexes: 1 male, 2 female, 0 unknown."""
+def _read_samples(
+    place: Path,
+) -> tuple[NDArray[np.str_], NDArray[np.str_] | None, NDArray[np.int64]]:
+    """Return names of the samples, families, and sexes: 1 male, 2 female, 0 unknown."""
     frame = _read_table(place, b"#")
     names = [name.removeprefix("#") for name in frame.columns]
     if "IID" not in names:
         raise FileFormatError(f"{place} lacks the column IID.")
     own = frame.to_series(names.index("IID")).to_list()
-    families = frame.to_series(names.index("FID")).to_list() if "FID" in names else ["0"] * len(own)
+    families = frame.to_series(names.index("FID")).to_list() if "FID" in names else None
     said = frame.to_series(names.index("SEX")).to_list() if "SEX" in names else [None] * len(own)
     sexes = np.array([_SEXES.get(str(sex).upper(), 0) for sex in said], dtype=np.int64)
-    return family_samples(place, families, own), sexes
+    known = None if families is None else np.array(families, dtype=np.str_)
+    return family_samples(place, families or ["0"] * len(own), own), known, sexes
 
 
 def _numbers(path: Path, text: Any) -> Any:

@@ -1,7 +1,8 @@
 """Tables of phenotypes and covariates: one row per sample, a column with its name.
 
 The column of names is the first of `ID_COLUMNS` that occurs, else the first column; a family column
-``FID`` in front of it is left out unless names repeat without it. Missing values are written as in
+``FID`` in front of it counts where names repeat without it, there or in the genotypes
+(`plait.data.phenotypes.named_as`). Missing values are written as in
 `MISSING`; -9 is missing too, but only in columns without any other negative value. Nothing of this
 is silent: what was decided is logged.
 
@@ -81,12 +82,13 @@ def read_phenotypes(
         A sample occurs twice.
     """
     place = "the table of traits" if is_frame(path) else str(path)
-    samples, frame = _read(path, place, traits)
+    samples, families, frame = _read(path, place, traits)
     advice = " Where some columns are no traits, name those that are (traits=...)."
     advice = advice if traits is None else ""
     columns = [_numbers(place, frame[name], samples, advice=advice) for name in frame.columns]
     _mark_missing(place, frame.columns, columns)
-    return SampleTable(np.array(samples), tuple(frame.columns), _table(columns, len(samples)))
+    values = _table(columns, len(samples))
+    return SampleTable(np.array(samples), tuple(frame.columns), values, families=families)
 
 
 def read_covariates(
@@ -119,7 +121,7 @@ def read_covariates(
         As in `read_phenotypes`.
     """
     place = "the table of covariates" if is_frame(path) else str(path)
-    samples, frame = _read(path, place, names)
+    samples, families, frame = _read(path, place, names)
     unknown = sorted(set(categorical) - set(frame.columns))
     if unknown:
         raise LabelError(f"{place}: there is no column {unknown[0]!r} to take as categorical.")
@@ -140,7 +142,8 @@ def read_covariates(
             labels.append(name)
             columns.append(_numbers(place, text, samples, MissingCovariateError))
     _mark_missing(place, labels, columns, coded)
-    return SampleTable(np.array(samples), tuple(labels), _table(columns, len(samples)), bases)
+    table = _table(columns, len(samples))
+    return SampleTable(np.array(samples), tuple(labels), table, bases, families)
 
 
 def is_frame(table: Any) -> bool:
@@ -185,8 +188,11 @@ def _transposed(path: str, frame: "DataFrame") -> "DataFrame":
 
 def _read(
     table: "str | os.PathLike[str] | Frame", path: str, wanted: Sequence[str] | None
-) -> tuple[list[str], "DataFrame"]:
-    """Return the names of the samples, and the wanted columns as text; errors name ``path``."""
+) -> tuple[list[str], NDArray[np.str_] | None, "DataFrame"]:
+    """Return names of samples, their families if any, and the wanted columns as text.
+
+    Errors name ``path``.
+    """
     if isinstance(table, str | os.PathLike):
         frame = _read_text(Path(table))
     else:
@@ -209,12 +215,13 @@ def _read(
             )
         others = list(wanted)
     names = frame[sample].fill_null("").to_list()
-    if family is not None and len(set(names)) < len(names):
-        families = frame[family].fill_null("").to_list()
+    families = None if family is None else frame[family].fill_null("").to_list()
+    if families is not None and len(set(names)) < len(names):
         names = [f"{first}:{second}" for first, second in zip(families, names, strict=True)]
     _log.info("%s: %d samples named by column %r", path, len(names), sample)
     distinct_samples(path, names)
-    return names, frame.select(others)
+    known = None if families is None else np.array(families, dtype=np.str_)
+    return names, known, frame.select(others)
 
 
 def _read_text(path: Path) -> "DataFrame":
