@@ -217,3 +217,27 @@ def test_fold_changes_of_controls(random):
     assert legend_of(ax) == [f"mean {values[:300].mean():+.3f}"]
     with pytest.raises(InputError, match="no fold changes"):
         plot.fold_changes([np.nan])
+
+
+def test_names_are_beside_their_points_and_over_nothing(random):
+    """Forty close points and a crowd below: as drawn, no name is over a point or a name."""
+    import matplotlib.pyplot as plt
+    from matplotlib.text import Text
+
+    x = np.r_[random.normal(0, 0.3, 40), random.normal(0, 1, 400)]
+    y = np.r_[random.uniform(60, 100, 40), random.uniform(0, 20, 400)]
+    names = [f"TARGET{i} on GENE{i}" for i in range(440)]
+    ax = plot.volcano(x, -y, np.ones(440, dtype=bool), names)
+    ax.figure.canvas.draw()
+    boxes = [Text.get_window_extent(text) for text in ax.texts]  # without their lines
+    assert len(boxes) >= 4
+    points = ax.transData.transform(np.column_stack([x, y]))
+    for k, (text, box) in enumerate(zip(ax.texts, boxes, strict=True)):
+        assert not any(box.contains(*point) for point in points), text.get_text()
+        assert not any(box.overlaps(other) for other in boxes[:k]), text.get_text()
+        if text.arrow_patch is None:  # then its own point is the nearest
+            middle = np.array([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2])
+            beyond = np.abs(points - middle) - [box.width / 2, box.height / 2]
+            nearest = int(np.argmin(np.hypot(*np.maximum(beyond, 0).T)))
+            assert names[nearest] == text.get_text()
+    plt.close(ax.figure)

@@ -117,9 +117,9 @@ def default_formula(data: GeneScreenData, *, with_guides: bool | None = None) ->
     background, which there is more of in deeper cells; so, of cells with as many counts of guides
     and guides with counts, those that have a certain guide are less deep, and depth moves all
     genes. Counts of genes say how deep a cell is, but of few genes not well enough: without
-    effects, in simulated screens of 80 genes, 1.3 times too many p-values are below 0.05 and 1.5
-    times below 0.01. With the guides that a cell has been assigned (`formula_by_assigned`) there
-    are 0.96 and 1.03 times as many; docs/crt.md has a table.
+    effects, in simulated screens of 80 genes, 1.36 times as many p-values are below 0.05 as should
+    be, and 1.55 times as many below 0.01. With the guides that a cell has been assigned
+    (`formula_by_assigned`) these are 1.04 and 1.07; docs/crt.md has a table.
     """
     if with_guides is None:
         with_guides = data.moi == "high"

@@ -19,7 +19,7 @@ _log = logging.getLogger("plait.crt")
 STRATEGIES = ("union", "singleton", "bonferroni")
 CONTROL_GROUPS = ("complement", "nt_cells")
 APPROXIMATIONS = ("skew_normal", "no_approximation")
-_FEW_GENES = 500
+_FEW_GENES = 1000
 """Below so many, counts of genes do not say well enough how deep a cell is."""
 _FIRST_STAGE, _SECOND_STAGE, _THIRD_STAGE = 499, 4999, 24999
 
@@ -191,7 +191,7 @@ def _note_few_genes(data: GeneScreenData, formula: str) -> None:
         n_genes = len(data.response_names)
         if n_genes < _FEW_GENES:
             _log.info(
-                "with %d genes and guides in the formula, p-values can be too small (below 500 "
+                "with %d genes and guides in the formula, p-values can be too small (below 1,000 "
                 "genes; docs/crt.md). Better is the number of guides assigned: formula '%s'.",
                 n_genes,
                 formula_by_assigned(formula),

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.errors import InputError, ShapeError
+from plait.plot.labels import name_points
 from plait.plot.manhattan import thinned
 from plait.plot.style import (
     BLUE,
@@ -146,13 +147,11 @@ def power_check(
             x = place + beside(values)
             ax.scatter(x, values, s=size, color=colour, alpha=0.7, linewidths=0,
                        rasterized=len(values) > 2000)  # fmt: skip
-            if names is not None and place == 1:
-                _name(ax, x, values, names)
             if len(values):
                 middle = float(np.nanmedian(values))
                 ax.plot([place - _SPREAD, place + _SPREAD], [middle] * 2, color=INK, linewidth=1.2)
         ax.set_yscale("symlog", linthresh=10)
-        top = 1.15 * float(np.nanmax(np.r_[found, none]))
+        top = 1.3 * float(np.nanmax(np.r_[found, none]))
         ax.set_ylim(0, top)
         ticks = [tick for tick in _TICKS if tick <= top]
         ax.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
@@ -163,9 +162,17 @@ def power_check(
         ]
         kinds = [kind for kind in kinds if kind[2]]
         ax.set_xticks([kind[0] for kind in kinds], [kind[1] for kind in kinds])
-        ax.set_xlim(-0.6 if len(none) else 0.4, 2.3 if names else 1.6)
+        ax.set_xlim(-0.6 if len(none) else 0.4, 2.0 if names else 1.6)
         ax.set_ylabel("$-\\log_{10} p$")
         write_words(ax, title, _POWER if caption else None)
+        if names is not None:
+            surest = np.argsort(-found, kind="stable")[:_NAMED].tolist()
+            short = [s if len(s) <= _LONGEST else f"{s[: _LONGEST - 1]}…" for s in names]
+            line = np.linspace(1 - _SPREAD, 1 + _SPREAD, 30)  # no name over the median, either
+            across = np.r_[1 + beside(found), line, beside(none)]
+            up = np.r_[found, np.full(len(line), np.nanmedian(found)), none]
+            named = [row for row in surest if np.isfinite(found[row])]
+            name_points(ax, across, up, short, named)
     return ax
 
 
@@ -224,17 +231,3 @@ def fold_changes(
         ax.legend(loc="upper right")
         write_words(ax, title, _FOLDS if caption else None)
     return ax
-
-
-def _name(ax: "Axes", x: Array, y: Array, names: Sequence[str]) -> None:
-    """Write the names of the highest points to the right, none over another."""
-    highest = float(np.nanmax(y))
-    taken: list[float] = []
-    for row in np.argsort(-y, kind="stable")[:_NAMED].tolist():
-        place = np.arcsinh(y[row] / 10.0) / np.arcsinh(highest / 10.0)
-        if np.isfinite(y[row]) and all(abs(place - other) > 0.045 for other in taken):
-            taken.append(place)
-            name = names[row]
-            text = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
-            ax.annotate(text, (1 + _SPREAD, y[row]), xytext=(8, 0), fontsize=7, va="center",
-                        textcoords="offset points")  # fmt: skip

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from plait.errors import ShapeError
+from plait.plot.labels import name_points
 from plait.plot.manhattan import thinned
 from plait.plot.style import BLUE, GREY, VERMILION, axes_for, check_labels, styled, write_words
 
@@ -19,8 +20,6 @@ CAPTION = (
 )
 _NAMED = 8
 _MOST = 4000
-_CHARACTER, _LINE = 0.017, 0.045
-"""Width and height of a letter, as shares of the axes."""
 
 
 def volcano(
@@ -42,7 +41,8 @@ def volcano(
         NaN is left out.
     is_significant : (n,) bool array
     labels : (n,) sequence of str, optional
-        Of the 8 surest significant effects those are named whose names do not overlap.
+        Of the 8 surest significant effects those are named that leave room for a name, over no
+        other name or point; a line joins a name to a point that it is not next to.
     xlabel : str
         What effects are, with their unit.
     title : str, optional
@@ -79,32 +79,11 @@ def volcano(
         ax.axvline(0.0, color=GREY, linewidth=0.8, zorder=0)
         ax.set_ylim(0)
         ax.margins(x=0.1)
-        if names is not None:
-            surest = [j for j in np.argsort(-y, kind="stable").tolist() if found[j]]
-            _name(ax, x, y, names, surest[:_NAMED])
         ax.set_xlabel(xlabel)
         ax.set_ylabel("$-\\log_{10} p$")
         write_words(ax, title, CAPTION if caption else None)
+        if names is not None:
+            surest = [j for j in np.argsort(-y, kind="stable").tolist() if found[j]]
+            ax.set_ylim(0, ax.get_ylim()[1] * 1.06)  # room for the name of the highest
+            name_points(ax, x, y, names, surest[:_NAMED])
     return ax
-
-
-def _name(
-    ax: "Axes",
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    names: Sequence[str],
-    rows: Sequence[int],
-) -> None:
-    """Write names above points, the first ones first; none over another."""
-    taken: list[tuple[float, float, float]] = []
-    for row in rows:
-        across, up = ax.transAxes.inverted().transform(ax.transData.transform((x[row], y[row])))
-        half = _CHARACTER * len(names[row]) / 2
-        if any(
-            abs(across - left) < half + other and abs(up - height) < _LINE
-            for left, height, other in taken
-        ):
-            continue
-        taken.append((across, up, half))
-        ax.annotate(names[row], (x[row], y[row]), xytext=(0, 3), fontsize=7,
-                    textcoords="offset points", ha="center")  # fmt: skip

@@ -239,7 +239,7 @@ def _remedy(calibration: GeneTestResult, discovery: GeneTestResult | None) -> st
     formula = str(calibration.settings.get("formula"))
     if "grna_n_nonzero" in formula:
         why = (
-            f"{why} With fewer than 500 genes, guides with counts among the covariates do this: "
+            f"{why} With fewer than 1,000 genes, guides with counts among the covariates do this: "
             f"give --formula '{formula_by_assigned(formula)}'."
         )
     elif calibration.settings.get("control_group") == "complement" and "grna_" not in formula:
