@@ -21,6 +21,7 @@ from plait.errors import (
     TruncatedFileError,
     UnsupportedLayoutError,
 )
+from plait.io.genotypes import open_genotypes
 from plait.io.plink import BedSource, write_bed
 
 from .genotype_examples import CALLS, SAMPLES, VARIANTS
@@ -170,7 +171,9 @@ def test_bad_bim(bed, old, new, match):
     bim = bed.with_suffix(".bim")
     bim.write_text(bim.read_text().replace(old, new, 1))
     with pytest.raises(FileFormatError, match=match):
-        _ = BedSource(bed).variants
+        _ = BedSource(bed).variants.frame
+    with pytest.raises(FileFormatError, match=match):
+        open_genotypes(bed)
 
 
 def test_what_is_written_must_fit(tmp_path):

@@ -205,7 +205,7 @@ class _WriteBlock:
         parts = blocks_within(block.rows, self.at_once)
         found = joined([self.work.run(part.rows) for part in parts])
         arrays: dict[str, NDArray[Any]] = arrays_of(found)
-        variants = self.work.source.variants.frame[block.rows]
+        variants = self.work.source.variants[block.rows].frame
         for name in VARIANT_COLUMNS:
             column = variants[name]
             arrays[name] = column.to_numpy() if name == "pos" else np.array(column.to_list(), "O")

@@ -176,15 +176,16 @@ def genotype_files(path: str | os.PathLike[str], format: str | None = None) -> l
 
 def _not_excluded(source: GenotypeSource, place: Any) -> NDArray[np.intp] | None:
     """Return the variants that no negative position marks as excluded; None if that is all."""
-    out = source.variants.pos < 0
+    parts = [frame["pos"].to_numpy() < 0 for _, frame in source.variants.parts()]
+    out = np.concatenate([np.zeros(0, dtype=np.bool_), *parts])
     if not out.any():
         return None
-    count, first = int(out.sum()), source.variants.keys[int(np.argmax(out))]
+    count, first = int(out.sum()), int(np.argmax(out))
     _log.info(
         "%s: %s left out for a negative position, which marks what PLINK excludes (first: %s)",
         place,
         "1 variant" if count == 1 else f"{count:,} variants",
-        first,
+        source.variants[first : first + 1].keys[0],
         extra={"notice": True},
     )
     return np.flatnonzero(~out)

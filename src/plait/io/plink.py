@@ -1,8 +1,6 @@
 """PLINK 1 binary genotypes: .bed with its .bim and .fam."""
 
-import gzip
 import os
-import re
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -24,11 +22,11 @@ from plait.errors import (
 )
 from plait.io.atomic import replace_file
 from plait.io.genotype_files import family_samples
+from plait.io.plink_tables import TextRows, bim_variants, read_table
 
 MAGIC = b"\x6c\x1b"
 _VARIANT_MAJOR = b"\x01"
 _HEADER = 3
-_BIM_COLUMNS = ("chrom", "id", "cm", "pos", "ea", "oa")
 _FAM_COLUMNS = ("family", "sample", "father", "mother", "sex", "phenotype")
 
 
@@ -60,7 +58,7 @@ class BedSource(GenotypeSource):
         if count not in ("ea", "oa"):
             raise OptionError(f"count is 'ea' or 'oa', not {count!r}.")
         self.path, self.count = Path(path), count
-        fam = _read_columns(_sidecar(self.path, ".fam"), _FAM_COLUMNS)
+        fam = read_table(_sidecar(self.path, ".fam"), _FAM_COLUMNS)
         self.families: NDArray[np.str_] = np.array(fam["family"].to_list(), dtype=np.str_)
         self.sexes: NDArray[np.int64] = (
             fam["sex"].str.to_integer(strict=False).fill_null(0).to_numpy()
@@ -70,7 +68,8 @@ class BedSource(GenotypeSource):
         )
         self._row_bytes = -(-len(self.samples) // 4)
         self._descriptor = -1
-        self._n_variants = self._check()
+        self._bim = TextRows.of(_sidecar(self.path, ".bim"))
+        self._check()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path, self.count)
@@ -78,12 +77,12 @@ class BedSource(GenotypeSource):
     @property
     def n_variants(self) -> int:
         """Number of variants M."""
-        return self._n_variants
+        return self._bim.count
 
     @cached_property
     def variants(self) -> VariantTable:
-        """All variants, in the order of the file."""
-        return read_bim(_sidecar(self.path, ".bim"), self.count)
+        """All variants, in the order of the file; they stay in the .bim."""
+        return bim_variants(self._bim, self.count)
 
     def read(
         self,
@@ -146,8 +145,8 @@ class BedSource(GenotypeSource):
             packed[:, -1] = (packed[:, -1] & used) | (0x55 & ~used & 0xFF)
         return packed
 
-    def _check(self) -> int:
-        """Return the number of variants, after checking the size of the file."""
+    def _check(self) -> None:
+        """Check the size of the file."""
         try:
             with self.path.open("rb") as stream:
                 magic = stream.read(_HEADER)
@@ -160,34 +159,14 @@ class BedSource(GenotypeSource):
                 f"{self.path} is stored sample by sample. Convert it: plink2 --bfile "
                 f"{self.path.with_suffix('')} --make-bed --out NEW."
             )
-        n_variants = _count_lines(_sidecar(self.path, ".bim"))
-        size, expected = self.path.stat().st_size, _HEADER + n_variants * self._row_bytes
+        size = self.path.stat().st_size
+        expected = _HEADER + self.n_variants * self._row_bytes
         if size != expected:
             raise TruncatedFileError(
-                f"{self.path} has {size:,} bytes; {n_variants:,} variants (.bim) of "
+                f"{self.path} has {size:,} bytes; {self.n_variants:,} variants (.bim) of "
                 f"{len(self.samples):,} samples (.fam) take {expected:,}. Either it is cut off, or "
                 "these files do not belong together."
             )
-        return n_variants
-
-
-def read_bim(place: Path, count: str = "ea") -> VariantTable:
-    """Read the variants of a .bim (or .bim.gz), in the order of the file."""
-    import polars as pl
-
-    bim = _read_columns(place, _BIM_COLUMNS)
-    numbers = {"pos": pl.Int64, "cm": pl.Float64}
-    for name, kind in numbers.items():
-        cast = bim[name].cast(kind, strict=False)
-        if cast.null_count():
-            row = int(cast.is_null().arg_max() or 0)
-            raise FileFormatError(
-                f"{place}: row {row + 1} has {bim[name][row]!r} as "
-                f"{'position' if name == 'pos' else 'genetic position'}; expected a number."
-            )
-        bim = bim.with_columns(cast)
-    ea, oa = ("ea", "oa") if count == "ea" else ("oa", "ea")
-    return VariantTable(bim.select("chrom", "pos", "id", oa=oa, ea=ea, cm="cm"))
 
 
 def write_bed(
@@ -265,46 +244,3 @@ def _sidecar(path: Path, suffix: str) -> Path:
     raise MissingSidecarError(
         f"{path} needs {path.with_suffix(suffix).name} (or .gz) beside it; it is not there."
     )
-
-
-def _read_bytes(path: Path) -> bytes:
-    if path.suffix != ".gz":
-        return path.read_bytes()
-    try:
-        with gzip.open(path) as stream:
-            return stream.read()
-    except (OSError, EOFError) as error:
-        raise FileFormatError(f"{path} is damaged ({error}).") from None
-
-
-def _count_lines(path: Path) -> int:
-    data = _read_bytes(path).rstrip()
-    return data.count(b"\n") + 1 if data else 0
-
-
-def _read_columns(place: Path, columns: tuple[str, ...]) -> Any:
-    """Return the columns of a table without header, separated by blanks, as text."""
-    import polars as pl
-
-    data = _read_bytes(place)
-    first = data.split(b"\n", 1)[0].strip()
-    if len(first.split()) != len(columns):
-        raise FileFormatError(
-            f"{place}: row 1 has {len(first.split())} columns; expected {len(columns)}: "
-            f"{', '.join(columns)}."
-        )
-    if first.count(b"\t") != len(columns) - 1 or b" " in first:
-        data = re.sub(rb"[ \t\r]*\n[ \t]*", b"\n", re.sub(rb"[ \t]+", b"\t", data.strip()))
-    try:
-        return pl.read_csv(
-            data,
-            separator="\t",
-            has_header=False,
-            new_columns=list(columns),
-            schema_overrides=[pl.String] * len(columns),
-            quote_char=None,
-        )
-    except pl.exceptions.PolarsError as error:
-        raise FileFormatError(
-            f"{place} is not a table of {len(columns)} columns ({error})."
-        ) from None

@@ -7,7 +7,7 @@ from plait.data.variants import VariantTable
 from plait.errors import FileFormatError
 from plait.io.genotype_files import require_file
 from plait.io.pgen import read_pvar
-from plait.io.plink import read_bim
+from plait.io.plink_tables import read_bim
 
 BIM = (".bim", ".bim.gz")
 PVAR = (".pvar", ".pvar.zst")

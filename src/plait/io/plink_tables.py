@@ -1,0 +1,170 @@
+"""The tables beside PLINK genotypes (.bim, .fam): rows of columns between blanks, no header."""
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.data.variants import VariantsInFile, VariantTable
+from plait.errors import FileFormatError, TruncatedFileError
+
+if TYPE_CHECKING:
+    from polars import DataFrame
+
+_BIM_COLUMNS = ("chrom", "id", "cm", "pos", "ea", "oa")
+_GROUP = 1024
+_PIECE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class TextRows:
+    """Where the rows of a text are, so that some of them are read without the others.
+
+    Attributes
+    ----------
+    place : Path
+    count : int
+        Rows; blank ones at the end do not count.
+    starts : (groups + 1,) array
+        Where, in bytes, each group of 1,024 rows begins, and where the last one ends.
+    modified : int
+        When the file was changed last, in nanoseconds.
+    """
+
+    place: Path
+    count: int
+    starts: NDArray[np.int64]
+    modified: int
+
+    @classmethod
+    def of(cls, place: Path) -> "TextRows":
+        """Go over a text, which may be compressed by gzip, once; it is not held."""
+        modified = place.stat().st_mtime_ns
+        count, ended, place_of_piece, end = 0, 0, 0, 0
+        starts = [np.zeros(1, dtype=np.int64)]
+        for piece in _pieces(place):
+            ends = np.flatnonzero(np.frombuffer(piece, dtype=np.uint8) == ord("\n"))
+            starts.append(place_of_piece + 1 + ends[-(ended + 1) % _GROUP :: _GROUP])
+            if filled := len(piece.rstrip()):
+                end = place_of_piece + filled
+                count = ended + int(np.searchsorted(ends, filled)) + 1
+            ended += len(ends)
+            place_of_piece += len(piece)
+        known = np.concatenate(starts)
+        return cls(place, count, np.append(known[known < end], end), modified)
+
+    def read(self, start: int, stop: int) -> tuple[bytes, int]:
+        """Return the text of groups that hold some rows, at least one, and their first row."""
+        first, last = start // _GROUP, min(-(-stop // _GROUP), len(self.starts) - 1)
+        begin, end = int(self.starts[first]), int(self.starts[last])
+        with self.place.open("rb") as stream:
+            stream.seek(begin)
+            data = stream.read(end - begin)
+        if len(data) < end - begin or self.place.stat().st_mtime_ns != self.modified:
+            raise TruncatedFileError(f"{self.place} changed while it was read: was it replaced?")
+        return data, first * _GROUP
+
+
+def read_table(place: Path, columns: tuple[str, ...]) -> "DataFrame":
+    """Return the columns of a table as text.
+
+    Raises
+    ------
+    FileFormatError
+        It is damaged, or has another number of columns.
+    """
+    data = b"".join(_pieces(place)).rstrip()
+    return _parsed(data, place, columns, _has_tabs(data, place, columns))
+
+
+def read_bim(place: Path, count: str = "ea") -> VariantTable:
+    """Read the variants of a .bim (or .bim.gz), in the order of the file."""
+    return VariantTable(_variants(read_table(place, _BIM_COLUMNS), place, count))
+
+
+def bim_variants(rows: TextRows, count: str = "ea") -> VariantTable:
+    """Return the variants of a .bim, which stay in the file; those of a .bim.gz are read.
+
+    Parameters
+    ----------
+    rows : TextRows
+        Of the file.
+    count : {"ea", "oa"}
+        Which allele is counted, the first of the file or the second.
+    """
+    if rows.place.suffix == ".gz":
+        return read_bim(rows.place, count)
+    tabs = _has_tabs(rows.read(0, 1)[0], rows.place, _BIM_COLUMNS)
+    return VariantsInFile(rows.count, partial(_read_variants, rows, count, tabs))
+
+
+def _read_variants(rows: TextRows, count: str, tabs: bool, start: int, stop: int) -> "DataFrame":
+    data, first = rows.read(start, stop)
+    table = _parsed(data, rows.place, _BIM_COLUMNS, tabs)
+    return _variants(table, rows.place, count, first)[start - first : stop - first]
+
+
+def _variants(bim: "DataFrame", place: Path, count: str, first: int = 0) -> "DataFrame":
+    """Return the columns of a `VariantTable`; ``first`` is the number of the first row."""
+    import polars as pl
+
+    numbers = {"pos": pl.Int64, "cm": pl.Float64}
+    for name, kind in numbers.items():
+        cast = bim[name].cast(kind, strict=False)
+        if cast.null_count():
+            row = int(cast.is_null().arg_max() or 0)
+            raise FileFormatError(
+                f"{place}: row {first + row + 1} has {bim[name][row]!r} as "
+                f"{'position' if name == 'pos' else 'genetic position'}; expected a number."
+            )
+        bim = bim.with_columns(cast)
+    ea, oa = ("ea", "oa") if count == "ea" else ("oa", "ea")
+    return bim.select("chrom", "pos", "id", oa=oa, ea=ea, cm="cm")
+
+
+def _pieces(place: Path) -> Iterator[bytes]:
+    try:
+        with gzip.open(place) if place.suffix == ".gz" else place.open("rb") as stream:
+            while piece := stream.read(_PIECE_BYTES):
+                yield piece
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise FileFormatError(f"{place} is damaged ({error}).") from None
+
+
+def _has_tabs(data: bytes, place: Path, columns: tuple[str, ...]) -> bool:
+    """Tell by the first row whether columns are between tabs, not any blanks."""
+    end = data.find(b"\n")
+    first = (data if end < 0 else data[:end]).strip()
+    if len(first.split()) != len(columns):
+        raise FileFormatError(
+            f"{place}: row 1 has {len(first.split())} columns; expected {len(columns)}: "
+            f"{', '.join(columns)}."
+        )
+    return first.count(b"\t") == len(columns) - 1 and b" " not in first
+
+
+def _parsed(data: bytes, place: Path, columns: tuple[str, ...], tabs: bool) -> "DataFrame":
+    import polars as pl
+
+    if not tabs:
+        data = re.sub(rb"[ \t\r]*\n[ \t]*", b"\n", re.sub(rb"[ \t]+", b"\t", data.strip()))
+    try:
+        return pl.read_csv(
+            data,
+            separator="\t",
+            has_header=False,
+            new_columns=list(columns),
+            schema_overrides=[pl.String] * len(columns),
+            quote_char=None,
+        )
+    except pl.exceptions.PolarsError as error:
+        raise FileFormatError(
+            f"{place} is not a table of {len(columns)} columns ({error})."
+        ) from None

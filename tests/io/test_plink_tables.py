@@ -1,0 +1,88 @@
+"""Tables beside PLINK genotypes that stay in their files: any slice is that of the whole table."""
+
+import gzip
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plait.data.variants import VariantsInFile, VariantTable
+from plait.errors import FileFormatError, TruncatedFileError
+from plait.io.plink_tables import TextRows, bim_variants, read_bim
+
+COUNT = 3000
+
+
+def lines(count=COUNT, between="\t"):
+    rows = [("21" if j < 1500 else "X", f"rs{j}", "0", 10 * j + 1, "A", "C") for j in range(count)]
+    return [between.join(map(str, row)) for row in rows]
+
+
+def written(folder, text, name="a.bim"):
+    (folder / name).write_bytes(text.encode())
+    return folder / name
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    count=st.sampled_from([1, 1023, 1024, 1025, 2048, COUNT]),
+    between=st.sampled_from(["\t", " ", "  \t "]),
+    newline=st.sampled_from(["\n", "\r\n"]),
+    end=st.sampled_from(["", "\n", "\n\n \n"]),
+    data=st.data(),
+)
+def test_slices_are_those_of_the_whole_table(tmp_path_factory, count, between, newline, end, data):
+    folder = tmp_path_factory.mktemp("bim")
+    place = written(folder, newline.join(lines(count, between)) + end.replace("\n", newline))
+    rows = TextRows.of(place)
+    assert rows.count == count
+    start, stop = data.draw(st.tuples(st.integers(0, count), st.integers(0, count + 9)))
+    for allele in ("ea", "oa"):
+        there, whole = bim_variants(rows, allele), read_bim(place, allele)
+        assert len(there) == count and there[start:stop].frame.equals(whole.frame[start:stop])
+        assert there.digest == whole.digest and there.chromosomes == whole.chromosomes
+        assert pickle.loads(pickle.dumps(there)).frame.equals(whole.frame)
+
+
+def test_slices_are_read_alone(tmp_path):
+    place = written(tmp_path, "\n".join(lines()))
+    table = bim_variants(TextRows.of(place))
+    assert isinstance(table, VariantsInFile) and "VariantTable(3,000" in repr(table)
+    assert table[2900:2903].pos.tolist() == [29001, 29011, 29021]
+    assert table.chromosomes == [("21", slice(0, 1500)), ("X", slice(1500, COUNT))]
+    assert "frame" not in vars(table)
+    assert table[np.array([7, 2, 2999])].frame["id"].to_list() == ["rs7", "rs2", "rs2999"]
+    assert table[10:4].frame.height == 0 and table[::1000].pos.tolist() == [1, 10001, 20001]
+
+
+def test_errors_name_the_row_of_the_file(tmp_path):
+    text = lines()
+    text[2500] = text[2500].replace("25001", "here")
+    table = bim_variants(TextRows.of(written(tmp_path, "\n".join(text))))
+    assert len(table[:2000]) == 2000
+    with pytest.raises(FileFormatError, match="row 2501 has 'here' as position"):
+        _ = table.digest
+    for bad in ("", "1 rs1 0 1 A"):
+        with pytest.raises(FileFormatError, match=r"row 1 has \d columns; expected 6"):
+            bim_variants(TextRows.of(written(tmp_path, bad)))
+
+
+def test_a_file_that_changes_is_refused(tmp_path):
+    place = written(tmp_path, "\n".join(lines()))
+    table = bim_variants(TextRows.of(place))
+    place.write_text("\n".join(lines(2000)))
+    with pytest.raises(TruncatedFileError, match="changed while it was read"):
+        table[2500:2600]
+
+
+def test_compressed_tables_are_read_at_once(tmp_path):
+    place = tmp_path / "a.bim.gz"
+    place.write_bytes(gzip.compress("\n".join(lines()).encode()))
+    rows = TextRows.of(place)
+    table = bim_variants(rows)
+    assert rows.count == COUNT and type(table) is VariantTable and len(table) == COUNT
+    place.write_bytes(place.read_bytes()[:-20])
+    with pytest.raises(FileFormatError, match="damaged"):
+        TextRows.of(place)
