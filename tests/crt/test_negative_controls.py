@@ -73,6 +73,7 @@ def test_bins_are_halved_where_no_signature_can_be_filled():
             n_ensemble=2, group_size=2,
         )  # fmt: skip
     assert [len(replicate) for replicate in groups] == [3, 3]
+    assert [replicate.n_bins for replicate in groups] == [2, 2]
     with pytest.raises(InputError, match="6 control guides cannot make a group of 7"):
         make_ntc_groups_matched_by_freq(guides, {}.fromkeys(guides, 0.1), [[2] * 7], bins, 7)
 

@@ -4,8 +4,9 @@ import pytest
 import scipy.linalg  # noqa: F401 - a BLAS to be limited
 from threadpoolctl import threadpool_info
 
-from plait.crt import limit_threading
+from plait.crt import limit_threading, prepare_crt_inputs
 from plait.errors import OptionError
+from tests.crt.screens import small_screen
 
 
 def blas_threads():
@@ -33,3 +34,13 @@ def test_a_limit_holds_until_it_is_lifted(monkeypatch):
 def test_at_least_one_thread():
     with pytest.raises(OptionError, match="at least 1"):
         limit_threading(0)
+
+
+def test_inputs_limit_threads_unless_told_otherwise(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    with limit_threading(2):
+        prepare_crt_inputs(small_screen(), clamp_threads=False)
+        assert blas_threads() == {2}
+        inputs = prepare_crt_inputs(small_screen())
+        assert blas_threads() == {1}
+    assert inputs.R is None and inputs.rank_info is None

@@ -28,6 +28,8 @@ def test_curves_and_envelope_are_drawn_into_a_new_folder(tmp_path):
     plot_qq_curves(curves, path, "Gene level", bootstrap_qq_envelope(held_out))
     with_envelope = path.read_bytes()
     assert with_envelope.startswith(b"\x89PNG")
+    sides = [int.from_bytes(with_envelope[begin : begin + 4], "big") for begin in (16, 20)]
+    assert sides == [900, 750]  # 6 x 5 inches at 150 dots
     plot_qq_curves(curves, path, "Gene level")
     assert path.read_bytes() != with_envelope
 

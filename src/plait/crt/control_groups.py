@@ -93,6 +93,7 @@ def control_group_effects(
     about = chosen.described() | {
         "group_size": group_size,
         "group_seed": group_seed,
+        "group_bins": getattr(groups, "n_bins", None),
         "control_guides": n_controls,
         "guides_of_target": round(float(np.median(sizes))),
     }

@@ -21,6 +21,7 @@ from plait.crt.guides import (
     union_obs_idx_from_cols,
 )
 from plait.crt.statistic import cross_product, residualize
+from plait.crt.threads import limit_threading
 from plait.data.labels import describe_difference, require_distinct
 from plait.errors import (
     DataWarning,
@@ -134,6 +135,16 @@ class CRTInputs:
     def U(self) -> NDArray[np.float32]:
         """Usages in single precision, (N, K); made anew whenever asked for."""
         return self.usage.astype(np.float32)
+
+    @property
+    def R(self) -> None:
+        """The cache of ranks of programDE: always None, as tests make the ranks they need."""
+        return None
+
+    @property
+    def rank_info(self) -> None:
+        """What that cache would hold: always None."""
+        return None
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -251,8 +262,8 @@ def prepare_crt_inputs(
     batch_key : str
         A column of the covariates, or else of ``obs``, that holds batches.
     clamp_threads : bool
-        For callers of programDE. BLAS runs on one thread here in any case, so that results do not
-        depend on it; ``threads`` take blocks of cells instead.
+        Call `limit_threading`, as programDE: BLAS and OpenMP of this process have one thread from
+        then on. plait's own work keeps them at one in any case; ``threads`` take blocks of cells.
     eps : float, optional
         The floor itself, instead of a quantile.
     threads : int, optional
@@ -287,6 +298,8 @@ def prepare_crt_inputs(
     ``program_0`` and so on. Memory is that of a copy of the usages and 8 N (K + 2 p) bytes, and
     8 N K more for a while; time O(N K p + N p^2).
     """
+    if clamp_threads:
+        limit_threading()
     if eps is not None and not 0.0 < real_number(eps, "eps") < np.inf:
         raise OptionError(f"eps is {eps}; the floor under usages is positive.")
     usage_source = get_from_adata_any(adata, usage_key)

@@ -15,6 +15,18 @@ NTCGroups = dict[str, list[str]]
 Signature = Sequence[int]
 
 
+class MatchedGroups(NTCGroups):
+    """Groups of control guides, as a dictionary, that know in how many bins they were matched.
+
+    Attributes
+    ----------
+    n_bins : int
+        Bins of guide frequency; fewer than were asked for where controls filled no gene's.
+    """
+
+    n_bins: int = 0
+
+
 def guide_frequency(G: Any, guide_names: Sequence[str]) -> dict[str, float]:
     """Return the share of cells that carry each guide.
 
@@ -151,7 +163,8 @@ def make_ntc_groups_matched_by_freq(
     Returns
     -------
     dict
-        ``ntc_0``, ``ntc_1``, ... to the names of their guides.
+        ``ntc_0``, ``ntc_1``, ... to the names of their guides; its attribute ``n_bins`` is the
+        number of bins in which they were matched.
 
     Raises
     ------
@@ -170,10 +183,10 @@ def make_ntc_groups_matched_by_freq(
     The rule of programDE: a gene is drawn at random, and its bins are filled with the controls that
     are left, until ``max_attempts`` genes in a row cannot be. Groups of one call share no guide.
     """
-    bins, signatures = _feasible_bins(
+    bins, signatures, n_bins = _feasible_bins(
         ntc_guides, ntc_freq, real_gene_bin_sigs, guide_to_bin, group_size
     )
-    return _draw_groups(bins, signatures, seed, max_groups, drop_remainder, max_attempts)
+    return _draw_groups(bins, signatures, n_bins, seed, max_groups, drop_remainder, max_attempts)
 
 
 def make_ntc_groups_ensemble(
@@ -211,11 +224,11 @@ def make_ntc_groups_ensemble(
         See `make_ntc_groups_matched_by_freq`.
     """
     whole_number(seed0, "seed0", least=0)
-    bins, signatures = _feasible_bins(
+    bins, signatures, n_bins = _feasible_bins(
         ntc_guides, ntc_freq, real_gene_bin_sigs, guide_to_bin, group_size
     )
     return [
-        _draw_groups(bins, signatures, seed0 + e, max_groups, drop_remainder, max_attempts)
+        _draw_groups(bins, signatures, n_bins, seed0 + e, max_groups, drop_remainder, max_attempts)
         for e in range(whole_number(n_ensemble, "n_ensemble", least=1))
     ]
 
@@ -226,8 +239,8 @@ def _feasible_bins(
     signatures: Sequence[Signature],
     guide_to_bin: Mapping[str, int],
     group_size: int,
-) -> tuple[dict[str, int], list[list[int]]]:
-    """Return bins of the guides and signatures of which some can be filled, merged if needed."""
+) -> tuple[dict[str, int], list[list[int]], int]:
+    """Return bins of the guides, signatures of which some can be filled, and how many bins."""
     whole_number(group_size, "group_size", least=1)
     for name, value, kind in (
         ("ntc_freq", frequency, Mapping), ("guide_to_bin", guide_to_bin, Mapping),
@@ -261,7 +274,7 @@ def _feasible_bins(
             DataWarning,
             stacklevel=3,
         )
-    return bins, own
+    return bins, own, left
 
 
 def _fits(needed: Counter[int], at_hand: Mapping[int, int]) -> bool:
@@ -271,11 +284,12 @@ def _fits(needed: Counter[int], at_hand: Mapping[int, int]) -> bool:
 def _draw_groups(
     bins: Mapping[str, int],
     signatures: Sequence[Signature],
+    n_bins: int,
     seed: int,
     max_groups: int | None,
     drop_remainder: bool,
     max_attempts: int,
-) -> NTCGroups:
+) -> MatchedGroups:
     random = np.random.default_rng(whole_number(seed, "the seed", least=0))
     whole_number(max_attempts, "max_attempts", least=1)
     if max_groups is not None:
@@ -287,7 +301,8 @@ def _draw_groups(
         random.shuffle(pool)
     left = {b: len(pool) for b, pool in pools.items()}
     needs = [Counter(signature) for signature in signatures]
-    groups: NTCGroups = {}
+    groups = MatchedGroups()
+    groups.n_bins = n_bins
     failures = 0
     while max_groups is None or len(groups) < max_groups:
         drawn = int(random.integers(0, len(needs)))

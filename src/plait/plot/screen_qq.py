@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+_DPI = 150
+"""Of files of curves, as programDE's."""
 _CHANCE = (
     "All p-values against those that chance alone would give; the grey band holds 95% of chance. "
 )
@@ -317,7 +319,7 @@ def plot_qq_curves(
         for colour, (label, (x, y)) in zip(COLOURS, curves.items(), strict=False)
     ]
     band = None if envelope is None else QQBand(*envelope, "bootstrap envelope", GREY, 0.25)
-    save_figure(screen_qq(drawn, under=band, title=title), out_png, overwrite=True)
+    save_figure(screen_qq(drawn, under=band, title=title), out_png, overwrite=True, dpi=_DPI)
 
 
 def _points(curve: QQCurve) -> tuple[Array, Array]:

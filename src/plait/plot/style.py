@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 BLUE, VERMILION, GREY, INK = "#0072B2", "#D55E00", "#9A9A9A", "#222222"
 """Colours of Okabe and Ito, which people with any colour vision tell apart."""
 
+_DPI = 220
 COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8C564B")
 """Of several traits in one picture; more cannot be told apart."""
 
@@ -45,7 +46,7 @@ _STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "figure.dpi": 110,
-    "savefig.dpi": 220,
+    "savefig.dpi": _DPI,
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
 }
@@ -135,7 +136,10 @@ def label_size(count: int, inches: float) -> float:
 
 
 def save_figure(
-    figure: "Axes | Figure", path: str | os.PathLike[str], overwrite: bool = False
+    figure: "Axes | Figure",
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    dpi: int = _DPI,
 ) -> None:
     """Write a figure to a file, whole or not at all, and close it.
 
@@ -143,9 +147,11 @@ def save_figure(
     ----------
     figure : Axes or Figure
     path : str or path
-        Ends in ``.png`` (220 dots per inch), ``.pdf`` or ``.svg`` (text stays text).
+        Ends in ``.png``, ``.pdf`` or ``.svg`` (text stays text).
     overwrite : bool
         Whether a file that exists is replaced.
+    dpi : int
+        Dots per inch of a ``.png`` (220).
 
     Raises
     ------
@@ -160,7 +166,7 @@ def save_figure(
         if any(axes.get_aspect() != "auto" for axes in whole.axes):
             # One pass of the layout finds no room for the title of a square between long names.
             whole.draw_without_rendering()
-        whole.savefig(temporary, metadata=metadata.get(temporary.suffix, {"Date": None}))
+        whole.savefig(temporary, dpi=dpi, metadata=metadata.get(temporary.suffix, {"Date": None}))
         plt.close(whole)
     give_back()
 
