@@ -58,6 +58,8 @@ def inputs():
     [
         ({"strata": {"n_bins": "a"}}, "n_bins is 'a'"),
         ({"strata": {"n_burden_bins": 2.5}}, "n_burden_bins is 2.5"),
+        ({"strata": {"n_bins": 10**30}}, "n_bins is 10*; give at most 1,000,000"),
+        ({"strata": {"n_burden_bins": 10**30}}, "n_burden_bins is 10*; give at most 1,000,000"),
         ({"strata": {"min_stratum_size": "2"}}, "min_stratum_size is '2'"),
         ({"strata": {"stratify_by_batch": "no"}}, "stratify_by_batch is 'no'"),
         ({"strata": {"batch_key": None}}, "batch_key is None"),
@@ -104,6 +106,9 @@ def test_shares(value):
         crt.build_ntc_group_inputs,
         lambda i: crt.crt_pvals_for_guide_set(i, [0], 10, 1),
         lambda i: crt.compute_ntc_group_null_pvals_parallel(i, [{"a": ["g"]}]),
+        lambda i: crt.compute_gene_null_pvals("GENE0", i),
+        lambda i: crt.compute_guide_set_null_pvals([0], i),
+        lambda i: crt.crt_null_stats_for_test("GENE0", 0, i),
     ],
 )
 @pytest.mark.parametrize("inputs", [None, "screen.h5ad", SimpleNamespace(obsm={}, uns={})])
@@ -147,6 +152,7 @@ def test_propensities_that_are_no_numbers(inputs):
         (lambda i: crt.crt_null_stats_for_test("GENE0", "program_0", i), "program_index is"),
         (lambda i: crt.compute_bins(["low", "high"], 2), "vector to bin holds"),
         (lambda i: crt.compute_bins([1.0, 2.0], "2"), "n_bins is '2'"),
+        (lambda i: crt.compute_bins([1.0, 2.0], 10**30), "give at most 1,000,000"),
         (lambda i: crt.qq_coords(["a"]), "array of p-values holds"),
         (lambda i: crt.bootstrap_qq_envelope([0.1], seed="s"), "seed is 's'"),
         (lambda i: crt.usage_floor("usage"), "the usage holds"),

@@ -12,6 +12,7 @@ from plait.crt.resampling import check_probabilities
 from plait.errors import InputError, InputTypeError, LabelError, OptionError, ShapeError
 
 _BIN_METHODS = ("quantile", "uniform")
+_MOST_BINS = 1_000_000
 _EVERYWHERE = np.empty(0, dtype=np.int64)
 """Stands for a batch or a burden that cells are not stratified by."""
 
@@ -57,8 +58,8 @@ class StrataOptions:
     burden_clip_quantiles: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        whole_number(self.n_bins, "n_bins")
-        whole_number(self.n_burden_bins, "n_burden_bins")
+        whole_number(self.n_bins, "n_bins", most=_MOST_BINS)
+        whole_number(self.n_burden_bins, "n_burden_bins", most=_MOST_BINS)
         if self.min_stratum_size is not None:
             whole_number(self.min_stratum_size, "min_stratum_size")
         if not isinstance(self.stratify_by_batch, (bool, np.bool_)):
@@ -100,7 +101,7 @@ def compute_bins(
     values : (cells,) array
         Finite numbers.
     n_bins : int
-        Bins wanted; at most 1 gives a single one.
+        Bins wanted, up to a million; at most 1 gives a single one.
     method : str
         "quantile": edges at equally spaced probabilities (linear interpolation). "uniform": edges
         equally spaced from the least to the greatest value.
@@ -126,7 +127,7 @@ def compute_bins(
     Time O(cells log cells).
     """
     _check_bins(method, clip_quantiles)
-    n_bins = whole_number(n_bins, "n_bins")
+    n_bins = whole_number(n_bins, "n_bins", most=_MOST_BINS)
     numbers = number_array(values, "the vector to bin")
     if numbers.ndim != 1:
         raise ShapeError(f"values to bin have {numbers.ndim} dimensions; a vector is expected.")

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.crt.arguments import whole_number
-from plait.crt.data import CRTInputs
+from plait.crt.data import CRTInputs, require_inputs
 from plait.crt.guides import guide_columns, indicator_matrix
 from plait.crt.options import CRTOptions
 from plait.crt.p_values import compute_null_pvals_from_null_stats
@@ -63,6 +63,7 @@ def compute_gene_null_pvals(
     -----
     Time O(B n_1 (K + p) + B K log B) for n_1 treated cells.
     """
+    require_inputs(inputs)
     options = CRTOptions.from_programde(
         "empirical", B, base_seed, propensity_model, resampling_method, resampling_kwargs,
         test_stat, test_stat_kwargs,
@@ -112,6 +113,7 @@ def compute_guide_set_null_pvals(
     -----
     Time as of `compute_gene_null_pvals`.
     """
+    require_inputs(inputs)
     options = CRTOptions.from_programde(
         "empirical", B, base_seed, propensity_model, resampling_method, resampling_kwargs,
         test_stat, test_stat_kwargs,
@@ -150,6 +152,7 @@ def crt_null_stats_for_test(
     -----
     Of all programs at once: time as of `compute_gene_null_pvals`.
     """
+    require_inputs(inputs)
     if not 0 <= whole_number(program_index, "program_index") < inputs.n_programs:
         raise OptionError(
             f"program_index is {program_index}; there are {inputs.n_programs} programs, from 0."
