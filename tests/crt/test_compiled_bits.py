@@ -35,7 +35,7 @@ screen = crt.GeneScreen(crt.gene_screen_data(
 for mechanism in ("permutations", "crt"):
     screen.set_parameters(discovery_pairs=crt.trans_pairs(screen.data), mechanism=mechanism)
     found = screen.run_discovery()
-    for values in (found.log10_p, found.z, found.theta):
+    for values in (found.log10_p, found.z_orig, found.theta):
         digest.update(np.ascontiguousarray(values).tobytes())
     can = screen.detectable_effects(p_threshold=0.01)
     for values in (can.log_2_decrease, can.log_2_increase, can.power_at):

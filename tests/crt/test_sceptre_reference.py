@@ -93,7 +93,7 @@ def _same_table(result, known, keys=("response_id", "grna_target")):
         np.testing.assert_array_equal(found[name], known[name])
     found, known = found[passing], known[passing]
     for ours, theirs in (
-        ("z", "z_orig"),
+        ("z_orig", "z_orig"),
         ("fold_change", "fold_change"),
         ("se_fold_change", "se_fold_change"),
         ("log_2_fold_change", "log_2_fold_change"),

@@ -103,10 +103,12 @@ def test_a_screen_with_weights(tmp_path, moi):
     assert one.allclose(two, rtol=0)
     assert one.settings["weights"] == "quality"
     tested = plain.run_discovery()
-    by_pair = {(r, t): z for r, t, z in zip(one.response_id, one.grna_target, one.z, strict=True)}
+    by_pair = {
+        (r, t): z for r, t, z in zip(one.response_id, one.grna_target, one.z_orig, strict=True)
+    }
     same = [
         (by_pair[r, t], z)
-        for r, t, z in zip(tested.response_id, tested.grna_target, tested.z, strict=True)
+        for r, t, z in zip(tested.response_id, tested.grna_target, tested.z_orig, strict=True)
         if np.isfinite(z)
     ]
     correlation = np.corrcoef(np.array(same).T)[0, 1]

@@ -29,7 +29,7 @@ def made(p, analysis="discovery", *, groups=20, seed=0, **changes):
         "fold_change": fold,
         "se_fold_change": 0.1 * fold,
         "log_2_fold_change": np.log2(fold),
-        "z": np.zeros(n),
+        "z_orig": np.zeros(n),
         "theta": np.ones(n),
         "p_method": np.full(n, "saddlepoint"),
         "q_value": np.minimum(p * n, 1.0),

@@ -51,8 +51,8 @@ class GeneTestResult(Result):
     fold_change, se_fold_change, log_2_fold_change : (P,) arrays
         Counts of treated cells over what the covariates let expect, its standard error, and its
         logarithm.
-    z : (P,) array
-        The statistic.
+    z_orig : (P,) array
+        The statistic, under the name it has in sceptre.
     theta : (P,) array
         Size of the negative binomial.
     p_method : (P,) array of str
@@ -91,7 +91,7 @@ class GeneTestResult(Result):
             "q_value",
             "log10_p",
             "p_method",
-            "z",
+            "z_orig",
             "theta",
             "stage",
             "xi",
@@ -112,7 +112,7 @@ class GeneTestResult(Result):
     fold_change: Array
     se_fold_change: Array
     log_2_fold_change: Array
-    z: Array
+    z_orig: Array
     theta: Array
     p_method: NDArray[np.str_]
     grna_id: NDArray[np.str_] | None = None

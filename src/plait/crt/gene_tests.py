@@ -112,8 +112,8 @@ def pairs_found(
     Returns
     -------
     dict of (P,) arrays
-        ``z``, ``fold_change``, ``se_fold_change``, ``theta``, ``converged`` (whether the gene's
-        regression ended), ``p_value``, ``log10_p``, ``p_method``; with "sceptre_staged" ``stage``
+        ``z_orig``, ``fold_change``, ``se_fold_change``, ``theta``, ``converged`` (whether the
+        gene's regression ended), ``p_value``, ``log10_p``, ``p_method``; with "sceptre_staged" ``stage``
         and the skew-normal's ``xi``, ``omega`` and ``alpha``. The same bits for any workers and
         whichever pairs are tested together.
 
@@ -208,7 +208,7 @@ class BlockOfPairs:
     def names(self) -> tuple[str, ...]:
         """Return what is found of each pair."""
         names: tuple[str, ...] = (
-            "z",
+            "z_orig",
             "fold_change",
             "se_fold_change",
             "theta",
@@ -291,7 +291,7 @@ class BlockOfPairs:
         fit = cells.problem.fit(counts)
         statistics = score_statistics(fit, cells.problem.treated, units)
         rows = slice(place, place + len(units))
-        found["z"][rows] = statistics.z
+        found["z_orig"][rows] = statistics.z
         found["fold_change"][rows] = statistics.fold_change
         found["se_fold_change"][rows] = statistics.se_fold_change
         found["theta"][rows] = fit.theta
