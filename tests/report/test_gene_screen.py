@@ -175,3 +175,10 @@ def test_the_words_about_controls_follow_the_state():
     off = calibrated(made(uniform(600, 3) ** 2, "calibration", settings=settings))
     assert off.state == "bad" and "log(grna_n_assigned + 1) + batch" in off.reason
     assert "nt_cells" not in off.reason
+
+
+def test_controls_of_other_names_are_seen():
+    tests = made(uniform(40), grna_target=np.array(["my_control", "STAT1"] * 20))
+    reason = calibrated(None, tests).reason
+    assert "look like controls: my_control; call them non-targeting" in reason
+    assert "look like" not in calibrated(None, discoveries()).reason

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from plait.crt import control_group_effects, perturbation_effects, prepare_crt_inputs
-from plait.report.screen_verdicts import calibration, share_verdict, verdicts
+from plait.report.screen_verdicts import calibration, like_controls, share_verdict, verdicts
 from tests.reference_files import real_data
 from tests.report.test_screen import made, uniform
 
@@ -65,7 +65,7 @@ def test_controls_that_cannot_check():
     many = verdicts(replace(null, settings={**settings, "control_guides": 45}), None, 0.1)
     assert many[0].title == "Calibration not checked"
     untested = replace(null, status=np.where(np.arange(30) == 4, "few_cells", null.status))
-    assert "no batch has enough treated cells" in verdicts(untested, None, 0.1)[1].reason
+    assert "too few cells in every batch to compare with controls: GENE4" in verdicts(untested, None, 0.1)[1].reason
     one = made(uniform(30, 4), controls=["GENE1"])
     assert calibration(one, None).reason.startswith("There is 1 negative-control target, too few")
     few = calibration(one, made(uniform(2, 4), prefix="ntc_")).reason
@@ -105,3 +105,16 @@ def test_controls_of_a_real_screen_with_one_guide_per_cell():
     assert "16.7% of 72 p-values" in verdict.reason
     assert "one guide per cell" in verdict.reason
     assert "ntc-empirical" not in verdict.reason  # nine guides are too few to be a null
+
+
+def test_controls_of_other_names_are_asked_for():
+    names = ["negative_control", "ctrl-1", "NTC2", "NT", "AAVS1", "STAT1", "LUC7L", "NTRK1", "CTRL"]
+    assert like_controls(names) == ["negative_control", "ctrl-1", "NTC2", "NT", "AAVS1", "CTRL"]
+    none = made(uniform(30, 4))
+    units = ["my_control", *none.units[1:]]
+    reason = calibration(replace(none, units=tuple(units)), None).reason
+    assert reason.startswith("There are 0 negative-control targets")
+    assert "--controls NAME. These look like controls: my_control." in reason
+    assert "look like controls" not in calibration(none, None).reason
+    known = made(uniform(30, 4), controls=["GENE1"])
+    assert "--controls" not in calibration(known, None).reason

@@ -26,9 +26,15 @@ from plait.report.page import (
     write_page,
 )
 from plait.report.screen import CITATIONS, scientific
-from plait.report.screen_verdicts import CHANCE, LEVEL, PERTURBED_THEMSELVES, share_verdict
+from plait.report.screen_verdicts import (
+    CHANCE,
+    LEVEL,
+    PERTURBED_THEMSELVES,
+    like_controls,
+    share_verdict,
+)
 from plait.report.screen_words import WORDS, formula_in_words
-from plait.report.words import counted
+from plait.report.words import counted, listed
 
 Array = NDArray[np.float64]
 
@@ -199,7 +205,7 @@ def calibrated(
             "unknown",
             "Calibration not checked",
             "There are no tests of non-targeting guides beside these; without them nobody knows "
-            "whether p-values are what they say.",
+            f"whether p-values are what they say.{_named_otherwise(calibration, discovery)}",
         )
     tested = calibration.pass_qc
     log10p, groups = calibration.log10_p[tested], calibration.grna_target[tested]
@@ -225,6 +231,19 @@ def calibrated(
         f"{verdict.reason.removesuffix(CHANCE)}As many small p-values as chance gives, but some "
         f"are far too small: with a false discovery rate of {calibration.level:g} there should "
         "hardly be one. Read findings near the level with care.",
+    )
+
+
+def _named_otherwise(calibration: GeneTestResult | None, discovery: GeneTestResult | None) -> str:
+    """Say how controls are named, where there is no test of any and some targets look like them."""
+    if calibration is not None or discovery is None:
+        return ""
+    found = like_controls(np.unique(discovery.grna_target).tolist())
+    return (
+        f" These targets look like controls: {listed(found)}; call them non-targeting in the table "
+        "of targets."
+        if found
+        else ""
     )
 
 

@@ -1,5 +1,7 @@
 """Whether to believe the tests of a perturbation screen: the traffic light and its reasons."""
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,12 @@ LEVEL = 0.05
 """Of negative controls: the share of their p-values below this should be as large."""
 CHANCE = "That is what chance gives."
 _FEWEST_CONTROLS = 5
+_CONTROL_NAME = re.compile(
+    r"(^|[^a-z0-9])(ntc?|neg|safe|ctrl|scr|luc|[el]?gfp|lacz|rosa26|aavs1)[0-9]*([^a-z0-9]|$)"
+    r"|non.?target|negative|safe.?target|control|scramble|intergenic",
+    re.IGNORECASE,
+)
+"""What targets of guides that do nothing are called, beside the names that are known."""
 _GROSS, _TOLD_APART = 1.5, 3.0
 _FEW_TREATED = 20
 _GROUPS, _TARGETS = "groups of negative-control guides", "negative-control targets"
@@ -92,7 +100,7 @@ def calibration(result: CRTResult, controls: CRTResult | None) -> Verdict:
             "Calibration not checked",
             f"There {'is' if count == 1 else 'are'} {count} {name}, too few to see whether their "
             "p-values are uniform. plait crt run makes groups of negative-control guides where the "
-            "screen has enough.",
+            f"screen has enough.{_named_otherwise(result, controls)}",
         )
     units = np.repeat(np.arange(len(log10p)), log10p.shape[1])
     sides = 2 if judged.settings.get("side", "both") == "both" else 1
@@ -101,6 +109,20 @@ def calibration(result: CRTResult, controls: CRTResult | None) -> Verdict:
     else:
         effective = len(log10p) * effective_tests(judged.residual_correlation, LEVEL, sides)
     return share_verdict(log10p.ravel(), units, effective, what, _remedy(judged))
+
+
+def like_controls(targets: Iterable[str]) -> list[str]:
+    """Return the targets whose names look like those of negative controls."""
+    return [name for name in dict.fromkeys(targets) if _CONTROL_NAME.search(name)]
+
+
+def _named_otherwise(result: CRTResult, controls: CRTResult | None) -> str:
+    """Say how controls are found, where none are."""
+    if controls is not None or result.is_control.any():
+        return ""
+    found = like_controls(result.units)
+    seen = f" These look like controls: {listed(found)}." if found else ""
+    return f" If controls are targets of another name, say which: --controls NAME.{seen}"
 
 
 def _remedy(judged: CRTResult) -> str:
@@ -226,15 +248,10 @@ def _resolution(result: CRTResult, level: float) -> Verdict | None:
 
 
 def _tested(result: CRTResult) -> Verdict:
-    names = {
-        "degenerate": "no cell, every cell, or just what the covariates say is treated",
-        "no_variation": "strata leave nothing to vary",
-        "few_cells": "no batch has enough treated cells and others to compare with controls",
-    }
     left = [
-        f"{counted(len(units), 'perturbation')} ({text}: {listed(units)})"
-        for status, text in names.items()
-        if (units := [result.units[j] for j in np.flatnonzero(result.status == status)])
+        f"{counted(int(which.sum()), 'perturbation')} ({cause}: "
+        f"{listed([result.units[j] for j in np.flatnonzero(which)])})"
+        for cause, which in result.causes().items()
     ]
     if not left:
         return Verdict(
