@@ -66,3 +66,27 @@ def test_the_field_of_a_vcf_is_an_option(tmp_path, monkeypatch, capsys):
     np.testing.assert_allclose(found["GT"][1:], np.rint(dosages[1:]).mean(axis=1) / 2, atol=1e-12)
     assert main(f"{base} --dosage GP --out GP".split()) == 2
     assert "declares no GP" in capsys.readouterr().err
+
+
+def test_a_table_of_text_with_its_map(tmp_path, monkeypatch, capsys):
+    random = np.random.default_rng(6)
+    calls = random.integers(0, 3, (80, 30))
+    names = [f"p{i}" for i in range(80)]
+    markers = [f"m{j}" for j in range(30)]
+    monkeypatch.chdir(tmp_path)
+    columns = dict(zip(markers, calls.T, strict=True))
+    pl.DataFrame({"ID": names} | columns).write_csv("g.txt", separator=" ")
+    places = {"markerID": markers, "chromosome": ["1"] * 15 + ["7"] * 15, "position": range(30)}
+    pl.DataFrame(places).write_csv("map.txt")
+    pl.DataFrame({"IID": names, "y": random.normal(size=80)}).write_csv("y.csv")
+    base = "--geno g.txt --map map.txt --quiet"
+    assert main(f"gwas scan {base} --pheno y.csv --out scanned".split()) == 0
+    found = pl.read_parquet("scanned/associations.parquet")
+    assert found["chrom"].to_list() == places["chromosome"]
+    assert found["pos"].to_list() == list(range(30))
+    about = json.loads((tmp_path / "scanned" / "run.json").read_text())
+    assert set(about["inputs"]) == {"g.txt", "map.txt", "y.csv"}
+    assert main(f"gwas qc {base} --out checked".split()) == 0
+    (tmp_path / "g.bed").write_bytes(b"")
+    assert main("gwas qc --geno g.bed --map map.txt --out other --quiet".split()) == 2
+    assert "genotypes of the format bed" in capsys.readouterr().err

@@ -13,9 +13,11 @@ from plait.errors import (
     LabelError,
     OptionError,
     ShapeError,
+    UnknownGenotypeFormatError,
 )
 from plait.io import open_genotypes
 from plait.io.dense_genotypes import DenseSource
+from tests.reference_files import real_data
 
 from .genotype_examples import CALLS, IDS, SAMPLES, VARIANTS, floats, write_csv
 
@@ -172,3 +174,49 @@ def test_bad_hapmap(tmp_path):
     path.write_text("id\tx\n")
     with pytest.raises(FileFormatError, match="11 columns"):
         DenseSource(path)
+
+
+JWAS = "ID,m1,m2,m3\na1,1,2,1\na3,1,NA,0\na4,2,0,0.5\n"
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";", "  "])
+@pytest.mark.parametrize("name", ["genotypes.txt", "genotypes", "genotypes.txt.gz"])
+def test_text_of_any_suffix_and_separator(tmp_path, separator, name):
+    """As JWAS has it: a header of markers, names of samples first, and a map of the markers."""
+    text = JWAS.replace(",", separator)
+    place = tmp_path / name
+    place.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    table = "markerID,chromosome,position\nm1,1,16977\nm2,2,434311\nm3,2,5\n"
+    (tmp_path / "map.txt").write_text(table.replace(",", separator))
+    for format in (None, "dense"):
+        source = open_genotypes(place, format, map=tmp_path / "map.txt")
+        assert source.samples.tolist() == ["a1", "a3", "a4"]
+        assert source.variants.frame["chrom"].to_list() == ["1", "2", "2"]
+        assert source.variants.pos.tolist() == [16977, 434311, 5]
+        np.testing.assert_array_equal(source.read(), [[1, 1, 2], [2, np.nan, 0], [1, 0, 0.5]])
+
+
+def test_the_demonstration_of_jwas():
+    place = real_data("bayes", "jwas_demo/genotypes.txt")
+    source = open_genotypes(place, map=place.with_name("map.txt"))
+    assert (source.n_samples, source.n_variants, source.kind) == (7, 5, "hardcall")
+    assert source.variants.keys[0] == "1:16977:.:."
+
+
+@pytest.mark.parametrize("text", ["hello\n", "a b\nc d\n", "a,b\n1,2,3\n", "", "a,b\n\xff,\xfe\n"])
+def test_other_text_is_no_table(tmp_path, text):
+    (tmp_path / "x.txt").write_text(text, encoding="latin-1")
+    with pytest.raises(UnknownGenotypeFormatError):
+        open_genotypes(tmp_path / "x.txt")
+
+
+def test_centred_values_are_called_so(tmp_path):
+    values = CALLS[:, :6].astype(float)
+    centred = (values - values.mean(axis=1, keepdims=True))[[0, 3, 4]]
+    frame = pl.DataFrame({"ID": SAMPLES[:6]} | dict(zip("abc", centred, strict=True)))
+    frame.write_csv(tmp_path / "c.csv")
+    with pytest.raises(FileFormatError, match=r"3 of 3 markers are centred about 0: .* Add to"):
+        open_genotypes(tmp_path / "c.csv")
+    frame.with_columns(b=pl.lit(-3.0)).write_csv(tmp_path / "c.csv")
+    with pytest.raises(FileFormatError, match=r"expected copies of an allele, 0 to 2\.$"):
+        open_genotypes(tmp_path / "c.csv")

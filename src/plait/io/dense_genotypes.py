@@ -1,6 +1,8 @@
 """Genotypes as a plain table, samples by markers: text, Parquet or NumPy; and HapMap."""
 
+import gzip
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,19 @@ SUFFIXES = (
 )  # fmt: skip
 _MISSING = ("NA", "NaN", "nan", ".", "-9", "")
 _MAP_COLUMNS = {
-    "id": ("marker", "snp", "id", "rs", "rsid", "name", "variant"),
+    "id": (
+        "marker", "markerid", "marker_id", "snp", "snpid", "snp_id", "id", "rs", "rsid", "name",
+        "variant",
+    ),
     "chrom": ("chrom", "chromosome", "chr", "#chrom"),
     "pos": ("pos", "position", "bp", "base_pair_location"),
     "oa": ("oa", "ref", "other_allele"),
     "ea": ("ea", "alt", "effect_allele"),
-}
+}  # fmt: skip
+_DELIMITERS = (b"\t", b",", b";")
+_LONGEST_LINE = 1 << 28
+_CENTRED = 0.05
+"""Largest mean of a marker that is centred: means may be those of more samples."""
 
 
 class DenseSource(GenotypeSource):
@@ -43,8 +52,9 @@ class DenseSource(GenotypeSource):
     Parameters
     ----------
     path : path
-        .csv, .tsv or .tab (also .gz) or .parquet with a header of marker names and names of samples
-        in the first column; .npy, an array (samples, markers); .npz with such an array and,
+        Text (.csv, .tsv, .tab or another suffix, also .gz; separated by tabs, commas, semicolons or
+        blanks) or .parquet with a header of marker names and names of samples in the first column,
+        as JWAS reads it; .npy, an array (samples, markers); .npz with such an array and,
         optionally, ``samples`` and ``markers``; or .hmp.txt (HapMap).
     dosage : {"auto", "hardcall", "dosage"}
         "auto" takes values that are all 0, 1 or 2 as hard calls. "hardcall" rounds others within
@@ -52,8 +62,15 @@ class DenseSource(GenotypeSource):
     count : {"ea", "oa"}
         Whether the values are taken as they are, or as the copies of the other allele.
     map : path, optional
-        A table with the columns MARKER (or SNP, id), CHROM and POS, and optionally REF and ALT.
-        Without one, markers are numbered on chromosome "0" and their alleles are unknown (".").
+        A table with the columns MARKER (or markerID, SNP, id), CHROM and POS, and optionally REF
+        and ALT. Without one, markers are numbered on chromosome "0" and their alleles are unknown
+        (".").
+
+    Raises
+    ------
+    FileFormatError
+        It is not such a table, or values are not copies of an allele: centred ones do not tell
+        frequencies and counts of alleles.
 
     Notes
     -----
@@ -135,14 +152,8 @@ def _read_dense(path: Path) -> tuple[NDArray[Any], list[str], list[str]]:
         if path.suffix == ".parquet":
             frame = pl.read_parquet(path)
         else:
-            inner = Path(path.name.removesuffix(".gz")).suffix
-            frame = pl.read_csv(
-                path,
-                separator="," if inner == ".csv" else "\t",
-                infer_schema=False,
-                null_values=list(_MISSING),
-            )
-    except (pl.exceptions.PolarsError, OSError) as error:
+            frame = _read_text(path, null_values=list(_MISSING))
+    except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error) as error:
         raise FileFormatError(f"{path} is not such a table ({error}).") from None
     if frame.width < 2:
         raise FileFormatError(f"{path}: expected names of samples and then markers.")
@@ -159,7 +170,68 @@ def _read_dense(path: Path) -> tuple[NDArray[Any], list[str], list[str]]:
                 "a number."
             )
         rows[row] = numbers.fill_null(float("nan")).to_numpy()
+    _require_copies(path, rows, samples, markers)
     return _compact(rows), samples, markers
+
+
+def is_table(path: Path) -> bool:
+    """Tell by its first two lines whether a file of any suffix is a table of genotypes as text."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            lines = [stream.readline(_LONGEST_LINE).rstrip(b"\r\n") for _ in range(2)]
+    except (OSError, EOFError, zlib.error):
+        return False
+    delimiter = _delimiter(lines[0])
+    header, first = (line.split(delimiter.strip() or None) for line in lines)
+    if b"\0" in lines[0] or len(header) < 2 or len(header) != len(first):
+        return False
+    try:
+        for cell in first[1:]:
+            if (text := cell.decode().strip()) not in _MISSING:
+                float(text)
+    except ValueError:  # also where it is not text
+        return False
+    return True
+
+
+def _delimiter(header: bytes) -> bytes:
+    return next((mark for mark in _DELIMITERS if mark in header), b" ")
+
+
+def _read_text(path: Path, **options: Any) -> Any:
+    """Return a table with a header as text, whatever separates its columns."""
+    import polars as pl
+
+    data = path.read_bytes()
+    if path.suffix == ".gz":
+        data = gzip.decompress(data)
+    delimiter = _delimiter(data.split(b"\n", 1)[0])
+    if delimiter == b" ":  # runs of blanks separate once, and those at the ends do not
+        lines = (b" ".join(line.split()) for line in data.splitlines())
+        data = b"\n".join(line for line in lines if line)
+    return pl.read_csv(data, separator=delimiter.decode(), infer_schema=False, **options)
+
+
+def _require_copies(path: Path, rows: NDArray[Any], samples: list[str], markers: list[str]) -> None:
+    """Refuse values that are no copies of an allele; centred ones by that name."""
+    with np.errstate(invalid="ignore"):
+        negative = rows < 0
+    if not negative.any():
+        return
+    row, column = np.unravel_index(int(np.argmax(negative)), rows.shape)
+    centred = negative.any(axis=1)
+    means = np.nanmean(rows[centred], axis=1, dtype=np.float64)
+    said = (
+        f"{path}: marker {markers[row]!r} of sample {samples[column]!r} is {rows[row, column]:g}; "
+        "expected copies of an allele, 0 to 2."
+    )
+    if (np.abs(means) < _CENTRED).all():
+        said += (
+            f" {int(centred.sum()):,} of {len(markers):,} markers are centred about 0: frequencies "
+            "and counts of alleles, which a scan asks for, cannot be told from these. Add to every "
+            "marker the mean that was taken off (twice the frequency of the allele)."
+        )
+    raise FileFormatError(said)
 
 
 def _read_arrays(path: Path) -> tuple[NDArray[Any], list[str], list[str]]:
@@ -219,10 +291,9 @@ def _read_map(map: Path) -> Any:
     import polars as pl
 
     require_file(map)
-    separator = "," if ".csv" in map.suffixes else "\t"
     try:
-        frame = pl.read_csv(map, separator=separator, infer_schema=False)
-    except pl.exceptions.PolarsError as error:
+        frame = _read_text(map)
+    except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error) as error:
         raise FileFormatError(f"{map} is not a table ({error}).") from None
     names = {column.lower(): column for column in reversed(frame.columns)}
     found = {

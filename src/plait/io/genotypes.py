@@ -76,8 +76,8 @@ def open_genotypes(
     ----------
     path : str or path
         PLINK .bed (or .bim, .fam, or the common prefix), PLINK 2 .pgen (likewise), .vcf, .vcf.gz,
-        .bcf, .bgen, VCF-Zarr (.vcz, .zarr, .zarr.zip, also a URL), or a table (.csv, .tsv,
-        .parquet, .npy, .npz, .hmp.txt).
+        .bcf, .bgen, VCF-Zarr (.vcz, .zarr, .zarr.zip, also a URL), or a table (.csv, .tsv, other
+        text, .parquet, .npy, .npz, .hmp.txt).
     format : {"bed", "pgen", "vcf", "bgen", "vcf-zarr", "dense"}, optional
         Default by the suffix, else by the first bytes.
     samples : sequence of str, optional
@@ -410,6 +410,8 @@ def _sniff(path: Path) -> str:
         ):
             if start[offset : offset + len(magic)] == magic:
                 return name
+        if dense_genotypes.is_table(path):
+            return "dense"
     tried = [*FORMATS]
     raise UnknownGenotypeFormatError(
         f"{path}: neither its suffix nor its first bytes are those of genotypes (tried "
