@@ -88,5 +88,8 @@ def test_a_table_of_text_with_its_map(tmp_path, monkeypatch, capsys):
     assert set(about["inputs"]) == {"g.txt", "map.txt", "y.csv"}
     assert main(f"gwas qc {base} --out checked".split()) == 0
     (tmp_path / "g.bed").write_bytes(b"")
-    assert main("gwas qc --geno g.bed --map map.txt --out other --quiet".split()) == 2
+    assert (
+        main(["gwas", "qc", "--geno", "g.bed", "--map", "map.txt", "--out", "other", "--quiet"])
+        == 2
+    )
     assert "genotypes of the format bed" in capsys.readouterr().err
