@@ -75,6 +75,36 @@ def test_of_equal_p_values_the_largest_effect_over_its_error_is_first():
     assert page.table.effects == ["GENE1", "GENE0", "GENE2"]
 
 
+def test_the_page_of_ranks_has_their_words_and_no_errors():
+    p = uniform(30, 4)
+    p[3, 2] = 1e-30
+    settings = {"method": "analytic", "resamples": None, "statistic": "utest"}
+    page = screen_page(made(p, null_sd=None, se=None, settings=settings))
+    assert page.table.error is None and page.table.to_json()["error"] is None
+    assert page.table.estimate_name == "rank-biserial correlation"
+    assert "normal score of the p-value" in page.lead.caption
+    assert "rank-biserial correlation" in page.sections[1].intro
+    text = render(page)
+    assert "sd under the null" not in text and "bars:" not in text
+    assert "effect over its error" not in text
+    assert "bars: ± 1.96 sd under the null" in render(screen_page(made(p)))
+
+
+def test_the_cause_of_each_unit_that_was_not_tested_is_said():
+    result = made(uniform(6, 3))
+    status, treated = np.array(result.status), np.array(result.n_treated)
+    status[[0, 1, 2]], treated[0], treated[1] = "degenerate", 0, 900
+    settings = {**result.settings, "cells": 900}
+    causes = {"status": status, "n_treated": treated, "settings": settings}
+    reason = next(
+        v.reason for v in screen_page(made(uniform(6, 3), **causes)).verdicts
+        if v.title == "Some not tested"
+    )  # fmt: skip
+    assert "(no cell is treated: GENE0)" in reason
+    assert "(every cell is treated: GENE1)" in reason
+    assert "(the covariates determine the treatment: GENE2)" in reason
+
+
 def test_p_values_in_text():
     assert scientific(np.log10(9.97e-7)) == "1.0e-6"
     assert scientific(np.log10(9.4e-7)) == "9.4e-7"
@@ -134,7 +164,7 @@ def test_what_was_not_tested_and_has_few_cells():
     assert lamps(page)["Some not tested"] == "caution"
     assert lamps(page)["Few treated cells"] == "caution"
     reason = next(v.reason for v in page.verdicts if v.title == "Some not tested")
-    assert "8 perturbations (no cell" in reason and "2 perturbations (strata" in reason
+    assert "8 perturbations (the covariates" in reason and "2 perturbations (strata" in reason
     assert len(page.sections[1].figures[1].spec["data"]) > 0
 
 

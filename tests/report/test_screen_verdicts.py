@@ -65,7 +65,8 @@ def test_controls_that_cannot_check():
     many = verdicts(replace(null, settings={**settings, "control_guides": 45}), None, 0.1)
     assert many[0].title == "Calibration not checked"
     untested = replace(null, status=np.where(np.arange(30) == 4, "few_cells", null.status))
-    assert "too few cells in every batch to compare with controls: GENE4" in verdicts(untested, None, 0.1)[1].reason
+    said = verdicts(untested, None, 0.1)[1].reason
+    assert "too few cells in every batch to compare with controls: GENE4" in said
     one = made(uniform(30, 4), controls=["GENE1"])
     assert calibration(one, None).reason.startswith("There is 1 negative-control target, too few")
     few = calibration(one, made(uniform(2, 4), prefix="ntc_")).reason

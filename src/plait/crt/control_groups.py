@@ -91,6 +91,7 @@ def control_group_effects(
     work = BlockOfTests(UnitTester(inputs, chosen), tuple(groups), treated)
     found = work.in_memory(workforce(threads=threads), "control groups")
     about = chosen.described() | {
+        "cells": inputs.n_cells,
         "group_size": group_size,
         "group_seed": group_seed,
         "group_bins": getattr(groups, "n_bins", None),

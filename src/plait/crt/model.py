@@ -248,6 +248,7 @@ def _run_tests(
         "fdr": rates.method,
         "fdr_scope": rates.scope,
         "eps": inputs.eps,
+        "cells": inputs.n_cells,
         "numbers_as_categories": ", ".join(inputs.numbers_as_categories) or None,
     }
     digests = digests_of(inputs, options)

@@ -252,6 +252,23 @@ class CRTResult(Result):
             for status in np.unique(self.status[self.status != "ok"])
         )
 
+    def causes(self) -> dict[str, NDArray[np.bool_]]:
+        """Return why units were not tested, in words, and which units that are."""
+        n_cells, degenerate = self.settings.get("cells"), self.status == "degenerate"
+        none = degenerate & (self.n_treated == 0)
+        every = degenerate & ~none & (self.n_treated == (-1 if n_cells is None else n_cells))
+        rest = "the covariates determine the treatment"
+        if n_cells is None:
+            rest += " or every cell is treated"
+        found = {
+            "no cell is treated": none,
+            "every cell is treated": every,
+            rest: degenerate & ~none & ~every,
+            "strata leave nothing to vary": self.status == "no_variation",
+            "too few cells in every batch to compare with controls": self.status == "few_cells",
+        }
+        return {cause: units for cause, units in found.items() if units.any()}
+
     def _counted(self, which: NDArray[np.bool_], what: str, most: int = _MOST_NAMED) -> str:
         names = [self.units[j] for j in np.flatnonzero(which)]
         some = ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -115,7 +115,8 @@ class EffectTable:
         ``note`` says which effects of how many these are.
     effects, contexts : sequence of str
     estimate, error, rate : (n, R) arrays
-        ``rate`` is what is small where one is sure: an lfsr, a p-value.
+        ``rate`` is what is small where one is sure: an lfsr, a p-value. Of estimates without an
+        error, ``error`` is None, and neither a column nor bars are shown.
     level : float
         Below it, a context counts as significant.
     effect_name, context_name : str
@@ -131,7 +132,7 @@ class EffectTable:
     effects: Sequence[str]
     contexts: Sequence[str]
     estimate: Array
-    error: Array
+    error: Array | None
     rate: Array
     level: float
     effect_name: str = "effect"
@@ -147,7 +148,7 @@ class EffectTable:
             "effects": list(self.effects),
             "contexts": list(self.contexts),
             "estimate": numbers(self.estimate.ravel(), 5),
-            "error": numbers(self.error.ravel(), 5),
+            "error": None if self.error is None else numbers(self.error.ravel(), 5),
             "rate": numbers(self.rate.ravel(), 5),
             "level": self.level,
             "names": {

@@ -34,6 +34,12 @@ QUESTION = "What does each perturbation do to each program?"
 _MOST_MAPPED, _MOST_PROGRAMS, _MOST_ROWS = 60, 24, 500
 _FEWEST_SHOWN = 15
 
+_EFFECT = "An effect is the shift of the log of a program's usage relative to the other programs."
+_CORRELATION = (
+    "An effect is a rank-biserial correlation: how much oftener a treated cell has more of a "
+    "program than an untreated one, than less of it; 1 is always, -1 never, 0 as often."
+)
+
 CITATIONS = (
     Citation(
         "Candès E, Fan Y, Janson L, Lv J (2018). Panning for gold: model-X knockoffs for high "
@@ -255,7 +261,7 @@ def _map(result: CRTResult, found: NDArray[np.bool_], order: Sequence[int]) -> F
         title="Effects of perturbations on programs",
         caption=(
             f"Rows: {shown}; columns: programs; both are arranged so that what is alike stands "
-            "together. Colour: effect over its error (blue raises, orange lowers). Rows of the "
+            f"together. Colour: {_colour(result)} (blue raises, orange lowers). Rows of the "
             "same colours are perturbations that may act in the same pathway. Effects are "
             "relative to the other programs: one that goes up lowers the others a little."
         ),
@@ -266,6 +272,18 @@ def _map(result: CRTResult, found: NDArray[np.bool_], order: Sequence[int]) -> F
         least_width=150 + 14 * len(programs) if len(programs) > 20 else 0,
         most_width=max(560, 260 + 34 * len(programs)),
     )
+
+
+def _is_least_squares(result: CRTResult) -> bool:
+    return result.se is not None or result.null_sd is not None
+
+
+def _colour(result: CRTResult) -> str:
+    """Return what the colours of the map are; see `plait.crt.z_scores`."""
+    if not _is_least_squares(result):
+        return "normal score of the p-value, with the sign of the correlation"
+    error = "its standard deviation under the null" if result.null_sd is not None else "its error"
+    return f"effect over {error}"
 
 
 def _calibration_section(result: CRTResult, controls: CRTResult | None) -> Section:
@@ -314,7 +332,8 @@ def _program_section(result: CRTResult, found: NDArray[np.bool_], level: float) 
     views = {
         result.programs[k]: draw.volcano(
             result.beta[tested, k], result.log10p[tested, k], found[tested, k], units,
-            f"effect on {result.programs[k]}",
+            f"{'effect on' if _is_least_squares(result) else 'rank-biserial correlation,'} "
+            f"{result.programs[k]}",
         )
         for k in ranked.tolist()
     }  # fmt: skip
@@ -340,7 +359,7 @@ def _program_section(result: CRTResult, found: NDArray[np.bool_], level: float) 
     return Section(
         "programs-section",
         "Programs",
-        "An effect is the shift of the log of a program's usage relative to the other programs.",
+        _EFFECT if _is_least_squares(result) else _CORRELATION,
         [bars, volcano],
     )
 
@@ -358,8 +377,6 @@ def _table(
     else:
         note = f"All {n_active:,} perturbations with an effect."
     errors = result.null_sd if result.null_sd is not None else result.se
-    if errors is None:
-        errors = np.zeros(result.beta.shape)
     return EffectTable(
         title="Perturbations with an effect" if n_active else "The surest perturbations",
         intro=(
@@ -371,13 +388,13 @@ def _table(
         effects=[result.units[j] for j in rows],
         contexts=list(result.programs),
         estimate=result.beta[rows],
-        error=errors[rows],
+        error=None if errors is None else errors[rows],
         rate=_rates(result)[rows],
         level=level,
         effect_name="perturbation",
         context_name="program",
-        estimate_name="effect",
-        error_name="sd under the null",
+        estimate_name="effect" if _is_least_squares(result) else "rank-biserial correlation",
+        error_name="sd under the null" if result.null_sd is not None else "standard error",
         rate_name="q",
         file_name="perturbations.csv",
     )

@@ -68,6 +68,7 @@ WORDS: Words = {
             "per_unit": "the tests of a perturbation",
         },
     ),
+    "cells": ("cells", {}),
     "eps": ("smallest usage, to which smaller ones are raised", {}),
     "numbers_as_categories": ("numbers that are taken as categories", {}),
     "n_bins": ("bins of the propensity", {}),

@@ -139,7 +139,7 @@
     effect: (i) => table.effects[i],
     context: (i) => table.contexts[best[i]],
     estimate: (i) => at(table.estimate, i, best[i]),
-    error: (i) => at(table.error, i, best[i]),
+    error: (i) => (table.error ? at(table.error, i, best[i]) : null),
     rate: (i) => rateOf(i, best[i]),
     count: (i) => counts[i],
   };
@@ -220,7 +220,7 @@
       cell(row, "", "every").append(pick);
       cell(row, value.context(i)).title = value.context(i);
       cell(row, figures(value.estimate(i), 3), "number");
-      cell(row, figures(value.error(i), 2), "number");
+      if (table.error) cell(row, figures(value.error(i), 2), "number");
       cell(row, figures(value.rate(i), 2), "number");
       cell(row, String(counts[i]), "number");
       cell(row, "", "every").append(strip(i));
@@ -296,13 +296,15 @@
       return {
         type: "scatter", mode: "markers", name: set.name, y: rows,
         x: rows.map((r) => at(table.estimate, chosen, r)),
-        error_x: {
+        ...(table.error && { error_x: {
           type: "data", array: rows.map((r) => 1.96 * (at(table.error, chosen, r) || 0)), thickness: 1.6,
           width: 0, color: set.color,
-        },
-        customdata: rows.map((r) => [plain(table.contexts[r]), figures(at(table.error, chosen, r), 2), figures(rateOf(chosen, r), 2)]),
+        } }),
+        customdata: rows.map((r) => [
+          plain(table.contexts[r]), table.error ? ` ± ${figures(at(table.error, chosen, r), 2)}` : "", figures(rateOf(chosen, r), 2),
+        ]),
         marker: { color: set.color, size: 9, symbol: set.symbol, line: { width: 2, color: set.color } },
-        hovertemplate: "%{customdata[0]}: %{x:.3g} ± %{customdata[1]}<br>" + table.names.rate + " %{customdata[2]}<extra></extra>",
+        hovertemplate: "%{customdata[0]}: %{x:.3g}%{customdata[1]}<br>" + table.names.rate + " %{customdata[2]}<extra></extra>",
       };
     });
     const each = width <= 12 ? 30 : width <= 24 ? 22 : 14;
@@ -328,15 +330,16 @@
   function csv() {
     const names = table.names;
     const slug = (text) => text.replace(/ /g, "_");
-    const head = ["effect", "surest_in", slug(names.estimate), slug(names.error), slug(names.rate), "n_significant"];
-    for (const name of [names.estimate, names.error, names.rate]) {
+    const known = ["estimate", "error", "rate"].filter((what) => table[what]);
+    const head = ["effect", "surest_in", ...known.map((what) => slug(names[what])), "n_significant"];
+    for (const name of known.map((what) => names[what])) {
       for (const context of table.contexts) head.push(`${slug(name)}.${context}`);
     }
     const text = (v) => (v === null || v === Infinity ? "NA" : String(v));
     const lines = [head.map(quoted).join(",")];
     for (const i of order) {
-      const row = [quoted(table.effects[i]), quoted(value.context(i)), text(value.estimate(i)), text(value.error(i)), text(value.rate(i)), counts[i]];
-      for (const values of [table.estimate, table.error, table.rate]) {
+      const row = [quoted(table.effects[i]), quoted(value.context(i)), ...known.map((what) => text(value[what](i))), counts[i]];
+      for (const values of known.map((what) => table[what])) {
         for (let r = 0; r < width; r++) row.push(text(at(values, i, r)));
       }
       lines.push(row.join(","));
