@@ -117,3 +117,15 @@ def test_rows_that_do_not_sum_to_one_are_named():
     usage[5] *= 3.0
     with pytest.warns(DataWarning, match=r"1 of 40 cells .*first: 'c5', 3\)"):
         check_usage(usage, NAMES, np.array([f"c{i}" for i in range(40)]))
+
+
+def test_a_floor_that_is_none_is_told(caplog):
+    random = np.random.default_rng(0)
+    usage = random.dirichlet(np.full(8, 5.0), 500)
+    sprinkled = np.where(random.random(usage.shape) < 0.01, 1e-10, usage)
+    with caplog.at_level("INFO", "plait.crt"):
+        assert usage_floor(usage) > 1e-4
+        assert not caplog.records
+        assert usage_floor(sprinkled) == pytest.approx(1e-10)
+    assert "less than a millionth of their median" in caplog.text
+    assert "Give as eps what you would call none: 1e-04" in caplog.text

@@ -1,5 +1,6 @@
 """Usages of gene programs as compositions: the floor under them and the centered log-ratio."""
 
+import logging
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,11 @@ from plait.errors import DataWarning, InputError, InputTypeError, OptionError, S
 
 Array = NDArray[np.float64]
 
+_log = logging.getLogger("plait.crt")
+
 _BLOCK_NUMBERS = 1 << 22
+_LOW_FLOOR = 1e-6
+"""Of the median usage: a floor below it is no floor."""
 
 
 def usage_floor(usage: NDArray[np.floating], quantile: float = 1e-4) -> float:
@@ -54,6 +59,7 @@ def usage_floor(usage: NDArray[np.floating], quantile: float = 1e-4) -> float:
         raise OptionError(f"eps_quantile is {quantile}; give a number between 0 and 1.")
     eps = _quantile_of_entries(usage, quantile)
     if eps > 0.0:
+        _note_low_floor(usage, eps)
         return eps
     zeros = 0
     smallest = np.inf
@@ -70,6 +76,20 @@ def usage_floor(usage: NDArray[np.floating], quantile: float = 1e-4) -> float:
         stacklevel=2,
     )
     return smallest
+
+
+def _note_low_floor(usage: NDArray[np.floating], eps: float) -> None:
+    """Tell that usages next to 0 have logarithms far below all others."""
+    above = sum(int((block > eps / _LOW_FLOOR).sum()) for block in _blocks(usage))
+    if above > usage.size / 2:
+        _log.info(
+            "the floor under usages is %.2g, less than a millionth of their median: usages next to "
+            "0 are most of what varies, and effects are lost in them. Give as eps what you would "
+            "call none: %.0e, a thousandth of the mean, say.",
+            eps,
+            1e-3 * float(usage.mean()),
+            extra={"notice": True},
+        )
 
 
 def floor_usage(usage: NDArray[np.floating], eps: float) -> Array:
