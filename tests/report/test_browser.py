@@ -10,8 +10,10 @@ import pytest
 
 from plait.plot.style import COLOURS
 from plait.report import mash_page, write_mash_report
+from plait.report.screen import write_screen_report
 from tests.report.results import make_result
 from tests.report.test_scan import make_scan
+from tests.report.test_screen import made
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 NASTY = "<script>document.title='broken'</script>"
@@ -312,3 +314,25 @@ def test_the_scan(browser, tmp_path):
         assert all(a[1] <= b[0] for a, b in pairwise(shown))
         assert here.complaints == []
         here.context.close()
+
+
+def test_a_table_without_errors_has_no_column_of_them(browser, tmp_path):
+    p = np.random.default_rng(1).uniform(size=(30, 4))
+    p[3, 2] = 1e-30
+    ranks = made(p, null_sd=None, se=None, settings={"method": "analytic", "statistic": "utest"})
+    write_screen_report(ranks, tmp_path / "page.html")
+    here = Visit(browser, tmp_path / "page.html")
+    heads = here.page.locator("#rows thead th").all_inner_texts()
+    cells = here.page.locator("#rows tr.effect").first.locator("td").count()
+    assert len(heads) == cells and not any("sd" in head for head in heads)
+    here.page.locator("#rows .pick").first.click()
+    here.page.wait_for_selector("#forest[data-effect='GENE3']", state="attached")
+    with here.page.expect_download() as waiting:
+        here.page.click("#download")
+    waiting.value.save_as(tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))
+    assert rows[0][2:5] == ["rank-biserial_correlation", "q", "n_significant"]
+    assert {len(row) for row in rows} == {5 + 2 * 4}
+    assert not here.complaints
+    here.context.close()
