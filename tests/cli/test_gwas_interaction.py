@@ -9,6 +9,7 @@ import pytest
 from plait.cli.main import main
 from plait.errors import FileFormatError
 from plait.gwas import (
+    AssociationResult,
     EnvironmentsResult,
     InteractionResult,
     principal_components,
@@ -114,3 +115,25 @@ def test_components_are_covariates(files):
     table = pl.read_parquet(files / "scanned/associations.parquet")
     name = expected.traits[0]
     np.testing.assert_array_equal(table[f"beta.{name}"].to_numpy(), expected.beta[:, 0])
+
+
+def test_a_scan_with_relationships_of_a_file(files, capsys):
+    assert main(["gwas", "kinship", "--geno", "g.bed", "--out", "related", "--quiet"]) == 0
+    line = f"gwas scan {BASE} --model mixed --relationships related --out found"
+    assert main(line.split()) == 0
+    found = AssociationResult.load("found")
+    given = files / "related.grm.bin"
+    study = (
+        open_genotypes("g.bed"),
+        read_phenotypes("traits.csv"),
+        read_covariates("covariates.csv"),
+    )
+    assert found.allclose(scan(*study, model="mixed", relationships=given), rtol=0)
+    assert main(f"{line} --loco --overwrite".split()) == 2
+    assert "no chromosome can be left out of; --loco needs" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert main(f"gwas scan {BASE} --relationships related --out other".split()) == 2
+    assert "relationships are for --model mixed; --model is 'linear'" in " ".join(
+        capsys.readouterr().err.split()
+    )

@@ -72,7 +72,6 @@ REFUSED = (
     (f"scan {G} --memory 8X", "--memory is '8X'; give an amount"),
     (f"scan {G} --format ssf --metadata about.yaml", "about.yaml"),
     (f"interaction {G} --covar c.csv --environment heat", "environment 'heat' is no covariate"),
-    (f"interaction {G} --covar c.csv --environment place", "'place' is text with 3 values"),
     (f"interaction {G} --covar holes.csv --environment age", "'age' is missing for 1 of 150"),
     ("-to-mash --geno g.bed --pheno y.csv --traits height", "by two traits or more"),
     (f"-to-mash {G} --strong-p 3", "--strong-p is 3"),

@@ -39,6 +39,7 @@ from plait.cli.gwas_options import (
     ModelOption,
     OutFolder,
     Phenotypes,
+    RelationshipFiles,
     TableFormat,
     TraitNames,
     Transform,
@@ -188,6 +189,7 @@ def _scan_into(
     from plait import gwas
     from plait.data.fingerprints import study_fingerprints
     from plait.io.folders import made_folder
+    from plait.provenance import fingerprint
     from plait.studies.stages import Stages
 
     genotypes, phenotypes, others = study
@@ -198,9 +200,14 @@ def _scan_into(
             out=out / STORE, overwrite=True, **workers,
         )  # fmt: skip
 
-    stages = Stages(out, study_fingerprints(*study), lambda *_: None, UNFINISHED)
+    inputs = study_fingerprints(*study)
+    if (given := chosen.get("relationships")) is not None:
+        inputs["relationships"] = fingerprint(given.matrix)
+        inputs["samples of relationships"] = fingerprint(given.samples)
+    options = {name: value for name, value in chosen.items() if name != "relationships"}
+    stages = Stages(out, inputs, lambda *_: None, UNFINISHED)
     with made_folder(out):
-        stages.run("scan", "", run, (STORE,), chosen | asdict(rules))
+        stages.run("scan", "", run, (STORE,), options | asdict(rules))
     return gwas.AssociationResult.open(out / STORE)
 
 

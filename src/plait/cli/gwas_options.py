@@ -134,6 +134,16 @@ Loco = Annotated[
         help="Mixed: leave the chromosome of a variant out of the relationships.",
     ),
 ]
+RelationshipFiles = Annotated[
+    str | None,
+    option(
+        "--relationships",
+        metavar="FILE",
+        panel=INPUT,
+        help="Mixed: how samples are related, instead of by the genotypes (no --loco then): prefix "
+        "of .grm.bin and .grm.id, or a square table with names.",
+    ),
+]
 MissingOption = Annotated[
     MissingGenotypes,
     option(

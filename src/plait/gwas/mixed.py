@@ -37,10 +37,12 @@ from plait.gwas.calibration import (
     tested_genotypes,
 )
 from plait.gwas.design import Design
+from plait.gwas.given_relationships import relationships_of
 from plait.gwas.linear import NOTHING, Associations, GroupedScan
 from plait.gwas.null_models import LeftOutModel, NullModel
 from plait.gwas.quality import VariantFilter
 from plait.gwas.relationship import relationship_matrix
+from plait.io.relationship_files import RelationshipFile
 from plait.numerics.krylov_reml import Reference
 from plait.numerics.linalg import cov_to_cor, project_positive_definite, symmetrise
 from plait.numerics.reml import RestrictedModel
@@ -269,6 +271,8 @@ class MixedModel:
         1,000 samples, or 32 for each trait, on chromosomes with up to 1,024 variants, where shares
         are near 1 or eigenvalues lie far apart (many close relatives), where variants have to be
         rotated, and where ``exact_below`` leaves many variants to be done again.
+    given : RelationshipFile, optional
+        Relationships instead of those of the genotypes; ``loco`` is False then.
 
     Attributes
     ----------
@@ -304,6 +308,7 @@ class MixedModel:
         memory: int | str | None,
         threads: int,
         precision: str = "single",
+        given: RelationshipFile | None = None,
     ) -> None:
         if not 0 <= exact_below <= 1:
             raise OptionError(f"exact_below is {exact_below}; give a p-value between 0 and 1.")
@@ -312,9 +317,12 @@ class MixedModel:
         self.genotypes, self.designs, self.rules = genotypes, designs, rules
         self.loco, self.exact_below = loco, exact_below
         self._samples = np.unique(np.concatenate([design.rows for design in designs]))
-        self._relationships = relationship_matrix(
-            genotypes, samples=self._samples, by_chromosome=loco, memory=memory, threads=threads
-        )
+        if given is not None:
+            self._relationships = relationships_of(given, genotypes.samples[self._samples])
+        else:
+            self._relationships = relationship_matrix(
+                genotypes, samples=self._samples, by_chromosome=loco, memory=memory, threads=threads
+            )
         n_traits = sum(len(design.columns) for design in designs)
         self.h2, self.h2_se = np.empty(n_traits), np.empty(n_traits)
         self.checks: list[dict[str, Any]] = []

@@ -30,6 +30,7 @@ from plait.errors import DataWarning, InputError, ModelWarning, OptionError
 from plait.execution.executors import refuse_forks, workforce
 from plait.gwas.binary import binary_traits, cases_and_controls, make_binary_designs
 from plait.gwas.design import make_designs
+from plait.gwas.given_relationships import opened_relationships
 from plait.gwas.inputs import open_study
 from plait.gwas.mixed import EXACT_BELOW
 from plait.gwas.passes import (
@@ -47,9 +48,11 @@ from plait.gwas.stored_scan import scan_to_store
 from plait.gwas.variant_results import VARIANT_COLUMNS
 from plait.gwas.whole_genome import WholeGenomeModel
 from plait.gwas.whole_genome_logistic import WholeGenomeLogistic
-from plait.provenance import Provenance
+from plait.io.relationship_files import RelationshipFile
+from plait.provenance import Provenance, fingerprint
 
 if TYPE_CHECKING:
+    from plait.gwas.given_relationships import RelationshipsLike
     from plait.gwas.inputs import GenotypesLike, TableLike
 
 _log = logging.getLogger("plait.gwas")
@@ -67,6 +70,7 @@ def scan(
     *,
     model: str = "linear",
     loco: bool | None = None,
+    relationships: "RelationshipsLike | None" = None,
     missing_genotypes: str = "mean",
     transform: str = "none",
     variant_filter: VariantFilter | None = None,
@@ -100,6 +104,11 @@ def scan(
     loco : bool, optional
         Mixed: leave the chromosome of a variant out of the relationships, so that they do not take
         the variant's own effect away. Default yes, where there are two chromosomes or more.
+    relationships : path, pandas or polars DataFrame, or Relationships, optional
+        Mixed: how samples are related, instead of by these genotypes: the prefix of GCTA's
+        ``.grm.*`` files, a square table with names of samples (of a pedigree, say), or what
+        `relationship_matrix` returns. Matched by name and scaled to a mean diagonal of 1; ``loco``
+        cannot be then, so that relationships that hold a variant's own effect hide part of it.
     missing_genotypes : {"mean", "drop"}
         A missing genotype is the mean of its variant, or (linear, whole-genome) its sample is left
         out of the regression of that variant, exactly, without fitting anew.
@@ -114,7 +123,9 @@ def scan(
         each chromosome are decomposed, some N^3 steps each, where otherwise their variance shares
         have a little noise (``checks`` of the result say how much).
     exact_below : float
-        Mixed: p-value from which the variance share is estimated again beside the variant.
+        Mixed: p-value from which the variance share is estimated again beside the variant. 1 does
+        so for every test, and in double precision (some 10 N^2 steps each); with
+        ``precision="double"`` the whole scan is exact then.
     seed : int
         Whole-genome: of the folds in which samples are predicted.
     out : str or path, optional
@@ -135,9 +146,10 @@ def scan(
     FileFormatError, InputTypeError
         A file cannot be read; something is neither a file nor a table.
     LabelError
-        No sample has genotypes, traits and covariates.
+        No sample has genotypes, traits and covariates; some have no given relationships.
     InputError
-        There is no variant. Logistic: a trait is not of cases and controls, or covariates separate
+        There is no variant. Relationships are not finite, symmetric and positive semidefinite.
+        Logistic: a trait is not of cases and controls, or covariates separate
         them. Whole-genome: variants that can predict are on one chromosome only.
     ConvergenceError
         Whole-genome logistic: prediction and covariates separate cases from controls.
@@ -160,7 +172,10 @@ def scan(
     everything.
     """
     started = time.perf_counter()
-    check_options(model, loco, missing_genotypes, transform)
+    check_options(
+        model, loco, missing_genotypes, transform, has_relationships=relationships is not None
+    )
+    given = None if relationships is None else opened_relationships(relationships)
     genotypes, traits, covariates = open_study(genotypes, traits, covariates)
     traits, samples = checked_samples(model, genotypes, traits, covariates, covariate_missing)
     if samples.covariates is not None:
@@ -179,6 +194,7 @@ def scan(
     options = {
         "model": model,
         "loco": loco,
+        "relationships": None if given is None else "given",
         "missing_genotypes": missing_genotypes,
         "transform": transform,
         "covariates": [] if samples.covariates is None else samples.covariates.names,
@@ -188,6 +204,9 @@ def scan(
         "seed": seed,
     }
     inputs = study_fingerprints(genotypes, traits, covariates)
+    if given is not None:
+        inputs["the relationships"] = fingerprint(given.matrix)
+        inputs["the samples of the relationships"] = fingerprint(given.samples)
     provenance = Provenance(
         "gwas scan",
         options={**options, **samples.counts},
@@ -195,7 +214,7 @@ def scan(
         threads=force.workers * force.threads,
     )
     names = samples.traits.names
-    method = _prepared(genotypes, samples, rules, options, memory, force.workers)
+    method = _prepared(genotypes, samples, rules, options, memory, force.workers, given)
     if out is not None:
         versions = {"plait": provenance.version, **provenance.libraries}
         identity = {"what": "scan", "inputs": inputs, "options": options, "versions": versions}
@@ -218,6 +237,7 @@ def _prepared(
     options: dict[str, Any],
     memory: int | str | None,
     threads: int,
+    relationships: RelationshipFile | None,
 ) -> ScanMethod:
     """Do what a model needs before any variant is tested."""
     model, precision, missing = (
@@ -236,8 +256,8 @@ def _prepared(
     if model == "logistic":
         return LogisticMethod(genotypes, nulls, len(names), precision, rules)
     if model == "mixed":
-        loco = _leaves_chromosomes_out(genotypes, options["loco"])
-        own = loco, options["exact_below"], memory, threads, precision
+        loco = relationships is None and _leaves_chromosomes_out(genotypes, options["loco"])
+        own = loco, options["exact_below"], memory, threads, precision, relationships
         return MixedMethod(genotypes, designs, rules, *own)
     fitted = WholeGenomeModel(
         genotypes, designs, rules, missing, precision, memory, threads, options["seed"]
@@ -269,7 +289,14 @@ def checked_samples(
     return traits, align(genotypes.samples, traits, covariates, covariate_missing=covariate_missing)
 
 
-def check_options(model: str, loco: bool | None, missing_genotypes: str, transform: str) -> None:
+def check_options(
+    model: str,
+    loco: bool | None,
+    missing_genotypes: str,
+    transform: str,
+    *,
+    has_relationships: bool = False,
+) -> None:
     """Refuse options of `scan` that do not go together."""
     if model not in _MODELS:
         raise OptionError(f"model is {model!r}; give one of {', '.join(map(repr, _MODELS))}.")
@@ -279,6 +306,13 @@ def check_options(model: str, loco: bool | None, missing_genotypes: str, transfo
         raise OptionError(
             f"loco={loco} is for model='mixed'; in the {model} model there are no relationships "
             "to leave a chromosome out of."
+        )
+    if has_relationships and model != "mixed":
+        raise OptionError(f"relationships are for model='mixed'; model is {model!r}.")
+    if has_relationships and loco:
+        raise OptionError(
+            "relationships that are given are one matrix, which no chromosome can be left out of; "
+            "loco=True needs those of the genotypes."
         )
     if model in ("mixed", *_LOGISTIC) and missing_genotypes != "mean":
         raise OptionError(f"the {model} model takes missing_genotypes='mean' only.")

@@ -27,6 +27,7 @@ from plait.gwas.results import AssociationResult
 from plait.gwas.variant_results import VariantResult
 from plait.gwas.whole_genome import WholeGenomeModel
 from plait.gwas.whole_genome_logistic import WholeGenomeLogistic
+from plait.io.relationship_files import RelationshipFile
 
 Part_co = TypeVar("Part_co", covariant=True)
 Result_co = TypeVar("Result_co", bound=VariantResult, covariant=True)
@@ -177,9 +178,10 @@ class MixedMethod(_Associating):
         memory: int | str | None,
         threads: int,
         precision: str,
+        relationships: RelationshipFile | None = None,
     ) -> None:
         given = genotypes, designs, rules, loco, exact_below, memory, threads, precision
-        self.model = MixedModel(*given)
+        self.model = MixedModel(*given, relationships)
         self.checks = self.model.checks  # which grow with the passes
 
     def passes(self) -> Iterator[Pass]:

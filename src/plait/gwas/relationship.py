@@ -258,7 +258,9 @@ def relationship_matrix(
     n, each = len(rows), 8 if method == "gcta" else 4
     needed, budget = (each * len(names) + 16) * n * n, memory_budget(memory)
     if needed > budget:
-        less = ", or give by_chromosome=False" if len(names) > 1 else ""
+        less = ""
+        if len(names) > 1:
+            less = ", or keep one matrix of all: by_chromosome=False, or loco=False in a scan"
         raise CapacityError(
             f"relationships of {n:,} samples on {len(names)} chromosome(s) take "
             f"{needed / 2**20:,.0f} MiB and memory is {budget / 2**20:,.0f} MiB: raise --memory "

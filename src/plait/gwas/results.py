@@ -99,11 +99,12 @@ class AssociationResult(VariantResult):
     def counts_own_chromosome(self) -> bool:
         """Whether a mixed model took a variant's own chromosome into the relationships.
 
-        So it does without ``loco``, and where all variants are on one chromosome. Effects are then
+        So it does without ``loco``, and where all variants are on one chromosome; of relationships
+        that were given it is not known. Effects are then
         accounted for twice, and tests are conservative (Listgarten et al. 2012).
         """
         options = {} if self.provenance is None else self.provenance.options
-        if options.get("model") != "mixed":
+        if options.get("model") != "mixed" or options.get("relationships"):
             return False
         names = {name for rows in self.parts() for name in np.unique(self.chrom[rows]).tolist()}
         return options.get("loco") is False or len(names) == 1

@@ -1,7 +1,8 @@
-"""Relationship matrices in the binary files of GCTA: ``.grm.bin``, ``.grm.N.bin``, ``.grm.id``.
+"""Relationship matrices: tables, and the binary files of GCTA.
 
-The two binary files hold the lower triangle with its diagonal, row by row, in single precision:
-relationships, and the number of variants behind each of them.
+These are ``.grm.bin``, ``.grm.N.bin`` and ``.grm.id``. The two binary files hold the lower triangle
+with its diagonal, row by row, in single precision: relationships, and the number of variants behind
+each of them.
 """
 
 import os
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -154,6 +156,38 @@ def read_relationships(prefix: str | os.PathLike[str]) -> RelationshipFile:
         _read_triangle(binary, len(rows)),
         _read_triangle(number, len(rows)) if number.is_file() else None,
     )
+
+
+def read_relationship_table(table: Any) -> RelationshipFile:
+    """Read relationships that are a square table with the names of samples.
+
+    Parameters
+    ----------
+    table : path, or pandas or polars DataFrame
+        Text or parquet, or a frame: a column for each sample, called like it, and a row for each,
+        named by the first column (pandas: or the index), in any order.
+
+    Raises
+    ------
+    FileFormatError
+        It cannot be read as a table of numbers.
+    LabelError, DuplicateSampleError
+        Rows and columns are not of the same samples.
+    """
+    from plait.io.phenotypes import is_frame, read_phenotypes
+
+    place = "the table of relationships" if is_frame(table) else str(table)
+    found = read_phenotypes(table)
+    rows = found.samples.tolist()
+    if sorted(rows) != sorted(found.names):
+        alone = sorted(set(rows) ^ set(found.names))
+        raise LabelError(
+            f"{place} has {len(rows):,} rows and {len(found.names):,} columns of relationships, "
+            f"and {alone[0]!r} is in one of them only; expected a row and a column for each sample."
+        )
+    column = {name: number for number, name in enumerate(found.names)}
+    matrix = np.ascontiguousarray(found.values[:, [column[name] for name in rows]])
+    return RelationshipFile(found.samples, found.samples, matrix)
 
 
 def _id_lines(names: NDArray[np.str_], families: Sequence[str] | NDArray[np.str_] | None) -> str:
