@@ -71,7 +71,7 @@ class UnknownGenotypeFormatError(FileFormatError):
 
 
 class MissingSidecarError(FileFormatError):
-    """A file that belongs to another one is not there."""
+    """A file is not there: the one that was named, or one that belongs to it."""
 
 
 class TruncatedFileError(FileFormatError):

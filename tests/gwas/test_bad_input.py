@@ -91,13 +91,13 @@ class Row:
 
 
 ROWS = (
-    Row("no file", lambda: Path("geno.bed").unlink(), errors.FileFormatError,
+    Row("no file", lambda: Path("geno.bed").unlink(), errors.MissingSidecarError,
         ("geno.bed: there is no such file",)),
     Row("no bim", lambda: Path("geno.bim").unlink(), errors.MissingSidecarError,
         ("geno.bed needs geno.bim (or .gz) beside it",)),
     Row("no fam", lambda: Path("geno.fam").unlink(), errors.MissingSidecarError,
         ("geno.bed needs geno.fam (or .gz) beside it",)),
-    Row("no traits", lambda: Path("traits.csv").unlink(), errors.FileFormatError,
+    Row("no traits", lambda: Path("traits.csv").unlink(), errors.MissingSidecarError,
         ("traits.csv: there is no such file",)),
     Row("bim of other columns", lambda: lines_of("geno.bim", lambda lines: ["1 a 0 5", *lines[1:]]),
         errors.FileFormatError, ("geno.bim: row 1 has 4 columns; expected 6: chrom, id",)),

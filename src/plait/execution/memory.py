@@ -44,8 +44,10 @@ def parse_bytes(amount: int | str) -> int:
     else:
         value = int(amount)
     if value is None or value < _SMALLEST:
+        bytes_ = "" if value is None else f" ({value:,} bytes)"
         raise OptionError(
-            f"memory is {amount!r}; give an amount of at least 1 MiB, such as '2GB' or '512MiB'."
+            f"memory is {amount!r}{bytes_}; give an amount of at least 1 MiB ({_SMALLEST:,} bytes; "
+            "MB are millions), such as '2GB' or '512MiB'."
         )
     return value
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from plait.data.labels import first_repeat
 from plait.data.variants import VariantTable
-from plait.errors import DependencyError, DuplicateSampleError, FileFormatError, OptionError
+from plait.errors import DependencyError, DuplicateSampleError, MissingSidecarError, OptionError
 
 COUNTS = ("ea", "oa")
 DOSAGES = ("auto", "hardcall", "dosage")
@@ -96,9 +96,9 @@ def check_option(name: str, value: str, allowed: Sequence[str]) -> None:
 
 
 def require_file(path: Path) -> None:
-    """Raise a FileFormatError unless there is such a file."""
+    """Raise a MissingSidecarError unless there is such a file."""
     if not path.exists():
-        raise FileFormatError(f"{path}: there is no such file.")
+        raise MissingSidecarError(f"{path}: there is no such file.")
 
 
 def distinct_samples(place: Any, names: Sequence[str]) -> NDArray[np.str_]:

@@ -17,8 +17,8 @@ from plait.data.dosages import as_slices, row_numbers
 from plait.data.genotypes import GenotypeSource, Packed, Rows
 from plait.data.variants import VariantTable, find_names
 from plait.errors import (
-    FileFormatError,
     LabelError,
+    MissingSidecarError,
     OptionError,
     OutputError,
     ShapeError,
@@ -108,7 +108,7 @@ def open_genotypes(
     UnknownGenotypeFormatError
         Neither the suffix nor the first bytes say what the file is.
     MissingSidecarError, TruncatedFileError, UnsupportedLayoutError, FileFormatError
-        A file beside it is missing, or the file is damaged.
+        There is no such file, a file beside it is missing, or the file is damaged.
     LabelError
         A sample, a variant or a chromosome is not there.
 
@@ -382,7 +382,7 @@ def _find(text: str, format: str | None) -> tuple[str | Path, str]:
 
 def _existing(path: Path) -> Path:
     if not path.exists():
-        raise FileFormatError(f"{path}: there is no such file.")
+        raise MissingSidecarError(f"{path}: there is no such file.")
     return path
 
 

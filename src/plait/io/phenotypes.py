@@ -27,7 +27,13 @@ from numpy.typing import NDArray
 
 from plait.data.labels import first_repeat
 from plait.data.phenotypes import SampleTable
-from plait.errors import FileFormatError, InputError, LabelError, MissingCovariateError
+from plait.errors import (
+    FileFormatError,
+    InputError,
+    LabelError,
+    MissingCovariateError,
+    MissingSidecarError,
+)
 from plait.io.genotype_files import distinct_samples
 
 if TYPE_CHECKING:
@@ -74,6 +80,8 @@ def read_phenotypes(
 
     Raises
     ------
+    MissingSidecarError
+        There is no such file.
     FileFormatError
         A trait has text that is not a number, or is infinite; the message names the sample.
     LabelError
@@ -240,7 +248,7 @@ def _read_text(path: Path) -> "DataFrame":
             data, separator=delimiter.decode(), infer_schema=False, null_values=list(MISSING)
         )
     except FileNotFoundError:
-        raise FileFormatError(f"{path}: there is no such file.") from None
+        raise MissingSidecarError(f"{path}: there is no such file.") from None
     except (OSError, EOFError, pl.exceptions.PolarsError) as error:
         raise FileFormatError(f"{path} is not a readable table ({error}).") from None
 

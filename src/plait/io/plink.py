@@ -151,7 +151,7 @@ class BedSource(GenotypeSource):
             with self.path.open("rb") as stream:
                 magic = stream.read(_HEADER)
         except FileNotFoundError:
-            raise FileFormatError(f"{self.path}: there is no such file.") from None
+            raise MissingSidecarError(f"{self.path}: there is no such file.") from None
         if magic[:2] != MAGIC:
             raise FileFormatError(f"{self.path} is not a PLINK .bed file: it begins {magic!r}.")
         if magic[2:] != _VARIANT_MAJOR:
