@@ -31,6 +31,7 @@ class Transform(StrEnum):
 
     NONE = "none"
     RANK = "rank"
+    RANK_RESIDUALS = "rank-residuals"
 
 
 class Format(StrEnum):
@@ -47,7 +48,7 @@ Genotypes = Annotated[
         "--geno",
         metavar="FILE",
         panel=INPUT,
-        help="Genotypes: PLINK .bed, .pgen, .vcf.gz, .bcf, .bgen, VCF-Zarr, or a table.",
+        help="Genotypes: PLINK .bed, .pgen, .vcf.gz, .bcf, .bgen, VCF-Zarr, .trees, or a table.",
     ),
 ]
 Phenotypes = Annotated[
@@ -154,7 +155,12 @@ MissingOption = Annotated[
 ]
 TransformOption = Annotated[
     Transform,
-    option("--transform", panel=MODEL, help="rank: traits become normal scores of ranks."),
+    option(
+        "--transform",
+        panel=MODEL,
+        help="rank: traits become normal scores of ranks; rank-residuals: what covariates leave of "
+        "them does.",
+    ),
 ]
 MinCallRate = Annotated[
     float,

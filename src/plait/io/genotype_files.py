@@ -21,8 +21,8 @@ _VARIANTS_OF_A_PART = 1 << 16
 _log = logging.getLogger("plait.io")
 
 
-def library(name: str) -> Any:
-    """Import a library that reads genotypes.
+def library(name: str, install: str = "'plait[genotypes]'") -> Any:
+    """Import a library that reads genotypes; ``install`` is what pip is to install.
 
     Raises
     ------
@@ -35,8 +35,7 @@ def library(name: str) -> Any:
         if error.name is None or error.name.split(".")[0] != name.split(".")[0]:
             raise
         raise DependencyError(
-            f"{name} is required for these genotypes; install it with: "
-            "pip install 'plait[genotypes]'",
+            f"{name} is required for these genotypes; install it with: pip install {install}",
             name=name,
         ) from None
 

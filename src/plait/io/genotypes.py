@@ -31,6 +31,8 @@ from plait.io.genotype_files import COUNTS, DOSAGES, check_option, distinct_samp
 from plait.io.pgen import PgenSource
 from plait.io.plink import BedSource, write_bed
 from plait.io.regions import Region, require_chromosome
+from plait.io.trees import MAGIC as TREES_MAGIC
+from plait.io.trees import TreeSource
 from plait.io.vcf import VcfSource
 from plait.io.vcf_fields import DOSAGE_FIELDS
 from plait.io.vcf_zarr import VcfZarrSource, source_blocks, write_vcf_zarr
@@ -41,6 +43,7 @@ FORMATS: dict[str, Callable[..., GenotypeSource]] = {
     "vcf": VcfSource,
     "bgen": BgenSource,
     "vcf-zarr": VcfZarrSource,
+    "trees": TreeSource,
     "dense": DenseSource,
 }
 _SUFFIXES = {
@@ -49,11 +52,13 @@ _SUFFIXES = {
     "vcf": (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf"),
     "bgen": (".bgen",),
     "vcf-zarr": (".vcz", ".zarr", ".zarr.zip", ".vcz.zip"),
+    "trees": (".trees", ".tsz"),
     "dense": dense_genotypes.SUFFIXES,
 }
 _MAIN_SUFFIX = {"bed": ".bed", "pgen": ".pgen"}
 _MARKS_EXCLUDED = ("bed", "pgen", "dense")
 """Formats in which a negative position means that a variant is not to be used."""
+_HARD_CALLS = ("bed", "trees")
 _BESIDE = {"bgen": [".sample"]}
 _ZARR_SUFFIXES = (".vcz", ".zarr")
 _log = logging.getLogger("plait.io")
@@ -76,9 +81,9 @@ def open_genotypes(
     ----------
     path : str or path
         PLINK .bed (or .bim, .fam, or the common prefix), PLINK 2 .pgen (likewise), .vcf, .vcf.gz,
-        .bcf, .bgen, VCF-Zarr (.vcz, .zarr, .zarr.zip, also a URL), or a table (.csv, .tsv, other
-        text, .parquet, .npy, .npz, .hmp.txt).
-    format : {"bed", "pgen", "vcf", "bgen", "vcf-zarr", "dense"}, optional
+        .bcf, .bgen, VCF-Zarr (.vcz, .zarr, .zarr.zip, also a URL), a tree sequence (.trees, .tsz),
+        or a table (.csv, .tsv, other text, .parquet, .npy, .npz, .hmp.txt).
+    format : {"bed", "pgen", "vcf", "bgen", "vcf-zarr", "trees", "dense"}, optional
         Default by the suffix, else by the first bytes.
     samples : sequence of str, optional
         The samples to keep, in this order.
@@ -97,7 +102,7 @@ def open_genotypes(
         VCF-Zarr, and the second in BGEN.
     **options
         Further options of the format's source: ``multiallelic``, ``threads``, ``first_allele``,
-        ``sample_path``, ``map``.
+        ``sample_path``, ``map``, ``chromosome``.
 
     Returns
     -------
@@ -128,7 +133,7 @@ def open_genotypes(
         raise OptionError(
             f"{place} is no VCF, and has no field {dosage}; leave out dosage={dosage!r}."
         )
-    if name != "bed":
+    if name not in _HARD_CALLS:
         options["dosage"] = dosage
     elif dosage == "dosage":
         raise OptionError(f"{place} holds hard calls only; leave out dosage='dosage'.")
@@ -407,6 +412,7 @@ def _sniff(path: Path) -> str:
             ("vcf", 0, b"##fileformat=VCF"),
             ("vcf", 0, b"BCF\2"),
             ("bgen", 16, b"bgen"),
+            ("trees", 0, TREES_MAGIC),
         ):
             if start[offset : offset + len(magic)] == magic:
                 return name
