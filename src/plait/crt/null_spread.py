@@ -87,17 +87,24 @@ def stratified_spread(residuals: Array, basis: Array, strata: Sequence[Strata]) 
         Infinite where the expected denominator is 0.
     """
     k, p = residuals.shape[1], basis.shape[1]
-    spread = np.empty((len(strata), k))
-    for j, (unit, found) in enumerate(zip(strata, _sums(residuals, basis, strata), strict=True)):
-        n, m = unit.sizes.astype(np.float64), unit.treated.astype(np.float64)
-        totals, square_totals = found[:, : len(n), : k + p]
-        within = np.maximum(square_totals - totals**2 / np.maximum(n, 1.0)[:, None], 0.0)
-        factor = np.divide(m * (n - m), n * (n - 1.0), out=np.zeros_like(n), where=n > 1.0)
-        variance = factor @ within
-        expected = np.divide(m, n, out=np.zeros_like(n), where=n > 0.0) @ totals[:, k:]
-        denominator = m.sum() - expected @ expected - variance[k:].sum()
-        spread[j] = _ratio(variance[None, :k], np.array([denominator]))[0]
-    return spread
+    sums = _sums(residuals, basis, strata)
+    totals, square_totals = sums[:, 0, :, : k + p], sums[:, 1, :, : k + p]
+    n, m = np.zeros(totals.shape[:2]), np.zeros(totals.shape[:2])
+    for j, unit in enumerate(strata):
+        n[j, : len(unit.sizes)], m[j, : len(unit.sizes)] = unit.sizes, unit.treated
+    within = np.maximum(square_totals - totals**2 / np.maximum(n, 1.0)[:, :, None], 0.0)
+    factor = np.divide(m * (n - m), n * (n - 1.0), out=np.zeros_like(n), where=n > 1.0)
+    share = np.divide(m, n, out=np.zeros_like(n), where=n > 0.0)
+    variance, denominator = np.empty((len(strata), k)), m.sum(axis=1)
+    for j, unit in enumerate(strata):
+        # A product of its own strata alone: its bits do not depend on the other units.
+        own = slice(len(unit.sizes))
+        of_unit = factor[j, own] @ within[j, own]
+        expected = share[j, own] @ totals[j, own, k:]
+        variance[j] = of_unit[:k]
+        denominator[j] -= expected @ expected
+        denominator[j] -= of_unit[k:].sum()
+    return _ratio(variance, denominator)
 
 
 def _sums(residuals: Array, basis: Array, strata: Sequence[Strata]) -> Array:
