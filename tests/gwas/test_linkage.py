@@ -65,6 +65,12 @@ def test_pruning_by_distance(linked):
     )
     with pytest.raises(OptionError, match="r2"):
         ld_prune(linked, r2=0.0)
+    with pytest.raises(OptionError, match="both given; give one window"):
+        ld_prune(linked, window_kb=0.05, window_variants=51)
+    with pytest.raises(OptionError, match="window_variants is 1; give 2"):
+        ld_prune(linked, window_variants=1)
+    with pytest.raises(OptionError, match="window_kb is -1; give a distance"):
+        ld_prune(linked, window_kb=-1)
 
 
 def test_the_order_of_the_file_does_not_matter(linked, caplog):

@@ -211,6 +211,62 @@ def test_lambda_is_1_without_effects_however_few_the_samples(random):
     np.testing.assert_allclose(found.lambda_gc, 1, atol=0.03)
 
 
+def test_rank_transform_of_residuals(random, study):
+    """Blom's scores of the residuals of each trait's own samples, covariates in both steps."""
+    calls, traits, covariates = study
+    found = scan(
+        InMemory(calls), table(traits), table(covariates, "c"),
+        transform="rank-residuals", precision="double", variant_filter=ALL,
+    )  # fmt: skip
+    for t in range(4):
+        used = ~np.isnan(traits[:, t])
+        X = np.column_stack([np.ones(used.sum()), covariates[used]])
+        y = traits[used, t]
+        left = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
+        scores = stats.norm.ppf((stats.rankdata(left) - 0.375) / (used.sum() + 0.25))
+        for j in (0, 3, 29):
+            call = calls[j].astype(float)
+            g = np.where(call >= 0, call, call[used & (call >= 0)].mean())[used]
+            beta, se, log10p = least_squares(g, scores, covariates[used])
+            assert found.beta[j, t] == pytest.approx(beta, rel=1e-9)
+            assert found.se[j, t] == pytest.approx(se, rel=1e-9)
+            assert found.log10p[j, t] == pytest.approx(log10p, rel=1e-9)
+    grouped = table(random.integers(0, 2, (60, 2)), "c")
+    counted = table(random.poisson(2, (60, 1)))
+    one = scan(InMemory(calls), counted, grouped, transform="rank-residuals")
+    order = random.permutation(60)
+    moved = InMemory(calls[:, order], [f"s{i}" for i in order])
+    two = scan(moved, counted, grouped, transform="rank-residuals")
+    np.testing.assert_allclose(two.t, one.t, atol=1e-4)  # ties stay ties
+
+
+def test_degrees_of_freedom(study, tmp_path):
+    calls, traits, covariates = study
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        same = np.column_stack([covariates, covariates[:, 0]])
+        given = InMemory(calls), table(traits), table(same, "c")
+        found = scan(*given, variant_filter=ALL)
+        dropped = scan(*given, variant_filter=ALL, missing_genotypes="drop", out=tmp_path / "a")
+    n = (~np.isnan(traits)).sum(axis=0)
+    np.testing.assert_array_equal(found.df, n - 5)
+    np.testing.assert_array_equal(dropped.df, n - 5)
+    np.testing.assert_array_equal(dropped.n_regressors, [5] * 4)
+    np.testing.assert_array_equal(found.degrees_of_freedom(), np.tile(n - 5, (30, 1)))
+    freedom = dropped.degrees_of_freedom(slice(3, 9))
+    np.testing.assert_array_equal(freedom, dropped.n[3:9] - 5)
+    for result in (found, dropped):
+        logs = stats.t.logsf(np.abs(result.t), result.degrees_of_freedom()) + np.log(2)
+        np.testing.assert_allclose(np.asarray(result.log10p), logs / np.log(10), rtol=1e-6)
+    logistic = scan(
+        InMemory(calls), table((traits[:, :1] > 0).astype(float)), model="logistic",
+        variant_filter=ALL,
+    )  # fmt: skip
+    assert logistic.df is None
+    with pytest.raises(NotAvailableError, match="not t tests"):
+        logistic.degrees_of_freedom()
+
+
 def test_rank_transform(random):
     calls = draw_calls(random, 5, 90)
     y = random.normal(size=(90, 1))

@@ -13,6 +13,8 @@ from plait.numerics.linalg import project_positive_definite
 
 Array = NDArray[np.float64]
 
+TRANSFORMS = ("none", "rank", "rank-residuals")
+_DECIMALS = 10
 _NOTHING_LEFT = 1e-12
 _FEWEST = 3
 """Samples that a regression on a constant and a variant takes."""
@@ -67,8 +69,9 @@ def make_designs(
         Of the same samples; covariates are complete.
     rows : (N,) array of int
         Numbers of the samples among those of the genotypes.
-    transform : {"none", "rank"}
-        "rank": traits are replaced by the normal scores of their ranks.
+    transform : {"none", "rank", "rank-residuals"}
+        "rank": traits are replaced by the normal scores of their ranks; "rank-residuals": by those
+        of the ranks of their residuals, from which the covariates are projected out again.
 
     Returns
     -------
@@ -88,8 +91,10 @@ def make_designs(
         Covariates are left out of the samples of some trait: they are constant or a combination of
         the others there.
     """
-    if transform not in ("none", "rank"):
-        raise OptionError(f"transform is {transform!r}; give 'none' or 'rank'.")
+    if transform not in TRANSFORMS:
+        raise OptionError(
+            f"transform is {transform!r}; give one of {', '.join(map(repr, TRANSFORMS))}."
+        )
     values = rank_normal(traits.values) if transform == "rank" else traits.values
     seen = ~np.isnan(values)
     patterns: dict[bytes, list[int]] = {}
@@ -103,6 +108,10 @@ def make_designs(
         names = [traits.names[column] for column in columns]
         basis = _basis(covariates, used, names, len(rows), said)
         residuals, lengths = _residuals(values[np.ix_(used, columns)], basis, names)
+        if transform == "rank-residuals":
+            # Equal residuals are equal to rounding: those ties are no order.
+            scores = rank_normal(np.round(residuals * len(used) ** 0.5, _DECIMALS))
+            residuals, lengths = _residuals(scores, basis, names)
         designs.append(Design(rows[used], columns, basis, residuals, lengths))
     for text in said:  # once, however many patterns of missing traits there are
         warnings.warn(text, DataWarning, stacklevel=3)

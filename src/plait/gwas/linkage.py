@@ -46,7 +46,7 @@ def ld_prune(
     genotypes: "GenotypesLike",
     *,
     r2: float = 0.2,
-    window_kb: float = 1000.0,
+    window_kb: float | None = None,
     window_variants: int | None = None,
     min_frequency: float = 0.0,
     samples: NDArray[np.integer] | None = None,
@@ -59,10 +59,10 @@ def ld_prune(
         Where positions do not ascend, variants are compared in the order of their positions.
     r2 : float
         Largest squared correlation of two variants that are both kept.
-    window_kb : float
-        Distance up to which variants are compared, in thousands of bases.
+    window_kb : float, optional
+        Distance up to which variants are compared, in thousands of bases. Default 1000.
     window_variants : int, optional
-        Compare within this many consecutive variants instead.
+        Compare within this many consecutive variants instead, 2 at least.
     min_frequency : float
         Variants whose rarer allele is rarer are left out; monomorphic ones always are.
     samples : integers, optional
@@ -76,18 +76,25 @@ def ld_prune(
     Raises
     ------
     OptionError
-        ``r2`` is out of range.
+        ``r2`` or a window is out of range, or there are two windows.
 
     Notes
     -----
     Greedy along the chromosome: of two variants with a larger r2 the one with the rarer allele
-    goes (the later one of a tie). PLINK's ``--indep-pairwise 50 1 0.2`` keeps the same as
-    ``window_variants=50``; with wide windows it compares in another order, and keeps about as many
-    variants. Missing genotypes count as the mean. Cost: 2 N flops for every variant and kept
-    variant of its window.
+    goes (the later one of a tie). Windows move by one variant. PLINK's ``--indep-pairwise`` does
+    this too, but compares in another order, breaks ties of frequencies otherwise and takes r2 from
+    the samples that have both genotypes, where here missing ones count as the mean: sets are much
+    alike, and seldom the same. Cost: 2 N flops for every variant and kept variant of its window.
     """
     if not 0 < r2 <= 1:
         raise OptionError(f"r2 is {r2}; give a number above 0, at most 1.")
+    if window_kb is not None and window_variants is not None:
+        raise OptionError("window_kb and window_variants are both given; give one window.")
+    if window_variants is not None and window_variants < 2:
+        raise OptionError(f"window_variants is {window_variants}; give 2 or more.")
+    window_kb = 1000.0 if window_kb is None else window_kb
+    if not window_kb >= 0:
+        raise OptionError(f"window_kb is {window_kb}; give a distance, 0 at least.")
     from plait.gwas.kernels import prune_block
 
     genotypes = opened_genotypes(genotypes)

@@ -112,8 +112,9 @@ def scan(
     missing_genotypes : {"mean", "drop"}
         A missing genotype is the mean of its variant, or (linear, whole-genome) its sample is left
         out of the regression of that variant, exactly, without fitting anew.
-    transform : {"none", "rank"}
-        "rank": traits are replaced by the normal scores of their ranks.
+    transform : {"none", "rank", "rank-residuals"}
+        "rank": traits are replaced by the normal scores of their ranks (Blom's); "rank-residuals":
+        by those of what the covariates leave of them, beside which the covariates stay.
     variant_filter : VariantFilter, optional
         Which variants are tested; counted among the samples of each trait.
     covariate_missing : {"error", "drop"}

@@ -141,9 +141,10 @@ class LinearMethod(_Associating, SinglePass):
         self.work = LinearScan(genotypes, designs, n_traits, missing_genotypes, precision, rules)
 
     def totals(self) -> dict[str, Any]:
-        """Return V0."""
+        """Return V0 and degrees of freedom."""
         residuals = [design.traits for design in self.designs]
-        return {"V0": residual_correlation(self.designs, residuals, self.n_traits)}
+        V0 = residual_correlation(self.designs, residuals, self.n_traits)
+        return {"V0": V0, **_freedom(self.designs, self.n_traits)}
 
 
 class LogisticMethod(_Associating, SinglePass):
@@ -190,9 +191,10 @@ class MixedMethod(_Associating):
             yield Pass(runs, make)
 
     def totals(self) -> dict[str, Any]:
-        """Return V0 and the shares of variance."""
+        """Return V0, degrees of freedom and the shares of variance."""
         model = self.model
-        return {"V0": model.V0, "h2": model.h2, "h2_se": model.h2_se}
+        freedom = _freedom(model.designs, len(model.h2))
+        return {"V0": model.V0, "h2": model.h2, "h2_se": model.h2_se, **freedom}
 
 
 class WholeGenomeMethod(_Associating):
@@ -207,10 +209,11 @@ class WholeGenomeMethod(_Associating):
             yield Pass(runs, make)
 
     def totals(self) -> dict[str, Any]:
-        """Return V0 and the shares of variance that are predicted."""
+        """Return V0, degrees of freedom and the shares of variance that are predicted."""
         model = self.model
         V0 = residual_correlation(model.designs, model.residuals, len(model.explained))
-        return {"V0": V0, "explained": model.explained}
+        freedom = _freedom(model.designs, len(model.explained))
+        return {"V0": V0, "explained": model.explained, **freedom}
 
 
 class WholeGenomeLogisticMethod(_Associating):
@@ -228,6 +231,15 @@ class WholeGenomeLogisticMethod(_Associating):
         """Return V0, the number of cases, and the shares of variance that are predicted."""
         totals = _of_binary_traits(self.model.everything, len(self.model.names))
         return {**totals, "explained": self.model.model.explained}
+
+
+def _freedom(designs: list[Design], n_traits: int) -> dict[str, Any]:
+    """Return degrees of freedom, and the columns that take them, of each trait."""
+    df, columns = np.empty(n_traits, dtype=np.int64), np.empty(n_traits, dtype=np.int64)
+    for design in designs:
+        df[design.columns] = design.df
+        columns[design.columns] = len(design.rows) - design.df
+    return {"df": df, "n_regressors": columns}
 
 
 def _of_binary_traits(nulls: list[BinaryDesign], n_traits: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.data.effects import Effects
+from plait.errors import NotAvailableError
 from plait.gwas.variant_results import VARIANT_COLUMNS, VariantResult, counted
 from plait.io import write_effects
 
@@ -49,6 +50,10 @@ class AssociationResult(VariantResult):
     n_cases : (T,) int array or None
         Of a logistic model: how many of the samples of each trait are cases. Effects are logs of
         odds ratios then.
+    df, n_regressors : (T,) int array or None
+        Degrees of freedom of the t tests of each trait where no genotype is missing, and how many
+        columns take theirs: constant, covariates and variant. None where tests are not t tests
+        (logistic models). See `degrees_of_freedom`.
     filtered : dict of str to int
         How many tests (of one variant and trait) each rule left out.
     checks : list of dict
@@ -67,7 +72,7 @@ class AssociationResult(VariantResult):
         **dict.fromkeys(("beta", "se", "log10p", "n"), ("variants", "traits")),
         **dict.fromkeys(("frequency", *VARIANT_COLUMNS), ("variants",)),
         "V0": ("traits", "traits"),
-        **dict.fromkeys(("h2", "h2_se", "explained", "n_cases"), ("traits",)),
+        **dict.fromkeys(("h2", "h2_se", "explained", "n_cases", "df", "n_regressors"), ("traits",)),
     }
     statistics: ClassVar[tuple[str, ...]] = ("beta", "se", "log10p")
     tested_by: ClassVar[str] = "se"
@@ -83,6 +88,8 @@ class AssociationResult(VariantResult):
     h2_se: Array | None = None
     explained: Array | None = None
     n_cases: NDArray[np.int64] | None = None
+    df: NDArray[np.int64] | None = None
+    n_regressors: NDArray[np.int64] | None = None
     checks: list[dict[str, Any]] = field(default_factory=list)
 
     def __repr__(self) -> str:
@@ -94,6 +101,21 @@ class AssociationResult(VariantResult):
         """Test statistics (M, T)."""
         ratio: Array = np.asarray(self.beta) / np.asarray(self.se)
         return ratio
+
+    def degrees_of_freedom(self, rows: slice = slice(None)) -> NDArray[np.int64]:
+        """Return those of the t tests of some variants (M, T): samples less columns.
+
+        They differ from ``df`` where samples without a genotype were dropped for a variant.
+
+        Raises
+        ------
+        NotAvailableError
+            Tests are not t tests.
+        """
+        if self.n_regressors is None:
+            raise NotAvailableError("these tests are not t tests; they have no degrees of freedom.")
+        freedom: NDArray[np.int64] = np.asarray(self.n[rows]) - self.n_regressors
+        return freedom
 
     @cached_property
     def counts_own_chromosome(self) -> bool:

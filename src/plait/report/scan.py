@@ -32,7 +32,11 @@ _MODELS = {
     "chromosomes predict",
 }
 _ALL_TRAITS = "the surest trait at every variant"
-_TRANSFORMS = {"none": "as they are", "rank": "normal scores of ranks"}
+_TRANSFORMS = {
+    "none": "as they are",
+    "rank": "normal scores of ranks",
+    "rank-residuals": "normal scores of the ranks of residuals",
+}
 _MISSING = {"mean": "the mean of their variant", "drop": "left out, variant by variant"}
 
 

@@ -69,7 +69,7 @@ class StudySettings:
         See `plait.gwas.scan`.
     loco : bool or None
     missing_genotypes : {"mean", "drop"}
-    transform : {"none", "rank"}
+    transform : {"none", "rank", "rank-residuals"}
     min_call_rate, min_minor_count, min_frequency, min_info
         See `plait.gwas.VariantFilter`.
     strong_p : float
