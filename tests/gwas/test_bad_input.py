@@ -157,6 +157,10 @@ ROWS = (
         lambda: [cell("traits.csv", row, 1, "-9") for row in range(1, N + 1)],
         errors.TooFewSamplesError, ("trait 'trait1' is measured on 0 of the 60 samples",),
         f"{SCAN} --model mixed"),
+    Row("trait without a value, interaction",
+        lambda: [cell("traits.csv", row, 1, "NA") for row in range(1, N + 1)],
+        errors.TooFewSamplesError, ("trait 'trait1' is measured on 0 of the 60 samples",),
+        f"{SCAN.replace('scan', 'interaction')} --environment age"),
     Row("trait without a value, logistic", lambda: pl.read_csv("traits.csv").select(
             "IID", pl.lit(None).alias("ill")).write_csv("traits.csv", null_value="NA"),
         errors.TooFewSamplesError, ("trait 'ill' has no value in any of 60 samples",),

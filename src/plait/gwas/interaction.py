@@ -295,12 +295,6 @@ def _check(
     names: tuple[str, ...], environments: Array, trait: str, n_samples: int, n_covariates: int
 ) -> None:
     """Refuse environments that a trait cannot be tested with."""
-    for name, values in zip(names, environments.T, strict=True):
-        if values.std() <= 1e-12 * np.abs(values).max(initial=0.0):
-            raise InputError(
-                f"environment {name!r} is the same for all {len(values)} samples with trait "
-                f"{trait!r}, so that nothing can depend on it."
-            )
     if len(environments) < (least := n_covariates + len(names) + 3):
         ours = repr(names[0]) if len(names) == 1 else f"{len(names)} environments"
         raise TooFewSamplesError(
@@ -309,6 +303,12 @@ def _check(
             f"{n_covariates} covariates, {ours} among them, and the constant at least "
             f"{least} are needed for an interaction."
         )
+    for name, values in zip(names, environments.T, strict=True):
+        if values.std() <= 1e-12 * np.abs(values).max(initial=0.0):
+            raise InputError(
+                f"environment {name!r} is the same for all {len(values)} samples with trait "
+                f"{trait!r}, so that nothing can depend on it."
+            )
     scaled = (environments - environments.mean(axis=0)) / environments.std(axis=0)
     for last in range(2, len(names) + 1):
         if np.linalg.matrix_rank(scaled[:, :last], tol=1e-8 * len(scaled) ** 0.5) < last:
