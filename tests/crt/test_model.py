@@ -16,6 +16,7 @@ from plait import mash
 from plait.crt import (
     control_group_effects,
     floor_usage,
+    model,
     prepare_crt_inputs,
     run_all_genes_union_crt,
 )
@@ -32,6 +33,7 @@ from plait.errors import (
     OutputError,
 )
 from plait.execution.blocks import Block
+from plait.execution.executors import workforce
 from plait.execution.stored_output import write_region
 from plait.simulate.screen import make_sceptre_style_synth
 from tests.crt.screens import reference_screen
@@ -532,3 +534,24 @@ def test_strata_are_reported(inputs):
     )
     np.testing.assert_array_equal(out["strata_df"]["n_strata"], found.n_strata)
     assert list(out["strata_df"].columns) == list(found.of_strata())
+
+
+def test_little_memory_is_for_few_units_at_once(inputs, monkeypatch):
+    seen = []
+    fitted = model.propensity_blocks
+
+    def spy(propensities, C, treated, names):
+        seen.append(len(names))
+        return fitted(propensities, C, treated, names)
+
+    whole = perturbation_effects(inputs, threads=1)
+    monkeypatch.setattr(model, "propensity_blocks", spy)
+    of_unit = 8 * inputs.n_cells * 5
+    work = BlockOfTests.of(inputs, CRTOptions(), inputs.units)
+    few, force = work.fitting(replace(workforce(threads=4), memory=3 * of_unit))
+    assert (few.at_once, force.workers) == (3, 1)
+    many, force = work.fitting(replace(workforce(threads=2), memory=100 * of_unit))
+    assert (many.at_once, force.workers) == (16, 2)
+    found = few(Block(0, len(inputs.units)))
+    assert max(seen) == 3 and sum(seen) == len(inputs.units)
+    np.testing.assert_array_equal(found["log10p"], whole.log10p)

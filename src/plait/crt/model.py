@@ -131,7 +131,7 @@ def perturbation_effects(
     executor : concurrent.futures.Executor or dask.distributed.Client, optional
         Who works on blocks of units; default ``threads`` of this process.
     memory : int or str, optional
-        Bytes for blocks under way; default half of what is free.
+        Bytes for blocks under way, beside what all share (notes); default half of what is free.
     out : str or path, optional
         A store to write block by block. The same call after an interruption goes on from there.
     overwrite : bool
@@ -260,7 +260,7 @@ def _run_tests(
         threads=force.workers * force.threads,
     )
     work = BlockOfTests.of(inputs, options, names)
-    force = work.fitting(force)
+    work, force = work.fitting(force)
     if out is None:
         found = work.in_memory(force)
         return assembled(found, work, rates, about, _timed(provenance, started))
@@ -305,11 +305,14 @@ class BlockOfTests:
     tester : UnitTester
     names : tuple of str
     treated : (cells, units) csc_array
+    at_once : int
+        Units whose propensities are held together, at most `WIDTH`; never changes the numbers.
     """
 
     tester: UnitTester
     names: tuple[str, ...]
     treated: csc_array
+    at_once: int = WIDTH
 
     def __post_init__(self) -> None:
         self.tester.require_propensities(self.names)
@@ -328,13 +331,18 @@ class BlockOfTests:
         """Return what is found of the units of a block."""
         parts = [
             self.tester.test(
-                self.names[block.start + units.start : block.start + units.stop],
-                self.treated[:, block.start + units.start : block.start + units.stop],
+                self.names[few.start + units.start : few.start + units.stop],
+                self.treated[:, few.start + units.start : few.start + units.stop],
                 probabilities,
             )
-            for units, probabilities in self._propensities(block)
+            for few in self._within(block)
+            for units, probabilities in self._propensities(few)
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _within(self, block: Block) -> Iterator[Block]:
+        for start in range(block.start, block.stop, self.at_once):
+            yield Block(start, min(start + self.at_once, block.stop))
 
     def _propensities(self, block: Block) -> Iterator[tuple[slice, NDArray[np.float64]]]:
         names = self.names[block.rows]
@@ -347,12 +355,18 @@ class BlockOfTests:
         edges = [len(self.names) * i // count for i in range(count + 1)]
         return [Block(start, stop) for start, stop in pairwise(edges) if start < stop]
 
-    def fitting(self, force: Workforce) -> Workforce:
-        """Return as many workers of this process as have room for a block, at least one."""
+    def fitting(self, force: Workforce) -> tuple["BlockOfTests", Workforce]:
+        """Return as many workers of this process as have room for a block, at least one.
+
+        Where one has no room for `WIDTH` units, it takes fewer of them at once.
+        """
         if force.executor is not None:
-            return force
-        size = (WIDTH, 8 * self.tester.inputs.n_cells * _COPIES, force.memory)
-        return replace(force, workers=workers_that_fit(*size, force.workers, len(self.names)))
+            return self, force
+        of_unit = 8 * self.tester.inputs.n_cells * _COPIES
+        at_once = min(max(force.memory // of_unit, 1), WIDTH)
+        size = (at_once, of_unit, force.memory)
+        workers = workers_that_fit(*size, force.workers, len(self.names))
+        return replace(self, at_once=at_once), replace(force, workers=workers)
 
     def in_memory(
         self, force: Workforce, label: str | None = "perturbations"
