@@ -17,7 +17,7 @@ from plait.errors import (
     LabelError,
     OptionError,
 )
-from plait.gwas import AssociationResult, VariantFilter, scan
+from plait.gwas import AssociationResult, VariantFilter, scan, scan_interaction
 from plait.io import open_genotypes, read_covariates, read_phenotypes
 from plait.io.plink import write_bed
 from plait.simulate import cohort
@@ -249,6 +249,9 @@ def test_families_tell_names_apart_wherever_one_file_repeats_them(tmp_path, whic
     x = np.column_stack([np.ones(len(used)), c[order], calls[7][used]])
     expected = np.linalg.lstsq(x, y[order], rcond=None)[0][-1]
     assert found.beta[7, 0] == pytest.approx(expected, rel=1e-9)
+    own = tmp_path / "c.tsv"  # the environment, a table with families of its own
+    changing = scan_interaction(*paths[:2], own, variant_filter=rules)
+    assert (changing.n == len(used)).all()
     line = "gwas scan --geno g.bed --pheno y.tsv --covar c.tsv --min-mac 1 --pcs 1 --quiet --out o"
     words = [str(tmp_path / w) if w.endswith((".bed", ".tsv")) or w == "o" else w
              for w in line.split()]  # fmt: skip

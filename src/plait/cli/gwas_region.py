@@ -8,8 +8,9 @@ import typer
 
 from plait.cli import options
 from plait.cli.console import say, session
+from plait.cli.genotype_choice import Choice, MapFile, open_chosen
 from plait.cli.gwas_options import DOCS
-from plait.cli.inputs import split_list
+from plait.cli.inputs import refuse_idle, split_list
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
 from plait.cli.outputs import FIGURES, check_file, use_no_window
 from plait.cli.records import beside, write_record
@@ -53,6 +54,7 @@ def region(
             "the same genome build.",
         ),
     ] = None,
+    map: MapFile = None,
     lead: Annotated[
         str | None,
         option(
@@ -92,15 +94,15 @@ def region(
     debug: options.Debug = False,
 ) -> None:
     """Draw the associations around one variant, coloured by linkage with it."""
+    refuse_idle(("map",), geno is None, "without --geno FILE")
     check_file(out, FIGURES, overwrite)
     with session(None, quiet, debug):
         from plait import gwas, plot
         from plait.gwas.regional import locus_around
-        from plait.io import open_genotypes
 
         result = _open_scan(scanned, traits)
         chosen = _trait_names(traits, result)
-        genotypes = None if geno is None else open_genotypes(geno)
+        genotypes = None if geno is None else open_chosen(geno, Choice(map=map))
         use_no_window()
         panels = gwas.plot_regional(
             result,

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from plait.data.fingerprints import study_fingerprints
 from plait.data.genotype_blocks import TILE
 from plait.data.genotypes import GenotypeSource
-from plait.data.phenotypes import AlignedSamples, SampleTable, align
+from plait.data.phenotypes import AlignedSamples, SampleTable, align, named_as
 from plait.data.sample_names import no_overlap
 from plait.errors import InputError, LabelError, OptionError, TooFewSamplesError
 from plait.execution.executors import refuse_forks, workforce
@@ -120,7 +120,8 @@ def scan_interaction(
     """
     started = time.perf_counter()
     genotypes, traits, covariates = open_study(genotypes, traits, covariates)
-    chosen = chosen_environment(environment, covariates)
+    families = getattr(genotypes, "families", None)
+    chosen = named_as(chosen_environment(environment, covariates), genotypes.samples, families)
     joined = _joined(covariates, chosen)
     samples = align(genotypes.samples, traits, joined, covariate_missing=covariate_missing)
     assert samples.covariates is not None
