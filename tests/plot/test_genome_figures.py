@@ -220,3 +220,18 @@ def test_variants_without_a_place_come_last():
     across, ticks, number = along_genome(alone.chrom, alone.pos.astype(float))
     assert [name for name, _ in ticks] == ["unplaced"] and not shade_of(number, ticks).any()
     assert across.tolist() == list(range(3000))
+
+
+@pytest.mark.parametrize("n_traits", [1, 3])
+def test_pictures_are_the_same_of_a_store_that_is_read_in_parts(tmp_path, n_traits):
+    """More variants than are read at once, also where a chromosome comes twice."""
+    size, pictures = 70_000, []
+    result = scanned(n_traits, 3 * size)
+    result = replace(result, chrom=np.repeat(["2", "0", "X", "2"], [size, 9, 2 * size - 10, 1]))
+    result.save(tmp_path / "a.zarr")
+    for found in (result, AssociationResult.open(tmp_path / "a.zarr")):
+        for draw in (gwas.plot_manhattan, gwas.plot_qq):
+            figure = draw(found).figure
+            figure.canvas.draw()
+            pictures.append(bytes(figure.canvas.buffer_rgba()))
+    assert pictures[:2] == pictures[2:] and pictures[0] != pictures[1]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from plait import plot
 from plait.data.summary_statistics import SummaryStatistics
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from polars import DataFrame
 
     from plait.gwas.inputs import GenotypesLike
+
+_VALUES_AT_ONCE = 1 << 19
+"""Numbers, 4 MiB of them, that are read at a time."""
 
 _INTERACTIONS = (
     "p-values of interactions against those that chance alone would give, both as -log10. Grey: "
@@ -59,15 +62,13 @@ def plot_manhattan(
     """
     result.require_tests()
     overlaid = trait is None and len(result.traits) > 1
-    values, traits = surest_of_traits(result) if overlaid else (_one_trait(result, trait), None)
     return plot.manhattan(
-        # Part by part: as Python strings, all of them would take several times as much.
-        np.concatenate([np.asarray(result.chrom[rows], np.str_) for rows in result.parts()]),
-        np.asarray(result.pos),
-        values,
+        result.chrom,
+        result.pos,
+        _Smallest(result) if overlaid else _OneTrait(result, trait),
         labels=_Names(result),
         traits=result.traits if overlaid else None,
-        trait_of=traits,
+        trait_of=_Surest(result) if overlaid else None,
         title=result.headed("surest of all traits" if overlaid else trait or result.traits[0]),
         caption=caption,
         ax=ax,
@@ -87,8 +88,8 @@ def plot_qq(
     if trait is None:
         title = result.headed("") or None
         return plot.qq(result.surest, result.traits, title=title, caption=text, ax=ax)
-    values = _one_trait(result, trait)
-    return plot.qq(values, title=result.headed(trait), caption=text, ax=ax)
+    values = _OneTrait(result, trait)
+    return plot.qq(values[:], title=result.headed(trait), caption=text, ax=ax)
 
 
 def _qq_caption(result: VariantResult) -> bool | str:
@@ -164,19 +165,63 @@ class _Names(Sequence[str]):
         return str(self._result.names_of(slice(int(row), int(row) + 1))[0])
 
 
+class _OfVariants:
+    """Numbers of all variants, of which those that are asked for are made of the results."""
+
+    def __init__(self, result: VariantResult) -> None:
+        self._result = result
+        self.shape = (len(result.n),)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        start, stop, _ = rows.indices(len(self))
+        step = max(_VALUES_AT_ONCE // len(self._result.traits), 1)
+        parts = [slice(first, min(first + step, stop)) for first in range(start, stop, step)]
+        return np.concatenate(
+            [self._made(self._result.surest[part]) for part in parts or [slice(0, 0)]]
+        )
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        made: NDArray[Any] = self[:]
+        return made if dtype is None else made.astype(dtype)
+
+    def _made(self, values: NDArray[np.float64]) -> NDArray[Any]:
+        raise NotImplementedError
+
+
+class _Smallest(_OfVariants):
+    """The smallest p-value of each variant, as a logarithm."""
+
+    def _made(self, values: NDArray[np.float64]) -> NDArray[Any]:
+        smallest: NDArray[Any] = np.fmin.reduce(values, axis=1)
+        return smallest
+
+
+class _Surest(_OfVariants):
+    """The trait of that p-value."""
+
+    def _made(self, values: NDArray[np.float64]) -> NDArray[Any]:
+        which: NDArray[Any] = np.argmin(np.nan_to_num(values, nan=1.0), axis=1)
+        return which
+
+
+class _OneTrait(_OfVariants):
+    """The p-values of a trait, as logarithms."""
+
+    def __init__(self, result: VariantResult, trait: str | None) -> None:
+        super().__init__(result)
+        trait = result.traits[0] if trait is None else trait
+        if trait not in result.traits:
+            raise LabelError(f"there is no trait {trait!r}; there are {', '.join(result.traits)}.")
+        self._number = result.traits.index(trait)
+
+    def _made(self, values: NDArray[np.float64]) -> NDArray[Any]:
+        own: NDArray[Any] = values[:, self._number].copy()
+        return own
+
+
 def surest_of_traits(result: VariantResult) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Return the smallest p-value of each variant, as a logarithm, and of which trait it is."""
-    n_variants = len(result.n)
-    smallest, which = np.empty(n_variants), np.empty(n_variants, dtype=np.intp)
-    for rows in result.parts():
-        values = result.surest[rows]
-        smallest[rows] = np.fmin.reduce(values, axis=1)
-        which[rows] = np.argmin(np.nan_to_num(values, nan=1.0), axis=1)
-    return smallest, which
-
-
-def _one_trait(result: VariantResult, trait: str | None) -> NDArray[np.float64]:
-    trait = result.traits[0] if trait is None else trait
-    if trait not in result.traits:
-        raise LabelError(f"there is no trait {trait!r}; there are {', '.join(result.traits)}.")
-    return np.asarray(result.surest[:, result.traits.index(trait)])
+    return _Smallest(result)[:], _Surest(result)[:]

@@ -17,6 +17,7 @@ from plait.io.atomic import STORE_MARKER
 from plait.io.result import Result
 from plait.io.store import local_path
 from plait.numerics.order_statistics import column_medians
+from plait.numerics.repeats import met, repeated
 from plait.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -234,12 +235,12 @@ class VariantResult(Result):
         if partition is None:
             write_parquet(path, table, self.parts(), overwrite)
         elif partition == "chromosome":
-            write_partitioned(path, table, self._runs(), overwrite)
+            write_partitioned(path, table, self.by_chromosome(), overwrite)
         else:
             raise OptionError(f"partition is {partition!r}; give 'chromosome', or None.")
 
-    def _runs(self) -> dict[str, list[slice]]:
-        """Return where the variants of each chromosome are, in pieces of parts."""
+    def by_chromosome(self) -> dict[str, list[slice]]:
+        """Return where the variants of each chromosome are, in pieces of `parts`."""
         runs: dict[str, list[slice]] = {}
         for rows in self.parts():
             names = np.asarray(self.chrom[rows])
@@ -369,37 +370,52 @@ class VariantResult(Result):
         columns = [_as_series(getattr(self, name)[rows], name) for name in KEY]
         return variant_keys(pl.DataFrame(columns))
 
-    @cached_property
-    def _key_hashes(self) -> NDArray[np.uint64]:
-        return self._over_parts(lambda rows: self._keys(rows).hash().to_numpy(), np.uint64)
+    def _ids(self, rows: slice | NDArray[np.intp]) -> "Series":
+        return _as_series(self.id[rows])
 
     @cached_property
     def _has_own_id(self) -> NDArray[np.bool_]:
         """Which variants have an id that no other variant has, as its id or as its key."""
-
-        def ids(rows: slice) -> "Series":
-            return _as_series(self.id[rows])
-
-        hashes = self._over_parts(lambda rows: ids(rows).hash().to_numpy(), np.uint64)
-        known = self._over_parts(lambda rows: ~ids(rows).is_in(UNKNOWN_IDS).to_numpy(), np.bool_)
-        own: NDArray[np.bool_] = known & ~_repeats(hashes)
-        if any(ids(rows).str.contains(":", literal=True).any() for rows in self.parts()):
-            own &= ~_among(hashes, np.sort(self._key_hashes))
+        own = np.zeros(len(self.n), dtype=np.bool_)
+        like_keys = False
+        for rows in self.parts():
+            ids = self._ids(rows)
+            known = ~ids.is_in(UNKNOWN_IDS)
+            if ids.str.contains(":", literal=True).any():
+                like_keys = True
+                known &= ids != self._keys(rows)
+            own[rows] = known.to_numpy()
+        own[repeated(lambda: self._hashes(self._ids, own))] = False
+        if like_keys:
+            all_of_them = np.ones_like(own)
+            keys = met(
+                lambda: self._hashes(self._ids, own), lambda: self._hashes(self._keys, all_of_them)
+            )
+            own[keys] = False
         return own
+
+    def _hashes(
+        self, names: "Callable[[slice], Series]", chosen: NDArray[np.bool_]
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint64]]]:
+        """Yield the numbers of chosen variants, and hashes of their names, in parts."""
+        for rows in self.parts():
+            here = np.flatnonzero(chosen[rows])
+            if len(here):
+                yield rows.start + here, names(rows).hash().to_numpy()[here]
 
     @cached_property
     def _renamed(self) -> dict[int, str]:
         """What variants are called that have no id of their own and whose keys repeat."""
-        rows = np.flatnonzero(~self._has_own_id)
-        if not len(rows):
+        others = ~self._has_own_id
+        if not others.any():
             return {}
-        suspects = rows[_repeats(self._key_hashes[rows])].tolist()
-        keys = {row: str(self._keys(slice(row, row + 1))[0]) for row in suspects}
-        total, seen = Counter(keys.values()), Counter[str]()
+        rows = repeated(lambda: self._hashes(self._keys, others))
+        keys, ids = self._keys(rows).to_list(), self._ids(rows).to_list()
+        total, seen = Counter(keys), Counter[str]()
         renamed = {}
-        for row, key in keys.items():
+        for row, key, label in zip(rows.tolist(), keys, ids, strict=True):
             if total[key] > 1:
-                name = key if (label := str(self.id[row])) in UNKNOWN_IDS else f"{key}:{label}"
+                name = key if label in UNKNOWN_IDS else f"{key}:{label}"
                 seen[name] += 1
                 renamed[row] = name if seen[name] == 1 else f"{name}:{seen[name]}"
         return renamed
@@ -411,21 +427,6 @@ def _kinds(kind: type[VariantResult]) -> Iterator[type[VariantResult]]:
         if other.folder_store:
             yield other
         yield from _kinds(other)
-
-
-def _repeats(values: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Tell which values occur more than once."""
-    ordered = np.sort(values)
-    return _among(values, ordered[1:][ordered[1:] == ordered[:-1]])
-
-
-def _among(values: NDArray[np.uint64], ordered: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Tell which values are among others in order, in less memory than `numpy.isin` takes."""
-    if not len(ordered):
-        return np.zeros(len(values), dtype=np.bool_)
-    places = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
-    found: NDArray[np.bool_] = ordered[places] == values
-    return found
 
 
 def chunk_variants(n_values: int) -> int:

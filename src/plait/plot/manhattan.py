@@ -1,8 +1,8 @@
 """Manhattan plot: how sure each association is, along the genome."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,6 +39,8 @@ _MOST = 20_000
 _WIDER = 6
 """How many times more cells the grid that points are thinned by has across than up."""
 _PIECE = 1 << 16
+_PEAKS_APART = 0.03
+"""The smallest distance of two peaks that are named, as a share of the genome."""
 _CHARACTER, _LINE = 0.008, 0.06
 """Width and height of a letter, as shares of the picture."""
 
@@ -96,67 +98,104 @@ def manhattan(
 
     Notes
     -----
-    All points above 3 are drawn, and of the others at most 20,000, evenly over the picture.
+    All points above 3 are drawn, and of the others at most 20,000, evenly over the picture. Arrays
+    may be in a store: four times over, parts of them are read.
     """
-    names = np.asarray(chrom, dtype=np.str_)
-    heights = -np.asarray(log10p, dtype=np.float64)
-    places = np.asarray(pos, dtype=np.float64)
-    if not len(names) == len(heights) == len(places):
+    names, places, logs = (_in_parts(values) for values in (chrom, pos, log10p))
+    if not len(names) == len(logs) == len(places):
         raise ShapeError(
-            f"chrom, pos and log10p have {len(names)}, {len(places)} and {len(heights)} entries."
+            f"chrom, pos and log10p have {len(names)}, {len(places)} and {len(logs)} entries."
         )
     if name_peaks < 0:
         raise OptionError(f"name_peaks is {name_peaks}; it cannot be negative.")
-    groups = None if trait_of is None else np.asarray(trait_of)
+    groups = None if trait_of is None else _in_parts(trait_of)
     if groups is not None and len(groups) != len(names):
         raise ShapeError(f"trait_of has {len(groups)} entries for {len(names)} variants.")
-    del chrom, pos, log10p, trait_of  # arrays of many variants take more than the picture
-    across, ticks, number = along_genome(names, places)
-    del names, places
-    shown = thinned(across, heights)
-    shades = shade_of(number[shown], ticks)
-    del number
+    genome = GenomeLayout.of(names, places)
+    ticks = genome.ticks
+
+    def pieces() -> Iterator[Points]:
+        for rows in _pieces(len(logs)):
+            across = genome.across(rows, places[rows])
+            yield Points(np.arange(rows.start, rows.stop), across, -_floats(logs[rows]))
+
+    tall, peak = _tall(pieces, ALWAYS_DRAWN if line is None else min(line, ALWAYS_DRAWN))
+    high = tall.where(np.isfinite(tall.heights) & (tall.heights > ALWAYS_DRAWN))
+    shown = Points.joined([_evenly(_low(pieces), _MOST), high])
+    shades = shade_of(genome.number(shown.rows), ticks)
     with styled() as plt:
         ax = axes_for(plt, ax, 8.0, 2.8)
         for kind, shade in enumerate((*_SHADES, GREY)):
-            part = shown[shades == kind]
-            ax.scatter(across[part], heights[part], s=5, color=shade, linewidths=0, rasterized=True)
-        top = max(float(np.nanmax(heights, initial=1.0)), 1.0) * 1.12
+            part = shown.where(shades == kind)
+            ax.scatter(part.across, part.heights, s=5, color=shade, linewidths=0, rasterized=True)
+        top = max(peak, 1.0) * 1.12
         if line is not None:
             ax.axhline(line, color=VERMILION, linewidth=0.8, linestyle="--")
             top = max(top, 1.1 * line)
             if groups is not None:
-                high = shown[heights[shown] > line]
-                _draw_by_trait(ax, across[high], heights[high], groups[high], traits)
+                high = shown.where(shown.heights > line)
+                _draw_by_trait(ax, high, _taken(groups, high.rows), traits)
             if labels is not None:
-                peaks = highest_peaks(across, heights, line, 3 * name_peaks)
-                texts = {peak: str(labels[peak]) for peak in peaks}
-                for peak in _apart(across, heights, top, texts)[:name_peaks]:
-                    ax.annotate(
-                        texts[peak], (across[peak], heights[peak]), (0, 4), ha="center",
-                        textcoords="offset points", fontsize=7, color=INK, bbox=BESIDE_POINTS,
-                        zorder=5,
-                    )  # fmt: skip
+                _name_peaks(ax, tall, labels, line, name_peaks, top, genome.end)
         ax.set_ylim(0, top)
         ax.margins(x=0.01)
         ax.set_xticks([place for _, place in ticks], [name for name, _ in ticks])
         ax.tick_params(axis="x", length=0, labelsize=7 if len(ticks) > 12 else 8)
         ax.set_xlabel("chromosome")
         ax.set_ylabel("$-\\log_{10} p$")
-        coloured = groups is not None and line is not None and bool((heights > line).any())
+        coloured = groups is not None and line is not None and peak > line
         colours = " Colours: the trait of the smallest p-value." if coloured else ""
         write_words(ax, title, CAPTION + colours if caption else None)
     return ax
 
 
-def _apart(
-    across: NDArray[np.float64],
-    heights: NDArray[np.float64],
+def _in_parts(values: Any) -> Any:
+    """Return what can be read in parts: an array, also one in a store, or an array of a list."""
+    return values if hasattr(values, "shape") else np.asarray(values)
+
+
+def _floats(values: Any) -> NDArray[np.float64]:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _pieces(count: int) -> Iterator[slice]:
+    for start in range(0, count, _PIECE):
+        yield slice(start, min(start + _PIECE, count))
+
+
+def _taken(values: Any, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return some rows, in ascending order, of an array that is read in parts."""
+    found = [np.empty(0, dtype=np.intp)]
+    for piece in _pieces(len(values)):
+        first, last = np.searchsorted(rows, (piece.start, piece.stop))
+        if first < last:
+            here = rows[first:last]
+            found.append(np.asarray(values[int(here[0]) : int(here[-1]) + 1])[here - here[0]])
+    return np.concatenate(found)
+
+
+def _name_peaks(
+    ax: "Axes",
+    tall: "Points",
+    labels: Sequence[str] | NDArray[np.str_],
+    line: float,
+    count: int,
     top: float,
-    texts: Mapping[int, str],
-) -> list[int]:
+    end: float,
+) -> None:
+    """Write names at the highest points that have room for one."""
+    peaks = highest_peaks(tall.across, tall.heights, line, 3 * count, _PEAKS_APART * end)
+    texts = {peak: str(labels[int(tall.rows[peak])]) for peak in peaks}
+    for peak in _apart(tall, texts, top, end)[:count]:
+        ax.annotate(
+            texts[peak], (tall.across[peak], tall.heights[peak]), (0, 4), ha="center",
+            textcoords="offset points", fontsize=7, color=INK, bbox=BESIDE_POINTS, zorder=5,
+        )  # fmt: skip
+
+
+def _apart(tall: "Points", texts: Mapping[int, str], top: float, end: float) -> list[int]:
     """Return the points, the first ones first, whose names do not touch one before."""
-    letter = _CHARACTER * float(across.max() - across.min()) if texts else 0.0
+    across, heights, letter = tall.across, tall.heights, _CHARACTER * end
     kept: list[int] = []
     for point, text in texts.items():
         if all(
@@ -170,8 +209,7 @@ def _apart(
 
 def _draw_by_trait(
     ax: "Axes",
-    across: NDArray[np.float64],
-    heights: NDArray[np.float64],
+    high: "Points",
     groups: NDArray[np.intp],
     traits: Sequence[str] | None,
 ) -> None:
@@ -179,21 +217,48 @@ def _draw_by_trait(
     count = int(groups.max(initial=-1)) + 1
     names = check_labels(traits, count if traits is None else max(count, len(traits)), "traits")
     peaks = np.zeros(len(names))
-    np.maximum.at(peaks, groups, heights)
+    np.maximum.at(peaks, groups, high.heights)
     own, others = chosen_traits(peaks)
     for colour, k in zip((*COLOURS[: len(own)], GREY), (*own, -1), strict=True):
         here = groups == k if k >= 0 else np.isin(groups, others)
         if here.any():
             name = names[k] if k >= 0 else counted(int((peaks[others] > 0).sum()))
             ax.scatter(
-                across[here], heights[here], s=9, color=colour, linewidths=0, rasterized=True,
-                label=name, zorder=3,
+                high.across[here], high.heights[here], s=9, color=colour, linewidths=0,
+                rasterized=True, label=name, zorder=3,
             )  # fmt: skip
     if len(groups):
         ax.legend(
             loc="lower right", bbox_to_anchor=(1, 1), ncols=5, handletextpad=0, columnspacing=0.8,
             borderaxespad=0.2, markerscale=1.6,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Points of a picture: numbers (n,), in ascending order, places (n,) and heights (n,)."""
+
+    rows: NDArray[np.intp]
+    across: NDArray[np.float64]
+    heights: NDArray[np.float64]
+
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "Points":
+        """Return some of them."""
+        return Points(self.rows[chosen], self.across[chosen], self.heights[chosen])
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Points]") -> "Points":
+        """Return all points of the parts, in order."""
+        rows = np.concatenate([np.empty(0, dtype=np.intp), *(part.rows for part in parts)])
+        across, heights = (
+            np.concatenate([np.empty(0), *(getattr(part, name) for part in parts)])
+            for name in ("across", "heights")
+        )
+        return cls(rows, across, heights).where(np.argsort(rows, kind="stable"))
+
+
+Pieces = Callable[[], Iterable[Points]]
+"""Yields points in pieces, the same at each call, so that they need not be held together."""
 
 
 def thinned(
@@ -207,15 +272,42 @@ def thinned(
     Points are thinned where they crowd: the same number from every cell of a grid over the picture.
     By default all above 3 are drawn; else the highest of every stretch is among those that are.
     """
-    finite = np.isfinite(heights)
-    low = np.flatnonzero(finite & (heights <= ALWAYS_DRAWN))
-    high = np.flatnonzero(finite & (heights > ALWAYS_DRAWN))
-    low = _evenly(x, heights, low, most)
-    if most_high is not None and len(high) > most_high:
-        summits = high[_summits(x[high], heights[high], most_high // 4)]
-        others = np.setdiff1d(high, summits, assume_unique=True)
-        high = np.concatenate([summits, _evenly(x, heights, others, most_high - len(summits))])
-    return np.sort(np.concatenate([low, high]))
+
+    def pieces() -> Iterator[Points]:
+        for rows in _pieces(len(heights)):
+            yield Points(np.arange(rows.start, rows.stop), x[rows], heights[rows])
+
+    low = _evenly(_low(pieces), most)
+    high = Points.joined([_above(part, ALWAYS_DRAWN) for part in pieces()])
+    if most_high is not None and len(high.rows) > most_high:
+        summits = _summits(high.across, high.heights, most_high // 4)
+        others = high.where(np.setdiff1d(np.arange(len(high.rows)), summits, assume_unique=True))
+        left = _evenly(lambda: [others], most_high - len(summits))
+        high = Points.joined([high.where(summits), left])
+    return Points.joined([low, high]).rows
+
+
+def _low(pieces: Pieces) -> Pieces:
+    """Leave out points above 3, and those without a height."""
+
+    def low() -> Iterator[Points]:
+        for part in pieces():
+            yield part.where(np.isfinite(part.heights) & (part.heights <= ALWAYS_DRAWN))
+
+    return low
+
+
+def _above(part: Points, height: float) -> Points:
+    return part.where(np.isfinite(part.heights) & (part.heights > height))
+
+
+def _tall(pieces: Pieces, line: float) -> tuple[Points, float]:
+    """Return the points above a line, infinite ones too, and the height of the highest of all."""
+    found, peak = [], -np.inf
+    for part in pieces():
+        found.append(part.where(part.heights > line))  # NaN is not
+        peak = max(peak, float(np.fmax.reduce(part.heights, initial=-np.inf)))
+    return Points.joined(found), peak
 
 
 def _summits(
@@ -227,40 +319,40 @@ def _summits(
     return order[np.flatnonzero(np.diff(stretch[order], prepend=-1.0))]
 
 
-def _evenly(
-    x: NDArray[np.float64], heights: NDArray[np.float64], points: NDArray[np.intp], most: int
-) -> NDArray[np.intp]:
-    """Choose at most ``most`` of the points, as many from every cell of a grid of at most ``most``.
+def _evenly(pieces: Pieces, most: int) -> Points:
+    """Choose at most ``most`` points, as many from every cell of a grid of at most ``most``.
 
     From anywhere in its cell, by a hash of the number of each point: the first ones of all cells
-    would stand in stripes. Points are taken in pieces, for memory.
+    would stand in stripes.
     """
-    if len(points) <= most:
-        return points
+    count, across, up = 0, _Range(), _Range()
+    for part in pieces():
+        count += len(part.rows)
+        across, up = across.with_values(part.across), up.with_values(part.heights)
+    if count <= most:
+        return Points.joined(list(pieces()))
     rows = max(int((most / _WIDER) ** 0.5), 1)
     columns = most // rows
-    across, up = _Range.of(x, points), _Range.of(heights, points)
 
-    def cells(chosen: NDArray[np.intp]) -> NDArray[np.intp]:
-        column = (columns * across.share(x[chosen])).astype(np.intp)
-        return column * rows + (rows * up.share(heights[chosen])).astype(np.intp)
+    def cells(part: Points) -> NDArray[np.intp]:
+        column = (columns * across.share(part.across)).astype(np.intp)
+        return column * rows + (rows * up.share(part.heights)).astype(np.intp)
 
-    pieces = [slice(start, start + _PIECE) for start in range(0, len(points), _PIECE)]
     counts = np.zeros(rows * columns, dtype=np.intp)
-    for piece in pieces:
-        counts += np.bincount(cells(points[piece]), minlength=len(counts))
+    for part in pieces():
+        counts += np.bincount(cells(part), minlength=len(counts))
     # The largest number per cell that fits: one always does.
     at_least = np.cumsum(np.bincount(counts)[::-1])[::-1]
     depth = int((np.cumsum(at_least[1:]) <= most).sum())
-    kept = points[:0]
-    for piece in pieces:
-        asked = np.concatenate([kept, points[piece]])
+    kept = Points.joined([])
+    for part in pieces():
+        asked = Points.joined([kept, part])
         cell = cells(asked)
-        scattered = asked.astype(np.uint64) * np.uint64(2654435761) % np.uint64(1 << 32)
+        scattered = asked.rows.astype(np.uint64) * np.uint64(2654435761) % np.uint64(1 << 32)
         order = np.lexsort((scattered, cell))
         starts = np.flatnonzero(np.diff(cell[order], prepend=-1))
         rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
-        kept = asked[order[rank < depth]]
+        kept = asked.where(np.sort(order[rank < depth]))
     return kept
 
 
@@ -268,13 +360,14 @@ def _evenly(
 class _Range:
     """From where to where numbers go."""
 
-    low: float
-    high: float
+    low: float = np.inf
+    high: float = -np.inf
 
-    @classmethod
-    def of(cls, values: NDArray[np.float64], points: NDArray[np.intp]) -> "_Range":
-        chosen = values[points]
-        return cls(float(chosen.min()), float(chosen.max()))
+    def with_values(self, values: NDArray[np.float64]) -> "_Range":
+        """Return the range of more numbers."""
+        if not len(values):
+            return self
+        return _Range(min(self.low, float(values.min())), max(self.high, float(values.max())))
 
     def share(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return how far along each value is, from 0 to less than 1."""
@@ -298,31 +391,113 @@ def along_genome(
     number : (M,) array
         Of which chromosome each variant is, from 0.
     """
-    starts = np.r_[:1, np.flatnonzero(names[1:] != names[:-1]) + 1][: len(names)]  # of runs
-    found, first, inverse = np.unique(names[starts], return_index=True, return_inverse=True)
-    order = np.lexsort((first, found == NOWHERE))
-    rank = np.empty(len(order), dtype=np.intp)
-    rank[order] = np.arange(len(order))
-    number = np.repeat(rank[inverse], np.diff(starts, append=len(names)))
-    across, ticks, start = np.empty(len(places)), [], 0.0
-    lengths: list[float] = []
-    for k in range(len(order)):
-        here = np.flatnonzero(number == k)
-        local = places[here] - places[here].min()
-        if found[order[k]] == NOWHERE:  # positions there tell nothing
-            placed = len(places) - len(here)
-            local = np.arange(len(here)) * (sum(lengths) / placed if placed else 1.0)
-        elif local.max() == 0:
-            local = np.arange(len(here), dtype=np.float64)
-        across[here] = local
-        lengths.append(float(local.max()))
-    gap = 0.01 * sum(lengths)
-    for k, length in enumerate(lengths):
-        across[number == k] += start
-        name = str(found[order[k]])
-        ticks.append((UNPLACED if name == NOWHERE else name, start + length / 2))
-        start += length + gap
-    return across, ticks, number
+    genome, rows = GenomeLayout.of(names, places), np.arange(len(names))
+    return genome.across(slice(0, len(names)), places), genome.ticks, genome.number(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class GenomeLayout:
+    """Where chromosomes are, one after another, in the order in which they occur, "0" last.
+
+    Attributes
+    ----------
+    runs, before : (R,) int arrays
+        Where runs of consecutive variants on one chromosome begin, and how many variants of their
+        chromosomes there are before.
+    numbers : (R,) int array
+        The chromosomes of the runs, from 0.
+    low, step, starts : (C,) arrays
+        The smallest position of each chromosome; how far apart its variants are where positions
+        tell nothing, else NaN; where it begins.
+    ticks : list of (str, float)
+        Chromosomes, and where to name them.
+    end : float
+        Where the last one ends.
+    """
+
+    runs: NDArray[np.intp]
+    before: NDArray[np.intp]
+    numbers: NDArray[np.intp]
+    low: NDArray[np.float64]
+    step: NDArray[np.float64]
+    starts: NDArray[np.float64]
+    ticks: list[tuple[str, float]]
+    end: float
+
+    @classmethod
+    def of(cls, names: Any, places: Any) -> "GenomeLayout":
+        """Go over chromosomes and positions (M,), arrays that may be in a store, in parts."""
+        codes: dict[str, int] = {}
+        runs, of_run = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
+        low, high = np.empty(0), np.empty(0)
+        for rows in _pieces(len(names)):
+            text, place = np.asarray(names[rows]), _floats(places[rows])
+            first = np.r_[0, np.flatnonzero(text[1:] != text[:-1]) + 1]
+            code = np.array([codes.setdefault(str(name), len(codes)) for name in text[first]])
+            more = len(codes) - len(low)
+            low, high = np.append(low, [np.inf] * more), np.append(high, [-np.inf] * more)
+            np.minimum.at(low, code, np.minimum.reduceat(place, first))
+            np.maximum.at(high, code, np.maximum.reduceat(place, first))
+            runs.append(rows.start + first)
+            of_run.append(code)
+        return cls._laid_out(
+            list(codes), np.concatenate(runs), np.concatenate(of_run), low, high, len(names)
+        )
+
+    @classmethod
+    def _laid_out(
+        cls,
+        names: list[str],
+        runs: NDArray[np.intp],
+        codes: NDArray[np.intp],
+        low: NDArray[np.float64],
+        high: NDArray[np.float64],
+        total: int,
+    ) -> "GenomeLayout":
+        sizes = np.diff(runs, append=total)
+        counts = np.bincount(codes, sizes, len(names)).astype(np.intp)
+        by_code = np.argsort(codes, kind="stable")
+        earlier = np.cumsum(sizes[by_code]) - sizes[by_code]
+        before = np.empty_like(sizes)
+        before[by_code] = earlier - (np.cumsum(counts) - counts)[codes[by_code]]
+        order = np.array(sorted(range(len(names)), key=lambda k: names[k] == NOWHERE), np.intp)
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        lengths: list[float] = []
+        step = np.full(len(order), np.nan)
+        for place, k in enumerate(order.tolist()):
+            if names[k] == NOWHERE:  # positions there tell nothing
+                placed = total - int(counts[k])
+                step[place] = sum(lengths) / placed if placed else 1.0
+            elif high[k] == low[k]:
+                step[place] = 1.0
+            along = high[k] - low[k] if np.isnan(step[place]) else (counts[k] - 1) * step[place]
+            lengths.append(float(along))
+        gap = 0.01 * sum(lengths)
+        starts, ticks, start, end = [], [], 0.0, 0.0
+        for k, length in zip(order.tolist(), lengths, strict=True):
+            starts.append(start)
+            ticks.append((UNPLACED if names[k] == NOWHERE else names[k], start + length / 2))
+            end = length + start
+            start += length + gap
+        return cls(runs, before, rank[codes], low[order], step, np.array(starts), ticks, end)
+
+    def across(self, rows: slice, places: Any) -> NDArray[np.float64]:
+        """Return where consecutive variants (n,) are in the picture, from 0, by their positions."""
+        number = np.arange(rows.start, rows.stop)
+        run = np.searchsorted(self.runs, number, side="right") - 1
+        on = self.numbers[run]
+        local = _floats(places) - self.low[on]
+        by_rank = ~np.isnan(self.step[on])
+        if by_rank.any():
+            rank = self.before[run] + number - self.runs[run]
+            local[by_rank] = (rank * self.step[on])[by_rank]
+        result: NDArray[np.float64] = local + self.starts[on]
+        return result
+
+    def number(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return of which chromosome some variants are, from 0."""
+        return self.numbers[np.searchsorted(self.runs, rows, side="right") - 1]
 
 
 def shade_of(number: NDArray[np.intp], ticks: Sequence[tuple[str, float]]) -> NDArray[np.intp]:
@@ -344,15 +519,14 @@ def highest_peaks(
     heights: NDArray[np.float64],
     line: float,
     count: int,
-    apart: float = 0.03,
+    apart: float,
 ) -> list[int]:
-    """Return the highest points above the line that are apart by some share of the genome."""
+    """Return the highest points above the line that are further apart than ``apart``."""
     above = np.flatnonzero(heights > line)  # NaN is not
-    span = apart * (float(across.max()) - float(across.min()))
     found: list[int] = []
     for point in above[np.argsort(-heights[above], kind="stable")]:
         if len(found) == count:
             break
-        if all(abs(across[point] - across[other]) > span for other in found):
+        if all(abs(across[point] - across[other]) > apart for other in found):
             found.append(int(point))
     return found

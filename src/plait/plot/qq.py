@@ -138,17 +138,22 @@ class _Curve:
 
     @classmethod
     def of(cls, log10p: NDArray[np.float64]) -> "_Curve":
-        """Take the p-values of a trait, NaN left out."""
-        known = log10p[np.isfinite(log10p)]
-        known.sort()
+        """Take the p-values of a trait, which are sorted in place; NaN is left out."""
+        log10p.sort()  # NaN comes last
+        kind = log10p.dtype.type  # a number of another type would make a copy
+        first = np.searchsorted(log10p, kind(-np.inf), side="right")
+        known = log10p[first : np.searchsorted(log10p, kind(np.inf))]
         count = len(known)
         ranks = np.unique(np.geomspace(1, max(count, 1), _RANKS).astype(np.intp))
-        ranks = np.union1d(ranks, np.arange(1, np.searchsorted(known, -ALWAYS_DRAWN) + 1))[:count]
+        ranks = np.union1d(ranks, np.arange(1, np.searchsorted(known, kind(-ALWAYS_DRAWN)) + 1))[
+            :count
+        ]
         observed = -known[ranks - 1].astype(np.float64)
         expected = -np.log10((ranks - 0.5) / max(count, 1))
         shown = thinned(expected, observed, 2000)
         peak = float(observed.max(initial=0.0))
-        return cls(count, genomic_inflation(known), peak, expected[shown], observed[shown])
+        middle = known[max(count - 1, 0) // 2 : count // 2 + 1]
+        return cls(count, genomic_inflation(middle), peak, expected[shown], observed[shown])
 
     def draw(self, ax: "Axes", colour: str, size: float, label: str | None = None) -> None:
         """Draw the points, if there are any."""

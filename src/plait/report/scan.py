@@ -94,13 +94,9 @@ def collect_scan(scan: AssociationResult) -> ScanFindings:
 
 
 def _by_chromosome(scan: AssociationResult, trait: int) -> dict[str, float]:
-    # Part by part: Python strings, and all traits, would take several times as much.
-    chrom = np.concatenate([np.asarray(scan.chrom[rows], np.str_) for rows in scan.parts()])
-    log10p = np.concatenate([scan.log10p[rows][:, trait].copy() for rows in scan.parts()])
-    runs = chrom[np.flatnonzero(np.r_[True, chrom[1:] != chrom[:-1]])]
     found = {}
-    for name in dict.fromkeys(runs.tolist()):
-        values = log10p[chrom == name]
+    for name, pieces in scan.by_chromosome().items():
+        values = np.concatenate([scan.log10p[rows][:, trait].copy() for rows in pieces])
         values = values[np.isfinite(values)]
         if len(values) >= _ENOUGH_VARIANTS:
             found[name] = genomic_inflation(values)

@@ -175,6 +175,7 @@ def _peak_names(
     if not len(view.rows):
         return []
     across = genome.across[view.rows]
+    apart = _APART * float(np.ptp(across))
     return [
         {
             "x": float(f"{across[peak]:.5g}"), "y": float(f"{view.heights[peak]:.4g}"),
@@ -182,5 +183,5 @@ def _peak_names(
             "yshift": 11, "font": {"size": 11}, "bgcolor": "var(--page)", "borderpad": 0,
             "opacity": 0.85,
         }
-        for peak in highest_peaks(across, view.heights, line, _PEAKS, _APART)
+        for peak in highest_peaks(across, view.heights, line, _PEAKS, apart)
     ]  # fmt: skip
