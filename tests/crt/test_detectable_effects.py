@@ -33,6 +33,47 @@ CASES = [
 ]
 
 
+FEW = [
+    (3000, 12, 2.0, 0.5, "permutations", 1e-5, (3.0, 5.0, 10.0)),
+    (3000, 12, 2.0, 0.5, "crt", 1e-5, (3.0, 5.0, 10.0)),
+    (3000, 12, 10.0, 0.5, "crt", 1e-4, (3.0, 6.0, 12.0)),
+    (3000, 40, 1.0, 0.5, "crt", 1e-5, (2.0, 4.0, 8.0)),
+]
+
+
+@pytest.mark.parametrize("case", FEW)
+def test_increases_of_genes_that_vary_much_in_few_cells(case):
+    """Power grows with the fold change, and is what simulations realise to 0.1."""
+    n, n_treated, mean, theta, mechanism, threshold, folds = case
+    random = np.random.default_rng(7)
+    x = random.standard_normal(n)
+    design = GeneDesign.of(["1", "x"], np.column_stack([np.ones(n), x]))
+    mu = mean * np.exp(0.4 * x)
+    is_treated = np.zeros(n, dtype=bool)
+    is_treated[random.choice(n, n_treated, replace=False)] = True
+    treated = csc_array(is_treated.astype(np.int8)[:, None])
+    options = GeneTestOptions(mechanism=mechanism)
+    force = workforce(None, None, 2)
+
+    def problem(means, repeats):
+        counts = random.poisson(means * random.gamma(theta, 1 / theta, (repeats, n)))
+        return GeneProblem(csc_array(counts.T.astype(np.float32)), design.rows, treated, ("u",))
+
+    work = BlockOfPairs.of(problem(mu, 20), np.arange(20), np.zeros(20, int), options, force)
+    wide = np.array([*folds, 30.0, 200.0])
+    powers = _BlockOfPowers(work, threshold / 2, 0.8, wide - 1)(Block(0, 20))
+    assert (np.diff(powers["power_at"], axis=1) > -1e-9).all()
+    assert (powers["power_at"][:, -1] > 0.99).all()
+    assert np.isfinite(powers["log_2_increase"]).all()
+    repeats = 200
+    for fold, predicted in zip(folds, powers["power_at"].mean(axis=0), strict=False):
+        changed = problem(np.where(is_treated, fold, 1.0) * mu, repeats)
+        pairs = (np.arange(repeats), np.zeros(repeats, int))
+        p = pairs_found(changed, *pairs, options, force)["p_value"]
+        error = np.sqrt(max(predicted * (1 - predicted), 0.01) / repeats)
+        assert abs(np.mean(p <= threshold) - predicted) < 0.1 + 2 * error, (fold, predicted)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_predicted_power_is_realised(case):
     n, share, mean, theta, mechanism, threshold, side, confounding, folds = case

@@ -24,6 +24,8 @@ from plait.provenance import Provenance
 
 Array = NDArray[np.float64]
 
+_FEW_TREATED, _MUCH_VARIATION = 50, 5.0
+"""Below so many treated cells and so large a theta, increases have a threshold of their own."""
 _SIGNS = {"both": 0, "left": -1, "right": 1}
 
 
@@ -214,8 +216,14 @@ class _BlockOfPowers:
             observed=observed,
             quantile=float(-ndtri(self.tail)),
             sides=side,
+            counts=np.empty(0),
+            n_treated=float(len(treated)),
+            critical=np.nan,
             can_fall=kernels.log_chance_of_none(fit.mean, fit.theta, chances) < math.log(self.tail),
         )
+        if side >= 0 and len(treated) < _FEW_TREATED and fit.theta < _MUCH_VARIATION:
+            about = about._replace(counts=kernels.typical_counts(fit.mean, fit.theta))
+            about = about._replace(critical=kernels.critical_sum(about))
         for i, change in enumerate(self.changes):
             found["power_at"][place, i] = kernels.power_at(about, change)
         for sign, name in ((-1.0, "log_2_decrease"), (1.0, "log_2_increase")):

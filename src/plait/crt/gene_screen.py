@@ -427,10 +427,11 @@ class GeneScreen:
         the gene's theta. P-values are those of infinitely many resamples: the threshold of the
         score is that of a gamma distribution with the expected skewness of its null distribution,
         corrected for a smaller kurtosis; the probability is Edgeworth's. In simulations with 12 to
-        500 expected counts in treated cells it is within 0.04 of the share that is found. It is too
-        small where these expect 2 counts or fewer, and for increases of genes far from Poisson:
-        0.91 instead of 0.96 (theta 0.3, p = 1e-6), 0.2 instead of 0.6 (0.5, 1e-5, 12 treated).
-        Time O(cells x columns) for a pair, and O(cells) for each of about twelve fold changes.
+        500 expected counts in treated cells it is within 0.04 of the share that is found (0.91
+        instead of 0.96 with theta 0.3 at p = 1e-6). It is too small where these expect 2 counts or
+        fewer. Increases with fewer than 50 treated cells and theta below 5 have the threshold of
+        typical counts, and are within 0.1. Time O(cells x columns) for a pair, and O(cells) for
+        each of about twelve fold changes; of these increases for some 200.
         """
         parameters = self._require_parameters("detectable_effects")
         if parameters.discovery_pairs is None:

@@ -9,6 +9,12 @@ A tail of z beyond t is, to first order in resampled treatments x with chances p
 expected cumulants of this sum over negative binomial counts. What shifts ``e - s g`` of all cells
 alike is left out: it moves the sum with the number of treated cells, of which z, divided by the
 root of its variance in the resample, knows nothing; that tells with few treated cells.
+
+Expected cumulants are those of data with rarer and larger counts than most data have. With few
+treated cells, of genes that vary much, the law of resamples is therefore that of draws from cells
+with typical counts, quantiles at evenly spread probabilities, and since treated cells are among
+those drawn from, it is looked for where the sum of the treated cells and its threshold meet:
+`critical_sum`, from which on an increase is found whatever the fold change.
 """
 
 import math
@@ -29,6 +35,10 @@ _LARGEST_CORRECTION = 0.25
 _LARGEST_CHANGE = 1023.0
 _STEPS = 40
 _NO_TERM = 1e-6
+_GOLDEN = 0.6180339887498949
+_LARGEST_COUNT = 1_000_000
+_SAME_QUANTILE = 1e-3
+_SAME_CRITICAL = 0.01
 _SAME_CHANGE = 1e-4
 """Relative to the fold change."""
 _SAME_POWER = 1e-3
@@ -41,6 +51,8 @@ class Pair(NamedTuple):
     of cells, the last three of `prepare_pair`, as are ``variance`` and ``observed``. ``quantile``
     is the normal one of the threshold. ``sides`` is 0 (both), 1 (right) or -1 (left); ``can_fall``
     says whether a p-value of the left side can be small enough at all (`log_chance_of_none`).
+    ``n_treated`` is how many cells are treated. With few, of genes that vary much, ``counts`` are
+    `typical_counts`, and ``critical`` is `critical_sum`, else NaN.
     """
 
     mean: Any
@@ -55,6 +67,9 @@ class Pair(NamedTuple):
     quantile: Any
     sides: Any
     can_fall: Any
+    counts: Any
+    n_treated: Any
+    critical: Any
 
 
 class Cumulants(NamedTuple):
@@ -250,6 +265,140 @@ def _quantile(z, skewness, kurtosis):  # type: ignore[no-untyped-def]
     return root + min(max(change, -_LARGEST_CORRECTION * abs(root)), 0.0)
 
 
+@njit(nogil=True, cache=True, error_model="numpy")
+def _count_at(mean, theta, share):  # type: ignore[no-untyped-def]
+    """Return the quantile of a negative binomial distribution."""
+    term = math.exp(-theta * math.log1p(mean / theta))
+    ratio = mean / (mean + theta)
+    total, count = term, 0
+    while total < share and count < _LARGEST_COUNT:
+        term *= (theta + count) / (count + 1.0) * ratio
+        total += term
+        count += 1
+    return count
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def typical_counts(mean, theta):  # type: ignore[no-untyped-def]
+    """Return counts of cells as they typically are: quantiles at evenly spread probabilities."""
+    counts = np.empty(mean.shape[0])
+    share = 0.5
+    for i in range(mean.shape[0]):
+        share = (share + _GOLDEN) % 1.0
+        counts[i] = _count_at(mean[i], theta, share)
+    return counts
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _fill_typical_scores(pair, change, scores):  # type: ignore[no-untyped-def]
+    """Fill the scores of typical counts, of treated cells at a fold change."""
+    theta = pair.theta
+    place = 0.5
+    for i in range(scores.shape[0]):
+        found = pair.mean[i] * max(1.0 + change * pair.taken_up[i], _SMALLEST_RATIO)
+        count = pair.counts[i]
+        if pair.is_treated[i] > 0.0:
+            true = pair.mean[i] * (1.0 + change)
+            count = _count_at(true, theta, place / pair.n_treated)
+            place += 1.0
+        scores[i] = (count - found) / (1.0 + found / theta)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _typical_quantile(pair, scores, sign, tilt, start):  # type: ignore[no-untyped-def]
+    """Return the quantile of a resample's sum where cells have typical counts.
+
+    A resample's sum, given how many cells it treats, is one of so many draws from the cells; its
+    tail is Lugannani and Rice's (1980) in Barndorff-Nielsen's form, solved for its argument.
+    """
+    n = scores.shape[0]
+    weight, centre = 0.0, 0.0
+    largest = -np.inf
+    for i in range(n):
+        v = pair.chances[i] * (1.0 - pair.chances[i])
+        a = sign * scores[i] - tilt * pair.g[i]
+        weight += v
+        centre += v * a
+        largest = max(largest, a)
+    centre /= weight
+    largest -= centre
+    low, high, s = 0.0, np.inf, start
+    mean = 0.0
+    for _ in range(_STEPS):
+        m0 = m1 = m2 = 0.0
+        for i in range(n):
+            v = pair.chances[i] * (1.0 - pair.chances[i])
+            a = sign * scores[i] - tilt * pair.g[i] - centre
+            e = v * math.exp(s * (a - largest))
+            m0 += e
+            m1 += e * a
+            m2 += e * a * a
+        m1 /= m0
+        m2 = m2 / m0 - m1 * m1
+        draws = pair.n_treated
+        mean = draws * m1
+        depth = s * mean - draws * (math.log(m0 / weight) + s * largest)
+        root = math.sqrt(2.0 * max(depth, 1e-300))
+        other = s * math.sqrt(draws * m2)
+        reached = root + math.log(other / root) / root
+        if abs(reached - pair.quantile) < _SAME_QUANTILE:
+            break
+        if reached < pair.quantile:
+            low = s
+        else:
+            high = s
+        step = s * pair.quantile / max(reached, 0.1 * pair.quantile)
+        s = step if low < step < high else (2.0 * low if high == np.inf else 0.5 * (low + high))
+    return mean, s
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _excess(pair, change, scores):  # type: ignore[no-untyped-def]
+    """Return by how much the expected sum exceeds its threshold, and the sum."""
+    sums = cumulants_at(pair, change)
+    _fill_typical_scores(pair, change, scores)
+    tilt, threshold = 0.0, 0.0
+    argument = pair.quantile / math.sqrt(sums.ee)
+    for _ in range(_ROUNDS):
+        threshold, argument = _typical_quantile(pair, scores, 1.0, tilt, argument)
+        tilt = threshold / (2.0 * pair.variance)
+    return sums.shift - threshold - tilt * pair.observed, sums.shift
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def critical_sum(pair):  # type: ignore[no-untyped-def]
+    """Return the sum of treated scores from which on an increase is found; infinite if none is."""
+    scores = np.empty(pair.mean.shape[0])
+    low, high = 0.0, 0.5
+    while True:
+        excess, reached = _excess(pair, high, scores)
+        if excess >= 0.0:
+            break
+        if high >= _LARGEST_CHANGE:
+            return np.inf
+        low, high = high, min(2.0 * high + 0.5, _LARGEST_CHANGE)
+    while high - low > _SAME_CRITICAL * (1.0 + high):
+        middle = 0.5 * (low + high)
+        excess, reached = _excess(pair, middle, scores)
+        if excess >= 0.0:
+            high = middle
+        else:
+            low = middle
+    return reached
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _chance_above(sums, critical):  # type: ignore[no-untyped-def]
+    """Return the probability of a larger sum, of a gamma distribution with its three cumulants."""
+    deviation = math.sqrt(sums.variance)
+    skewness = sums.third / (sums.variance * deviation)
+    x = (critical - sums.shift) / deviation
+    if skewness > _NO_SKEWNESS:  # Wilson and Hilferty (1931)
+        base = max(1.0 + 0.5 * skewness * x, 0.0)
+        x = 6.0 / skewness * (base ** (1.0 / 3.0) - 1.0) + skewness / 6.0
+    return 0.5 * math.erfc(x / math.sqrt(2.0))
+
+
 @njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def tail_power(sums, pair, sign):  # type: ignore[no-untyped-def]
     """Return the probability that z is beyond the quantile's tail on one side.
@@ -290,7 +439,10 @@ def power_at(pair, change):  # type: ignore[no-untyped-def]
     total = 0.0
     for sign in (-1.0, 1.0):
         if (pair.sides == 0 or pair.sides == sign) and (sign > 0.0 or pair.can_fall):
-            total += tail_power(sums, pair, sign)
+            if sign > 0.0 and not np.isnan(pair.critical):
+                total += _chance_above(sums, pair.critical)
+            else:
+                total += tail_power(sums, pair, sign)
     return min(total, 1.0)
 
 
