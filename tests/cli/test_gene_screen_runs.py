@@ -3,13 +3,15 @@
 import subprocess
 import sys
 
+import anndata
 import numpy as np
 import polars as pl
 import pytest
 
 from plait.cli.gene_screen_runs import KEPT_GUIDES, UNFINISHED
-from plait.crt import GeneTestResult
+from plait.crt import GeneScreen, GeneTestResult
 from plait.crt.stored_pairs import open_result
+from plait.numerics.multiple_testing import false_discovery_rates
 from tests.cli.test_crt_genes import GIVEN, here, run, screen
 
 __all__ = ["here", "screen"]  # fixtures
@@ -164,3 +166,48 @@ def test_weights_of_cells(here, capsys):
     assert run("power", *GIVEN[:4], *both, "--out", "z") == 0
     assert run("discover", *GIVEN, *both[2:], "--detectable", "0.5", "--out", "w") == 2
     assert "--detectable is not known with --weights" in capsys.readouterr().err
+
+
+def test_how_guides_are_assigned_and_cells_chosen(here, capsys):
+    """What Python's options do, the commands' do."""
+    adata = anndata.read_h5ad(here / "screen.h5ad")
+    expected = GeneScreen.from_anndata(adata, "low", covariates=["batch"]).set_parameters()
+    names = adata.obs_names[[3, 8]].tolist()
+    (here / "away.txt").write_text("cell\n" + "\n".join(names) + "\n")
+    expected.assign_guides(smallest_share=0.95, smallest_count=12)
+    expected.quality_control(umis_quantiles=(0.05, 1.0), nonzero_quantiles=(0.0, 0.9), remove=names)
+    options = ["--smallest-share", ".95", "--smallest-count", "12", "--remove", "away.txt"]
+    options += ["--umis-quantiles", "0.05,1", "--nonzero-quantiles", "0,0.9"]
+    assert run("qc", *GIVEN, *options, "--out", "cells.tsv") == 0
+    table = pl.read_csv("cells.tsv", separator="\t")
+    assert table["is_used"].to_list() == expected.cells.is_used.tolist()
+    assert not table.filter(pl.col("cell").is_in(names))["is_used"].any()
+    assert run("qc", *GIVEN, "--keep-with-non-targeting", "--out", "kept.tsv") == 0
+    capsys.readouterr()
+    for words, message in (
+        (["--mixture", "legacy"], "--mixture does nothing without --assign mixture"),
+        (["--umis-quantiles", "0.1"], "give two numbers, as 0.01,0.99"),
+        (["--remove", "nowhere.txt"], "nowhere.txt cannot be read"),
+        (
+            ["--assign", "thresholding", "--smallest-count", "3"],
+            "--smallest-count does nothing without --assign maximum",
+        ),
+    ):
+        assert run("qc", *GIVEN, *words, "--out", "no.tsv") == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_mixtures_as_in_sceptre_and_false_discovery_rates(here):
+    options = ["--assign", "mixture", "--mixture", "legacy"]
+    assert run("assign", *GIVEN, *options, "--out", "guides.tsv") == 0
+    adata = anndata.read_h5ad(here / "screen.h5ad")
+    expected = GeneScreen.from_anndata(adata, "low", covariates=["batch"]).set_parameters()
+    expected.assign_guides("mixture", mixture="legacy")
+    made = pl.read_csv("guides.tsv", separator="\t")
+    assert made["cell"].cast(str).to_list() == expected.assignment.to_frame()["cell"].to_list()
+    assert run("discover", *GIVEN, "--fdr", "BY", "--out", "found", "--quiet") == 0
+    found = GeneTestResult.load(here / "found/discovery.zarr")
+    tested = found.pass_qc
+    np.testing.assert_allclose(
+        found.q_value[tested], false_discovery_rates(found.p_value[tested], "BY")
+    )

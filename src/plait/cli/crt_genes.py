@@ -19,38 +19,50 @@ from plait.cli.gene_screen_options import (
     ControlGroupOption,
     Covariates,
     Detectable,
+    FalseDiscoveries,
+    Fdr,
     Formula,
     GenePositions,
     GuideCounts,
     GuideNames,
     KeepDraws,
+    KeepWithNonTargeting,
     Layer,
     Level,
     MaxMito,
     MechanismOption,
     MinControls,
     MinTreated,
+    Mixture,
+    MixtureOption,
     Moi,
     Multiplicity,
+    NonzeroQuantiles,
     OnDisk,
     OutFolder,
     OutTable,
     PairsOption,
     PositiveControls,
+    Remove,
     Resampling,
     ResamplingOption,
     SideOption,
+    SmallestCount,
+    SmallestShare,
     Strategy,
     StrategyOption,
     Targets,
     Threshold,
+    UmisQuantiles,
     Weights,
 )
 from plait.cli.gene_screen_runs import (
     STORES,
     UNFINISHED,
     assign_guides,
+    cell_options,
     finish,
+    guide_options,
     refuse_draws,
     refuse_power,
     run_analysis,
@@ -99,6 +111,9 @@ def assign(
     layer: Layer = None,
     method: AssignBy = None,
     threshold: Threshold = 5,
+    mixture: MixtureOption = Mixture.LOG_LINK,
+    smallest_share: SmallestShare = 0.8,
+    smallest_count: SmallestCount = 5,
     formula: Formula = None,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
@@ -108,12 +123,13 @@ def assign(
     """Decide which cells have which guides, from counts of guides."""
     check_file(out, TABLES, overwrite)
     _refuse_assignment(moi, None, method)
+    assigning = guide_options(threshold, mixture, smallest_share, smallest_count)
     with session(threads, quiet, debug):
         screen = _open(h5ad, moi, guides, guide_names, targets, covariates, layer)
         _say_data(screen, quiet)
         announce_compilation(quiet)
         screen.set_parameters(formula=formula)
-        _assign(screen, None, None, method, threshold)
+        _assign(screen, None, None, method, assigning)
         assert screen.assignment is not None
         write_table(out, screen.assignment.to_frame(), overwrite)
         _say(screen.assignment, quiet)
@@ -133,7 +149,14 @@ def qc(
     assignment: AssignmentTable = None,
     method: AssignBy = None,
     threshold: Threshold = 5,
+    mixture: MixtureOption = Mixture.LOG_LINK,
+    smallest_share: SmallestShare = 0.8,
+    smallest_count: SmallestCount = 5,
     max_mito: MaxMito = 0.2,
+    umis_quantiles: UmisQuantiles = "0.01,0.99",
+    nonzero_quantiles: NonzeroQuantiles = "0.01,0.99",
+    remove: Remove = None,
+    keep_with_non_targeting: KeepWithNonTargeting = False,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
     quiet: options.Quiet = False,
@@ -142,19 +165,23 @@ def qc(
     """Choose the cells that are used, and say why others are not."""
     check_file(out, TABLES, overwrite)
     _refuse_assignment(moi, assignment, method)
+    assigning = guide_options(threshold, mixture, smallest_share, smallest_count)
+    cells = cell_options(
+        moi, max_mito, umis_quantiles, nonzero_quantiles, remove, keep_with_non_targeting
+    )
     with session(threads, quiet, debug):
         table = read_table_with(assignment, *ASSIGNED)
         screen = _open(h5ad, moi, guides, guide_names, targets, covariates, layer)
         _say_data(screen, quiet)
         announce_compilation(quiet)
         screen.set_parameters()
-        _assign(screen, assignment, table, method, threshold)
-        screen.quality_control(max_mito=max_mito)
-        cells = screen.cells
-        assert cells is not None
-        write_table(out, cells.to_frame(), overwrite)
-        _say(cells, quiet)
-    write_record(beside(out), {"cells": screen.data.n_cells, "removed": cells.removed})
+        _assign(screen, assignment, table, method, assigning)
+        screen.quality_control(**cells)
+        chosen = screen.cells
+        assert chosen is not None
+        write_table(out, chosen.to_frame(), overwrite)
+        _say(chosen, quiet)
+    write_record(beside(out), {"cells": screen.data.n_cells, "removed": chosen.removed})
     say(quiet, f"written: {out}")
 
 
@@ -171,6 +198,9 @@ def calibrate(
     assignment: AssignmentTable = None,
     method: AssignBy = None,
     threshold: Threshold = 5,
+    mixture: MixtureOption = Mixture.LOG_LINK,
+    smallest_share: SmallestShare = 0.8,
+    smallest_count: SmallestCount = 5,
     gene_positions: GenePositions = None,
     positive_controls: PositiveControls = None,
     side: SideOption = Side.BOTH,
@@ -181,6 +211,10 @@ def calibrate(
     weights: Weights = None,
     resampling: ResamplingOption = Resampling.ANALYTIC,
     max_mito: MaxMito = 0.2,
+    umis_quantiles: UmisQuantiles = "0.01,0.99",
+    nonzero_quantiles: NonzeroQuantiles = "0.01,0.99",
+    remove: Remove = None,
+    keep_with_non_targeting: KeepWithNonTargeting = False,
     min_treated: MinTreated = 7,
     min_controls: MinControls = 7,
     n_pairs: Annotated[
@@ -204,6 +238,7 @@ def calibrate(
         ),
     ] = None,
     level: Level = 0.1,
+    fdr: Fdr = FalseDiscoveries.BH,
     on_disk: OnDisk = False,
     keep_draws: KeepDraws = False,
     seed: options.Seed = 123,
@@ -215,13 +250,17 @@ def calibrate(
     """Test groups of non-targeting guides, of which none has an effect on any gene."""
     check_folder(out, FILES, overwrite, UNFINISHED)
     refuse_draws(keep_draws, resampling)
+    assigning = guide_options(threshold, mixture, smallest_share, smallest_count)
+    cells = cell_options(
+        moi, max_mito, umis_quantiles, nonzero_quantiles, remove, keep_with_non_targeting
+    )
     with session(threads, quiet, debug):
         screen = _prepared(
             quiet, h5ad, moi, guides, guide_names, targets, covariates, layer, assignment,
-            method, threshold, pairs, gene_positions, positive_controls, max_mito, min_treated,
+            method, assigning, pairs, gene_positions, positive_controls, cells, min_treated,
             min_controls, on_disk, out, side=side, strategy=strategy,
             control_group=control_group, mechanism=mechanism, formula=formula, weights=weights,
-            resampling=resampling, level=level, seed=seed,
+            resampling=resampling, level=level, fdr=fdr, seed=seed,
         )  # fmt: skip
         result = run_analysis(
             screen, "calibration", out, threads=threads, keep_draws=keep_draws, n_pairs=n_pairs,
@@ -246,6 +285,9 @@ def power(
     assignment: AssignmentTable = None,
     method: AssignBy = None,
     threshold: Threshold = 5,
+    mixture: MixtureOption = Mixture.LOG_LINK,
+    smallest_share: SmallestShare = 0.8,
+    smallest_count: SmallestCount = 5,
     positive_controls: PositiveControls = None,
     side: SideOption = Side.BOTH,
     strategy: StrategyOption = Strategy.UNION,
@@ -255,6 +297,10 @@ def power(
     weights: Weights = None,
     resampling: ResamplingOption = Resampling.ANALYTIC,
     max_mito: MaxMito = 0.2,
+    umis_quantiles: UmisQuantiles = "0.01,0.99",
+    nonzero_quantiles: NonzeroQuantiles = "0.01,0.99",
+    remove: Remove = None,
+    keep_with_non_targeting: KeepWithNonTargeting = False,
     min_treated: MinTreated = 7,
     min_controls: MinControls = 7,
     on_disk: OnDisk = False,
@@ -268,10 +314,14 @@ def power(
     """Test positive controls, of which all should have an effect."""
     check_folder(out, FILES, overwrite, UNFINISHED)
     refuse_draws(keep_draws, resampling)
+    assigning = guide_options(threshold, mixture, smallest_share, smallest_count)
+    cells = cell_options(
+        moi, max_mito, umis_quantiles, nonzero_quantiles, remove, keep_with_non_targeting
+    )
     with session(threads, quiet, debug):
         screen = _prepared(
             quiet, h5ad, moi, guides, guide_names, targets, covariates, layer, assignment,
-            method, threshold, None, None, positive_controls, max_mito, min_treated, min_controls,
+            method, assigning, None, None, positive_controls, cells, min_treated, min_controls,
             on_disk, out, side=side, strategy=strategy, control_group=control_group,
             mechanism=mechanism, formula=formula, weights=weights, resampling=resampling,
             seed=seed,
@@ -293,6 +343,9 @@ def discover(
     assignment: AssignmentTable = None,
     method: AssignBy = None,
     threshold: Threshold = 5,
+    mixture: MixtureOption = Mixture.LOG_LINK,
+    smallest_share: SmallestShare = 0.8,
+    smallest_count: SmallestCount = 5,
     gene_positions: GenePositions = None,
     positive_controls: PositiveControls = None,
     side: SideOption = Side.BOTH,
@@ -303,9 +356,14 @@ def discover(
     weights: Weights = None,
     resampling: ResamplingOption = Resampling.ANALYTIC,
     max_mito: MaxMito = 0.2,
+    umis_quantiles: UmisQuantiles = "0.01,0.99",
+    nonzero_quantiles: NonzeroQuantiles = "0.01,0.99",
+    remove: Remove = None,
+    keep_with_non_targeting: KeepWithNonTargeting = False,
     min_treated: MinTreated = 7,
     min_controls: MinControls = 7,
     level: Level = 0.1,
+    fdr: Fdr = FalseDiscoveries.BH,
     on_disk: OnDisk = False,
     keep_draws: KeepDraws = False,
     detectable: Detectable = None,
@@ -318,14 +376,18 @@ def discover(
     """Test what targets do to the expression of genes, check the tests, and write a page."""
     check_folder(out, FILES, overwrite, UNFINISHED)
     refuse_draws(keep_draws, resampling)
+    assigning = guide_options(threshold, mixture, smallest_share, smallest_count)
+    cells = cell_options(
+        moi, max_mito, umis_quantiles, nonzero_quantiles, remove, keep_with_non_targeting
+    )
     refuse_power(detectable, strategy, weights)
     with session(threads, quiet, debug):
         screen = _prepared(
             quiet, h5ad, moi, guides, guide_names, targets, covariates, layer, assignment,
-            method, threshold, pairs, gene_positions, positive_controls, max_mito, min_treated,
+            method, assigning, pairs, gene_positions, positive_controls, cells, min_treated,
             min_controls, on_disk, out, side=side, strategy=strategy,
             control_group=control_group, mechanism=mechanism, formula=formula, weights=weights,
-            resampling=resampling, level=level, seed=seed,
+            resampling=resampling, level=level, fdr=fdr, seed=seed,
         )  # fmt: skip
         if screen.data.targets.is_control.any():
             run_analysis(screen, "calibration", out, threads=threads, keep_draws=keep_draws)
@@ -391,11 +453,11 @@ def _prepared(
     layer: str | None,
     assignment: Path | None,
     method: Assignment | None,
-    threshold: int,
+    assigning: dict[str, Any],
     pairs: str | None,
     gene_positions: Path | None,
     positive_controls: Path | None,
-    max_mito: float,
+    cells: dict[str, Any],
     min_treated: int,
     min_controls: int,
     on_disk: bool,
@@ -432,17 +494,22 @@ def _prepared(
         positive_control_pairs=known if len(known) else None,
         **told,
     )
-    _assign(screen, assignment, tables["assignment"], method, threshold, out)
-    screen.quality_control(max_mito=max_mito, min_treated=min_treated, min_controls=min_controls)
+    _assign(screen, assignment, tables["assignment"], method, assigning, out)
+    screen.quality_control(**cells, min_treated=min_treated, min_controls=min_controls)
     return screen
 
 
 def _refuse_assignment(moi: Multiplicity, table: Path | None, method: Assignment | None) -> None:
     """Refuse ways of assigning guides that contradict one another, or do nothing."""
-    refuse_idle(("method", "threshold"), table is not None, "with --assignment")
+    of_maximum = ("smallest_share", "smallest_count")
+    refuse_idle(
+        ("method", "threshold", "mixture", *of_maximum), table is not None, "with --assignment"
+    )
     chosen = method
     if chosen is None:
         chosen = Assignment.MAXIMUM if moi is Multiplicity.LOW else Assignment.MIXTURE
+    refuse_idle(("mixture",), chosen is not Assignment.MIXTURE, "without --assign mixture")
+    refuse_idle(of_maximum, chosen is not Assignment.MAXIMUM, "without --assign maximum")
     if chosen is Assignment.MAXIMUM:
         refuse_idle(("threshold",), True, "with --assign maximum (the default with --moi low)")
         if moi is Multiplicity.HIGH:
@@ -457,16 +524,16 @@ def _assign(
     path: Path | None,
     table: Any,
     method: Assignment | None,
-    threshold: int,
+    assigning: dict[str, Any],
     out: Path | None = None,
 ) -> None:
     """Assign guides; where a folder is given, a killed command does not do it again."""
     chosen = None if method is None else str(method)
     if table is None and out is not None:
-        assign_guides(screen, out, chosen, threshold)
+        assign_guides(screen, out, chosen, assigning)
         return
     if table is None:
-        screen.assign_guides(chosen, threshold=threshold)
+        screen.assign_guides(chosen, **assigning)
         return
     with errors_naming(str(path)):
         screen.use_assignment(table)

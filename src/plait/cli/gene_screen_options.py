@@ -7,6 +7,7 @@ from typing import Annotated
 from plait.cli.crt import Side
 from plait.cli.options import INPUT, MODEL, OUTPUT, option
 
+GUIDES, CELLS = "Guides of cells", "Cells that are used"
 DETECTABLE = "detectable.tsv"
 """The file that --detectable asks for."""
 
@@ -24,6 +25,23 @@ class Assignment(StrEnum):
     THRESHOLDING = "thresholding"
     MAXIMUM = "maximum"
     MIXTURE = "mixture"
+
+
+class Mixture(StrEnum):
+    """How a guide adds to the background."""
+
+    LOG_LINK = "log_link"
+    LEGACY = "legacy"
+
+
+class FalseDiscoveries(StrEnum):
+    """What is made of the p-values of many tests."""
+
+    BH = "BH"
+    BY = "BY"
+    STOREY = "storey"
+    BONFERRONI = "bonferroni"
+    NONE = "none"
 
 
 class Strategy(StrEnum):
@@ -130,7 +148,7 @@ AssignBy = Annotated[
     Assignment | None,
     option(
         "--assign",
-        panel=MODEL,
+        panel=GUIDES,
         show_default="maximum, or with --moi high mixture",
         help="Assign guides by a threshold, the largest count, or a mixture of Poissons.",
     ),
@@ -140,9 +158,38 @@ Threshold = Annotated[
     option(
         "--threshold",
         min=1,
-        panel=MODEL,
+        panel=GUIDES,
         help="Fewest counts of a guide that is present, with --assign thresholding and for guides "
         "that no mixture fits.",
+    ),
+]
+MixtureOption = Annotated[
+    Mixture,
+    option(
+        "--mixture",
+        panel=GUIDES,
+        help="With --assign mixture: a guide multiplies the background, or adds to it as in "
+        "sceptre (legacy).",
+    ),
+]
+SmallestShare = Annotated[
+    float,
+    option(
+        "--smallest-share",
+        min=0.0,
+        max=1.0,
+        panel=GUIDES,
+        help="With --assign maximum: cells are left out whose largest guide has no larger share "
+        "of their guide counts.",
+    ),
+]
+SmallestCount = Annotated[
+    int,
+    option(
+        "--smallest-count",
+        min=0,
+        panel=GUIDES,
+        help="With --assign maximum: cells are left out that have fewer guide counts.",
     ),
 ]
 PairsOption = Annotated[
@@ -244,9 +291,50 @@ MaxMito = Annotated[
         "--max-mito",
         min=0.0,
         max=1.0,
-        panel=MODEL,
+        panel=CELLS,
         help="Largest share of mitochondrial counts of a cell.",
     ),
+]
+UmisQuantiles = Annotated[
+    str,
+    option(
+        "--umis-quantiles",
+        metavar="LOW,HIGH",
+        panel=CELLS,
+        help="Cells with fewer counts of genes than the one quantile, or more than the other, are "
+        "left out.",
+    ),
+]
+NonzeroQuantiles = Annotated[
+    str,
+    option(
+        "--nonzero-quantiles",
+        metavar="LOW,HIGH",
+        panel=CELLS,
+        help="The same of the number of genes with counts.",
+    ),
+]
+Remove = Annotated[
+    Path | None,
+    option(
+        "--remove",
+        metavar="FILE",
+        panel=CELLS,
+        show_default="none",
+        help="Names of further cells to leave out, one in a line (of a table the first column).",
+    ),
+]
+KeepWithNonTargeting = Annotated[
+    bool,
+    option(
+        "--keep-with-non-targeting",
+        panel=CELLS,
+        help="With --moi low: keep cells with one guide of a target and non-targeting ones.",
+    ),
+]
+Fdr = Annotated[
+    FalseDiscoveries,
+    option("--fdr", panel=MODEL, help="How p-values are corrected for the number of tests."),
 ]
 Level = Annotated[
     float, option("--level", panel=MODEL, help="False discovery rate of what is significant.")

@@ -4,9 +4,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plait.cli.gene_screen_options import DETECTABLE, Resampling, Strategy
-from plait.cli.inputs import refuse_idle
-from plait.errors import OptionError
+from plait.cli.gene_screen_options import (
+    DETECTABLE,
+    Mixture,
+    Multiplicity,
+    Resampling,
+    Strategy,
+)
+from plait.cli.inputs import refuse_idle, split_numbers
+from plait.errors import FileFormatError, OptionError
 
 if TYPE_CHECKING:
     from plait.crt.gene_results import GeneTestResult
@@ -77,7 +83,9 @@ def finish(out: Path) -> None:
     (out / UNFINISHED).unlink()
 
 
-def assign_guides(screen: "GeneScreen", out: Path, method: str | None, threshold: int) -> None:
+def assign_guides(
+    screen: "GeneScreen", out: Path, method: str | None, options: dict[str, Any]
+) -> None:
     """Assign guides, or take what a command that was killed has assigned.
 
     Only mixtures are kept, which take a second of a core for each 700,000 pairs of a cell and a
@@ -90,19 +98,19 @@ def assign_guides(screen: "GeneScreen", out: Path, method: str | None, threshold
     from plait.studies.stages import Stages
 
     if (method or default_method(screen.data)) != "mixture":
-        screen.assign_guides(method, threshold=threshold)
+        screen.assign_guides(method, **options)
         return
     out.mkdir(exist_ok=True)
 
     def work() -> None:
-        screen.assign_guides(method, threshold=threshold)
+        screen.assign_guides(method, **options)
         assert screen.assignment is not None
         arrays: dict[str, Any] = screen.assignment.to_arrays()
         with replace_file(out / KEPT_GUIDES, overwrite=True) as temporary:
             np.savez(temporary, **arrays)
 
     stages = Stages(out, _inputs_of_guides(screen), lambda *_: None, UNFINISHED)
-    stages.run("guides", "", work, (KEPT_GUIDES,), {"method": method, "threshold": threshold})
+    stages.run("guides", "", work, (KEPT_GUIDES,), {"method": method, **options})
     if screen.assignment is None:
         with np.load(out / KEPT_GUIDES, allow_pickle=False) as kept:
             screen.use_assignment(GuideAssignment.of_arrays(kept, screen.data))
@@ -185,3 +193,50 @@ def write_detectable(
     found = screen.detectable_effects(power, threads=threads)
     write_table(out / DETECTABLE, found.to_frame(), overwrite=True)
     return found.summary().splitlines()
+
+
+def guide_options(
+    threshold: int, mixture: Mixture, smallest_share: float, smallest_count: int
+) -> dict[str, Any]:
+    """Return the options of `plait.crt.assignment.assign_guides`."""
+    return {
+        "threshold": threshold,
+        "mixture": str(mixture),
+        "smallest_share": smallest_share,
+        "smallest_count": smallest_count,
+    }
+
+
+def cell_options(
+    moi: Multiplicity,
+    max_mito: float,
+    umis_quantiles: str,
+    nonzero_quantiles: str,
+    remove: Path | None,
+    keep_with_non_targeting: bool,
+) -> dict[str, Any]:
+    """Return the options of `plait.crt.cell_quality.cell_quality`, with the names of a file."""
+    is_high = moi is Multiplicity.HIGH
+    refuse_idle(("keep_with_non_targeting",), is_high, "with --moi high, where all are kept")
+    quantiles = {}
+    for name, text in (("umis", umis_quantiles), ("nonzero", nonzero_quantiles)):
+        numbers = split_numbers(text, f"--{name}-quantiles")
+        if numbers is None or len(numbers) != 2:
+            raise OptionError(f"--{name}-quantiles is {text!r}; give two numbers, as 0.01,0.99.")
+        quantiles[f"{name}_quantiles"] = (float(numbers[0]), float(numbers[1]))
+    return {
+        "max_mito": max_mito,
+        **quantiles,
+        "remove": [] if remove is None else _names_of_cells(remove),
+        "keep_with_non_targeting": keep_with_non_targeting,
+    }
+
+
+def _names_of_cells(path: Path) -> list[str]:
+    """Return the names in the first column of a file, but for the header "cell"."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileFormatError(f"{path} cannot be read as text: {error}.") from None
+    names = [line.replace(",", "\t").split("\t")[0].strip() for line in lines]
+    return [name for i, name in enumerate(names) if name and (i or name != "cell")]
