@@ -331,8 +331,8 @@ ScreenMemory = Annotated[
         metavar="SIZE",
         panel=RUN,
         show_default="half of what is free",
-        help="Memory for the blocks of perturbations under way on one machine, as in 2GB, beside the "
-        "screen itself (20 bytes a cell and program).",
+        help="Memory for the blocks of perturbations under way on one machine, as in 2GB, beside "
+        "the screen itself (20 bytes a cell and program).",
     ),
 ]
 Dask = Annotated[

@@ -24,9 +24,15 @@ from plait.crt.ntc_null import (
     combine_stouffer_abs,
     matched_p_values,
 )
-from plait.crt.ntc_units import CellSubset, NTCUnits, control_columns, draw_ntc_units
+from plait.crt.ntc_units import (
+    CellSubset,
+    NTCUnits,
+    batches_of_cells,
+    control_columns,
+    draw_ntc_units,
+)
 from plait.crt.propensity import PropensityModel, check_propensity_model, fit_propensity_logistic
-from plait.errors import InputError, LabelError, MissingCovariateError, OptionError
+from plait.errors import InputError, OptionError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -293,12 +299,9 @@ class NTCEmpirical:
     Attributes
     ----------
     genes, programs : tuple of str
-    beta : (J, K) array
-        Effects in all cells.
-    n_treated : (J,) int array
+    beta, n_treated : (J, K) and (J,) arrays
         In all cells.
-    p : (J, K) array
-        1 where a gene is not tested.
+    p : (J, K) array; 1 where a gene is not tested
     status : (J,) array of str
         "ok"; "degenerate": no cell or every cell is treated, or the covariates determine the
         treatment; "few_cells": no batch has ``min_treated`` treated cells and ``min_control``
@@ -507,33 +510,13 @@ def are_few_guides(n_guides: int, guides_per_unit: int) -> bool:
 def _effects_of_batches(
     inputs: CRTInputs, genes: Sequence[str], units: NTCUnits, options: NTCEmpiricalOptions
 ) -> list[BatchOfEffects]:
-    of_cell = _batches(inputs, options.batch_key)
+    of_cell = batches_of_cells(inputs, options.batch_key)
     found = []
     for name in dict.fromkeys(of_cell.tolist()):
         cells = np.flatnonzero(of_cell == name)
         subset = CellSubset.of_batch(inputs.G, inputs.Y, inputs.C, cells)
         found.append(_effects(name, subset, inputs, genes, units, options))
     return found
-
-
-def _batches(inputs: CRTInputs, key: str | None) -> NDArray[np.str_]:
-    """Return the batch of each cell as text."""
-    if key is None or key == inputs.batch_key:
-        values = inputs.batch_raw
-        missing = "the screen has no batches"
-    else:
-        frame = inputs.covar_df_raw
-        values = frame[key].to_numpy() if frame is not None and key in frame.columns else None
-        missing = f"there is no covariate {key!r}"
-    if values is None:
-        raise LabelError(
-            f"{missing}, and batch_mode='meta' compares within batches: give the covariates as a "
-            "DataFrame with such a column (batch_key of prepare_crt_inputs), or "
-            "batch_mode='pooled'."
-        )
-    if absent := sum(value is None or value != value for value in values.tolist()):
-        raise MissingCovariateError(f"{absent:,} cells have no batch; give all of them one.")
-    return np.array([str(value) for value in values.tolist()])
 
 
 def _effects(

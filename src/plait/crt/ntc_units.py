@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_array
 
+from plait.crt.data import CRTInputs
 from plait.crt.guides import indicator_matrix
 from plait.crt.ntc_null import UnitEffects, split_ntc_units
 from plait.crt.propensity import PropensityModel, propensity_blocks
 from plait.crt.statistic import ols_statistics, residualize
-from plait.errors import InputError, OptionError
+from plait.errors import InputError, LabelError, MissingCovariateError, OptionError
 from plait.execution.threads import single_threaded_blas
 
 Array = NDArray[np.float64]
@@ -140,6 +141,40 @@ def control_columns(
             f"no guide has a target among the labels of negative controls {sorted(wanted)}."
         )
     return np.array(found, dtype=np.int64)
+
+
+def batches_of_cells(inputs: CRTInputs, key: str | None) -> NDArray[np.str_]:
+    """Return the batch of each cell as text.
+
+    Parameters
+    ----------
+    inputs : CRTInputs
+    key : str or None
+        The covariate that holds it; default the batch of the inputs.
+
+    Raises
+    ------
+    LabelError
+        There is no such batch (also a KeyError).
+    MissingCovariateError
+        Cells have none.
+    """
+    if key is None or key == inputs.batch_key:
+        values = inputs.batch_raw
+        missing = "the screen has no batches"
+    else:
+        frame = inputs.covar_df_raw
+        values = frame[key].to_numpy() if frame is not None and key in frame.columns else None
+        missing = f"there is no covariate {key!r}"
+    if values is None:
+        raise LabelError(
+            f"{missing}, and batch_mode='meta' compares within batches: give the covariates as a "
+            "DataFrame with such a column (batch_key of prepare_crt_inputs), or "
+            "batch_mode='pooled'."
+        )
+    if absent := sum(value is None or value != value for value in values.tolist()):
+        raise MissingCovariateError(f"{absent:,} cells have no batch; give all of them one.")
+    return np.array([str(value) for value in values.tolist()])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
