@@ -137,3 +137,17 @@ def test_a_scan_with_relationships_of_a_file(files, capsys):
     assert "relationships are for --model mixed; --model is 'linear'" in " ".join(
         capsys.readouterr().err.split()
     )
+
+
+def test_tests_of_the_mixed_model(files, capsys):
+    line = f"gwas scan {BASE} --model mixed --no-loco --test score --out found"
+    assert main(line.split()) == 0
+    study = (
+        open_genotypes("g.bed"),
+        read_phenotypes("traits.csv"),
+        read_covariates("covariates.csv"),
+    )
+    expected = scan(*study, model="mixed", loco=False, test="score")
+    assert AssociationResult.load("found").allclose(expected, rtol=0)
+    assert main(f"gwas scan {BASE} --test lrt --out other".split()) == 2
+    assert "is for --model mixed" in " ".join(capsys.readouterr().err.split())

@@ -41,6 +41,8 @@ from plait.cli.gwas_options import (
     Phenotypes,
     RelationshipFiles,
     TableFormat,
+    Test,
+    TestOption,
     TraitNames,
     Transform,
     TransformOption,
@@ -87,6 +89,7 @@ def scan(
     model: ModelOption = Model.LINEAR,
     loco: Loco = None,
     relationships: RelationshipFiles = None,
+    test: TestOption = Test.WALD,
     missing: MissingOption = MissingGenotypes.MEAN,
     transform: TransformOption = Transform.NONE,
     min_call_rate: MinCallRate = 0.95,
@@ -109,6 +112,7 @@ def scan(
     chosen: dict[str, Any] = {
         "model": str(model),
         "loco": loco,
+        "test": str(test),
         "missing_genotypes": str(missing),
         "transform": str(transform),
         "seed": seed,
@@ -117,7 +121,8 @@ def scan(
         from plait.gwas.model import check_options
 
         given = relationships is not None
-        check_options(str(model), loco, str(missing), str(transform), has_relationships=given)
+        options_of_model = str(model), loco, str(missing), str(transform), str(test)
+        check_options(*options_of_model, has_relationships=given)
         if relationships is not None:
             from plait.gwas.given_relationships import opened_relationships
 

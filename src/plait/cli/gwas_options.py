@@ -26,6 +26,14 @@ class MissingGenotypes(StrEnum):
     DROP = "drop"
 
 
+class Test(StrEnum):
+    """The test of a variant in a mixed model."""
+
+    WALD = "wald"
+    LRT = "lrt"
+    SCORE = "score"
+
+
 class Transform(StrEnum):
     """What is done to traits first."""
 
@@ -143,6 +151,15 @@ RelationshipFiles = Annotated[
         panel=INPUT,
         help="Mixed: how samples are related, instead of by the genotypes (no --loco then): prefix "
         "of .grm.bin and .grm.id, or a square table with names.",
+    ),
+]
+TestOption = Annotated[
+    Test,
+    option(
+        "--test",
+        panel=MODEL,
+        help="Mixed: wald, a t test; lrt, ratio of likelihoods (GEMMA's p_lrt; each variant by "
+        "itself: slow); score.",
     ),
 ]
 MissingOption = Annotated[

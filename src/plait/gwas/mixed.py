@@ -38,6 +38,7 @@ from plait.gwas.calibration import (
 )
 from plait.gwas.design import Design
 from plait.gwas.given_relationships import relationships_of
+from plait.gwas.likelihood_ratio import LikelihoodRatio
 from plait.gwas.linear import NOTHING, Associations, GroupedScan
 from plait.gwas.null_models import LeftOutModel, NullModel
 from plait.gwas.quality import VariantFilter
@@ -77,6 +78,8 @@ class MixedGroup:
         See `EXACT_BELOW`; 0 keeps the variance shares of the null model, 1 estimates all again.
     n_variants : int, optional
         How many will be scanned: for a few, no rotation is prepared. Default many.
+    test : {"wald", "lrt", "score"}
+        See `plait.gwas.scan`; "lrt" takes a NullModel and ``exact_below=1``, "score" 0.
     """
 
     def __init__(
@@ -86,12 +89,19 @@ class MixedGroup:
         rules: VariantFilter,
         exact_below: float = EXACT_BELOW,
         n_variants: int | None = None,
+        test: str = "wald",
     ) -> None:
         from scipy.special import stdtrit
 
         self.design, self.model, self.h2 = null.design, null.model, null.h2
         self.columns, self.rules = null.design.columns, rules
         self.calibration, self.exact_below = calibration, exact_below
+        self.is_score = test == "score"
+        self.ratio: LikelihoodRatio | None = None
+        if test == "lrt":
+            if not isinstance(null, NullModel):
+                raise TypeError("likelihoods are compared by models that are exact")
+            self.ratio = LikelihoodRatio(null)
         basis = self.design.basis
         projected, self.lengths = null.projected_traits()
         directions = np.empty((len(basis), 0)) if calibration is None else calibration.directions
@@ -145,6 +155,8 @@ class MixedGroup:
         with np.errstate(invalid="ignore", divide="ignore"):
             again = (np.abs(beta / se) >= self.cut) | inexact[:, None]
         self._again(block, again & ~gone[:, None], left, outputs)
+        if self.is_score:
+            _as_score_tests(beta, se, log10p, design.df)
         untested = ~gone & np.isnan(left)
         for array in outputs:
             array[gone] = np.nan
@@ -247,7 +259,23 @@ class MixedGroup:
         if self.exact_below and log10p <= np.log10(self.exact_below):
             beta, se = self.model.regression(prepared, t, self.model.share_beside(prepared, t, h2))
             log10p = float(log10_p_value(beta / se, self.design.df))
+        if self.ratio is not None:
+            log10p = self.ratio.log10p(prepared, t)
         return beta, se, log10p
+
+
+def _as_score_tests(beta: Array, se: Array, log10p: Array, df: int) -> None:
+    """Make score tests of t tests, in place.
+
+    The variance of the errors is then that without the variant, ``y^T P y / (df + 1)``: with the
+    squared correlation ``r^2 = t^2 / (df + t^2)``, chi-square is ``(df + 1) r^2``.
+    """
+    from scipy.special import log_ndtr
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = beta / se
+        se *= np.sqrt((df + t**2) / (df + 1))
+        log10p[:] = (np.log(2.0) + log_ndtr(-np.abs(beta / se))) / np.log(10.0)
 
 
 class MixedModel:
@@ -273,6 +301,8 @@ class MixedModel:
         rotated, and where ``exact_below`` leaves many variants to be done again.
     given : RelationshipFile, optional
         Relationships instead of those of the genotypes; ``loco`` is False then.
+    test : {"wald", "lrt", "score"}
+        "lrt": models are exact, and every test is done by itself.
 
     Attributes
     ----------
@@ -309,13 +339,16 @@ class MixedModel:
         threads: int,
         precision: str = "single",
         given: RelationshipFile | None = None,
+        test: str = "wald",
     ) -> None:
         if not 0 <= exact_below <= 1:
             raise OptionError(f"exact_below is {exact_below}; give a p-value between 0 and 1.")
         if precision not in ("single", "double"):
             raise OptionError(f"precision is {precision!r}; give 'single' or 'double'.")
         self.genotypes, self.designs, self.rules = genotypes, designs, rules
-        self.loco, self.exact_below = loco, exact_below
+        self.test = test
+        self.loco = loco
+        self.exact_below = {"lrt": 1.0, "score": 0.0}.get(test, exact_below)
         self._samples = np.unique(np.concatenate([design.rows for design in designs]))
         if given is not None:
             self._relationships = relationships_of(given, genotypes.samples[self._samples])
@@ -332,7 +365,7 @@ class MixedModel:
         self.V0 = self._score_correlation(everything)
         self._everything = [] if loco else everything
         self._references: list[Reference | None] = [None] * len(designs)
-        if loco and precision == "single":
+        if loco and precision == "single" and test != "lrt":
             self._references = [null.reference() for null in everything]
         left = memory_budget(memory) - self._relationships.sums.nbytes
         room = left // (_COPIES * 8 * len(self._samples) ** 2 * len(designs))
@@ -414,7 +447,8 @@ class MixedModel:
             check["h2_noise"] = null.noise.tolist()
             self.checks.append(check | report)
             _log.info("%s", _described(self.checks[-1]))
-            groups.append(MixedGroup(null, calibration, self.rules, self.exact_below, n_variants))
+            given = null, calibration, self.rules, self.exact_below, n_variants, self.test
+            groups.append(MixedGroup(*given))
         return GroupedScan(self.genotypes, groups, len(self.h2))
 
 

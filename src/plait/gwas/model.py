@@ -60,6 +60,9 @@ _log = logging.getLogger("plait.gwas")
 
 _LOGISTIC = ("logistic", "whole-genome-logistic")
 _WHOLE_GENOME = ("whole-genome", "whole-genome-logistic")
+_TESTS = ("wald", "lrt", "score")
+_SHARES_BESIDE = {"lrt": 1.0, "score": 0.0}
+"""The ``exact_below`` that tests imply."""
 _MODELS = ("linear", "mixed", "whole-genome", *_LOGISTIC)
 
 
@@ -71,6 +74,7 @@ def scan(
     model: str = "linear",
     loco: bool | None = None,
     relationships: "RelationshipsLike | None" = None,
+    test: str = "wald",
     missing_genotypes: str = "mean",
     transform: str = "none",
     variant_filter: VariantFilter | None = None,
@@ -109,6 +113,14 @@ def scan(
         ``.grm.*`` files, a square table with names of samples (of a pedigree, say), or what
         `relationship_matrix` returns. Matched by name and scaled to a mean diagonal of 1; ``loco``
         cannot be then, so that relationships that hold a variant's own effect hide part of it.
+    test : {"wald", "lrt", "score"}
+        Mixed. "wald": Student's t test by restricted maximum likelihood. "lrt": chi-square of twice
+        the log of the ratio of likelihoods with and without the variant, each with the share that
+        makes it largest (GEMMA's p_lrt); effects and errors are as with ``exact_below=1``, which it
+        implies: every test is done by itself, for some 10 N^2 steps, and each chromosome that is
+        left out takes 8/3 N^3. "score": chi-square with the variances without the variant, which
+        ``exact_below=0`` goes with; errors are of those variances. The last two are tests of large
+        samples; with few the t test is safer.
     missing_genotypes : {"mean", "drop"}
         A missing genotype is the mean of its variant, or (linear, whole-genome) its sample is left
         out of the regression of that variant, exactly, without fitting anew.
@@ -173,9 +185,12 @@ def scan(
     everything.
     """
     started = time.perf_counter()
-    check_options(
-        model, loco, missing_genotypes, transform, has_relationships=relationships is not None
-    )
+    has_own = relationships is not None
+    check_options(model, loco, missing_genotypes, transform, test, has_relationships=has_own)
+    if exact_below not in (EXACT_BELOW, _SHARES_BESIDE.get(test, exact_below)):
+        raise OptionError(
+            f"exact_below is {exact_below}; test={test!r} always takes {_SHARES_BESIDE[test]:g}."
+        )
     given = None if relationships is None else opened_relationships(relationships)
     genotypes, traits, covariates = open_study(genotypes, traits, covariates)
     traits, samples = checked_samples(model, genotypes, traits, covariates, covariate_missing)
@@ -196,6 +211,7 @@ def scan(
         "model": model,
         "loco": loco,
         "relationships": None if given is None else "given",
+        "test": test,
         "missing_genotypes": missing_genotypes,
         "transform": transform,
         "covariates": [] if samples.covariates is None else samples.covariates.names,
@@ -258,8 +274,8 @@ def _prepared(
         return LogisticMethod(genotypes, nulls, len(names), precision, rules)
     if model == "mixed":
         loco = relationships is None and _leaves_chromosomes_out(genotypes, options["loco"])
-        own = loco, options["exact_below"], memory, threads, precision, relationships
-        return MixedMethod(genotypes, designs, rules, *own)
+        own = loco, options["exact_below"], memory, threads, precision
+        return MixedMethod(genotypes, designs, rules, *own, relationships, options["test"])
     fitted = WholeGenomeModel(
         genotypes, designs, rules, missing, precision, memory, threads, options["seed"]
     )
@@ -295,6 +311,7 @@ def check_options(
     loco: bool | None,
     missing_genotypes: str,
     transform: str,
+    test: str = "wald",
     *,
     has_relationships: bool = False,
 ) -> None:
@@ -308,6 +325,10 @@ def check_options(
             f"loco={loco} is for model='mixed'; in the {model} model there are no relationships "
             "to leave a chromosome out of."
         )
+    if test not in _TESTS:
+        raise OptionError(f"test is {test!r}; give one of {', '.join(map(repr, _TESTS))}.")
+    if test != "wald" and model != "mixed":
+        raise OptionError(f"test={test!r} is for model='mixed'; model is {model!r}.")
     if has_relationships and model != "mixed":
         raise OptionError(f"relationships are for model='mixed'; model is {model!r}.")
     if has_relationships and loco:

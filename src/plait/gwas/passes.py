@@ -180,9 +180,10 @@ class MixedMethod(_Associating):
         threads: int,
         precision: str,
         relationships: RelationshipFile | None = None,
+        test: str = "wald",
     ) -> None:
         given = genotypes, designs, rules, loco, exact_below, memory, threads, precision
-        self.model = MixedModel(*given, relationships)
+        self.model = MixedModel(*given, relationships, test)
         self.checks = self.model.checks  # which grow with the passes
 
     def passes(self) -> Iterator[Pass]:
@@ -193,7 +194,8 @@ class MixedMethod(_Associating):
     def totals(self) -> dict[str, Any]:
         """Return V0, degrees of freedom and the shares of variance."""
         model = self.model
-        freedom = _freedom(model.designs, len(model.h2))
+        is_t = model.test == "wald"
+        freedom = _freedom(model.designs, len(model.h2)) if is_t else {}
         return {"V0": model.V0, "h2": model.h2, "h2_se": model.h2_se, **freedom}
 
 
