@@ -76,6 +76,19 @@ def test_calls_that_are_missing_count_as_the_mean(missing):
     np.testing.assert_allclose(found[7], 0.0, atol=3e-7)
 
 
+@pytest.mark.parametrize("n", [1, 37, 64, 130])
+def test_rare_alleles_of_either_kind_and_any_number_of_samples(n):
+    """Products of calls are far larger than those of centred calls where an allele is rare."""
+    random = np.random.default_rng(n)
+    frequency = np.repeat([0.02, 0.98, 0.5], [3000, 3000, 70])[:, None]
+    calls = random.binomial(2, frequency, (6070, n)).astype(np.int8)
+    calls[random.random(calls.shape) < 0.02] = -1
+    used = np.array([0 < row[row >= 0].sum() < 2 * (row >= 0).sum() for row in calls])
+    found = relationship_matrix(InMemory(calls), min_frequency=0.0)
+    assert found.n_variants.sum() == used.sum()
+    np.testing.assert_allclose(found.matrix(), vanraden(calls[used]), atol=3e-7, rtol=3e-7)
+
+
 def test_threads_do_not_change_a_bit(many):
     alone = relationship_matrix(many, threads=1)
     np.testing.assert_array_equal(relationship_matrix(many, threads=3).sums, alone.sums)

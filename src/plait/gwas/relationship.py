@@ -24,6 +24,7 @@ from plait.execution.threads import resolve_threads, single_threaded_blas
 from plait.gwas.inputs import opened_genotypes
 from plait.gwas.quality import VariantFilter
 from plait.gwas.relationship_missing import Missing, missing_genotypes
+from plait.io.genotypes import SelectedGenotypes
 
 if TYPE_CHECKING:
     from plait.gwas.inputs import GenotypesLike
@@ -243,7 +244,7 @@ def relationship_matrix(
 
     Cost: N^2 M flops in single precision, added up in double precision every 2048 variants; or, of
     hard calls by VanRaden's method where few are missing, N^2 M / 128 comparisons of words of 64
-    variants and 2 N^2 M flops times the share of missing calls. "gcta" adds, for a variant that m
+    variants and N^2 M flops times the share of missing calls. "gcta" adds, for a variant that m
     samples lack, m^2 / 2 whole numbers, or N^2 / 128 comparisons where many are missing. Memory: 4
     bytes for each chromosome and pair ("gcta": 8), and 16 for each pair.
     """
@@ -255,6 +256,8 @@ def relationship_matrix(
     rows = np.arange(genotypes.n_samples) if samples is None else np.asarray(samples)
     runs = genotypes.variants.chromosomes if by_chromosome else _parts(genotypes, halves)
     names = tuple(dict.fromkeys(name for name, _ in runs))
+    if len(runs) > len(names):
+        genotypes, runs = _together(genotypes, runs)
     n, each = len(rows), 8 if method == "gcta" else 4
     needed, budget = (each * len(names) + 16) * n * n, memory_budget(memory)
     if needed > budget:
@@ -296,6 +299,21 @@ def relationship_matrix(
     if lacking is not None:
         _mirror(lacking)
     return Relationships(genotypes.samples[rows], names, sums, norms, counted, method, lacking)
+
+
+def _together(
+    genotypes: GenotypeSource, runs: list[tuple[str, slice]]
+) -> tuple[GenotypeSource, list[tuple[str, slice]]]:
+    """Return genotypes with the variants of each chromosome in one run, and these runs.
+
+    What takes as long for a run of one variant as for a block is done once for a chromosome then.
+    """
+    pieces: dict[str, list[NDArray[np.intp]]] = {}
+    for name, run in runs:
+        pieces.setdefault(name, []).append(np.arange(run.start, run.stop))
+    order = np.concatenate([piece for own in pieces.values() for piece in own])
+    gathered = SelectedGenotypes(genotypes, order)
+    return gathered, gathered.variants.chromosomes
 
 
 def _parts(genotypes: GenotypeSource, halves: bool) -> list[tuple[str, slice]]:
@@ -439,38 +457,41 @@ class _Calls:
     """A block of hard calls: see `plait.gwas.relationship_kernels`."""
 
     packed: Packed
-    used: Flags
-    means: Array
-    bits: NDArray[np.uint64]
+    means: NDArray[np.float32]
+    planes: NDArray[np.uint64]
     starts: NDArray[np.int64]
     members: NDArray[np.int32]
 
 
 class _CallTotal(_Total[_Calls | NDArray[np.float32]]):
-    """Products of centred calls from squared distances.
+    """Products of centred calls, from those of whole numbers.
 
-    With ``|a - b|^2`` known, ``a b = (|a|^2 + |b|^2 - |a - b|^2) / 2``: distances between calls are
-    counts of bits, whole numbers without any rounding. There, a missing call has 0 copies; what
-    makes that the mean is added apart, for a sample from the variants that it lacks. Blocks in
-    which many calls are missing are multiplied instead.
+    With h the copies less 1, 0 where missing (x = 1), and m the mean of a variant less 1, centred
+    calls are ``w = h - m + m x``. Products of h are counts of bits, without any rounding. To these,
+    ``w_i w_k`` adds ``m x_k (w_i - m x_i / 2)``, which counts only where k lacks a call, and
+    ``m^2 x_i - m w_i``, of one sample alone; both again with i and k exchanged; and ``-m^2``.
+    Blocks in which many calls are missing are multiplied instead.
     """
 
     at_once = 4096
 
     def __init__(self, genotypes: GenotypeSource, rows: Samples, rules: VariantFilter) -> None:
+        from plait.gwas.relationship_kernels import STRIP
+
         n = len(rows)
         everyone = np.array_equal(rows, np.arange(genotypes.n_samples))
         self._genotypes, self._rows, self._rules = genotypes, None if everyone else rows, rules
         whole = -(-n // _GROUP) * _GROUP
-        self._distances = np.zeros((whole, whole), dtype=np.int32)
-        self._halves = np.zeros((n, n))  # of what is added, with its transpose, to the rest
-        self._squares = np.zeros(n)
+        self._products = np.zeros((whole, whole), dtype=np.int32)
+        # What is added, with its transpose, to products; columns lie apart in strips.
+        self._halves = np.zeros((-(-n // STRIP), n, STRIP))
+        self._alone = np.zeros(n)
         self.tasks = [*_panels(n), *_tiles(n)]
 
     def read(self, block: slice) -> tuple[_Calls | NDArray[np.float32], float, int]:
-        from plait.gwas.relationship_kernels import carriers, missing_lists
+        from plait.gwas.relationship_kernels import listed, turn_calls
 
-        n = len(self._squares)
+        n = len(self._alone)
         packed = self._genotypes.read_packed(block, self._rows)
         counts = GenotypeCounts.of_packed(packed, n)
         used = ~np.logical_or.reduce(list(self._rules.removed(counts).values()))
@@ -479,36 +500,49 @@ class _CallTotal(_Total[_Calls | NDArray[np.float32]]):
             rules = self._rules
             return scaled_genotypes(self._genotypes, block, rows, "vanraden", rules, self.at_once)
         frequency = counts.frequency
-        shape = (len(self._distances) // _GROUP, -(-len(packed) // 64), 2 * _GROUP)
-        bits = np.zeros(shape, dtype=np.uint64)
-        carriers(packed, used, bits)
-        lists = missing_lists(packed, used, n)
+        words = -(-len(packed) // 64)
+        planes = np.empty((len(self._products) // _GROUP, words, 2 * _GROUP), dtype=np.uint64)
+        missing = np.empty((n, words), dtype=np.uint64)
+        turn_calls(packed, used, planes, missing)
+        means = np.where(used, 2 * frequency - 1, 0.0).astype(np.float32)
         norm = float((2 * frequency * (1 - frequency))[used].sum())
-        return _Calls(packed, used, 2 * frequency, bits, *lists), norm, int(used.sum())
+        return _Calls(packed, means, planes, *listed(missing)), norm, int(used.sum())
 
     def add(self, read: _Calls | NDArray[np.float32], task: slice | Tile) -> None:
-        from plait.gwas.relationship_kernels import add_missing, add_squared_distances
+        from plait.gwas.relationship_kernels import STRIP, add_missing, add_products
 
         if isinstance(read, np.ndarray):
             if not isinstance(task, slice):
                 one, two = task
-                product = read[:, one].T @ read[:, two]
-                self._halves[task] += 0.5 * product if one == two else product
+                product = (1.0 if one != two else 0.5) * (read[:, one].T @ read[:, two])
+                for begin in range(0, product.shape[1], STRIP):
+                    part = product[:, begin : begin + STRIP]
+                    self._halves[(two.start + begin) // STRIP, one, : part.shape[1]] += part
         elif isinstance(task, slice):
-            lists = read.starts, read.members
-            taken = read.packed, read.used, read.means, *lists, task.start, task.stop
-            add_missing(*taken, self._squares, self._halves)
+            taken = read.packed, read.means, read.starts, read.members, task.start, task.stop
+            add_missing(*taken, self._alone, self._halves)
+            self._alone[task] -= 0.5 * np.square(read.means, dtype=np.float64).sum()
         else:
             rows, columns = task
             where = rows.start, rows.stop, columns.start, columns.stop
-            add_squared_distances(read.bits, *where, self._distances)
+            add_products(read.planes, *where, self._products)
 
     def tile(self, one: slice, two: slice) -> Array:
-        squares = self._squares[one, None] + self._squares[two]
-        values: Array = 0.5 * (squares - self._distances[one, two])
+        values = self._alone[one, None] + self._alone[two]
+        values += self._products[one, two]
         if one == two:
             values = np.tril(values) + np.tril(values, -1).T
-        return values + self._halves[one, two] + self._halves[two, one].T
+        values += self._half(one, two)
+        values += self._half(two, one).T
+        return values
+
+    def _half(self, one: slice, two: slice) -> Array:
+        """Return a tile of what is added with its transpose."""
+        from plait.gwas.relationship_kernels import STRIP
+
+        strips = self._halves[two.start // STRIP : -(-two.stop // STRIP), one]
+        columns = strips.transpose(1, 0, 2).reshape(one.stop - one.start, -1)
+        return columns[:, : two.stop - two.start]
 
 
 def scaled_genotypes(

@@ -7,6 +7,7 @@ import numpy as np
 
 from plait.numerics.compiled import njit
 from plait.numerics.lane_kernels import (
+    FLOATS,
     WORDS,
     add,
     add_to,
@@ -14,6 +15,11 @@ from plait.numerics.lane_kernels import (
     count_bits,
     differing,
     lanes_at,
+    of_codes,
+    put,
+    repeated_at,
+    subtract,
+    word_at,
     zeros_like,
 )
 
@@ -21,12 +27,18 @@ _ALTERNATE = np.uint64(0x5555555555555555)
 _PAIRS = np.uint64(0x3333333333333333)
 _NIBBLES = np.uint64(0x0F0F0F0F0F0F0F0F)
 _BYTES = np.uint64(0x0101010101010101)
+_LOWER_HALF = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
 _ONE = np.uint64(1)
 _WORD = 64
+_OF_ONE_COPY = 0xAA
+"""A byte of four calls of one copy each."""
 _SQUARE = 64
 """Samples whose words stay in the nearest cache together."""
-_TOGETHER = 2048
-_NARROW = 128
+_ROWS = 32
+"""Samples whose words of two bits stay there."""
+_TOGETHER = 1024
+STRIP = 64
 """Variants, and samples, that are decoded together: they stay in the second cache."""
 _ADDED = 32
 """Most terms of a sum in single precision."""
@@ -42,164 +54,189 @@ def _set_bits(word):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def carriers(packed, used, bits):  # type: ignore[no-untyped-def]
-    """Fill ``bits`` (groups of `WORDS` samples, words, 2 `WORDS`): who has one copy, who has two.
+def turn_calls(packed, used, planes, missing):  # type: ignore[no-untyped-def]
+    """Fill words of 64 variants for each sample: who is homozygous, and who lacks a call.
 
-    A bit is a variant; missing calls and variants that are not used have none. The words of a group
-    lie beside one another, those of "one copy or more" before those of "two".
+    ``planes`` (groups of `WORDS` samples, words, 2 `WORDS`): the words of a group lie beside one
+    another, those of "two copies or none" before those of "not two, or missing". ``missing`` is
+    (N, words). Variants that are not used are one copy of everyone.
     """
     n, n_bytes = packed.shape
-    single = np.empty(4 * n_bytes, dtype=np.uint64)
-    double = np.empty(4 * n_bytes, dtype=np.uint64)
-    for word in range(bits.shape[1]):
-        single[:] = 0
-        double[:] = 0
-        for place in range(min(_WORD, n - _WORD * word)):
+    rows = np.empty((_WORD, (n_bytes + 7) // 8), dtype=np.uint64)
+    held = rows.view(np.uint8)  # the first byte is the lowest: samples are in the order of bits
+    for word in range(planes.shape[1]):
+        for place in range(_WORD):
             j = _WORD * word + place
-            if not used[j]:
-                continue
-            shift = np.uint64(place)
-            for i in range(n_bytes):
-                value = np.uint64(packed[j, i] ^ 255)
-                for part in range(4):
-                    low = (value >> np.uint64(2 * part)) & _ONE
-                    high = (value >> np.uint64(2 * part + 1)) & _ONE
-                    single[4 * i + part] |= low << shift
-                    double[4 * i + part] |= (low & high) << shift
-        for i in range(4 * n_bytes):
-            bits[i // WORDS, word, i % WORDS] = single[i]
-            bits[i // WORDS, word, WORDS + i % WORDS] = double[i]
+            held[place] = _OF_ONE_COPY
+            if j < n and used[j]:
+                held[place, :n_bytes] = packed[j]
+        _transpose(rows)
+        for i in range(WORDS * planes.shape[0]):
+            low, high = rows[2 * (i % 32), i // 32], rows[2 * (i % 32) + 1, i // 32]
+            planes[i // WORDS, word, i % WORDS] = ~(low ^ high)
+            planes[i // WORDS, word, WORDS + i % WORDS] = high
+            if i < missing.shape[0]:
+                missing[i, word] = low & ~high
 
 
 @njit(nogil=True, cache=True)
-def add_squared_distances(bits, first, last, begin, end, total):  # type: ignore[no-untyped-def]
-    """Add ``sum (g_i - g_k)^2`` of samples i in first:last and k <= i in begin:end to ``total``.
+def _transpose(rows):  # type: ignore[no-untyped-def]
+    """Turn 64 rows of words, so that bit k of row b was bit b of row k, in each column."""
+    distance, kept = 32, _LOWER_HALF
+    while distance > 0:
+        shift = np.uint64(distance)
+        for one in range(_WORD):
+            if one & distance:
+                continue
+            upper, lower = rows[one], rows[one + distance]
+            for column in range(rows.shape[1]):
+                swapped = ((upper[column] >> shift) ^ lower[column]) & kept
+                upper[column] ^= swapped << shift
+                lower[column] ^= swapped
+        distance //= 2
+        kept ^= kept << np.uint64(distance)
 
-    With x and y the bits in which "one copy or more" and "two copies" differ, it is ``x + y + 2 x
-    y`` for every variant, of which ``x + y - 2 x y`` is whether only one of them is set. Samples k
-    are the lanes of vectors, two samples i share what is loaded of them; numbers ``first`` and
-    ``begin`` are multiples of `WORDS`, and so are the sides of ``total``.
+
+@njit(nogil=True, cache=True)
+def add_products(planes, first, last, begin, end, total):  # type: ignore[no-untyped-def]
+    """Add ``sum h_i h_k`` of samples i in first:last and k <= i in begin:end to ``total``.
+
+    ``h`` are copies less 1, and 0 where missing. Samples k are the lanes of vectors, four samples i
+    share what is loaded of them; numbers ``first`` and ``begin`` are multiples of `WORDS`, and so
+    are the sides of ``total``.
     """
-    size, width = bits.shape[1] * 2 * WORDS, total.shape[1]
-    flat = bits.reshape(bits.size)
-    for left in range(begin // WORDS, (end + WORDS - 1) // WORDS):
-        for i in range(max(first, WORDS * left), last, 2):
-            ours, theirs = i // WORDS * size + i % WORDS, left * size
-            single, twice = zeros_like(flat), zeros_like(flat)
-            next_single, next_twice = zeros_like(flat), zeros_like(flat)
-            for _ in range(bits.shape[1]):
-                one, two = lanes_at(flat, theirs), lanes_at(flat, theirs + WORDS)
-                x = differing(one, flat[ours])
-                y = differing(two, flat[ours + WORDS])
-                single = add(single, count_bits(differing(x, y)))
-                twice = add(twice, count_bits(both(x, y)))
-                x = differing(one, flat[ours + 1])
-                y = differing(two, flat[ours + WORDS + 1])
-                next_single = add(next_single, count_bits(differing(x, y)))
-                next_twice = add(next_twice, count_bits(both(x, y)))
-                ours += 2 * WORDS
-                theirs += 2 * WORDS
-            twice, next_twice = add(twice, twice), add(next_twice, next_twice)
-            place = i * width + WORDS * left
-            add_to(total, place, add(single, add(twice, twice)))
-            add_to(total, place + width, add(next_single, add(next_twice, next_twice)))
+    size, width = planes.shape[1] * 2 * WORDS, total.shape[1]
+    flat = planes.reshape(planes.size)
+    for top in range(first, last, _ROWS):
+        for left in range(begin, min(end, top + _ROWS), WORDS):
+            for i in range(max(top, left), min(top + _ROWS, last), 4):
+                ours, theirs = i // WORDS * size + i % WORDS, left // WORDS * size
+                all0, all1 = zeros_like(flat), zeros_like(flat)
+                all2, all3 = zeros_like(flat), zeros_like(flat)
+                unlike0, unlike1 = zeros_like(flat), zeros_like(flat)
+                unlike2, unlike3 = zeros_like(flat), zeros_like(flat)
+                for _ in range(planes.shape[1]):
+                    are, signs = lanes_at(flat, theirs), lanes_at(flat, theirs + WORDS)
+                    x = both(are, repeated_at(flat, ours))
+                    y = both(x, differing(signs, repeated_at(flat, ours + WORDS)))
+                    all0, unlike0 = add(all0, count_bits(x)), add(unlike0, count_bits(y))
+                    x = both(are, repeated_at(flat, ours + 1))
+                    y = both(x, differing(signs, repeated_at(flat, ours + WORDS + 1)))
+                    all1, unlike1 = add(all1, count_bits(x)), add(unlike1, count_bits(y))
+                    x = both(are, repeated_at(flat, ours + 2))
+                    y = both(x, differing(signs, repeated_at(flat, ours + WORDS + 2)))
+                    all2, unlike2 = add(all2, count_bits(x)), add(unlike2, count_bits(y))
+                    x = both(are, repeated_at(flat, ours + 3))
+                    y = both(x, differing(signs, repeated_at(flat, ours + WORDS + 3)))
+                    all3, unlike3 = add(all3, count_bits(x)), add(unlike3, count_bits(y))
+                    ours += 2 * WORDS
+                    theirs += 2 * WORDS
+                place = i * width + left
+                add_to(total, place, subtract(all0, add(unlike0, unlike0)))
+                add_to(total, place + width, subtract(all1, add(unlike1, unlike1)))
+                add_to(total, place + 2 * width, subtract(all2, add(unlike2, unlike2)))
+                add_to(total, place + 3 * width, subtract(all3, add(unlike3, unlike3)))
 
 
 @njit(nogil=True, cache=True)
-def missing_lists(packed, used, n_samples):  # type: ignore[no-untyped-def]
-    """Return the variants that each sample lacks: where its list starts (N + 1,), and the lists."""
-    n, n_bytes = packed.shape
-    starts = np.zeros(n_samples + 1, dtype=np.int64)
-    words = np.zeros(-(-n_bytes // 8), dtype=np.uint64)
-    held = words.view(np.uint8)  # the first byte is the lowest: samples are in the order of bits
-    for fill in range(2):
-        if fill == 1:
-            for i in range(n_samples):
-                starts[i + 1] += starts[i]
-            members = np.empty(starts[n_samples], dtype=np.int32)
-            place = starts.copy()
-        for j in range(n):
-            if not used[j]:
-                continue
-            held[:n_bytes] = packed[j]
-            for i in range(words.shape[0]):
-                flags = words[i] & ~(words[i] >> _ONE) & _ALTERNATE
-                while flags != 0:
-                    lowest = flags & (~flags + _ONE)
-                    flags ^= lowest
-                    sample = 32 * i + np.int64(_set_bits(lowest - _ONE)) // 2
-                    if sample >= n_samples:
-                        break
-                    if fill == 0:
-                        starts[sample + 1] += 1
-                    else:
-                        members[place[sample]] = j
-                        place[sample] += 1
+def listed(words):  # type: ignore[no-untyped-def]
+    """Return the bits that are set in each row of words: where its list starts, and the lists."""
+    n, width = words.shape
+    starts = np.zeros(n + 1, dtype=np.int64)
+    for i in range(n):
+        count = np.uint64(0)
+        for word in range(width):
+            count += _set_bits(words[i, word])
+        starts[i + 1] = starts[i] + np.int64(count)
+    members = np.empty(starts[n], dtype=np.int32)
+    place = 0
+    for i in range(n):
+        for word in range(width):
+            bits = words[i, word]
+            while bits != 0:
+                members[place] = _WORD * word + np.int64(_set_bits((bits - _ONE) & ~bits))
+                place += 1
+                bits &= bits - _ONE
     return starts, members
 
 
 @njit(nogil=True, cache=True)
-def _of_bytes():  # type: ignore[no-untyped-def]
-    """Return for each byte of four calls their copies, and what share of the mean they lack."""
-    copies = np.zeros((256, 4), dtype=np.float32)
-    multiples = np.ones((256, 4), dtype=np.float32)
-    for value in range(256):
-        for part in range(4):
-            code = (value >> (2 * part)) & 3
-            if code == 0:
-                copies[value, part] = 2.0
-            elif code == 1:
-                multiples[value, part] = 0.5
-            elif code == 2:
-                copies[value, part] = 1.0
-    return copies, multiples
+def add_missing(packed, means, starts, members, first, last, alone, total):  # type: ignore[no-untyped-def]
+    """Add what centring, and missing calls, make of products of samples first:last.
+
+    With w the centred copies, 0 where missing (x = 1), and m the mean of a variant (n,) less 1, 0
+    for one that is not used: ``sum m x_k (w_i - m x_i / 2)`` to row k and column i of ``total``,
+    which is (strips of `STRIP` samples i, N, STRIP), and ``sum m^2 x_i - m w_i`` to ``alone`` (N,).
+    ``first`` is a multiple of `STRIP`. Where an allele is rare, m is near 1 or -1, but w is small.
+    """
+    n, n_samples = packed.shape[0], starts.shape[0] - 1
+    values = np.empty(_TOGETHER * STRIP, dtype=np.float32)
+    for left in range(first, last, STRIP):
+        place, strip = starts[:n_samples].copy(), left // STRIP * n_samples * STRIP
+        for begin in range(0, n, _TOGETHER):
+            end = min(begin + _TOGETHER, n)
+            _decode(packed, means, left, begin, end, last, values, alone)
+            for k in range(n_samples):
+                here = place[k]
+                while here < starts[k + 1] and members[here] < end:
+                    sum0, sum1 = zeros_like(values), zeros_like(values)
+                    sum2, sum3 = zeros_like(values), zeros_like(values)
+                    stop = min(here + _ADDED, starts[k + 1])
+                    while here < stop and members[here] < end:
+                        row = (members[here] - begin) * STRIP
+                        sum0 = add(sum0, lanes_at(values, row))
+                        sum1 = add(sum1, lanes_at(values, row + FLOATS))
+                        sum2 = add(sum2, lanes_at(values, row + 2 * FLOATS))
+                        sum3 = add(sum3, lanes_at(values, row + 3 * FLOATS))
+                        here += 1
+                    add_to(total, strip + k * STRIP, sum0)
+                    add_to(total, strip + k * STRIP + FLOATS, sum1)
+                    add_to(total, strip + k * STRIP + 2 * FLOATS, sum2)
+                    add_to(total, strip + k * STRIP + 3 * FLOATS, sum3)
+                place[k] = here
+        for i in range(left, min(left + STRIP, last)):
+            for here in range(starts[i], starts[i + 1]):
+                mean = np.float64(means[members[here]])
+                alone[i] += 0.5 * mean * mean
 
 
 @njit(nogil=True, cache=True)
-def add_missing(packed, used, means, starts, members, first, last, squares, total):  # type: ignore[no-untyped-def]
-    """Add to ``squares`` (N,) and ``total`` (N, N) what samples first:last are to the others.
+def _decode(packed, means, left, begin, end, last, values, alone):  # type: ignore[no-untyped-def]
+    """Fill ``values`` with ``m (w_i - m x_i / 2)``, and take their sums from ``alone``.
 
-    With G the copies, 0 where missing (x = 1), m the mean of a variant: ``sum (G_i - m)^2``, and
-    ``sum m x_k (G_i - m + m x_i / 2)`` in row k and column i. ``first`` is a multiple of 4.
+    Of variants begin:end and the `STRIP` samples from ``left`` on.
     """
-    n, n_samples = packed.shape[0], starts.shape[0] - 1
-    copies, multiples = _of_bytes()
-    values = np.zeros((_TOGETHER, _NARROW), dtype=np.float32)
-    sums = np.empty(_NARROW, dtype=np.float32)
-    own = np.empty(_NARROW)
-    for left in range(first, last, _NARROW):
-        width = min(_NARROW, last - left)
-        place = starts[:n_samples].copy()
-        own[:] = 0.0
-        for begin in range(0, n, _TOGETHER):
-            end = min(begin + _TOGETHER, n)
-            for j in range(begin, end):
-                if not used[j]:
-                    continue
-                m, row = np.float32(means[j]), values[j - begin]
-                for i in range((width + 3) // 4):
-                    value = packed[j, left // 4 + i]
-                    for part in range(4):
-                        row[4 * i + part] = copies[value, part] - m * multiples[value, part]
-                for i in range(_NARROW):
-                    own[i] += np.float64(row[i]) * np.float64(row[i])
-            for k in range(n_samples):
-                here, out = place[k], total[k, left : left + width]
-                while here < starts[k + 1] and members[here] < end:
-                    sums[:] = 0.0
-                    stop = min(here + _ADDED, starts[k + 1])
-                    while here < stop and members[here] < end:
-                        j = members[here]
-                        m, row = np.float32(means[j]), values[j - begin]
-                        for i in range(_NARROW):
-                            sums[i] += m * row[i]
-                        if left <= k < left + width:  # a missing call stands for 0 copies here
-                            own[k - left] += 0.75 * means[j] * means[j]
-                        here += 1
-                    for i in range(width):
-                        out[i] += sums[i]
-                place[k] = here
-        squares[left : left + width] += own[:width]
+    n_bytes = packed.shape[1]
+    own = np.zeros(STRIP)
+    for part in range(0, STRIP, 2 * FLOATS):
+        byte = (left + part) // 4
+        sum0, sum1 = zeros_like(values), zeros_like(values)
+        for j in range(begin, end):
+            mean = np.float64(means[j])
+            two, missing = np.float32(mean * (1.0 - mean)), np.float32(-0.5 * mean * mean)
+            one, none = np.float32(-mean * mean), np.float32(-mean * (1.0 + mean))
+            whole = byte + 8 <= n_bytes
+            word = word_at(packed, j * n_bytes + byte) if whole else _last_word(packed, j, byte)
+            value0 = of_codes(word, two, missing, one, none)
+            value1 = of_codes(word >> _HALF, two, missing, one, none)
+            put(values, (j - begin) * STRIP + part, value0)
+            put(values, (j - begin) * STRIP + part + FLOATS, value1)
+            sum0, sum1 = add(sum0, value0), add(sum1, value1)
+            if (j - begin) % _ADDED == _ADDED - 1 or j == end - 1:
+                add_to(own, part, sum0)
+                add_to(own, part + FLOATS, sum1)
+                sum0, sum1 = zeros_like(values), zeros_like(values)
+    for i in range(left, min(left + STRIP, last)):
+        alone[i] -= own[i - left]
+
+
+@njit(nogil=True, cache=True)
+def _last_word(packed, j, byte):  # type: ignore[no-untyped-def]
+    """Return the bytes of a row from the place ``byte`` on, fewer than eight, as a word."""
+    word = np.uint64(0)
+    for k in range(packed.shape[1] - byte):
+        word |= np.uint64(packed[j, byte + k]) << np.uint64(8 * k)
+    return word
 
 
 @njit(nogil=True, cache=True)

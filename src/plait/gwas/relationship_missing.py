@@ -65,7 +65,8 @@ class _Bits(Missing):
 
 def missing_genotypes(read: GenotypeBlock, used: NDArray[np.bool_]) -> Missing | None:
     """Return which genotypes of the variants ``used`` (n,) are missing; None if there is none."""
-    from plait.gwas.relationship_kernels import lists_turned, missing_lists
+    from plait.gwas.relationship_kernels import listed, lists_turned, turn_calls
+    from plait.numerics.lane_kernels import WORDS
 
     numbers, n = np.where(used, read.calls.n_missing, 0), read.n_samples
     lacking = np.flatnonzero(numbers)
@@ -80,6 +81,10 @@ def missing_genotypes(read: GenotypeBlock, used: NDArray[np.bool_]) -> Missing |
         packed = read.packed
     else:
         packed = pack(-read.is_missing(np.arange(len(read))).astype(np.int8))
-    sample_starts, variants = missing_lists(packed, used, n)
+    words = -(-len(read) // 64)
+    planes = np.empty((-(-n // WORDS), words, 2 * WORDS), dtype=np.uint64)
+    missing = np.empty((n, words), dtype=np.uint64)
+    turn_calls(packed, used, planes, missing)
+    sample_starts, variants = listed(missing)
     variant_starts, samples = lists_turned(sample_starts, variants, len(read))
     return _Lists(variant_starts, samples, sample_starts, variants)

@@ -125,6 +125,18 @@ def lanes_at(typing, array, place):
 
 
 @intrinsic
+def repeated_at(typing, array, place):
+    """Return one element for all lanes."""
+    lanes = _of_array(array)
+
+    def generate(context, builder, signature, values):
+        pointer = _address(context, builder, signature.args[0], *values, _ELEMENTS[lanes.element])
+        return _spread(builder, lanes, builder.load(pointer))
+
+    return lanes(array, types.int64), generate
+
+
+@intrinsic
 def put(typing, array, place, lanes):
     """Store a vector from a place on."""
 
@@ -168,6 +180,32 @@ def count_bits(typing, words):
         return builder.call(function, values)
 
     return words(words), generate
+
+
+@intrinsic
+def of_codes(typing, word, none, low, high, both):
+    """Return a number for each of 16 codes of two bits, the first of them in the lowest bits.
+
+    It is told by which bits of the code are set.
+    """
+
+    def generate(context, builder, signature, values):
+        integers = _FLOATS.of("int32")
+        short = builder.trunc(values[0], _ELEMENTS["int32"])
+        word = _spread(builder, Lanes("int32", FLOATS), short)
+        numbers = [_spread(builder, _FLOATS, value) for value in values[1:]]
+
+        def chosen(bit, unset, is_set):
+            places = [2 * code + bit for code in range(FLOATS)]
+            masks = ir.Constant(integers, [1 << place for place in places])
+            found = builder.icmp_unsigned("!=", builder.and_(word, masks), integers(None))
+            return builder.select(found, is_set, unset)
+
+        without, beside = chosen(0, *numbers[:2]), chosen(0, *numbers[2:])
+        return chosen(1, without, beside)
+
+    number = types.float32
+    return _FLOATS(types.uint64, number, number, number, number), generate
 
 
 @intrinsic
