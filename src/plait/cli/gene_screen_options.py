@@ -251,7 +251,8 @@ Formula = Annotated[
         "--formula",
         panel=MODEL,
         show_default="all covariates, counts logged",
-        help="Covariates of a gene's counts, as in '~ log(response_n_umis) + batch'.",
+        help="Covariates of a gene's counts, as in '~ log(response_n_umis) + batch'; "
+        "grna_n_assigned is the number of guides that a cell has.",
     ),
 ]
 Weights = Annotated[

@@ -90,7 +90,7 @@ class ScreenParameters:
         )
         made._check(data)
         check_formula(data, made.formula, is_usual=made.is_usual_formula)
-        if made.is_usual_formula:
+        if made.is_usual_formula and pairs != [None, None]:
             _note_few_genes(data, made.formula)
         return made
 
