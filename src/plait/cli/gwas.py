@@ -341,15 +341,18 @@ def write_scan(
     """Write what a scan found into its folder, beside the store; return the names of the files."""
     import polars as pl
 
+    from plait.execution.memory import give_back
     from plait.gwas.association_tables import write_tables
 
     written = [STORE]
     written += write_tables(result, out, table, metadata)
+    give_back()
     result.write_effects(out / "effects.zarr", overwrite=True)
     correlation = pl.DataFrame(
         {"trait": list(result.traits)} | dict(zip(result.traits, result.V0.T, strict=True))
     )
     write_table(out / "error_correlation.csv", correlation, overwrite=True)
+    give_back()  # what the tables took, before the pictures take theirs
     return [*written, "effects.zarr", "error_correlation.csv", *draw_scan(result, out)]
 
 

@@ -43,7 +43,7 @@ def column_medians(
             counts[k] += np.bincount(
                 leading_bits(column[~np.isnan(column)]), minlength=1 << LEADING_BITS
             )
-    below = counts.cumsum(axis=1)
+    below = counts.cumsum(axis=1, out=counts)
     totals = below[:, -1]
     ranks = np.stack([(totals - 1) // 2, totals // 2])
     bins = np.array([(below <= rank[:, None]).sum(axis=1) for rank in ranks])
