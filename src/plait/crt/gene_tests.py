@@ -113,9 +113,9 @@ def pairs_found(
     -------
     dict of (P,) arrays
         ``z_orig``, ``fold_change``, ``se_fold_change``, ``theta``, ``converged`` (whether the
-        gene's regression ended), ``p_value``, ``log10_p``, ``p_method``; with "sceptre_staged" ``stage``
-        and the skew-normal's ``xi``, ``omega`` and ``alpha``. The same bits for any workers and
-        whichever pairs are tested together.
+        gene's regression ended), ``p_value``, ``log10_p``, ``p_method``; with "sceptre_staged"
+        ``stage`` and the skew-normal's ``xi``, ``omega`` and ``alpha``. The same bits for any
+        workers and whichever pairs are tested together.
 
     Notes
     -----
