@@ -166,3 +166,31 @@ def test_what_takes_long_is_left_to_exact_models():
     reference = Reference.of(model, np.array([0.3]), K, basis)
     found = None if reference is None else KrylovModel.of(K.copy(), basis, y, reference)
     assert found is None or found.h2[0] <= 0.99
+
+
+def test_a_large_effect_hides_what_relationships_explain():
+    """The share beside it is far above the one without it, where near models are not sure."""
+    random = np.random.default_rng(5)
+    calls = duplicates(random).astype(float)
+    calls -= calls.mean(axis=1, keepdims=True)
+    K = calls.T @ calls / (calls**2).sum() * N
+    less = calls[500:].T @ calls[500:] / (calls[500:] ** 2).sum() * N
+    values, vectors = np.linalg.eigh(K)
+    basis = np.full((N, 1), N**-0.5)
+    g = random.normal(size=N)
+    y = vectors @ (np.sqrt(0.8 * np.maximum(values, 0) + 0.2) * random.normal(size=N)) + 2.0 * g
+    given = basis, (y - y.mean())[:, None] / np.linalg.norm(y - y.mean())
+    model, exact = RestrictedModel.of(K, *given), RestrictedModel.of(less, *given)
+    h2 = model.fit().h2
+    near = KrylovModel.of(less.copy(), *given, Reference.of(model, h2, K, basis))
+    ready, expected = near.prepared(g - g.mean()), exact.prepared(g - g.mean())
+    share = exact.share_beside(expected, 0, h2[0])
+    assert share > near.limits[0] + 0.1
+    found = near.share_beside(ready, 0, near.h2[0])
+    assert found == pytest.approx(share, abs=1e-4)
+    np.testing.assert_allclose(
+        near.regression(ready, 0, found), exact.regression(expected, 0, share), rtol=1e-4
+    )
+    forged = Reference.of(model, h2 * 0.0, K, basis)
+    assert h2[0] > 0.06
+    assert KrylovModel.of(less.copy(), *given, forged) is None

@@ -258,6 +258,8 @@ class MixedGroup:
         log10p = float(log10_p_value(beta / se, self.design.df))
         if self.exact_below and log10p <= np.log10(self.exact_below):
             beta, se = self.model.regression(prepared, t, self.model.share_beside(prepared, t, h2))
+            if not se**2 * self.design.df > NOTHING * beta**2:
+                return np.nan, np.nan, np.nan
             log10p = float(log10_p_value(beta / se, self.design.df))
         if self.ratio is not None:
             log10p = self.ratio.log10p(prepared, t)

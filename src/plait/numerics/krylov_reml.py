@@ -15,8 +15,9 @@ What is left to chance are differences of cubic and higher terms; their noise is
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,9 +93,14 @@ def _of_probes(matrix: ProjectedMatrix, h2: Array) -> Quadrature | None:
     random = np.random.default_rng(np.random.SeedSequence([len(matrix), _PROBES]))
     signs = random.integers(0, 2, (len(matrix), _PROBES)) * 2.0 - 1.0
     probes = matrix.project(signs).astype(np.float32)
-    highest = np.array([min(h2.max() + _AROUND, _HIGHEST)])
-    found = Quadrature.of(matrix.times(), probes, highest, _PROBE_TOLERANCE, _STEPS_OF_FORMS)
+    largest = np.array([_largest(h2)])
+    found = Quadrature.of(matrix.times(), probes, largest, _PROBE_TOLERANCE, _STEPS_OF_FORMS)
     return found if found.converged else None
+
+
+def _largest(h2: Array) -> float:
+    """Return the share up to which probes are sure, of those found for the reference."""
+    return float(min(h2.max() + _AROUND, _HIGHEST))
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,14 +183,11 @@ class PreparedVariant:
         Covariates projected out.
     products : (T, k) array
     own : Quadrature
-    is_exact : bool
-        Whether ``own`` is in double precision.
     """
 
     genotype: Array
     products: Array
     own: Quadrature
-    is_exact: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,6 +204,10 @@ class KrylovModel:
         The most likely shares, next to those of the reference.
     noise : (T,) array
         Standard deviation of h2 by the choice of probes; 0 at a boundary.
+    limits : (T,) array
+        Shares up to which forms and the determinant are sure. A variant with a large effect hides
+        what the relationships explain, so that the share beside it may be far above that without
+        it: there, `exact` is asked.
     """
 
     matrix: ProjectedMatrix
@@ -208,6 +215,7 @@ class KrylovModel:
     determinant: Determinant
     h2: Array
     noise: Array
+    limits: Array
 
     @classmethod
     def of(
@@ -215,8 +223,9 @@ class KrylovModel:
     ) -> "KrylovModel | None":
         """Prepare relationships K (N, N) and traits (N, T), and estimate h2.
 
-        None where it would take long: eigenvalues far apart, and h2 near 1. ``relationships`` are
-        rounded to single precision in place; of those, everything is in double but the probes.
+        None where it would take long, eigenvalues being far apart, and where h2 is near 1 or much
+        larger than that of the reference. ``relationships`` are rounded to single precision in
+        place; of those, everything is in double but the probes.
         """
         matrix = ProjectedMatrix(relationships.astype(np.float32), basis)
         relationships[:] = matrix.matrix
@@ -226,16 +235,18 @@ class KrylovModel:
         moments = np.array(matrix.moments())
         determinant = Determinant.of(reference, found, moments)
         spaces, times = KrylovSpaces(matrix.project(traits)), matrix.times(relationships)
-        h2 = reference.h2
+        largest, h2 = _largest(reference.h2), reference.h2
         while True:
-            above = np.minimum(h2 + _AROUND, _HIGHEST)
-            if h2.max() > _HIGHEST or not spaces.reach(times, above, _RESIDUAL, _STEPS):
+            limits = np.minimum(h2 + _AROUND, largest)
+            if not spaces.reach(times, limits, _RESIDUAL, _STEPS):
                 return None
-            model = cls(matrix, spaces, determinant, h2, np.zeros(len(h2)))
-            h2 = model._most_likely(h2)
-            if spaces.residuals(h2).max() <= _RESIDUAL:
+            model = cls(matrix, spaces, determinant, h2, np.zeros(len(h2)), limits)
+            h2 = model._most_likely()
+            if (h2 >= largest - EDGE).any():
+                return None
+            if (h2 < limits - EDGE).all():
                 break
-        model = cls(matrix, spaces, determinant, h2, np.zeros(len(h2)))
+        model = cls(matrix, spaces, determinant, h2, np.zeros(len(h2)), limits)
         for t, value in enumerate(h2.tolist()):
             information = model._information(value, t)
             if information > 0:
@@ -272,11 +283,12 @@ class KrylovModel:
         _, yy, gy, _ = forms(diagonal, after, h2, y, g)
         return yy, gy
 
-    def _most_likely(self, start: Array) -> Array:
-        def height(t: int) -> Any:
+    def _most_likely(self) -> Array:
+        def height(t: int) -> Callable[[float], float]:
             return lambda h2: self._log_likelihood(h2, t)
 
-        return np.array([maximum_near(height(t), h2, 1e-8) for t, h2 in enumerate(start.tolist())])
+        shares = enumerate(zip(self.h2.tolist(), self.limits.tolist(), strict=True))
+        return np.array([maximum_near(height(t), h2, 1e-8, limit) for t, (h2, limit) in shares])
 
     def _information(self, h2: float, t: int) -> float:
         """Return the observed information on h2, 0 at a boundary."""
@@ -298,37 +310,48 @@ class KrylovModel:
         found = Quadrature.of(times, given, self.h2, _FORM_TOLERANCE, _STEPS_OF_FORMS)
         return found.forms(self.h2) if found.converged else None
 
-    def prepared(self, genotype: Array, *, is_exact: bool = False) -> PreparedVariant:
+    @cached_property
+    def exact(self) -> RestrictedModel:
+        """The model of the same matrix, made when it is first asked for: 4/3 N^3 flops."""
+        traits = self.spaces.vectors[0] * self.spaces.lengths
+        return RestrictedModel.of(self.matrix.matrix.astype(float), self.matrix.basis, traits)
+
+    def prepared(self, genotype: Array) -> PreparedVariant:
         """Make ``M g`` (N,) ready for `regression` and `share_beside`."""
-        highest = np.array([min(self.h2.max() + _AROUND, _HIGHEST)])
-        if is_exact:
-            times, given = self.matrix.times(self.matrix.matrix.astype(np.float64)), genotype
-            taken = _RESIDUAL**2, _STEPS
-        else:
-            times, given = self.matrix.times(), genotype.astype(np.float32)
-            taken = _VARIANT_TOLERANCE, _STEPS
-        own = Quadrature.of(times, given[:, None], highest, *taken)
-        return PreparedVariant(genotype, self.spaces.products(genotype), own, is_exact)
+        given, largest = genotype.astype(np.float32)[:, None], self.limits.max(keepdims=True)
+        own = Quadrature.of(self.matrix.times(), given, largest, _VARIANT_TOLERANCE, _STEPS)
+        return PreparedVariant(genotype, self.spaces.products(genotype), own)
 
     def _forms(self, variant: PreparedVariant, t: int, h2: float) -> tuple[float, float, float]:
         """Return ``y^T P y``, ``g^T P y``, ``g^T P g``."""
         yy, gy = self._in_space(h2, t, self._first(t), variant.products[t])
         return yy, gy, float(variant.own.forms(np.array([h2]))[0, 0])
 
+    def _is_sure(self, variant: PreparedVariant, t: int, h2: float) -> bool:
+        """Whether forms at a share are precise enough, and what the variant leaves of a trait."""
+        if h2 > self.limits[t] or not variant.own.converged:
+            return False
+        yy, gy, gg = self._forms(variant, t, h2)
+        return gy * gy <= _NEARLY_PERFECT * yy * gg
+
     def regression(self, variant: PreparedVariant, trait: int, h2: float) -> tuple[float, float]:
         """Return the slope of one more regressor, and its standard error."""
+        if not self._is_sure(variant, trait, h2):
+            return self.exact.regression(self.exact.prepared(variant.genotype), trait, h2)
         yy, gy, gg = self._forms(variant, trait, h2)
-        if gy * gy > _NEARLY_PERFECT * yy * gg and not variant.is_exact:
-            return self.regression(self.prepared(variant.genotype, is_exact=True), trait, h2)
-        return gy / gg, math.sqrt(max(yy - gy * gy / gg, 0.0) / ((self.df - 1) * gg))
+        return gy / gg, math.sqrt((yy - gy * gy / gg) / ((self.df - 1) * gg))
 
     def share_beside(self, variant: PreparedVariant, trait: int, start: float) -> float:
         """Return h2 with one more regressor: the maximum next to a good guess."""
-        n = self.df - 1
+        n, limit = self.df - 1, float(self.limits[trait])
 
         def height(h2: float) -> float:
             yy, gy, gg = self._forms(variant, trait, h2)
             left = max(yy - gy * gy / gg, 1e-300)
             return -0.5 * (n * math.log(left) + self.determinant.logarithm(h2) + math.log(gg))
 
-        return maximum_near(height, start)
+        if self._is_sure(variant, trait, start):
+            share = maximum_near(height, start, largest=limit)
+            if share < limit - EDGE:
+                return share
+        return self.exact.share_beside(self.exact.prepared(variant.genotype), trait, start)

@@ -223,13 +223,18 @@ def _projected(relationships: NDArray[Any], basis: NDArray[Any]) -> NDArray[Any]
     return np.asarray(get_blas_funcs("syr2k", columns)(-1.0, *columns, **given))
 
 
-def maximum_near(height: Callable[[float], float], start: float, tolerance: float = 1e-6) -> float:
-    """Return the share of the largest likelihood next to a good guess."""
+def maximum_near(
+    height: Callable[[float], float],
+    start: float,
+    tolerance: float = 1e-6,
+    largest: float = LARGEST,
+) -> float:
+    """Return the share of the largest likelihood next to a good guess, up to the largest share."""
     width = 0.1
     while True:
-        low, high = max(start - width, 0.0), min(start + width, LARGEST)
+        low, high = max(start - width, 0.0), min(start + width, largest)
         best = _highest(height, low, start, high, tolerance)[1]
-        if low + EDGE < best < high - EDGE or width >= 1 or best in (0.0, LARGEST):
+        if low + EDGE < best < high - EDGE or width >= 1 or best in (0.0, largest):
             return best
         start, width = best, 2 * width
 
