@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from plait import crt
+from plait.crt.given_propensities import GivenPropensities
 from plait.crt.propensity import propensity_blocks
 from plait.errors import LabelError, ShapeError
 from tests.crt.screens import reference_screen
@@ -69,6 +70,23 @@ def test_a_table_is_matched_by_names_of_units_and_cells(inputs, given):
     other = table.set_axis([f"x{i}" for i in range(len(table))])
     with pytest.raises(LabelError, match="other cells"):
         crt.perturbation_effects(inputs, propensity_model=other)
+
+
+def test_a_range_index_is_the_default_one_only_in_its_order():
+    """Reversed and cut frames keep a RangeIndex, whose rows are no longer the cells in order."""
+    table = pd.DataFrame({"u": [0.1, 0.2, 0.3, 0.4]})
+    twice = pd.DataFrame({"u": np.repeat(table["u"], 2).to_numpy()})
+    for numbers in ("0123", "3210", "2031"):
+        cells = np.array(list(numbers))
+        found = GivenPropensities.of_model(table[::-1], cells, ["u"])
+        np.testing.assert_array_equal(found.values[:, 0], table["u"].to_numpy()[cells.astype(int)])
+    named = np.array(["a", "b", "c", "d"])
+    found = GivenPropensities.of_model(table, named, ["u"])
+    np.testing.assert_array_equal(found.values, table.to_numpy())
+    for other in (table[::-1], twice[4:], twice[::2]):
+        assert isinstance(other.index, pd.RangeIndex)
+        with pytest.raises(LabelError, match="other cells"):
+            GivenPropensities.of_model(other, named, ["u"])
 
 
 def test_arrays_of_other_shapes_are_refused_with_counts(inputs, given):

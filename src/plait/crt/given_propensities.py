@@ -50,7 +50,7 @@ class GivenPropensities:
         model : array, DataFrame or another propensity model
             An array has a column for each target of the screen, in the order of its ``units``. A
             DataFrame has columns named by units, any of them in any order; its index is that of
-            the cells, in any order, or the default one.
+            the cells, in any order, or the default one, 0 to cells - 1 in this order.
         cells : (cells,) array of str
         units : sequence of str
             The targets of the screen.
@@ -114,7 +114,10 @@ class GivenPropensities:
 
 def _in_order(values: Array, index: Any, cells: NDArray[np.str_]) -> Array:
     """Return rows in the order of the cells, where they have names."""
-    if index is None or type(index).__name__ == "RangeIndex":
+    import pandas as pd
+
+    # A reversed or cut frame keeps a RangeIndex, but that names its rows.
+    if index is None or index.equals(pd.RangeIndex(len(values))):
         return values
     rows = [str(name) for name in index]
     if rows == cells.tolist():
