@@ -95,6 +95,9 @@ class SampleTable:
     def select(self, names: Sequence[str]) -> "SampleTable":
         """Return some columns, in the order asked.
 
+        The base of a text is known no longer where some of its indicators are left behind: samples
+        without those that stay are of several values.
+
         Raises
         ------
         LabelError
@@ -108,7 +111,13 @@ class SampleTable:
             )
         columns = [self.names.index(name) for name in names]
         values = self.values[:, columns]
-        return SampleTable(self.samples, tuple(names), values, self.bases, self.families)
+        left = [name for name in self.names if name not in names]
+        bases = {
+            text: base
+            for text, base in self.bases.items()
+            if not any(name.startswith(f"{text}=") for name in left)
+        }
+        return SampleTable(self.samples, tuple(names), values, bases, self.families)
 
 
 def named_as(
