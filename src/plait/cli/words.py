@@ -38,6 +38,7 @@ PHRASES = {
     "Give missing='drop' to leave them out or 'uniform' to give them the same usage of every "
     "program.": "Leave them out of the screen, or give the usage of all its cells.",
     "raise r2": "raise --r2",
+    " (in a scan, loco=False)": "",
     "A small v_ridge may help.": "A small number added to its diagonal may help.",
 }
 """What is said in other words."""

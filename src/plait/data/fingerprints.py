@@ -29,9 +29,7 @@ def study_fingerprints(
     }
     if genotypes.path is not None and Path(genotypes.path).is_file():
         file = glance(genotypes.path)
-        found["the genotypes"] = (
-            f"{file['bytes']:,} bytes of {file['modified']}, sha256 of the ends {file['sha256']}"
-        )
+        found["the genotypes"] = f"sha256:{file['sha256']} {file['bytes']} {file['modified']}"
     for name, table in (("traits", traits), ("covariates", covariates)):
         if table is not None:
             found[f"the {name}"] = fingerprint(table.values)

@@ -310,6 +310,7 @@ def _difference(found: Any, wanted: Any) -> str | None:
 
 
 def _changed(name: str, old: Any, new: Any) -> str:
-    if any(isinstance(value, str) and value.startswith("blake2b:") for value in (old, new)):
+    digests = ("blake2b:", "sha256:")
+    if any(isinstance(value, str) and value.startswith(digests) for value in (old, new)):
         return f"{name} changed"
     return f"{name} was {old} and is {new}"

@@ -263,7 +263,7 @@ def relationship_matrix(
     if needed > budget:
         less = ""
         if len(names) > 1:
-            less = ", or keep one matrix of all: by_chromosome=False, or loco=False in a scan"
+            less = ", or give by_chromosome=False (in a scan, loco=False)"
         raise CapacityError(
             f"relationships of {n:,} samples on {len(names)} chromosome(s) take "
             f"{needed / 2**20:,.0f} MiB and memory is {budget / 2**20:,.0f} MiB: raise --memory "
