@@ -18,7 +18,7 @@ from plait.io import open_genotypes, read_covariates, read_phenotypes
 from plait.io.plink import write_bed
 from plait.simulate import cohort
 from plait.studies import StudySettings, gwas_to_mash
-from plait.studies.gwas_to_mash import _Road
+from plait.studies.gwas_to_mash import _Road, different_units
 
 STAGES = ["scan", "select", "learn", "fit", "apply", "tabulate", "draw", "report"]
 pytestmark = pytest.mark.filterwarnings("ignore:only .* effects for the principal components")
@@ -303,3 +303,35 @@ def test_sharing_is_said_where_there_is_some(road):
     some = study.sharing_lines(replace(road, lfsr=lfsr))
     assert some[1].split()[:3] == ["trait1", "-", "-"]
     assert some[-1] == "  -: no effect is significant in either trait"
+
+
+def test_traits_in_different_units_are_said(files, simulated, monkeypatch, capsys):
+    """On the screen and on the page; ranks, and traits on scales of 1 and 1.9, have nothing."""
+    monkeypatch.chdir(files)
+    names, values = ("a", "b", "c"), simulated.traits.values[:, :3].copy()
+    values /= values.std(axis=0)
+    scaled = values * [1.0, 10.0, 0.5]
+    frame = pl.DataFrame(
+        {"IID": simulated.samples.tolist()} | dict(zip(names, scaled.T, strict=True))
+    )
+    frame.write_csv("units.csv")
+    command = "gwas-to-mash --geno g.bed --pheno units.csv --out units"
+    assert main(command.split()) == 0
+    (doubt,) = [line for line in capsys.readouterr().err.splitlines() if "units" in line]
+    assert "the standard deviation of 'b' is 20 times that of 'c'" in doubt
+    assert doubt.endswith("or give rank as --transform.")
+    page = (files / "units" / "report.html").read_text(encoding="utf-8")
+    titles = re.findall(r"<summary>(.*?)</summary>\s*<p>(.*?)</p>", page, re.S)
+    assert dict(titles)["Traits in different units"].startswith("Traits are in different units")
+    assert main([*command.split()[:-1], "ranked", "--transform", "rank"]) == 0
+    assert "units" not in capsys.readouterr().err
+
+    def said(*scales, **options):
+        traits = SampleTable(simulated.samples, names, values * scales)
+        return different_units(scan(open_genotypes("g.bed"), traits, **options))
+
+    assert said(1, 1.9, 1.5) == {}
+    assert list(said(1, 2.2, 1.5)) == ["Traits in different units"]
+    cases = (values[:, :2] > [1.3, 0.0]).astype(float)
+    sick = SampleTable(simulated.samples, ("few", "half"), cases)
+    assert different_units(scan(open_genotypes("g.bed"), sick, model="logistic")) == {}

@@ -55,6 +55,9 @@ OUTPUTS = (
 
 _ALL_NULL = 0.999
 _MORE = "More samples help; a larger --strong-p (strong_p=) takes weaker signals."
+_SAME_UNIT = 2.0
+"""Most times that the standard deviation of one trait is another's for sharing to compare sizes."""
+
 _LIFT = 0.1
 """Share of the mean variance that is added to the diagonal of rank-1 starts (docs/mash.md)."""
 
@@ -239,7 +242,9 @@ class _Road:
         described = {
             name: fitted.optim[name] for name in ("method", "converged", "dual_gap", "niter")
         }
-        described |= {"train_size": len(chosen), "doubts": self.doubts(len(strong), prior)}
+        scanned = self.associations().take(self.tested()[chosen])
+        doubts = self.doubts(len(strong), prior) | different_units(scanned)
+        described |= {"train_size": len(chosen), "doubts": doubts}
         with replace_file(self.kept / "fit.json", overwrite=True) as temporary:
             temporary.write_text(json.dumps(described) + "\n")
 
@@ -379,7 +384,8 @@ def gwas_to_mash(
     Warns
     -----
     ModelWarning
-        The signals are too few to learn patterns from, or few; or nearly all effects are null.
+        The signals are too few to learn patterns from, or few; nearly all effects are null; or
+        traits are in different units (`different_units`).
 
     Raises
     ------
@@ -408,6 +414,51 @@ def gwas_to_mash(
     for doubt in fitted["doubts"].values():
         warnings.warn(doubt, ModelWarning, stacklevel=2)
     return plait.mash.MashResult.open(folder / "result.zarr")
+
+
+def different_units(scanned: gwas.AssociationResult) -> dict[str, str]:
+    """Say, under a title, that sizes of effects cannot be compared between traits.
+
+    Standard deviations of traits (given covariates, and what a model predicts) are told by standard
+    errors: ``se sqrt(f (1 - f) n)`` is proportional to them at every variant, and its median over
+    variants is taken. Posterior effects are in the units of traits, and those within a factor of 2
+    are another set in other units; their signs are not.
+
+    Parameters
+    ----------
+    scanned : AssociationResult
+        Its errors are read; some thousands of variants, not selected by their effects, will do.
+
+    Returns
+    -------
+    dict of str to str
+        Empty where no standard deviation is more than twice another, and of logistic models:
+        logs of odds ratios have no unit.
+    """
+    if scanned.n_cases is not None:
+        return {}
+    f, n = np.asarray(scanned.frequency)[:, None], np.asarray(scanned.n)
+    deviation = np.asarray(scanned.se) * np.sqrt(f * (1 - f) * n)
+    medians = {
+        name: float(np.median(known))
+        for name, column in zip(scanned.traits, deviation.T, strict=True)
+        if len(known := column[np.isfinite(column) & (column > 0)])
+    }
+    if not medians:
+        return {}
+    small, large = min(medians, key=medians.__getitem__), max(medians, key=medians.__getitem__)
+    if (ratio := medians[large] / medians[small]) <= _SAME_UNIT:
+        return {}
+    return {
+        "Traits in different units": (
+            f"traits are in different units: the standard deviation of {large!r} is "
+            f"{float(f'{ratio:.2g}'):,g} times that of {small!r}. Effects are in the unit of each "
+            "trait, so that how many two traits share in size (within a factor of 2) depends on "
+            "the units, and may be few or many for that alone; whether they have the same sign "
+            "holds in any unit. To compare sizes, divide each trait by its standard deviation, or "
+            "give rank as --transform (transform=)."
+        )
+    }
 
 
 def check_study_folder(folder: Path, overwrite: bool = False) -> None:
