@@ -133,7 +133,11 @@ def test_nothing_significant():
     assert "the surest effect is rs" in made.answer[1]
     assert "No effect is significant" in made.table.note
     assert len(made.table.effects) == 50
-    assert "How much pairs" not in {figure.title for figure in made.figures}
+    titles = {figure.title for figure in made.figures}
+    assert not {"How much pairs of contexts share", "Significant effects in each context"} & titles
+    text = render(made)
+    assert 'data-figure="found"' not in text and 'class="first wordy"' in text
+    assert 'data-figure="found"' in render(mash_page(make_result(300, 4)))
 
 
 def test_one_effect():
@@ -208,6 +212,28 @@ def test_traffic_light_on_the_prior():
     assert lamp(unrecorded, "Error correlation not recorded") == "unknown"
     many = make_result(2000, fitted_g=prior([0.7, 0.3, 0.0]))
     assert mash_page(many).verdict == "Sound as far as the file tells"
+
+
+def test_patterns_are_called_learned_where_some_were():
+    """Canonical ones alone are called so: they were given."""
+    data = mash_set_data(np.ones((3, 4)), np.ones((3, 4)))
+    canonical = cov_canonical(data)
+    learned = {"ED_1": np.eye(4) + np.outer([1, 2, 0, 1], [1, 2, 0, 1])}
+
+    def title(patterns):
+        pi = np.full(1 + len(patterns), 1 / (1 + len(patterns)))
+        fitted = FittedG(pi, patterns, np.ones(1), True)
+        (found,) = (
+            part.title
+            for part in mash_page(make_result(fitted_g=fitted)).sections
+            if part.name == "prior-section"
+        )
+        return found
+
+    assert title(canonical) == "The canonical patterns"
+    assert title(canonical | learned) == "The patterns that were learned"
+    assert title({"one context": np.diag([0.0, 2.0, 0.0, 0.0])}) == "The canonical patterns"
+    assert title(learned) == "The patterns that were learned"
 
 
 def test_contexts_of_the_output_may_differ_from_those_of_the_prior():

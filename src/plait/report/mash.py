@@ -227,7 +227,10 @@ def _sharing_sentence(found: Findings, contexts: Sequence[str]) -> str:
     )
 
 
-def _lead(found: Findings, contexts: Sequence[str]) -> Figure:
+def _lead(found: Findings, contexts: Sequence[str]) -> Figure | None:
+    """Return the bars of what was found; where nothing was, the answer says so in words alone."""
+    if found.n_anywhere == 0:
+        return None
     everywhere = np.full(found.n_contexts, found.n_everywhere)
     alone = found.alone
     if found.n_contexts == 1:
@@ -351,13 +354,29 @@ def _prior_section(prior: FittedG, contexts: Sequence[str]) -> Section:
     patterns = [
         _pattern(prior, names[i], float(weights[i]), contexts, k) for k, i in enumerate(heavy)
     ]
+    canonical = all(_is_canonical(np.asarray(U)) for U in prior.Ulist.values())
     return Section(
         "prior-section",
-        "The patterns that were learned",
-        "The prior that the data support: which patterns of effects across contexts exist, and how "
-        "common each is.",
+        "The canonical patterns" if canonical else "The patterns that were learned",
+        "Patterns of effects across contexts that were given, not learned from the data (effects "
+        "in one context, alike in all, or each by itself), and how common each is."
+        if canonical
+        else "The prior that the data support: which patterns of effects across contexts exist, "
+        "and how common each is.",
         [figure, *patterns],
-    )  # fmt: skip
+    )
+
+
+def _is_canonical(U: Array) -> bool:
+    """Tell whether a pattern is one of those of `plait.mash.cov_canonical`, up to its scale.
+
+    They have one variance, or one of one context and zeros, and the same correlation everywhere.
+    """
+    variances = np.diag(U)
+    if np.count_nonzero(U) == np.count_nonzero(variances) <= 1:
+        return True
+    off = U[~np.eye(len(U), dtype=bool)]
+    return bool((variances == variances[0]).all() and (off == off[:1]).all())
 
 
 def covariance_weights(prior: FittedG) -> tuple[list[str], Array, float | None]:

@@ -180,8 +180,8 @@ class Page:
     title, question : str
     answer : sequence of str
         Two sentences with the numbers of the result.
-    lead : Figure
-        The one figure of the first screen.
+    lead : Figure or None
+        The one figure of the first screen; None where there is nothing to draw.
     verdicts : sequence of Verdict
     sections : sequence of Section
     table : EffectTable or None
@@ -194,7 +194,7 @@ class Page:
     title: str
     question: str
     answer: Sequence[str]
-    lead: Figure
+    lead: Figure | None
     verdicts: Sequence[Verdict]
     sections: Sequence[Section]
     table: EffectTable | None
@@ -222,7 +222,8 @@ class Page:
     @property
     def figures(self) -> list[Figure]:
         """Every figure, in the order of the page."""
-        return [self.lead, *(figure for part in self.sections for figure in part.figures)]
+        first = [] if self.lead is None else [self.lead]
+        return [*first, *(figure for part in self.sections for figure in part.figures)]
 
 
 def render(page: Page) -> str:
