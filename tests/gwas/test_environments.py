@@ -58,16 +58,10 @@ def groups(random):
     return pl.DataFrame({"IID": [f"s{i}" for i in range(180)], "cage": cage})
 
 
-def brute_force_degrees(X, contrasts, n_own):
-    """Zhang's degrees of freedom of HC3 by loops over elements and matrices of all samples.
-
-    Off its diagonal, the hat matrix is that of the last ``n_own`` columns beside the others.
-    """
-    hat = X @ np.linalg.pinv(X)
-    others = X[:, :-n_own] @ np.linalg.pinv(X[:, :-n_own])
-    room = 1 - np.diagonal(hat)
-    rest = np.eye(len(X)) - (hat - others)
-    np.fill_diagonal(rest, room)
+def brute_force_degrees(X, contrasts):
+    """Zhang's degrees of freedom of HC3 by loops over elements and matrices of all samples."""
+    rest = np.eye(len(X)) - X @ np.linalg.pinv(X)
+    room = np.diagonal(rest)
     rows = contrasts @ np.linalg.pinv(X) / room
     mean = (rows * room) @ rows.T
     half = np.linalg.inv(np.linalg.cholesky(mean)) @ rows
@@ -111,7 +105,7 @@ def test_against_statsmodels(study, groups, kind, robust):
                 f, k = float(np.squeeze(fit.f_test(contrasts).fvalue)), len(contrasts)
                 df = fit.df_resid
                 if robust:
-                    degrees = brute_force_degrees(X, contrasts, 1 + q)
+                    degrees = brute_force_degrees(X, contrasts)
                     df = degrees - k + 1
                     f *= df / degrees
                 p = stats.f.sf(f, k, df)
@@ -129,6 +123,31 @@ def test_against_statsmodels(study, groups, kind, robust):
     else:
         assert found.terms == ("main", "heat", "rain")
         assert found.groups is None
+
+
+@pytest.mark.parametrize("n_covariates", [1, 60])
+def test_robust_degrees_of_freedom_count_the_covariates(random, n_covariates):
+    """Few carriers and many covariates: residuals are correlated through the covariates, too."""
+    n = 300
+    group = random.choice(3, n, p=[0.6, 0.2, 0.2])
+    E = (group[:, None] == [1, 2]).astype(float)
+    covariates = random.normal(size=(n, n_covariates))
+    calls = random.binomial(2, 0.2, (4, n)).astype(np.int8)
+    found = scan_interaction(
+        InMemory(calls), table(random.normal(size=(n, 1))), table(E, ["e=1", "e=2"]),
+        table(covariates, [f"c{i}" for i in range(n_covariates)]), robust=True,
+        variant_filter=ALL,
+    )  # fmt: skip
+    for j, g in enumerate(calls.astype(float)):
+        X = np.column_stack([np.ones(n), covariates, E, g, g[:, None] * E])
+        own = np.eye(X.shape[1])[-3:]
+        slopes, V = found.coefficients[j, 0], found.covariance[j, 0]
+        for logs, first in ((found.log10p_interaction, 1), (found.log10p_joint, 0)):
+            b, q = slopes[first:], 3 - first
+            d = brute_force_degrees(X, own[first:])
+            f = (d - q + 1) / (q * d) * b @ np.linalg.solve(V[first:, first:], b)
+            known = stats.f.logsf(f, q, d - q + 1) / np.log(10)
+            assert logs[j, 0] == pytest.approx(known, rel=1e-8)
 
 
 def test_two_columns_of_which_one_does_nothing_are_the_test_of_one(study):
@@ -259,6 +278,32 @@ def test_too_few_degrees_of_freedom_are_said(random):
     assert found.to_effects("t0").n_effects == 1
 
 
+def test_a_sample_fitted_perfectly_and_a_joint_test_alone_are_counted(random):
+    """One carrier in a group; and few degrees that are enough for the changes, not for all."""
+    n = 60
+    group = np.arange(n) % 4
+    calls = draw_calls(random, 3, n)
+    for row, each in ((0, (3, 1, 2, 2)), (1, (2, 2, 2, 2))):
+        calls[row] = 0
+        for level, carriers in enumerate(each):
+            calls[row, np.flatnonzero(group == level)[:carriers]] = 1
+    E = table((group[:, None] == [1, 2, 3]).astype(float), ["c=1", "c=2", "c=3"])
+    X = np.column_stack([np.ones(n), E.values, calls[1], calls[1][:, None] * E.values])
+    assert brute_force_degrees(X, np.eye(8)[5:]) > 2
+    assert brute_force_degrees(X, np.eye(8)[4:]) < 3
+    traits = table(random.normal(size=(n, 2)))
+    plain = scan_interaction(InMemory(calls[[0, 2]]), traits, E, variant_filter=ALL)
+    assert plain.filtered == {}
+    found = scan_interaction(InMemory(calls), traits, E, robust=True, variant_filter=ALL)
+    missing = np.isnan(found.log10p_interaction)
+    assert missing.all(axis=1).tolist() == [True, False, False]
+    assert np.isnan(found.log10p_joint).all(axis=1).tolist() == [True, True, False]
+    assert found.filtered == {
+        "a sample fitted perfectly, without robust errors": 2,
+        "too few degrees of freedom for the robust joint test alone": 2,
+    }
+
+
 @pytest.fixture
 def long(random, groups):
     calls = draw_calls(random, 9000, 180, missing=0.01)
@@ -371,6 +416,14 @@ def test_environments_by_name(study, groups):
     assert mixed.groups is None
     assert mixed.environment == "heat, cage=a, cage=b, cage=d"
     assert scan_interaction(source, table(traits), "cage", c).groups[0] == "cage=c"
+    some = scan_interaction(source, table(traits), ["cage=a", "cage=b"], c, variant_filter=ALL)
+    assert some.groups == ("cage=(others)", "cage=a", "cage=b")
+    assert "beta_cage=(others).t0" in some.to_table().columns
+    assert some.to_effects("t0").contexts == some.groups
+    chosen = c.select(["cage=b", "cage=d"])
+    assert scan_interaction(source, table(traits), chosen).groups[0] == "cage=(others)"
+    whole = scan_interaction(source, table(traits), ["cage=d", "cage=b", "cage=a"], c)
+    assert whole.groups == ("cage=c", "cage=d", "cage=b", "cage=a")
     with pytest.raises(LabelError, match="the environment 'snow' is no covariate"):
         scan_interaction(source, table(traits), ["heat", "snow"], c)
     with pytest.raises(OptionError, match="no environment is named"):

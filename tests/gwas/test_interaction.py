@@ -48,17 +48,11 @@ def study(random):
 
 def satterthwaite(X):
     """Bell and McCaffrey's degrees of freedom of HC3, for the last two coefficients."""
-    hat = X @ np.linalg.pinv(X)
-    others = X[:, :4] @ np.linalg.pinv(X[:, :4])
-    room = 1 - np.diagonal(hat)
-    rest = np.eye(len(X)) - (hat - others)  # off the diagonal: the variant's own part
-    np.fill_diagonal(rest, room)
+    rest = np.eye(len(X)) - X @ np.linalg.pinv(X)
     found = []
-    for row in np.linalg.pinv(X)[4:]:
-        weights = (row / room) ** 2
-        # The trace of the square of rest diag(weights) rest, rest being a projection.
-        squares = weights[:, None] * rest**2 * weights
-        found.append((weights @ room) ** 2 / squares.sum())
+    for row in np.linalg.pinv(X)[-2:]:
+        B = rest @ np.diag((row / np.diagonal(rest)) ** 2) @ rest
+        found.append(np.trace(B) ** 2 / np.trace(B @ B))
     return np.array(found)
 
 
@@ -98,6 +92,43 @@ def test_against_statsmodels(study, robust):
             np.testing.assert_allclose(
                 covariance[j, t], contrasts @ fit.cov_params() @ contrasts.T, rtol=1e-6, atol=1e-12
             )
+
+
+@pytest.mark.parametrize("n_covariates", [1, 60])
+def test_robust_degrees_of_freedom_count_the_covariates(random, n_covariates):
+    """Few carriers and many covariates: residuals are correlated through the covariates, too."""
+    n = 300
+    environment = (random.random(n) < 0.4).astype(float)
+    covariates = random.normal(size=(n, n_covariates))
+    calls = random.binomial(2, 0.1, (4, n)).astype(np.int8)
+    y = random.normal(size=n)
+    found = scan_interaction(
+        InMemory(calls), table(y[:, None]), table(environment[:, None], ["e"]),
+        table(covariates, [f"c{i}" for i in range(n_covariates)]), robust=True,
+        variant_filter=ALL,
+    )  # fmt: skip
+    for j, g in enumerate(calls.astype(float)):
+        X = np.column_stack([np.ones(n), covariates, environment, g, g * environment])
+        values = found.beta_main[j, 0], found.beta_interaction[j, 0]
+        errors = found.se_main[j, 0], found.se_interaction[j, 0]
+        known = stats.t.logsf(np.abs(np.divide(values, errors)), satterthwaite(X))
+        logs = found.log10p_main[j, 0], found.log10p_interaction[j, 0]
+        np.testing.assert_allclose(logs, (known + np.log(2)) / np.log(10), rtol=1e-9)
+
+
+def test_a_sample_fitted_perfectly_has_no_robust_errors(random):
+    calls = draw_calls(random, 2, 200)
+    treated = np.arange(200) >= 150
+    calls[0, treated] = 0
+    calls[0, 199] = 1
+    for robust in (False, True):
+        found = scan_interaction(
+            InMemory(calls), table(random.normal(size=(200, 2))),
+            table(treated[:, None], ["treated"]), robust=robust, variant_filter=ALL,
+        )  # fmt: skip
+        assert np.isnan(found.log10p_interaction[0]).all() == robust
+        reason = "a sample fitted perfectly, without robust errors"
+        assert found.filtered == ({reason: 2} if robust else {})
 
 
 def test_alleles_units_samples_cuts_and_threads(study, random, monkeypatch):

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from plait.gwas.interaction_kernels import SAMPLES, weigh
 from plait.gwas.kernels import COLLINEAR
 from plait.numerics.compiled import njit
 from plait.numerics.fisher_kernels import log10_f
@@ -99,8 +100,8 @@ def robust_environments(  # type: ignore[no-untyped-def]
             interaction[j], joint[j] = np.nan, np.nan
             continue
         # In the orthonormal columns D L^-T, whose slopes are L^T of those of D.
-        d_interaction = _wishart_degrees(D, room, 1)
-        d_joint = _wishart_degrees(D, room, 0)
+        d_interaction = _wishart_degrees(basis, D, room, 1)
+        d_joint = _wishart_degrees(basis, D, room, 0)
         for t in range(n_traits):
             z = np.zeros(k)
             for a in range(k):
@@ -221,12 +222,14 @@ def _back(V, inverse, out):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _wishart_degrees(D, room, first):  # type: ignore[no-untyped-def]
+def _wishart_degrees(basis, D, room, first):  # type: ignore[no-untyped-def]
     """Return Zhang's degrees of freedom of the slopes from ``first`` on.
 
     The estimate is ``sum_i u_i u_i^T e_i^2`` with ``u_i = S^(-1/2) d_i / (1 - l_i)``, S its mean
     with unit errors. Of residuals ``R = I - H``, the sum of its variances is ``2 sum_ij R_ij^2
-    (u_i^T u_j)^2``; off its diagonal, H is that of D, so that one pass over the samples is enough.
+    (u_i^T u_j)^2``. ``H = X X^T`` is that of the covariates and of D, X their orthonormal columns,
+    so that one pass over the samples is enough: ``sum_ij H_ij^2 u_is u_it u_js u_jt`` is ``|X^T
+    diag(u_s u_t) X|^2``, for N (p + k)^2 q (q + 1) flops.
     """
     n_samples, k = D.shape
     q = k - first
@@ -238,30 +241,36 @@ def _wishart_degrees(D, room, first):  # type: ignore[no-untyped-def]
     _factor(S, np.zeros(q * (q + 1) // 2), 0.0)
     inverse = np.zeros((q, q))
     _invert_factor(S, inverse)
-    n_u, n_d = q * (q + 1) // 2, k * (k + 1) // 2
-    sums = np.zeros((n_u, n_d))
-    u, pairs_u, pairs_d = np.empty(q), np.empty(n_u), np.empty(n_d)
-    own = 0.0
+    n_u, p = q * (q + 1) // 2, basis.shape[1]
+    width = p + k
+    X, weighted = np.zeros((width, SAMPLES)), np.zeros((n_u * width, SAMPLES))
+    part, moments = np.empty((width, n_u * width)), np.zeros((width, n_u * width))
+    u, pairs, weights = np.empty(q), np.empty(n_u), np.zeros((n_u, SAMPLES))
+    spread = 0.0
     for i in range(n_samples):
-        length = leverage = 0.0
+        length = 0.0
         for a in range(q):
             u[a] = 0.0
             for b in range(a + 1):
                 u[a] += inverse[a, b] * D[i, first + b]
             u[a] /= room[i]
             length += u[a] ** 2
+        spread += length**2 * (room[i] ** 2 - (1.0 - room[i]) ** 2)
+        _pairs(u, pairs)
+        place = i % SAMPLES
+        for c in range(p):
+            X[c, place] = basis[i, c]
         for a in range(k):
-            leverage += D[i, a] ** 2
-        own += length**2 * (room[i] ** 2 - leverage**2)
-        _pairs(u, pairs_u)
-        _pairs(D[i], pairs_d)
+            X[p + a, place] = D[i, a]
         for a in range(n_u):
-            for b in range(n_d):
-                sums[a, b] += pairs_u[a] * pairs_d[b]
-    spread = own
-    for a in range(n_u):
-        for b in range(n_d):
-            spread += sums[a, b] ** 2
+            weights[a, place] = pairs[a]
+        if place == SAMPLES - 1 or i == n_samples - 1:
+            weights[:, place + 1 :] = 0.0
+            weigh(X, weights, weighted)
+            np.dot(X, weighted.T, part)
+            moments += part
+    for value in moments.flat:
+        spread += value**2
     return q * (q + 1) / (2.0 * spread) if spread > 0.0 else 0.0
 
 

@@ -54,7 +54,7 @@ class EnvironmentsResult(OfInteractions):
         All environments in words.
     groups : tuple of str or None
         Where the environments are the indicators of one text: the R = 1 + q groups, that without an
-        indicator first.
+        indicator first: ``(others)`` where those are of several values, or of an unknown one.
     robust : bool
         Whether errors hold with unequal variances (HC3).
     filtered : dict of str to int

@@ -10,6 +10,7 @@ from plait.data.genotype_blocks import GenotypeBlock, padded, read_block
 from plait.data.genotypes import GenotypeSource
 from plait.gwas.design import Design
 from plait.gwas.environments_results import STATISTICS
+from plait.gwas.interaction_scan import FITTED
 from plait.gwas.quality import VariantFilter
 
 Array = NDArray[np.float64]
@@ -76,7 +77,7 @@ class EnvironmentsScan:
                 values[name][:, columns] = array
             counts[:, columns] = len(group.design.rows)
             for name, count in left_out.items():
-                filtered[name] = filtered.get(name, 0) + count * len(columns)
+                filtered[name] = filtered.get(name, 0) + count
         frequency = block.calls.frequency
         return EnvironmentStatistics(**values, n=counts, frequency=frequency, filtered=filtered)
 
@@ -115,23 +116,31 @@ class _Group:
         slopes = np.full((n, n_traits, k), np.nan)
         covariances = np.full((n, n_traits, k, k), np.nan)
         tests = np.full((2, n, n_traits), np.nan)
+        explained = np.zeros(n, dtype=bool)
         for part, tile, used in block.tiles(np.float64):
             products = (tile @ self.regressors)[used]
             squares = (tile**2 @ self.powers)[used]
             outputs = slopes[part], covariances[part], tests[0, part], tests[1, part]
             environment_statistics(products, squares, p, df, *outputs)
+            explained[part] = np.isnan(outputs[0][:, 0, 0])
             outputs[0][gone[part]] = np.nan
             if self.robust:
                 known = self.environments, design.basis, design.traits, products, squares
                 robust_environments(tile[used], *known, *outputs)
         covariances[gone] = np.nan
         tests[:, gone] = np.nan
-        untested = ~gone & np.isnan(slopes[:, 0, 0])
-        filtered = {name: int(flags.sum()) for name, flags in removed.items()}
-        filtered["explained by covariates or main effect"] = int(untested.sum())
+        explained &= ~gone
+        filtered = {name: int(flags.sum()) * n_traits for name, flags in removed.items()}
+        filtered["explained by covariates or main effect"] = int(explained.sum()) * n_traits
         if self.robust:
-            few = ~gone & ~untested & np.isnan(tests[0, :, 0])
+            perfect = ~(gone | explained) & np.isnan(slopes[:, 0, 0])
+            filtered[FITTED] = int(perfect.sum()) * n_traits
+            left = ~(gone | explained | perfect)[:, None]
+            few, few_joint = left & np.isnan(tests)
             filtered["too few degrees of freedom for robust errors"] = int(few.sum())
+            filtered["too few degrees of freedom for the robust joint test alone"] = int(
+                (few_joint & ~few).sum()
+            )
         lengths = design.lengths[:, None]
         found = {
             "coefficients": slopes @ self.in_units.T * lengths,

@@ -79,8 +79,8 @@ def scan_interaction(
         The environments themselves always are; they may be among them.
     robust : bool
         Standard errors that hold where the variance differs among samples (HC3; MacKinnon and
-        White 1985, Journal of Econometrics 29). About ten times slower with one environment, and
-        N M (1 + q)^4 / 4 steps with q.
+        White 1985, Journal of Econometrics 29). About nine times slower with one environment
+        and ten covariates, 50 times with three environments; see Notes.
     transform, variant_filter, covariate_missing
         As in `plait.gwas.scan`; ``covariate_missing`` is also for the environment.
     out, overwrite, executor, memory, threads
@@ -114,9 +114,10 @@ def scan_interaction(
     With q environments F tests of q and of 1 + q effects, with N - p - 1 - q degrees of freedom;
     robust those of Pustejovsky and Tipton (2018), see
     `plait.gwas.environments_kernels.robust_environments`. A variant has no test where its product
-    with one environment follows from the others: where nobody in a group has an allele, say.
-    Cost 2 (1 + q) N M (p + T + q / 2) flops in double precision; robust N M (p + T) more, out of
-    BLAS.
+    with one environment follows from the others: where nobody in a group has an allele, say; and
+    none that is robust where a sample is fitted perfectly: the one carrier in a group.
+    Cost 2 (1 + q) N M (p + T + q / 2) flops in double precision; robust, of each variant, 4 N (p +
+    2)^2 more with one environment and 2 N (p + 1 + q)^2 (1 + q)^2 with several.
     """
     started = time.perf_counter()
     genotypes, traits, covariates = open_study(genotypes, traits, covariates)

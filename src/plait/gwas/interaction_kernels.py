@@ -13,6 +13,8 @@ from plait.gwas.kernels import COLLINEAR
 from plait.numerics.compiled import njit
 
 _NO_LEVERAGE_LEFT = 1e-6
+SAMPLES = 256
+"""Samples whose moments are one product of matrices."""
 _LOG_10 = math.log(10.0)
 
 
@@ -69,13 +71,16 @@ def robust_covariances(  # type: ignore[no-untyped-def]
     ``df`` (n, 2), of the main effect where E is 0 (which is ``-shift``) and of the interaction,
     falls to Satterthwaite's (Bell and McCaffrey 2002, Survey Methodology 28): with few carriers
     the variance is estimated from few residuals. ``(tr B)^2 / tr B^2`` with ``B = (I - H) diag(c^2
-    / (1 - l)^2) (I - H)`` and c the coefficients of the estimate; off its diagonal, H is that of D.
+    / (1 - l)^2) (I - H)`` and c the coefficients of the estimate. ``H = X X^T`` is that of the
+    covariates and of D, X their orthonormal columns, so that ``sum_ij H_ij^2 w_i w_j``, which is
+    ``|X^T diag(w) X|^2``, takes one pass over the samples: 4 N (p + 2)^2 flops.
     A variant that fits a sample perfectly has no such variance and becomes NaN.
     """
     p, n_traits = basis.shape[1], traits.shape[1]
     width = p + n_traits
     middle = np.empty((n_traits, 3))
-    sums = np.empty((2, 5))
+    sums = np.empty((2, 2))
+    moments = np.empty((p + 2, 2 * (p + 2)))
     for j in range(genotypes.shape[0]):
         if np.isnan(slopes[j, 0, 0]):
             continue
@@ -86,42 +91,54 @@ def robust_covariances(  # type: ignore[no-untyped-def]
             b -= g * h
             c -= h * h
         known = genotypes[j], environment, basis, traits, products[j], slopes[j]
-        if not _sum_over_samples(*known, shift, a, b, c, middle, sums):
+        if not _sum_over_samples(*known, shift, a, b, c, middle, sums, moments):
             slopes[j], covariances[j], joint[j] = np.nan, np.nan, np.nan
             continue
         for k in range(2):
-            df[j, k] = min(df[j, k], _degrees_of_freedom(a, b, c, sums[k]))
+            spread = sums[k, 1]
+            for value in moments[:, k * (p + 2) : (k + 1) * (p + 2)].flat:
+                spread += value**2
+            own_df = max(sums[k, 0] ** 2 / spread, 1.0) if spread > 0.0 else 1.0
+            df[j, k] = min(df[j, k], own_df)
         # The interaction's, not the main effect's: that depends on where E is 0.
         _sandwich(a, b, c, middle, slopes[j], df[j, 1], covariances[j], joint[j])
 
 
 @njit(nogil=True, cache=True)
 def _sum_over_samples(  # type: ignore[no-untyped-def]
-    genotype, environment, basis, traits, products, slopes, shift, a, b, c, middle, sums
+    genotype, environment, basis, traits, products, slopes, shift, a, b, c, middle, sums, moments
 ):
     """Fill the sums over samples that `robust_covariances` takes, for one variant.
 
-    ``middle`` (T, 3) is ``D^T diag(e^2 / (1 - l)^2) D``. ``sums`` (2, 5), of each estimate, are tr
-    B, what the diagonals add to tr B^2, and ``D^T diag(c^2 / (1 - l)^2) D``. False where a sample
-    is fitted perfectly; both are without meaning then.
+    ``middle`` (T, 3) is ``D^T diag(e^2 / (1 - l)^2) D``. ``sums`` (2, 2), of each estimate, are tr
+    B and what the diagonals add to tr B^2; ``moments`` (p + 2, 2 (p + 2)) are ``X^T diag(c^2 /
+    (1 - l)^2) X`` of both. False where a sample is fitted perfectly; all are without meaning then.
     """
     n_samples, p = basis.shape
     n_traits = traits.shape[1]
     width = p + n_traits
+    X, weighted = np.zeros((p + 2, SAMPLES)), np.zeros((2 * (p + 2), SAMPLES))
+    weights = np.zeros((2, SAMPLES))
+    part = np.empty_like(moments)
     determinant = a * c - b * b
+    length, left = math.sqrt(a), math.sqrt(determinant / a)
     middle[:] = 0.0
     sums[:] = 0.0
+    moments[:] = 0.0
     for i in range(n_samples):
         g = genotype[i]
         h = g * environment[i]
+        place = i % SAMPLES
         leverage = 0.0
         for k in range(p):
             q = basis[i, k]
             g -= q * products[k]
             h -= q * products[width + k]
             leverage += q * q
-        own = (c * g * g - 2.0 * b * g * h + a * h * h) / determinant
-        room = 1.0 - leverage - own
+            X[k, place] = q
+        first, second = g / length, (h - b / a * g) / left
+        X[p, place], X[p + 1, place] = first, second
+        room = 1.0 - leverage - first * first - second * second
         if room < _NO_LEVERAGE_LEFT:
             return False
         slope = (a * h - b * g) / determinant
@@ -129,27 +146,29 @@ def _sum_over_samples(  # type: ignore[no-untyped-def]
         for k in range(2):
             weight = ((main if k == 0 else slope) / room) ** 2
             sums[k, 0] += weight * room
-            sums[k, 1] += weight**2 * (room**2 - own**2)
-            sums[k, 2] += weight * g * g
-            sums[k, 3] += weight * g * h
-            sums[k, 4] += weight * h * h
+            sums[k, 1] += weight**2 * (room**2 - (1.0 - room) ** 2)
+            weights[k, place] = weight
         for t in range(n_traits):
             e = (traits[i, t] - slopes[t, 0] * g - slopes[t, 1] * h) / room
             middle[t, 0] += e * e * g * g
             middle[t, 1] += e * e * g * h
             middle[t, 2] += e * e * h * h
+        if place == SAMPLES - 1 or i == n_samples - 1:
+            weights[:, place + 1 :] = 0.0
+            weigh(X, weights, weighted)
+            np.dot(X, weighted.T, part)
+            moments += part
     return True
 
 
 @njit(nogil=True, cache=True)
-def _degrees_of_freedom(a, b, c, sums):  # type: ignore[no-untyped-def]
-    """Return Satterthwaite's degrees of freedom from a row of ``sums``, at least 1."""
-    determinant = a * c - b * b
-    m0, m1, m2 = sums[2:]
-    p00, p01 = (c * m0 - b * m1) / determinant, (c * m1 - b * m2) / determinant
-    p10, p11 = (a * m1 - b * m0) / determinant, (a * m2 - b * m1) / determinant
-    spread = sums[1] + p00**2 + 2.0 * p01 * p10 + p11**2
-    return max(sums[0] ** 2 / spread, 1.0) if spread > 0.0 else 1.0
+def weigh(X, weights, weighted):  # type: ignore[no-untyped-def]
+    """Fill the rows of X (P, samples) times those of weights, (weights P, samples)."""
+    P = X.shape[0]
+    for a in range(weights.shape[0]):
+        for b in range(P):
+            for i in range(X.shape[1]):
+                weighted[a * P + b, i] = weights[a, i] * X[b, i]
 
 
 @njit(nogil=True, cache=True)

@@ -15,6 +15,9 @@ from plait.numerics.student import log10_p_value
 
 Array = NDArray[np.float64]
 
+FITTED = "a sample fitted perfectly, without robust errors"
+"""Why a variant is not tested: a group has one carrier, say."""
+
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
@@ -111,11 +114,13 @@ class _Group:
         covariances = np.full((n, n_traits, 3), np.nan)
         joint = np.full((n, n_traits), np.nan)
         freedom = np.full((n, 2), df)
+        explained = np.zeros(n, dtype=bool)
         for part, tile, used in block.tiles(np.float64):
             products = (tile @ self.regressors)[used]
             squares = (tile**2 @ self.powers)[used]
             outputs = slopes[part], covariances[part], joint[part]
             interaction_statistics(products, squares, p, df, *outputs)
+            explained[part] = np.isnan(outputs[0][:, 0, 0])
             outputs[0][gone[part]] = np.nan
             if self.robust:
                 known = self.environment, design.basis, design.traits, products, squares
@@ -123,9 +128,11 @@ class _Group:
                 robust_covariances(tile[used], *known, shift, *outputs, freedom[part])
         for array in (covariances, joint):
             array[gone] = np.nan
-        untested = ~gone & np.isnan(slopes[:, 0, 0])
+        explained &= ~gone
         filtered = {name: int(flags.sum()) for name, flags in removed.items()}
-        filtered["explained by covariates or main effect"] = int(untested.sum())
+        filtered["explained by covariates or main effect"] = int(explained.sum())
+        perfect = ~(gone | explained) & np.isnan(slopes[:, 0, 0])
+        filtered[FITTED] = int(perfect.sum())
         return self._in_units(slopes, covariances, joint, freedom), filtered
 
     def _in_units(self, slopes: Array, covariances: Array, joint: Array, df: Array) -> Any:
