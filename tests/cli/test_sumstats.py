@@ -119,6 +119,27 @@ def test_check(folder, capsys):
     assert captured.err.startswith("plait: warning: no usable standard error")
 
 
+def test_p_of_another_test_is_said_by_all(folder, capsys):
+    """By every command that reads a table, of each table that joins."""
+    frame = pl.read_csv("height.regenie", separator=" ")
+    frame.with_columns(LOG10P=pl.col("LOG10P") + 0.5).write_csv("odd.regenie", separator=" ")
+    said = []
+    for words in (
+        "check odd.regenie",
+        "convert odd.regenie --to tsv --out odd.tsv",
+        "harmonise odd.regenie --reference genotypes.bim --out harmonised.tsv",
+        "combine bmi=bmi.regenie height=odd.regenie --out e.zarr",
+    ):
+        assert main(["sumstats", *words.split()]) == 0
+        lines = [x for x in capsys.readouterr().out.splitlines() if "p and z disagree" in x]
+        said += lines
+        assert len(lines) == 1
+    assert said[1] == said[0] and said[0].startswith("attention: p and z disagree in ")
+    assert said[3] == f"height: {said[0]}"
+    assert main(["sumstats", "convert", "height.regenie", "--to", "tsv", "--out", "fine.tsv"]) == 0
+    assert "attention" not in capsys.readouterr().out
+
+
 def test_columns_and_dialects(folder, capsys):
     frame = pl.read_csv("height.regenie", separator=" ")
     frame.select(SNP="ID", A1="ALLELE1", A2="ALLELE0", b="BETA", se="SE").write_csv("mine.csv")

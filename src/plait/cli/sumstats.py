@@ -139,6 +139,7 @@ def convert(
         table = _filtered(reading.table(file, trait), filters, quiet)
         for line in contents(table):
             say(quiet, line)
+        _say_attention(table, quiet)
         if to is Format.SSF:
             given = read_metadata(file, metadata, build)
             table = table.select(expressible_rows(table.frame, f"the rows of {file}"))
@@ -349,6 +350,14 @@ def combine(
     )
 
 
+def _say_attention(table: "SummaryStatistics", quiet: bool, whose: str = "") -> None:
+    """Say what looks wrong with a table."""
+    from plait.gwas.table_checks import check_table
+
+    for flag in check_table(table).flags:
+        say(quiet, f"{whose}attention: {flag}")
+
+
 def _hold_against_standard(file: Path, quiet: bool) -> None:
     from plait.io import validate_gwas_ssf
 
@@ -387,6 +396,7 @@ def _say_contexts(
         say(quiet, f"{context}: {len(table):,} rows")
         for line in left_out(table):
             say(quiet, f"  {line}")
+        _say_attention(table, quiet, f"{context}: ")
         brought_to = target_name(read, number, join, reference)
         say_counts(rows[context], quiet, brought_to, reference is None and join == "outer")
     measured = np.isfinite(effects.shat) & ~np.isnan(effects.bhat)
