@@ -17,6 +17,7 @@ from plait.gwas.results import AssociationResult
 from plait.gwas.variant_results import VARIANT_COLUMNS
 from plait.io.stored_arrays import find_label, parts_of
 from plait.io.summary_statistics import chromosome_names
+from plait.plot.manhattan import NOWHERE
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -90,7 +91,8 @@ def locus_around(
     LabelError
         There is no such trait or variant, several have this id, or the genotypes lack the lead.
     NotAvailableError
-        The lead was not tested for any of the traits.
+        The lead was not tested for any of the traits, or its place is not known (chromosome 0, or
+        a position below 1).
     """
     if not window_kb > 0:
         raise OptionError(f"window_kb is {window_kb}; give a number above 0.")
@@ -99,6 +101,7 @@ def locus_around(
     found = _Scanned.of(result)
     columns = _columns(found.traits, traits)
     row = found.surest(columns) if lead is None else found.row_of(lead)
+    found.require_place(row)
     at_lead = found.log10p_of(slice(row, row + 1))[0]
     wanted = np.arange(len(found.traits)) if columns is None else columns
     if np.isnan(at_lead[wanted]).all():
@@ -172,6 +175,17 @@ class _Scanned:
             keys = ", ".join(self.key(row) for row in rows[:3])
             raise LabelError(f"{len(rows)} variants are called {lead!r}: say which, as {keys}.")
         return rows[0]
+
+    def require_place(self, row: int) -> None:
+        """Refuse a variant of which nobody knows what is around it."""
+        chrom, pos = (np.asarray(self.columns[k][row : row + 1])[0] for k in ("chrom", "pos"))
+        if str(chrom) != NOWHERE and pos > 0:
+            return
+        raise NotAvailableError(
+            f"the variant {self.name(row)!r} is unplaced (chromosome {chrom}, position {pos}), so "
+            "that nobody knows which variants are around it. Choose a lead whose place is known "
+            "(lead=...), or scan genotypes that have the places of their variants."
+        )
 
     def near(self, row: int, distance: float) -> NDArray[np.intp]:
         """Return the variants of the same chromosome up to a distance from one of them."""
