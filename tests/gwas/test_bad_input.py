@@ -128,6 +128,14 @@ ROWS = (
     Row("text in a trait", lambda: cell("traits.csv", 2, 1, "tall"), errors.FileFormatError,
         ("traits.csv: column 'trait1' has 'tall' for sample 'person00002'; expected a number",
          "Missing values are written NA")),
+    Row("cases and controls in words",
+        lambda: lines_of("traits.csv", lambda lines: [
+            lines[0], *(f"{x.split(',')[0]},{'FM'[k % 2]},0" for k, x in enumerate(lines[1:]))
+        ]),
+        errors.FileFormatError,
+        ("column 'trait1' has 'F' for sample 'person00001'; expected a number",
+         "A trait of two values ('F' and 'M') is written 0 (control) and 1 (case), or 1 and 2."),
+        f"{SCAN} --model logistic --traits trait1"),
     Row("infinite trait", lambda: cell("traits.csv", 2, 1, "inf"), errors.FileFormatError,
         ("traits.csv: column 'trait1' is infinite for 1 samples (first: 'person00002')",)),
     Row("no such trait", lambda: None, errors.LabelError,

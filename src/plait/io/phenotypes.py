@@ -318,7 +318,7 @@ def _numbers(
         raise FileFormatError(
             f"{path}: column {column.name!r} has {column[row]!r} for sample {samples[row]!r}; "
             f"expected a number. Missing values are written {', '.join(MISSING[1:])} or left empty."
-            f"{advice}"
+            f"{_binary_advice(column)}{advice}"
         )
     values: NDArray[np.float64] = column.cast(pl.Float64).fill_null(np.nan).to_numpy().copy()
     infinite = np.flatnonzero(np.isinf(values))
@@ -328,6 +328,17 @@ def _numbers(
             f"{samples[infinite[0]]!r}). Write NA where a value is missing."
         )
     return values
+
+
+def _binary_advice(column: "Series") -> str:
+    """Say how cases and controls are written, where a column has two words."""
+    found = sorted(column.drop_nulls().unique().to_list())
+    if len(found) != 2 or any(_first_text(column.filter(column == word)) is None for word in found):
+        return ""
+    return (
+        f" A trait of two values ({found[0]!r} and {found[1]!r}) is written 0 (control) and 1 "
+        "(case), or 1 and 2."
+    )
 
 
 def _without_nines(column: "Series") -> tuple["Series", int]:
