@@ -1,12 +1,14 @@
 """Figures of screens with counts of genes show what they are given."""
 
+from itertools import pairwise
+
 import matplotlib as mpl
 import numpy as np
 import pytest
 
 from plait import plot
 from plait.errors import InputError, OptionError, ShapeError
-from plait.plot.pair_violin import density, p_text
+from plait.plot.pair_violin import density
 from plait.plot.screen_cells import bounded_bins, counted_bins, multiplicities
 from plait.plot.screen_pairs import beside
 
@@ -74,9 +76,11 @@ def test_a_violin_is_a_smoothed_distribution(random):
     assert places.tolist() == [2.0] and heights.tolist() == [1.0]
 
 
-def test_p_values_in_words():
-    assert p_text(-1.0) == "p = 0.1"
-    assert p_text(-412.3) == "p = 5e-413"
+def test_p_values_of_violins_are_rounded_to_one_digit(random):
+    values = [random.normal(size=9)] * 3
+    logs = [-1.0, np.log10(9.7e-6), -412.3]
+    ax = plot.pair_violin(values, values, ["a", "b", "c"], log10p=logs)
+    assert [text.get_text() for text in ax.texts] == ["p = 0.1", "p = 1e-5", "p = 5e-413"]
 
 
 def test_violins_that_cannot_be_drawn():
@@ -195,12 +199,30 @@ def test_positive_controls_beside_negative_ones(random):
     np.testing.assert_allclose(found[:, 1], -positive)
     np.testing.assert_allclose(none[:, 1], -negative)
     assert np.abs(none[:, 0]).max() < 0.33 and np.abs(found[:, 0] - 1).max() < 0.33
-    assert [line.get_ydata()[0] for line in ax.lines] == [np.median(-negative), 30.0]
+    assert [line.get_ydata()[0] for line in ax.lines] == [np.median(-negative), 30.0, 10]
+    assert "line at 10" in " ".join(ax.figure.texts[-1].get_text().split())
     assert [text.get_text() for text in ax.texts] == ["STAT1", "JAK2", "x" * 19 + "…"]
     no_text_is_cut(ax)
-    assert len(plot.power_check(positive, []).lines) == 1
+    assert len(plot.power_check(positive, []).lines) == 2
     with pytest.raises(InputError, match="positive controls"):
         plot.power_check([np.nan], negative)
+
+
+@pytest.mark.parametrize("highest", [0.0, 3.0, 9.9, 10.2, 15.3, 60.0, 400.0, 9000.0])
+def test_the_axis_of_positive_controls_has_ticks_where_it_bends(highest):
+    ax = plot.power_check([-highest, -0.5 * highest], [-0.3], caption=True)
+    ticks, top = ax.get_yticks(), ax.get_ylim()[1]
+    assert top > highest
+    said = " ".join(ax.figure.texts[-1].get_text().split())
+    if highest <= 10:
+        assert top <= 10.5 and ax.get_yscale() == "linear" and "dotted" not in said
+        return
+    assert 10 in ticks and ((ticks > 10) & (ticks <= top)).any() and ticks.max() <= top
+    assert ax.lines[-1].get_ydata()[0] == 10 and "dotted line at 10" in said
+    ax.figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in ax.get_yticklabels()]
+    assert all(low.y1 <= high.y0 for low, high in pairwise(boxes))
+    no_text_is_cut(ax)
 
 
 def test_points_of_like_height_stand_apart():

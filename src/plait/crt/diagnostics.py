@@ -1,6 +1,7 @@
 """What each unit of a screen under the null looks like, and whether p-values are uniform."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.crt.ranks import rank_columns
+from plait.data.p_values import p_value_text
 from plait.errors import InputError, ShapeError
 from plait.numerics.uniformity import Uniformity, uniformity
 
@@ -296,7 +298,7 @@ def uniformity_words(found: Uniformity | Mapping[str, Any]) -> str:
 
 
 def _p_text(p: float) -> str:
-    return "< 1e-300" if p < 1e-300 else f"= {p:.2g}"
+    return "< 1e-300" if p < 1e-300 else f"= {p_value_text(math.log10(p))}"
 
 
 def thirds(values: ArrayLike) -> NDArray[np.str_]:

@@ -68,3 +68,26 @@ def absolute_z_of_log10_p(log10_p: ArrayLike) -> Array:
 
     result: Array = np.abs(z_from_log_tail(np.asarray(log10_p, np.float64) * _LN10 - _LN2))
     return result
+
+
+def p_value_text(log10p: float, decimals: int = 1) -> str:
+    """Return a p-value as text, also one that is below the smallest double.
+
+    Parameters
+    ----------
+    log10p : float
+    decimals : int
+        Of the digits before the power of ten of a p-value below 1e-4: 1 is ``9.4e-7``.
+
+    Returns
+    -------
+    str
+        Two significant digits of a larger one.
+    """
+    if log10p > -4:
+        return f"{10.0**log10p:.2g}"
+    exponent = int(np.floor(log10p))
+    digits = f"{10.0 ** (log10p - exponent):.{decimals}f}"
+    if float(digits) >= 10.0:  # rounded up
+        digits, exponent = f"{1.0:.{decimals}f}", exponent + 1
+    return f"{digits}e{exponent}"

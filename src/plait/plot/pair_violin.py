@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from plait.data.p_values import p_value_text
 from plait.errors import InputError, ShapeError
 from plait.plot.style import (
     BLUE,
@@ -89,7 +90,8 @@ def pair_violin(
             for values, side, shade in ((others, -1, GREY), (own, 1, colour)):
                 _half(ax, values, place, side, shade)
             if p is not None:
-                ax.annotate(p_text(float(p[place])), (place, top), xytext=(0, 4), fontsize=7,
+                words = f"p = {p_value_text(float(p[place]), 0)}"
+                ax.annotate(words, (place, top), xytext=(0, 4), fontsize=7,
                             textcoords="offset points", ha="center")  # fmt: skip
         size = label_size(len(pairs), 4.0 * width)
         ax.set_xticks(range(len(pairs)), names, rotation=35, ha="right", fontsize=size)
@@ -129,14 +131,6 @@ def density(values: Array) -> tuple[Array, Array]:
     off = (places[:, None] - middles[occupied]) / bandwidth
     heights = np.exp(-0.5 * off**2) @ counts[occupied]
     return places, heights / heights.max()
-
-
-def p_text(log10p: float) -> str:
-    """Return a p-value as text, also one that is below the smallest double."""
-    if log10p > -4:
-        return f"p = {10.0**log10p:.2g}"
-    exponent = int(np.floor(log10p))
-    return f"p = {10.0 ** (log10p - exponent):.0f}e{exponent}"
 
 
 def _checked(

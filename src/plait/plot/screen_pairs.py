@@ -39,7 +39,13 @@ _FOLDS = (
     "be 0. Dotted, 0; line, the mean."
 )
 _MOST, _NAMED, _SPREAD, _LONGEST = 4000, 6, 0.32, 20
-_TICKS = (0, 2, 4, 6, 8, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+_BEND = 10
+"""Up to here -log10 p is drawn linearly, above by its logarithm."""
+_BENT = f" Above the dotted line at {_BEND} heights are drawn by their logarithms: see the ticks."
+_ABOVE_BEND = (15, 20, 30, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+_FINE = (15, 30)
+"""Ticks that there is only room for where no height is above `_COARSE_FROM`."""
+_COARSE_FROM = 100
 
 
 def pair_quality(
@@ -129,6 +135,8 @@ def power_check(
     Returns
     -------
     matplotlib.axes.Axes
+        Of -log10 p, linear up to 10; where there are larger ones, logarithmic above it, which a
+        dotted line and the caption tell.
 
     Raises
     ------
@@ -150,12 +158,7 @@ def power_check(
             if len(values):
                 middle = float(np.nanmedian(values))
                 ax.plot([place - _SPREAD, place + _SPREAD], [middle] * 2, color=INK, linewidth=1.2)
-        ax.set_yscale("symlog", linthresh=10)
-        top = 1.3 * float(np.nanmax(np.r_[found, none]))
-        ax.set_ylim(0, top)
-        ticks = [tick for tick in _TICKS if tick <= top]
-        ax.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
-        ax.minorticks_off()
+        is_bent = _set_heights(ax, float(np.nanmax(np.r_[found, none])))
         kinds = [
             (0, f"negative\ncontrols ({len(none):,})", len(none)),
             (1, f"positive\ncontrols ({int(np.isfinite(found).sum()):,})", len(found)),
@@ -164,7 +167,7 @@ def power_check(
         ax.set_xticks([kind[0] for kind in kinds], [kind[1] for kind in kinds])
         ax.set_xlim(-0.6 if len(none) else 0.4, 2.0 if names else 1.6)
         ax.set_ylabel("$-\\log_{10} p$")
-        write_words(ax, title, _POWER if caption else None)
+        write_words(ax, title, _POWER + _BENT * is_bent if caption else None)
         if names is not None:
             surest = np.argsort(-found, kind="stable")[:_NAMED].tolist()
             short = [s if len(s) <= _LONGEST else f"{s[: _LONGEST - 1]}…" for s in names]
@@ -174,6 +177,22 @@ def power_check(
             named = [row for row in surest if np.isfinite(found[row])]
             name_points(ax, across, up, short, named)
     return ax
+
+
+def _set_heights(ax: "Axes", highest: float) -> bool:
+    """Set the axis of -log10 p up to a height, and return whether it bends on the way."""
+    if highest <= _BEND:
+        ax.set_ylim(0, min(1.3 * max(highest, 1.0), 1.05 * _BEND))
+        return False
+    ax.set_yscale("symlog", linthresh=_BEND)
+    top = max(1.3 * highest, 2.0 * _BEND)  # a tick above the bend, whatever the height
+    above = [t for t in _ABOVE_BEND if t <= top and (top < _COARSE_FROM or t not in _FINE)]
+    ticks = [*range(0, _BEND + 1, 2), *above]
+    ax.set_ylim(0, top)
+    ax.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
+    ax.minorticks_off()
+    ax.axhline(_BEND, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
+    return True
 
 
 def beside(values: Array) -> Array:

@@ -10,6 +10,7 @@ from plait.crt.gene_design import formula_by_assigned
 from plait.crt.gene_plots import pair_names
 from plait.crt.gene_results import GeneTestResult
 from plait.crt.gene_screen import GeneScreen
+from plait.data.p_values import p_value_text
 from plait.errors import NotAvailableError
 from plait.numerics.dependent_shares import clustered_effective
 from plait.report import screen_figures as draw
@@ -25,7 +26,7 @@ from plait.report.page import (
     check_page,
     write_page,
 )
-from plait.report.screen import CITATIONS, scientific
+from plait.report.screen import CITATIONS
 from plait.report.screen_verdicts import (
     CHANCE,
     LEVEL,
@@ -150,7 +151,7 @@ def _answer(result: GeneTestResult) -> list[str]:
     verb = "raises" if result.log_2_fold_change[best] > 0 else "lowers"
     surest = (
         f"{result.grna_target[best]} {verb} {result.response_id[best]} (log2 fold change "
-        f"{result.log_2_fold_change[best]:+.2f}, p = {scientific(float(result.log10_p[best]))})"
+        f"{result.log_2_fold_change[best]:+.2f}, p = {p_value_text(float(result.log10_p[best]))})"
     )
     if not found.any():
         return [
@@ -284,7 +285,7 @@ def _powerful(power: GeneTestResult | None) -> Verdict | None:
     seen = float((log10p < np.log10(LEVEL)).mean())
     said = (
         f"Of {len(log10p):,} positive controls {seen:.0%} have a p-value below {LEVEL:g}; the "
-        f"median is {scientific(float(np.median(log10p)))}."
+        f"median is {p_value_text(float(np.median(log10p)))}."
     )
     if seen < _POWERFUL:
         return Verdict("caution", "Positive controls missed", f"{said} Real effects are missed.")

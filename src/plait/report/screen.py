@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from plait.crt.effect_plots import surest
 from plait.crt.results import CRTResult, surest_effects, z_scores
+from plait.data.p_values import p_value_text
 from plait.errors import NotAvailableError, OptionError
 from plait.plot.effect_map import alike
 from plait.report import screen_figures as draw
@@ -196,7 +197,7 @@ def answer(result: CRTResult, found: NDArray[np.bool_], level: float) -> list[st
             f"{counted(len(result.programs), 'program')} is significant at a false discovery rate "
             f"of {level:g}.",
             f"The surest one is {result.units[unit]} on {result.programs[program]} (p = "
-            f"{scientific(float(result.log10p[unit, program]))}).",
+            f"{p_value_text(float(result.log10p[unit, program]))}).",
         ]
     most = int(np.argmax(found.sum(axis=1)))
     unit, program = surest_effects(result, found)[0]
@@ -206,20 +207,9 @@ def answer(result: CRTResult, found: NDArray[np.bool_], level: float) -> list[st
         f"effect on at least one of {counted(len(result.programs), 'program')}: "
         f"{counted(int(found.sum()), 'effect')} at a false discovery rate of {level:g}.",
         f"The surest is that {result.units[unit]} {verb} {result.programs[program]} (p = "
-        f"{scientific(float(result.log10p[unit, program]))}); {result.units[most]} acts on most "
+        f"{p_value_text(float(result.log10p[unit, program]))}); {result.units[most]} acts on most "
         f"programs ({int(found[most].sum())}).",
     ]
-
-
-def scientific(log10p: float) -> str:
-    """Return a p-value as text, also one that is below the smallest double."""
-    if log10p > -4:
-        return f"{10.0**log10p:.2g}"
-    exponent = int(np.floor(log10p))
-    digits = f"{10.0 ** (log10p - exponent):.1f}"
-    if digits == "10.0":  # rounded up
-        digits, exponent = "1.0", exponent + 1
-    return f"{digits}e{exponent}"
 
 
 def _settings(result: CRTResult, level: float) -> dict[str, dict[str, str]]:
