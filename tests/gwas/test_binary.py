@@ -357,7 +357,7 @@ def test_what_is_not_tested(random, tmp_path):
         assert np.isnan(found.beta[[0, 1, 3]]).all()
         assert np.isfinite(found.log10p[[2, 4, 5]]).all()
         assert found.filtered == {
-            "monomorphic": 2, "minor allele count": 2, "explained by the covariates": 2,
+            "monomorphic": 2, "minor allele count": 2, "collinearity with the covariates": 2,
         }  # fmt: skip
     found.save(tmp_path / "found.zarr")
     assert AssociationResult.load(tmp_path / "found.zarr").allclose(found)

@@ -8,8 +8,8 @@ from tests.gwas.conftest import Dosages, InMemory, as_dosages, draw_calls
 from tests.gwas.test_scan import ALL, table
 
 CONSTANT = "without variation of the trait"
-PERFECT = "explains the trait exactly"
-EXPLAINED = "explained by the covariates"
+PERFECT = "a perfect fit of the trait"
+EXPLAINED = "collinearity with the covariates"
 PRECISIONS = pytest.mark.parametrize("precision", ["single", "double"])
 SOURCES = pytest.mark.parametrize(
     "source", [InMemory, lambda calls: Dosages(as_dosages(calls))], ids=["calls", "dosages"]

@@ -288,7 +288,7 @@ def test_what_is_not_tested(random):
     rules = VariantFilter(min_info=0.3)
     expected = {
         "call rate": 4, "monomorphic": 2, "minor allele count": 2, "imputation quality": 4,
-        "explained by the covariates": 2,
+        "collinearity with the covariates": 2,
     }  # fmt: skip
     given = Dosages(dosages), table(random.normal(size=(200, 2))), table(covariates, "c")
     found = scan(*given, variant_filter=rules)
@@ -297,7 +297,9 @@ def test_what_is_not_tested(random):
     assert np.isfinite(found.beta[7:]).all()
     found = scan(*given)
     assert np.isfinite(found.beta[5]).all()
-    assert found.filtered["explained by the covariates"] == 4  # what is constant and what is c0
+    assert (
+        found.filtered["collinearity with the covariates"] == 4
+    )  # what is constant and what is c0
     cases = table(random.random((200, 1)) < 0.3)
     for precision in ("single", "double"):
         found = scan(given[0], cases, model="logistic", variant_filter=ALL, precision=precision)

@@ -8,7 +8,14 @@ from matplotlib import pyplot as plt
 from scipy import stats
 
 from plait.data.phenotypes import SampleTable
-from plait.errors import FileFormatError, InputError, LabelError, NotAvailableError, OptionError
+from plait.errors import (
+    FileFormatError,
+    InputError,
+    LabelError,
+    NotAvailableError,
+    OptionError,
+    TooFewSamplesError,
+)
 from plait.execution import stored_output
 from plait.gwas import (
     EnvironmentsResult,
@@ -254,7 +261,9 @@ def test_what_is_not_tested(random):
         assert np.isnan(found.coefficients[1]).all()
         assert np.isnan(found.log10p_joint[1]).all()
         assert np.isfinite(found.covariance[[0, 2, 3]]).all()
-        assert found.filtered == {"explained by covariates or main effect": 2}
+        assert found.filtered == {
+            "collinearity with covariates or main effect, or no variation in a group": 2
+        }
 
 
 def test_too_few_degrees_of_freedom_are_said(random):
@@ -435,3 +444,11 @@ def test_environments_that_follow_from_others(study):
     sums = np.column_stack([environments, environments.sum(axis=1)])
     with pytest.raises(InputError, match="'sum' follows from heat, rain in the samples"):
         scan_interaction(InMemory(calls), table(traits), table(sums, ["heat", "rain", "sum"]))
+
+
+def test_groups_that_are_too_small_are_named(random):
+    calls = draw_calls(random, 4, 200)
+    group = np.minimum(np.arange(200), 9) % 4  # 2, 2 + 190, 3, 3 samples
+    E = table((group[:, None] == [1, 2, 3]).astype(float), ["c=1", "c=2", "c=3"])
+    with pytest.raises(TooFewSamplesError, match=r"of the 4 groups .* 3 have fewer"):
+        scan_interaction(InMemory(calls), table(random.normal(size=(200, 1))), E)

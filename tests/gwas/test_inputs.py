@@ -15,7 +15,6 @@ from plait.errors import (
     InputError,
     InputTypeError,
     LabelError,
-    OptionError,
 )
 from plait.gwas import AssociationResult, VariantFilter, scan, scan_interaction
 from plait.io import open_genotypes, read_covariates, read_phenotypes

@@ -231,7 +231,10 @@ def test_what_is_not_tested(random):
         for name in FIELDS[:-2]:
             assert np.isnan(getattr(found, name)[:3]).all()
             assert np.isfinite(getattr(found, name)[3:]).all()
-        assert found.filtered == {"monomorphic": 2, "explained by covariates or main effect": 4}
+        assert found.filtered == {
+            "monomorphic": 2,
+            "collinearity with covariates or main effect, or no variation in a group": 4,
+        }
 
 
 def test_bad_input(study):

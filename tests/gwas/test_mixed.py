@@ -362,7 +362,7 @@ def test_a_trait_that_is_a_genotype_has_no_test(related):
     traits = np.column_stack([calls[3] * 2.0 + 1.0, traits[:, 0]])
     found = scan(InMemory(calls), table(traits), model="mixed", loco=False, variant_filter=ALL)
     assert np.isnan(found.se[3]).tolist() == [True, False]
-    assert found.filtered["explains the trait exactly"] == int(np.isnan(found.se[:, 0]).sum())
+    assert found.filtered["a perfect fit of the trait"] == int(np.isnan(found.se[:, 0]).sum())
     assert (found.se[np.isfinite(found.se)] > 0).all()
     found.to_effects()
 

@@ -144,7 +144,8 @@ def test_what_is_not_tested_is_missing(random):
         assert np.isnan(values[:5]).all()
         assert np.isfinite(values[5:]).all()
     assert found.filtered == {
-        "call rate": 2, "monomorphic": 2, "minor allele count": 2, "explained by the covariates": 4,
+        "call rate": 2, "monomorphic": 2, "minor allele count": 2,
+        "collinearity with the covariates": 4,
     }  # fmt: skip
     effects = found.to_effects()
     assert effects.n_effects == 2

@@ -175,7 +175,7 @@ class _Group:
         for array in (beta, se, log10p):
             array[gone] = np.nan
         filtered = {name: int(flags.sum()) * n_traits for name, flags in removed.items()}
-        filtered["explained by the covariates"] = int(np.isnan(beta[~gone]).sum())
+        filtered["collinearity with the covariates"] = int(np.isnan(beta[~gone]).sum())
         samples = np.full((n, n_traits), n_samples)
         return Associations(beta, se, log10p, samples, block.calls.frequency, filtered)
 

@@ -131,7 +131,9 @@ class _Group:
         tests[:, gone] = np.nan
         explained &= ~gone
         filtered = {name: int(flags.sum()) * n_traits for name, flags in removed.items()}
-        filtered["explained by covariates or main effect"] = int(explained.sum()) * n_traits
+        filtered["collinearity with covariates or main effect, or no variation in a group"] = (
+            int(explained.sum()) * n_traits
+        )
         if self.robust:
             perfect = ~(gone | explained) & np.isnan(slopes[:, 0, 0])
             filtered[FITTED] = int(perfect.sum()) * n_traits

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+_LEAST_GROUP = 10
+
 
 def scan_interaction(
     genotypes: "GenotypesLike",
@@ -251,6 +253,10 @@ class InteractionMethod(SinglePass):
         names, n_traits = environments.names, len(samples.traits.names)
         assert samples.covariates is not None  # the environments are some
         values = samples.covariates.select(names).values
+        text = names[0].partition("=")[0]
+        groups = group_names(names, values, environments.bases.get(text))
+        if groups is not None:
+            _check_groups(text, groups, values, samples.traits)
         for trait, column in zip(samples.traits.names, samples.traits.values.T, strict=True):
             used = ~np.isnan(column)
             _check(names, values[used], trait, len(used), len(samples.covariates.names))
@@ -266,8 +272,6 @@ class InteractionMethod(SinglePass):
         self.result = EnvironmentsResult
         k = 1 + len(names)
         self.inner = {"coefficients": (k,), "covariance": (k, k)}
-        text = names[0].partition("=")[0]
-        groups = group_names(names, values, environments.bases.get(text))
         self._totals["environment"] = ", ".join(names) if groups is None else text
         self._totals |= {"terms": ("main", *names), "groups": groups}
         self.work = EnvironmentsScan(genotypes, designs, own, n_traits, robust, rules)
@@ -291,6 +295,24 @@ def _joined(covariates: SampleTable | None, environments: SampleTable) -> Sample
     theirs = [place[sample] for sample in others.samples[rows].tolist()]
     values = np.concatenate([others.values[rows], environments.values[theirs]], axis=1)
     return SampleTable(others.samples[rows], (*others.names, *names), values)
+
+
+def _check_groups(
+    text: str, groups: tuple[str, ...], indicators: Array, traits: SampleTable
+) -> None:
+    """Refuse groups so small that most variants do not vary in them."""
+    for trait, column in zip(traits.names, traits.values.T, strict=True):
+        used = indicators[~np.isnan(column)]
+        sizes = used.sum(axis=0).astype(int).tolist()
+        sizes.insert(0, len(used) - sum(sizes))
+        small = [pair for pair in zip(sizes, groups, strict=True) if pair[0] < _LEAST_GROUP]
+        if small:
+            told = ", ".join(f"{name!r} with {size}" for size, name in sorted(small)[:3])
+            raise TooFewSamplesError(
+                f"of the {len(groups)} groups of the environment {text!r} {len(small)} have fewer "
+                f"than {_LEAST_GROUP} samples with trait {trait!r} ({told}). A variant is tested "
+                "where it varies in every group: merge small groups, or leave their samples out."
+            )
 
 
 def _check(

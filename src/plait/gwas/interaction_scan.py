@@ -130,7 +130,9 @@ class _Group:
             array[gone] = np.nan
         explained &= ~gone
         filtered = {name: int(flags.sum()) for name, flags in removed.items()}
-        filtered["explained by covariates or main effect"] = int(explained.sum())
+        filtered["collinearity with covariates or main effect, or no variation in a group"] = int(
+            explained.sum()
+        )
         perfect = ~(gone | explained) & np.isnan(slopes[:, 0, 0])
         filtered[FITTED] = int(perfect.sum())
         return self._in_units(slopes, covariances, joint, freedom), filtered

@@ -35,9 +35,9 @@ As little is refused of a trait that covariates explain (`plait.gwas.design`), a
 known better.
 """
 _RULES = (
-    "explained by the covariates",
+    "collinearity with the covariates",
     "without variation of the trait",
-    "explains the trait exactly",
+    "a perfect fit of the trait",
 )
 """Why a test of a variant has no result, as numbered from 1 in `plait.gwas.kernels`."""
 

@@ -163,9 +163,9 @@ class MixedGroup:
         beta *= design.lengths
         se *= design.lengths
         filtered = {name: int(flags.sum()) * n_traits for name, flags in removed.items()}
-        filtered["explained by the covariates"] = int(untested.sum()) * n_traits
+        filtered["collinearity with the covariates"] = int(untested.sum()) * n_traits
         perfect = np.isnan(beta) & ~(gone | untested)[:, None]
-        filtered["explains the trait exactly"] = int(perfect.sum())
+        filtered["a perfect fit of the trait"] = int(perfect.sum())
         used = np.full((n, n_traits), block.n_samples)
         return Associations(beta, se, log10p, used, block.calls.frequency, filtered)
 
