@@ -76,6 +76,11 @@ def test_cells_without_exactly_one_guide_are_left_out_in_low_moi():
     for method in ("thresholding", "maximum"):  # of the latter they are uncertain
         with pytest.warns(ModelWarning, match="many guides, give moi='high'"):
             cell_quality(crowded, assign_guides(crowded, method))
+    guides[:295, :2] = 50
+    several = gene_screen_data(**(options | {"guides": guides}))
+    said = "only 5 of 300 cells have a single guide.*give moi='high'"
+    with pytest.raises(InputError, match=said):  # and no warning beside it
+        cell_quality(several, assign_guides(several, "thresholding"))
 
 
 def test_refusals_of_quality_control():

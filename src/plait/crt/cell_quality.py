@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from polars import DataFrame
 
 
+_FEWEST_SINGLE = 14
+"""Cells with one guide: by default a pair needs seven treated and seven control cells."""
+
+
 @dataclass(frozen=True, eq=False)
 class CellQuality:
     """Cells that are used, and why others are not.
@@ -95,7 +99,8 @@ def cell_quality(
     LabelError
         A cell to leave out is none of the data's.
     InputError
-        No cell is left.
+        No cell is left, or fewer than 14, a treated and a control group of seven, where cells are
+        meant to have one guide and most have several.
 
     Warns
     -----
@@ -129,12 +134,19 @@ def cell_quality(
             "several guides": several,
             "uncertain guide": assignment.is_uncertain,
         }
-        useless = np.mean(several | assignment.is_uncertain)
-        if useless >= 0.5:
+        useless = int((several | assignment.is_uncertain).sum())
+        if useless >= 0.5 * data.n_cells:
+            single = data.n_cells - int((several | assignment.is_uncertain | (per_cell == 0)).sum())
+            if single < _FEWEST_SINGLE:
+                raise InputError(
+                    f"only {single:,} of {data.n_cells:,} cells {'has' if single == 1 else 'have'} "
+                    "a single guide, too few to test. If cells are meant to have many guides, give "
+                    "moi='high'."
+                )
             warnings.warn(
-                f"{useless:.0%} of the cells have several guides, or none with most of their guide "
-                "counts, and are left out. If cells are meant to have many guides, give "
-                "moi='high'.",
+                f"{useless:,} of {data.n_cells:,} cells have several guides, or none with most of "
+                "their guide counts, and are left out. If cells are meant to have many guides, "
+                "give moi='high'.",
                 ModelWarning,
                 stacklevel=2,
             )
