@@ -422,6 +422,9 @@ def test_guides_assigned_are_a_covariate(caplog):
         usual = GeneScreen(data).set_parameters(discovery_pairs=trans_pairs(data))
     better = formula_by_assigned(usual.parameters.formula)
     assert "with 12 genes and guides in the formula" in caplog.text and better in caplog.text
+    assert better.startswith("~ ") and formula_by_assigned("~ log(grna_n_umis)") == (
+        "~ log(grna_n_umis + 1)"
+    )
     assert "log(grna_n_assigned + 1)" in better and "grna_n_nonzero" not in better
     found = (
         GeneScreen(data)

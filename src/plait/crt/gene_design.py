@@ -214,10 +214,14 @@ def check_formula(data: GeneScreenData, formula: str, *, is_usual: bool) -> None
 
 
 def formula_by_assigned(formula: str) -> str:
-    """Return a formula with the guides that are assigned in place of those with counts."""
-    return formula.replace("log(grna_n_nonzero)", "log(grna_n_nonzero + 1)").replace(
-        "grna_n_nonzero", N_ASSIGNED
-    )
+    """Return a formula with the guides that are assigned in place of those with counts.
+
+    It can be typed as it is; counts of guides have 1 added, whether or not one is 0.
+    """
+    counts = formula.strip().removeprefix("~").strip()
+    for name in ("grna_n_nonzero", "grna_n_umis"):
+        counts = counts.replace(f"log({name})", f"log({name} + 1)")
+    return f"~ {counts.replace('grna_n_nonzero', N_ASSIGNED)}"
 
 
 def numeric_term(term: str) -> tuple[str, bool] | None:
