@@ -231,6 +231,10 @@ def test_all_that_is_missing_is_named_with_what_there_is(here, capsys):
         "KEY where it is. Covariates can be columns of obs instead, as in --covariates "
         "'batch,log(log_depth)'; there are batch, log_depth.\n"
     )
+    without("programs.h5ad", "counts_alone.h5ad", obsm=["usage"])
+    assert run("run", "--h5ad", "counts_alone.h5ad", "--out", "x") == 2
+    error = capsys.readouterr().err
+    assert "is tested gene by gene: plait crt discover" in error and "--covariates" not in error
     assert run("discover", "--h5ad", "bare.h5ad", "--moi", "low", "--out", "x") == 2
     error = capsys.readouterr().err
     assert "no 'grna_counts' or 'guide_umis' or 'guide_assignment' for guides of cells (" in error

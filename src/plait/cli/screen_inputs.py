@@ -129,6 +129,7 @@ Controls = Annotated[
 BATCH = "batch"
 CELL_RANGER = ".h5"
 _OF_FILE, _OF_OBS = "usage of the file", "columns of obs"
+_OF_GENES = "A screen without programs is tested gene by gene: plait crt discover."
 _LIKE_A_FILE = re.compile(r"/|\.(txt|tsv|csv|npz|gz)$")
 _LOGGED = re.compile(r"log\((.+)\)")
 
@@ -170,7 +171,9 @@ def read_inputs(
         elsewhere["covar"] = _OF_OBS
     with errors_naming(str(h5ad)):
         usual = {part: keys for part, keys in FOR_PROGRAMS.items() if part not in elsewhere}
-        keys = elsewhere | find_keys(screen, usual, asked, {"covar": _advice(screen.obs)})
+        keys = elsewhere | find_keys(
+            screen, usual, asked, {"usage": _OF_GENES, "covar": _advice(screen.obs)}
+        )
         source = get_from_adata_any(screen, keys["guides"])
         are_counts = guides is None and (keys["guides"] in COUNTS or h5ad.suffix == ".h5mu")
         obsm[keys["guides"]] = present_guides(source, keys["guides"], are_counts)
