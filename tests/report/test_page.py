@@ -355,6 +355,13 @@ def test_citation_agrees_with_the_citation_file():
     assert "The plait developers" in own.text
 
 
+def test_options_are_not_broken_at_the_end_of_a_line():
+    said = page.whole_options("<b> -- or --null ntc-empirical, a--b, --on-disk.")
+    assert said == (
+        "&lt;b&gt; -- or <code>--null</code> ntc-empirical, a--b, <code>--on-disk</code>."
+    )
+
+
 def test_long_labels_are_shortened_in_the_middle():
     assert short("Liver") == "Liver"
     shown = short("Brain_Nucleus_accumbens_basal_ganglia")

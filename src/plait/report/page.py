@@ -6,6 +6,7 @@ settings, citations); this module makes a file of it that needs no network and n
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,6 +25,7 @@ Array = NDArray[np.float64]
 State = Literal["good", "caution", "bad", "unknown"]
 
 _RANK: dict[State, int] = {"good": 0, "unknown": 1, "caution": 2, "bad": 3}
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 _OVERALL: dict[State, str] = {
     "good": "Sound",
     "unknown": "Sound as far as the file tells",
@@ -316,19 +318,29 @@ def embedded_json(value: Any) -> str:
     return text
 
 
+def whole_options(text: Any) -> Any:
+    """Return text as HTML in which options of commands, such as ``--sampler``, are not broken."""
+    from markupsafe import Markup, escape
+
+    # Escaped text; an option has nothing in it that is.
+    return Markup(_OPTION.sub(r"<code>\g<0></code>", str(escape(text))))
+
+
 @cache
 def _environment() -> Any:
     try:
         import jinja2
     except ModuleNotFoundError as error:
         raise _missing(error, "jinja2") from None
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_asset),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["whole_options"] = whole_options
+    return environment
 
 
 @cache
