@@ -125,6 +125,9 @@ def test_strata_are_compared_one_by_one():
 def test_words_follow_the_numbers():
     p = np.random.default_rng(2).random(400)
     assert uniformity_words(uniformity(p)).startswith("p-values look uniform (Kolmogorov-Smirnov")
+    few = uniformity_words(uniformity(p[:20]))
+    assert few.startswith("so few p-values cannot tell whether they are uniform (Kolm")
+    assert "too small" in uniformity_words(uniformity(p[:20] ** 9))
     small, large = uniformity_words(uniformity(p**3)), uniformity_words(uniformity(p ** (1 / 3)))
     assert small.startswith("p-values are NOT uniform but too small")
     assert large.startswith("p-values are NOT uniform but too large")

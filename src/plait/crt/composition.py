@@ -57,7 +57,7 @@ def usage_floor(usage: NDArray[np.floating], quantile: float = 1e-4) -> float:
         raise InputError("there is no usage; there is nothing to put a floor under.")
     if not 0.0 <= real_number(quantile, "eps_quantile") <= 1.0:
         raise OptionError(f"eps_quantile is {quantile}; give a number between 0 and 1.")
-    eps = _quantile_of_entries(usage, quantile)
+    eps = quantile_of_usages(usage, quantile)
     if eps > 0.0:
         _note_low_floor(usage, eps)
         return eps
@@ -229,7 +229,8 @@ def _blocks(usage: NDArray[np.floating]) -> Iterator[Array]:
         yield np.ascontiguousarray(usage[start : start + height], dtype=np.float64)
 
 
-def _quantile_of_entries(usage: NDArray[np.floating], quantile: float) -> float:
+def quantile_of_usages(usage: NDArray[np.floating], quantile: float) -> float:
+    """Return a quantile of all entries; the floor by it, if it is above 0."""
     # Like np.quantile of the whole, but only the entries up to the quantile are ever held.
     position = quantile * (usage.size - 1)
     below = int(np.floor(position))

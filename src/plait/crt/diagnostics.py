@@ -21,6 +21,8 @@ _ONE = 1.0 - 1e-12
 _SEPARATED = 1e-4
 _LEVEL = 0.01
 """Of the test that calls p-values uniform or not."""
+_FEWEST_TOLD = 50
+"""p-values of which fewer are not said to be uniform: the test then sees only gross departures."""
 _QUANTILES = {"q10": 0.1, "median": 0.5, "q90": 0.9}
 _OF_UNIT = ("x_mean", "n_treated", "p_hat_mean")
 _FRACTIONS = {
@@ -284,13 +286,16 @@ def uniformity_words(found: Uniformity | Mapping[str, Any]) -> str:
     -------
     str
         "uniform" where Kolmogorov and Smirnov's test has p of 0.01 or more, "too small" or "too
-        large" where it has less, by the median.
+        large" where it has less, by the median. Of fewer than 50 p-values that it does not reject,
+        that they cannot tell.
     """
     about = found if isinstance(found, Mapping) else asdict(found)
     numbers = (
         f"Kolmogorov-Smirnov p {_p_text(about['ks_p'])} for {about['count']:,} of them, inflation "
         f"{about['inflation']:.2f}"
     )
+    if about["ks_p"] >= _LEVEL and about["count"] < _FEWEST_TOLD:
+        return f"so few p-values cannot tell whether they are uniform ({numbers})"
     if about["ks_p"] >= _LEVEL:
         return f"p-values look uniform ({numbers})"
     how = "too small" if about["inflation"] > 1.0 else "too large or too much alike"

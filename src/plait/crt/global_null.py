@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
 from plait.crt.arguments import whole_number
+from plait.crt.composition import quantile_of_usages
 from plait.crt.data import CRTInputs, prepare_crt_inputs
 from plait.crt.diagnostics import UNIT_FIELDS, diagnostics_summary, summary_text, unit_diagnostics
 from plait.crt.guides import indicator_matrix
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Path = str | os.PathLike[str]
 _CONTROLS = "NTC"
+_FLOOR = 1e-4
+"""Quantile of the usages that is the floor under them, as in screens."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,8 +138,10 @@ def run_global_null_diagnostics(
     )  # fmt: skip
     # The simulated covariates hold an intercept.
     inputs = prepare_crt_inputs(
-        screen, usage_key="usage", add_intercept=False, standardize=False, threads=n_jobs
-    )
+        screen, usage_key="usage", add_intercept=False, standardize=False, threads=n_jobs,
+        # The usual floor, without advice on it: nobody can choose that of a simulated screen.
+        eps=quantile_of_usages(screen.obsm["usage"], _FLOOR) or None,
+    )  # fmt: skip
     guides, frequency, bins, signatures = build_ntc_group_inputs(
         inputs, _CONTROLS, group_size, n_bins
     )
