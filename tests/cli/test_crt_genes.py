@@ -71,6 +71,18 @@ def test_the_examples_run(here, capsys):
     assert record["counts"]["pairs"] == 8 * 40
 
 
+def test_the_page_of_a_discovery_is_made_anew(here, capsys):
+    assert run("discover", *GIVEN, "--out", "found", "--quiet") == 0
+    assert run("report", "found", "--out", "again.html", "--title", "Once more") == 0
+    assert "written: again.html" in capsys.readouterr().out
+    text = (here / "again.html").read_text(encoding="utf-8")
+    assert "<h1>Once more</h1>" in text and "groups of non-targeting" in text
+    assert run("report", "found", "--out", "x.html", "--level", "0.05") == 2
+    assert "--level does nothing with what 'plait crt discover' wrote" in capsys.readouterr().err
+    assert run("qq", "found", "--out", "x.png") == 2
+    assert "to 'plait crt report' what 'plait crt discover --out' did" in capsys.readouterr().err
+
+
 def test_an_assignment_that_was_written_is_the_one_made_now(here):
     assert run("assign", *GIVEN, "--out", "a.tsv", "--quiet") == 0
     assert run("qc", *GIVEN, "--out", "direct.csv", "--quiet") == 0
