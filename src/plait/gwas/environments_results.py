@@ -3,14 +3,13 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.data.effects import Effects
-from plait.errors import NotAvailableError, OptionError
+from plait.errors import OptionError
 from plait.gwas.interaction_results import OfInteractions, written
 from plait.gwas.variant_results import VARIANT_COLUMNS
 from plait.io import write_effects
@@ -22,7 +21,6 @@ Array = NDArray[np.float64]
 
 STATISTICS = ("coefficients", "covariance", "log10p_interaction", "log10p_joint")
 """All that is found out of each variant and trait, but the number of samples."""
-_OF_EFFECTS = ("bhat", "shat", "V", "effects")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -144,11 +142,7 @@ class EnvironmentsResult(OfInteractions):
         NotAvailableError
             No variant was tested.
         """
-        parts = list(self._all_effects(trait, environments))
-        bhat, shat, V, names = (
-            np.concatenate([getattr(part, name) for part in parts]) for name in _OF_EFFECTS
-        )
-        return Effects(bhat, shat, V, names, parts[0].contexts, self.provenance)
+        return self._joined(self._all_effects(trait, environments))
 
     def write_effects(
         self,
@@ -220,16 +214,9 @@ class EnvironmentsResult(OfInteractions):
     def _effects(
         self, trait: int, environments: ArrayLike | None, contexts: tuple[str, ...], rows: slice
     ) -> Effects | None:
-        """Return the effects of the tested variants among some, None without any."""
         beta, covariance = (values[:, trait] for values in self.effects_at(environments, rows))
         tested = ~np.isnan(self.log10p_interaction[rows][:, trait])
-        if not tested.any():
-            return None
-        beta, covariance = beta[tested], covariance[tested]
-        errors = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
-        correlation = covariance / (errors[:, :, None] * errors[:, None, :])
-        names = self.names_of(rows)[tested].astype(np.str_)
-        return Effects(beta, errors, correlation, names, contexts, self.provenance)
+        return self._as_effects(beta, covariance, tested, rows, contexts)
 
     def _all_effects(self, trait: str, environments: ArrayLike | None) -> Iterator[Effects]:
         """Yield the effects of parts of the variants in which some are tested."""
@@ -242,10 +229,7 @@ class EnvironmentsResult(OfInteractions):
             )
         contexts = self._contexts(places, environments is None)
         found = (self._effects(number, environments, contexts, rows) for rows in self.parts())
-        parts = (part for part in found if part is not None)
-        if (first := next(parts, None)) is None:
-            raise NotAvailableError(self.why_nothing(trait))
-        return chain([first], parts)
+        return self._effects_of_parts(trait, found)
 
 
 def group_names(terms: Sequence[str], values: Array, base: str | None) -> tuple[str, ...] | None:

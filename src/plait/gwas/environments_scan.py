@@ -6,11 +6,11 @@ from itertools import combinations_with_replacement
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.data.genotype_blocks import GenotypeBlock, padded, read_block
+from plait.data.genotype_blocks import GenotypeBlock, padded
 from plait.data.genotypes import GenotypeSource
 from plait.gwas.design import Design
 from plait.gwas.environments_results import STATISTICS
-from plait.gwas.interaction_scan import FITTED
+from plait.gwas.interaction_scan import EXPLAINED, FITTED, of_groups
 from plait.gwas.quality import VariantFilter
 
 Array = NDArray[np.float64]
@@ -62,24 +62,10 @@ class EnvironmentsScan:
 
     def run(self, rows: slice) -> EnvironmentStatistics:
         """Return the statistics of some variants, whatever the cut the same bits."""
-        n, k = rows.stop - rows.start, self.n_terms
-        block = read_block(self.source, rows)
-        inner = {"coefficients": (k,), "covariance": (k, k)}
-        values = {
-            name: np.full((n, self.n_traits, *inner.get(name, ())), np.nan) for name in STATISTICS
-        }
-        counts = np.zeros((n, self.n_traits), dtype=np.int64)
-        filtered: dict[str, int] = {}
-        for group in self.groups:
-            found, left_out = group.run(block)
-            columns = group.design.columns
-            for name, array in found.items():
-                values[name][:, columns] = array
-            counts[:, columns] = len(group.design.rows)
-            for name, count in left_out.items():
-                filtered[name] = filtered.get(name, 0) + count
-        frequency = block.calls.frequency
-        return EnvironmentStatistics(**values, n=counts, frequency=frequency, filtered=filtered)
+        k = self.n_terms
+        shapes = dict.fromkeys(STATISTICS, ()) | {"coefficients": (k,), "covariance": (k, k)}
+        found = of_groups(self.source, self.groups, rows, self.n_traits, shapes)
+        return EnvironmentStatistics(**found)
 
 
 class _Group:
@@ -130,10 +116,8 @@ class _Group:
         covariances[gone] = np.nan
         tests[:, gone] = np.nan
         explained &= ~gone
-        filtered = {name: int(flags.sum()) * n_traits for name, flags in removed.items()}
-        filtered["collinearity with covariates or main effect, or no variation in a group"] = (
-            int(explained.sum()) * n_traits
-        )
+        why = {**removed, EXPLAINED: explained}
+        filtered = {name: int(flags.sum()) * n_traits for name, flags in why.items()}
         if self.robust:
             perfect = ~(gone | explained) & np.isnan(slopes[:, 0, 0])
             filtered[FITTED] = int(perfect.sum()) * n_traits

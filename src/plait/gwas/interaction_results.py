@@ -55,10 +55,39 @@ class OfInteractions(VariantResult):
             lines.append(line)
         return "\n".join(lines)
 
-    def why_nothing(self, trait: str) -> str:
-        """Say why there are no effects on a trait."""
-        why = ", ".join(f"{count:,} by {name}" for name, count in self.filtered.items())
-        return f"no variant was tested for {trait!r}; tests left out: {why}."
+    def _as_effects(
+        self,
+        beta: Array,
+        covariance: Array,
+        tested: NDArray[np.bool_],
+        rows: slice,
+        contexts: tuple[str, ...],
+    ) -> Effects | None:
+        """Return effects (n, R) of the tested variants among some, None without any."""
+        if not tested.any():
+            return None
+        beta, covariance = beta[tested], covariance[tested]
+        errors = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+        correlation = covariance / (errors[:, :, None] * errors[:, None, :])
+        names = self.names_of(rows)[tested].astype(np.str_)
+        return Effects(beta, errors, correlation, names, contexts, self.provenance)
+
+    def _effects_of_parts(self, trait: str, found: Iterator[Effects | None]) -> Iterator[Effects]:
+        """Yield the effects of the parts of the variants in which some are tested."""
+        parts = (part for part in found if part is not None)
+        if (first := next(parts, None)) is None:
+            raise NotAvailableError(
+                f"no variant was tested for {trait!r}; tests left out: {self.left_out}."
+            )
+        return chain([first], parts)
+
+    def _joined(self, found: Iterator[Effects]) -> Effects:
+        """Return the effects of all parts as one."""
+        parts = list(found)
+        bhat, shat, V, names = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in _OF_EFFECTS
+        )
+        return Effects(bhat, shat, V, names, parts[0].contexts, self.provenance)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -164,11 +193,7 @@ class InteractionResult(OfInteractions):
         NotAvailableError
             No variant was tested.
         """
-        parts = list(self._all_effects(trait, environments))
-        bhat, shat, V, names = (
-            np.concatenate([getattr(part, name) for part in parts]) for name in _OF_EFFECTS
-        )
-        return Effects(bhat, shat, V, names, parts[0].contexts, self.provenance)
+        return self._joined(self._all_effects(trait, environments))
 
     def write_effects(
         self,
@@ -240,21 +265,10 @@ class InteractionResult(OfInteractions):
         write_tsv(path, lambda r: self.to_table(r, environments), self.parts(), overwrite)
 
     def _effects(self, trait: int, environments: list[float], rows: slice) -> Effects | None:
-        """Return the effects of the tested variants among some, None without any."""
         beta, covariance = (values[:, trait] for values in self.effects_at(environments, rows))
-        tested = np.isfinite(beta).all(axis=1)
-        if not tested.any():
-            return None
-        errors = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
-        correlation = covariance / (errors[:, :, None] * errors[:, None, :])
-        return Effects(
-            beta[tested],
-            errors[tested],
-            correlation[tested],
-            self.names_of(rows)[tested].astype(np.str_),
-            tuple(f"{self.environment}={written(value)}" for value in environments),
-            self.provenance,
-        )
+        contexts = tuple(f"{self.environment}={written(value)}" for value in environments)
+        tested = np.asarray(np.isfinite(beta).all(axis=1))
+        return self._as_effects(beta, covariance, tested, rows, contexts)
 
     def _all_effects(self, trait: str, environments: Sequence[float]) -> Iterator[Effects]:
         """Yield the effects of parts of the variants in which some are tested."""
@@ -265,10 +279,7 @@ class InteractionResult(OfInteractions):
                 "environments lie on one line, so that more than two have no errors of their own."
             )
         found = (self._effects(number, places, rows) for rows in self.parts())
-        parts = (part for part in found if part is not None)
-        if (first := next(parts, None)) is None:
-            raise NotAvailableError(self.why_nothing(trait))
-        return chain([first], parts)
+        return self._effects_of_parts(trait, found)
 
 
 def checked_environments(environments: Sequence[float]) -> list[float]:

@@ -1,5 +1,6 @@
 """The statistics of variants beside an environment, block by block."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,9 @@ from plait.numerics.student import log10_p_value
 
 Array = NDArray[np.float64]
 
+EXPLAINED = "collinearity with covariates or main effect, or no variation in a group"
 FITTED = "a sample fitted perfectly, without robust errors"
-"""Why a variant is not tested: a group has one carrier, say."""
+"""Why a variant is not tested: of the latter, a group has one carrier, say."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,20 +70,41 @@ class InteractionScan:
 
     def run(self, rows: slice) -> Interactions:
         """Return the statistics of some variants, whatever the cut the same bits."""
-        n = rows.stop - rows.start
-        block = read_block(self.source, rows)
-        values = {name: np.full((n, self.n_traits), np.nan) for name in STATISTICS}
-        counts = np.zeros((n, self.n_traits), dtype=np.int64)
-        filtered: dict[str, int] = {}
-        for group in self.groups:
-            found, left_out = group.run(block)
-            columns = group.design.columns
-            for name, array in found.items():
-                values[name][:, columns] = array
-            counts[:, columns] = len(group.design.rows)
-            for name, count in left_out.items():
-                filtered[name] = filtered.get(name, 0) + count * len(columns)
-        return Interactions(**values, n=counts, frequency=block.calls.frequency, filtered=filtered)
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(STATISTICS, ())
+        return Interactions(**of_groups(self.source, self.groups, rows, self.n_traits, shapes))
+
+
+def of_groups(
+    source: GenotypeSource,
+    groups: Sequence[Any],
+    rows: slice,
+    n_traits: int,
+    shapes: Mapping[str, tuple[int, ...]],
+) -> dict[str, Any]:
+    """Return the statistics of some variants by groups of traits, each with a design of its own.
+
+    Parameters
+    ----------
+    source : GenotypeSource
+    groups : sequence
+        Their ``run(block)`` returns arrays by name and how many tests each rule left out.
+    rows : slice
+    n_traits : int
+    shapes : mapping of str to tuple of int
+        Of what is found of one variant and trait.
+    """
+    n, block = rows.stop - rows.start, read_block(source, rows)
+    values = {name: np.full((n, n_traits, *shape), np.nan) for name, shape in shapes.items()}
+    counts, filtered = np.zeros((n, n_traits), dtype=np.int64), dict[str, int]()
+    for group in groups:
+        found, left_out = group.run(block)
+        columns = group.design.columns
+        for name, array in found.items():
+            values[name][:, columns] = array
+        counts[:, columns] = len(group.design.rows)
+        for name, count in left_out.items():
+            filtered[name] = filtered.get(name, 0) + count
+    return {**values, "n": counts, "frequency": block.calls.frequency, "filtered": filtered}
 
 
 class _Group:
@@ -129,12 +152,9 @@ class _Group:
         for array in (covariances, joint):
             array[gone] = np.nan
         explained &= ~gone
-        filtered = {name: int(flags.sum()) for name, flags in removed.items()}
-        filtered["collinearity with covariates or main effect, or no variation in a group"] = int(
-            explained.sum()
-        )
         perfect = ~(gone | explained) & np.isnan(slopes[:, 0, 0])
-        filtered[FITTED] = int(perfect.sum())
+        why = {**removed, EXPLAINED: explained, FITTED: perfect}
+        filtered = {name: int(flags.sum()) * n_traits for name, flags in why.items()}
         return self._in_units(slopes, covariances, joint, freedom), filtered
 
     def _in_units(self, slopes: Array, covariances: Array, joint: Array, df: Array) -> Any:

@@ -1,5 +1,6 @@
 """Figures of a scan: thin calls of `plait.plot`."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +166,7 @@ class _Names(Sequence[str]):
         return str(self._result.names_of(slice(int(row), int(row) + 1))[0])
 
 
-class _OfVariants:
+class _OfVariants(ABC):
     """Numbers of all variants, of which those that are asked for are made of the results."""
 
     def __init__(self, result: VariantResult) -> None:
@@ -187,8 +188,9 @@ class _OfVariants:
         made: NDArray[Any] = self[:]
         return made if dtype is None else made.astype(dtype)
 
+    @abstractmethod
     def _made(self, values: NDArray[np.float64]) -> NDArray[Any]:
-        raise NotImplementedError
+        """Return a number of each variant, of those of its traits (n, T)."""
 
 
 class _Smallest(_OfVariants):

@@ -326,8 +326,7 @@ class VariantResult(Result):
             It has no test; what left them out is said.
         """
         if not self.n_tested:
-            why = ", ".join(f"{count:,} by {name}" for name, count in self.filtered.items())
-            raise NotAvailableError(f"no variant was tested; tests left out: {why}.")
+            raise NotAvailableError(f"no variant was tested; tests left out: {self.left_out}.")
 
     @property
     def n_samples(self) -> tuple[int, int]:
@@ -338,6 +337,11 @@ class VariantResult(Result):
     def _most_samples(self) -> NDArray[np.int64]:
         return np.asarray(np.max([self.n[rows].max(axis=0) for rows in self.parts()], axis=0))
 
+    @property
+    def left_out(self) -> str:
+        """How many tests each rule left out, in words."""
+        return ", ".join(f"{count:,} by {name}" for name, count in self.filtered.items())
+
     def _behind_tests(self) -> list[str]:
         """Say how many samples the tests are of, and which tests were left out."""
         lines = []
@@ -347,8 +351,7 @@ class VariantResult(Result):
                 f"  samples: {most:,}" if fewest == most else f"  samples: {fewest:,} to {most:,}"
             )
         if self.filtered:
-            left_out = ", ".join(f"{count:,} by {name}" for name, count in self.filtered.items())
-            lines.append(f"  tests left out: {left_out}")
+            lines.append(f"  tests left out: {self.left_out}")
         return lines
 
     def leads(self) -> tuple[NDArray[np.int64], list[int | None]]:

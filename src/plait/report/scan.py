@@ -334,8 +334,7 @@ def _facts(scan: AssociationResult, found: ScanFindings) -> dict[str, str]:
         facts["missing genotypes"] = _MISSING[options["missing_genotypes"]]
     facts["variants must have"] = _rules(options) or "no more than variation"
     facts["variants"] = f"{len(scan.beta):,} in the genotypes, {scan.n_tested:,} tested"
-    left_out = ", ".join(f"{count:,} by {name}" for name, count in scan.filtered.items())
-    facts["tests left out"] = left_out or "none"
+    facts["tests left out"] = scan.left_out or "none"
     for name, values, what in (
         ("share of variance that follows relationships", scan.h2, ".2f"),
         ("share of variance predicted from other samples", scan.explained, ".1%"),
