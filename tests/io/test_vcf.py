@@ -3,6 +3,8 @@
 import ctypes
 import gzip
 import pickle
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -155,6 +157,36 @@ def test_typed_variants_before_imputed_ones(tmp_path):
     assert (by_ds.kind, VcfSource(path, dosage="hardcall").kind) == ("dosage", "hardcall")
     again = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(again.read(slice(1, 3)), [ds, gp])
+
+
+def test_samples_without_the_field_have_their_calls(tmp_path):
+    """PLINK 2 writes DS and GP only where they differ from the call."""
+    rows = [
+        ("1", 1, "ds", "A", "C", "GT:DS", ["0/0", "0/1:1.25", "1/1:."]),
+        ("1", 2, "gp", "A", "C", "GT:GP", ["./.", "./.:.25,.5,.25", "1/1:."]),
+        ("1", 3, "one", "A", "C", "GT:DS", ["1", "0/1:1.25", "0"]),
+        ("1", 4, "two", "A", "C,G", "GT:DS", ["1/2", "0/1:1.25,0.5", "2/2:."]),
+    ]
+    path = write(tmp_path / "c.vcf", rows)
+    expected = np.array([[0, 1.25, 2], [NAN, 1, 2], [2, 1.25, 0], [1, 1.25, 0], [1, 0.5, 2]])
+    np.testing.assert_array_equal(VcfSource(path).read(), expected)
+    np.testing.assert_array_equal(VcfSource(path, count="oa").read(), 2 - expected)
+    np.testing.assert_array_equal(VcfSource(path, dosage="DS").read(slice(0, 1)), expected[:1])
+
+
+@pytest.mark.skipif(shutil.which("plink2") is None, reason="plink2 is not installed")
+@pytest.mark.parametrize("field", ["DS", "GP"])
+def test_dosages_that_plink2_writes(tmp_path, field):
+    cells = ["0/0:0", "0/1:1", "0/1:1.25"]
+    write(tmp_path / "a.vcf", [("1", 7, "v", "A", "C", "GT:DS", cells)])
+    for options in (
+        ["--vcf", "a.vcf", "dosage=DS", "--make-pgen"],
+        ["--pfile", "b", "--export", "vcf", f"vcf-dosage={field}"],
+    ):
+        command = ["plink2", "--threads", "1", *options, "--out", "b"]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    assert "\t0/0\t" in (tmp_path / "b.vcf").read_text()
+    np.testing.assert_allclose(VcfSource(tmp_path / "b.vcf").read(), [[0, 1, 1.25]], atol=1e-4)
 
 
 def test_fields_that_are_not_there(tmp_path):

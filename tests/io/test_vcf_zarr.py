@@ -102,6 +102,13 @@ def test_dosages_of_each_alt(store):
     np.testing.assert_array_equal(VcfZarrSource(store).read(), values[:, :, 0])
     hard = VcfZarrSource(store, dosage="hardcall")
     np.testing.assert_array_equal(hard.read(dtype=np.int8), CALLS)
+    values[::2, ::2] = np.nan  # as where PLINK 2 writes only what differs from the call
+    group["call_DS"][:] = values
+    calls = np.where(CALLS < 0, np.nan, CALLS)
+    expected = np.where(np.isnan(values[:, :, 0]), calls, values[:, :, 0])
+    np.testing.assert_array_equal(VcfZarrSource(store).read(), expected)
+    other = VcfZarrSource(store, count="oa").read()
+    np.testing.assert_allclose(other, 2 - expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])

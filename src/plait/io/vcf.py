@@ -56,9 +56,10 @@ class VcfSource(GenotypeSource):
         A .vcf, .vcf.gz or .bcf file.
     dosage : {"auto", "hardcall", "dosage", "DS", "GP"}
         "hardcall" reads GT. "dosage" reads the first of DS, GP and GT that a record has; "DS" and
-        "GP" read that field, and GT of records without it. "auto" is "dosage" if the header
-        declares DS or GP, whether or not the first records have them, else "hardcall"; and
-        "hardcall" too if no record of a file of at most 1,000 has them.
+        "GP" read that field, and GT of records without it. A sample without a value of the field
+        has the dosage of its GT. "auto" is "dosage" if the header declares DS or GP, whether or
+        not the first records have them, else "hardcall"; and "hardcall" too if no record of a file
+        of at most 1,000 has them.
     count : {"ea", "oa"}
         Which allele is counted: ALT, or the others.
     multiallelic : {"split", "drop"}

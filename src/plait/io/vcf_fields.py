@@ -45,7 +45,9 @@ def dosages_of(
     """Return the dosage of an allele, and who is haploid.
 
     It is that of the first of some fields (`DOSAGE_FIELDS`) of which the record has any value, else
-    that of GT. Where a record has such a field without any value, and no GT, all are missing.
+    that of GT. A sample without a value of the field has the dosage of its call: PLINK 2 writes DS
+    and GP only where they differ from the call (``vcf-dosage=DS``). Where a record has such a field
+    without any value, and no GT, all are missing.
     """
     n_alts = max(len(record.ALT), 1)
     own = record.FORMAT or ()
@@ -61,6 +63,11 @@ def dosages_of(
                 )
             copies, alone = found
             copies = np.where(alone, _PLOIDY * copies, copies)
+            if "GT" in own and np.isnan(copies).any():
+                calls, of_one = hard_calls_of(record, Alternative(wanted.allele, False), path)
+                by_call = np.isnan(copies) & (calls >= 0)
+                copies = np.where(by_call, calls.astype(copies.dtype), copies)
+                alone = alone | (by_call & of_one)
             return _PLOIDY - copies if wanted.others else copies, alone
     if "GT" not in own:
         if not known:

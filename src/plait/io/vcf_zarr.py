@@ -41,7 +41,7 @@ class VcfZarrSource(GenotypeSource):
         A folder, a .zip, or any URL that fsspec opens ("s3://...").
     dosage : {"auto", "hardcall", "dosage"}
         "hardcall" reads ``call_genotype``, "dosage" reads ``call_DS`` and the genotypes where there
-        is none; "auto" reads ``call_DS`` if the store has it.
+        is none, or none of a sample; "auto" does so if the store has ``call_DS``.
     count : {"ea", "oa"}
         Which allele is counted: ALT, or the others.
     multiallelic : {"split", "drop"}
@@ -115,7 +115,7 @@ class VcfZarrSource(GenotypeSource):
     def _calls(
         self, numbers: NDArray[np.intp], samples: NDArray[np.integer[Any]] | None
     ) -> NDArray[np.int8]:
-        genotypes = self._rows(self._field, numbers, samples)
+        genotypes = self._rows("call_genotype", numbers, samples)
         wanted = self._alleles[numbers][:, None]
         shape = genotypes.shape[:2]
         copies, present = np.zeros(shape, np.int8), np.zeros(shape, np.int8)
@@ -145,7 +145,13 @@ class VcfZarrSource(GenotypeSource):
             if alone.any():
                 self._haploid.say()
                 values = np.where(alone, 2 * values, values)
-        return self.ploidy - values if self.count == "oa" else values
+        values = self.ploidy - values if self.count == "oa" else values
+        if "call_genotype" in self._group and np.isnan(values).any():
+            # PLINK 2 writes the DS of a VCF only where it differs from the call.
+            calls = self._calls(numbers, samples)
+            by_call = np.isnan(values) & (calls >= 0)
+            values = np.where(by_call, calls.astype(values.dtype), values)
+        return values
 
     def _rows(
         self, name: str, numbers: NDArray[np.intp], samples: NDArray[np.integer[Any]] | None
