@@ -205,7 +205,7 @@ def test_screens_with_nothing_to_show_are_written_without_a_page(ran, capsys, mo
         assert said in out
         files = files | {"result.zarr", "effects.parquet", "run.json"}
         assert {path.name for path in (ran / name).iterdir()} == files
-    assert "not tested (p = 1): 25 degenerate" in out
+    assert "not tested (p = 1): 25 perturbations (no cell is treated: " in out
     assert (CRTResult.load("empty/result.zarr").p == 1.0).all()
 
 

@@ -101,7 +101,7 @@ def test_refused_before_components(here, line, text, capsys):
         ("--covar pc.csv", "have a column 'PC2' already"),
         ("--r2 0", "--r2 is 0.0; give a number above 0, at most 1"),
         ("-k 0", "--components is 0; of 150 samples"),
-        ("--memory 1", "--memory is '1' (1 bytes); give an amount"),
+        ("--memory 1", "--memory is '1' (1 byte); give an amount"),
     ],
 )
 def test_components_that_cannot_be(here, line, text, capsys):

@@ -103,7 +103,7 @@ def test_rare_guides_are_assigned_by_the_threshold():
     found = assign_guides(data)
     assert found.by_threshold == ("T0_g0",)
     assert np.flatnonzero(found.cells.toarray()[:, 0]).tolist() == [0, 2, 8]
-    assert "instead: 1 guides" in found.summary()
+    assert "as no mixture fits: 1 guide" in found.summary()
 
 
 def test_maximum_flags_uncertain_cells():

@@ -224,7 +224,7 @@ def test_calibration_check(moi):
     guides = [name.split("&") for name in found.grna_target.tolist()]
     controls = set(screen.data.targets.guides[screen.data.targets.is_control].tolist())
     assert all(len(group) == 2 and set(group) <= controls for group in guides)
-    assert found.analysis == "calibration" and "5 % expected" in found.summary()
+    assert found.analysis == "calibration" and "5% expected" in found.summary()
     pairs = found.to_frame().select("grna_target", "response_id")
     again = screen.run_calibration_check(pairs=pairs)
     assert again.allclose(found, rtol=0)

@@ -247,7 +247,7 @@ def test_units_that_cannot_be_tested_say_so(options):
         assert found.status[j] == "degenerate"
         assert (found.p[j] == 1).all()
         assert (found.beta[j] == 0).all()
-    assert "2 degenerate" in found.summary()
+    assert "1 perturbation (no cell is treated: NOBODY)" in found.summary()
     assert np.isfinite(found.p).all()
     assert np.isnan(found.q[found.units.index("NOBODY")]).all()
     if found.se is not None:
@@ -322,7 +322,7 @@ def test_effects_for_mash_are_those_of_perturbations(inputs, caplog):
     found = perturbation_effects(inputs, method="empirical", resamples=10)
     with caplog.at_level("INFO", "plait.crt"):
         effects = found.to_effects()
-    assert "left out of the effects: 1 as negative controls (NTC)" in caplog.text
+    assert "left out of the effects, as negative controls: NTC" in caplog.text
     assert list(effects.effects) == [name for name in found.units if name != "NTC"]
     np.testing.assert_array_equal(effects.bhat, found.beta[~found.is_control])
     kept = found.to_effects(with_controls=True)
@@ -334,9 +334,12 @@ def test_effects_for_mash_are_those_of_perturbations(inputs, caplog):
     assert tuple(groups.to_effects(with_controls=True).effects) == groups.units
     caplog.clear()
     status = np.where(np.isin(found.units, found.units[2:4]), "degenerate", found.status)
+    cause = "the covariates determine the treatment"
     fewer = replace(found, status=status).to_effects()
     assert set(found.units[2:4]).isdisjoint(fewer.effects)
-    assert f"not tested: 2 degenerate ({found.units[2]}, {found.units[3]})" in caplog.text
+    assert (
+        f"not tested: 2 perturbations ({cause}: {found.units[2]}, {found.units[3]})" in caplog.text
+    )
 
 
 def test_effects_for_mash_keep_their_errors_where_the_data_say_something(inputs):
@@ -528,7 +531,7 @@ def test_strata_are_reported(inputs):
     for name, values in found.of_strata().items():
         np.testing.assert_array_equal(table[name], np.repeat(values, inputs.n_programs))
     assert found.n_propensity_bins.max() <= 5
-    assert "strata: 10 of a perturbation in the middle" in found.summary()
+    assert "strata (medians): 10 of a perturbation" in found.summary()
     out = run_all_genes_union_crt(
         inputs, B=9, resampling_method="stratified_perm", resampling_kwargs={"n_bins": 5}
     )

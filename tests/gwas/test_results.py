@@ -132,8 +132,8 @@ def test_no_trait_left_and_one_of_each():
 
 def test_summary_names_the_place_once():
     said = made(["rs1", "."]).summary()
-    assert "surest 1:2:A:G log10 p" in said
-    assert "surest rs2 (1:2) log10 p" in made([".", "rs2"]).summary()
+    assert "surest 1:2:A:G, p = " in said
+    assert "surest rs2 (1:2), p = " in made([".", "rs2"]).summary()
 
 
 def test_opened_from_the_folder_of_a_scan(tmp_path):

@@ -10,7 +10,6 @@ from plait.gwas.results import AssociationResult
 from plait.provenance import Provenance
 from plait.report import mash_page, render
 from plait.report.scan import collect_scan, inflation_verdict, scan_warning
-from plait.report.words import counted, listed
 from tests.report.results import make_result
 from tests.report.test_page import NASTY, check_figures, data_of, without_scripts
 
@@ -245,11 +244,3 @@ def test_the_words_of_the_static_figure():
     import matplotlib.pyplot as plt
 
     plt.close(ax.figure)
-
-
-def test_words():
-    assert counted(1, "trait") == "1 trait"
-    assert counted(2000, "trait") == "2,000 traits"
-    assert listed([]) == ""
-    assert listed(["a", "b"]) == "a, b"
-    assert listed([str(k) for k in range(30)]).endswith("22, 23 and 6 more")

@@ -64,8 +64,8 @@ def test_of_equal_p_values_the_largest_effect_over_its_error_is_first():
     beta = np.array([[0.5, 0.1], [0.3, -0.9], [0.2, 0.2]])
     null_sd = np.array([[0.1, 0.1], [0.01, 0.2], [0.1, 0.1]])
     result = made(p, beta=beta, null_sd=null_sd, q=p)
-    lines = result.summary(0.1).splitlines()
-    assert [line.split(":")[0].strip() for line in lines[2:5]] == [
+    lines = [line for line in result.summary(0.1).splitlines() if "->" in line]
+    assert [line.split(":")[0].strip() for line in lines[:3]] == [
         "GENE1 -> program 0",  # 30 errors
         "GENE0 -> program 0",  # 5
         "GENE1 -> program 1",  # 4.5

@@ -165,12 +165,15 @@ def _drawn(locus: "Locus", window_kb: float) -> str:
     """Say which variant is in the middle, and of how many."""
     import numpy as np
 
+    from plait.data.p_values import p_value_text
+    from plait.data.words import counted
+
     around = f"{locus.lead_name} ({locus.chrom}:{locus.variants['pos'][locus.lead]})"
-    smallest = np.nanmin(locus.log10p[locus.lead])
+    smallest = p_value_text(float(np.nanmin(locus.log10p[locus.lead])))
     traits = f" of {', '.join(locus.traits)}" if any(locus.traits) else ""
     return (
-        f"associations{traits} around {around}, p = 10^{smallest:.1f}: "
-        f"{locus.variants.height:,} variants within {window_kb:g} kb"
+        f"associations{traits} around {around}, p = {smallest}: "
+        f"{counted(locus.variants.height, 'variant')} within {window_kb:g} kb"
     )
 
 

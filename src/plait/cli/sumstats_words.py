@@ -45,6 +45,7 @@ def contents(table: "SummaryStatistics") -> list[str]:
     import numpy as np
     import polars as pl
 
+    from plait.data.p_values import p_value_text
     from plait.data.summary_derivations import lambda_gc
     from plait.gwas.variant_matching import palindromic_of
 
@@ -82,7 +83,8 @@ def contents(table: "SummaryStatistics") -> list[str]:
             lines.append(f"{title}: not in the table")
     log10p, z = table.column("log10p"), table.column("z")
     if np.isfinite(log10p).any():
-        lines.append(f"smallest p: 10^{np.nanmin(log10p):.1f}; lambda {lambda_gc(z):.3f}")
+        smallest = p_value_text(float(np.nanmin(log10p)))
+        lines.append(f"smallest p: {smallest}; lambda {lambda_gc(z):.3f}")
     return lines
 
 

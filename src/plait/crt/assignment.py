@@ -13,6 +13,7 @@ from scipy.sparse import csc_array
 from plait.crt.arguments import require_made_by, share, whole_number
 from plait.crt.assignment_backgrounds import Backgrounds, background_formula
 from plait.crt.gene_data import GeneScreenData
+from plait.data.words import counted
 from plait.errors import DataWarning, InputTypeError, LabelError, OptionError, ShapeError
 from plait.execution.blocks import Block, plan_blocks
 from plait.execution.executors import run_blocks, workforce
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 METHODS = ("thresholding", "maximum", "mixture", "given")
+_IN_WORDS = {
+    "thresholding": "those with enough counts",
+    "maximum": "the one with the largest count",
+    "mixture": "by mixtures of Poisson distributions",
+    "given": "as they were given",
+}
 _MIXTURES = ("log_link", "legacy")
 _SHARES = np.array(
     [
@@ -129,15 +136,19 @@ class GuideAssignment:
         """Say in a few lines what was assigned."""
         per_guide, per_cell = np.diff(self.cells.indptr), self.guides_per_cell
         lines = [
-            f"GuideAssignment({len(self.cell_names):,} cells x {len(self.guides):,} guides; "
-            f"{self.settings.get('method')})",
+            f"{counted(len(self.guides), 'guide')} assigned to "
+            f"{counted(len(self.cell_names), 'cell')}: "
+            f"{_IN_WORDS[self.settings['method']]}",
             f"  cells with a guide: {int((per_cell > 0).sum()):,}; with one: "
             f"{int((per_cell == 1).sum()):,}; guides in a cell: {per_cell.mean():.2f}",
-            f"  cells of a guide: {np.median(per_guide):.0f} (median), {per_guide.min()} to "
-            f"{per_guide.max()}",
+            f"  cells of a guide: {np.median(per_guide):,.0f} (median), {per_guide.min():,} to "
+            f"{per_guide.max():,}",
         ]
+        if count := int(self.is_uncertain.sum()):
+            lines.append(f"  without a guide that has most counts: {counted(count, 'cell')}")
         if self.by_threshold:
-            lines.append(f"  assigned by the threshold instead: {len(self.by_threshold)} guides")
+            guides = counted(len(self.by_threshold), "guide")
+            lines.append(f"  assigned by the threshold, as no mixture fits: {guides}")
         return "\n".join(lines)
 
 

@@ -12,12 +12,23 @@ from plait.crt.arguments import real_number, share
 from plait.crt.assignment import GuideAssignment
 from plait.crt.gene_data import GeneScreenData
 from plait.crt.guides import as_names
+from plait.data.words import counted
 from plait.errors import InputError, InputTypeError, LabelError, ModelWarning, OptionError
 
 if TYPE_CHECKING:
     from polars import DataFrame
 
 
+COVARIATES = {
+    "response_n_nonzero": "genes with counts",
+    "response_n_umis": "counts of genes",
+    "response_p_mito": "share of mitochondrial counts",
+    "grna_n_nonzero": "guides with counts",
+    "grna_n_umis": "counts of guides",
+    "grna_max_fraction": "share of the largest guide",
+    "grna_n_assigned": "guides assigned",
+}
+"""Covariates of cells that are made of their counts, in words."""
 _FEWEST_SINGLE = 14
 """Cells with one guide: by default a pair needs seven treated and seven control cells."""
 
@@ -54,8 +65,14 @@ class CellQuality:
     def summary(self) -> str:
         """Say in a few lines which cells are left out."""
         n = len(self.is_used)
-        lines = [f"CellQuality({int(self.is_used.sum()):,} of {n:,} cells are used)"]
-        lines += [f"  {reason}: {count:,}" for reason, count in self.removed.items() if count]
+        lines = [f"{int(self.is_used.sum()):,} of {counted(n, 'cell')} are used"]
+        if not self.is_used.all():
+            lines.append("  left out, some for several reasons:")
+        lines += [
+            f"    {COVARIATES.get(reason, reason)}: {count:,}"
+            for reason, count in self.removed.items()
+            if count
+        ]
         return "\n".join(lines)
 
 
@@ -153,7 +170,11 @@ def cell_quality(
     is_used = ~np.logical_or.reduce(list(reasons.values()))
     removed = {reason: int(speaks.sum()) for reason, speaks in reasons.items()}
     if not is_used.any():
-        counts = ", ".join(f"{reason}: {count:,}" for reason, count in removed.items() if count)
+        counts = ", ".join(
+            f"{COVARIATES.get(reason, reason)}: {count:,}"
+            for reason, count in removed.items()
+            if count
+        )
         raise InputError(f"quality control leaves no cell of {data.n_cells:,} ({counts}).")
     return CellQuality(
         is_used,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait import plot
-from plait.crt.cell_quality import CellQuality
+from plait.crt.cell_quality import COVARIATES, CellQuality
 from plait.crt.gene_counts import gene_of
 from plait.crt.gene_results import GeneTestResult
 from plait.crt.gene_screen import GeneScreen
@@ -23,16 +23,6 @@ Array = NDArray[np.float64]
 
 EXPRESSION = "log2(1 + counts at the median depth)"
 """What `pair_expression` returns."""
-COVARIATES = {
-    "response_n_nonzero": "genes with counts",
-    "response_n_umis": "counts of genes",
-    "response_p_mito": "share of mitochondrial counts",
-    "grna_n_nonzero": "guides with counts",
-    "grna_n_umis": "counts of guides",
-    "grna_max_fraction": "share of the largest guide",
-    "grna_n_assigned": "guides assigned",
-}
-"""Covariates of cells that are made of their counts, in words."""
 _GUIDES = (
     "Above: cells that have each guide, and guides of each cell. Below, of some guides: cells by "
     "their counts of the guide; blue, the guide was assigned; grey, its counts are taken for "

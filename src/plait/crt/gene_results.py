@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.data.p_values import p_value_text
+from plait.data.words import counted
 from plait.errors import NotAvailableError
 from plait.io.result import Result
 from plait.provenance import Provenance
@@ -166,7 +168,10 @@ class GeneTestResult(Result):
     def summary(self) -> str:
         """Say in a few lines what was found."""
         tested = self.pass_qc
-        lines = [f"{self.analysis}: {len(self):,} pairs of a target and a gene", self._how()]
+        lines = [
+            f"{self.analysis}: {counted(len(self), 'pair')} of a target and a gene",
+            self._how(),
+        ]
         if not tested.all():
             lines.append(
                 f"  not tested: {int((~tested).sum()):,}, with too few treated or control cells "
@@ -177,7 +182,7 @@ class GeneTestResult(Result):
         p = self.p_value[tested]
         if self.analysis == "calibration":
             share = float(np.mean(p < 0.05))
-            lines.append(f"  p-values below 0.05: {share:.1%} (5 % expected)")
+            lines.append(f"  p-values below 0.05: {share:.1%} (5% expected)")
             lines.append(
                 f"  mean log2 fold change: {np.mean(self._finite_folds()):+.3f} (0 expected)"
             )
@@ -186,10 +191,12 @@ class GeneTestResult(Result):
             what = "false discoveries" if self.analysis == "calibration" else "discoveries"
             lines.append(f"  {what} at a false discovery rate of {self.level:g}: {found:,}")
         if self.analysis == "power":
-            lines.append(f"  median p-value: {np.median(p):.2g}")
+            middle = p_value_text(float(np.median(self.log10_p[tested])))
+            below = f"{int((p < 0.05).sum()):,} of {len(p):,}"
+            lines.append(f"  p-values below 0.05: {below}; the median is {middle}")
         lines += [
             f"    {self.grna_target[i]} -> {self.response_id[i]}: log2 fold change "
-            f"{self.log_2_fold_change[i]:+.2f}, p = 10^{self.log10_p[i]:.1f}"
+            f"{self.log_2_fold_change[i]:+.2f}, p = {p_value_text(float(self.log10_p[i]))}"
             for i in range(min(_MOST_SHOWN, int(tested.sum())))
         ]
         return "\n".join(lines)

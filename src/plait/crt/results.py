@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.data.effects import Effects
+from plait.data.p_values import p_value_text
+from plait.data.words import counted, listed
 from plait.errors import NotAvailableError, OptionError
 from plait.io.result import Result
 from plait.provenance import Provenance
@@ -20,6 +22,21 @@ Array = NDArray[np.float64]
 _LEAST_EIGENVALUE = 1e-3
 _NO_VARIANCE = 1e-8
 _MOST_SHOWN, _MOST_NAMED, _MOST_LISTED = 8, 5, 50
+_CHOICES = ("statistic", "side", "sampler", "method")
+_WORDS = {
+    "ols": "effects by least squares",
+    "utest": "rank-biserial correlations",
+    "both": "of both signs",
+    "left": "that lower",
+    "right": "that raise",
+    "bernoulli": "treatments drawn cell by cell",
+    "stratified": "treatments permuted within strata",
+    "analytic": "analytic p-values",
+    "empirical": "p-values counted in resamples",
+    "skew-normal": "p-values of fitted skew-normals",
+    "adaptive": "p-values counted in as many resamples as each needs",
+    "ntc-empirical": "p-values among pseudo-genes of negative-control guides",
+}
 
 _log = logging.getLogger("plait.crt")
 
@@ -202,7 +219,13 @@ class CRTResult(Result):
         level : float
             False discovery rate of what is called significant.
         """
-        lines = [repr(self)]
+        lines = [
+            f"screen: {counted(len(self.units), 'perturbation')} on "
+            f"{counted(len(self.programs), 'program')}"
+        ]
+        named = [_WORDS.get(str(self.settings.get(name))) for name in _CHOICES]
+        if any(named):
+            lines.append("  " + ", ".join(words for words in named if words))
         if others := self.untested():
             lines.append(f"  not tested (p = 1): {others}")
         lines += self._how_made()
@@ -211,7 +234,7 @@ class CRTResult(Result):
             p = self.p[self.status == "ok"]
             lines.append(
                 f"  negative controls: {np.mean(p < 0.05):.1%} of {p.size:,} p-values below 0.05 "
-                "(5 % expected)"
+                "(5% expected)"
             )
         if self.q is not None:
             lines += self._significant(level)
@@ -232,7 +255,7 @@ class CRTResult(Result):
         if self.n_strata is not None and self.n_informative_strata is not None and ok.any():
             share = np.asarray(self.uninformative_share)[ok]
             lines.append(
-                f"  strata: {int(np.median(self.n_strata[ok])):,} of a perturbation in the middle, "
+                f"  strata (medians): {int(np.median(self.n_strata[ok])):,} of a perturbation, "
                 f"{int(np.median(self.n_informative_strata[ok])):,} of them with treated and "
                 f"untreated cells; {np.median(share):.1%} of the treated cells (up to "
                 f"{share.max():.1%}) are in others, where nothing varies"
@@ -248,8 +271,8 @@ class CRTResult(Result):
             Units of each kind that are named.
         """
         return ", ".join(
-            self._counted(self.status == status, str(status), most)
-            for status in np.unique(self.status[self.status != "ok"])
+            f"{counted(int(which.sum()), 'perturbation')} ({cause}: {self._named(which, most)})"
+            for cause, which in self.causes().items()
         )
 
     def causes(self) -> dict[str, NDArray[np.bool_]]:
@@ -269,25 +292,23 @@ class CRTResult(Result):
         }
         return {cause: units for cause, units in found.items() if units.any()}
 
-    def _counted(self, which: NDArray[np.bool_], what: str, most: int = _MOST_NAMED) -> str:
-        names = [self.units[j] for j in np.flatnonzero(which)]
-        some = ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-        return f"{len(names):,} {what} ({some})"
+    def _named(self, which: NDArray[np.bool_], most: int = _MOST_NAMED) -> str:
+        return listed([self.units[j] for j in np.flatnonzero(which)], most)
 
     def _significant(self, level: float) -> list[str]:
         assert self.q is not None
         found = np.nan_to_num(self.q, nan=1.0) < level
         lines = [
-            f"  significant at a false discovery rate of {level:g}: {int(found.sum()):,} effects "
-            f"of {int(found.any(axis=1).sum()):,} perturbations on "
-            f"{int(found.any(axis=0).sum()):,} programs"
+            f"  significant at a false discovery rate of {level:g}: "
+            f"{counted(int(found.sum()), 'effect')} of "
+            f"{counted(int(found.any(axis=1).sum()), 'perturbation')} on "
+            f"{counted(int(found.any(axis=0).sum()), 'program')}"
         ]
         first = surest_effects(self, found)[:_MOST_SHOWN]
         for unit, program in first:
-            lines.append(
-                f"    {self.units[unit]} -> {self.programs[program]}: "
-                f"{self.beta[unit, program]:+.3f}, p = 10^{self.log10p[unit, program]:.1f}"
-            )
+            p = p_value_text(float(self.log10p[unit, program]))
+            pair = f"{self.units[unit]} -> {self.programs[program]}"
+            lines.append(f"    {pair}: {self.beta[unit, program]:+.3f}, p = {p}")
         if found.sum() > len(first):
             lines.append(f"    and {int(found.sum()) - len(first):,} more")
         return lines
@@ -372,9 +393,7 @@ class CRTResult(Result):
         if not len(keep):
             raise NotAvailableError("no perturbation was tested; there are no effects.")
         if is_left_out.any():
-            _log.info(
-                "left out of the effects: %s", self._counted(is_left_out, "as negative controls")
-            )
+            _log.info("left out of the effects, as negative controls: %s", self._named(is_left_out))
         if others := self.untested(most=_MOST_LISTED):
             _log.warning("left out of the effects, as they were not tested: %s", others)
         return keep

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from plait.data.words import counted
 from plait.errors import OptionError
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -44,7 +45,7 @@ def parse_bytes(amount: int | str) -> int:
     else:
         value = int(amount)
     if value is None or value < _SMALLEST:
-        bytes_ = "" if value is None else f" ({value:,} bytes)"
+        bytes_ = "" if value is None else f" ({counted(value, 'byte')})"
         raise OptionError(
             f"memory is {amount!r}{bytes_}; give an amount of at least 1 MiB ({_SMALLEST:,} bytes; "
             "MB are millions), such as '2GB' or '512MiB'."

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.data.effects import Effects
+from plait.data.p_values import p_value_text
+from plait.data.words import counted
 from plait.errors import NotAvailableError, OptionError
-from plait.gwas.variant_results import VARIANT_COLUMNS, VariantResult, counted
+from plait.gwas.variant_results import VARIANT_COLUMNS, VariantResult
 from plait.gwas.variant_tables import write_tsv
 from plait.io import write_effects
 
@@ -51,7 +53,7 @@ class OfInteractions(VariantResult):
             line += f", lambda {self.lambda_gc[number]:.3f}"
             if (best := surest[number]) is not None:
                 line += f", surest {self.placed(best)}"
-                line += f" log10 p {self.surest[best][number]:.1f}"
+                line += f", p = {p_value_text(float(self.surest[best][number]))}"
             lines.append(line)
         return "\n".join(lines)
 

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.data.effects import Effects
+from plait.data.p_values import p_value_text
+from plait.data.words import counted
 from plait.errors import NotAvailableError
-from plait.gwas.variant_results import VARIANT_COLUMNS, VariantResult, counted
+from plait.gwas.variant_results import VARIANT_COLUMNS, VariantResult
 from plait.io import write_effects
 
 if TYPE_CHECKING:
@@ -162,7 +164,7 @@ class AssociationResult(VariantResult):
                 line += f", {cases:,} cases and {self._most_samples[number] - cases:,} controls"
             if (best := surest[number]) is not None:
                 line += f", surest {self.placed(best)}"
-                line += f" log10 p {self.log10p[best][number]:.1f}"
+                line += f", p = {p_value_text(float(self.log10p[best][number]))}"
             lines.append(line)
         return "\n".join(lines)
 

@@ -441,11 +441,6 @@ def chunk_variants(n_values: int) -> int:
     return int(2 ** (rows.bit_length() - 1))
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a number of things, in words."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def _as_series(values: Any, name: str = "") -> "Series":
     import polars as pl
 

@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from plait.data.dosages import as_dosages, hard_calls, row_numbers
 from plait.data.genotypes import GenotypeSource, Rows, as_floats
 from plait.data.variants import VariantTable
+from plait.data.words import counted
 from plait.errors import DataWarning, FileFormatError, MissingSidecarError, TruncatedFileError
 from plait.io.genotype_files import (
     COUNTS,
@@ -214,8 +215,8 @@ class BgenSource(GenotypeSource):
         size, expected = self.path.stat().st_size, self._open().header.nvariants
         if end > size:
             raise TruncatedFileError(
-                f"{self.path} has {size:,} bytes; by its index, {end:,}. It is cut off: copy it "
-                "again."
+                f"{self.path} has {counted(size, 'byte')}; by its index, {end:,}. It is cut off: "
+                "copy it again."
             )
         if count != expected:
             raise TruncatedFileError(

@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from plait.data.dosages import as_dosages, row_numbers
 from plait.data.genotypes import GenotypeSource, Packed, Rows, as_floats, pack
 from plait.data.variants import VariantTable
+from plait.data.words import counted
 from plait.errors import FileFormatError, MissingSidecarError, TruncatedFileError
 from plait.io.genotype_files import (
     COUNTS,
@@ -258,7 +259,7 @@ def _check_records(path: Path, stream: Any, n_variants: int, form: int) -> bool:
     if end < 0 or found < end:
         needed = f"its {n_variants:,} variants take {end:,}" if end > 0 else "its header takes more"
         raise TruncatedFileError(
-            f"{path} has {found:,} bytes; {needed}. It is cut off: copy it again."
+            f"{path} has {counted(found, 'byte')}; {needed}. It is cut off: copy it again."
         )
     return has_dosages
 

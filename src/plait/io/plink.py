@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from plait.data.dosages import as_slices, row_numbers
 from plait.data.genotypes import GenotypeSource, Packed, Rows, as_floats, pack
 from plait.data.variants import VariantTable
+from plait.data.words import counted
 from plait.errors import (
     FileFormatError,
     MissingSidecarError,
@@ -163,9 +164,10 @@ class BedSource(GenotypeSource):
         expected = _HEADER + self.n_variants * self._row_bytes
         if size != expected:
             raise TruncatedFileError(
-                f"{self.path} has {size:,} bytes; {self.n_variants:,} variants (.bim) of "
-                f"{len(self.samples):,} samples (.fam) take {expected:,}. Either it is cut off, or "
-                "these files do not belong together."
+                f"{self.path} has {counted(size, 'byte')}; "
+                f"{counted(self.n_variants, 'variant')} (.bim) of "
+                f"{counted(len(self.samples), 'sample')} (.fam) take {expected:,}. Either it is "
+                "cut off, or these files do not belong together."
             )
 
 

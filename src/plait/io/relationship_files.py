@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from plait.data.words import counted
 from plait.errors import (
     FileFormatError,
     InputError,
@@ -217,7 +218,8 @@ def _read_triangle(path: Path, n: int) -> Array:
     found, expected = path.stat().st_size, _FLOAT.itemsize * n * (n + 1) // 2
     if found != expected:
         raise TruncatedFileError(
-            f"{path} has {found:,} bytes; the lower triangle of {n:,} samples has {expected:,}."
+            f"{path} has {counted(found, 'byte')}; the lower triangle of "
+            f"{counted(n, 'sample')} has {expected:,}."
         )
     out = np.zeros((n, n))
     with path.open("rb") as stream:

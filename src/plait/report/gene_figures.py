@@ -14,6 +14,7 @@ from plait.crt.gene_plots import (
 )
 from plait.crt.gene_results import GeneTestResult
 from plait.crt.gene_screen import GeneScreen
+from plait.data.words import counted
 from plait.plot.manhattan import thinned
 from plait.plot.pair_violin import density
 from plait.plot.screen_cells import bounded_bins, is_wide, multiplicities
@@ -31,7 +32,6 @@ from plait.report.figures import (
 )
 from plait.report.page import Figure, Numbers, Section
 from plait.report.screen_verdicts import LEVEL
-from plait.report.words import counted
 
 Array = NDArray[np.float64]
 

@@ -11,6 +11,7 @@ from plait.crt.gene_plots import pair_names
 from plait.crt.gene_results import GeneTestResult
 from plait.crt.gene_screen import GeneScreen
 from plait.data.p_values import p_value_text
+from plait.data.words import counted, listed
 from plait.errors import NotAvailableError
 from plait.numerics.dependent_shares import clustered_effective
 from plait.report import screen_figures as draw
@@ -35,7 +36,6 @@ from plait.report.screen_verdicts import (
     share_verdict,
 )
 from plait.report.screen_words import WORDS, formula_in_words
-from plait.report.words import counted, listed
 
 Array = NDArray[np.float64]
 

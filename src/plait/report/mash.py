@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.data.words import counted
 from plait.gwas.results import AssociationResult
 from plait.mash.results import FittedG, MashResult
 from plait.plot.sharing import clustered_order
@@ -26,7 +27,6 @@ from plait.report.page import (
     write_page,
 )
 from plait.report.scan import collect_scan, inflation_verdict, scan_section
-from plait.report.words import counted
 
 Array = NDArray[np.float64]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.data.words import counted, listed
 from plait.gwas.interaction_results import OfInteractions
 from plait.gwas.plots import surest_of_traits
 from plait.gwas.results import AssociationResult
@@ -16,7 +17,6 @@ from plait.plot.style import chosen_traits
 from plait.report import scan_figures as draw
 from plait.report.figures import GREY
 from plait.report.page import Figure, Numbers, Section, Verdict
-from plait.report.words import counted, listed
 
 Array = NDArray[np.float64]
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from plait.crt.effect_plots import surest
 from plait.crt.results import CRTResult, surest_effects, z_scores
 from plait.data.p_values import p_value_text
+from plait.data.words import counted
 from plait.errors import NotAvailableError, OptionError
 from plait.plot.effect_map import alike
 from plait.report import screen_figures as draw
@@ -27,7 +28,6 @@ from plait.report.page import (
 )
 from plait.report.screen_verdicts import control_p_values, verdicts
 from plait.report.screen_words import WORDS
-from plait.report.words import counted
 
 Array = NDArray[np.float64]
 

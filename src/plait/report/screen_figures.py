@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.data.words import counted
 from plait.plot.manhattan import thinned
 from plait.plot.screen_qq import readable_limit
 from plait.report.figures import (
@@ -20,7 +21,6 @@ from plait.report.figures import (
 )
 from plait.report.page import Figure, Numbers
 from plait.report.screen_verdicts import LEVEL
-from plait.report.words import counted
 
 Array = NDArray[np.float64]
 

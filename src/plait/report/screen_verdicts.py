@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from plait.crt.ntc_empirical import FEWEST_GUIDES, are_few_guides
 from plait.crt.results import CRTResult
+from plait.data.words import listed
 from plait.numerics.dependent_shares import (
     clustered_effective,
     effective_tests,
     share_interval,
 )
 from plait.report.page import Verdict
-from plait.report.words import counted, listed
 
 Array = NDArray[np.float64]
 
@@ -30,7 +30,7 @@ _CONTROL_NAME = re.compile(
 )
 """What targets of guides that do nothing are called, beside the names that are known."""
 _GROSS, _TOLD_APART = 1.5, 3.0
-_FEW_TREATED = 20
+_FEW_TREATED, _MOST_NAMED = 20, 24
 _GROUPS, _TARGETS = "groups of negative-control guides", "negative-control targets"
 _ONE = {_GROUPS: "group of negative-control guides", _TARGETS: "negative-control target"}
 _MISTRUST = (
@@ -248,11 +248,7 @@ def _resolution(result: CRTResult, level: float) -> Verdict | None:
 
 
 def _tested(result: CRTResult) -> Verdict:
-    left = [
-        f"{counted(int(which.sum()), 'perturbation')} ({cause}: "
-        f"{listed([result.units[j] for j in np.flatnonzero(which)])})"
-        for cause, which in result.causes().items()
-    ]
+    left = result.untested(most=_MOST_NAMED)
     if not left:
         return Verdict(
             "good", "All tested", f"All {len(result.units):,} perturbations were tested."
@@ -260,7 +256,7 @@ def _tested(result: CRTResult) -> Verdict:
     return Verdict(
         "caution",
         "Some not tested",
-        f"Not tested, with p = 1: {', '.join(left)}.",
+        f"Not tested, with p = 1: {left}.",
     )
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from plait.crt.gene_plots import COVARIATES
+from plait.crt.cell_quality import COVARIATES
 from plait.report.about import Words
 
 _SIDES = {
