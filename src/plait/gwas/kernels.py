@@ -202,28 +202,6 @@ def _solve(factor, b, out):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def prune_block(squares, numbers, first, frequencies, alive, n_old, limit):  # type: ignore[no-untyped-def]
-    """Clear ``alive`` of variants that correlate with a commoner one of their window.
-
-    ``numbers`` are the kept variants before the block (``n_old``) and those of the block, whose
-    squared correlations with all of them are ``squares`` (block, all). The window of variant b of
-    the block begins at the variant number ``first[b]``.
-    """
-    for b in range(squares.shape[0]):
-        own = n_old + b
-        if not alive[own]:
-            continue
-        for other in range(own):
-            if not alive[other] or numbers[other] < first[b] or squares[b, other] <= limit:
-                continue
-            if frequencies[own] > frequencies[other]:
-                alive[other] = False
-            else:
-                alive[own] = False
-                break
-
-
-@njit(nogil=True, cache=True)
 def exact_hardy_weinberg(n0, n1, n2, mid_p, out):  # type: ignore[no-untyped-def]
     """Fill p-values; see `plait.gwas.hardy_weinberg`."""
     for j in range(n0.shape[0]):

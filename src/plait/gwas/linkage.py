@@ -2,16 +2,15 @@
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from plait.data.genotypes import GenotypeSource
+from plait.data.genotypes import GenotypeCounts, GenotypeSource, Packed, pack
 from plait.data.variants import VariantTable
 from plait.errors import OptionError, ShapeError
 from plait.execution.progress import stage
-from plait.execution.threads import single_threaded_blas
 from plait.gwas.inputs import opened_genotypes
 
 if TYPE_CHECKING:
@@ -24,6 +23,14 @@ _log = logging.getLogger("plait.gwas")
 
 _BLOCK = 256
 _NAMED = 5
+_WINDOW_KB = 1000.0
+_STEP = 5
+_ROUNDING = 2.0**-44
+"""By how much limits are exceeded before that counts, as in PLINK."""
+_VECTOR = 128
+"""Bytes of packed calls that fill a vector of the kernels."""
+_LANES = 16
+"""Dosages that do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +55,7 @@ def ld_prune(
     r2: float = 0.2,
     window_kb: float | None = None,
     window_variants: int | None = None,
+    step: int | None = None,
     min_frequency: float = 0.0,
     samples: NDArray[np.integer] | None = None,
 ) -> Indices:
@@ -62,9 +70,14 @@ def ld_prune(
     window_kb : float, optional
         Distance up to which variants are compared, in thousands of bases. Default 1000.
     window_variants : int, optional
-        Compare within this many consecutive variants instead, 2 at least.
+        Compare within windows of this many consecutive variants instead, 2 at least.
+    step : int, optional
+        By how many variants a window of variants moves, at most its own length: two variants that
+        no window holds together are not compared. Default 5, or its length where that is less.
+        Windows of a distance move by one variant.
     min_frequency : float
-        Variants whose rarer allele is rarer are left out; monomorphic ones always are.
+        Variants whose rarer allele is rarer are left out, of the windows too; those that do not
+        vary are kept never.
     samples : integers, optional
         Numbers of the samples to use. Default all.
 
@@ -76,58 +89,163 @@ def ld_prune(
     Raises
     ------
     OptionError
-        ``r2`` or a window is out of range, or there are two windows.
+        ``r2``, a window or the step is out of range, there are two windows, or a step of a window
+        of a distance.
 
     Notes
     -----
-    Greedy along the chromosome: of two variants with a larger r2 the one with the rarer allele
-    goes (the later one of a tie). Windows move by one variant. PLINK's ``--indep-pairwise`` does
-    this too, but compares in another order, breaks ties of frequencies otherwise and takes r2 from
-    the samples that have both genotypes, where here missing ones count as the mean: sets are much
-    alike, and seldom the same. Cost: 2 N flops for every variant and kept variant of its window.
+    In a window each variant in turn is compared with those after it until one has a larger r2; of
+    the two the one with the rarer allele goes, the later one of a tie. That is repeated until none
+    goes, and the window moves on, chromosome by chromosome.
+
+    Of hard calls r2 is that of the samples that have both genotypes, from whole numbers, and what
+    is kept of autosomes is what PLINK 2 keeps with ``--indep-pairwise`` (of founders, as which it
+    takes all samples without parents in the file), but for a variant that does not vary and has no
+    neighbour in its window, which PLINK keeps. Of dosages, of which PLINK takes the nearest calls,
+    r2 is their own, a missing one counting as the mean.
+
+    Cost: N / 8 operations on bits (with missing calls N / 2; of dosages 2 N flops) for every two
+    variants that are compared. Memory: of a window, 3 N / 8 bytes for each variant that varies
+    (dosages: 4 N).
     """
+    from plait.gwas.linkage_kernels import prune_windows
+
+    window_kb, step = _check_windows(r2, window_kb, window_variants, step)
+    genotypes = opened_genotypes(genotypes)
+    n = genotypes.n_samples if samples is None else len(samples)
+    kept: list[Indices] = []
+    with stage("pruning", genotypes.n_variants) as advance:
+        for order in _by_position(genotypes.variants):
+            # Variants go by their rank on the chromosome, from here on.
+            starts, ends = _windows(genotypes.variants.pos[order], window_kb, window_variants, step)
+            held, done, size = None, 0, genotypes.block_size()
+            for start in range(0, len(order), size):
+                block = order[start : start + size]
+                new = _read_candidates(genotypes, block, start, samples, min_frequency)
+                held = new if held is None else held.then(new)
+                whole = int(np.searchsorted(ends, start + len(block), side="right"))
+                alive = np.ones(len(held.numbers), dtype=np.bool_)
+                prune_windows(
+                    starts[done:whole], ends[done:whole], *held, n, alive, r2 * (1 + _ROUNDING)
+                )
+                done = whole
+                passed = held.numbers < (starts[done] if done < len(starts) else len(order))
+                kept.append(order[held.numbers[alive & passed]])
+                held = held.where(alive & ~passed)
+                advance(len(block))
+    return np.sort(np.concatenate(kept)) if kept else np.empty(0, dtype=np.intp)
+
+
+def _check_windows(
+    r2: float, window_kb: float | None, window_variants: int | None, step: int | None
+) -> tuple[float, int]:
+    """Return the distance, and the step, of windows that are in range."""
     if not 0 < r2 <= 1:
         raise OptionError(f"r2 is {r2}; give a number above 0, at most 1.")
     if window_kb is not None and window_variants is not None:
         raise OptionError("window_kb and window_variants are both given; give one window.")
-    if window_variants is not None and window_variants < 2:
+    if window_variants is None:
+        if step not in (None, 1):
+            raise OptionError(
+                f"step is {step}; windows of a distance move by 1 variant. Give window_variants."
+            )
+        window_kb = _WINDOW_KB if window_kb is None else window_kb
+        if not window_kb >= 0:
+            raise OptionError(f"window_kb is {window_kb}; give a distance, 0 at least.")
+        return window_kb, 1
+    if window_variants < 2:
         raise OptionError(f"window_variants is {window_variants}; give 2 or more.")
-    window_kb = 1000.0 if window_kb is None else window_kb
-    if not window_kb >= 0:
-        raise OptionError(f"window_kb is {window_kb}; give a distance, 0 at least.")
-    from plait.gwas.kernels import prune_block
+    step = min(_STEP, window_variants) if step is None else step
+    if not 1 <= step <= window_variants:
+        raise OptionError(
+            f"step is {step}; give 1 to {window_variants}, the variants of a window: further steps "
+            "would skip some."
+        )
+    return 0.0, step
 
-    genotypes = opened_genotypes(genotypes)
-    kept: list[Indices] = []
-    with single_threaded_blas(), stage("pruning", genotypes.n_variants) as advance:
-        for order in _by_position(genotypes.variants):
-            # Variants go by their rank on the chromosome, from here on.
-            place = genotypes.variants.pos[order]
-            numbers: Indices = np.empty(0, dtype=np.intp)
-            rows: Single = np.empty((0, 0), dtype=np.float32)
-            minor: NDArray[np.float64] = np.empty(0)
-            for start in range(0, len(order), _BLOCK):
-                block = np.arange(start, min(start + _BLOCK, len(order)))
-                new, frequency = standardised(genotypes, _run(order[block]), samples)
-                usable = (frequency > 0) & (frequency >= min_frequency)
-                if window_variants is None:
-                    first = np.searchsorted(place, place[block] - 1000 * window_kb)
-                else:
-                    first = np.maximum(block - window_variants + 1, 0)
-                near = numbers >= first[0]
-                kept.append(order[numbers[~near]])
-                numbers, minor = numbers[near], minor[near]
-                rows = rows[near] if len(numbers) else new[:0]
-                everyone = np.concatenate([numbers, block])
-                stacked = np.concatenate([rows, new])
-                squares = (new @ stacked.T) ** 2
-                alive = np.concatenate([np.ones(len(numbers), dtype=np.bool_), usable])
-                frequencies = np.concatenate([minor, frequency])
-                prune_block(squares, everyone, first, frequencies, alive, len(numbers), r2)
-                numbers, rows, minor = everyone[alive], stacked[alive], frequencies[alive]
-                advance(len(block))
-            kept.append(order[numbers])
-    return np.sort(np.concatenate(kept)) if kept else np.empty(0, dtype=np.intp)
+
+def _windows(
+    place: NDArray[np.int64], window_kb: float, window_variants: int | None, step: int
+) -> tuple[Indices, Indices]:
+    """Return where windows of a chromosome start and end, as ranks.
+
+    The last one is the first to reach the end; those that hold nothing new are left out.
+    """
+    starts: Indices = np.arange(0, len(place), step)
+    if window_variants is None:
+        reach = int(1000 * window_kb * (1 + _ROUNDING))
+        ends = np.searchsorted(place, place + reach, side="right")
+    else:
+        ends = np.minimum(starts + window_variants, len(place))
+    adds = np.diff(ends, prepend=0) > 0
+    return starts[adds], ends[adds]
+
+
+class _Candidates(NamedTuple):
+    """Variants of a chromosome that may be kept, as `linkage_kernels.prune_windows` takes them."""
+
+    numbers: Indices
+    words: NDArray[np.uint64]
+    sums: NDArray[np.int64]
+    values: Single
+    minor: NDArray[np.float64]
+    unchecked: Indices
+
+    def then(self, others: "_Candidates") -> "_Candidates":
+        """Return these and others that come after them."""
+        pairs: Any = zip(self, others, strict=True)
+        return _Candidates._make(np.concatenate(pair) for pair in pairs)
+
+    def where(self, flags: NDArray[np.bool_]) -> "_Candidates":
+        """Return some of them."""
+        return _Candidates._make(array[flags] for array in self)
+
+
+def _read_candidates(
+    genotypes: GenotypeSource,
+    rows: Indices,
+    first: int,
+    samples: NDArray[np.integer] | None,
+    min_frequency: float,
+) -> _Candidates:
+    """Read the variants of some rows, the first of which has the rank ``first``."""
+    n = genotypes.n_samples if samples is None else len(samples)
+    if genotypes.kind == "hardcall":
+        run = _run(rows)
+        if isinstance(run, slice):
+            packed = genotypes.read_packed(run, samples)
+        else:
+            packed = pack(genotypes.read(run, samples, np.int8))
+        counts = GenotypeCounts.of_packed(packed, n)
+        minor, words = counts.minor_frequency, _bits(packed)
+        differ = counts.n2 - counts.n0
+        sums = np.column_stack([counts.n_called, differ, counts.n0 + counts.n2])
+        varies = sums[:, 0] * sums[:, 2] > differ**2
+        values = np.empty((len(rows), 0), dtype=np.float32)
+    else:
+        rows_read, minor = standardised(genotypes, _run(rows), samples)
+        values = np.pad(rows_read, ((0, 0), (0, -n % _LANES)))
+        words = np.empty((len(rows), 3, 0), dtype=np.uint64)
+        sums = np.empty((len(rows), 3), dtype=np.int64)
+        varies = minor > 0
+    usable = varies & (minor >= min_frequency)
+    numbers = first + np.flatnonzero(usable)
+    return _Candidates(
+        numbers, words[usable], sums[usable], values[usable], minor[usable], numbers + 1
+    )
+
+
+def _bits(packed: Packed) -> NDArray[np.uint64]:
+    """Return the words (variants, 3, words) of hard calls; samples are in one order in all."""
+    n, n_bytes = packed.shape
+    padded = np.full((n, -(-n_bytes // _VECTOR) * _VECTOR), 0x55, dtype=np.uint8)
+    padded[:, :n_bytes] = packed
+    pairs = padded.view(np.uint64).reshape(n, -1, 2)
+    even, one = np.uint64(0x5555555555555555), np.uint64(1)
+    low = (pairs[..., 0] & even) | ((pairs[..., 1] & even) << one)
+    high = ((pairs[..., 0] >> one) & even) | (pairs[..., 1] & ~even)
+    varies = ~(low ^ high)
+    return np.stack([varies, varies & high, ~low | high], axis=1)
 
 
 def _by_position(variants: VariantTable) -> list[Indices]:
