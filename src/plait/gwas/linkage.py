@@ -76,8 +76,8 @@ def ld_prune(
         no window holds together are not compared. Default 5, or its length where that is less.
         Windows of a distance move by one variant.
     min_frequency : float
-        Variants whose rarer allele is rarer are left out, of the windows too; those that do not
-        vary are kept never.
+        Variants whose rarer allele is rarer are left out, though windows of variants count them;
+        those that do not vary are never kept.
     samples : integers, optional
         Numbers of the samples to use. Default all.
 
