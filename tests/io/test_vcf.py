@@ -189,6 +189,23 @@ def test_dosages_that_plink2_writes(tmp_path, field):
     np.testing.assert_allclose(VcfSource(tmp_path / "b.vcf").read(), [[0, 1, 1.25]], atol=1e-4)
 
 
+def test_probabilities_in_proportion(tmp_path):
+    """As PLINK 2 reads them: what does not add up to 1 is scaled, and zeros are missing."""
+    diploid = ("1", 1, ".", "A", "C", "GT:GP", ["./.:.2,.2,.2", "./.:0,0,0", "0/1:.9,.9,.2"])
+    haploid = ("1", 2, ".", "A", "C", "GT:GP", [".:.1,.3", ".:0,0", ".:1,0"])
+    path = write(tmp_path / "p.vcf", [diploid, haploid])
+    expected = [[1, NAN, 0.65], [1.5, NAN, 0]]
+    np.testing.assert_allclose(VcfSource(path).read(), expected, rtol=1e-6)
+
+
+def test_polyploid_genotypes_are_refused(tmp_path):
+    """Three and four copies would be packed as missing."""
+    row = ("1", 7, ".", "A", "C", "GT", ["0/0/0/1", "1/1/1/1", "0/0/1/1"])
+    path = write(tmp_path / "p.vcf", [row])
+    with pytest.raises(FileFormatError, match="1:7 has genotypes of 4 alleles; plait takes one"):
+        VcfSource(path).read()
+
+
 def test_fields_that_are_not_there(tmp_path):
     path = write(tmp_path / "g.vcf", [("1", 1, ".", "A", "C", "GT", ["0/0", "0/1", "1/1"])])
     lines = path.read_text().splitlines(keepends=True)

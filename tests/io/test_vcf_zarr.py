@@ -111,6 +111,18 @@ def test_dosages_of_each_alt(store):
     np.testing.assert_allclose(other, 2 - expected, atol=1e-6)
 
 
+def test_polyploid_genotypes_are_refused(store):
+    group = group_of(store, "r+")
+    genotypes = group["call_genotype"][:]
+    del group["call_genotype"]
+    absent = np.full_like(genotypes, -2)
+    group.create_array("call_genotype", data=np.concatenate([genotypes, absent], axis=2))
+    np.testing.assert_array_equal(VcfZarrSource(store).read(dtype=np.int8), CALLS)
+    group["call_genotype"][:, :, 2:] = 1
+    with pytest.raises(FileFormatError, match="has genotypes of 4 alleles; plait takes one or two"):
+        VcfZarrSource(store).read()
+
+
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_stores_of_bio2zarr(tmp_path, zarr_format):
     plink = pytest.importorskip("bio2zarr.plink", reason="bio2zarr is not installed")

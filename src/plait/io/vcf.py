@@ -83,7 +83,9 @@ class VcfSource(GenotypeSource):
     A call with a missing allele ("0/.") is missing. The allele of a haploid genotype (of the Y
     chromosome, of mitochondria, of a haploid organism) counts twice, as in PLINK: 0 or 2 copies, so
     that frequencies and counts are on one scale. Its DS and GP are of that one allele and count
-    twice as well; DS without a GT beside it is taken as that of a diploid.
+    twice as well; DS without a GT beside it is taken as that of a diploid. Genotypes of more than
+    two alleles are an error. GP are taken in proportion where they do not add up to 1, and are
+    missing where all are 0, as in PLINK 2.
 
     A VCF can only be read forward. Opening one goes through the sites once, without the genotypes,
     to list the variants. After that, consecutive blocks continue one stream, and nothing is read

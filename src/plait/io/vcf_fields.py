@@ -35,6 +35,7 @@ def hard_calls_of(record: Any, wanted: Alternative, path: Path) -> tuple[NDArray
             "(dosage='auto')."
         )
     alleles = record.genotype.array()[:, :-1]
+    require_diploid(alleles, f"{path}: the record at {record.CHROM}:{record.POS}")
     copies: NDArray[np.int8] = count_allele(alleles, wanted.allele, wanted.others)
     return copies, haploid(alleles) & (copies >= 0)  # "." is missing whatever the ploidy
 
@@ -86,6 +87,18 @@ def haploid(alleles: NDArray[Any]) -> Flags:
     return flags
 
 
+def require_diploid(alleles: NDArray[Any], where: str) -> None:
+    """Raise where a genotype (..., ploidy) has more than two alleles, saying where.
+
+    Copies beyond two would be taken for missing.
+    """
+    if alleles.shape[-1] > _PLOIDY and (alleles[..., _PLOIDY:] != _ABSENT).any():
+        raise FileFormatError(
+            f"{where} has genotypes of {alleles.shape[-1]} alleles; plait takes one or two. Of "
+            "polyploids give dosages, divided by half the ploidy so that they are 0 to 2."
+        )
+
+
 def _from_ds(record: Any, values: NDArray[Any], allele: int, n_alts: int) -> _Found:
     if values.shape[1] != n_alts:
         return None
@@ -97,8 +110,11 @@ def _from_ds(record: Any, values: NDArray[Any], allele: int, n_alts: int) -> _Fo
 
 def _from_gp(record: Any, values: NDArray[Any], allele: int, n_alts: int) -> _Found:
     copies = _copies_by_genotype(allele, n_alts)
+    total = np.nansum(values, axis=1)
+    # As PLINK does: 0,0,0 is missing, and what does not add up to 1 is taken in proportion.
+    values = values / np.where(total > 0, total, np.nan)[:, None]
     if values.shape[1] == n_alts + 1:  # every sample is haploid: one probability per allele
-        return values[:, allele], np.ones(len(values), dtype=np.bool_)
+        return values[:, allele], ~np.isnan(values[:, 0])
     if values.shape[1] != len(copies):
         return None
     # A haploid sample among diploid ones has one probability per allele; the rest is not there.

@@ -23,7 +23,7 @@ from plait.io.genotype_files import (
     distinct_samples,
     require_file,
 )
-from plait.io.vcf_fields import haploid
+from plait.io.vcf_fields import haploid, require_diploid
 
 _VERSION = "0.4"
 _CHUNK_VARIANTS = 1000
@@ -50,11 +50,11 @@ class VcfZarrSource(GenotypeSource):
 
     Notes
     -----
-    A call with a missing allele is missing. The allele of a haploid genotype counts twice, as in
-    PLINK, and so does its ``call_DS`` where the store has ``call_genotype`` to tell. Chunks are
-    read whole, so blocks that are not much smaller than the store's chunks read fastest. A chunk
-    whose file was lost reads as what the store says that absent chunks hold (missing calls in the
-    stores that plait writes).
+    A call with a missing allele is missing, and one of more than two alleles an error. The allele
+    of a haploid genotype counts twice, as in PLINK, and so does its ``call_DS`` where the store has
+    ``call_genotype`` to tell. Chunks are read whole, so blocks that are not much smaller than the
+    store's chunks read fastest. A chunk whose file was lost reads as what the store says that
+    absent chunks hold (missing calls in the stores that plait writes).
     """
 
     def __init__(
@@ -116,6 +116,7 @@ class VcfZarrSource(GenotypeSource):
         self, numbers: NDArray[np.intp], samples: NDArray[np.integer[Any]] | None
     ) -> NDArray[np.int8]:
         genotypes = self._rows("call_genotype", numbers, samples)
+        require_diploid(genotypes, str(self.path))
         wanted = self._alleles[numbers][:, None]
         shape = genotypes.shape[:2]
         copies, present = np.zeros(shape, np.int8), np.zeros(shape, np.int8)
