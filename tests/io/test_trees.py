@@ -117,11 +117,31 @@ def test_what_cannot_be_read(place, tmp_path, monkeypatch):
         open_genotypes(place)
     (tmp_path / "b.tsz").write_bytes(b"PK")
     monkeypatch.setitem(sys.modules, "tszip", None)
-    with pytest.raises(DependencyError, match=r"tszip is required .* pip install tszip"):
+    with pytest.raises(DependencyError, match=r"tszip is required .* 'plait\[trees\]'"):
         open_genotypes(tmp_path / "b.tsz")
     monkeypatch.setitem(sys.modules, "tskit", None)
-    with pytest.raises(DependencyError, match=r"pip install 'plait\[simulate\]'"):
+    with pytest.raises(DependencyError, match=r"pip install 'plait\[trees\]'"):
         open_genotypes(place)
+
+
+def test_compressed(place, tmp_path):
+    """The same variants and genotypes; what is no such file, or broken, is refused."""
+    tszip = pytest.importorskip("tszip")
+    packed = tmp_path / "b.tsz"
+    tszip.compress(tskit.load(place), packed)
+    source, expected = open_genotypes(packed), open_genotypes(place)
+    assert source.variants.frame.equals(expected.variants.frame)
+    np.testing.assert_array_equal(source.read(), expected.read())
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(source)).read(), expected.read())
+    whole = packed.read_bytes()
+    middle = len(whole) // 2
+    broken = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
+    for content in (b"PK", whole[:middle], broken, place.read_bytes()):
+        packed.write_bytes(content)
+        with pytest.raises(
+            FileFormatError, match=r"b\.tsz is not a tree sequence that tszip reads"
+        ):
+            open_genotypes(packed)
 
 
 def test_a_scan_of_simulated_genomes(place, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import threading
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -27,6 +28,7 @@ from plait.io.genotype_files import (
 
 MAGIC = b"\x89KAS\r\n\x1a\n"
 _COMPRESSED = ".tsz"
+_EXTRA = "'plait[trees]'"
 
 
 class TreeSource(GenotypeSource):
@@ -35,7 +37,8 @@ class TreeSource(GenotypeSource):
     Parameters
     ----------
     path : path
-        A .trees file (tskit), or .tsz, which takes the library tszip.
+        A .trees file (tskit), or .tsz (tszip), which is decompressed in memory. ``pip install
+        'plait[trees]'`` gives both libraries.
     count : {"ea", "oa"}
         Which allele is counted: the derived one, or the others.
     multiallelic : {"split", "drop"}
@@ -167,14 +170,16 @@ class TreeSource(GenotypeSource):
 
 
 def _load(path: Path) -> Any:
-    tskit = library("tskit", "'plait[simulate]'")
+    tskit = library("tskit", _EXTRA)
+    name, load, refusal = "tskit", tskit.load, tskit.FileFormatError
+    if path.suffix == _COMPRESSED:
+        tszip = library("tszip", _EXTRA)
+        name, load, refusal = "tszip", tszip.decompress, tszip.exceptions.TszipException
     try:
-        if path.suffix == _COMPRESSED:
-            return library("tszip", "tszip").decompress(path)
-        return tskit.load(path)
-    except (OSError, EOFError, ValueError, KeyError, tskit.FileFormatError) as error:
+        return load(path)
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile, refusal) as error:
         raise FileFormatError(
-            f"{path} is not a tree sequence that tskit reads ({error})."
+            f"{path} is not a tree sequence that {name} reads ({error})."
         ) from None
 
 
