@@ -13,6 +13,7 @@ from plait.errors import FileFormatError, TruncatedFileError
 from plait.io.plink_tables import TextRows, bim_variants, read_bim
 
 COUNT = 3000
+COLUMNS = ("pos", "ea", "oa", "id", "chrom")
 
 
 def lines(count=COUNT, between="\t"):
@@ -23,6 +24,15 @@ def lines(count=COUNT, between="\t"):
 def written(folder, text, name="a.bim"):
     (folder / name).write_bytes(text.encode())
     return folder / name
+
+
+def same_arrays(one, other):
+    """Assert that tables have the same columns, and that these are of the same types."""
+    first, second = (table.arrays(COLUMNS) for table in (one, other))
+    assert list(first) == list(second) == list(COLUMNS)
+    for name in COLUMNS:
+        assert first[name].dtype == second[name].dtype, name
+        np.testing.assert_array_equal(first[name], second[name])
 
 
 @settings(max_examples=30, deadline=None)
@@ -42,7 +52,8 @@ def test_slices_are_those_of_the_whole_table(tmp_path_factory, count, between, n
     for allele in ("ea", "oa"):
         there, whole = bim_variants(rows, allele), read_bim(place, allele)
         assert len(there) == count and there[start:stop].frame.equals(whole.frame[start:stop])
-        assert there.digest == whole.digest and there.chromosomes == whole.chromosomes
+        assert there.chromosomes == whole.chromosomes
+        same_arrays(there[start:stop], whole[start:stop])
         assert pickle.loads(pickle.dumps(there)).frame.equals(whole.frame)
 
 
@@ -52,6 +63,7 @@ def test_slices_are_read_alone(tmp_path):
     assert isinstance(table, VariantsInFile) and "VariantTable(3,000" in repr(table)
     assert table[2900:2903].pos.tolist() == [29001, 29011, 29021]
     assert table.chromosomes == [("21", slice(0, 1500)), ("X", slice(1500, COUNT))]
+    assert table[5:9][1:3].frame["id"].to_list() == ["rs6", "rs7"]
     assert "frame" not in vars(table)
     assert table[np.array([7, 2, 2999])].frame["id"].to_list() == ["rs7", "rs2", "rs2999"]
     assert table[10:4].frame.height == 0 and table[::1000].pos.tolist() == [1, 10001, 20001]
@@ -63,7 +75,7 @@ def test_errors_name_the_row_of_the_file(tmp_path):
     table = bim_variants(TextRows.of(written(tmp_path, "\n".join(text))))
     assert len(table[:2000]) == 2000
     with pytest.raises(FileFormatError, match="row 2501 has 'here' as position"):
-        _ = table.digest
+        _ = table.pos
     for bad in ("", "1 rs1 0 1 A"):
         with pytest.raises(FileFormatError, match=r"row 1 has \d columns; expected 6"):
             bim_variants(TextRows.of(written(tmp_path, bad)))
@@ -74,7 +86,39 @@ def test_a_file_that_changes_is_refused(tmp_path):
     table = bim_variants(TextRows.of(place))
     place.write_text("\n".join(lines(2000)))
     with pytest.raises(TruncatedFileError, match="changed while it was read"):
-        table[2500:2600]
+        _ = table[2500:2600].pos
+    with pytest.raises(TruncatedFileError, match="changed while it was read"):
+        _ = table.digest
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    id=st.text("ab:.-é", min_size=1, max_size=9),
+    cm=st.sampled_from(["0", "1.25", "-0.5", ".5", "1e-3"]),
+    pos=st.sampled_from(["0", "7", "-3", "007", "123456789012"]),
+    alleles=st.tuples(*[st.text("ACGT0.*", min_size=1, max_size=30)] * 2),
+    blank=st.sampled_from(["", " "]),
+)
+def test_columns_are_those_of_the_frame(tmp_path_factory, id, cm, pos, alleles, blank):
+    """Whether text is plain, and split by compiled loops, or not."""
+    text = lines(1500)
+    text[1200] = "\t".join(["21", id, cm, pos, *alleles]) + blank
+    place = written(tmp_path_factory.mktemp("bim"), "\n".join(text))
+    for allele in ("ea", "oa"):
+        there, whole = bim_variants(TextRows.of(place), allele), read_bim(place, allele)
+        same_arrays(there, whole)
+        same_arrays(there[1100:1300], whole[1100:1300])
+        np.testing.assert_array_equal(there[1024:1030].pos, whole.pos[1024:1030])
+
+
+def test_the_digest_is_of_the_file_and_of_which_variants(tmp_path):
+    place = written(tmp_path, "\n".join(lines()))
+    table = bim_variants(TextRows.of(place))
+    digests = [table.digest, table[:9].digest, table[9:18].digest]
+    assert len(set(digests)) == 3
+    assert bim_variants(TextRows.of(place)).digest == digests[0]
+    written(tmp_path, "\n".join(lines()).replace("rs7\t", "rs0\t"))
+    assert bim_variants(TextRows.of(place))[:9].digest != digests[1]
 
 
 def test_compressed_tables_are_read_at_once(tmp_path):

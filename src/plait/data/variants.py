@@ -1,11 +1,11 @@
 """Variants: where each one is, and which of its alleles is counted."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,8 +141,8 @@ class VariantTable:
         """Runs of consecutive variants on one chromosome, in the order of the file."""
         names: list[str] = []
         starts: list[int] = []
-        for start, frame in self.parts():
-            runs = frame["chrom"].rle().struct.unnest()
+        for start, part in self.parts():
+            runs = part.frame["chrom"].rle().struct.unnest()
             places = start + np.r_[0, np.cumsum(runs["len"].to_numpy())[:-1]]
             for name, place in zip(runs["value"].to_list(), places.tolist(), strict=True):
                 if not names or name != names[-1]:
@@ -155,46 +155,93 @@ class VariantTable:
     def digest(self) -> str:
         """A digest of places, ids and alleles; some 0.3 s for a million variants."""
         digest = hashlib.blake2b(digest_size=16)
-        for _, frame in self.parts():
-            text = frame.drop("cm").write_csv(include_header=False, separator="\t")
+        for _, part in self.parts():
+            text = part.frame.drop("cm").write_csv(include_header=False, separator="\t")
             digest.update(text.encode())
         return f"blake2b:{digest.hexdigest()}"
 
-    def parts(self) -> "Iterator[tuple[int, DataFrame]]":
-        """Yield the frame in parts, each with the number of its first variant."""
+    def arrays(self, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return columns as arrays, by name: of numbers, or of text."""
+        return {name: _as_array(self.frame[name]) for name in names}
+
+    def parts(self) -> "Iterator[tuple[int, VariantTable]]":
+        """Yield the variants in parts, each with the number of its first one."""
         for start in range(0, len(self), _PART):
-            yield start, self[start : start + _PART].frame
+            yield start, self[start : start + _PART]
+
+
+class VariantReader(Protocol):
+    """Reads variants that stay in a file. It can be sent to other processes."""
+
+    def frame(self, start: int, stop: int) -> "DataFrame":
+        """Return the frame of the variants from one to, but without, another."""
+
+    def arrays(self, names: Sequence[str], start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """Return some columns of them; see `VariantTable.arrays`."""
+
+    def digest(self) -> str:
+        """Return a digest of all of the file."""
 
 
 class VariantsInFile(VariantTable):
     """Variants that stay in a file: consecutive ones are read when they are asked for.
 
-    `frame`, and what is made of it, reads all of them, and keeps them.
+    `frame`, and what is made of it, reads all of them, and keeps them; `pos` keeps positions alone.
 
     Parameters
     ----------
     count : int
         Number of variants M.
-    read : callable
-        Returns the frame of the variants from one to, but without, another. It can be sent to
-        other processes.
+    reader : VariantReader
+    first : int
+        Number, in the file, of the first of them.
     """
 
-    def __init__(self, count: int, read: "Callable[[int, int], DataFrame]") -> None:
-        self.__dict__.update(_count=count, _read=read)  # the class is frozen
+    def __init__(self, count: int, reader: VariantReader, first: int = 0) -> None:
+        self.__dict__.update(_count=count, _reader=reader, _first=first)  # the class is frozen
+
+    _count: int
+    _reader: VariantReader
+    _first: int
 
     def __len__(self) -> int:
-        return int(self.__dict__["_count"])
+        return self._count
 
     def __getitem__(self, rows: "slice | NDArray[Any]") -> VariantTable:
         if isinstance(rows, slice) and "frame" not in self.__dict__:
             start, stop, step = rows.indices(len(self))
             if step == 1 and start < stop:
-                return VariantTable(self.__dict__["_read"](start, stop))
+                return VariantsInFile(stop - start, self._reader, self._first + start)
         return super().__getitem__(rows)
 
     @cached_property
     def frame(self) -> "DataFrame":
         """All of them; see `VariantTable`."""
-        frame: DataFrame = self.__dict__["_read"](0, len(self))
-        return frame
+        return self._reader.frame(self._first, self._first + self._count)
+
+    @cached_property
+    def pos(self) -> NDArray[np.int64]:
+        """Positions (M,)."""
+        return self.arrays(("pos",))["pos"]
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of the file, and of which of its variants these are."""
+        return f"{self._reader.digest()} {self._first}+{self._count}"
+
+    def arrays(self, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return columns as arrays; see `VariantTable.arrays`."""
+        if "frame" in self.__dict__:
+            return super().arrays(names)
+        first, last = self._first, self._first + self._count
+        parts = [
+            self._reader.arrays(names, start, min(start + _PART, last))
+            for start in range(first, last, _PART)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+def _as_array(column: "Series") -> NDArray[Any]:
+    if column.dtype.is_numeric():
+        return column.to_numpy()
+    return np.array(column.to_list(), dtype=np.str_)

@@ -16,8 +16,6 @@ import warnings
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from plait.data.fingerprints import study_fingerprints
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import (
@@ -377,11 +375,4 @@ def _leaves_chromosomes_out(genotypes: GenotypeSource, loco: bool | None) -> boo
 
 def variant_columns(genotypes: GenotypeSource) -> dict[str, Any]:
     """Return the columns of the variants that results carry."""
-    table = genotypes.variants.frame
-    return {name: _column(table[name]) for name in VARIANT_COLUMNS}
-
-
-def _column(series: Any) -> Any:
-    if series.dtype.is_numeric():
-        return series.to_numpy()
-    return np.array(series.to_list(), dtype=np.str_)
+    return dict(genotypes.variants.arrays(VARIANT_COLUMNS))

@@ -181,7 +181,7 @@ def genotype_files(path: str | os.PathLike[str], format: str | None = None) -> l
 
 def _not_excluded(source: GenotypeSource, place: Any) -> NDArray[np.intp] | None:
     """Return the variants that no negative position marks as excluded; None if that is all."""
-    parts = [frame["pos"].to_numpy() < 0 for _, frame in source.variants.parts()]
+    parts = [part.pos < 0 for _, part in source.variants.parts()]
     out = np.concatenate([np.zeros(0, dtype=np.bool_), *parts])
     if not out.any():
         return None

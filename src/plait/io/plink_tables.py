@@ -1,13 +1,13 @@
 """The tables beside PLINK genotypes (.bim, .fam): rows of columns between blanks, no header."""
 
 import gzip
+import hashlib
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from polars import DataFrame
 
 _BIM_COLUMNS = ("chrom", "id", "cm", "pos", "ea", "oa")
+_POSITION, _CENTIMORGANS = _BIM_COLUMNS.index("pos"), _BIM_COLUMNS.index("cm")
 _GROUP = 1024
 _PIECE_BYTES = 1 << 20
 
@@ -67,9 +68,20 @@ class TextRows:
         with self.place.open("rb") as stream:
             stream.seek(begin)
             data = stream.read(end - begin)
-        if len(data) < end - begin or self.place.stat().st_mtime_ns != self.modified:
-            raise TruncatedFileError(f"{self.place} changed while it was read: was it replaced?")
+        self._require_unchanged(len(data) == end - begin)
         return data, first * _GROUP
+
+    def digest(self) -> str:
+        """Return a digest of the file."""
+        digest = hashlib.blake2b(digest_size=16)
+        for piece in _pieces(self.place):
+            digest.update(piece)
+        self._require_unchanged()
+        return f"blake2b:{digest.hexdigest()}"
+
+    def _require_unchanged(self, was_all_there: bool = True) -> None:
+        if not was_all_there or self.place.stat().st_mtime_ns != self.modified:
+            raise TruncatedFileError(f"{self.place} changed while it was read: was it replaced?")
 
 
 def read_table(place: Path, columns: tuple[str, ...]) -> "DataFrame":
@@ -102,13 +114,75 @@ def bim_variants(rows: TextRows, count: str = "ea") -> VariantTable:
     if rows.place.suffix == ".gz":
         return read_bim(rows.place, count)
     tabs = _has_tabs(rows.read(0, 1)[0], rows.place, _BIM_COLUMNS)
-    return VariantsInFile(rows.count, partial(_read_variants, rows, count, tabs))
+    return VariantsInFile(rows.count, _BimReader(rows, count, tabs))
 
 
-def _read_variants(rows: TextRows, count: str, tabs: bool, start: int, stop: int) -> "DataFrame":
-    data, first = rows.read(start, stop)
-    table = _parsed(data, rows.place, _BIM_COLUMNS, tabs)
-    return _variants(table, rows.place, count, first)[start - first : stop - first]
+@dataclass(frozen=True, eq=False)
+class _BimReader:
+    """Reads consecutive variants of a .bim; see `plait.data.variants.VariantReader`."""
+
+    rows: TextRows
+    count: str
+    tabs: bool
+
+    def frame(self, start: int, stop: int) -> "DataFrame":
+        """Return a table of variants."""
+        text, first = self.rows.read(start, stop)
+        table = _parsed(text, self.rows.place, _BIM_COLUMNS, self.tabs)
+        variants = _variants(table, self.rows.place, self.count, first)
+        return variants[start - first : stop - first]
+
+    def arrays(self, names: Sequence[str], start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """Return columns of variants; of plain text without an object for each value."""
+        text, first = self.rows.read(start, stop)
+        n_rows = min(-(-stop // _GROUP) * _GROUP, self.rows.count) - first
+        split = _split(text, n_rows) if self.tabs else None
+        if split is None:
+            return VariantTable(self.frame(start, stop)).arrays(names)
+        chosen = slice(start - first, stop - first)
+        return {name: split.column(_column_number(name, self.count))[chosen] for name in names}
+
+    def digest(self) -> str:
+        """Return a digest of the file."""
+        return self.rows.digest()
+
+
+@dataclass(frozen=True, eq=False)
+class _PlainRows:
+    """Rows of a .bim, split; see `plait.io.text_kernels.split_rows`."""
+
+    text: NDArray[np.uint8]
+    begins: NDArray[np.int32]
+    positions: NDArray[np.int64]
+    longest: NDArray[np.int64]
+
+    def column(self, number: int) -> NDArray[Any]:
+        """Return a column: positions as numbers, others as text."""
+        from plait.io.text_kernels import code_points
+
+        if number == _POSITION:
+            return self.positions
+        characters = np.empty((len(self.begins), self.longest[number]), dtype=np.uint32)
+        code_points(self.text, self.begins, number, characters)
+        return characters.view(f"U{self.longest[number]}")[:, 0]
+
+
+def _split(text: bytes, n_rows: int) -> _PlainRows | None:
+    """Split rows that are plain, as nearly all are; None where one is not, or is wrong."""
+    from plait.io.text_kernels import split_rows
+
+    octets = np.frombuffer(text if text.endswith(b"\n") else text + b"\n", dtype=np.uint8)
+    width = len(_BIM_COLUMNS)
+    begins = np.empty((n_rows, width + 1), dtype=np.int32)
+    positions, longest = np.empty(n_rows, dtype=np.int64), np.empty(width, dtype=np.int64)
+    is_plain = split_rows(octets, begins, _POSITION, _CENTIMORGANS, positions, longest)
+    return _PlainRows(octets, begins, positions, longest) if is_plain else None
+
+
+def _column_number(name: str, count: str) -> int:
+    """Return which column of a .bim one of a `VariantTable` is."""
+    other = {"ea": "oa", "oa": "ea"}
+    return _BIM_COLUMNS.index(name if count == "ea" else other.get(name, name))
 
 
 def _variants(bim: "DataFrame", place: Path, count: str, first: int = 0) -> "DataFrame":
