@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy.sparse import csc_array
 
-from plait.crt.detectable_effects import DetectableEffects, _BlockOfPowers, realised_threshold
+from plait.crt import power_kernels as kernels
+from plait.crt.detectable_effects import (
+    DetectableEffects,
+    _BlockOfPowers,
+    _grouped,
+    realised_threshold,
+)
 from plait.crt.gene_design import GeneDesign
 from plait.crt.gene_problem import GeneProblem
 from plait.crt.gene_tests import BlockOfPairs, GeneTestOptions, pairs_found
@@ -28,23 +34,29 @@ CASES = [
     (3000, 0.004, 3.0, 2.0, "crt", 1e-3, "both", 0.7, (0.2, 0.35, 2.2)),
     (3000, 0.004, 3.0, 2.0, "permutations", 1e-4, "both", 0.0, (0.0, 0.2)),
     (3000, 0.0025, 3.0, 2.0, "crt", 1e-3, "left", 0.0, (0.0, 0.1, 0.2)),
-    # Rare large counts, which the expected kurtosis is made of, are not in most data.
+    # Large counts of few treated cells are in the resamples, too, of genes that vary much.
     (5000, 0.02, 0.3, 0.3, "crt", 1e-6, "both", 0.0, (4.0, 6.0)),
+    (2000, 0.025, 5.0, 0.3, "permutations", 1e-6, "both", 0.0, (2.0, 3.0)),
+    (2000, 0.05, 5.0, 0.1, "permutations", 1e-4, "both", 0.0, (0.5, 2.0, 3.0)),
+    (2000, 0.1, 0.5, 0.1, "crt", 1e-6, "right", 0.6, (2.0, 3.0)),
+    (2000, 0.01, 0.5, 10.0, "permutations", 1e-6, "both", 0.0, (3.0,)),
+    (2000, 0.05, 1.0, 0.3, "crt", 0.05, "both", 0.0, (0.5, 1.5)),
 ]
 
 
 FEW = [
-    (3000, 12, 2.0, 0.5, "permutations", 1e-5, (3.0, 5.0, 10.0)),
-    (3000, 12, 2.0, 0.5, "crt", 1e-5, (3.0, 5.0, 10.0)),
-    (3000, 12, 10.0, 0.5, "crt", 1e-4, (3.0, 6.0, 12.0)),
-    (3000, 40, 1.0, 0.5, "crt", 1e-5, (2.0, 4.0, 8.0)),
+    # Of 12 treated cells, their number differs between draws; here it is taken as given.
+    (3000, 12, 2.0, 0.5, "permutations", 1e-5, (3.0, 5.0, 10.0), 0.03),
+    (3000, 12, 2.0, 0.5, "crt", 1e-5, (3.0, 5.0, 10.0), 0.1),
+    (3000, 12, 10.0, 0.5, "crt", 1e-4, (3.0, 6.0, 12.0), 0.1),
+    (3000, 40, 1.0, 0.5, "crt", 1e-5, (2.0, 4.0, 8.0), 0.03),
 ]
 
 
 @pytest.mark.parametrize("case", FEW)
 def test_increases_of_genes_that_vary_much_in_few_cells(case):
-    """Power grows with the fold change, and is what simulations realise to 0.1."""
-    n, n_treated, mean, theta, mechanism, threshold, folds = case
+    """Power grows with the fold change, and is what simulations realise."""
+    n, n_treated, mean, theta, mechanism, threshold, folds, off = case
     random = np.random.default_rng(7)
     x = random.standard_normal(n)
     design = GeneDesign.of(["1", "x"], np.column_stack([np.ones(n), x]))
@@ -63,7 +75,7 @@ def test_increases_of_genes_that_vary_much_in_few_cells(case):
     wide = np.array([*folds, 30.0, 200.0])
     powers = _BlockOfPowers(work, threshold / 2, 0.8, wide - 1)(Block(0, 20))
     assert (np.diff(powers["power_at"], axis=1) > -1e-9).all()
-    assert (powers["power_at"][:, -1] > 0.99).all()
+    assert (powers["power_at"][:, -1] > 0.98).all()
     assert np.isfinite(powers["log_2_increase"]).all()
     repeats = 200
     for fold, predicted in zip(folds, powers["power_at"].mean(axis=0), strict=False):
@@ -71,7 +83,7 @@ def test_increases_of_genes_that_vary_much_in_few_cells(case):
         pairs = (np.arange(repeats), np.zeros(repeats, int))
         p = pairs_found(changed, *pairs, options, force)["p_value"]
         error = np.sqrt(max(predicted * (1 - predicted), 0.01) / repeats)
-        assert abs(np.mean(p <= threshold) - predicted) < 0.1 + 2 * error, (fold, predicted)
+        assert abs(np.mean(p <= threshold) - predicted) < off + 3 * error, (fold, predicted)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -103,7 +115,38 @@ def test_predicted_power_is_realised(case):
         pairs = (np.arange(repeats), np.zeros(repeats, int))
         p = pairs_found(changed, *pairs, options, force)["p_value"]
         error = np.sqrt(max(predicted * (1 - predicted), 0.002) / repeats)
-        assert abs(np.mean(p <= threshold) - predicted) < 0.03 + 4.5 * error, (fold, predicted)
+        assert abs(np.mean(p <= threshold) - predicted) < 0.02 + 4 * error, (fold, predicted)
+
+
+@pytest.mark.parametrize("theta", [0.05, 0.5, 5.0, 1000.0])
+@pytest.mark.parametrize("mean", [0.0, 0.02, 3.0, 700.0, 5e4])
+def test_counts_that_stand_for_others_have_the_law_of_all(mean, theta):
+    """Masses of ranges of counts give the mean, the variance and the generating function."""
+    values, masses = np.empty((2, kernels.MOST_NODES))
+    n = kernels.fill_law(mean, theta, values, masses)
+    assert 0 < n < kernels.MOST_NODES
+    values, masses = values[:n], masses[:n]
+    assert masses.sum() == pytest.approx(1.0) and (np.diff(values) > 0).all()
+    variance = mean + mean**2 / theta
+    assert masses @ values == pytest.approx(mean, abs=2e-3 * np.sqrt(variance))
+    assert masses @ (values - mean) ** 2 == pytest.approx(variance, rel=5e-3)
+    rate = 1.0 / max(np.sqrt(variance), 1.0)
+    generating = (1.0 + mean / theta * -np.expm1(-rate)) ** -theta
+    assert masses @ np.exp(-rate * values) == pytest.approx(generating, abs=2e-4)
+
+
+def test_cells_of_like_means_are_taken_together():
+    random = np.random.default_rng(2)
+    is_treated = (random.random(500) < 0.01).astype(float)
+    mean, chance, taken_up, g, influence = random.random((5, 500))
+    groups = _grouped(is_treated, mean, chance, taken_up, g, influence)
+    assert len(groups.count) == 12 + int(is_treated.sum())  # one for each of the few treated
+    assert set(groups.is_treated) == {0.0, 1.0}
+    assert groups.count @ groups.is_treated == is_treated.sum()
+    for values, averages in ((mean, groups.mean), (chance, groups.chance), (g, groups.g)):
+        assert groups.count @ averages == pytest.approx(values.sum())
+    squares = groups.spread + groups.influence**2
+    assert groups.count @ squares == pytest.approx((influence**2).sum())
 
 
 @pytest.mark.parametrize("moi", ["high", "low"])

@@ -424,14 +424,17 @@ class GeneScreen:
         -----
         A pair's fitted means stand for cells without an effect; treated cells have a fold change of
         them, of which the covariates' regression takes up a part. Counts are negative binomial with
-        the gene's theta. P-values are those of infinitely many resamples: the threshold of the
-        score is that of a gamma distribution with the expected skewness of its null distribution,
-        corrected for a smaller kurtosis; the probability is Edgeworth's. In simulations with 12 to
-        500 expected counts in treated cells it is within 0.04 of the share that is found (0.91
-        instead of 0.96 with theta 0.3 at p = 1e-6). It is too small where these expect 2 counts or
-        fewer. Increases with fewer than 50 treated cells and theta below 5 have the threshold of
-        typical counts, and are within 0.1. Time O(cells x columns) for a pair, and O(cells) for
-        each of about twelve fold changes; of these increases for some 200.
+        the gene's theta. P-values are those of infinitely many resamples of as many treated cells:
+        power is the probability that data are as deep in the tail of their own resamples as the
+        threshold, the saddlepoint's depth being a sum over cells whose first three cumulants are
+        known (`plait.crt.power_kernels`). In simulations with 20 to 500 treated cells of 2,000 and
+        4,000, theta from 0.1 to 10, 7.5 to 2,500 expected counts in treated cells, fold changes
+        from 0.5 to 3 and p from 0.05 to 1e-6, permuted or drawn with confounding, all 1,296 shares
+        that are found are within 0.04 of it and differ by no more than chance (0.013). With 12
+        treated cells it is within 0.03 where treatments are permuted, and up to 0.1 too large where
+        they are drawn. It says too little of decreases where treated cells expect 2 counts, of
+        which most have none. Time O(cells x columns) for a pair, and 1 to 5 ms however many cells
+        there are.
         """
         parameters = self._require_parameters("detectable_effects")
         if parameters.discovery_pairs is None:

@@ -4,17 +4,21 @@ With fitted means mu for cells without an effect, treated cells have the mean ``
 as the covariates take up the share h of a treatment, the gene's regression finds
 ``mu (1 + f h)``. Cells then have scores ``e = (y - mu (1 + f h)) / (1 + mu (1 + f h) / theta)``.
 A tail of z beyond t is, to first order in resampled treatments x with chances p (see
-`plait.crt.gene_tail_kernels.project_variance`), that of ``sum (x - p) (e - s g)`` with
-``s = t / (2 sqrt V)``; both what treatments find and what resamples would are described by
-expected cumulants of this sum over negative binomial counts. What shifts ``e - s g`` of all cells
-alike is left out: it moves the sum with the number of treated cells, of which z, divided by the
-root of its variance in the resample, knows nothing; that tells with few treated cells.
+`plait.crt.gene_tail_kernels.project_variance`), that of ``sum x b`` with ``b = e - g t / (2
+sqrt V)``. Given how many cells are treated, the p-value of data is that of the signed root r of
 
-Expected cumulants are those of data with rarer and larger counts than most data have. With few
-treated cells, of genes that vary much, the law of resamples is therefore that of draws from cells
-with typical counts, quantiles at evenly spread probabilities, and since treated cells are among
-those drawn from, it is looked for where the sum of the treated cells and its threshold meet:
-`critical_sum`, from which on an increase is found whatever the fold change.
+    r^2 / 2 = max over s and u of  s sum_treated b + u n_treated - sum ln(1 - p + p e^(s b + u)),
+
+a sum over all cells, treated ones among them, whose counts are random. A pair is found where
+this depth exceeds that of the threshold. At the tilt (s, u) that expected data have at the
+threshold the sum is one of independent functions of the cells' counts; since the tilt is that of a
+maximum, that it is another one in other data changes the depth to second order only. So power is
+the probability that this sum of independent terms exceeds a constant: three cumulants give it, of
+expectations over negative binomial counts. Large counts move the treated cells' sum and the
+resamples' tails together here, and no moments of their tails are needed.
+
+Cells of like means are taken together, `Groups`, so that time does not depend on how many there
+are.
 """
 
 import math
@@ -25,78 +29,75 @@ import numpy as np
 from plait.crt.gene_tail_kernels import project_variance
 from plait.crt.negative_binomial_kernels import add_products, cholesky, solve_factored
 from plait.numerics.compiled import njit
-from plait.numerics.saddlepoint_kernels import ANY_ORDER
+from plait.numerics.saddlepoint_kernels import ANY_ORDER, exp_of_negative
 
+MOST_NODES = 320
+"""Counts, or ranges of them, that stand for the law of a group's counts."""
 _SMALLEST_RATIO = 0.02
 """Of a mean that is found to one that is fitted, where covariates would take up more."""
-_ROUNDS = 4
+_FINENESS = 10
+"""Counts of so many on are taken together, in ranges of a share of the count."""
+_RANGES_OF_DEVIATION = 3
+_REACH = 8.0
+_NO_MASS = 1e-8
+_SMALLEST_TILT = 0.05
+"""Over the standard deviation of a resample's sum: nearer 0 a tilt says nothing of its tail."""
+_LARGEST_TILT = 200.0
+_LARGEST_STEP = 3.0
+_SAME_ROOT = 1e-4
+_SAME_TOTAL = 1e-3
 _NO_SKEWNESS = 1e-4
-_LARGEST_CORRECTION = 0.25
+_NO_TERM = 1e-6
 _LARGEST_CHANGE = 1023.0
 _STEPS = 40
-_NO_TERM = 1e-6
-_GOLDEN = 0.6180339887498949
-_LARGEST_COUNT = 1_000_000
-_SAME_QUANTILE = 1e-3
-_SAME_CRITICAL = 0.01
 _SAME_CHANGE = 1e-4
 """Relative to the fold change."""
 _SAME_POWER = 1e-3
 
 
+class Groups(NamedTuple):
+    """Cells that are taken together, treated ones and others apart.
+
+    ``count`` of them, and of each their average ``mean`` (fitted), ``chance`` of treatment, and
+    what `prepare_pair` fills: ``taken_up``, ``g``, ``influence``, and ``spread``, the variance of
+    the last.
+    """
+
+    is_treated: Any
+    count: Any
+    mean: Any
+    chance: Any
+    taken_up: Any
+    g: Any
+    influence: Any
+    spread: Any
+
+
 class Pair(NamedTuple):
     """What the power of a pair depends on, but for the change.
 
-    ``mean``, ``is_treated``, ``chances`` (of treatment), ``taken_up``, ``influence`` and ``g`` are
-    of cells, the last three of `prepare_pair`, as are ``variance`` and ``observed``. ``quantile``
-    is the normal one of the threshold. ``sides`` is 0 (both), 1 (right) or -1 (left); ``can_fall``
-    says whether a p-value of the left side can be small enough at all (`log_chance_of_none`).
-    ``n_treated`` is how many cells are treated. With few, of genes that vary much, ``counts`` are
-    `typical_counts`, and ``critical`` is `critical_sum`, else NaN.
+    ``variance`` is V of `prepare_pair`, ``quantile`` the normal one of the threshold. ``sides`` is
+    0 (both), 1 (right) or -1 (left); ``can_fall`` says whether a p-value of the left side can be
+    small enough at all (`log_chance_of_none`). ``nodes`` (3, groups x `MOST_NODES`) holds values
+    meanwhile: counts, their masses, and b.
     """
 
-    mean: Any
+    groups: Any
     theta: Any
-    is_treated: Any
-    chances: Any
-    taken_up: Any
-    influence: Any
-    g: Any
+    n_treated: Any
     variance: Any
-    observed: Any
     quantile: Any
     sides: Any
     can_fall: Any
-    counts: Any
-    n_treated: Any
-    critical: Any
+    nodes: Any
 
 
-class Cumulants(NamedTuple):
-    """Expected sums over cells at a fold change.
+class Tilt(NamedTuple):
+    """Where expected data are at the threshold, and what the depth exceeds there."""
 
-    Of what is observed: ``shift``, ``variance`` and ``third``, the first three cumulants. Of what
-    resamples find, sums of moments of the score e and of g: ``ee`` that of ``v e^2``, ``eg`` of
-    ``v e g`` and so on, ``eeee`` of fourth moments. ``together`` is how the two go together,
-    ``unsure`` the spread of the second, ``draws`` the sum of ``v = p (1 - p)`` and ``odd`` that of
-    ``v (1 - 2 p)``.
-    """
-
+    slope: float
     shift: float
-    variance: float
-    third: float
-    ee: float
-    eg: float
-    gg: float
-    eee: float
-    eeg: float
-    egg: float
-    ggg: float
-    eeee: float
-    together: float
-    unsure: float
-    draws: float
-    odd: float
+    depth: float
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -121,7 +122,7 @@ def _fill_fitted(design, factor, coefficients, out):  # type: ignore[no-untyped-
 def prepare_pair(  # type: ignore[no-untyped-def]
     design, factor, parts, mean, treated, chances, is_permuted, taken_up, influence, g
 ):
-    """Fill what a treatment's power needs of every cell; return V and ``sum (x - p) g``.
+    """Fill what a treatment's power needs of every cell; return V.
 
     ``taken_up``: the share h of the treatment that the regression takes for covariates.
     ``influence``: what a cell's residual takes from ``sum (x - p) e`` by changing the regression.
@@ -137,107 +138,21 @@ def prepare_pair(  # type: ignore[no-untyped-def]
             correction[j] -= chances[i] * parts[1, i] * design[j, i]
     _fill_fitted(design, factor, toward, taken_up)
     _fill_fitted(design, factor, correction, influence)
-    variance, level = project_variance(parts, chances, is_permuted, g)
-    observed = -level
-    for i in treated:
-        observed += g[i]
-    return variance, observed
-
-
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
-def _centres(pair, change):  # type: ignore[no-untyped-def]
-    """Return the means of scores and of ``g``, weighted by how much a cell's treatment varies."""
-    mean, chances = pair.mean, pair.chances
-    weight, centre, centre_of_g = 0.0, 0.0, 0.0
-    for i in range(mean.shape[0]):
-        found = mean[i] * max(1.0 + change * pair.taken_up[i], _SMALLEST_RATIO)
-        true = mean[i] * (1.0 + change * pair.is_treated[i])
-        v = chances[i] * (1.0 - chances[i])
-        weight += v
-        centre += v * (true - found) / (1.0 + found / pair.theta)
-        centre_of_g += v * pair.g[i]
-    return centre / weight, centre_of_g / weight
-
-
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
-def cumulants_at(pair, change):  # type: ignore[no-untyped-def]
-    """Return `Cumulants` at a fold change of ``1 + change``."""
-    mean, theta, is_treated, chances = pair.mean, pair.theta, pair.is_treated, pair.chances
-    taken_up, influence, g = pair.taken_up, pair.influence, pair.g
-    n = mean.shape[0]
-    centre, centre_of_g = _centres(pair, change)
-    shift = variance = third = 0.0
-    ee = eg = gg = eee = eeg = egg = ggg = eeee = 0.0
-    together = unsure = draws = odds = 0.0
-    for i in range(n):
-        found = mean[i] * max(1.0 + change * taken_up[i], _SMALLEST_RATIO)
-        true = mean[i] * (1.0 + change * is_treated[i])
-        scale = 1.0 / (1.0 + found / theta)
-        spread = true / theta
-        k2 = true * (1.0 + spread)
-        k3 = k2 * (1.0 + 2.0 * spread)
-        k4 = k2 * (1.0 + 6.0 * spread * (1.0 + spread))
-        p = chances[i]
-        v = p * (1.0 - p)
-        contrast = is_treated[i] - p
-        weight = contrast * scale - influence[i]
-        score = (true - found) * scale
-        # What is observed: mean, variance and third cumulant.
-        shift += contrast * score
-        variance += weight * weight * k2
-        third += weight * weight * weight * k3
-        # What resamples find: moments of e, with those of g.
-        e1, d = score - centre, g[i] - centre_of_g
-        square = scale * scale
-        m2, m3 = k2 * square, k3 * square * scale
-        m4 = k4 * square * square + 3.0 * m2 * m2
-        e2 = m2 + e1 * e1
-        e3 = m3 + 3.0 * e1 * m2 + e1 * e1 * e1
-        e4 = m4 + 4.0 * e1 * m3 + 6.0 * e1 * e1 * m2 + e1 * e1 * e1 * e1
-        odd = v * (1.0 - 2.0 * p)
-        ee += v * e2
-        eg += v * d * e1
-        gg += v * d * d
-        eee += odd * e3
-        eeg += odd * d * e2
-        egg += odd * d * d * e1
-        ggg += odd * d * d * d
-        eeee += v * (1.0 - 6.0 * v) * e4
-        # How the two go together, and the spread of the second.
-        together += v * weight * (k3 * square + 2.0 * e1 * k2 * scale)
-        unsure += v * v * (m4 - m2 * m2 + 4.0 * e1 * (m3 + e1 * m2))
-        draws += v
-        odds += odd
-    return Cumulants(
-        shift,
-        variance,
-        third,
-        ee,
-        eg,
-        gg,
-        eee,
-        eeg,
-        egg,
-        ggg,
-        eeee,
-        together,
-        unsure,
-        draws,
-        odds,
-    )
+    return project_variance(parts, chances, is_permuted, g)[0]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def log_chance_of_none(mean, theta, chances):  # type: ignore[no-untyped-def]
+def log_chance_of_none(groups, theta):  # type: ignore[no-untyped-def]
     """Return the log probability of as many treated cells as there are, and no count in them.
 
     No decrease has a much smaller p-value. The treated cells without counts are taken as Poisson,
     which is also below what permutations have.
     """
     treated, bare = 0.0, 0.0
-    for i in range(mean.shape[0]):
-        treated += chances[i]
-        bare += chances[i] * math.exp(-theta * math.log1p(mean[i] / theta))
+    for k in range(groups.count.shape[0]):
+        own = groups.count[k] * groups.chance[k]
+        treated += own
+        bare += own * math.exp(-theta * math.log1p(groups.mean[k] / theta))
     first = round(treated)
     count, term, total = first, 1.0, 1.0
     while term > _NO_TERM * total:  # of the Poisson tail, relative to its first term
@@ -249,200 +164,225 @@ def log_chance_of_none(mean, theta, chances):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _quantile(z, skewness, kurtosis):  # type: ignore[no-untyped-def]
-    """Return the quantile of a standardised sum that the normal z stands for.
+def fill_law(mean, theta, values, masses):  # type: ignore[no-untyped-def]
+    """Fill counts and their probabilities under a negative binomial; return how many.
 
-    That of a gamma distribution with the skewness (Wilson and Hilferty 1931), which grows with z
-    everywhere, as Cornish and Fisher's expansion does not; with their term of the kurtosis, where
-    that is less than a gamma distribution's. Where it is more, it is that of rare large counts:
-    most data do not have them, and a resample has no more of them than there are.
+    Large counts stand for ranges of counts about them.
     """
-    root = z
-    if abs(skewness) > _NO_SKEWNESS:
-        base = max(1.0 + skewness * z / 6.0 - skewness * skewness / 36.0, 0.0)
-        root = 2.0 / skewness * (base * base * base - 1.0)
-    change = (kurtosis - 1.5 * skewness * skewness) / 24.0 * z * (z * z - 3.0)
-    return root + min(max(change, -_LARGEST_CORRECTION * abs(root)), 0.0)
+    values[0], masses[0] = 0.0, 1.0
+    if not mean > 0.0:
+        return 1
+    spread = math.sqrt(mean + mean * mean / theta)
+    base = -theta * math.log1p(mean / theta) - math.lgamma(theta)
+    log_ratio = -math.log1p(theta / mean)
+    ratio = math.exp(log_ratio)
+    count = max(0.0, math.floor(mean - _REACH * spread))
+    total, k, mass = 0.0, 0, 0.0
+    while k < values.shape[0]:
+        width = max(1.0, math.floor(min(count / _FINENESS, spread / _RANGES_OF_DEVIATION)))
+        middle = count + 0.5 * (width - 1.0)
+        if k > 0 and width == 1.0:
+            mass *= (count - 1.0 + theta) / count * ratio
+        else:
+            log_mass = base + math.lgamma(middle + theta) - math.lgamma(middle + 1.0)
+            mass = width * math.exp(log_mass + middle * log_ratio)
+        values[k], masses[k] = middle, mass
+        total += mass
+        count += width
+        k += 1
+        if middle > mean and mass < _NO_MASS * total:
+            break
+    masses[:k] /= total
+    return k
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _count_at(mean, theta, share):  # type: ignore[no-untyped-def]
-    """Return the quantile of a negative binomial distribution."""
-    term = math.exp(-theta * math.log1p(mean / theta))
-    ratio = mean / (mean + theta)
-    total, count = term, 0
-    while total < share and count < _LARGEST_COUNT:
-        term *= (theta + count) / (count + 1.0) * ratio
-        total += term
-        count += 1
-    return count
+def _lay_out(pair, change, sign, ends):  # type: ignore[no-untyped-def]
+    """Fill the nodes of all groups, and where those of each end; return variance and skewness.
 
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def typical_counts(mean, theta):  # type: ignore[no-untyped-def]
-    """Return counts of cells as they typically are: quantiles at evenly spread probabilities."""
-    counts = np.empty(mean.shape[0])
-    share = 0.5
-    for i in range(mean.shape[0]):
-        share = (share + _GOLDEN) % 1.0
-        counts[i] = _count_at(mean[i], theta, share)
-    return counts
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _fill_typical_scores(pair, change, scores):  # type: ignore[no-untyped-def]
-    """Fill the scores of typical counts, of treated cells at a fold change."""
-    theta = pair.theta
-    place = 0.5
-    for i in range(scores.shape[0]):
-        found = pair.mean[i] * max(1.0 + change * pair.taken_up[i], _SMALLEST_RATIO)
-        count = pair.counts[i]
-        if pair.is_treated[i] > 0.0:
-            true = pair.mean[i] * (1.0 + change)
-            count = _count_at(true, theta, place / pair.n_treated)
-            place += 1.0
-        scores[i] = (count - found) / (1.0 + found / theta)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _typical_quantile(pair, scores, sign, tilt, start):  # type: ignore[no-untyped-def]
-    """Return the quantile of a resample's sum where cells have typical counts.
-
-    A resample's sum, given how many cells it treats, is one of so many draws from the cells; its
-    tail is Lugannani and Rice's (1980) in Barndorff-Nielsen's form, solved for its argument.
+    Of a resample's sum; b is centred.
     """
-    n = scores.shape[0]
-    weight, centre = 0.0, 0.0
-    largest = -np.inf
-    for i in range(n):
-        v = pair.chances[i] * (1.0 - pair.chances[i])
-        a = sign * scores[i] - tilt * pair.g[i]
+    groups, theta = pair.groups, pair.theta
+    values, masses, b = pair.nodes
+    tilt = pair.quantile / (2.0 * math.sqrt(pair.variance))
+    first, weight, centre = 0, 0.0, 0.0
+    for k in range(groups.count.shape[0]):
+        true = groups.mean[k] * (1.0 + change * groups.is_treated[k])
+        found = groups.mean[k] * max(1.0 + change * groups.taken_up[k], _SMALLEST_RATIO)
+        last = first + MOST_NODES
+        last = first + fill_law(true, theta, values[first:last], masses[first:last])
+        chance = groups.chance[k]
+        v = groups.count[k] * chance * (1.0 - chance)
+        scale = sign / (1.0 + found / theta)
+        for i in range(first, last):
+            b[i] = (values[i] - found) * scale - tilt * groups.g[k]
+            centre += v * masses[i] * b[i]
         weight += v
-        centre += v * a
-        largest = max(largest, a)
+        ends[k] = first = last
     centre /= weight
-    largest -= centre
-    low, high, s = 0.0, np.inf, start
-    mean = 0.0
+    second, third, start = 0.0, 0.0, 0
+    for k in range(ends.shape[0]):
+        chance = groups.chance[k]
+        v = groups.count[k] * chance * (1.0 - chance)
+        for i in range(start, ends[k]):
+            b[i] -= centre
+            square = v * masses[i] * b[i] * b[i]
+            second += square
+            third += square * b[i] * (1.0 - 2.0 * chance)
+        start = ends[k]
+    return second, third / (second * math.sqrt(second)), weight
+
+
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
+def _sums_of_group(odds, b, masses, slope, shift):  # type: ignore[no-untyped-def]
+    level = q0 = q1 = v0 = v1 = v2 = 0.0
+    for i in range(b.shape[0]):
+        x = odds + slope * b[i] + shift
+        e = exp_of_negative(-abs(x))
+        inverse = 1.0 / (1.0 + e)
+        q = masses[i] * (inverse if x > 0.0 else e * inverse)
+        v = masses[i] * e * inverse * inverse
+        level += masses[i] * (math.log(1.0 + e) + max(x, 0.0))
+        q0 += q
+        q1 += q * b[i]
+        v0 += v
+        v1 += v * b[i]
+        v2 += v * b[i] * b[i]
+    return level, q0, q1, v0, v1, v2
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _sums(pair, ends, slope, shift):  # type: ignore[no-untyped-def]
+    """Return expected sums at a tilt: of levels, q, q b, v, v b and v b^2, with v = q (1 - q)."""
+    _, masses, b = pair.nodes
+    level = q0 = q1 = v0 = v1 = v2 = 0.0
+    start = 0
+    for k in range(ends.shape[0]):
+        chance, n = pair.groups.chance[k], pair.groups.count[k]
+        odds = math.log(chance / (1.0 - chance))
+        part = slice(start, ends[k])
+        own = _sums_of_group(odds, b[part], masses[part], slope, shift)
+        level += n * (own[0] + math.log(1.0 - chance))
+        q0 += n * own[1]
+        q1 += n * own[2]
+        v0 += n * own[3]
+        v1 += n * own[4]
+        v2 += n * own[5]
+        start = ends[k]
+    return level, q0, q1, v0, v1, v2
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _threshold(pair, ends, second, skewness, weight):  # type: ignore[no-untyped-def]
+    """Return the `Tilt` at which expected data have the p-value of the threshold.
+
+    The double saddlepoint (Skovgaard 1987) in Barndorff-Nielsen's form, by Newton's method. Of
+    thresholds near the mean, Cornish and Fisher's. The depth is infinite where no sum of treated
+    cells has such a p-value.
+    """
+    deviation = math.sqrt(second)
+    low, high = _SMALLEST_TILT / deviation, _LARGEST_TILT / deviation
+    slope, shift = max(pair.quantile / deviation / (1.0 + max(skewness, 0.0)), low), 0.0
+    z = pair.quantile
     for _ in range(_STEPS):
-        m0 = m1 = m2 = 0.0
-        for i in range(n):
-            v = pair.chances[i] * (1.0 - pair.chances[i])
-            a = sign * scores[i] - tilt * pair.g[i] - centre
-            e = v * math.exp(s * (a - largest))
-            m0 += e
-            m1 += e * a
-            m2 += e * a * a
-        m1 /= m0
-        m2 = m2 / m0 - m1 * m1
-        draws = pair.n_treated
-        mean = draws * m1
-        depth = s * mean - draws * (math.log(m0 / weight) + s * largest)
+        level, q0, q1, v0, v1, v2 = _sums(pair, ends, slope, shift)
+        missing = pair.n_treated - q0
+        # To second order, as at the shift where as many cells are treated as should be.
+        reached = q1 + v1 / v0 * missing
+        level += -shift * pair.n_treated - 0.5 * missing * missing / v0
+        curvature = v2 - v1 * v1 / v0
+        depth = slope * reached - level
+        is_near = abs(missing) < _SAME_TOTAL * math.sqrt(v0)
         root = math.sqrt(2.0 * max(depth, 1e-300))
-        other = s * math.sqrt(draws * m2)
-        reached = root + math.log(other / root) / root
-        if abs(reached - pair.quantile) < _SAME_QUANTILE:
+        found = root + math.log(slope * math.sqrt(curvature * v0 / weight) / root) / root
+        if is_near and abs(found - z) < _SAME_ROOT:
+            return Tilt(slope, shift, depth)
+        if is_near and slope <= _SMALLEST_TILT / deviation and found >= z:
+            quantile = z + skewness / 6.0 * (z * z - 1.0)
+            return Tilt(slope, shift, slope * deviation * quantile - level)
+        if is_near and found < z:
+            low = max(low, slope)
+        elif is_near:
+            high = min(high, slope)
+        if high - low < 1e-9 * high:
             break
-        if reached < pair.quantile:
-            low = s
-        else:
-            high = s
-        step = s * pair.quantile / max(reached, 0.1 * pair.quantile)
-        s = step if low < step < high else (2.0 * low if high == np.inf else 0.5 * (low + high))
-    return mean, s
+        step = (z - found) * root / (slope * curvature)
+        step = min(max(step, -0.7 * slope), 2.0 * slope)
+        if not low < slope + step < high:
+            step = math.sqrt(low * high) - slope
+        change = (missing - v1 * step) / v0
+        slope += step
+        shift += min(max(change, -_LARGEST_STEP), _LARGEST_STEP)
+    return Tilt(slope, shift, np.inf)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _excess(pair, change, scores):  # type: ignore[no-untyped-def]
-    """Return by how much the expected sum exceeds its threshold, and the sum."""
-    sums = cumulants_at(pair, change)
-    _fill_typical_scores(pair, change, scores)
-    tilt, threshold = 0.0, 0.0
-    argument = pair.quantile / math.sqrt(sums.ee)
-    for _ in range(_ROUNDS):
-        threshold, argument = _typical_quantile(pair, scores, 1.0, tilt, argument)
-        tilt = threshold / (2.0 * pair.variance)
-    return sums.shift - threshold - tilt * pair.observed, sums.shift
+def _chance_beyond(pair, change, sign, ends, tilt):  # type: ignore[no-untyped-def]
+    """Return the probability that data are deeper than the tilt's depth.
 
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def critical_sum(pair):  # type: ignore[no-untyped-def]
-    """Return the sum of treated scores from which on an increase is found; infinite if none is."""
-    scores = np.empty(pair.mean.shape[0])
-    low, high = 0.0, 0.5
-    while True:
-        excess, reached = _excess(pair, high, scores)
-        if excess >= 0.0:
-            break
-        if high >= _LARGEST_CHANGE:
-            return np.inf
-        low, high = high, min(2.0 * high + 0.5, _LARGEST_CHANGE)
-    while high - low > _SAME_CRITICAL * (1.0 + high):
-        middle = 0.5 * (low + high)
-        excess, reached = _excess(pair, middle, scores)
-        if excess >= 0.0:
-            high = middle
-        else:
-            low = middle
-    return reached
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _chance_above(sums, critical):  # type: ignore[no-untyped-def]
-    """Return the probability of a larger sum, of a gamma distribution with its three cumulants."""
-    deviation = math.sqrt(sums.variance)
-    skewness = sums.third / (sums.variance * deviation)
-    x = (critical - sums.shift) / deviation
-    if skewness > _NO_SKEWNESS:  # Wilson and Hilferty (1931)
+    Of a gamma distribution with the depth's three cumulants (Wilson and Hilferty 1931); 0 where
+    not even the deepest counts of the treated cells are.
+    """
+    groups = pair.groups
+    values, masses, b = pair.nodes
+    slope, shift, depth = tilt
+    mean = variance = third = most = 0.0
+    start = 0
+    for k in range(ends.shape[0]):
+        true = groups.mean[k] * (1.0 + change * groups.is_treated[k])
+        log_rest = math.log(1.0 - groups.chance[k])
+        odds = math.log(groups.chance[k]) - log_rest
+        own, square, largest = 0.0, 0.0, -np.inf
+        for i in range(start, ends[k]):
+            exponent = slope * b[i] + shift
+            x = odds + exponent
+            level = math.log1p(math.exp(-abs(x))) + max(x, 0.0) + log_rest
+            regressed = slope * sign * groups.influence[k] * (values[i] - true)
+            b[i] = groups.is_treated[k] * exponent - level - regressed  # its depth, from here on
+            own += masses[i] * b[i]
+            largest = max(largest, b[i])
+        for i in range(start, ends[k]):
+            d = b[i] - own
+            square += masses[i] * d * d
+            third += groups.count[k] * masses[i] * d * d * d
+        mean += groups.count[k] * own
+        variance += groups.count[k] * square
+        variance += (
+            slope * slope * groups.count[k] * groups.spread[k] * true * (1.0 + true / pair.theta)
+        )
+        most += groups.count[k] * (largest if groups.is_treated[k] > 0.0 else own)
+        start = ends[k]
+    if not most >= depth:
+        return 0.0
+    deviation = math.sqrt(variance)
+    skewness = third / (variance * deviation)
+    x = (depth - mean) / deviation
+    if abs(skewness) > _NO_SKEWNESS:
         base = max(1.0 + 0.5 * skewness * x, 0.0)
         x = 6.0 / skewness * (base ** (1.0 / 3.0) - 1.0) + skewness / 6.0
     return 0.5 * math.erfc(x / math.sqrt(2.0))
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
-def tail_power(sums, pair, sign):  # type: ignore[no-untyped-def]
-    """Return the probability that z is beyond the quantile's tail on one side.
-
-    ``sums`` are `Cumulants`. The threshold comes from those of what resamples find, to the fourth;
-    the probability is Edgeworth's of what is observed, whose variance has that of the threshold,
-    too.
-    """
-    balance = sums.odd / sums.draws  # 1 - 2 p of a permutation
-    tilt, threshold, spread, slope = 0.0, 0.0, 1.0, 1.0
-    for _ in range(_ROUNDS):
-        s = sign * tilt
-        second = sums.ee - 2.0 * s * sums.eg + s * s * sums.gg
-        third = sums.eee - 3.0 * s * sums.eeg + 3.0 * s * s * sums.egg - s * s * s * sums.ggg
-        spread = math.sqrt(second)
-        skewness = sign * third / (second * spread)
-        kurtosis = sums.eeee / (second * second) - 3.0 * balance * balance / sums.draws
-        slope = _quantile(pair.quantile, skewness, kurtosis)
-        threshold = spread * slope
-        tilt = threshold / (2.0 * pair.variance)
-    threshold += tilt * pair.observed
-    total = sums.variance - sign * slope * sums.together / spread
-    total += slope * slope * sums.unsure / (4.0 * spread * spread)
-    if not total > 0.0:
-        return np.nan
-    deviation = math.sqrt(total)
-    skewness = sign * sums.third / (total * deviation)
-    x = (threshold - sign * sums.shift) / deviation
-    tail = 0.5 * math.erfc(x / math.sqrt(2.0))
-    density = math.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
-    return min(max(tail + density * skewness / 6.0 * (x * x - 1.0), 0.0), 1.0)
+@njit(nogil=True, cache=True, error_model="numpy")
+def tail_power(pair, change, sign):  # type: ignore[no-untyped-def]
+    """Return the probability that z is beyond the quantile's tail on one side."""
+    if sign < 0.0 and not pair.can_fall:
+        return 0.0
+    ends = np.empty(pair.groups.count.shape[0], dtype=np.int64)
+    second, skewness, weight = _lay_out(pair, change, sign, ends)
+    tilt = _threshold(pair, ends, second, skewness, weight)
+    if tilt.depth == np.inf:
+        return 0.0
+    return _chance_beyond(pair, change, sign, ends, tilt)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def power_at(pair, change):  # type: ignore[no-untyped-def]
     """Return the power at a fold change of ``1 + change``, of both sides together or of one."""
-    sums = cumulants_at(pair, change)
     total = 0.0
     for sign in (-1.0, 1.0):
-        if (pair.sides == 0 or pair.sides == sign) and (sign > 0.0 or pair.can_fall):
-            if sign > 0.0 and not np.isnan(pair.critical):
-                total += _chance_above(sums, pair.critical)
-            else:
-                total += tail_power(sums, pair, sign)
+        if pair.sides == 0 or pair.sides == sign:
+            total += tail_power(pair, change, sign)
     return min(total, 1.0)
 
 
@@ -455,7 +395,7 @@ def smallest_change(pair, power, sign):  # type: ignore[no-untyped-def]
     low, high = 0.0, -1.0 if sign < 0.0 else 0.25
     at_low = -power
     while True:
-        at_high = power_at(pair, high) - power
+        at_high = tail_power(pair, high, sign) - power
         if at_high >= 0.0:
             break
         if sign < 0.0 or high >= _LARGEST_CHANGE:
@@ -466,7 +406,7 @@ def smallest_change(pair, power, sign):  # type: ignore[no-untyped-def]
             break
         share = at_low / (at_low - at_high) if step % 3 else 0.5
         middle = low + min(max(share, 0.05), 0.95) * (high - low)
-        found = power_at(pair, middle) - power
+        found = tail_power(pair, middle, sign) - power
         if abs(found) < _SAME_POWER:
             return middle
         if found > 0.0:
