@@ -178,6 +178,25 @@ def test_a_file_of_each_chromosome(tmp_path):
     )
 
 
+def test_chromosomes_in_any_order(tmp_path):
+    """Variant by variant, as no file should be and some are: as few pieces as in any other."""
+    n = chunk_variants(2) + 10
+    chrom = np.random.default_rng(1).choice(["2", "1", "X"], n)
+    result = replace(made([f"rs{k}" for k in range(n)]), chrom=chrom)
+    pieces = result.by_chromosome()
+    assert list(pieces) == list(dict.fromkeys(chrom.tolist()))
+    assert all(len(own) == 2 for own in pieces.values())
+    for name, own in pieces.items():
+        rows = np.concatenate([np.arange(n)[span][rows] for span, rows in own])
+        np.testing.assert_array_equal(rows, np.flatnonzero(chrom == name))
+    result.write_parquet(tmp_path / "whole.parquet")
+    result.write_parquet(tmp_path / "parts", partition="chromosome")
+    whole = pl.read_parquet(tmp_path / "whole.parquet")
+    for name in pieces:
+        found = pl.read_parquet(tmp_path / "parts" / f"{name}.parquet")
+        assert found.equals(whole.filter(pl.col("chrom") == name))
+
+
 def test_which_folder_takes_the_files_of_chromosomes(tmp_path):
     result = made(["rs1", "rs2"])
     result.write_parquet(tmp_path / "parts", partition="chromosome")

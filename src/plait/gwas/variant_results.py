@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from plait.data.variants import KEY, UNKNOWN_IDS, variant_keys
 from plait.errors import FileFormatError, LabelError, NotAvailableError, OptionError
-from plait.gwas.variant_tables import Table, write_parquet, write_partitioned, write_tsv
+from plait.gwas.variant_tables import Piece, Table, write_parquet, write_partitioned, write_tsv
 from plait.io.atomic import STORE_MARKER
 from plait.io.result import Result
 from plait.io.store import local_path
@@ -239,17 +239,21 @@ class VariantResult(Result):
         else:
             raise OptionError(f"partition is {partition!r}; give 'chromosome', or None.")
 
-    def by_chromosome(self) -> dict[str, list[slice]]:
-        """Return where the variants of each chromosome are, in pieces of `parts`."""
-        runs: dict[str, list[slice]] = {}
-        for rows in self.parts():
-            names = np.asarray(self.chrom[rows])
-            starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
-            stops = np.r_[starts[1:], len(names)]
-            for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-                piece = slice(rows.start + start, rows.start + stop)
-                runs.setdefault(str(names[start]), []).append(piece)
-        return runs
+    def by_chromosome(self) -> dict[str, list[Piece]]:
+        """Return where the variants of each chromosome are, in pieces of `parts`.
+
+        Chromosomes may be in any order, even variant by variant.
+        """
+        pieces: dict[str, list[Piece]] = {}
+        for part in self.parts():
+            names, number = np.unique(np.asarray(self.chrom[part]), return_inverse=True)
+            order = np.argsort(number, kind="stable")
+            rows = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
+            for k in np.argsort([own[0] for own in rows]):
+                first, last = rows[k][[0, -1]].tolist()
+                span = slice(part.start + first, part.start + last + 1)
+                pieces.setdefault(str(names[k]), []).append((span, rows[k] - first))
+        return pieces
 
     def write_tsv(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write `to_table` as text compressed by gzip, part by part; missing values are ``NA``."""

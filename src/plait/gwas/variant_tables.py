@@ -6,15 +6,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from plait.errors import LabelError, OutputError
 from plait.io import replace_file
 from plait.io.folders import check_folder
 
 if TYPE_CHECKING:
-    from polars import DataFrame
+    from polars import DataFrame, Schema
 
 Table = Callable[[slice], "DataFrame"]
 """The rows of some variants; of none, the columns."""
+
+Piece = tuple[slice, NDArray[np.intp]]
+"""Some consecutive variants, and which of them are meant."""
 
 _GROUP_BYTES = 1 << 22
 _FEWEST_ROWS = 8192
@@ -48,14 +54,19 @@ def write_parquet(
     often written in, would take 880 MB with the effects of ten traits; these take 250 MB, most of
     which are the libraries, whatever the number of traits.
     """
+    _write_groups(path, table(slice(0, 0)).schema, map(table, parts), overwrite)
+
+
+def _write_groups(
+    path: str | os.PathLike[str], schema: "Schema", tables: Iterable["DataFrame"], overwrite: bool
+) -> None:
+    """Write a parquet file of tables that are made when their turn comes."""
     from polars.io.plugins import register_io_source
 
-    def tables(*_: Any) -> Iterator["DataFrame"]:
-        for rows in parts:
-            yield table(rows)
+    def in_turn(*_: Any) -> Iterator["DataFrame"]:
+        yield from tables
 
-    schema = table(slice(0, 0)).schema
-    lazy = register_io_source(tables, schema=schema)
+    lazy = register_io_source(in_turn, schema=schema)
     with replace_file(path, overwrite) as temporary:
         rows = max(_GROUP_BYTES // (8 * len(schema)), _FEWEST_ROWS)
         lazy.sink_parquet(temporary, compression="zstd", row_group_size=rows, statistics=True)
@@ -64,7 +75,7 @@ def write_parquet(
 def write_partitioned(
     folder: str | os.PathLike[str],
     table: Table,
-    runs: Mapping[str, Sequence[slice]],
+    pieces: Mapping[str, Sequence[Piece]],
     overwrite: bool = False,
 ) -> list[Path]:
     """Write a parquet file of each chromosome into a folder.
@@ -75,8 +86,8 @@ def write_partitioned(
         Made if it is not there.
     table : callable
         Makes the rows of a part.
-    runs : mapping of str to sequence of slice
-        The variants of each chromosome, in order; one part is held at a time.
+    pieces : mapping of str to sequence of `Piece`
+        The variants of each chromosome, in order; one piece is held at a time.
     overwrite : bool
         Whether files that exist are replaced.
 
@@ -94,7 +105,7 @@ def write_partitioned(
         Two chromosomes would have the same file.
     """
     place = Path(folder)
-    names = file_names(list(runs), ".parquet", "chromosomes")
+    names = file_names(list(pieces), ".parquet", "chromosomes")
     check_folder(place, tuple(names.values()), overwrite)
     others = set(place.glob("*.parquet")) - {place / name for name in names.values()}
     if others:
@@ -103,8 +114,10 @@ def write_partitioned(
             "this scan. Remove them, or give another folder."
         )
     place.mkdir(exist_ok=True)
-    for chrom, rows in runs.items():
-        write_parquet(place / names[chrom], table, rows, overwrite)
+    schema = table(slice(0, 0)).schema
+    for chrom, own in pieces.items():
+        tables = (table(span)[rows] for span, rows in own)
+        _write_groups(place / names[chrom], schema, tables, overwrite)
     return [place / name for name in names.values()]
 
 

@@ -96,7 +96,7 @@ def collect_scan(scan: AssociationResult) -> ScanFindings:
 def _by_chromosome(scan: AssociationResult, trait: int) -> dict[str, float]:
     found = {}
     for name, pieces in scan.by_chromosome().items():
-        values = np.concatenate([scan.log10p[rows][:, trait].copy() for rows in pieces])
+        values = np.concatenate([scan.log10p[span][rows, trait] for span, rows in pieces])
         values = values[np.isfinite(values)]
         if len(values) >= _ENOUGH_VARIANTS:
             found[name] = genomic_inflation(values)
