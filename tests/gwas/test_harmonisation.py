@@ -10,6 +10,7 @@ from scipy import stats
 from plait.data.summary_statistics import SummaryStatistics
 from plait.data.variants import VariantTable
 from plait.errors import (
+    DataWarning,
     FileFormatError,
     GenomeBuildError,
     HarmonisationError,
@@ -338,8 +339,29 @@ def test_messages_name_the_table_that_is_the_reference():
     with pytest.raises(HarmonisationError, match="of 'b' fits the 2 variants of the reference"):
         combine_summary_statistics({"a": first, "b": apart}, reference=first)
     three = {"a": first, "b": first, "c": apart}
-    with pytest.raises(HarmonisationError, match="of 'c' fits the 2 variants of the tables before"):
+    with pytest.warns(DataWarning, match="of 'c' fits the 2 variants of the tables before"):
         combine_summary_statistics(three)
+
+
+def test_an_outer_join_of_tables_that_share_nothing():
+    """All of their cells, each with nothing beside it, which is said; other alleles are refused."""
+    first = table([(1, "A", "G", 0.1, 1.0), (2, "C", "T", 0.2, 2.0)])
+    apart = table([(3, "A", "T", 0.1, 3.0), (4, "G", "T", 0.1, 4.0), (2, "C", "G", 0.1, 5.0)])
+    said = r"(?s)different genome builds, cover other .* no cell beside another table's"
+    with pytest.warns(DataWarning, match=said):
+        found = combine_summary_statistics({"a": first, "b": apart, "c": first})
+    assert found.variants["pos"].to_list() == [1, 2, 3, 4, 2]
+    both = found.effects
+    np.testing.assert_array_equal(
+        both.bhat, [[1, 0, 1], [2, 0, 2], [0, 3, 0], [0, 4, 0], [0, 5, 0]]
+    )
+    np.testing.assert_array_equal(np.isfinite(both.shat), both.bhat != 0)
+    assert both.provenance.options["rows"]["b"]["added"] == 3
+    with pytest.raises(HarmonisationError, match="fits the 2 variants"):
+        combine_summary_statistics({"a": first, "b": apart}, join="inner")
+    alleles = table([(1, "A", "C", 0.1, 1.0), (2, "C", "G", 0.2, 2.0)])
+    with pytest.raises(HarmonisationError, match="Positions are there and alleles differ"):
+        combine_summary_statistics({"a": first, "b": alleles})
 
 
 def test_paths(tmp_path):

@@ -66,6 +66,8 @@ def combine_summary_statistics(
         Of a file with several contexts side by side, the one of that name.
     join : {"outer", "inner"}
         All variants, with cells that were not measured (``shat = inf``), or those of all contexts.
+        Outer: a table that has no variant of those before it is warned of (`DataWarning`) and its
+        variants are added; unless most of its positions are theirs, with other alleles.
     reference : optional
         See `harmonise`; only its variants are kept. Default: the first context; with
         ``join="outer"`` variants that it lacks are added in the order of the contexts. With a
@@ -156,19 +158,20 @@ def _placed(
         # the other contexts in its file.
         same_file = table.file is not None and table.file == tables[first].file
         own = reference is None and (on_one_strand or context == first or same_file)
+        grows = join == "outer" and reference is None
         fits = harmonise(
             table,
             target,
             genome=genome,
             reference_build=build,
             called=Called(
-                f"the table of {context!r}", target_name(tables, number, join, reference)
+                f"the table of {context!r}", target_name(tables, number, join, reference), grows
             ),
             **(options | ({"palindromic": "keep_forward"} if own else {})),
         )
         rows, estimates = fits.reference_rows, fits.table.estimates(scale)
         rows_of[context] = dict(fits.counts)
-        if join == "outer" and reference is None:
+        if grows:
             target, added, taken = _extended(target, table, fits.categories)
             more = table.select(taken).estimates(scale)
             rows = np.concatenate([rows, added])

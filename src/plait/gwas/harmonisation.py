@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from plait.data.summary_statistics import SummaryStatistics, described, standard_build
 from plait.data.variants import VariantTable
 from plait.errors import (
+    DataWarning,
     GenomeBuildError,
     HarmonisationError,
     InputTypeError,
@@ -103,10 +105,15 @@ class Harmonised:
 
 @dataclass(frozen=True)
 class Called:
-    """What a table and its reference are called in messages."""
+    """What a table and its reference are called in messages.
+
+    ``others_are_added``: variants that the reference lacks are added to it afterwards, so that a
+    table that has no other is warned of and not refused.
+    """
 
     table: str
     reference: str
+    others_are_added: bool = False
 
 
 def harmonise(
@@ -196,7 +203,11 @@ def harmonise(
     counts = {name: int((categories == number).sum()) for number, name in enumerate(CATEGORIES)}
     kept = np.flatnonzero(categories <= STRAND_FLIPPED)
     if not len(kept) and len(table):
-        raise HarmonisationError(_explain(counts, called, len(table), reference, target))
+        why = _explain(counts, called, len(table), reference, target)
+        if not called.others_are_added or counts["not_in_reference"] <= len(table) / 2:
+            raise HarmonisationError(why)
+        why += " Its variants are added, and it has no cell beside another table's."
+        warnings.warn(why, DataWarning, stacklevel=4)
     result = _rewritten(table, target, categories, rows, kept, build)
     _log.info("harmonised %s of %s rows: %s", f"{len(kept):,}", f"{len(table):,}", counts)
     return Harmonised(
