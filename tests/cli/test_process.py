@@ -45,11 +45,28 @@ def heaps(tmp_path, *how, **environment):
     reason="the GNU C library tells about its heaps",
 )
 def test_all_threads_have_one_heap(tmp_path):
-    assert heaps(tmp_path, "settled") == (1, 100_000)
+    assert heaps(tmp_path, "settled") == (1, 500_000)
     many, threshold = heaps(tmp_path, "not")
     assert many > 1
-    assert threshold == gc.get_threshold()[0] < 100_000
+    assert threshold == gc.get_threshold()[0] < 500_000
     assert heaps(tmp_path, "settled", MALLOC_ARENA_MAX="3")[0] > 1
+
+
+PATIENCE = """
+import os, sys
+from plait.cli import main
+assert "numpy" not in sys.modules
+main.main = lambda: print(os.environ["OPENBLAS_THREAD_TIMEOUT"]) or 0
+main.run()
+"""
+
+
+@pytest.mark.parametrize(("given", "left"), [({}, "20"), ({"OPENBLAS_THREAD_TIMEOUT": "8"}, "8")])
+def test_idle_threads_sleep_soon(given, left):
+    """OpenBLAS reads it when it is loaded, with NumPy."""
+    line = [sys.executable, "-c", PATIENCE]
+    done = subprocess.run(line, capture_output=True, text=True, check=True, env=given)
+    assert done.stdout.split() == [left]
 
 
 PROGRAM = """

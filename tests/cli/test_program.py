@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from plait import mash as pm
 from plait.cli import console, study
 from plait.cli import gwas as gwas_commands
-from plait.cli.main import app, join_numbers, main
+from plait.cli.main import app, join_numbers, main, only_what_is_asked
 from plait.cli.mash import COMMANDS
 from plait.errors import ConvergenceError, InputError, ModelWarning, OutputError
 
@@ -66,6 +66,48 @@ def commands_of(command, words=()):
     yield words, command
     for name, inner in getattr(command, "commands", {}).items():
         yield from commands_of(inner, (*words, name))
+
+
+def test_only_the_command_that_is_asked_for_is_made_ready():
+    """And tells the same; where there is no such command, all of them are there to be named."""
+    runs = [["gwas", "scam"], ["gwass", "scan"], ["--version"], ["gwas", "scan", "--nothing"]]
+    runs += [[*words, "--help"] for words, _ in commands_of(get_command(app))]
+    for words in runs:
+        narrow, whole = only_what_is_asked(app, words), runner.invoke(app, words)
+        alone = runner.invoke(narrow, words)
+        assert (alone.output, alone.exit_code) == (whole.output, whole.exit_code)
+    narrow = only_what_is_asked(app, ["gwas", "scan", "--out", "qc"])
+    assert [words for words, _ in commands_of(get_command(narrow))] == [
+        (), ("gwas",), ("gwas", "scan"),
+    ]  # fmt: skip
+    assert len(list(commands_of(get_command(app)))) > 30
+
+
+DRAWN = """
+import sys
+from plait.cli.outputs import use_no_window
+if sys.argv[2] == "program":
+    use_no_window()
+else:
+    import matplotlib
+    matplotlib.use("Agg")
+from plait import plot
+axes = plot.manhattan(["1", "2"] * 50, range(100), [-9.0, -0.5] * 50, caption=True, title="A")
+axes.figure.legend(["one"]).set(alpha=0.5, visible=True)
+plot.save_figure(axes, sys.argv[1])
+print("linewidth" in (type(axes.lines[0]).set.__doc__ or ""))
+"""
+
+
+def test_pictures_of_commands_are_those_of_the_library(tmp_path):
+    """Though commands do without the texts of help that Matplotlib makes of all that is drawn."""
+    documented = []
+    for how in ("program", "library"):
+        line = [sys.executable, "-c", DRAWN, str(tmp_path / f"{how}.png"), how]
+        done = subprocess.run(line, capture_output=True, text=True, check=True)
+        documented.append(done.stdout.strip())
+    assert documented == ["False", "True"]
+    assert (tmp_path / "program.png").read_bytes() == (tmp_path / "library.png").read_bytes()
 
 
 @pytest.mark.parametrize("width", ["80", "120"])

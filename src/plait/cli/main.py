@@ -1,6 +1,8 @@
 """The program ``plait``: its commands, and the door through which every error leaves."""
 
 import sys
+from collections.abc import Sequence
+from copy import copy
 from typing import Annotated, Any
 
 import typer
@@ -145,10 +147,29 @@ def questions(
         print("\nEvery command explains itself: plait mash --help, plait mash fit --help")
 
 
+def only_what_is_asked(group: typer.Typer, words: Sequence[str]) -> typer.Typer:
+    """Return a group with the one command that words begin with; whole where they do with none.
+
+    To make ready to parse the options of all commands takes longer than to parse those of one.
+    """
+    first = words[0] if words else ""
+    commands = [known for known in group.registered_commands if known.name == first]
+    groups = [copy(known) for known in group.registered_groups if known.name == first]
+    if not commands and not groups:
+        return group
+    for inner in groups:
+        if inner.typer_instance is not None:
+            inner.typer_instance = only_what_is_asked(inner.typer_instance, words[1:])
+    narrow = copy(group)
+    narrow.registered_commands, narrow.registered_groups = commands, groups
+    return narrow
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        app(sys.argv[1:] if arguments is None else arguments)
+        only_what_is_asked(app, words)(words)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0

@@ -82,12 +82,19 @@ def check_folder(
 
 
 def use_no_window() -> None:
-    """Draw into files: a command must not need a display."""
+    """Draw into files: a command must not need a display, nor Matplotlib's texts of help.
+
+    Those list all that can be set of every kind of thing that is drawn, and are made as the kinds
+    are imported, which takes longer than the rest of the import.
+    """
     try:
-        import matplotlib
+        from matplotlib import artist, use
     except ModuleNotFoundError:
         return  # the figure itself says what to install
-    matplotlib.use("Agg")
+    artist.kwdoc = lambda artist: ""
+    kinds: Any = artist.Artist
+    kinds._update_set_signature_and_docstring = classmethod(lambda kind: None)
+    use("Agg")
 
 
 def write_result(

@@ -7,11 +7,16 @@ compiled functions are as they were.
 
 Before Numba looks into a cache, it makes ready to compile: all that it can type and lower is
 registered, which takes a third of a second and 30 MB. Code that is in the cache needs none of it,
-only the addresses of the functions of Numba's runtime. What is not there is compiled as ever.
+only the addresses of the functions of Numba's runtime. What is not there is compiled as ever. Nor
+does it need the modules of Numba whose functions it was compiled with, as those of arrays: they
+take another tenth of a second.
 """
 
 import hashlib
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import MethodType
@@ -21,7 +26,8 @@ import numba
 
 _SOURCES = Path(__file__).parents[1]
 _KNOWN = ("0.68",)
-"""Versions of Numba whose caches need no more than `_name_runtime` gives; others load as ever."""
+"""Versions of Numba whose caches need no more than `_name_runtime` and `_bare_environments` give;
+others load as ever."""
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -53,8 +59,37 @@ def _load_overload(known: Any, signature: Any, target: Any) -> Any:
     calls that for itself.
     """
     _name_runtime()
-    with known._guard_against_spurious_io_errors():
+    with known._guard_against_spurious_io_errors(), _bare_environments():
         return known._load_overload(signature, target)
+
+
+@contextmanager
+def _bare_environments() -> Iterator[None]:
+    """Let functions of Numba that were compiled into others be loaded without their modules.
+
+    An environment is the constants of a function that are Python's, and the globals of its module,
+    which only functions that are not compiled look at. Under the lock of Numba's compiler, as all
+    loading.
+    """
+    from numba.core import environment
+
+    as_ever = environment._rebuild_env
+
+    def rebuilt(module: str, constants: list[Any], name: str) -> Any:
+        known = environment.lookup_environment(name) is not None  # type: ignore[no-untyped-call]
+        if known or module in sys.modules or not module.startswith("numba."):
+            return as_ever(module, constants, name)  # type: ignore[no-untyped-call]
+        bare = environment.Environment({"__name__": module})
+        bare.consts[:] = constants
+        bare.env_name = name
+        environment.Environment._memo[name] = bare
+        return bare
+
+    environment._rebuild_env = rebuilt
+    try:
+        yield
+    finally:
+        environment._rebuild_env = as_ever
 
 
 @cache
@@ -74,7 +109,8 @@ def _name_runtime() -> None:
 def digest_of_sources(folder: Path) -> str:
     """Return a digest of all files below a folder that hold compiled functions."""
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(folder.rglob("*.py")):
+    found = (f"{inside}/{name}" for inside, _, names in os.walk(folder) for name in names)
+    for path in (Path(name) for name in sorted(found) if name.endswith(".py")):
         source = path.read_bytes()
         if b"plait.numerics.compiled" in source or b"numba" in source:
             digest.update(str(path.relative_to(folder)).encode())
