@@ -436,6 +436,7 @@ def test_guides_assigned_are_a_covariate(caplog):
     np.testing.assert_allclose(
         columns[:, names.index("log(grna_n_assigned + 1)")], np.log1p(has.sum(axis=1))
     )
+    assert found.parameters.notes == ()
     as_given = dict(data.covariates) | {"known": per_cell.astype(float)}
     known = GeneScreen(replace(data, covariates=as_given)).set_parameters(
         discovery_pairs=trans_pairs(data), formula=better.replace("grna_n_assigned", "known")
@@ -444,3 +445,17 @@ def test_guides_assigned_are_a_covariate(caplog):
     np.testing.assert_array_equal(
         found.run_discovery(threads=1).p_value, known.run_discovery(threads=1).p_value
     )
+
+
+@pytest.mark.parametrize("formula", [None, "log(grna_n_nonzero + 1) + log(response_n_umis)"])
+def test_results_of_small_panels_carry_a_note(tmp_path, formula):
+    screen = ready(formula=formula)
+    for found in (screen.run_discovery(), screen.run_calibration_check(20)):
+        (note,) = found.notes
+        assert "with 12 genes and guides in the formula, p-values can be too small" in note
+        assert formula_by_assigned(screen.parameters.formula) in note
+        assert f"  note: {note}" in found.summary() and note in screen.summary()
+        found.save(tmp_path / f"{found.analysis}.zarr")
+        again = type(found).load(tmp_path / f"{found.analysis}.zarr")
+        assert again.notes == found.notes and again.summary() == found.summary()
+    assert ready(moi="low").run_discovery().notes == ()

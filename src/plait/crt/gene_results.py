@@ -15,7 +15,8 @@ from plait.provenance import Provenance
 
 Array = NDArray[np.float64]
 
-_MOST_SHOWN = 8
+_MOST_SHOWN = {"power": 20}
+"""Of most analyses the eight surest pairs are named, of positive controls the ones not found, too."""
 _CHOICES = ("side", "control_group", "mechanism", "resampling")
 _WORDS = {
     "both": "effects of both signs",
@@ -72,6 +73,8 @@ class GeneTestResult(Result):
     analysis : {"calibration", "power", "discovery"}
     level : float
         Of ``significant``.
+    notes : tuple of str
+        What of the settings can make p-values wrong, and what to do; `summary` says it, too.
     settings : dict
     provenance : Provenance or None
     """
@@ -127,6 +130,7 @@ class GeneTestResult(Result):
     null_draws: Array | None = None
     analysis: str = "discovery"
     level: float = 0.1
+    notes: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     provenance: Provenance | None = None
 
@@ -171,6 +175,7 @@ class GeneTestResult(Result):
         lines = [
             f"{self.analysis}: {counted(len(self), 'pair')} of a target and a gene",
             self._how(),
+            *(f"  note: {note}" for note in self.notes),
         ]
         if not tested.all():
             lines.append(
@@ -197,7 +202,7 @@ class GeneTestResult(Result):
         lines += [
             f"    {self.grna_target[i]} -> {self.response_id[i]}: log2 fold change "
             f"{self.log_2_fold_change[i]:+.2f}, p = {p_value_text(float(self.log10_p[i]))}"
-            for i in range(min(_MOST_SHOWN, int(tested.sum())))
+            for i in range(min(_MOST_SHOWN.get(self.analysis, 8), int(tested.sum())))
         ]
         return "\n".join(lines)
 

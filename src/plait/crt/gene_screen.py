@@ -424,17 +424,13 @@ class GeneScreen:
         -----
         A pair's fitted means stand for cells without an effect; treated cells have a fold change of
         them, of which the covariates' regression takes up a part. Counts are negative binomial with
-        the gene's theta. P-values are those of infinitely many resamples of as many treated cells:
-        power is the probability that data are as deep in the tail of their own resamples as the
-        threshold, the saddlepoint's depth being a sum over cells whose first three cumulants are
-        known (`plait.crt.power_kernels`). In simulations with 20 to 500 treated cells of 2,000 and
-        4,000, theta from 0.1 to 10, 7.5 to 2,500 expected counts in treated cells, fold changes
-        from 0.5 to 3 and p from 0.05 to 1e-6, permuted or drawn with confounding, all 1,296 shares
-        that are found are within 0.04 of it and differ by no more than chance (0.013). With 12
-        treated cells it is within 0.03 where treatments are permuted, and up to 0.1 too large where
-        they are drawn. It says too little of decreases where treated cells expect 2 counts, of
-        which most have none. Time O(cells x columns) for a pair, and 1 to 5 ms however many cells
-        there are.
+        the gene's theta, p-values those of infinitely many resamples of as many treated cells, and
+        power the probability that data are as deep in the tail of their own resamples
+        (`plait.crt.power_kernels`). In 1,296 simulated settings (20 to 500 treated cells, theta 0.1
+        to 10, 7.5 to 2,500 expected counts in these, fold changes 0.5 to 3, p from 0.05 to 1e-6) it
+        is within 0.04 of the share that is found, as chance makes. With 12 treated cells it is up
+        to 0.03 off, and 0.1 too large with "crt"; of decreases where 2 counts are expected it is
+        too small. Time O(cells x columns) for a pair, and 1 to 6 ms.
         """
         parameters = self._require_parameters("detectable_effects")
         if parameters.discovery_pairs is None:

@@ -340,6 +340,7 @@ def pairs_tested(
             **{name: values[order] for name, values in columns.items()},
             analysis=analysis,
             level=parameters.level,
+            notes=parameters.notes,
             settings=parameters.described(),
             provenance=replace(provenance, seconds=time.perf_counter() - started),
         )

@@ -29,7 +29,8 @@ class ScreenParameters:
     """What is tested, and how; see `plait.crt.gene_screen.GeneScreen.set_parameters`.
 
     ``is_usual_formula`` says that nobody wrote the formula: its columns that are determined by
-    others are left out, and those of a formula that somebody wrote are an error.
+    others are left out, and those of a formula that somebody wrote are an error. ``notes`` are what
+    can make p-values wrong.
     """
 
     discovery_pairs: Pairs | None
@@ -40,6 +41,7 @@ class ScreenParameters:
     mechanism: str
     formula: str
     is_usual_formula: bool
+    notes: tuple[str, ...] = ()
     weights: str | None = None
     resampling: str
     approximation: str
@@ -78,20 +80,23 @@ class ScreenParameters:
             pairs.append(None if given is None else Pairs.of(given))
             if pairs[-1] is not None:
                 pairs[-1].require_known(data)
+        used = _usual_formula(data, weights) if formula is None else formula
         made = cls(
             discovery_pairs=pairs[0],
             positive_control_pairs=pairs[1],
             control_group=control_group,
             mechanism=mechanism,
-            formula=_usual_formula(data, weights) if formula is None else formula,
+            formula=used,
             is_usual_formula=formula is None,
+            notes=_notes(data, used),
             weights=weights,
             **options,
         )
         made._check(data)
         check_formula(data, made.formula, is_usual=made.is_usual_formula)
         if made.is_usual_formula and pairs != [None, None]:
-            _note_few_genes(data, made.formula)
+            for note in made.notes:
+                _log.info("%s", note, extra={"notice": True})
         return made
 
     def _check(self, data: GeneScreenData) -> None:
@@ -185,15 +190,14 @@ def _usual_formula(data: GeneScreenData, weights: str | None) -> str:
     return default_formula(replace(data, covariates=covariates))
 
 
-def _note_few_genes(data: GeneScreenData, formula: str) -> None:
-    """Tell that the usual covariates of guides are not for small panels of genes."""
-    if "grna_n_nonzero" in formula and not data.is_assigned:
-        n_genes = len(data.response_names)
-        if n_genes < _FEW_GENES:
-            _log.info(
-                "with %d genes and guides in the formula, p-values can be too small (below 1,000 "
-                "genes; docs/crt.md). Better is the number of guides assigned: formula '%s'.",
-                n_genes,
-                formula_by_assigned(formula),
-                extra={"notice": True},
-            )
+def _notes(data: GeneScreenData, formula: str) -> tuple[str, ...]:
+    """Say that sceptre's covariates of guides are not for small panels of genes."""
+    n_genes = len(data.response_names)
+    is_small = n_genes < _FEW_GENES and data.moi == "high" and not data.is_assigned
+    if not is_small or not isinstance(formula, str) or "grna_n_nonzero" not in formula:
+        return ()
+    return (
+        f"with {n_genes:,} genes and guides in the formula, p-values can be too small (below 1,000 "
+        "genes; docs/crt.md). Better is the number of guides assigned: formula "
+        f"'{formula_by_assigned(formula)}'.",
+    )
