@@ -58,15 +58,15 @@ def test_the_examples_run(ran, capsys):
         assert f"Example: {example}" in " ".join(capsys.readouterr().out.split())
     assert {path.name for path in (ran / "screened").iterdir()} == set(commands.FILES)
     assert (ran / "screen.html").stat().st_size > 1e5
-    for name in ("qq.png", "fit.png"):
+    for name in ("qq.png", "diagnosed/fit.png"):
         assert (ran / name).stat().st_size > 1e4
-    assert pl.read_csv(ran / "diagnostics_units.csv").height == 26
+    assert pl.read_csv(ran / "diagnosed/diagnostics_units.csv").height == 77
 
 
 def test_what_is_written(ran, capsys):
     assert run("run", "--h5ad", "screen.h5ad", *GIVEN, "--out", "x", "--write-h5ad", "y.h5ad") == 0
     said = capsys.readouterr().out
-    assert "1,500 cells, 25 targets of 240 guides, 5 programs" in said
+    assert "1,500 cells, 240 guides of 25 targets, 5 programs" in said
     assert "significant at a false discovery rate of 0.1" in said
     result = CRTResult.load("x/result.zarr")
     table = pl.read_parquet("x/effects.parquet")
@@ -268,5 +268,5 @@ def test_what_diagnose_says_follows_from_the_numbers(ran, capsys):
     said = capsys.readouterr().out
     assert "p-values are NOT uniform but too small" in said
     assert "third with fewest treated cells: p-values are NOT uniform" in said
-    summary = json.loads((ran / "diagnostics_summary.txt").read_text())
+    summary = json.loads((ran / "diagnostics/diagnostics_summary.txt").read_text())
     assert set(summary["real_gene"]["calibration_by_treated"]["raw"]) == {"low", "middle", "high"}

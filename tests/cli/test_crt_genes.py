@@ -55,14 +55,14 @@ def test_the_examples_run(here, capsys):
         assert f"Example: {example}" in " ".join(capsys.readouterr().out.split())
     everywhere = {
         "assignment.tsv.gz", "cells.tsv.gz", "summary.txt", "run.json", "guides.png", "cells.png",
-        "pairs.png", "qq.png",
+        "pairs.png",
     }  # fmt: skip
     for folder, more in (
-        ("calibrated", {"calibration.tsv", "calibration.zarr", "fold_changes.png"}),
+        ("calibrated", {"calibration.tsv", "calibration.zarr", "fold_changes.png", "qq.png"}),
         ("powered", {"power.tsv", "power.zarr", "power.png", "violins.png"}),
         ("discovered", {"calibration.tsv", "power.tsv", "discovery.tsv", "calibration.zarr",
                         "power.zarr", "discovery.zarr", "fold_changes.png", "power.png",
-                        "violins.png", "volcano.png", "report.html"}),
+                        "violins.png", "volcano.png", "report.html", "qq.png"}),
     ):  # fmt: skip
         assert {path.name for path in (here / folder).iterdir()} == everywhere | more
     power = pl.read_csv("powered/power.tsv", separator="\t")
@@ -79,8 +79,21 @@ def test_the_page_of_a_discovery_is_made_anew(here, capsys):
     assert "<h1>Once more</h1>" in text and "groups of non-targeting" in text
     assert run("report", "found", "--out", "x.html", "--level", "0.05") == 2
     assert "--level does nothing with what 'plait crt discover' wrote" in capsys.readouterr().err
-    assert run("qq", "found", "--out", "x.png") == 2
-    assert "to 'plait crt report' what 'plait crt discover --out' did" in capsys.readouterr().err
+
+
+def test_qq_of_a_discovery(here, capsys):
+    assert run("discover", *GIVEN, "--out", "found", "--quiet") == 0
+    assert run("calibrate", *GIVEN, "--out", "checked", "--quiet") == 0
+    assert run("power", *GIVEN, "--out", "powered", "--quiet") == 0
+    for folder in ("found", "checked"):
+        assert run("qq", folder, "--out", f"{folder}.svg") == 0
+        assert f"written: {folder}.svg" in capsys.readouterr().out
+    words = {name: (here / f"{name}.svg").read_text("utf-8") for name in ("found", "checked")}
+    assert "pairs (" in words["found"] and "pairs (" not in words["checked"]
+    assert all("non-targeting guides (" in text for text in words.values())
+    assert run("qq", "powered", "--out", "x.png") == 2
+    said = capsys.readouterr().err
+    assert "'plait crt run --out' or 'plait crt discover --out' wrote" in said
 
 
 def test_an_assignment_that_was_written_is_the_one_made_now(here):

@@ -32,6 +32,20 @@ def legend_of(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
+def caption_of(ax):
+    return " ".join(ax.get_figure().get_supxlabel().split())
+
+
+def tick_boxes(axis):
+    axis.get_figure().canvas.draw()
+    low, high = axis.get_view_interval()
+    return [
+        label.get_window_extent()
+        for place, label in zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True)
+        if low <= place <= high
+    ]
+
+
 def heights_of(ax):
     return [[bar.get_height() for bar in part] for part in ax.containers]
 
@@ -155,10 +169,14 @@ def test_a_covariate_with_its_bounds(random, low, scale):
     no_text_is_cut(ax)
 
 
-def test_whole_numbers_make_no_comb():
+def test_whole_numbers_make_no_comb(random):
     values = np.repeat(np.arange(10.0, 110.0), 7)
     _, used, _ = bounded_bins(values, None, None)
     assert len(set(used.tolist())) == 1
+    counts = np.maximum(np.round(np.exp(random.normal(2.0, 0.8, 9000))), 1.0)
+    for edges in (bounded_bins(counts, None, None)[0], counted_bins(counts, counts > 9)[0]):
+        widths = np.diff(edges[:-1])  # no bin is narrower than the one before
+        assert (np.diff(widths) >= -1e-9).all() and edges[-1] > counts.max()
     with pytest.raises(InputError, match="no finite values"):
         plot.cell_histogram([np.nan])
 
@@ -167,6 +185,8 @@ def test_reasons_why_cells_are_left_out():
     ax = plot.removed_cells({"no guide": 20, "any reason": 30}, 200, caption=True)
     assert [bar.get_width() for bar in ax.patches] == [0.1, 0.15]
     assert [text.get_text() for text in ax.texts] == ["no guide: 10.0%", "any reason: 15.0%"]
+    few = plot.removed_cells({"no guide": 0, "other": 1, "any reason": 1}, 20_000)
+    assert [text.get_text().split(": ")[1] for text in few.texts] == ["0.0%", "< 0.1%", "< 0.1%"]
     with pytest.raises(OptionError, match="of 10 cells"):
         plot.removed_cells({"no guide": 20}, 10)
 
@@ -184,6 +204,13 @@ def test_pairs_with_enough_counts_and_too_few(random):
     assert legend_of(ax)[0] == f"tested ({passes.sum():,})"
     assert [line.get_xdata()[0] for line in ax.lines[:1]] == [6.5]
     no_text_is_cut(ax)
+    assert "Dotted" in caption_of(ax) and "Orange" in caption_of(ax)
+    # Axes are where points are; bounds far below them, and colours not there, are not told.
+    plenty = plot.pair_quality(treated + 400, controls + 1000, passes | True, (7, 7), caption=True)
+    assert plenty.get_xlim()[0] > 250 and plenty.get_ylim()[0] > 600 and not plenty.lines
+    assert "Dotted" not in caption_of(plenty) and "Orange" not in caption_of(plenty)
+    assert legend_of(plenty) == ["tested (500)"]
+    assert {text.get_text() for text in plenty.get_yticklabels()} <= {"1,000", "3,000"}
     many = random.integers(0, 10**6, (2, 20_000))
     crowd = plot.pair_quality(*many, many[0] >= 7).collections[:2]
     assert 1000 < sum(len(part.get_offsets()) for part in crowd) <= 4000
@@ -237,6 +264,11 @@ def test_fold_changes_of_controls(random):
     ax = plot.fold_changes(values, caption=True)
     assert sum(heights_of(ax)[0]) == 300
     assert legend_of(ax) == [f"mean {values[:300].mean():+.3f}"]
+    for spread in (0.03, 0.4, 7.0, 120.0):
+        ticks = tick_boxes(plot.fold_changes(random.normal(-0.2, spread, 300)).xaxis)
+        assert len(ticks) >= 3
+        assert all(one.x1 + 4 < other.x0 for one, other in pairwise(ticks))
+    assert legend_of(plot.fold_changes([-0.25, -0.25])) == ["mean −0.250"]
     with pytest.raises(InputError, match="no fold changes"):
         plot.fold_changes([np.nan])
 

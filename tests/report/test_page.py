@@ -355,10 +355,15 @@ def test_citation_agrees_with_the_citation_file():
     assert "The plait developers" in own.text
 
 
-def test_options_are_not_broken_at_the_end_of_a_line():
-    said = page.whole_options("<b> -- or --null ntc-empirical, a--b, --on-disk.")
+def test_options_and_powers_are_not_broken_at_the_end_of_a_line():
+    said = page.unbroken("<b> -- or --null ntc-empirical, a--b, --on-disk.")
     assert said == (
         "&lt;b&gt; -- or <code>--null</code> ntc-empirical, a--b, <code>--on-disk</code>."
+    )
+    said = page.unbroken("p = 8.9e-216, below 1e-11. Not x1e-5, 2026-11-21 or -0.5")
+    assert said == (
+        '<span class="power">p = 8.9e-216</span>, below <span class="power">1e-11</span>. Not '
+        "x1e-5, 2026-11-21 or -0.5"
     )
 
 

@@ -55,7 +55,7 @@ def test_the_answer():
     page = screen_page(with_effects())
     assert page.answer[0].startswith("2 of 60 perturbations have an effect on at least one of 5")
     assert "GENE3" in page.answer[1] and "program 2 (p = 1.0e-40)" in page.answer[1]
-    assert "GENE3 acts on most programs (2)" in page.answer[1]
+    assert "GENE3 acts on more programs than any other (2 of 5)." in page.answer[1]
     assert page.table is not None and page.table.effects[0] == "GENE3"
 
 

@@ -14,11 +14,12 @@ from plait.cli.options import MODEL, OUTPUT, RUN, command_group, documented, opt
 from plait.cli.outputs import check_file, check_folder
 from plait.cli.records import RECORD, write_record
 from plait.cli.screen_inputs import BATCH, control_labels, read_inputs
+from plait.data.words import counted
 from plait.errors import InputError, LabelError, OptionError
 
 if TYPE_CHECKING:
     from plait.crt import CRTInputs, CRTResult
-    from plait.report.page import Page
+    from plait.report.page import Page, Verdict
 
 DOCS = "docs/crt.md"
 EXAMPLE = "plait crt run --h5ad screen.h5ad --usage usage --covar covar --out screened"
@@ -196,12 +197,7 @@ def run(
         )  # fmt: skip
         # Commands look for garbage rarely, and the file's usages and guides are in cycles.
         gc.collect()
-        say(
-            quiet,
-            f"{inputs.n_cells:,} cells, {len(inputs.units):,} targets of "
-            f"{len(inputs.guide_names):,} guides, {inputs.n_programs} programs, "
-            f"{inputs.C.shape[1]} columns of covariates",
-        )
+        _say_inputs(inputs, quiet)
         announce_compilation(quiet)
         chosen["strata"] = _strata(inputs, sampler, batch or BATCH, quiet)
         labels = control_labels(controls)
@@ -223,14 +219,31 @@ def run(
             _write_back(result, h5ad, write_h5ad, overwrite)
         for line in result.summary(level).splitlines():
             say(quiet, line)
-        for lamp in () if page is None else page.verdicts:
-            if lamp.state != "good":
-                say(quiet, f"attention: {lamp.title.lower()}. {lamp.reason}")
+        say_verdicts(() if page is None else page.verdicts, quiet)
     counts = {"cells": inputs.n_cells, "guides": len(inputs.guide_names)}
     counts |= {"perturbations": len(result.units), "programs": inputs.n_programs}
     write_record(out / RECORD, counts, dropped_covariates=list(inputs.dropped_covariates))
     (out / UNFINISHED).unlink()
     say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in (*written, RECORD)))
+
+
+def _say_inputs(inputs: "CRTInputs", quiet: bool) -> None:
+    guides, targets = len(inputs.guide_names), len(inputs.units)
+    say(
+        quiet,
+        f"{counted(inputs.n_cells, 'cell')}, {counted(guides, 'guide')} of "
+        f"{counted(targets, 'target')}, {counted(inputs.n_programs, 'program')}, "
+        f"{counted(inputs.C.shape[1], 'column')} of covariates",
+    )
+
+
+def say_verdicts(verdicts: "Sequence[Verdict]", quiet: bool) -> None:
+    """Say which checks are in order, and of the others what is wrong."""
+    if good := [lamp.title.lower() for lamp in verdicts if lamp.state == "good"]:
+        say(quiet, f"in order: {', '.join(good)}")
+    for lamp in verdicts:
+        if lamp.state != "good":
+            say(quiet, f"attention: {lamp.title.lower()}. {lamp.reason}")
 
 
 def _check(out: Path, h5ad: Path, write_h5ad: Path | None, level: float, overwrite: bool) -> None:

@@ -9,20 +9,27 @@ from plait.cli import options
 from plait.cli.console import announce_compilation, say, session
 from plait.cli.crt import DOCS
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
-from plait.cli.outputs import FIGURES, TABLES, check_file, use_no_window, write_table
+from plait.cli.outputs import (
+    FIGURES,
+    TABLES,
+    check_file,
+    check_folder,
+    use_no_window,
+    write_table,
+)
 from plait.cli.records import beside, write_record
 
-EXAMPLE = (
-    "plait crt diagnose --cells 1500 --programs 5 --targets 20 --resamples 99 --plot-fit fit.png"
-)
+EXAMPLE = "plait crt diagnose --cells 1500 --programs 5 --targets 60 --resamples 99 --out diagnosed"
 
 _FEWEST_TOLD = 10
 """Units of a third, of which fewer say nothing."""
 _THIRDS = {
-    "low": "third with fewest",
-    "middle": "third with middling",
-    "high": "third with most",
+    "low": "the third with fewest treated cells",
+    "middle": "the third in the middle",
+    "high": "the third with most treated cells",
 }
+_UNITS, _SUMMARY, _FIT = "diagnostics_units.csv", "diagnostics_summary.txt", "fit.png"
+"""What is written into the folder, unless an option names a place of its own."""
 
 
 def diagnose(
@@ -65,27 +72,55 @@ def diagnose(
             help="Groups whose resamples make the null curve; 0: all.",
         ),
     ] = 10,
-    out_csv: Annotated[
+    out: Annotated[
         Path,
+        option(
+            "--out",
+            metavar="FOLDER",
+            panel=OUTPUT,
+            help="Folder for the table, the summary and the QQ plot.",
+        ),
+    ] = Path("diagnostics"),
+    out_csv: Annotated[
+        Path | None,
         option(
             "--out-csv",
             metavar="TABLE",
             panel=OUTPUT,
-            help="A row for each unit: .csv or .tsv (also .gz), or .parquet.",
+            show_default=f"{_UNITS} in the folder",
+            help="A row for each target and group of controls: .csv or .tsv (also .gz), or "
+            ".parquet.",
         ),
-    ] = Path("diagnostics_units.csv"),
+    ] = None,
     out_summary: Annotated[
-        Path, option("--out-summary", metavar="TEXT", panel=OUTPUT, help="The summary, as JSON.")
-    ] = Path("diagnostics_summary.txt"),
+        Path | None,
+        option(
+            "--out-summary",
+            metavar="TEXT",
+            panel=OUTPUT,
+            show_default=f"{_SUMMARY} in the folder",
+            help="The summary, as JSON.",
+        ),
+    ] = None,
     plot_fit: Annotated[
         Path | None,
         option(
-            "--plot-fit", metavar="FIGURE", panel=OUTPUT, help="QQ plot with fitted propensities."
+            "--plot-fit",
+            metavar="FIGURE",
+            panel=OUTPUT,
+            show_default=f"{_FIT} in the folder",
+            help="QQ plot with fitted propensities.",
         ),
     ] = None,
     plot_oracle: Annotated[
         Path | None,
-        option("--plot-oracle", metavar="FIGURE", panel=OUTPUT, help="QQ plot with the true ones."),
+        option(
+            "--plot-oracle",
+            metavar="FIGURE",
+            panel=OUTPUT,
+            show_default="none",
+            help="QQ plot with the true ones.",
+        ),
     ] = None,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
@@ -96,6 +131,11 @@ def diagnose(
     """Simulate a screen without effects, test it, and say whether p-values are uniform."""
     from plait.io import check_writable
 
+    given = {_UNITS: out_csv, _SUMMARY: out_summary, _FIT: plot_fit}
+    if own := [name for name, path in given.items() if path is None]:
+        check_folder(out, own, overwrite)
+        out.mkdir(exist_ok=True)
+    out_csv, out_summary, plot_fit = (path or out / name for name, path in given.items())
     check_file(out_csv, TABLES, overwrite)
     check_writable(out_summary, overwrite)
     for figure in (plot_fit, plot_oracle):
@@ -137,15 +177,15 @@ def diagnose(
             continue
         say(
             quiet,
-            f"{about['n_units']:,} {what} with {about['n_treated_median']:,.0f} treated cells in "
-            f"the middle: {uniformity_words(raw)}",
+            f"{about['n_units']:,} {what} with a median of {about['n_treated_median']:,.0f} "
+            f"treated cells: {uniformity_words(raw)}",
         )
         for third, words in _THIRDS.items():
             part = about["calibration_by_treated"]["raw"].get(third)
             if part is not None and part["count"] >= _FEWEST_TOLD:
-                say(quiet, f"  {words} treated cells: {uniformity_words(part)}")
+                say(quiet, f"  {words}: {uniformity_words(part)}")
         if effect_size and name == "real_gene":
-            say(quiet, "  of targets some have effects, which is why theirs should be small")
+            say(quiet, "  some targets have effects, so that their p-values should be small")
     written = [path for path in (out_csv, out_summary, plot_fit, plot_oracle) if path is not None]
     write_record(beside(out_csv), {"units": len(found.records)})
     say(quiet, "written: " + " · ".join(map(str, written)))

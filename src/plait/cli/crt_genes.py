@@ -9,7 +9,7 @@ import typer
 
 from plait.cli import options
 from plait.cli.console import announce_compilation, say, session
-from plait.cli.crt import DOCS, Side
+from plait.cli.crt import DOCS, Side, say_verdicts
 from plait.cli.gene_screen_figures import FIGURES, REPORT, write_figures
 from plait.cli.gene_screen_options import (
     DETECTABLE,
@@ -80,6 +80,7 @@ from plait.cli.options import MODEL, documented, option
 from plait.cli.outputs import TABLES, check_file, check_folder, write_table
 from plait.cli.records import RECORD, beside, write_record
 from plait.cli.screen_inputs import CELL_RANGER, H5ad, cell_ranger_targets
+from plait.data.words import counted
 from plait.errors import InputError, OptionError
 
 if TYPE_CHECKING:
@@ -395,12 +396,10 @@ def discover(
         if screen.parameters.positive_control_pairs is not None:
             run_analysis(screen, "power", out, threads=threads, keep_draws=keep_draws)
         result = run_analysis(screen, "discovery", out, threads=threads, keep_draws=keep_draws)
-        said = []
+        can: list[str] = []
         if detectable is not None and result.pass_qc.any():
-            said = write_detectable(screen, out, detectable, threads)
-        _finish(screen, result, out, quiet, [DETECTABLE] if said else [])
-        for line in said:
-            say(quiet, line)
+            can = write_detectable(screen, out, detectable, threads)
+        _finish(screen, result, out, quiet, can)
 
 
 def _open(
@@ -541,12 +540,10 @@ def _assign(
 
 def _say_data(screen: "GeneScreen", quiet: bool) -> None:
     data = screen.data
-    say(
-        quiet,
-        f"{data.n_cells:,} cells, {len(data.response_names):,} genes, "
-        f"{len(data.targets.guides):,} guides of {len(data.target_names):,} targets, "
-        f"{int(data.targets.is_control.sum())} of them non-targeting",
-    )
+    cells, genes = counted(data.n_cells, "cell"), counted(len(data.response_names), "gene")
+    guides, targets = counted(len(data.targets.guides), "guide"), len(data.target_names)
+    controls = f"({int(data.targets.is_control.sum()):,} non-targeting)"
+    say(quiet, f"{cells}, {genes}, {guides} {controls} of {counted(targets, 'target')}")
 
 
 def _say(part: Any, quiet: bool) -> None:
@@ -558,7 +555,8 @@ def _say_calibration(checked: "GeneTestResult | None", quiet: bool) -> None:
     if checked is not None and checked.pass_qc.any():
         p = checked.p_value[checked.pass_qc]
         share = float((p < 0.05).mean())
-        say(quiet, f"{share:.1%} of {len(p):,} negative-control pairs have p < 0.05")
+        pairs = counted(len(p), "negative-control pair")
+        say(quiet, f"negative controls: {share:.1%} of {pairs} have p < 0.05 (5% expected)")
 
 
 def _finish(
@@ -566,22 +564,22 @@ def _finish(
     result: "GeneTestResult",
     out: Path,
     quiet: bool,
-    more: Sequence[str] = (),
+    can: Sequence[str] = (),
 ) -> None:
-    """Write the tables and pictures of an analysis, and say what was found.
+    """Write the tables and pictures of an analysis, and say what was found, and can be (``can``).
 
     What a command that was killed left of them is replaced.
     """
     tables = screen.write_tables(out, overwrite=True)
     figures, lamps = write_figures(screen, result, out, overwrite=True)
     stores = [STORES[name] for name in STORES if (out / STORES[name]).exists()]
-    written = [*stores, *tables, *more, *figures]
+    written = [*stores, *tables, *([DETECTABLE] if can else []), *figures]
     _say(result, quiet)
     if result is not screen.calibration:
         _say_calibration(screen.calibration, quiet)
-    for lamp in lamps:
-        if lamp.state != "good":
-            say(quiet, f"attention: {lamp.title.lower()}. {lamp.reason}")
+    for line in can:
+        say(quiet, line)
+    say_verdicts(lamps, quiet)
     counts = {"pairs": len(result), "tested": int(result.pass_qc.sum())}
     write_record(out / RECORD, counts)
     finish(out)

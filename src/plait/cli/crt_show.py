@@ -16,7 +16,7 @@ from plait.cli.records import beside, write_record
 from plait.errors import FileFormatError
 
 if TYPE_CHECKING:
-    from plait.crt import CRTResult
+    from plait.crt import CRTResult, GeneTestResult
     from plait.report.page import Page
 
 REPORT_EXAMPLE = "plait crt report screened --out screen.html --level 0.05"
@@ -27,7 +27,8 @@ Screened = Annotated[
     typer.Argument(
         metavar="FOLDER",
         show_default=False,
-        help="What 'plait crt run --out' wrote, or a store of results (.zarr).",
+        help="What 'plait crt run --out' or 'plait crt discover --out' wrote, or a store of the "
+        "results of run (.zarr).",
     ),
 ]
 
@@ -81,14 +82,9 @@ def _page_of_programs(
 
 def _page_of_genes(folder: Path, out: Path, title: str | None, overwrite: bool) -> "Page":
     """Write the page of a discovery from its folder alone: without pictures of cells."""
-    from plait.crt.stored_pairs import open_result
     from plait.report.gene_screen import write_gene_screen_report
 
-    found = {
-        name: open_result(folder / store)
-        for name, store in STORES.items()
-        if (folder / store).is_dir()
-    }
+    found = _results_of_genes(folder)
     return write_gene_screen_report(
         found["discovery"],
         out,
@@ -97,6 +93,19 @@ def _page_of_genes(folder: Path, out: Path, title: str | None, overwrite: bool) 
         title=title or f"What perturbations do to genes: {folder.name}",
         overwrite=overwrite,
     )
+
+
+def _results_of_genes(folder: Path) -> "dict[str, GeneTestResult]":
+    """Return the results that commands for gene-level screens left in a folder, by analysis.
+
+    None of a power check alone: positive controls are to be beside chance.
+    """
+    from plait.crt.stored_pairs import open_result
+
+    found = {name: folder / store for name, store in STORES.items() if (folder / store).is_dir()}
+    if found.keys() <= {"power"}:
+        return {}
+    return {name: open_result(store) for name, store in found.items()}
 
 
 def qq(
@@ -108,15 +117,24 @@ def qq(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Draw the p-values of perturbations and of negative controls against chance."""
+    """Draw the p-values of perturbations and of negative controls against chance.
+
+    Of a folder that plait crt discover (or calibrate) wrote: those of its pairs, and of
+    non-targeting guides.
+    """
     check_file(out, FIGURES, overwrite)
     with session(None, quiet, debug):
         from plait import plot
-        from plait.crt import plot_calibration
+        from plait.crt import plot_calibration, plot_gene_calibration
 
-        result, controls = open_screen(screened)
         use_no_window()
-        plot.save_figure(plot_calibration(result, controls, caption=True), out, overwrite)
+        if of_genes := _results_of_genes(screened):
+            pairs = of_genes.pop("discovery" if "discovery" in of_genes else "calibration")
+            drawn = plot_gene_calibration(pairs, of_genes.get("calibration"), caption=True)
+        else:
+            result, controls = open_screen(screened)
+            drawn = plot_calibration(result, controls, caption=True)
+        plot.save_figure(drawn, out, overwrite)
     write_record(beside(out))
     say(quiet, f"written: {out}")
 
@@ -135,8 +153,7 @@ def open_screen(place: Path) -> "tuple[CRTResult, CRTResult | None]":
     if not store.is_dir():
         raise FileFormatError(
             f"{place} is not the folder of a tested screen: {STORE} is not in it. Give what "
-            "'plait crt run --out' wrote, or to 'plait crt report' what 'plait crt discover --out' "
-            "did."
+            "'plait crt run --out' or 'plait crt discover --out' wrote."
         )
     controls = store.parent / CONTROLS
     is_pair = store.name == STORE and controls.is_dir()

@@ -62,23 +62,26 @@ def _pictures(screen: "GeneScreen", result: "GeneTestResult") -> dict[str, Calla
     """Return what there is to draw, by the names of files, in their order."""
     from plait import crt, plot
 
+    assert screen.pair_quality is not None
+    fewest = (screen.pair_quality.min_treated, screen.pair_quality.min_controls)
     pictures: dict[str, Callable[[], Any]] = {
         "guides.png": lambda: crt.plot_guides(screen),
         "cells.png": lambda: crt.plot_cells(screen),
-        "pairs.png": lambda: crt.plot_pair_quality(result, caption=True),
+        "pairs.png": lambda: crt.plot_pair_quality(result, fewest=fewest, caption=True),
     }
     if not result.pass_qc.any():
         return pictures
     checked, power = screen.calibration, screen.power
     beside = None if result is checked else checked
     title = f"{result.analysis.capitalize()}: p-values"
-    pictures["qq.png"] = lambda: crt.plot_gene_calibration(
-        result, beside, title=title, caption=True
-    )
+    if result is not power:  # positive controls are to be beside chance: power.png shows how far
+        pictures["qq.png"] = lambda: crt.plot_gene_calibration(
+            result, beside, title=title, caption=True
+        )
     if checked is not None and checked.pass_qc.any():
         folds = checked.log_2_fold_change[checked.pass_qc]
         pictures["fold_changes.png"] = lambda: plot.fold_changes(
-            folds, title="Controls: fold changes", caption=True
+            folds, title="Non-targeting guides: fold changes", caption=True
         )
     if power is not None and power.pass_qc.any():
         pictures["power.png"] = lambda: crt.plot_power(
@@ -105,7 +108,7 @@ def _volcano(result: "GeneTestResult") -> Any:
         result.log_2_fold_change[tested],
         result.log10_p[tested],
         found[tested],
-        pair_names(result, np.flatnonzero(tested)),
+        pair_names(result, np.flatnonzero(tested), "itself"),
         xlabel="$\\log_2$ fold change",
         caption=True,
     )

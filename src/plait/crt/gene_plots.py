@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-EXPRESSION = "log2(1 + counts at the median depth)"
+EXPRESSION = "log₂(1 + counts at the median depth)"
 """What `pair_expression` returns."""
 _GUIDES = (
     "Above: cells that have each guide, and guides of each cell. Below, of some guides: cells by "
@@ -114,10 +114,12 @@ def plot_cells(screen: GeneScreen) -> "Figure":
     rows = -(-(len(panels) + 1) // _COLUMNS)
     with styled() as plt:
         figure: Figure = plt.figure(figsize=(9.0, 2.7 * rows), layout="constrained")
-        axes = [figure.add_subplot(rows, _COLUMNS, i + 1) for i in range(len(panels) + 1)]
-        for ax, (name, (values, low, high)) in zip(axes, panels.items(), strict=False):
+        grid = figure.add_gridspec(rows, _COLUMNS)
+        for i, (name, (values, low, high)) in enumerate(panels.items()):
+            ax = figure.add_subplot(grid[i // _COLUMNS, i % _COLUMNS])
             plot.cell_histogram(values, low, high, xlabel=name, ax=ax)
-        last = plot.removed_cells(removed, screen.data.n_cells, ax=axes[-1])
+        rest = figure.add_subplot(grid[-1, len(panels) % _COLUMNS :])  # the rest of the row
+        last = plot.removed_cells(removed, screen.data.n_cells, ax=rest)
         write_caption(last, _CELLS)
     return figure
 
@@ -323,11 +325,14 @@ def guide_column(screen: GeneScreen, column: int) -> tuple[Array, NDArray[np.boo
     return counts, has
 
 
-def pair_names(result: GeneTestResult, rows: NDArray[np.intp]) -> list[str]:
-    """Return what pairs are called: the target (or guide) and the gene, "A on B"."""
+def pair_names(result: GeneTestResult, rows: NDArray[np.intp], own: str | None = None) -> list[str]:
+    """Return what pairs are called: the target (or guide) and the gene, "A on B".
+
+    ``own`` is what the gene is called that is the target itself, where there is little room.
+    """
     who = result.grna_target if result.grna_id is None else result.grna_id
     return [
-        f"{name} on {gene}"
+        f"{name} on {gene if own is None or gene != name else own}"
         for name, gene in zip(who[rows].tolist(), result.response_id[rows].tolist(), strict=True)
     ]
 

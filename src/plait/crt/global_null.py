@@ -37,7 +37,7 @@ from plait.execution.blocks import Block, plan_blocks
 from plait.execution.executors import run_blocks, workforce
 from plait.execution.progress import stage
 from plait.io.atomic import replace_file
-from plait.plot.style import check_figure_path, save_figure
+from plait.plot.style import check_figure_path, save_figure, write_caption
 from plait.simulate.screen import make_sceptre_style_synth
 
 if TYPE_CHECKING:
@@ -46,6 +46,22 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Path = str | os.PathLike[str]
 _CONTROLS = "NTC"
+_LABELS = {
+    "raw": "control guides, counted",
+    "skew": "control guides, skew-normal",
+    "null": "resamples of control guides, counted",
+    "all": "targets, counted",
+    "band": "95% of chance, for as many as resamples",
+    "reference": "expected",
+    "ensemble": "control guides, middle half of the sets",
+}
+"""What the legend calls the curves."""
+_CAPTION = (
+    "p-values of a simulated screen against those that chance alone would give. What has no effect "
+    "should follow the line: control guides do not, and targets do not unless some were given "
+    "effects. Counted p-values are not below one over the number of resamples, where the dashed "
+    "curve ends."
+)
 _FLOOR = 1e-4
 """Quantile of the usages that is the floor under them, as in screens."""
 
@@ -157,10 +173,10 @@ def run_global_null_diagnostics(
     if out_summary is not None:
         _write(out_summary, summary_text(summary) + "\n", overwrite)
     if plot_fit is not None:
-        units.draw(found, plot_fit, "Fitted propensities", overwrite)
+        units.draw(found, plot_fit, "Simulated screen, propensities fitted", overwrite)
     if plot_oracle is not None:
-        units.draw(units.test("const", B, seed, n_jobs), plot_oracle, "Constant propensities",
-                   overwrite)  # fmt: skip
+        known = units.test("const", B, seed, n_jobs)
+        units.draw(known, plot_oracle, "Simulated screen, propensities known", overwrite)
     return GlobalNullDiagnostics(records, summary)
 
 
@@ -233,7 +249,12 @@ class _Units:
             ntc_group_pvals_skew_ens=self._of_sets(skew[n_genes:]),
             show_ntc_ensemble_band=len(self.ensemble) > 1,
             title=title,
+            labels=_LABELS,
         )
+        ax.set(xlabel="expected $-\\log_{10} p$", ylabel="observed $-\\log_{10} p$")
+        highest = max(float(np.max(line.get_ydata())) for line in ax.get_lines())
+        ax.set_ylim(0, 1.1 * highest)  # of the diagonal, not of the band
+        write_caption(ax, _CAPTION)
         save_figure(ax, path, overwrite)
 
     def _of_sets(self, p: Array) -> list["DataFrame"]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.plot.style import GREY
+from plait.plot.style import BESIDE_POINTS, GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,6 +72,7 @@ def name_points(ax: "Axes", x: Array, y: Array, names: Sequence[str], rows: Sequ
             ha="center",
             va="center",
             fontsize=SIZE,
+            bbox=BESIDE_POINTS,
             arrowprops=line if distance > _DISTANCES[0] else None,
         )
 

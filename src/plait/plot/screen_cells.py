@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from plait.data.words import counted
 from plait.errors import InputError, OptionError, ShapeError
 from plait.plot.style import (
     BLUE,
@@ -31,7 +32,9 @@ _PER_GUIDE = "Cells that have each guide, most first. Guides with few cells tell
 _PER_CELL = "Cells by the number of guides that they have."
 _HISTOGRAM = "All cells; orange, those left out for this reason; dotted, the bounds."
 _REMOVED = "Share of all cells that each reason speaks against; some cells have several reasons."
-_MOST_NAMED, _MOST_DRAWN, _MOST_BARS, _MOST_TICKS, _BINS = 60, 400, 15, 12, 50
+_MOST_NAMED, _MOST_DRAWN, _MOST_BARS, _MOST_TICKS, _BINS = 45, 400, 15, 12, 50
+_ROOM = 1.35
+"""Height of a histogram with a legend, over that of its bars."""
 
 
 def guide_counts(
@@ -103,11 +106,7 @@ def counted_bins(
     known = counts > 0
     if not known.any():
         raise InputError("no cell has counts of the guide.")
-    largest = float(counts.max())
-    edges = np.unique(np.round(np.geomspace(1.0, largest + 1.0, 32))) - 0.5
-    edges[-1] = max(edges[-1], largest + 0.5)
-    if len(edges) < 2:
-        edges = np.array([0.5, 1.5])
+    edges = _widening(1.0, float(counts.max()), 32)
     without = np.histogram(counts[known & ~is_assigned], edges)[0]
     with_guide = np.histogram(counts[known & is_assigned], edges)[0]
     return edges, without, with_guide
@@ -128,7 +127,7 @@ def cells_per_guide(
     ----------
     counts : (guides,) int array
     labels : (guides,) sequence of str, optional
-        Written where there are at most 60 guides.
+        Written where there are at most 45 guides.
     is_control : (guides,) bool array, optional
         Non-targeting guides, which are grey.
     title : str, optional
@@ -174,9 +173,11 @@ def cells_per_guide(
             ax.set_xticks(places, [names[j] for j in order], rotation=90,
                           fontsize=label_size(len(cells), 4.8))  # fmt: skip
         else:
-            ax.set_xlabel(f"{len(cells):,} guides")
+            ax.set_xticks([])
+            ax.set_xlabel(counted(len(cells), "guide"))
         ax.set_ylabel("cells")
         ax.set_ylim(0)
+        _write_counts(ax)
         if is_control is not None:
             ax.legend(loc="upper right")
         write_words(ax, title, _PER_GUIDE if caption else None)
@@ -219,6 +220,7 @@ def guides_per_cell(
         ax.set_xticks(ticks, [names[k] for k in ticks])
         ax.set_xlabel("guides in a cell")
         ax.set_ylabel("cells")
+        _write_counts(ax)
         write_words(ax, title, _PER_CELL if caption else None)
     return ax
 
@@ -278,16 +280,18 @@ def cell_histogram(
                    label=f"{label} ({int(heights.sum()):,})")  # fmt: skip
         for bound in (low, high):
             if bound is not None and edges[0] <= bound <= edges[-1]:
-                ax.axvline(bound, color="#555555", linewidth=0.9, linestyle=":")
+                # Not through the legend.
+                ax.axvline(bound, 0, 1 / _ROOM, color="#555555", linewidth=0.9, linestyle=":")
         if is_wide(known[np.isfinite(known)]):
             ax.set_xscale("log")
             ax.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
             ax.xaxis.set_minor_formatter(lambda *_: "")
         ax.set_xlabel(xlabel)
         ax.set_ylabel("cells")
+        ax.set_ylim(0, _ROOM * float((used + left).max()))
         if left.any():
-            ax.set_ylim(0, 1.35 * float((used + left).max()))
             ax.legend(loc="upper right")
+        _write_counts(ax)
         write_words(ax, title, _HISTOGRAM if caption else None)
     return ax
 
@@ -310,7 +314,7 @@ def bounded_bins(
     if is_wide(known):
         edges = np.geomspace(least, most, _BINS + 1)
         if is_whole:  # wide bins: those of one number beside those of two look like a comb
-            edges = np.unique(np.round(np.geomspace(least, most + 1.0, _BINS // 2))) - 0.5
+            edges = _widening(least, most, _BINS // 2)
     elif is_whole:
         width = np.ceil((most - least + 1.0) / _BINS)
         edges = np.arange(least, most + width + 0.5, width) - 0.5
@@ -326,10 +330,33 @@ def bounded_bins(
     return edges, np.histogram(known[~outside], edges)[0], np.histogram(known[outside], edges)[0]
 
 
+def _widening(least: float, most: float, count: int) -> Array:
+    """Return edges of some bins of whole numbers, of which none is narrower than the one before.
+
+    Bins of two numbers between bins of three would look like a comb.
+    """
+    edges, width = [least - 0.5], 1.0
+    growth = ((most + 1.0) / least) ** (1.0 / count) - 1.0
+    while edges[-1] < most:
+        width = max(width, np.round((edges[-1] + 0.5) * growth))
+        edges.append(edges[-1] + width)
+    return np.array(edges)
+
+
+def _write_counts(ax: "Axes") -> None:
+    """Write numbers of cells as they are written elsewhere, with commas."""
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value == round(value) else "")
+
+
 def is_wide(values: Array) -> bool:
     """Return whether values are counts that are better seen on a logarithmic axis."""
     least = float(values.min())
     return least >= 1.0 and float(values.max()) > 30.0 * least
+
+
+def share_text(share: float) -> str:
+    """Return a share in percent; one that is not 0 is not written as 0."""
+    return "< 0.1%" if 0.0 < share < 5e-4 else f"{share:.1%}"
 
 
 def removed_cells(
@@ -370,8 +397,8 @@ def removed_cells(
         ax = axes_for(plt, ax, 3.6, 0.9 + 0.36 * len(names))
         ax.barh(range(len(names)), shares, 0.36, color=VERMILION)
         for place, (name, share) in enumerate(zip(names, shares.tolist(), strict=True)):
-            ax.annotate(f"{name}: {share:.1%}", (0.0, place - 0.2), xytext=(1, 1.5), fontsize=7,
-                        textcoords="offset points")  # fmt: skip
+            ax.annotate(f"{name}: {share_text(share)}", (0.0, place - 0.2), xytext=(1, 1.5),
+                        fontsize=7, textcoords="offset points")  # fmt: skip
         ax.set_yticks([])
         ax.set_ylim(len(names) - 0.7, -0.8)
         ax.set_xlim(0, 1.18 * max(float(shares.max()), 0.01))

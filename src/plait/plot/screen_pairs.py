@@ -27,18 +27,24 @@ Array = NDArray[np.float64]
 
 _PAIRS = (
     "Each point is a pair of a target and a gene: treated cells and control cells with counts of "
-    "the gene. Orange: too few of one of them, so the pair is not tested. Where points crowd, some "
-    "are left out."
+    "the gene."
 )
+_NOT_TESTED = " Orange: too few of one of them, so the pair is not tested."
+_BOUNDS = " Dotted: the fewest that a pair needs."
+_LEFT_OUT = " Where points crowd, some are left out."
 _POWER = (
     "Positive controls, pairs that should have an effect, beside negative controls, which have "
     "none. The more the two lie apart, the more an effect of this size is found. Lines are medians."
 )
 _FOLDS = (
-    "log2 fold changes of groups of non-targeting guides, which have no effect: their mean should "
+    "log₂ fold changes of groups of non-targeting guides, which have no effect: their mean should "
     "be 0. Dotted, 0; line, the mean."
 )
-_MOST, _NAMED, _SPREAD, _LONGEST = 4000, 6, 0.32, 20
+_MOST, _NAMED, _SPREAD, _LONGEST = 4000, 12, 0.32, 20
+_COUNTS = (0, *(k * 10**e for e in range(7) for k in (1, 3)))
+"""Ticks of numbers of cells."""
+_NEAR = 2.0
+"""Bounds are drawn where a pair has fewer cells than this many times as many."""
 _BEND = 10
 """Up to here -log10 p is drawn linearly, above by its logarithm."""
 _BENT = f" Above the dotted line at {_BEND} heights are drawn by their logarithms: see the ticks."
@@ -96,18 +102,36 @@ def pair_quality(
             (~good, VERMILION, f"not tested ({int((~good).sum()):,})"),
         ):
             rows = shown[chosen[shown]]
+            if not len(rows):
+                continue
             ax.scatter(x[rows], y[rows], s=5, color=colour, alpha=0.5, linewidths=0, label=label,
                        rasterized=True)  # fmt: skip
-        for bound, line in zip(fewest or (), (ax.axvline, ax.axhline), strict=False):
-            line(bound - 0.5, color="#555555", linewidth=0.9, linestyle=":")
-        ax.set_xscale("symlog", linthresh=1)
-        ax.set_yscale("symlog", linthresh=1)
-        ax.set(xlim=(-0.3, None), ylim=(-0.3, None))
+        is_bounded = False
+        for name, values, bound, line in zip(
+            "xy", (x, y), fewest or (None, None), (ax.axvline, ax.axhline), strict=True
+        ):
+            if bound is not None and values.min() < _NEAR * bound:
+                line(bound - 0.5, color="#555555", linewidth=0.9, linestyle=":")
+                is_bounded = True
+            _set_counts(ax, name, values)
         ax.set_xlabel("treated cells with counts")
         ax.set_ylabel("control cells with counts")
-        ax.legend(loc="lower right", markerscale=2)
-        write_words(ax, title, _PAIRS if caption else None)
+        ax.legend(loc="lower right", markerscale=2, frameon=True, framealpha=0.9, edgecolor="none")
+        words = _PAIRS + _NOT_TESTED * (not good.all()) + _BOUNDS * is_bounded
+        words += _LEFT_OUT * (len(shown) < len(x))
+        write_words(ax, title, words if caption else None)
     return ax
+
+
+def _set_counts(ax: "Axes", name: str, values: Array) -> None:
+    """Set an axis of numbers of cells: logarithmic, as far as there are any, from 0 if need be."""
+    least = float(values.min())
+    low, high = -0.3 if least < 1.0 else 0.75 * least, 1.4 * max(float(values.max()), 1.0)
+    ticks = [tick for tick in _COUNTS if low <= tick <= high]
+    getattr(ax, f"set_{name}scale")("symlog", linthresh=1)
+    getattr(ax, f"set_{name}lim")(low, high)
+    getattr(ax, f"set_{name}ticks")(ticks, [f"{tick:,}" for tick in ticks])
+    getattr(ax, f"{name}axis").minorticks_off()
 
 
 def power_check(
@@ -171,9 +195,11 @@ def power_check(
         if names is not None:
             surest = np.argsort(-found, kind="stable")[:_NAMED].tolist()
             short = [s if len(s) <= _LONGEST else f"{s[: _LONGEST - 1]}…" for s in names]
-            line = np.linspace(1 - _SPREAD, 1 + _SPREAD, 30)  # no name over the median, either
-            across = np.r_[1 + beside(found), line, beside(none)]
-            up = np.r_[found, np.full(len(line), np.nanmedian(found)), none]
+            # No name over a line, either.
+            line, bend = np.linspace(1 - _SPREAD, 1 + _SPREAD, 30), np.linspace(*ax.get_xlim(), 60)
+            across = np.r_[1 + beside(found), line, bend, beside(none)]
+            level = np.full(len(bend), _BEND if is_bent else np.nan)
+            up = np.r_[found, np.full(len(line), np.nanmedian(found)), level, none]
             named = [row for row in surest if np.isfinite(found[row])]
             name_points(ax, across, up, short, named)
     return ax
@@ -242,9 +268,14 @@ def fold_changes(
     with styled() as plt:
         ax = axes_for(plt, ax, 3.6, 2.8)
         ax.hist(known, 50, color=GREY)
+        ax.xaxis.set_major_locator(plt.MaxNLocator(5))
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value % 1 == 0 else "")
+        ax.set_ylim(0, 1.15 * ax.get_ylim()[1])  # room for the legend
         mean = float(known.mean())
         ax.axvline(0.0, color="#555555", linewidth=0.9, linestyle=":")
-        ax.axvline(mean, color=VERMILION, linewidth=1.2, label=f"mean {mean:+.3f}")
+        ax.axvline(
+            mean, color=VERMILION, linewidth=1.2, label=f"mean {mean:+.3f}".replace("-", "−")
+        )
         ax.set_xlabel("$\\log_2$ fold change")
         ax.set_ylabel("pairs")
         ax.legend(loc="upper right")

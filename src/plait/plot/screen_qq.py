@@ -235,11 +235,14 @@ def readable_limit(tests: Array, controls: Array) -> float | None:
     -------
     float or None
         Twice the highest control, or what chance gives in 1 of 40 sets of as many p-values, if
-        that is higher; rounded up. None where no test is far beyond it.
+        that is higher; rounded up. None where no test is far beyond it, and where without controls
+        most tests are.
     """
     count = len(controls) or len(tests)
     chance = -np.log10(-np.expm1(np.log(0.975) / count))
     limit = float(np.ceil(_ABOVE_CONTROLS * max(chance, controls.max(initial=0.0))))
+    if not len(controls) and (tests > limit).sum() > len(tests) / 2:
+        return None  # such as positive controls, of which nothing would be left to see
     return limit if tests.max(initial=0.0) > _WORTH * limit else None
 
 

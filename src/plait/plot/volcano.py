@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CAPTION = (
-    "Each point is one effect; height: -log10 of its p-value. Blue raises, orange lowers, grey is "
+    "Each point is one effect; height: −log₁₀ of its p-value. Blue raises, orange lowers, grey is "
     "not significant. Of the surest ones those have names that leave room for one."
 )
 _NAMED = 8

@@ -1,6 +1,7 @@
 """Figures of a gene-level screen's page: its cells and guides, its pairs, its positive controls."""
 
 from itertools import pairwise
+from textwrap import wrap
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from plait.crt.gene_screen import GeneScreen
 from plait.data.words import counted
 from plait.plot.manhattan import thinned
 from plait.plot.pair_violin import density
-from plait.plot.screen_cells import bounded_bins, is_wide, multiplicities
+from plait.plot.screen_cells import bounded_bins, is_wide, multiplicities, share_text
 from plait.plot.screen_pairs import beside
 from plait.report.figures import (
     BLUE,
@@ -28,15 +29,18 @@ from plait.report.figures import (
     bar_rows_height,
     numbers,
     plain,
-    short,
 )
 from plait.report.page import Figure, Numbers, Section
+from plait.report.screen_figures import named
 from plait.report.screen_verdicts import LEVEL
 
 Array = NDArray[np.float64]
 
 _MOST_PAIRS, _MOST_POINTS, _MOST_CONTROLS = 12, 2500, 1500
-_HEIGHT = 340
+_HEIGHT, _ROW = 340, 46
+_MOST_NAMED, _WIDEST = 12, 14
+"""Positive controls that have names; letters of a line of a label."""
+_CELLS = {"title": {"text": "cells"}, "rangemode": "tozero", "tickformat": ",d"}
 
 
 def cells_section(screen: GeneScreen) -> Section:
@@ -159,6 +163,11 @@ def power_figure(power: GeneTestResult, calibration: GeneTestResult | None) -> F
             "tickvals": numbers(np.log10(1.0 + np.array(ticks))),
             "ticktext": [f"{tick:,}" for tick in ticks],
         },
+        "annotations": named(
+            1 + beside(positive), np.log10(1.0 + positive),
+            np.argsort(-positive, kind="stable")[:_MOST_NAMED].tolist(),
+            [name.split(" on ")[0] for name in names], (-0.6, 1.6),
+        ),
     }  # fmt: skip
     return Figure(
         name="power",
@@ -166,7 +175,8 @@ def power_figure(power: GeneTestResult, calibration: GeneTestResult | None) -> F
         caption=(
             f"{counted(len(rows), 'positive control')}, pairs that should have an effect, and "
             f"{counted(len(none), 'negative one')}, which have none. The more the two lie apart, "
-            "the more an effect of this size is found."
+            "the more an effect of this size is found. Heights are drawn by their logarithms: see "
+            "the ticks."
         ),
         description="Points: minus log10 p of positive and of negative controls.",
         spec={"data": data, "layout": layout},
@@ -207,15 +217,19 @@ def _guides(screen: GeneScreen) -> Figure:
         "bargap": 0.1 if len(names) <= 60 else 0,
         "xaxis": {"title": {"text": counted(len(names), "guide")}, "showticklabels": False,
                   "showgrid": False, "zeroline": False},
-        "yaxis": {"title": {"text": "cells"}, "rangemode": "tozero"},
+        "yaxis": _CELLS,
     }  # fmt: skip
     none = int((cells == 0).sum())
     return Figure(
         name="guides",
         title="Cells of each guide",
         caption=(
-            f"How many cells have each guide, most first: {int(np.median(cells)):,} in the middle"
-            + (f"; {counted(none, 'guide')} are in no cell." if none else ".")
+            f"How many cells have each guide, most first; the median is {int(np.median(cells)):,}"
+            + (
+                f". {counted(none, 'guide')} {'is' if none == 1 else 'are'} in no cell."
+                if none
+                else "."
+            )
             + " Guides with few cells tell little."
         ),
         description="Bars: cells of each guide, most first.",
@@ -247,7 +261,7 @@ def _multiplicity(screen: GeneScreen) -> Figure:
             "xaxis": {"title": {"text": "guides in a cell"}, "tickmode": "array",
                       "tickvals": list(range(len(cells))), "ticktext": names, "showgrid": False,
                       "zeroline": False, "range": [-0.6, max(len(cells), 4) - 0.4]},
-            "yaxis": {"title": {"text": "cells"}, "rangemode": "tozero"},
+            "yaxis": _CELLS,
         },
     }  # fmt: skip
     return Figure(
@@ -310,7 +324,7 @@ def histogram(values: Array, low: float | None, high: float | None, name: str) -
         }
     layout = {
         "height": _HEIGHT, "barmode": "stack", "bargap": 0, "xaxis": axis,
-        "yaxis": {"title": {"text": "cells"}, "rangemode": "tozero"},
+        "yaxis": _CELLS,
         "shapes": [
             {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": place, "x1": place,
              "line": {"color": GREY, "width": 1, "dash": "dot"}}
@@ -324,17 +338,19 @@ def _removed(removed: dict[str, int], n_cells: int) -> Figure:
     names, counts = list(removed), list(removed.values())
     bars = {
         "type": "bar", "orientation": "h", "y": list(range(len(names))),
-        "x": numbers(np.array(counts) / n_cells), "text": [f"{c / n_cells:.1%}" for c in counts],
+        "x": numbers(np.array(counts) / n_cells),
+        "text": [plain(share_text(c / n_cells)) for c in counts],
         "textposition": "outside", "cliponaxis": False, "marker": {"color": VERMILION},
         "customdata": [f"{count:,}" for count in counts],
         "hovertemplate": "%{customdata} cells<extra></extra>",
     }  # fmt: skip
     layout = {
-        "height": bar_rows_height(len(names)), "bargap": 0.35,
+        "height": bar_rows_height(0) + _ROW * len(names), "bargap": 0.5,
         "xaxis": {"title": {"text": "share of all cells"}, "tickformat": ".0%",
                   "range": [0, 1.25 * max([*(c / n_cells for c in counts), 0.01])]},
         "yaxis": {"tickmode": "array", "tickvals": list(range(len(names))),
-                  "ticktext": [short(name) for name in names], "range": [len(names) - 0.4, -0.6],
+                  "ticktext": ["<br>".join(map(plain, wrap(name, _WIDEST))) for name in names],
+                  "range": [len(names) - 0.4, -0.6],
                   "showgrid": False, "zeroline": False, "automargin": True,
                   "ticklabelstandoff": 4},
     }  # fmt: skip
@@ -346,7 +362,7 @@ def _removed(removed: dict[str, int], n_cells: int) -> Figure:
         spec={"data": [bars], "layout": layout},
         numbers=Numbers(
             ["reason", "cells", "share"],
-            [[n, f"{c:,}", f"{c / n_cells:.1%}"] for n, c in removed.items()],
+            [[n, f"{c:,}", share_text(c / n_cells)] for n, c in removed.items()],
         ),
     )
 

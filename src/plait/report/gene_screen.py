@@ -35,7 +35,7 @@ from plait.report.screen_verdicts import (
     like_controls,
     share_verdict,
 )
-from plait.report.screen_words import WORDS, formula_in_words
+from plait.report.screen_words import WORDS, formula_in_words, with_commas
 
 Array = NDArray[np.float64]
 
@@ -149,9 +149,11 @@ def _answer(result: GeneTestResult) -> list[str]:
     tested = int(result.pass_qc.sum())
     best = int(np.argmin(np.where(result.pass_qc, result.log10_p, np.inf)))
     verb = "raises" if result.log_2_fold_change[best] > 0 else "lowers"
+    fold = f"{result.log_2_fold_change[best]:+.2f}".replace("-", "−")
+    target, gene = result.grna_target[best], result.response_id[best]
     surest = (
-        f"{result.grna_target[best]} {verb} {result.response_id[best]} (log2 fold change "
-        f"{result.log_2_fold_change[best]:+.2f}, p = {p_value_text(float(result.log10_p[best]))})"
+        f"{target} {verb} {'itself' if gene == target else gene} (log₂ fold change {fold}, "
+        f"p = {p_value_text(float(result.log10_p[best]))})"
     )
     if not found.any():
         return [
@@ -172,12 +174,11 @@ def _answer(result: GeneTestResult) -> list[str]:
 
 def _volcano(result: GeneTestResult) -> Figure:
     tested = result.pass_qc & np.isfinite(result.log_2_fold_change)
-    names = _names(result)
     spec = draw.volcano(
         result.log_2_fold_change[tested],
         result.log10_p[tested],
         _found(result)[tested],
-        [names[i] for i in np.flatnonzero(tested)],
+        pair_names(result, np.flatnonzero(tested), "itself"),
         "log₂ fold change",
     )
     return Figure(
@@ -185,7 +186,7 @@ def _volcano(result: GeneTestResult) -> Figure:
         title="How sure, against how large",
         caption=(
             "Each point is a pair of a target and a gene: log₂ of the fold change of expression in "
-            "treated cells, and -log10 of its p-value. Coloured: significant at a false discovery "
+            "treated cells, and −log₁₀ of its p-value. Coloured: significant at a false discovery "
             f"rate of {result.level:g}. Where points crowd, some are left out."
         ),
         description="Scatter plot: minus log10 p against log2 fold change.",
@@ -250,7 +251,8 @@ def _named_otherwise(calibration: GeneTestResult | None, discovery: GeneTestResu
 
 def _settings(result: GeneTestResult) -> dict[str, dict[str, str]]:
     formula = formula_in_words(str(result.settings.get("formula", "")))
-    return told({**result.settings, "formula": formula or None}, result.provenance, WORDS)
+    about = with_commas({**result.settings, "formula": formula or None})
+    return told(about, result.provenance, WORDS)
 
 
 def _remedy(calibration: GeneTestResult, discovery: GeneTestResult | None) -> str:
@@ -284,8 +286,8 @@ def _powerful(power: GeneTestResult | None) -> Verdict | None:
     log10p = power.log10_p[power.pass_qc]
     seen = float((log10p < np.log10(LEVEL)).mean())
     said = (
-        f"Of {len(log10p):,} positive controls {seen:.0%} have a p-value below {LEVEL:g}; the "
-        f"median is {p_value_text(float(np.median(log10p)))}."
+        f"Of {counted(len(log10p), 'positive control')} {seen:.0%} have a p-value below {LEVEL:g}; "
+        f"the median is {p_value_text(float(np.median(log10p)))}."
     )
     if seen < _POWERFUL:
         return Verdict("caution", "Positive controls missed", f"{said} Real effects are missed.")
@@ -295,10 +297,12 @@ def _powerful(power: GeneTestResult | None) -> Verdict | None:
 def _tested(result: GeneTestResult) -> Verdict:
     left = int((~result.pass_qc).sum())
     if not left:
-        return Verdict("good", "All pairs tested", f"All {len(result):,} pairs were tested.")
+        return Verdict(
+            "good", "All pairs tested", f"All were tested: {counted(len(result), 'pair')}."
+        )
     said = (
-        f"{left:,} of {len(result):,} pairs have too few treated or control cells with counts of "
-        "the gene, and were not tested."
+        f"{left:,} of {counted(len(result), 'pair')} have too few treated or control cells with "
+        "counts of the gene, and were not tested."
     )
     return Verdict(
         "caution" if left > len(result) / 2 else "good", "Pairs with too few counts left out", said
@@ -366,7 +370,7 @@ def _table(result: GeneTestResult) -> EffectTable:
         rate=np.asarray(rate)[rows][:, None],
         level=result.level,
         effect_name="pair",
-        estimate_name="log2 fold change",
+        estimate_name="log₂ fold change",
         error_name="standard error",
         rate_name="p" if result.q_value is None else "q",
         file_name="pairs.csv",

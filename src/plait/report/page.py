@@ -26,6 +26,7 @@ State = Literal["good", "caution", "bad", "unknown"]
 
 _RANK: dict[State, int] = {"good": 0, "unknown": 1, "caution": 2, "bad": 3}
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
+_POWER = re.compile(r"(?<![\w.])(?:p = )?\d+(?:\.\d+)?e-\d+")
 _OVERALL: dict[State, str] = {
     "good": "Sound",
     "unknown": "Sound as far as the file tells",
@@ -318,12 +319,13 @@ def embedded_json(value: Any) -> str:
     return text
 
 
-def whole_options(text: Any) -> Any:
-    """Return text as HTML in which options of commands, such as ``--sampler``, are not broken."""
+def unbroken(text: Any) -> Any:
+    """Return text as HTML; options of commands, ``--sampler``, and 1e-11 stay in one line."""
     from markupsafe import Markup, escape
 
-    # Escaped text; an option has nothing in it that is.
-    return Markup(_OPTION.sub(r"<code>\g<0></code>", str(escape(text))))
+    # Escaped text; an option, or a power of ten, has nothing in it that is.
+    options = _OPTION.sub(r"<code>\g<0></code>", str(escape(text)))
+    return Markup(_POWER.sub(r'<span class="power">\g<0></span>', options))
 
 
 @cache
@@ -339,7 +341,7 @@ def _environment() -> Any:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["whole_options"] = whole_options
+    environment.filters["unbroken"] = unbroken
     return environment
 
 

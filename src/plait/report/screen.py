@@ -27,13 +27,13 @@ from plait.report.page import (
     write_page,
 )
 from plait.report.screen_verdicts import control_p_values, verdicts
-from plait.report.screen_words import WORDS
+from plait.report.screen_words import WORDS, with_commas
 
 Array = NDArray[np.float64]
 
 QUESTION = "What does each perturbation do to each program?"
 _MOST_MAPPED, _MOST_PROGRAMS, _MOST_ROWS = 60, 24, 500
-_FEWEST_SHOWN = 15
+_FEWEST_SHOWN, _MOST_EQUAL = 15, 3
 
 _EFFECT = "An effect is the shift of the log of a program's usage relative to the other programs."
 _CORRELATION = (
@@ -193,13 +193,12 @@ def answer(result: CRTResult, found: NDArray[np.bool_], level: float) -> list[st
         place = np.unravel_index(np.nanargmin(_rates(result)), found.shape)
         unit, program = (int(i) for i in place)
         return [
-            f"None of {pairs:,} effects of {counted(tested, 'perturbation')} on "
+            f"None of {counted(pairs, 'effect')} of {counted(tested, 'perturbation')} on "
             f"{counted(len(result.programs), 'program')} is significant at a false discovery rate "
             f"of {level:g}.",
             f"The surest one is {result.units[unit]} on {result.programs[program]} (p = "
             f"{p_value_text(float(result.log10p[unit, program]))}).",
         ]
-    most = int(np.argmax(found.sum(axis=1)))
     unit, program = surest_effects(result, found)[0]
     verb = "raises" if result.beta[unit, program] > 0 else "lowers"
     return [
@@ -207,16 +206,27 @@ def answer(result: CRTResult, found: NDArray[np.bool_], level: float) -> list[st
         f"effect on at least one of {counted(len(result.programs), 'program')}: "
         f"{counted(int(found.sum()), 'effect')} at a false discovery rate of {level:g}.",
         f"The surest is that {result.units[unit]} {verb} {result.programs[program]} (p = "
-        f"{p_value_text(float(result.log10p[unit, program]))}); {result.units[most]} acts on most "
-        f"programs ({int(found[most].sum())}).",
+        f"{p_value_text(float(result.log10p[unit, program]))}). {_broadest(result, found)}",
     ]
+
+
+def _broadest(result: CRTResult, found: NDArray[np.bool_]) -> str:
+    """Say which perturbation acts on more programs than any other."""
+    counts = found.sum(axis=1)
+    names = [result.units[j] for j in np.flatnonzero(counts == counts.max())]
+    of = f"({int(counts.max()):,} of {len(result.programs):,})"
+    if len(names) == 1:
+        return f"{names[0]} acts on more programs than any other {of}."
+    if len(names) <= _MOST_EQUAL:
+        return f"{' and '.join([', '.join(names[:-1]), names[-1]])} act on the most programs {of}."
+    return f"{len(names):,} perturbations act on as many programs as any {of}."
 
 
 def _settings(result: CRTResult, level: float) -> dict[str, dict[str, str]]:
     about = {**result.settings, "level": level}
     if about.get("resamples") is None:
         about["device"] = None  # nothing is drawn there
-    return told(about, result.provenance, WORDS)
+    return told(with_commas(about), result.provenance, WORDS)
 
 
 def _rates(result: CRTResult) -> Array:
@@ -238,9 +248,10 @@ def _map(result: CRTResult, found: NDArray[np.bool_], order: Sequence[int]) -> F
         programs,
     )  # fmt: skip
     shown = (
-        f"all {n_active:,} perturbations with an effect"
+        ("the one perturbation" if n_active == 1 else f"all {n_active:,} perturbations")
+        + " with an effect"
         if n_active == len(rows)
-        else f"the {len(rows):,} surest perturbations"
+        else f"the {counted(len(rows), 'surest perturbation')}"
     )
     cells = [
         [name, *(f"{value:+.3g}" for value in result.beta[j, columns])]
@@ -336,7 +347,7 @@ def _program_section(result: CRTResult, found: NDArray[np.bool_], level: float) 
         name="volcano",
         title="How sure, against how large, program by program",
         caption=(
-            "Each point is a perturbation: effect on the chosen program, and -log10 of its "
+            "Each point is a perturbation: effect on the chosen program, and −log₁₀ of its "
             f"p-value. Coloured: significant at a false discovery rate of {level:g}; the surest "
             f"ones have their names.{few}"
         ),
@@ -344,7 +355,6 @@ def _program_section(result: CRTResult, found: NDArray[np.bool_], level: float) 
         spec=next(iter(views.values())),
         views=views,
         key=[(BLUE, "raises"), (VERMILION, "lowers"), (GREY, "not significant")],
-        is_wide=True,
     )
     return Section(
         "programs-section",

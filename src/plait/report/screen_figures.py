@@ -27,8 +27,10 @@ Array = NDArray[np.float64]
 _DIVERGING = [[0.0, "var(--vermilion)"], [0.5, "var(--middle)"], [1.0, "var(--blue)"]]
 _MOST_POINTS = 2500
 _NAMED = 8
-_CHARACTER, _LINE, _LONGEST = 0.013, 0.05, 16
+_CHARACTER, _LINE, _LONGEST = 0.013, 0.05, 26
 """Width and height of a letter, as shares of the picture; most letters of a name."""
+_EDGE = 0.2
+"""Names of points within this share of the width from an end begin, or end, at the point."""
 
 
 def effect_map(
@@ -168,27 +170,51 @@ def volcano(
         "hovermode": "closest",
         "xaxis": {"title": {"text": plain(xlabel)}, "zeroline": True},
         "yaxis": {"title": {"text": "−log₁₀ p"}, "rangemode": "tozero", "zeroline": False},
-        "annotations": [
-            {
-                "x": float(f"{effect[j]:.4g}"), "y": float(f"{heights[j]:.4g}"),
-                "text": short(units[j], _LONGEST), "showarrow": False, "yshift": 11,
-                "font": {"size": 11},
-            }
-            for j in _apart(effect, heights, surest, units)
-        ],
-    }  # fmt: skip
+        "annotations": named(effect, heights, surest, units),
+    }
     return {"data": data, "layout": layout}
 
 
-def _apart(x: Array, y: Array, rows: Sequence[int], names: Sequence[str]) -> list[int]:
-    """Return the rows, the first ones first, whose names do not touch one before."""
-    width, height = float(np.ptp(x)) or 1.0, _LINE * (float(y.max()) or 1.0)
-    half = {j: _CHARACTER * width * min(len(names[j]), _LONGEST) / 2 for j in rows}
-    kept: list[int] = []
+def named(
+    x: Array,
+    y: Array,
+    rows: Sequence[int],
+    names: Sequence[str],
+    across: tuple[float, float] | None = None,
+) -> list[Spec]:
+    """Return the names of some points, over them, but for those that would touch one before.
+
+    Parameters
+    ----------
+    x, y : (n,) arrays
+    rows : sequence of int
+        The points, the most important first.
+    names : (n,) sequence of str
+    across : pair of float, optional
+        The range of the axis. Default that of the points.
+    """
+    low, high = across or (float(x.min()), float(x.max()))
+    width, height = (high - low) or 1.0, _LINE * (float(y.max()) or 1.0)
+    taken: list[tuple[float, float, float]] = []
+    found = []
     for j in rows:
-        if all(abs(x[j] - x[k]) > half[j] + half[k] or abs(y[j] - y[k]) > height for k in kept):
-            kept.append(j)
-    return kept
+        text, place = short(names[j], _LONGEST), (float(x[j]) - low) / width
+        anchor = "left" if place < _EDGE else "right" if place > 1.0 - _EDGE else "center"
+        wide = _CHARACTER * (min(len(names[j]), _LONGEST) + 1)
+        start = place - {"left": 0.0, "center": 0.5, "right": 1.0}[anchor] * wide
+        if any(
+            start < end and begin < start + wide and abs(y[j] - up) < height
+            for begin, end, up in taken
+        ):
+            continue
+        taken.append((start, start + wide, float(y[j])))
+        found.append(
+            {
+                "x": float(f"{x[j]:.4g}"), "y": float(f"{y[j]:.4g}"), "text": text,
+                "showarrow": False, "xanchor": anchor, "yshift": 11, "font": {"size": 11},
+            }
+        )  # fmt: skip
+    return found
 
 
 def found_by_program(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from plait.crt.ntc_empirical import FEWEST_GUIDES, are_few_guides
 from plait.crt.results import CRTResult
-from plait.data.words import listed
+from plait.data.words import counted, listed
 from plait.numerics.dependent_shares import (
     clustered_effective,
     effective_tests,
@@ -251,7 +251,7 @@ def _tested(result: CRTResult) -> Verdict:
     left = result.untested(most=_MOST_NAMED)
     if not left:
         return Verdict(
-            "good", "All tested", f"All {len(result.units):,} perturbations were tested."
+            "good", "All tested", f"All were tested: {counted(len(result.units), 'perturbation')}."
         )
     return Verdict(
         "caution",
@@ -266,7 +266,7 @@ def _cells(result: CRTResult) -> Verdict:
         return Verdict("bad", "Nothing tested", "No perturbation could be tested.")
     few = int((treated < _FEW_TREATED).sum())
     said = (
-        f"Perturbations have {int(np.median(treated)):,} treated cells in the middle "
+        f"Perturbations have a median of {int(np.median(treated)):,} treated cells "
         f"({int(treated.min()):,} to {int(treated.max()):,})."
     )
     if few > len(treated) / 2:

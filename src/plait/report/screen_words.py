@@ -1,6 +1,8 @@
 """Settings of perturbation screens in words, for the pages of programs and of genes."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from plait.crt.cell_quality import COVARIATES
 from plait.report.about import Words
@@ -130,6 +132,20 @@ WORDS: Words = {
         },
     ),
 }
+
+
+def with_commas(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with large numbers as they are written elsewhere: "20,729", "1e-07"."""
+    written: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            value = with_commas(value)
+        elif isinstance(value, int) and not isinstance(value, bool) and name != "seed":
+            value = f"{value:,}"
+        elif isinstance(value, float):
+            value = f"{value:.3g}"
+        written[name] = value
+    return written
 
 
 def formula_in_words(formula: str) -> str:

@@ -58,7 +58,7 @@
     const [low, high] = axis.range;
     let end = -Infinity;
     return axis.ticktext.map((text, i) => {
-      const at = ((axis.tickvals[i] - low) / (high - low)) * width, half = 3.6 * raw(text).length + 2;
+      const at = ((axis.tickvals[i] - low) / (high - low)) * width, half = 3.9 * raw(text).length + 3;
       if (at - half < end) return "";
       end = at + half;
       return text;
@@ -83,7 +83,7 @@
       for (const key of Object.keys(layout)) {
         const axis = layout[key];
         if (key.includes("axis") && Array.isArray(axis.ticktext)) {
-          axis.ticktext = axis.ticktext.map((text) => plain(shorten(raw(text), 14)));
+          axis.ticktext = axis.ticktext.map((text) => text.split("<br>").map((line) => plain(shorten(raw(line), 14))).join("<br>"));
         }
       }
     }
@@ -218,12 +218,12 @@
       pick.title = table.effects[i];
       pick.setAttribute("aria-expanded", "false");
       cell(row, "", "every").append(pick);
-      cell(row, value.context(i)).title = value.context(i);
+      cell(row, value.context(i), "context").title = value.context(i);
       cell(row, figures(value.estimate(i), 3), "number");
-      if (table.error) cell(row, figures(value.error(i), 2), "number");
+      if (table.error) cell(row, figures(value.error(i), 2), "number error");
       cell(row, figures(value.rate(i), 2), "number");
-      cell(row, String(counts[i]), "number");
-      cell(row, "", "every").append(strip(i));
+      cell(row, String(counts[i]), "number significant");
+      cell(row, "", "every strip").append(strip(i));
     }
     const all = table.effects.length;
     byId("count").textContent = order.length === all
