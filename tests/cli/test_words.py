@@ -97,7 +97,7 @@ UNREACHED = {
     "no command has the argument": (
         "covariate_missing is", "bad_se is", "precision is", "saddlepoint_above is", "p_index is",
         "exact_below is", "executor is", "key is", "kind is", "p is 'X'; give 'auto'",
-        "partition is", "window_kb and window_variants", "window_variants is",
+        "partition is", "window_kb and window_variants", "window_variants is", "step is",
     ),
     "scans and tables need no GPU": ("device is 'X'; choose", "needs PyTorch"),
     "no command reads outputs of eQTL mapping": ("looks like X, which",),

@@ -11,6 +11,7 @@ import pytest
 from plait import gwas, plot
 from plait.cli import gwas_region
 from plait.cli.main import main
+from plait.data.p_values import p_value_text
 from plait.data.summary_statistics import SummaryStatistics
 from plait.data.variants import VariantTable
 from plait.errors import LabelError, NotAvailableError, OptionError, ShapeError
@@ -278,6 +279,19 @@ def test_command(panel, scanned, tmp_path, monkeypatch, capsys):
     pl.concat(below).write_csv("long.tsv", separator="\t")
     assert main(["gwas", "region", "long.tsv", "--traits", "bmi index", "--out", "l.png"]) == 0
     assert "associations of bmi index around" in capsys.readouterr().out
+    tests = pl.concat(
+        [
+            table.with_columns(test=pl.lit(t), log10p=log10p)
+            for t, log10p in (("ADD", pl.col("log10p")), ("DOM", 2 * pl.col("log10p")))
+        ]
+    )
+    tests.write_csv("tests.tsv", separator="\t")
+    tests.filter(test="DOM").write_csv("dom.tsv", separator="\t")
+    for words, factor in (("", 1), ("--test DOM", 2)):
+        command = f"gwas region tests.tsv {words} --out t.svg --overwrite"
+        assert main(command.split()) == 0
+        smallest = p_value_text(factor * table["log10p"].min())
+        assert f"p = {smallest}: " in capsys.readouterr().out
     (tmp_path / "metal.tsv").write_text("MarkerName\tAllele1\tAllele2\tEffect\tStdErr\tx\n")
     for words, said in (
         ("both.tsv.gz --out c.png", "holds 2 traits (a, b), and of a table one is drawn: say"),
@@ -286,6 +300,9 @@ def test_command(panel, scanned, tmp_path, monkeypatch, capsys):
         ("long.tsv --traits height,x --out c.png", "long.tsv has no trait 'x'; there are height"),
         ("long.tsv --out c.png", "as in --traits height."),
         ("metal.tsv --out c.png", "options of 'plait sumstats convert', which writes a table"),
+        ("dom.tsv --out c.png", "is of the test 'ADD'; there are 'DOM'. Say which: --test NAME"),
+        ("long.tsv --traits height --test DOM --out c.png", "--test does nothing here"),
+        ("scanned --test DOM --out c.png", "--test does nothing with the folder of a scan"),
         ("scanned --lead rs9 --out c.png", "there is no variant 'rs9'"),
         ("demo --out c.png", "demo is not the folder of a scan: associations.zarr is not in it"),
         ("scanned --genes demo/genotypes.bim --out c.png", "genes have the columns chrom, start"),

@@ -97,6 +97,7 @@ def test_no_row_of_a_test(tmp_path):
     path = tmp_path / "a.regenie"
     path.write_text(TABLES["regenie"])
     with pytest.raises(
-        LabelError, match=r"a\.regenie: no row is of the test 'DOM'; there are 'ADD'"
+        LabelError,
+        match=r"a\.regenie: no row is of the test 'DOM'; there are 'ADD'. Say which: read_",
     ):
         read_summary_statistics(path, test="DOM")

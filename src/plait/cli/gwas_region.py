@@ -1,6 +1,7 @@
 """``plait gwas region``: the associations around one variant, and linkage with it."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from plait.cli.inputs import refuse_idle, split_list
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
 from plait.cli.outputs import FIGURES, check_file, use_no_window
 from plait.cli.records import beside, write_record
+from plait.cli.sumstats_options import Test
 from plait.errors import (
     AmbiguousAlleleColumnsError,
     FileFormatError,
@@ -80,6 +82,7 @@ def region(
             "Of a table with several side by side: the one to draw.",
         ),
     ] = None,
+    test: Test = None,
     genes: Annotated[
         Path | None,
         option(
@@ -95,12 +98,13 @@ def region(
 ) -> None:
     """Draw the associations around one variant, coloured by linkage with it."""
     refuse_idle(("map",), geno is None, "without --geno FILE")
+    refuse_idle(("test",), scanned.is_dir(), "with the folder of a scan")
     check_file(out, FIGURES, overwrite)
     with session(None, quiet, debug):
         from plait import gwas, plot
         from plait.gwas.regional import locus_around
 
-        result = _open_scan(scanned, traits)
+        result = _open_scan(scanned, traits, test)
         chosen = _trait_names(traits, result)
         genotypes = None if geno is None else open_chosen(geno, Choice(map=map))
         use_no_window()
@@ -121,24 +125,25 @@ def region(
     say(quiet, f"written: {out}")
 
 
-def _open_scan(scanned: Path, traits: str | None) -> Any:
+def _open_scan(scanned: Path, traits: str | None, test: str | None) -> Any:
     """Return the result in the folder of a scan, or one trait of a table."""
     from plait.cli.summary_inputs import Reading
     from plait.gwas import AssociationResult
 
     if scanned.is_dir():
         return AssociationResult.open(scanned)
+    reading = Reading(test=test)
     try:
-        contexts = Reading().contexts(scanned)
-        Reading(context=contexts[0] if len(contexts) > 1 else None).roles(scanned)
+        contexts = reading.contexts(scanned)
+        replace(reading, context=contexts[0] if len(contexts) > 1 else None).roles(scanned)
     except (UnknownDialectError, AmbiguousAlleleColumnsError) as error:
         raise type(error)(
             f"{error} These are options of 'plait sumstats convert', which writes a table that is "
             "read here by itself."
         ) from None
     if len(contexts) > 1:
-        return Reading(context=_one_of(contexts, traits, scanned)).table(scanned)
-    table = Reading().table(scanned)
+        return replace(reading, context=_one_of(contexts, traits, scanned)).table(scanned)
+    table = reading.table(scanned)
     names = tuple(table.frame["trait"].drop_nulls().unique(maintain_order=True))
     if len(names) > 1:
         name = _one_of(names, traits, scanned)

@@ -39,6 +39,7 @@ PHRASES = {
     "program.": "Leave them out of the screen, or give the usage of all its cells.",
     "raise r2": "raise --r2",
     " (in a scan, loco=False)": "",
+    "read_summary_statistics(path, test=...)": "test=...",
     "A small v_ridge may help.": "A small number added to its diagonal may help.",
 }
 """What is said in other words."""

@@ -32,7 +32,8 @@ def of_test(frame: "DataFrame", test: str | None, path: Path) -> "DataFrame":
     if kept.is_empty() and not frame.is_empty():
         found = ", ".join(map(repr, frame["test"].unique().sort().head(10).to_list()))
         raise LabelError(
-            f"{path}: no row is of the test {test!r}; there are {found}. Say which: test=..."
+            f"{path}: no row is of the test {test!r}; there are {found}. Say which: "
+            "read_summary_statistics(path, test=...)"
         )
     if kept.height < frame.height:
         _log.info(
