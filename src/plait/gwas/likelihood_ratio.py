@@ -1,26 +1,27 @@
-"""Likelihood-ratio tests of variants in a mixed model, by maximum likelihood.
+"""Likelihood-ratio tests of variants in a mixed model, by the likelihood of what covariates leave.
 
-The restricted likelihood of `plait.numerics.reml` is of what covariates leave, which is less once a
-variant is one of them; likelihoods that are compared must be of the same data. So these are whole
-ones: twice the logarithm is ``-N ln(y^T P y) - ln |V|`` and a constant, ``V = h2 K + (1 - h2) I``
-the covariance of all samples, P its inverse once covariates (and the variant) are projected out.
-Each of the two models has the h2 that makes it most likely (Zhou and Stephens 2012, Nature Genetics
-44).
+Likelihoods that are compared must be of the same data. The restricted one of a model with the
+variant is of less data than that without, so both are taken of the contrasts of the model without
+it (Welham and Thompson 1997, Journal of the Royal Statistical Society B 59): with ``V = h2 M K M +
+(1 - h2) I`` on the space orthogonal to the covariates, twice the logarithm is ``-(N - p) ln(y^T P
+y) - ln |V|`` and a constant, P the inverse of V once the variant is projected out (or not). Each of
+the two models has the h2 that makes it most likely.
+
+The likelihood of the whole data, covariates fitted, has no maximum here: relationships of centred
+genotypes have the eigenvalue 0 along the constant, where nothing is left of the trait, and ``ln
+|V|`` falls without end as h2 nears 1.
 """
 
 import math
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.execution.threads import single_threaded_blas
 from plait.gwas.null_models import NullModel
-from plait.numerics.reml import LARGEST, maximum_near
+from plait.numerics.reml import maximum_near
 
 Array = NDArray[np.float64]
-
-_GRID = 101
 
 
 class LikelihoodRatio:
@@ -29,25 +30,10 @@ class LikelihoodRatio:
     Parameters
     ----------
     null : NullModel
-        Its relationships are decomposed here once more, without covariates: 4/3 N^3 flops.
     """
 
     def __init__(self, null: NullModel) -> None:
-        from scipy.linalg import eigvalsh
-
-        self.model = null.model
-        with single_threaded_blas():
-            values = eigvalsh(null.relationships)
-        self._eigenvalues: Array = np.maximum(values, 0.0)
-        self._shares: list[float] = []
-        self._heights: list[float] = []
-        for t in range(null.model.traits.shape[1]):
-            height = self._without(t)
-            grid = np.linspace(0.0, LARGEST, _GRID)
-            start = float(grid[np.argmax([height(float(value)) for value in grid])])
-            share = maximum_near(height, start, 1e-8)
-            self._shares.append(share)
-            self._heights.append(height(share))
+        self.model, self.fit = null.model, null.fit
 
     def log10p(self, regressor: Array, trait: int) -> float:
         """Return log10 of the p-value of a variant, by the chi-square of one degree of freedom.
@@ -56,31 +42,7 @@ class LikelihoodRatio:
         """
         from scipy.special import log_ndtr
 
-        height = self._beside(regressor, trait)
-        share = maximum_near(height, self._shares[trait], 1e-8)
-        statistic = max(2.0 * (height(share) - self._heights[trait]), 0.0)
+        height = partial(self.model.likelihood_beside, regressor, trait)
+        share = maximum_near(height, float(self.fit.h2[trait]), 1e-8)
+        statistic = max(2.0 * (height(share) - float(self.fit.log_likelihood[trait])), 0.0)
         return (math.log(2.0) + float(log_ndtr(-math.sqrt(statistic)))) / math.log(10.0)
-
-    def _likelihood(self, h2: float, squares: float) -> float:
-        n = len(self._eigenvalues)
-        determinant = float(np.log(h2 * self._eigenvalues + 1.0 - h2).sum())
-        return -0.5 * (n * math.log(max(squares, 1e-300)) + determinant)
-
-    def _without(self, trait: int) -> Callable[[float], float]:
-        y = self.model.traits[:, trait]
-
-        def height(h2: float) -> float:
-            return self._likelihood(h2, float(y @ self.model.solve(h2, y)))
-
-        return height
-
-    def _beside(self, regressor: Array, trait: int) -> Callable[[float], float]:
-        from plait.numerics.reml_kernels import forms
-
-        y, reduced = self.model.traits[:, trait], self.model.relationships
-
-        def height(h2: float) -> float:
-            _, yy, gy, gg = forms(reduced.diagonal, reduced.off_diagonal, h2, y, regressor)
-            return self._likelihood(h2, yy - gy * gy / gg)
-
-        return height

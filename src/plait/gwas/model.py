@@ -114,9 +114,10 @@ def scan(
     test : {"wald", "lrt", "score"}
         Mixed. "wald": Student's t test by restricted maximum likelihood. "lrt": chi-square of twice
         the log of the ratio of likelihoods with and without the variant, each with the share that
-        makes it largest (GEMMA's p_lrt); effects and errors are as with ``exact_below=1``, which it
-        implies: every test is done by itself, for some 10 N^2 steps, and each chromosome that is
-        left out takes 8/3 N^3. "score": chi-square with the variances without the variant, which
+        makes it largest, of what covariates leave (see `plait.gwas.likelihood_ratio`; GEMMA's p_lrt
+        is of the whole data); effects and errors are as with ``exact_below=1``, which it implies:
+        every test is done by itself, for some 10 N^2 steps, and each chromosome that is left out
+        takes 4/3 N^3. "score": chi-square with the variances without the variant, which
         ``exact_below=0`` goes with; errors are of those variances. The last two are tests of large
         samples; with few the t test is safer.
     missing_genotypes : {"mean", "drop"}

@@ -184,6 +184,18 @@ class RestrictedModel:
 
         return maximum_near(height, start)
 
+    def likelihood_beside(self, regressor: Array, trait: int, h2: float) -> float:
+        """Return the log-likelihood of the same contrasts with one more regressor, ``Q^T M g``.
+
+        Not the restricted one of that model, which is of one contrast less: this is comparable to
+        `log_likelihood`.
+        """
+        from plait.numerics.reml_kernels import forms
+
+        whole, yy, gy, gg = forms(*self._numbers(h2), self.traits[:, trait], regressor)
+        left = max(yy - gy * gy / gg, 1e-300)
+        return float(self._height(np.array(left), self._log_determinant(h2, whole)))
+
     def _numbers(self, h2: float) -> tuple[Array, Array, float]:
         return self.relationships.diagonal, self.relationships.off_diagonal, h2
 
