@@ -174,6 +174,17 @@ def colours_of(ax):
     return {mpl.colors.to_hex(c).upper() for drawn in ax.collections for c in drawn.get_facecolor()}
 
 
+def test_names_of_axes_are_below_one_another():
+    """However wide the numbers of a panel are."""
+    log10p = -np.array([[1.0, 300.0], [0.2, 12.0], [2.0, 7.0]])
+    panels = plot.regional([1e5, 2e5, 3e5], log10p, None, 0, ["a", "b"])
+    panels[0].figure.canvas.draw()
+    left = [panel.yaxis.label.get_window_extent().x0 for panel in panels]
+    assert left[0] == left[1]
+    ticks = [panel.get_tightbbox(for_layout_only=True).x0 for panel in panels]
+    assert min(ticks) >= left[0] - 1
+
+
 def test_the_picture(panel, scanned):
     genes = pl.DataFrame(
         {

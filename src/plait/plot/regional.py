@@ -150,7 +150,9 @@ def _new_panels(plt: Any, n_traits: int, rows: list[Any], with_genes: bool) -> "
         squeeze=False,
         layout="constrained",
     )
-    return list(grid[:, 0])
+    panels = list(grid[:, 0])
+    panels[0].figure.align_ylabels(panels)  # ticks of panels differ in width
+    return panels
 
 
 def _draw_panel(
