@@ -187,6 +187,9 @@ def test_eps_and_batches():
     lanes = np.array(["l0", "l1", "l2"])[np.arange(60) % 3]
     screen.obs = pd.DataFrame({"lane": lanes})
     np.testing.assert_array_equal(prepare_crt_inputs(screen, batch_key="lane").batch_raw, lanes)
+    assert prepare_crt_inputs(screen).batch_raw is None  # of the usual name there may be none
+    with pytest.raises(LabelError, match="obs 'lnae', which batch_key names; there are 'lane'"):
+        prepare_crt_inputs(screen, batch_key="lnae")
     screen.obsm["covar"] = pd.DataFrame({"batch": lanes[::-1], "x": np.linspace(0, 1, 60)})
     inputs = prepare_crt_inputs(screen)
     np.testing.assert_array_equal(inputs.batch_raw, lanes[::-1])

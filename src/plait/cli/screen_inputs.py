@@ -177,11 +177,14 @@ def read_inputs(
         source = get_from_adata_any(screen, keys["guides"])
         are_counts = guides is None and (keys["guides"] in COUNTS or h5ad.suffix == ".h5mu")
         obsm[keys["guides"]] = present_guides(source, keys["guides"], are_counts)
-        inputs = prepare_crt_inputs(
-            SimpleNamespace(
-                obsm=obsm, uns=screen.uns, obs=screen.obs, layers=screen.layers,
-                obs_names=screen.obs_names,
-            ),
+        parts = SimpleNamespace(
+            obsm=obsm, uns=screen.uns, obs=screen.obs, layers=screen.layers,
+            obs_names=screen.obs_names,
+        )  # fmt: skip
+        if batch is not None:
+            _require_batch(batch, get_from_adata_any(parts, keys["covar"]), screen.obs)
+        return prepare_crt_inputs(
+            parts,
             usage_key=keys["usage"],
             covar_key=keys["covar"],
             guide_assignment_key=keys["guides"],
@@ -191,15 +194,17 @@ def read_inputs(
             eps=eps,
             numeric_as_category_threshold=numeric_as_category or None,
         )  # fmt: skip
-        if batch is not None and inputs.batch_raw is None:
-            frame = inputs.covar_df_raw
-            columns = [] if frame is None else [str(name) for name in frame.columns]
-            raise LabelError(
-                f"there is no covariate or column of obs {batch!r}, which --batch names; there are "
-                f"the covariates {', '.join(columns) or '(without names)'} and, in obs, "
-                f"{_listed(screen.obs)}."
-            )
-        return inputs
+
+
+def _require_batch(batch: str, covariates: Any, obs: Any) -> None:
+    """Refuse a batch that is nowhere, in the words of the command line."""
+    columns = [str(name) for name in getattr(covariates, "columns", ())]
+    if batch not in columns and batch not in obs:
+        raise LabelError(
+            f"there is no covariate or column of obs {batch!r}, which --batch names; there are "
+            f"the covariates {', '.join(columns) or '(without names)'} and, in obs, "
+            f"{_listed(obs)}."
+        )
 
 
 def _screen(place: Path, targets: str | None) -> Any:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+_USUAL_BATCH = "batch"
 _PARTS = ("guide_names", "guide2gene", "gene_to_cols", "G", "C")
 _ROUNDING = 16.0
 """Log-ratios are off by so many times the precision of usages and their own size."""
@@ -229,7 +231,7 @@ def prepare_crt_inputs(
     add_intercept: bool = True,
     standardize: bool = True,
     numeric_as_category_threshold: int | None = 20,
-    batch_key: str = "batch",
+    batch_key: str = _USUAL_BATCH,
     clamp_threads: bool = True,
     *,
     eps: float | None = None,
@@ -260,7 +262,8 @@ def prepare_crt_inputs(
     add_intercept, standardize, numeric_as_category_threshold, object_policy
         How covariates are encoded: `get_covar_matrix`.
     batch_key : str
-        A column of the covariates, or else of ``obs``, that holds batches.
+        A column of the covariates, or else of ``obs``, that holds batches. Without a column of the
+        default name there are no batches; another name must be there.
     clamp_threads : bool
         Call `limit_threading`, as programDE: BLAS and OpenMP of this process have one thread from
         then on. plait's own work keeps them at one in any case; ``threads`` take blocks of cells.
@@ -276,7 +279,8 @@ def prepare_crt_inputs(
     Raises
     ------
     LabelError
-        A key is nowhere, or a guide, program or covariate occurs twice (also a KeyError).
+        A key is nowhere, the batch's among them, or a guide, program or covariate occurs twice
+        (also a KeyError).
     ShapeError
         Numbers of cells, guides or programs disagree.
     InputError
@@ -468,8 +472,20 @@ def _cell_names(adata: Any, tables: Sequence[Any], n_cells: int) -> NDArray[np.s
 
 
 def _batches(adata: Any, covariates: Any, key: str) -> NDArray[Any] | None:
+    """Return the batches of cells; None where nobody has named them and there are none."""
     frames: tuple[Any, ...] = (covariates, getattr(adata, "obs", None))
+    known: list[str] = []
     for frame in frames:
-        if hasattr(frame, "columns") and key in frame.columns:
+        if not hasattr(frame, "columns"):
+            continue
+        if key in frame.columns:
             return np.array(frame[key])
-    return None
+        known += [str(name) for name in frame.columns]
+    if key == _USUAL_BATCH:
+        return None
+    some = get_close_matches(str(key), known, n=3, cutoff=0.5) or known[:5]
+    raise LabelError(
+        f"there is no covariate or column of obs {key!r}, which batch_key names; "
+        + (f"there are {', '.join(map(repr, some))}" if some else "covariates have no names")
+        + (f" and {len(known) - len(some):,} more." if len(known) > len(some) else ".")
+    )
