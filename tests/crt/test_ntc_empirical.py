@@ -317,6 +317,30 @@ def test_genes_unlike_all_controls_are_said_and_standardised_effects_are_calibra
     assert (beta <= 0.05).mean() > (z <= 0.05).mean()
 
 
+def test_only_tests_in_batches_are_counted_as_unlike_controls(caplog):
+    """COMMON is tested in one of four batches, and there alone more frequent than all controls."""
+    random = np.random.default_rng(3)
+    names = ["COMMON_g0", "LIKE_g0", *(f"NTC_g{i}" for i in range(40))]
+    guides = (random.random((800, len(names))) < 0.1).astype(np.int8)
+    guides[:, 0] = 0
+    guides[:60, 0] = np.arange(60) % 4 < 3
+    batch = np.repeat(["a", "b", "c", "d"], 200)
+    guides[batch != "a", 1] = 0
+    screen = small_screen(n_cells=800)
+    screen.obsm["guide_assignment"] = guides
+    screen.obsm["covar"] = pd.DataFrame(screen.obsm["covar"], columns=["x", "y"])
+    screen.obsm["covar"]["batch"] = batch
+    screen.uns = {"guide_names": names, "guide2gene": {n: n.split("_")[0] for n in names}}
+    found = ntc_empirical_tests(
+        prepare_crt_inputs(screen), ["COMMON", "LIKE"],
+        {"guides_per_unit": 1, "n_ntc_units": 200, "matching": {"min_ntc_per_bin": 10}},
+    )  # fmt: skip
+    assert found.matching_info["batches"] == ["a"]
+    (info,) = found.matching_info["batch_matching_info"]
+    assert info["n_outside"] == 1
+    assert "1 of 2 tests are of genes rarer or more frequent" in caplog.text
+
+
 def screen_of_rare_and_common():
     """Return a screen in which RARE has 8 cells in each of two batches; NTC has 8 guides."""
     random = np.random.default_rng(3)

@@ -107,7 +107,7 @@ def _crossfit(
     betas: tuple["DataFrame", "DataFrame", "DataFrame"],
     features: tuple["DataFrame", "DataFrame", "DataFrame"],
     matching: Mapping[str, Any] | None,
-    **how: bool,
+    **how: Any,
 ) -> tuple[Any, Any, dict[str, Any]]:
     options = MatchingOptions.from_mapping(matching)
     real, a, b = (

@@ -255,9 +255,11 @@ def batch_p_values(
         if not batch.is_tested(batch.real, *least).any() or not len(controls):
             continue
         real = batch.real if matched_to is None else batch.real.take(matched_to)
-        found, info = matched_p_values(units, controls, real, options.matching, by_unit=by_unit)
-        counts = options.matching.matched_counts(units, real, info)
         is_left_out = ~batch.is_tested(units, *least)
+        found, info = matched_p_values(
+            units, controls, real, options.matching, by_unit=by_unit, counted=~is_left_out
+        )
+        counts = options.matching.matched_counts(units, real, info)
         found[is_left_out] = np.nan
         p.append(found)
         smallest.append(np.where(is_left_out, np.nan, 1.0 / (counts + 1.0))[:, None])
@@ -450,12 +452,11 @@ def ntc_empirical_tests(
     found = batch_p_values(batches, chosen, matched_to=matched_to)
     status = _status(everywhere, found)
     _tell(names, status, len(columns), chosen)
-    outside = sum(info["n_outside"] for info in found.matching_info)
-    if chosen.statistic == "beta" and outside > _MANY_OUTSIDE * len(names) * len(batches):
+    outside, n_tests = sum(i["n_outside"] for i in found.matching_info), found.n_batches.sum()
+    if chosen.statistic == "beta" and outside > _MANY_OUTSIDE * n_tests:
         _log.warning(
             "%d of %d tests are of genes rarer or more frequent than every unit of controls; "
-            "statistic='z' makes their effects comparable",
-            outside, len(names) * len(batches),
+            "statistic='z' makes their effects comparable", outside, n_tests,
         )  # fmt: skip
     return NTCEmpirical(
         names,

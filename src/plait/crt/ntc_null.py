@@ -196,6 +196,7 @@ def matched_p_values(
     *,
     two_sided: bool = True,
     by_unit: bool = False,
+    counted: NDArray[np.bool_] | None = None,
 ) -> tuple[Array, dict[str, Any]]:
     """Return p-values of units among the negative controls that are like them.
 
@@ -211,6 +212,8 @@ def matched_p_values(
         Whether absolute effects are compared; else large ones are extreme.
     by_unit : bool
         Whether one p-value is made for a unit, of its largest absolute effect on any program.
+    counted : (units,) array of bool, optional
+        Units whose p-values are used, of which ``n_outside`` are counted; default all.
 
     Returns
     -------
@@ -238,10 +241,11 @@ def matched_p_values(
     )
     names = ("n_bins_n1", "n_bins_d", "n_bins_pbar")
     info |= dict(zip(names, edges.n_bins, strict=False))
+    is_outside = (tested.d < null.d.min()) | (tested.d > null.d.max())
     return p, info | {
         "min_ntc_per_bin": options.min_ntc_per_bin,
         "use_pbar": options.use_pbar,
-        "n_outside": int(((tested.d < null.d.min()) | (tested.d > null.d.max())).sum()),
+        "n_outside": int((is_outside if counted is None else is_outside & counted).sum()),
     }
 
 
