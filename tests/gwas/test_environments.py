@@ -388,6 +388,27 @@ def test_effects_of_groups_go_to_mash(long, tmp_path):
         nobody.to_effects("a")
 
 
+def test_robust_errors_are_widened_for_mash(study):
+    """Taken for normal, errors give the p-values of tests with few degrees of freedom."""
+    calls, traits, environments, _ = study
+    given = InMemory(calls), table(traits), table(environments, ["heat", "rain"])
+    found = scan_interaction(*given, robust=True, variant_filter=ALL)
+    places = np.array([[15, -4], [25, -4], [15, 0.5]])
+    effects = found.to_effects("t0", places)
+    tested = ~np.isnan(found.log10p_interaction[:, 0])
+    covariance = effects.shat[:, :, None] * effects.V * effects.shat[:, None, :]
+    differences = np.array([[-1.0, 1, 0], [-1, 0, 1]])
+    changes = effects.bhat @ differences.T
+    inverse = np.linalg.inv(differences @ covariance @ differences.T)
+    squares = np.einsum("nq,nqr,nr->n", changes, inverse, changes)
+    p = 10 ** found.log10p_interaction[tested, 0]
+    np.testing.assert_allclose(stats.chi2.sf(squares, 2), p, rtol=1e-8)
+    own = found.effects_at(places)[1][tested, 0]
+    widened = covariance / own
+    assert (widened > 1).all()
+    np.testing.assert_allclose(widened, np.broadcast_to(widened[:, :1, :1], own.shape), rtol=1e-8)
+
+
 def test_effects_at_places_of_numbers(study):
     calls, traits, environments, _ = study
     found = scan_interaction(

@@ -131,7 +131,7 @@ class EnvironmentsResult(OfInteractions):
         -------
         Effects
             With V (J, R, R), the correlation of their errors, of each variant. Variants without a
-            test are left out.
+            test are left out. Robust errors are widened, as by `InteractionResult.to_effects`.
 
         Raises
         ------
@@ -215,8 +215,11 @@ class EnvironmentsResult(OfInteractions):
         self, trait: int, environments: ArrayLike | None, contexts: tuple[str, ...], rows: slice
     ) -> Effects | None:
         beta, covariance = (values[:, trait] for values in self.effects_at(environments, rows))
+        changes = np.asarray(self.coefficients[rows])[:, trait, 1:]
+        of_changes = np.asarray(self.covariance[rows])[:, trait, 1:, 1:]
         tested = ~np.isnan(self.log10p_interaction[rows][:, trait])
-        return self._as_effects(beta, covariance, tested, rows, contexts)
+        slopes = changes, of_changes, trait
+        return self._as_effects(beta, covariance, *slopes, tested, rows, contexts)
 
     def _all_effects(self, trait: str, environments: ArrayLike | None) -> Iterator[Effects]:
         """Yield the effects of parts of the variants in which some are tested."""
