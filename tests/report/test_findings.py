@@ -22,6 +22,8 @@ def test_agrees_with_whole_arrays(lazy, monkeypatch):
     found = collect(result, 0.05, most=300)
     significant = whole.lfsr < 0.05
     np.testing.assert_array_equal(found.sharing, pm.get_pairwise_sharing(whole))
+    np.testing.assert_array_equal(found.same_sign, pm.get_pairwise_sharing(whole, factor=0))
+    assert (found.same_sign >= found.sharing).all()
     np.testing.assert_array_equal(found.significant, significant.sum(axis=0))
     np.testing.assert_array_equal(found.alone, significant[significant.sum(axis=1) == 1].sum(0))
     assert found.n_anywhere == len(pm.get_significant_results(whole))

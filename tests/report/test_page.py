@@ -16,6 +16,7 @@ from plait.io import write_effects
 from plait.mash import (
     apply_mash_prior_to_store,
     cov_canonical,
+    get_pairwise_sharing,
     mash,
     mash_1by1,
     mash_open_data,
@@ -72,6 +73,24 @@ def test_the_answer():
     ):  # fmt: skip
         assert words in shown, words
     check_figures(made)
+
+
+def test_sizes_in_different_units_are_not_compared():
+    """The answer is by signs, and figures that compare sizes say what they depend on."""
+    result = make_result(2000, 4)
+    made = mash_page(result, described={"same_unit": False})
+    signs = get_pairwise_sharing(result, factor=0)[np.triu_indices(4, 1)]
+    assert made.answer[1].startswith(
+        f"Two contexts typically share {np.median(signs):.0%} of the signs of their effects (same "
+        "sign; sizes are in different units): most tissue"
+    )
+    said = {figure.name: figure.caption for figure in made.figures}
+    for name in ("sharing", "similar"):
+        assert said[name].endswith("Contexts are in different units, which sizes depend on.")
+    assert "same_unit" not in without_scripts(render(made))
+    assert "different units" not in render(mash_page(result, described={"same_unit": True}))
+    two = mash_page(make_result(2000, 2), described={"same_unit": False}).answer[1]
+    assert re.match(r"The two contexts share \d+% of the signs of their effects", two)
 
 
 def test_needs_nothing_else():

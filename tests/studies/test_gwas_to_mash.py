@@ -323,8 +323,10 @@ def test_traits_in_different_units_are_said(files, simulated, monkeypatch, capsy
     page = (files / "units" / "report.html").read_text(encoding="utf-8")
     titles = re.findall(r"<summary>(.*?)</summary>\s*<p>(.*?)</p>", page, re.S)
     assert dict(titles)["Traits in different units"].startswith("Traits are in different units")
+    assert "of the signs of their effects (same sign; sizes are in different units)" in page
     assert main([*command.split()[:-1], "ranked", "--transform", "rank"]) == 0
     assert "units" not in capsys.readouterr().err
+    assert "different units" not in (files / "ranked/report.html").read_text(encoding="utf-8")
 
     def said(*scales, **options):
         traits = SampleTable(simulated.samples, names, values * scales)

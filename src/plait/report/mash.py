@@ -72,7 +72,8 @@ def mash_page(
         Effects count as significant where their lfsr is below this.
     described : mapping, optional
         What ``plait mash fit`` wrote beside the arrays (``<out>.json``), used where the result
-        itself does not know.
+        itself does not know. ``same_unit`` false: contexts are in different units, so that
+        sharing is told by signs.
     scan : AssociationResult, optional
         The scan that made the effects: its pictures and settings are on the page then. Its arrays
         may stay in their store.
@@ -95,7 +96,7 @@ def mash_page(
     names = labels_of(result.effect_names, found.surest.rows)
     about = dict(described or {})
     lamps = verdicts(result, found, about)
-    sections = _sections(result, found, contexts)
+    sections = _sections(result, found, contexts, about.get("same_unit", True))
     if scan is not None and scan.n_tested:
         scanned = collect_scan(scan)
         lamps.insert(0, inflation_verdict(scanned))
@@ -103,7 +104,7 @@ def mash_page(
     return Page(
         title=title or "Effects across contexts",
         question=QUESTION,
-        answer=answer(found, contexts, names),
+        answer=answer(found, contexts, names, about.get("same_unit", True)),
         lead=_lead(found, contexts),
         verdicts=lamps,
         sections=sections,
@@ -163,8 +164,10 @@ def _contexts(result: MashResult, count: int) -> list[str]:
     return [str(name) for name in names]
 
 
-def answer(found: Findings, contexts: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return the answer in two sentences."""
+def answer(
+    found: Findings, contexts: Sequence[str], names: Sequence[str], same_unit: bool = True
+) -> list[str]:
+    """Return the answer in two sentences; sizes in different units are not compared."""
     where = f"{found.n_contexts} contexts" if found.n_contexts > 1 else "the one context"
     if found.n_anywhere == 0:
         return _no_answer(found, contexts, names, where)
@@ -174,7 +177,7 @@ def answer(found: Findings, contexts: Sequence[str], names: Sequence[str]) -> li
         f"{'is' if found.n_anywhere == 1 else 'are'} significant (lfsr < {found.level:g}) in at "
         f"least one of {where}, and {_wrong(found.expected_wrong)}."
     )
-    return [first, _sharing_sentence(found, contexts)]
+    return [first, _sharing_sentence(found, contexts, same_unit)]
 
 
 def _no_answer(
@@ -206,10 +209,12 @@ def _wrong(rate: float) -> str:
     return f"about 1 in {round(1 / rate):,} of these calls is expected to have the wrong sign"
 
 
-def _sharing_sentence(found: Findings, contexts: Sequence[str]) -> str:
+def _sharing_sentence(found: Findings, contexts: Sequence[str], same_unit: bool) -> str:
     how = "same sign, within a factor of 2"
+    if not same_unit:
+        how = "same sign; sizes are in different units"
     upper = np.triu_indices(found.n_contexts, 1)
-    pairs = found.sharing[upper]
+    pairs = (found.sharing if same_unit else found.same_sign)[upper]
     known = np.flatnonzero(np.isfinite(pairs))
     if len(known) == 0:
         return "With one context there is no sharing to speak of."
@@ -218,11 +223,12 @@ def _sharing_sentence(found: Findings, contexts: Sequence[str]) -> str:
         i, j = upper[0][known[k]], upper[1][known[k]]
         return f"{contexts[i]} and {contexts[j]} ({pairs[known[k]]:.0%})"
 
+    what = "their effects" if same_unit else "the signs of their effects"
     if found.n_contexts == 2:
-        return f"The two contexts share {pairs[0]:.0%} of their effects ({how})."
+        return f"The two contexts share {pairs[0]:.0%} of {what} ({how})."
     values = pairs[known]
     return (
-        f"Two contexts typically share {np.median(values):.0%} of their effects ({how}): "
+        f"Two contexts typically share {np.median(values):.0%} of {what} ({how}): "
         f"most {pair(int(np.argmax(values)))}, least {pair(int(np.argmin(values)))}."
     )
 
@@ -258,17 +264,20 @@ def _lead(found: Findings, contexts: Sequence[str]) -> Figure | None:
     )
 
 
-def _sections(result: MashResult, found: Findings, contexts: Sequence[str]) -> list[Section]:
+def _sections(
+    result: MashResult, found: Findings, contexts: Sequence[str], same_unit: bool
+) -> list[Section]:
     sections = []
     if found.n_contexts > 1 and found.n_anywhere:
-        sections.append(_sharing_section(found, contexts))
+        sections.append(_sharing_section(found, contexts, same_unit))
     if isinstance(result.fitted_g, FittedG):
         sections.append(_prior_section(result.fitted_g, contexts))
     sections.append(_certainty_section(result, found, contexts))
     return sections
 
 
-def _sharing_section(found: Findings, contexts: Sequence[str]) -> Section:
+def _sharing_section(found: Findings, contexts: Sequence[str], same_unit: bool) -> Section:
+    units = "" if same_unit else " Contexts are in different units, which sizes depend on."
     order = list(range(len(contexts)))
     if len(contexts) > _CLUSTERED:
         order = clustered_order(found.sharing)
@@ -287,7 +296,7 @@ def _sharing_section(found: Findings, contexts: Sequence[str]) -> Section:
         caption=(
             "Each cell: of the effects significant in one or both contexts, the percentage with "
             "the same sign and a size within a factor of 2 in both. Blocks of strongly coloured "
-            f"cells are groups of contexts in which effects are much the same.{arranged}"
+            f"cells are groups of contexts in which effects are much the same.{arranged}{units}"
         ),
         description=f"Heat map: pairwise sharing of {len(names)} contexts.",
         spec=draw.sharing_map(sharing, names),
@@ -304,7 +313,7 @@ def _sharing_section(found: Findings, contexts: Sequence[str]) -> Section:
             "Each significant effect is compared with itself in the context where it is strongest: "
             "in how many contexts (that one included) does it have the same sign and a size within "
             "a factor of 2? A peak at the right: effects shared by all; at the left: effects of "
-            "one context; both: two kinds of effects."
+            f"one context; both: two kinds of effects.{units}"
         ),
         description="Bars: significant effects by the number of contexts in which they are alike.",
         spec=draw.similar_counts(found.similar),

@@ -78,6 +78,8 @@ class Findings:
         factor of 2 as where they are strongest.
     sharing : (R, R) array
         As `plait.mash.get_pairwise_sharing`, NaN where nothing is significant.
+    same_sign : (R, R) array
+        The same of whatever sizes: with ``factor=0``.
     surest : Surest
     points : Points
     """
@@ -93,6 +95,7 @@ class Findings:
     n_empty: int
     similar: NDArray[np.int64]
     sharing: Array
+    same_sign: Array
     surest: Surest
     points: Points
 
@@ -162,7 +165,7 @@ class _Tally:
         self.significant, self.alone, self.similar = np.zeros((3, width), dtype=np.int64)
         self.n_anywhere = self.n_everywhere = self.n_empty = self.n_cells = 0
         self.sum_lfsr = 0.0
-        self.shared, self.counted = np.zeros((2, width, width), dtype=np.int64)
+        self.shared, self.alike, self.counted = np.zeros((3, width, width), dtype=np.int64)
         none = np.empty((0, width))
         self.surest = Surest(np.empty(0, dtype=np.intp), none, none, none)
         self.sample = _Sample(width)
@@ -192,6 +195,7 @@ class _Tally:
                 ratio = mean[:, i, None] / mean[:, i:]
                 close = (ratio > _FACTOR) & (ratio < 1 / _FACTOR) & either
                 self.shared[i, i:] += close.sum(axis=0)
+                self.alike[i, i:] += ((ratio > 0) & either).sum(axis=0)
                 self.counted[i, i:] += either.sum(axis=0)
             size = np.where(significant, np.abs(mean), -1.0)
             strongest = np.take_along_axis(mean, size.argmax(axis=1)[:, None], axis=1)
@@ -223,9 +227,10 @@ class _Tally:
     def findings(self, n_effects: int) -> Findings:
         """Return what was found."""
         with np.errstate(invalid="ignore"):
-            sharing = self.shared / self.counted
+            sharing, same_sign = self.shared / self.counted, self.alike / self.counted
         lower = np.tril_indices(self.width, -1)
-        sharing[lower] = sharing.T[lower]
+        for matrix in (sharing, same_sign):
+            matrix[lower] = matrix.T[lower]
         return Findings(
             n_effects=n_effects,
             n_contexts=self.width,
@@ -238,6 +243,7 @@ class _Tally:
             n_empty=self.n_empty,
             similar=self.similar,
             sharing=sharing,
+            same_sign=same_sign,
             surest=self.surest,
             points=self.sample.points(),
         )

@@ -191,8 +191,8 @@ def _complete(found: Findings) -> Verdict | None:
 
 
 _SAID = (
-    "doubts", "loglik", "n_effects", "n_conditions", "n_components_active", "alpha", "usepointmass",
-    "null_loglik_total", "alt_loglik_total", "version", "seconds",
+    "doubts", "same_unit", "loglik", "n_effects", "n_conditions", "n_components_active", "alpha",
+    "usepointmass", "null_loglik_total", "alt_loglik_total", "version", "seconds",
 )  # fmt: skip
 """What a command records that stands elsewhere on the page."""
 

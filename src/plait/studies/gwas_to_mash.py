@@ -243,8 +243,9 @@ class _Road:
             name: fitted.optim[name] for name in ("method", "converged", "dual_gap", "niter")
         }
         scanned = self.associations().take(self.tested()[chosen])
-        doubts = self.doubts(len(strong), prior) | different_units(scanned)
-        described |= {"train_size": len(chosen), "doubts": doubts}
+        units = different_units(scanned)
+        described |= {"train_size": len(chosen), "doubts": self.doubts(len(strong), prior) | units}
+        described["same_unit"] = not units
         with replace_file(self.kept / "fit.json", overwrite=True) as temporary:
             temporary.write_text(json.dumps(described) + "\n")
 
