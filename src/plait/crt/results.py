@@ -38,6 +38,13 @@ _WORDS = {
     "ntc-empirical": "p-values among pseudo-genes of negative-control guides",
 }
 
+_REASONS = {
+    "few_treated": "of few treated cells",
+    "skewed": "with a skewed null",
+    "few_cells": "that a few cells decide",
+    "beyond_support": "of effects beyond what the analytic form reaches",
+}
+
 _log = logging.getLogger("plait.crt")
 
 
@@ -61,7 +68,8 @@ class CRTResult(Result):
     status : (J,) array of str
         "ok"; "degenerate": no cell or every cell is treated, or the covariates determine the
         treatment; "no_variation": every resample would equal the data; "few_cells": too few for
-        comparison with negative controls in every batch. All but the first have p = 1.
+        comparison with negative controls in every batch. All but the first have p = 1. Single
+        p-values of an "ok" unit may be counts: see ``p_flag``, which `summary` sums up.
     n_treated : (J,) int array
     expected_treated : (J,) array
         Sum of the propensities.
@@ -242,16 +250,7 @@ class CRTResult(Result):
 
     def _how_made(self) -> list[str]:
         """Say how many p-values were drawn, and why, and what strata left to vary."""
-        lines, ok = [], self.status == "ok"
-        if self.p_flag is not None and self.n_resamples is not None and ok.any():
-            drawn = self.p_method[ok] == "monte carlo"
-            reasons, counts = np.unique(self.p_flag[ok][drawn], return_counts=True)
-            why = ", ".join(f"{n:,} {reason}" for reason, n in zip(reasons, counts, strict=True))
-            if drawn.any():
-                lines.append(
-                    f"  drawn: {int(drawn.sum()):,} of {drawn.size:,} p-values ({why}), in up to "
-                    f"{int(self.n_resamples[ok].max()):,} resamples"
-                )
+        lines, ok = self._drawn(), self.status == "ok"
         if self.n_strata is not None and self.n_informative_strata is not None and ok.any():
             share = np.asarray(self.uninformative_share)[ok]
             lines.append(
@@ -259,6 +258,31 @@ class CRTResult(Result):
                 f"{int(np.median(self.n_informative_strata[ok])):,} of them with treated and "
                 f"untreated cells; {np.median(share):.1%} of the treated cells (up to "
                 f"{share.max():.1%}) are in others, where nothing varies"
+            )
+        return lines
+
+    def _drawn(self) -> list[str]:
+        """Say how many analytic p-values were drawn, and which are beyond the analytic form."""
+        is_drawn = (self.p_method == "monte carlo") & (self.status == "ok")[:, None]
+        if self.p_flag is None or self.n_resamples is None or not is_drawn.any():
+            return []
+        why = ", ".join(
+            f"{int(which.sum()):,} {_REASONS.get(str(flag), flag)}"
+            for flag in np.unique(self.p_flag[is_drawn])
+            if (which := is_drawn & (self.p_flag == flag)).any()
+        )
+        n_tests = int((self.status == "ok").sum()) * len(self.programs)
+        lines = [
+            f"  drawn: {int(is_drawn.sum()):,} of {n_tests:,} p-values ({why}), in up to "
+            f"{int(self.n_resamples[is_drawn].max()):,} resamples"
+        ]
+        is_beyond = is_drawn & (self.p_flag == "beyond_support")
+        if is_beyond.any():
+            named = [f"{self.units[j]} -> {self.programs[k]}" for j, k in np.argwhere(is_beyond)]
+            least = p_value_text(float(self.log10p[is_beyond].min()))
+            lines.append(
+                f"  beyond the analytic form: {listed(named, _MOST_NAMED)}; the smallest of these "
+                f"p-values is {least}, and resamples show none below 1 / (their number + 1)"
             )
         return lines
 
