@@ -66,6 +66,14 @@ def test_rules_and_their_order():
     from_interval = derived(odds_ratio=1.5, ci_lower=1.2, ci_upper=1.9)
     assert from_interval["se"] == pytest.approx(math.log(1.9 / 1.2) / (2 * 1.959964))
     assert derived(beta=0.3, ci_lower=0.1, ci_upper=0.5)["se"] == pytest.approx(0.4 / 3.919928)
+    for beta in (-0.7, -0.02, 0.0, 0.02, 1.1, 3.0):  # beta, and the interval of the ratio
+        limits = np.exp([beta - 0.2, beta + 0.2]).round(3)
+        of_ratio = derived(
+            beta=beta, odds_ratio=np.exp(beta), ci_lower=limits[0], ci_upper=limits[1]
+        )
+        assert of_ratio["se"] == pytest.approx(0.4 / 3.919928, rel=0.02)
+        of_beta = derived(beta=beta, ci_lower=beta - 0.2, ci_upper=beta + 0.2)
+        assert of_beta["se"] == pytest.approx(0.4 / 3.919928)
     assert derived(beta=-0.3, t=-2.0)["se"] == pytest.approx(0.15)
     assert derived(beta=0.3, se=0.1, log10p=p)["z"] == pytest.approx(3)
     assert derived(z=-3.0)["log10p"] == pytest.approx(math.log10(0.0026997960632601866))
