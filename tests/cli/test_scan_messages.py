@@ -60,6 +60,25 @@ def test_how_data_were_understood_is_said_once(here, capsys):
 
 
 @pytest.mark.filterwarnings("ignore:calibration")
+def test_traits_that_nobody_named(here, capsys):
+    """Which columns are traits: folds of a cross-validation, say, are one more if not told."""
+    table = pl.read_csv("y.csv").select("IID", "height").with_columns(fold=pl.int_range(N) % 5)
+    table.write_csv("folds.csv")
+    every = "300 variants x 2 traits: height, fold (all columns; --traits chooses among them)"
+    commands = {
+        "gwas scan --geno g.bed --pheno folds.csv": every,
+        "gwas scan --geno g.bed --pheno folds.csv --traits height": "300 variants x 1 trait",
+        "gwas interaction --geno g.bed --pheno folds.csv --covar c.csv --environment age": every,
+    }
+    for number, (command, expected) in enumerate(commands.items()):
+        assert main([*command.split(), "--out", f"folds{number}"]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("plait.cli.gwas._LISTED", 1)
+        assert main([*next(iter(commands)).split(), "--out", "folds9"]) == 0
+    assert "2 traits: height, ... (all" in capsys.readouterr().out
+
+
 def test_other_models_than_the_linear_one(here, capsys):
     assert scanned("--traits gout --model mixed") == 0
     (note,) = notes(capsys.readouterr())

@@ -206,7 +206,7 @@ def test_the_commands(files, monkeypatch, capsys):
     tables = "--geno g.bed --pheno traits.csv --covar covariates.csv"
     assert main(f"gwas scan {tables} --traits trait1,trait4 --out scanned".split()) == 0
     said = capsys.readouterr().out
-    assert "3,000 variants x 2 traits" in said
+    assert "3,000 variants x 2 traits\n" in said
     found = pl.read_parquet("scanned/associations.parquet")
     direct = scan(
         open_genotypes("g.bed"), read_phenotypes("traits.csv", ["trait1", "trait4"]),

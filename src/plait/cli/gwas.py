@@ -51,6 +51,7 @@ from plait.cli.inputs import refuse_idle, split_list
 from plait.cli.options import command_group, documented
 from plait.cli.outputs import check_folder, use_no_window, write_table
 from plait.cli.records import RECORD, write_record
+from plait.data.words import counted
 from plait.errors import OptionError
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ FILES = (STORE, "effects.zarr", RECORD)
 PICTURES = ("manhattan.png", "qq.png")
 UNFINISHED = ".scan.json"
 """Tells a folder whose scan is done and whose tables and pictures are not."""
+_LISTED = 6
+"""Traits that are named before a scan."""
 COMPONENTS = ".components.zarr"
 """The principal components of a scan that is not finished yet."""
 
@@ -138,7 +141,7 @@ def scan(
             check_ssf(study[1].names, described, study[0].variants, str(metadata))
         keep = KeptComponents(out, COMPONENTS, UNFINISHED)
         study = with_components(study, pcs, geno, choice, workers["memory"], keep, str(model))
-        say_study(quiet, *study)
+        say_study(quiet, *study, are_named=traits is not None)
         announce_compilation(quiet)
         result = _scan_into(out, study, chosen, rules, workers)
         del study  # its table of variants takes tens of MB, and the store has them
@@ -165,9 +168,14 @@ def _check_outputs(
     return None if metadata is None else read_yaml_file(metadata)
 
 
-def say_study(quiet: bool, genotypes: Any, phenotypes: Any, others: Any) -> None:
-    """Say how much is scanned."""
-    traits = "1 trait" if len(phenotypes.names) == 1 else f"{len(phenotypes.names)} traits"
+def say_study(quiet: bool, genotypes: Any, phenotypes: Any, others: Any, are_named: bool) -> None:
+    """Say how much is scanned; and which columns are traits, where nobody named them."""
+    names = phenotypes.names
+    traits = counted(len(names), "trait")
+    if not are_named:
+        listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+        traits += f": {listed}"
+        traits += " (all columns; --traits chooses among them)" if len(names) > 1 else ""
     say(quiet, f"{genotypes.n_variants:,} variants x {traits}")
     counts = {"genotypes": genotypes.n_samples, "traits": len(phenotypes.samples)}
     if others is not None:

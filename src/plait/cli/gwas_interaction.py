@@ -171,7 +171,7 @@ def interaction(
             )
         keep = KeptComponents(out, COMPONENTS, UNFINISHED)
         study = with_components(study, pcs, geno, choice, workers["memory"], keep)
-        say_study(quiet, *study)
+        say_study(quiet, *study, are_named=traits is not None)
         announce_compilation(quiet)
         found = _scan_into(out, study, alone, chosen, rules, workers)
         found.require_tests()
