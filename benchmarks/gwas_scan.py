@@ -6,6 +6,7 @@ from the start. PLINK 2 fits complete cases (as ``--missing drop``); both are me
 """
 
 import argparse
+import os
 import resource
 import shutil
 import subprocess
@@ -69,7 +70,11 @@ def measured(words, folder):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     process = subprocess.Popen(
-        [str(word) for word in words], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [str(word) for word in words],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},  # kept, as where plait is installed
     )
     watch = Watch(process)
     errors = process.communicate()[1]
@@ -100,7 +105,7 @@ def main():
     programs = ["plait, mean", "plait, drop"]
     programs += ["plink2"] if shutil.which("plink2") else []
     found = {}
-    with tempfile.TemporaryDirectory() as name:  # kernels are compiled once
+    with tempfile.TemporaryDirectory() as name:  # kernels and modules are compiled once
         write_study(Path(name), 1000)
         for program in programs:
             measured(command(program, 10, 1), Path(name))
