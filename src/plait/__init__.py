@@ -6,20 +6,26 @@ gene program, and how much of it they share. Each question has its own package; 
 """
 
 from importlib import import_module
-from importlib.metadata import version as _distribution_version
-from types import ModuleType
+from typing import Any
 
-__version__ = _distribution_version("plait")
+__version__: str
 
 _PACKAGES = ("crt", "data", "gwas", "io", "mash", "plot", "report", "simulate")
 
 __all__ = ["__version__", *_PACKAGES]
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Import a package of plait when it is first used, so that ``import plait`` stays instant."""
+def __getattr__(name: str) -> Any:
+    """Import a package of plait when it is first used, so that ``import plait`` stays instant.
+
+    The version, too, is looked up when it is asked for.
+    """
     if name in _PACKAGES:
         return import_module(f"plait.{name}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("plait")
     raise AttributeError(f"module 'plait' has no attribute {name!r}")
 
 
