@@ -114,7 +114,7 @@ def test_pairs_of_a_table_and_near_genes(here, capsys):
     pair[["grna_target"]].write_csv("narrow.csv")
     for option in ("--pairs", "--positive-controls"):
         for place, said in (
-            ("unknown.csv", "unknown.csv: the pairs have 1 targets that the data do not have"),
+            ("unknown.csv", "unknown.csv: the pairs have 1 target that the data do not have"),
             ("empty.csv", "empty.csv has no rows below its header"),
             ("narrow.csv", "narrow.csv has no column 'response_id'; it has grna_target"),
         ):
@@ -202,5 +202,5 @@ def test_a_seed_below_0_is_refused(here, capsys):
 def test_discoveries_come_with_what_their_controls_show(here, capsys):
     assert run("discover", *GIVEN, "--out", "x") == 0
     p = pl.read_csv("x/calibration.tsv", separator="\t")["p_value"].drop_nulls()
-    said = f"{(p < 0.05).mean():.1%} of {len(p)} negative-control pairs have p < 0.05"
+    said = f"{(p < 0.05).mean():.1%} of {len(p)} pairs have p < 0.05"
     assert said in capsys.readouterr().out

@@ -55,7 +55,7 @@ def test_the_whole_road_on_a_store(folder, capsys):
     logged = [item for item in logged if item["event"] == "block"]
     assert {"checking", "strongest effects", "posterior"} <= {item["what"] for item in logged}
     assert all({"time", "event", "start", "stop", "seconds", "host"} <= set(i) for i in logged)
-    assert "3,000 effects x 4 conditions, 1 cells missing" in heard.out
+    assert "3,000 effects x 4 conditions, 1 cell missing" in heard.out
     assert "written: r.zarr" in heard.out
     result = pm.MashResult.load("r.zarr")
     assert result.effect_names[7] == "rs7"

@@ -213,7 +213,12 @@ def test_encode_categorical_covariates_gives_missing_a_level():
 @pytest.mark.parametrize(
     ("covariates", "options", "error", "message"),
     [
-        (pd.DataFrame({"x": [0.1, np.nan, 3.0, 1.0]}), {}, MissingCovariateError, "'x' \\(1 cells"),
+        (
+            pd.DataFrame({"x": [0.1, np.nan, 3.0, 1.0]}),
+            {},
+            MissingCovariateError,
+            "'x' \\(1 cell\\)",
+        ),
         (pd.DataFrame({"x": [0.1, np.inf, 3.0, 1.0]}), {}, InputError, "infinite values: 'x'"),
         (np.array([[0.1], [np.nan], [1.0]]), {}, MissingCovariateError, "'covar_0'"),
         (pd.DataFrame([[1.0, 2.0]] * 5, columns=["x", "x"]), {}, LabelError, "'x' occurs twice"),

@@ -264,7 +264,7 @@ def changed(entry, value):
         (
             replace(covar=changed((1, 1), np.nan)),
             InputError,
-            "missing values: 'covar_1' \\(1 cells",
+            "missing values: 'covar_1' \\(1 cell\\)",
         ),
         (replace(guide_assignment=changed((2, 3), -1)), InputError, "cell 3 and guide 4 .* is -1"),
         (replace(covar=changed((1, 1), np.inf)), InputError, "infinite values: 'covar_1'"),

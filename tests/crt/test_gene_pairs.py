@@ -157,7 +157,7 @@ def test_tables_of_pairs():
     with pytest.raises(LabelError, match="'T0' and 'gene1' occurs twice"):
         Pairs.of([("T0", "gene1"), ("T0", "gene1")])
     for pair, message in (
-        (("T9", "gene1"), "1 targets that the data do not have .first: 'T9'"),
+        (("T9", "gene1"), "1 target that the data do not have .first: 'T9'"),
         (("T0", "gene99"), "'gene99'"),
         (("non-targeting", "gene1"), "tested by the calibration check"),
     ):

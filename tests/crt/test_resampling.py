@@ -249,7 +249,7 @@ def test_unusable_input_is_refused():
         BernoulliResampler(np.full((2, 2), 0.1), STREAM)
     with pytest.raises(ShapeError, match="vectors"):
         StratifiedResampler(np.zeros((2, 2), dtype=int), np.array([1]), STREAM)
-    with pytest.raises(InputError, match="stratum 1 has 1 cells and 2 treated"):
+    with pytest.raises(InputError, match="stratum 1 has 1 cell and 2 treated"):
         StratifiedResampler(np.array([0, 1]), np.array([0, 2]), STREAM)
     with pytest.raises(InputError, match="numbered 0 to 1"):
         StratifiedResampler(np.array([0, 1]), np.array([1]), STREAM)

@@ -214,7 +214,7 @@ def test_errors():
     with pytest.raises(ShapeError, match="y has the shape"):
         gcm_test(x, y[:-1], Z)
     one_missing = np.where(np.arange(600)[:, None] == 0, [np.nan, 0.0], Z)
-    with pytest.raises(InputError, match="Z has 1 values not finite"):
+    with pytest.raises(InputError, match="Z has 1 value not finite"):
         gcm_test(x, y, one_missing)
     with pytest.raises(InputError, match="zeros and ones"):
         gcm_test(2 * x, y, Z)

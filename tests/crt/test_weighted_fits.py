@@ -122,7 +122,7 @@ def test_a_screen_with_weights(tmp_path, moi):
 
 def test_weights_that_are_refused():
     data = weighted_data("high", np.r_[0.0, np.ones(499)])
-    with pytest.raises(InputError, match="'quality' are not positive in 1 cells"):
+    with pytest.raises(InputError, match="'quality' are not positive in 1 cell"):
         ready(data=data, weights="quality")
     for name in ("batch", "other"):
         with pytest.raises(LabelError, match=f"weights is '{name}', which is no covariate"):

@@ -89,7 +89,7 @@ def test_errors(change, error, text):
 @pytest.mark.parametrize(
     ("bhat", "shat", "text"),
     [
-        (np.inf, 1.0, "bhat is Inf in 1 cells .first: effect 'rs2', context 'lung'"),
+        (np.inf, 1.0, "bhat is Inf in 1 cell .first: effect 'rs2', context 'lung'"),
         (1.0, 0.0, "shat is not positive"),
         (1.0, -1.0, "shat is not positive"),
         (1.0, -np.inf, "shat is not positive"),

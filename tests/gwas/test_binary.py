@@ -390,7 +390,7 @@ def test_bad_input_and_the_note(random, caplog):
     weights = np.column_stack([y[:, 0], random.integers(0, 4, 60)])
     with pytest.raises(InputError, match=r"'t1' has 4 values \(0, 1, 2, 3\)"):
         scan(source, table(weights), model="logistic")
-    with pytest.raises(InputError, match=r"'t0' has 1 values \(1\)"):
+    with pytest.raises(InputError, match=r"'t0' has 1 value \(1\)"):
         scan(source, table(np.ones((60, 1))), model="logistic")
     few = y.copy()
     few[:59] = 1.0

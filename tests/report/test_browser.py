@@ -227,6 +227,30 @@ def test_phone(visit, report):
     assert here.complaints == []
 
 
+def names_are_whole(here):
+    """Return whether no name of the table is cut, and no column beyond the edge."""
+    return here.page.evaluate(
+        "[...document.querySelectorAll('#rows .pick, #rows td.context, .rows')]"
+        ".every(part => part.scrollWidth <= part.clientWidth + 1)"
+    )
+
+
+def test_names_of_a_screen_are_whole_on_a_phone(browser, tmp_path):
+    p = np.full((30, 4), 1e-30)
+    units = [f"candidate_enhancer_{j}" for j in range(30)]
+    programs = ("program_10", "program_11", "interferon gamma response", "cell cycle")
+    beta = np.where(np.arange(4) == np.arange(30)[:, None] % 4, 3.0, 0.5)
+    error = np.ones((30, 4))
+    screen = made(p, beta=beta, units=units, programs=programs, null_sd=error, se=error)
+    write_screen_report(screen, tmp_path / "page.html")
+    here = Visit(browser, tmp_path / "page.html", width=390, height=844)
+    assert here.fits() and here.complaints == []
+    assert here.page.locator("#rows td.context").first.is_visible()
+    assert not here.page.locator("#rows td.strip").first.is_visible()
+    assert names_are_whole(here)
+    here.context.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_light_and_dark(visit, scheme):
     here = visit(color_scheme=scheme)

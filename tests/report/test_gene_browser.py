@@ -3,7 +3,7 @@
 import pytest
 
 from plait.report.gene_screen import write_gene_screen_report
-from tests.report.test_browser import Visit, browser  # noqa: F401
+from tests.report.test_browser import Visit, browser, names_are_whole  # noqa: F401
 from tests.report.test_gene_screen import screen  # noqa: F401
 
 
@@ -31,6 +31,7 @@ def test_the_page_draws_everything_and_fits(browser, page, width):  # noqa: F811
         assert drawn >= 9
         choices = visit.page.locator("select").all()
         named = [choice.locator("option").all_inner_texts() for choice in choices]
+        assert names_are_whole(visit)
         pairs = next(names for names in named if "T0 on T0" in names)
         choices[named.index(pairs)].select_option(label=pairs[1])
         assert visit.complaints == []

@@ -555,7 +555,7 @@ def _say_calibration(checked: "GeneTestResult | None", quiet: bool) -> None:
     if checked is not None and checked.pass_qc.any():
         p = checked.p_value[checked.pass_qc]
         share = float((p < 0.05).mean())
-        pairs = counted(len(p), "negative-control pair")
+        pairs = counted(len(p), "pair")
         say(quiet, f"negative controls: {share:.1%} of {pairs} have p < 0.05 (5% expected)")
 
 

@@ -350,7 +350,8 @@ OutTable = Annotated[
     ),
 ]
 OutFolder = Annotated[
-    Path, option("--out", metavar="FOLDER", panel=OUTPUT, help="Folder to write tables to.")
+    Path,
+    option("--out", metavar="FOLDER", panel=OUTPUT, help="Folder for tables, stores and pictures."),
 ]
 KeepDraws = Annotated[
     bool,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from plait.cli.console import say
 from plait.cli.invocation import current
+from plait.data.words import counted
 from plait.errors import InputError, OptionError
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def load_data(
 
 
 def _say_size(data: "MashData | StoredData", n_missing: int, quiet: bool) -> None:
-    holes = f", {n_missing:,} cells missing" if n_missing else ""
+    holes = f", {counted(n_missing, 'cell')} missing" if n_missing else ""
     say(quiet, f"{data.n_effects:,} effects x {data.n_conditions} conditions{holes}")
 
 

@@ -145,7 +145,7 @@ class GuideAssignment:
             f"{per_guide.max():,}",
         ]
         if count := int(self.is_uncertain.sum()):
-            lines.append(f"  without a guide that has most counts: {counted(count, 'cell')}")
+            lines.append(f"  uncertain, without most counts in one guide: {counted(count, 'cell')}")
         if self.by_threshold:
             guides = counted(len(self.by_threshold), "guide")
             lines.append(f"  assigned by the threshold, as no mixture fits: {guides}")

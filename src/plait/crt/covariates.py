@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from plait.crt.arguments import real_number
+from plait.data.words import counted
 from plait.errors import (
     DataWarning,
     InputError,
@@ -185,7 +186,7 @@ def encode_covariates(
         "columns. If they are amounts, give numeric_as_category_threshold=None "
         "(--numeric-as-category 0)",
         numeric_as_category_threshold,
-        ", ".join(f"{name} ({count} values)" for name, count in numbers.items()),
+        ", ".join(f"{name} ({counted(count, 'value')})" for name, count in numbers.items()),
         sum(numbers.values()) - len(numbers),
     )
     return replace(design, numbers_as_categories=tuple(numbers))
@@ -428,7 +429,8 @@ def _require_finite(values: Array, names: Sequence[str]) -> None:
     ):
         columns = np.flatnonzero(bad.any(axis=0))
         if len(columns):
-            said = ", ".join(f"{names[j]!r} ({int(bad[:, j].sum()):,} cells)" for j in columns[:10])
+            counts = [(j, int(bad[:, j].sum())) for j in columns[:10]]
+            said = ", ".join(f"{names[j]!r} ({counted(n, 'cell')})" for j, n in counts)
             raise error(
                 f"covariates with {what} values: {said}. Leave these cells or covariates out, or "
                 "fill them in."
@@ -458,7 +460,9 @@ def _n_levels(frame: "DataFrame", name: Any) -> int:
 
 def _warn_of_missing_categories(frame: "DataFrame", categorical: Sequence[Any]) -> None:
     counts = {name: int(frame[name].isna().sum()) for name in categorical}
-    missing = [f"{str(name)!r} ({count:,} cells)" for name, count in counts.items() if count]
+    missing = [
+        f"{str(name)!r} ({counted(count, 'cell')})" for name, count in counts.items() if count
+    ]
     if missing:
         warnings.warn(
             f"covariates with missing categories: {', '.join(missing)}. These cells count as the "

@@ -21,6 +21,7 @@ from plait.crt.gene_counts import (
     stored_counts,
 )
 from plait.data.labels import describe_difference, require_distinct
+from plait.data.words import counted
 from plait.errors import (
     InputError,
     InputTypeError,
@@ -36,12 +37,7 @@ _log = logging.getLogger("plait.crt")
 
 NON_TARGETING = "non-targeting"
 """The target of guides that are negative controls."""
-COUNT_COVARIATES = (
-    "response_n_nonzero",
-    "response_n_umis",
-    "grna_n_nonzero",
-    "grna_n_umis",
-)
+COUNT_COVARIATES = ("response_n_nonzero", "response_n_umis", "grna_n_nonzero", "grna_n_umis")
 """Covariates that are made of the counts themselves."""
 RESERVED = (*COUNT_COVARIATES, "response_p_mito", "grna_max_fraction", "grna_n_assigned")
 _MOI = ("low", "high")
@@ -487,8 +483,8 @@ def _kept_guides(
     ids = table["grna_id"]
     if absent := [name for name in ids.tolist() if name not in places]:
         raise LabelError(
-            f"{len(absent)} guides of the table of targets have no counts (first: {absent[0]!r}; "
-            f"the counts begin with {str(names[0])!r})."
+            f"{len(absent):,} of the {len(ids):,} guides of the table of targets have no counts "
+            f"(first: {absent[0]!r}; the counts begin with {str(names[0])!r})."
         )
     columns = np.array([places[name] for name in ids.tolist()])
     targets = table["grna_target"]
@@ -579,8 +575,8 @@ def _covariates(
             raise ShapeError(f"the covariate {label!r} has {len(array):,} of {n_cells:,} cells.")
         if (missing := _is_missing(array)).any():
             raise MissingCovariateError(
-                f"the covariate {label!r} is missing in {int(missing.sum()):,} cells (first: cell "
-                f"{int(np.argmax(missing)) + 1})."
+                f"the covariate {label!r} is missing in {counted(int(missing.sum()), 'cell')} "
+                f"(first: cell {int(np.argmax(missing)) + 1})."
             )
         if array.dtype.kind in "iuf":
             if not np.isfinite(array).all():

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.crt.gene_data import COUNT_COVARIATES, GeneScreenData
+from plait.data.words import counted
 from plait.errors import InputError, InputTypeError, LabelError, OptionError
 
 Array = NDArray[np.float64]
@@ -252,7 +253,7 @@ def _transformed(values: Array, function: str | None, plus_one: bool, term: str)
     shifted = values + float(plus_one or function == "log1p")
     if (shifted <= 0).any():
         raise InputError(
-            f"the formula has {term}, and {int((shifted <= 0).sum()):,} cells have no logarithm "
-            "there; log(x + 1) allows zeros."
+            f"the formula has {term}, without a logarithm in "
+            f"{counted(int((shifted <= 0).sum()), 'cell')}; log(x + 1) allows zeros."
         )
     return np.log(shifted)

@@ -11,6 +11,7 @@ from scipy.sparse import csc_array
 from plait.crt.arguments import require_made_by
 from plait.crt.gene_counts import GeneCounts, genes_of
 from plait.crt.gene_data import NON_TARGETING, GeneScreenData
+from plait.data.words import counted
 from plait.errors import InputError, InputTypeError, LabelError, OptionError
 
 if TYPE_CHECKING:
@@ -94,8 +95,8 @@ class Pairs:
         ):
             if unknown := [name for name in dict.fromkeys(names.tolist()) if name not in known]:
                 raise LabelError(
-                    f"the pairs have {len(unknown)} {what}s that the data do not have (first: "
-                    f"{unknown[0]!r})."
+                    f"the pairs have {counted(len(unknown), what)} that the data do not have "
+                    f"(first: {unknown[0]!r})."
                 )
         if NON_TARGETING in self.targets:
             raise LabelError(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.crt.seeds import RESAMPLES_PER_BLOCK, Method, UnitStream
+from plait.data.words import counted
 from plait.errors import InputError, OptionError, ShapeError
 
 Array = NDArray[np.float64]
@@ -164,8 +165,8 @@ class StratifiedResampler:
         if np.any((treated < 0) | (treated > sizes)):
             first = int(np.flatnonzero((treated < 0) | (treated > sizes))[0])
             raise InputError(
-                f"stratum {first} has {sizes[first]} cells and {treated[first]} treated ones; the "
-                "treated must be between 0 and all."
+                f"stratum {first} has {counted(int(sizes[first]), 'cell')} and "
+                f"{treated[first]} treated; the treated must be between 0 and all."
             )
         self._treated = treated
         self._batch = _batch(float(treated.sum()))

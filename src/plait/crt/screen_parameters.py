@@ -11,6 +11,7 @@ from plait.crt.gene_design import check_formula, default_formula, formula_by_ass
 from plait.crt.gene_tests import GeneTestOptions
 from plait.crt.pairs import Pairs
 from plait.crt.score_nulls import Stages
+from plait.data.words import counted
 from plait.errors import InputError, LabelError, OptionError
 from plait.numerics.multiple_testing import false_discovery_rates
 
@@ -137,8 +138,8 @@ class ScreenParameters:
         if not (data.covariates[name] > 0.0).all():
             count = int((data.covariates[name] <= 0.0).sum())
             raise InputError(
-                f"the weights {name!r} are not positive in {count:,} cells; leave cells of no "
-                "weight out in quality_control(remove=)."
+                f"the weights {name!r} are not positive in {counted(count, 'cell')}; leave cells "
+                "of no weight out in quality_control(remove=)."
             )
 
     def test_options(self, n_pairs: int) -> GeneTestOptions:

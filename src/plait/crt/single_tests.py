@@ -20,6 +20,7 @@ from plait.crt.single_fits import (
     fitted_mean,
     forest_mean,
 )
+from plait.data.words import counted
 from plait.errors import InputError, OptionError, ShapeError, TooFewSamplesError
 
 Array = NDArray[np.float64]
@@ -370,7 +371,8 @@ def _checked(
                 f"{name} has the shape {array.shape}; {n} observations are needed, as many as of x."
             )
         if not np.isfinite(array).all():
-            raise InputError(f"{name} has {int((~np.isfinite(array)).sum())} values not finite.")
+            count = int((~np.isfinite(array)).sum())
+            raise InputError(f"{name} has {counted(count, 'value')} not finite.")
     if n < 2:
         raise TooFewSamplesError(f"there are {n} observations; at least 2 are needed.")
     return arrays, covariates

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.data.labels import describe_difference, first_repeat
+from plait.data.words import counted
 from plait.errors import (
     InputError,
     InputTypeError,
@@ -230,8 +231,8 @@ def _check_cells(
         effect = row if effects is None else repr(effects[row])
         context = column if contexts is None else repr(contexts[column])
         raise InputError(
-            f"{found} in {int(bad.sum())} cells (first: effect {effect}, context {context}). "
-            f"{advice}"
+            f"{found} in {counted(int(bad.sum()), 'cell')} (first: effect {effect}, context "
+            f"{context}). {advice}"
         )
 
     complain(np.isinf(bhat), "bhat is Inf", "Effects must be finite; NaN marks a missing cell.")

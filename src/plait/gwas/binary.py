@@ -41,6 +41,7 @@ from plait.data.genotype_blocks import TILE, GenotypeBlock, padded
 from plait.data.genotypes import GenotypeSource
 from plait.data.p_values import absolute_z_of_log10_p
 from plait.data.phenotypes import SampleTable
+from plait.data.words import counted
 from plait.errors import InputError, OptionError, TooFewSamplesError
 from plait.gwas.design import Design, make_designs
 from plait.gwas.linear import Associations, GroupedScan
@@ -219,8 +220,8 @@ def cases_and_controls(traits: SampleTable) -> SampleTable:
             shown = ", ".join(f"{value:g}" for value in found[:5]) + (", ..." * (len(found) > 5))
             raise InputError(
                 f"model='logistic' takes traits of controls and cases, written 0 and 1, or 1 and "
-                f"2; {name!r} has {len(found)} values ({shown}). Take model='linear' for it, or "
-                "correct it."
+                f"2; {name!r} has {counted(len(found), 'value')} ({shown}). Take model='linear' "
+                "for it, or correct it."
             )
         column -= np.nanmin(column)
     return SampleTable(traits.samples, traits.names, values)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from plait.data.labels import first_repeat
 from plait.data.phenotypes import SampleTable
+from plait.data.words import counted
 from plait.errors import (
     FileFormatError,
     InputError,
@@ -324,8 +325,9 @@ def _numbers(
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
         raise if_infinite(
-            f"{path}: column {column.name!r} is infinite for {len(infinite)} samples (first: "
-            f"{samples[infinite[0]]!r}). Write NA where a value is missing."
+            f"{path}: column {column.name!r} is infinite for "
+            f"{counted(len(infinite), 'sample')} (first: {samples[infinite[0]]!r}). Write NA "
+            "where a value is missing."
         )
     return values
 

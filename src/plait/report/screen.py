@@ -380,9 +380,9 @@ def _table(
     return EffectTable(
         title="Perturbations with an effect" if n_active else "The surest perturbations",
         intro=(
-            "One row per perturbation, with its numbers for the program where it is surest. The "
-            "strip shows every program: blue raises, orange lowers, faint is not significant. "
-            "Choose a row to see all programs."
+            "One row per perturbation, with its numbers for the program where it is surest. Where "
+            "there is room, a strip shows every program: blue raises, orange lowers, faint is not "
+            "significant. Choose a row to see all programs."
         ),
         note=note,
         effects=[result.units[j] for j in rows],
