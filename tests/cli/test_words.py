@@ -99,6 +99,9 @@ UNREACHED = {
         "exact_below is", "executor is", "key is", "kind is", "p is 'X'; give 'auto'",
         "partition is", "window_kb and window_variants", "window_variants is", "step is",
     ),
+    "plait gwas kinship takes calls, and asks for relatives where it may": (
+        "which is of hard calls, and these", "which does not tell degrees",
+    ),
     "scans and tables need no GPU": ("device is 'X'; choose", "needs PyTorch"),
     "no command reads outputs of eQTL mapping": ("looks like X, which",),
     "scans and tables have no guides": ("the file does not say what guides target",),

@@ -28,6 +28,8 @@ class Relationship(StrEnum):
 
     VANRADEN = "vanraden"
     GCTA = "gcta"
+    DOMINANCE = "dominance"
+    IBS = "ibs"
 
 
 class Decomposition(StrEnum):
@@ -56,7 +58,8 @@ def kinship(
             "--method",
             panel=MODEL,
             help="vanraden: a variant counts by its variance; gcta: all variants count alike, for "
-            "a pair those that both samples have a genotype of.",
+            "a pair those that both samples have a genotype of; dominance: deviations of "
+            "genotypes from what their copies predict; ibs: the share of alleles in common.",
         ),
     ] = Relationship.VANRADEN,
     min_maf: MinMaf = 0.01,
@@ -85,6 +88,7 @@ def kinship(
         import numpy as np
 
         from plait.gwas import close_relatives, relationship_matrix
+        from plait.gwas.relationship_codings import ROWS
 
         choice = Choice(keep_samples, exclude_samples, keep_variants, exclude_variants, map)
         genotypes = open_chosen(geno, choice, hard_calls=True)
@@ -94,11 +98,10 @@ def kinship(
             str(method),
             min_frequency=min_maf,
             by_chromosome=False,
-            halves=True,
+            halves=method not in ROWS,
             memory=memory,
         )
         count, matrix = int(found.n_variants.sum()), _with_variants(found, geno)
-        relatives = close_relatives(found)
         write_relationships(
             out,
             matrix,
@@ -113,7 +116,8 @@ def kinship(
             f"{len(matrix):,} samples from {count:,} of {genotypes.n_variants:,} variants: own "
             f"relationship {own.mean():.3f} on average, {own.min():.3f} to {own.max():.3f}",
         )
-        say(quiet, relatives.summary())
+        if method not in ROWS:
+            say(quiet, close_relatives(found).summary())
     counts = {"samples": len(matrix), "variants": genotypes.n_variants, "variants_used": count}
     write_record(about, counts)
     say(quiet, "written: " + " · ".join(str(path) for path in (*paths, about)))

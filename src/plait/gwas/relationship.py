@@ -23,6 +23,7 @@ from plait.execution.progress import stage
 from plait.execution.threads import resolve_threads, single_threaded_blas
 from plait.gwas.inputs import opened_genotypes
 from plait.gwas.quality import VariantFilter
+from plait.gwas.relationship_codings import ROWS, coded_genotypes
 from plait.gwas.relationship_missing import Missing, missing_genotypes
 from plait.io.genotypes import SelectedGenotypes
 
@@ -45,7 +46,9 @@ _MANY_MISSING = 0.05
 """Share of missing calls from which multiplying is faster than looking after each of them."""
 _ROWS = 256
 """Samples whose relationships to all others are made together."""
-_METHODS = ("vanraden", "gcta", "standardised")
+_METHODS = ("vanraden", "gcta", "standardised", "dominance", "ibs")
+_PAIRWISE = ("gcta", "ibs")
+"""Those that are divided by how many variants two samples have calls of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +64,10 @@ class Relationships:
     norms : (chromosomes,) array
         What to divide by where nothing is missing.
     n_variants : (chromosomes,) int array
-    method : {"vanraden", "gcta", "standardised"}
+    method : {"vanraden", "gcta", "standardised", "dominance", "ibs"}
     jointly_missing : (chromosomes, N, N) int32 array or None
-        Of "gcta": the variants that count and both samples lack, on the diagonal those that one
-        lacks.
+        Of "gcta" and "ibs": the variants that count and both samples lack, on the diagonal those
+        that one lacks.
     """
 
     samples: NDArray[np.str_]
@@ -83,7 +86,7 @@ class Relationships:
         LabelError
             There is no such chromosome.
         InputError
-            No variant of the chromosomes counts; "gcta": two samples have no call in common.
+            No variant of the chromosomes counts; "gcta", "ibs": two samples have no call in common.
         """
         kept, n = self._kept(without), len(self.samples)
         out = np.empty((n, n))
@@ -94,8 +97,8 @@ class Relationships:
     def pair_counts(self, without: str | None = None) -> NDArray[np.int64]:
         """Return how many variants are behind each relationship (N, N), read-only.
 
-        Of "gcta" those with a call of both samples: ``M - m_i - m_j + m_ij``. Of other methods,
-        which take a missing genotype for the mean of its variant, all that count.
+        Of "gcta" and "ibs" those with a call of both samples: ``M - m_i - m_j + m_ij``. Of other
+        methods, which take a missing genotype for the mean of its variant, all that count.
         """
         kept, n = self._kept(without), len(self.samples)
         counts = self._pair_counts(kept, slice(0, n))
@@ -117,6 +120,8 @@ class Relationships:
         if not counts.all():
             raise InputError(self._without_calls(kept))
         total /= counts
+        if self.method == "ibs":
+            total += 0.5  # see `plait.gwas.relationship_codings`
         return total
 
     def _sum(self, kept: Flags, rows: slice) -> Array:
@@ -169,9 +174,9 @@ class Relationships:
             one, two = (str(name) for name in self.samples[np.argwhere(counts == 0)[0]])
             who = f"samples {one!r} and {two!r} have no call in common"
         return (
-            f"{who} at any of {int(self.n_variants[kept].sum()):,} variants, which method 'gcta' "
-            "relates samples by. Leave one out, or take method 'vanraden', for which a missing "
-            "genotype is the mean of its variant."
+            f"{who} at any of {int(self.n_variants[kept].sum()):,} variants, which method "
+            f"{self.method!r} relates samples by. Leave one out, or take method 'vanraden', for "
+            "which a missing genotype is the mean of its variant."
         )
 
     def _pair_counts(self, kept: Flags, rows: slice) -> NDArray[np.int64] | int:
@@ -205,12 +210,16 @@ def relationship_matrix(
     ----------
     genotypes : path or GenotypeSource
         A file as `plait.io.open_genotypes` takes it, or what that returns.
-    method : {"vanraden", "gcta", "standardised"}
+    method : {"vanraden", "gcta", "standardised", "dominance", "ibs"}
         "vanraden": ``W W^T / (2 sum f (1 - f))`` with ``w = g - 2 f`` (VanRaden 2008, method 1).
         "gcta": the mean of ``z_i z_j``, ``z = w / sqrt(2 f (1 - f))``, over the variants with a
         call of both samples (Yang et al. 2011, equation 3), as GCTA and PLINK have it.
         "standardised": ``Z Z^T / M``, the same where nothing is missing (Patterson, Price and Reich
         2006).
+        "dominance": ``H H^T / sum (2 f (1 - f))^2``, h the deviation of a genotype from what its
+        copies predict (Vitezica et al. 2013), for the variance by dominance beside the additive
+        one. "ibs": the share of alleles that two samples have in common, 0 to 1, of the variants
+        with a call of both (as PLINK's ``--distance ibs``). Both are of hard calls.
     samples : integers, optional
         Numbers of the samples. Default all.
     min_frequency : float
@@ -231,34 +240,41 @@ def relationship_matrix(
     Raises
     ------
     OptionError
-        The method is unknown, or ``by_chromosome`` and ``halves`` are both asked for.
+        The method is unknown, or is of hard calls and these are dosages; or ``by_chromosome`` and
+        ``halves`` are both asked for.
     CapacityError
         The matrices do not fit.
 
     Notes
     -----
-    A missing genotype is the mean of its variant. But for "gcta" its product counts neither in the
-    sum nor in what that is divided by: samples with few calls then are as related as others, and
-    the matrix may have eigenvalues a little below 0. The others never have, which a mixed model and
-    principal components need.
+    A missing genotype is the mean of its variant. But for "gcta" and "ibs" its product counts
+    neither in the sum nor in what that is divided by: samples with few calls then are as related as
+    others, and the matrix may have eigenvalues a little below 0. The others never have, which a
+    mixed model and principal components need.
 
-    Cost: N^2 M flops in single precision, added up in double precision every 2048 variants; or, of
-    hard calls by VanRaden's method where few are missing, N^2 M / 128 comparisons of words of 64
-    variants and N^2 M flops times the share of missing calls. "gcta" adds, for a variant that m
-    samples lack, m^2 / 2 whole numbers, or N^2 / 128 comparisons where many are missing. Memory: 4
-    bytes for each chromosome and pair ("gcta": 8), and 16 for each pair.
+    Cost: N^2 M flops ("ibs" 2 N^2 M) in single precision, added up in double precision every 2048
+    variants; or, of hard calls by VanRaden's method where few are missing, N^2 M / 128 comparisons
+    of words of 64 variants and N^2 M flops times the share of missing calls. "gcta" and "ibs" add,
+    for a variant that m samples lack, m^2 / 2 whole numbers, or N^2 / 128 comparisons where many
+    are missing. Memory: 4 bytes for each chromosome and pair ("gcta", "ibs": 8), and 16 for each
+    pair.
     """
     if method not in _METHODS:
         raise OptionError(f"method is {method!r}; give one of {', '.join(map(repr, _METHODS))}.")
     if by_chromosome and halves:
         raise OptionError("relationships are kept by chromosome or by halves of them, not both.")
-    genotypes = opened_genotypes(genotypes)
+    genotypes = opened_genotypes(genotypes, "hardcall" if method in ROWS else "auto")
+    if method in ROWS and genotypes.kind != "hardcall":
+        raise OptionError(
+            f"method is {method!r}, which is of hard calls, and these genotypes are dosages. Open "
+            "them with dosage='hardcall'."
+        )
     rows = np.arange(genotypes.n_samples) if samples is None else np.asarray(samples)
     runs = genotypes.variants.chromosomes if by_chromosome else _parts(genotypes, halves)
     names = tuple(dict.fromkeys(name for name, _ in runs))
     if len(runs) > len(names):
         genotypes, runs = _together(genotypes, runs)
-    n, each = len(rows), 8 if method == "gcta" else 4
+    n, each = len(rows), 8 if method in _PAIRWISE else 4
     needed, budget = (each * len(names) + 16) * n * n, memory_budget(memory)
     if needed > budget:
         less = ""
@@ -271,7 +287,7 @@ def relationship_matrix(
         )
     sums, norms = np.zeros((len(names), n, n), dtype=np.float32), np.zeros(len(names))
     counted = np.zeros(len(names), dtype=np.int64)
-    lacking = np.zeros(sums.shape, dtype=np.int32) if method == "gcta" else None
+    lacking = np.zeros(sums.shape, dtype=np.int32) if method in _PAIRWISE else None
     rules = VariantFilter(None, None, min_frequency)
     with (
         single_threaded_blas(),
@@ -416,7 +432,7 @@ class _DosageTotal(_Total[_Scaled]):
     on and below the diagonal.
     """
 
-    at_once = 2048  # sums over them are in single precision
+    height = 2048  # sums over so many rows are in single precision
 
     def __init__(
         self,
@@ -428,6 +444,7 @@ class _DosageTotal(_Total[_Scaled]):
     ) -> None:
         self._what = genotypes, rows
         self._rules, self._method, self._lacking = rules, method, lacking
+        self.at_once = self.height // ROWS.get(method, 1)
         n = len(rows)
         self._total = np.zeros((n, n))
         self.tasks = _tiles(n) if lacking is None else [*_panels(n), *_tiles(n)]
@@ -435,9 +452,7 @@ class _DosageTotal(_Total[_Scaled]):
     def read(self, block: slice) -> tuple[_Scaled, float, int]:
         genotypes, rows = self._what
         read = read_block(genotypes, block, rows)
-        values, norm, used = _scaled(
-            read, genotypes.ploidy, self._method, self._rules, self.at_once
-        )
+        values, norm, used = _scaled(read, genotypes.ploidy, self._method, self._rules, self.height)
         missing = None if self._lacking is None else missing_genotypes(read, used)
         return _Scaled(values, missing), norm, int(used.sum())
 
@@ -568,6 +583,8 @@ def _scaled(
     """Return scaled genotypes, what they add to the norm, and which variants count."""
     removed, frequency = rules.removed(read.calls), read.calls.frequency
     used = ~np.logical_or.reduce(list(removed.values()))
+    if method in ROWS:
+        return *coded_genotypes(read, used, method, height), used
     variance = np.where(used, ploidy * frequency * (1 - frequency), 1.0)
     is_centred_only = method == "vanraden"
     scales = used.astype(np.float64) if is_centred_only else used / np.sqrt(variance)

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.errors import OptionError
 from plait.gwas.relationship import Relationships
+from plait.gwas.relationship_codings import ROWS
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -125,6 +127,11 @@ def close_relatives(relationships: Relationships) -> Relatives:
     -------
     Relatives
 
+    Raises
+    ------
+    OptionError
+        They are shares of alleles or of dominance, which have other values for each degree.
+
     Notes
     -----
     A pair is taken for relatives if its coefficient is at least 2^-3.5 = 0.088, and in both halves
@@ -134,6 +141,11 @@ def close_relatives(relationships: Relationships) -> Relatives:
     populations, or inbred lines of one origin, are relatives in this sense. Cost: some passes over
     the matrix.
     """
+    if relationships.method in ROWS:
+        raise OptionError(
+            f"method is {relationships.method!r}, which does not tell degrees of relatives; give "
+            "'vanraden' or 'gcta' to relationship_matrix."
+        )
     halves = _halves(relationships.norms)
     n = len(relationships.samples)
     if halves is None or n < 2:
