@@ -89,6 +89,14 @@ def test_what_is_found(simulated, road, files):
     assert 0.1 < V[0, 4] < 0.6
 
 
+def test_no_learned_pattern_is_of_lower_rank(road):
+    """Rank 1 would make effects of one trait small certain ones on the others."""
+    learned = {name: U for name, U in road.fitted_g.Ulist.items() if name.startswith("ED")}
+    assert learned
+    for U in learned.values():
+        assert np.linalg.eigvalsh(U)[0] >= 0.05 / 1.05 * np.trace(U) / len(U) * (1 - 1e-9)
+
+
 def test_what_stands_in_the_folder(road, files):
     """What a person opens at the top, everything else below."""
     folder = files / "study"
