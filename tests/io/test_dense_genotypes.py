@@ -210,12 +210,55 @@ def test_other_text_is_no_table(tmp_path, text):
         open_genotypes(tmp_path / "x.txt")
 
 
-def test_centred_values_are_called_so(tmp_path):
+def centred_table(place, calls, names=None):
+    """Write calls (markers, samples) less their mean, means where they are missing."""
+    values = np.where(calls < 0, np.nan, calls)
+    values = np.nan_to_num(values - np.nanmean(values, axis=1, keepdims=True))
+    names = [f"m{k}" for k in range(len(calls))] if names is None else names
+    samples = [f"s{i}" for i in range(calls.shape[1])]
+    frame = pl.DataFrame({"ID": samples} | dict(zip(names, values.round(4), strict=True)))
+    frame.write_csv(place)
+    return frame
+
+
+def test_centred_calls_are_calls_again(tmp_path, caplog):
+    """As JWAS holds them: less the mean, which stands for a missing call, with a few digits."""
+    random = np.random.default_rng(2)
+    calls = random.binomial(2, random.uniform(0.2, 0.8, (60, 1)), (60, 50)).astype(np.int8)
+    calls[0] = np.where(random.random(50) < 0.2, 1, 0)  # no sample has two copies
+    calls[1] = np.where(random.random(50) < 0.2, 1, 2)  # or none
+    calls[2] = 2 * (random.random(50) < 0.4)  # inbred lines
+    calls[random.random(calls.shape) < 0.04] = -1
+    centred_table(tmp_path / "c.csv", calls)
+    with caplog.at_level("INFO", logger="plait.io"):
+        source = open_genotypes(tmp_path / "c.csv")
+    assert source.kind == "hardcall"
+    # Where a mean is one copy, it cannot be told from a call of one.
+    for row in calls:
+        row[row < 0] = 1 if row[row >= 0].mean() == 1 else -1
+    np.testing.assert_array_equal(source.read(dtype=np.int8), calls)
+    np.testing.assert_array_equal(
+        open_genotypes(tmp_path / "c.csv", count="oa").read(dtype=np.int8),
+        np.where(calls < 0, -1, 2 - calls),
+    )
+    missing = int((calls < 0).sum())
+    two = sum(set(row[row >= 0]) in ({0, 1}, {1, 2}) for row in calls)
+    assert missing > 100 and two >= 2
+    (said,) = [one.getMessage() for one in caplog.records if getattr(one, "notice", False)]
+    assert "60 of 60 markers are centred; copies of alleles are taken from how far apart" in said
+    assert f"{missing} means in the place of calls as missing. {two} markers with two" in said
+
+
+def test_centred_values_that_tell_no_copies(tmp_path):
     values = CALLS[:, :6].astype(float)
     centred = (values - values.mean(axis=1, keepdims=True))[[0, 3, 4]]
-    frame = pl.DataFrame({"ID": SAMPLES[:6]} | dict(zip("abc", centred, strict=True)))
+    frame = pl.DataFrame({"ID": SAMPLES[:6]} | dict(zip("abc", 0.7 * centred, strict=True)))
     frame.write_csv(tmp_path / "c.csv")
-    with pytest.raises(FileFormatError, match=r"3 of 3 markers are centred about 0: .* Add to"):
+    said = r"3 of 3 markers are centred about 0, and not all .* whole numbers apart.* Add to every"
+    with pytest.raises(FileFormatError, match=said):
+        open_genotypes(tmp_path / "c.csv")
+    frame.with_columns(b=pl.lit(float("-inf"))).write_csv(tmp_path / "c.csv")
+    with pytest.raises(FileFormatError, match=r"expected copies of an allele, 0 to 2\.$"):
         open_genotypes(tmp_path / "c.csv")
     frame.with_columns(b=pl.lit(-3.0)).write_csv(tmp_path / "c.csv")
     with pytest.raises(FileFormatError, match=r"expected copies of an allele, 0 to 2\.$"):

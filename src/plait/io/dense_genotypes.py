@@ -14,6 +14,7 @@ from plait.data.genotypes import GenotypeSource, Rows, as_floats
 from plait.data.labels import first_repeat
 from plait.data.variants import VariantTable
 from plait.errors import FileFormatError, LabelError, OptionError, ShapeError
+from plait.io.centred_genotypes import restore_copies
 from plait.io.genotype_files import (
     COUNTS,
     DOSAGES,
@@ -42,8 +43,6 @@ _MAP_COLUMNS = {
 }  # fmt: skip
 _DELIMITERS = (b"\t", b",", b";")
 _LONGEST_LINE = 1 << 28
-_CENTRED = 0.05
-"""Largest mean of a marker that is centred: means may be those of more samples."""
 
 
 class DenseSource(GenotypeSource):
@@ -69,14 +68,16 @@ class DenseSource(GenotypeSource):
     Raises
     ------
     FileFormatError
-        It is not such a table, or values are not copies of an allele: centred ones do not tell
-        frequencies and counts of alleles.
+        It is not such a table, or values are not copies of an allele: centred dosages, and those
+        that were scaled, do not tell frequencies and counts of alleles.
 
     Notes
     -----
-    A .npy is mapped, not read. The others keep samples beside one another, so that a marker cannot
-    be read without the rest: they are read whole, once, into one byte per hard call or four per
-    dosage. Convert large ones (`plait.io.convert_genotypes`).
+    Calls of text and .parquet may be centred, marker by marker: copies are found again (see
+    `plait.io.centred_genotypes.restore_copies`). A .npy is mapped, not read. The others keep
+    samples beside one another, so that a marker cannot be read without the rest: they are read
+    whole, once, into one byte per hard call or four per dosage. Convert large ones
+    (`plait.io.convert_genotypes`).
     """
 
     def __init__(
@@ -170,7 +171,7 @@ def _read_dense(path: Path) -> tuple[NDArray[Any], list[str], list[str]]:
                 "a number."
             )
         rows[row] = numbers.fill_null(float("nan")).to_numpy()
-    _require_copies(path, rows, samples, markers)
+    restore_copies(path, rows, samples, markers)
     return _compact(rows), samples, markers
 
 
@@ -210,28 +211,6 @@ def _read_text(path: Path, **options: Any) -> Any:
         lines = (b" ".join(line.split()) for line in data.splitlines())
         data = b"\n".join(line for line in lines if line)
     return pl.read_csv(data, separator=delimiter.decode(), infer_schema=False, **options)
-
-
-def _require_copies(path: Path, rows: NDArray[Any], samples: list[str], markers: list[str]) -> None:
-    """Refuse values that are no copies of an allele; centred ones by that name."""
-    with np.errstate(invalid="ignore"):
-        negative = rows < 0
-    if not negative.any():
-        return
-    row, column = np.unravel_index(int(np.argmax(negative)), rows.shape)
-    centred = negative.any(axis=1)
-    means = np.nanmean(rows[centred], axis=1, dtype=np.float64)
-    said = (
-        f"{path}: marker {markers[row]!r} of sample {samples[column]!r} is {rows[row, column]:g}; "
-        "expected copies of an allele, 0 to 2."
-    )
-    if (np.abs(means) < _CENTRED).all():
-        said += (
-            f" {int(centred.sum()):,} of {len(markers):,} markers are centred about 0: frequencies "
-            "and counts of alleles, which a scan asks for, cannot be told from these. Add to every "
-            "marker the mean that was taken off (twice the frequency of the allele)."
-        )
-    raise FileFormatError(said)
 
 
 def _read_arrays(path: Path) -> tuple[NDArray[Any], list[str], list[str]]:
