@@ -13,6 +13,7 @@ from plait.crt.gene_screen import GeneScreen
 from plait.crt.gene_tests import GeneTestOptions
 from plait.crt.pairs import Pairs, positive_control_pairs, trans_pairs
 from plait.crt.seeds import Method, UnitStream
+from plait.data.p_values import p_value_text
 from plait.errors import (
     ConvergenceWarning,
     InputError,
@@ -114,6 +115,10 @@ def test_an_effect_is_found():
     # Treated cells are a quarter of those that say what is expected: the change is seen smaller.
     assert -1.2 / np.log(2) < found.log_2_fold_change[0] < -0.9
     assert "discoveries at a false discovery rate of 0.01: 1" in found.summary()
+    surest = p_value_text(float(found.log10_p[0]))
+    assert f"T0 -> T0: log2 fold change {found.log_2_fold_change[0]:+.2f}, p = {surest}" in (
+        found.summary()
+    )
     p = found.p_value[found.pass_qc]
     assert (np.diff(found.log10_p[found.pass_qc]) >= 0).all()
     assert ((p > 0) & (p <= 1)).all()
@@ -298,6 +303,7 @@ def test_results_are_saved_and_written(tmp_path):
     again = GeneTestResult.load(tmp_path / "found.zarr")
     assert again.allclose(found, rtol=0)
     assert again.to_frame().equals(found.to_frame())
+    assert f"    {found.grna_id[0]} -> {found.response_id[0]}: " in found.summary()
     files = screen.write_tables(tmp_path / "tables")
     assert files == ["assignment.tsv.gz", "cells.tsv.gz", "discovery.tsv", "summary.txt"]
     import polars as pl

@@ -187,6 +187,9 @@ def test_reasons_why_cells_are_left_out():
     assert [text.get_text() for text in ax.texts] == ["no guide: 10.0%", "any reason: 15.0%"]
     few = plot.removed_cells({"no guide": 0, "other": 1, "any reason": 1}, 20_000)
     assert [text.get_text().split(": ")[1] for text in few.texts] == ["0.0%", "< 0.1%", "< 0.1%"]
+    few.figure.canvas.draw()
+    ticks = [label.get_text() for label in few.get_xticklabels()]
+    assert len(set(ticks)) == len(ticks)
     with pytest.raises(OptionError, match="of 10 cells"):
         plot.removed_cells({"no guide": 20}, 10)
 

@@ -56,6 +56,20 @@ def test_the_answer():
     assert page.answer[0].startswith("2 of 60 perturbations have an effect on at least one of 5")
     assert "GENE3" in page.answer[1] and "program 2 (p = 1.0e-40)" in page.answer[1]
     assert "GENE3 acts on more programs than any other (2 of 5)." in page.answer[1]
+
+    def ends(*effects):
+        p = np.full((60, 5), 0.5)
+        for effect in effects:
+            p[effect] = 1e-30
+        return screen_page(made(p)).answer[1].split("). ", 1)[1]
+
+    assert ends((3, 2), (7, 1)) == "None acts on more than one program."
+    assert ends((3, 2), (3, 1), (7, 1), (7, 0)) == (
+        "GENE3 and GENE7 act on the most programs (2 of 5)."
+    )
+    assert ends(*((j, k) for j in range(9) for k in (0, 4))) == (
+        "9 perturbations act on as many programs as any (2 of 5)."
+    )
     assert page.table is not None and page.table.effects[0] == "GENE3"
 
 
@@ -246,3 +260,25 @@ def test_settings_in_words():
     settings |= {"method": "empirical", "resamples": 999}
     said = screen_page(made(uniform(30, 4), settings=settings)).settings["How it was tested"]
     assert said["resamples are drawn on"] == "the processor" and said["resamples"] == "999"
+    strata = {"n_bins": 20, "burden_key": None, "n_burden_bins": 8}
+    settings |= {"cells": 20_729, "seed": 20_261_122, "eps": 9.9993e-8, "strata": strata}
+    said = screen_page(made(uniform(30, 4), settings=settings)).settings["How it was tested"]
+    assert (said["cells"], said["seed"]) == ("20,729", "20261122")
+    assert "1e-7" in said.values() and said["bins of the propensity"] == "20"
+    assert not any("its bins" in name for name in said)
+    settings["strata"] = strata | {"burden_key": "n_guides"}
+    said = screen_page(made(uniform(30, 4), settings=settings)).settings["How it was tested"]
+    assert said["its bins"] == "8"
+    settings |= {"method": "ntc-empirical", "sampler": "bernoulli"}
+    page = screen_page(made(uniform(30, 4), settings=settings))
+    assert "treatments are drawn" not in page.settings["How it was tested"]
+
+
+def test_a_summary_is_in_words():
+    result = with_effects()
+    told = result.settings | {"side": "both", "sampler": "bernoulli"}
+    said = made(result.p, settings=told).summary()
+    assert said.startswith("screen: 60 perturbations on 5 programs\n  effects by least squares, of")
+    assert "treatments drawn cell by cell" in said and "p = 1.0e-40" in said and "10^" not in said
+    among = made(result.p, settings=told | {"method": "ntc-empirical"}).summary()
+    assert "treatments drawn" not in among and "pseudo-genes" in among

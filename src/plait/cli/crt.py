@@ -14,7 +14,7 @@ from plait.cli.options import MODEL, OUTPUT, RUN, command_group, documented, opt
 from plait.cli.outputs import check_file, check_folder
 from plait.cli.records import RECORD, write_record
 from plait.cli.screen_inputs import BATCH, control_labels, read_inputs
-from plait.data.words import counted
+from plait.data.words import counted, listed
 from plait.errors import InputError, LabelError, OptionError
 
 if TYPE_CHECKING:
@@ -317,10 +317,9 @@ def _strata(
 def _require_targets(inputs: "CRTInputs", labels: Sequence[str], flag: str) -> None:
     """Refuse targets that no guide has: a typing error would go unnoticed."""
     if unknown := [label for label in labels if label not in inputs.gene_to_cols]:
-        some = ", ".join(map(repr, inputs.units[:5]))
         raise LabelError(
-            f"no guide targets {unknown[0]!r}, which {flag} names; there are {some}"
-            f"{', ...' if len(inputs.units) > 5 else ''}."
+            f"no guide targets {unknown[0]!r}, which {flag} names; there are "
+            f"{listed(list(map(repr, inputs.units)), 5)}."
         )
 
 

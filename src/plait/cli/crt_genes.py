@@ -574,7 +574,9 @@ def _finish(
     figures, lamps = write_figures(screen, result, out, overwrite=True)
     stores = [STORES[name] for name in STORES if (out / STORES[name]).exists()]
     written = [*stores, *tables, *([DETECTABLE] if can else []), *figures]
-    _say(result, quiet)
+    for line in result.summary().splitlines():
+        if not line.startswith("  note: "):  # said before the tests
+            say(quiet, line)
     if result is not screen.calibration:
         _say_calibration(screen.calibration, quiet)
     for line in can:

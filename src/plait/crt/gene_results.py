@@ -16,7 +16,7 @@ from plait.provenance import Provenance
 Array = NDArray[np.float64]
 
 _MOST_SHOWN = {"power": 20}
-"""Of most analyses the eight surest pairs are named, of positive controls the ones not found, too."""
+"""Of most analyses the eight surest pairs are named, of positive controls those missed, too."""
 _CHOICES = ("side", "control_group", "mechanism", "resampling")
 _WORDS = {
     "both": "effects of both signs",
@@ -199,8 +199,9 @@ class GeneTestResult(Result):
             middle = p_value_text(float(np.median(self.log10_p[tested])))
             below = f"{int((p < 0.05).sum()):,} of {len(p):,}"
             lines.append(f"  p-values below 0.05: {below}; the median is {middle}")
+        who = self.grna_target if self.grna_id is None else self.grna_id
         lines += [
-            f"    {self.grna_target[i]} -> {self.response_id[i]}: log2 fold change "
+            f"    {who[i]} -> {self.response_id[i]}: log2 fold change "
             f"{self.log_2_fold_change[i]:+.2f}, p = {p_value_text(float(self.log10_p[i]))}"
             for i in range(min(_MOST_SHOWN.get(self.analysis, 8), int(tested.sum())))
         ]

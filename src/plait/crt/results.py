@@ -231,7 +231,9 @@ class CRTResult(Result):
             f"screen: {counted(len(self.units), 'perturbation')} on "
             f"{counted(len(self.programs), 'program')}"
         ]
-        named = [_WORDS.get(str(self.settings.get(name))) for name in _CHOICES]
+        is_drawn = self.settings.get("method") != "ntc-empirical"
+        chosen = [name for name in _CHOICES if is_drawn or name != "sampler"]
+        named = [_WORDS.get(str(self.settings.get(name))) for name in chosen]
         if any(named):
             lines.append("  " + ", ".join(words for words in named if words))
         if others := self.untested():

@@ -73,6 +73,7 @@ def name_points(ax: "Axes", x: Array, y: Array, names: Sequence[str], rows: Sequ
             va="center",
             fontsize=SIZE,
             bbox=BESIDE_POINTS,
+            zorder=0.5,  # its ground is over lines, but not over points
             arrowprops=line if distance > _DISTANCES[0] else None,
         )
 

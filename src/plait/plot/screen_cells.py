@@ -402,7 +402,7 @@ def removed_cells(
         ax.set_yticks([])
         ax.set_ylim(len(names) - 0.7, -0.8)
         ax.set_xlim(0, 1.18 * max(float(shares.max()), 0.01))
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
         ax.set_xlabel("cells left out")
         write_words(ax, title, _REMOVED if caption else None)
     return ax

@@ -346,7 +346,7 @@ def _removed(removed: dict[str, int], n_cells: int) -> Figure:
     }  # fmt: skip
     layout = {
         "height": bar_rows_height(0) + _ROW * len(names), "bargap": 0.5,
-        "xaxis": {"title": {"text": "share of all cells"}, "tickformat": ".0%",
+        "xaxis": {"title": {"text": "share of all cells"}, "tickformat": ".2~%",
                   "range": [0, 1.25 * max([*(c / n_cells for c in counts), 0.01])]},
         "yaxis": {"tickmode": "array", "tickvals": list(range(len(names))),
                   "ticktext": ["<br>".join(map(plain, wrap(name, _WIDEST))) for name in names],

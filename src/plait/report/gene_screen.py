@@ -150,7 +150,8 @@ def _answer(result: GeneTestResult) -> list[str]:
     best = int(np.argmin(np.where(result.pass_qc, result.log10_p, np.inf)))
     verb = "raises" if result.log_2_fold_change[best] > 0 else "lowers"
     fold = f"{result.log_2_fold_change[best]:+.2f}".replace("-", "−")
-    target, gene = result.grna_target[best], result.response_id[best]
+    who = result.grna_target if result.grna_id is None else result.grna_id
+    target, gene = who[best], result.response_id[best]
     surest = (
         f"{target} {verb} {'itself' if gene == target else gene} (log₂ fold change {fold}, "
         f"p = {p_value_text(float(result.log10_p[best]))})"

@@ -1,7 +1,7 @@
 """What is said about a perturbation screen: the answer, the verdicts, the figures, the table."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ _FEWEST_SHOWN, _MOST_EQUAL = 15, 3
 _EFFECT = "An effect is the shift of the log of a program's usage relative to the other programs."
 _CORRELATION = (
     "An effect is a rank-biserial correlation: how much oftener a treated cell has more of a "
-    "program than an untreated one, than less of it; 1 is always, -1 never, 0 as often."
+    "program than an untreated one, than less of it; 1 is always, −1 never, 0 as often."
 )
 
 CITATIONS = (
@@ -206,26 +206,34 @@ def answer(result: CRTResult, found: NDArray[np.bool_], level: float) -> list[st
         f"effect on at least one of {counted(len(result.programs), 'program')}: "
         f"{counted(int(found.sum()), 'effect')} at a false discovery rate of {level:g}.",
         f"The surest is that {result.units[unit]} {verb} {result.programs[program]} (p = "
-        f"{p_value_text(float(result.log10p[unit, program]))}). {_broadest(result, found)}",
+        f"{p_value_text(float(result.log10p[unit, program]))}).{_broadest(result, found)}",
     ]
 
 
 def _broadest(result: CRTResult, found: NDArray[np.bool_]) -> str:
-    """Say which perturbation acts on more programs than any other."""
+    """Say which perturbation acts on more programs than any other; begins with a blank."""
     counts = found.sum(axis=1)
+    if counts.max() == 1:
+        return "" if len(result.programs) == 1 else " None acts on more than one program."
     names = [result.units[j] for j in np.flatnonzero(counts == counts.max())]
     of = f"({int(counts.max()):,} of {len(result.programs):,})"
     if len(names) == 1:
-        return f"{names[0]} acts on more programs than any other {of}."
+        return f" {names[0]} acts on more programs than any other {of}."
     if len(names) <= _MOST_EQUAL:
-        return f"{' and '.join([', '.join(names[:-1]), names[-1]])} act on the most programs {of}."
-    return f"{len(names):,} perturbations act on as many programs as any {of}."
+        both = " and ".join([", ".join(names[:-1]), names[-1]])
+        return f" {both} act on the most programs {of}."
+    return f" {len(names):,} perturbations act on as many programs as any {of}."
 
 
 def _settings(result: CRTResult, level: float) -> dict[str, dict[str, str]]:
     about = {**result.settings, "level": level}
     if about.get("resamples") is None:
         about["device"] = None  # nothing is drawn there
+    if about.get("method") == "ntc-empirical":
+        about["sampler"] = None  # targets are compared with controls as they are
+    strata = about.get("strata")
+    if isinstance(strata, Mapping) and strata.get("burden_key") is None:
+        about["strata"] = {name: v for name, v in strata.items() if "burden" not in name}
     return told(with_commas(about), result.provenance, WORDS)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from plait.crt.ntc_empirical import FEWEST_GUIDES, are_few_guides
 from plait.crt.results import CRTResult
+from plait.data.p_values import p_value_text
 from plait.data.words import counted, listed
 from plait.numerics.dependent_shares import (
     clustered_effective,
@@ -241,8 +242,9 @@ def _resolution(result: CRTResult, level: float) -> Verdict | None:
     return Verdict(
         "caution",
         "P-values cannot be small",
-        f"{how}, no p-value is below {smallest:.1e}, while the first of {tests:,} tests needs "
-        f"{needed:.1e} for a false discovery rate of {level:g}: single effects cannot be found. "
+        f"{how}, no p-value is below {p_value_text(np.log10(smallest))}, while the first of "
+        f"{counted(tests, 'test')} needs {p_value_text(np.log10(needed))} for a false discovery "
+        f"rate of {level:g}: an effect that stands alone cannot be found. "
         f"{better}",
     )
 

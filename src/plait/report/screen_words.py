@@ -135,7 +135,7 @@ WORDS: Words = {
 
 
 def with_commas(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with large numbers as they are written elsewhere: "20,729", "1e-07"."""
+    """Return settings with large numbers as they are written elsewhere: "20,729", "1e-7"."""
     written: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
@@ -143,7 +143,7 @@ def with_commas(settings: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(value, int) and not isinstance(value, bool) and name != "seed":
             value = f"{value:,}"
         elif isinstance(value, float):
-            value = f"{value:.3g}"
+            value = re.sub(r"e-0(\d)$", r"e-\1", f"{value:.3g}")
         written[name] = value
     return written
 
