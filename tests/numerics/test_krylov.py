@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from plait.numerics.krylov import KrylovSpaces, ProjectedMatrix, Quadrature
+from plait.numerics.krylov import KrylovSpaces, ProjectedMatrix, Quadrature, multiplied
 
 SHARES = np.array([0.0, 0.2, 0.6, 0.9])
 
@@ -30,10 +30,10 @@ def resolvent(A, h2):
 
 
 def test_products_and_moments(spread):
-    matrix, K, A, _ = spread
+    matrix, _, A, _ = spread
     columns = matrix.project(np.random.default_rng(2).normal(size=(300, 7)))
-    np.testing.assert_allclose(matrix.times(K)(columns), A @ columns, atol=1e-12)
-    single = matrix.times()(columns.astype(np.float32))
+    np.testing.assert_allclose(matrix.times(columns), A @ columns, atol=1e-12)
+    single = matrix.times(columns.astype(np.float32))
     assert single.dtype == np.float32
     np.testing.assert_allclose(single, A @ columns, atol=2e-4)
     np.testing.assert_allclose(matrix.moments(), (np.trace(A), np.trace(A @ A)), rtol=1e-6)
@@ -41,10 +41,10 @@ def test_products_and_moments(spread):
 
 
 def test_solutions_at_any_share(spread):
-    matrix, K, A, _ = spread
+    matrix, _, A, _ = spread
     y = matrix.project(np.random.default_rng(3).normal(size=(300, 3)))
     spaces = KrylovSpaces(y)
-    times = matrix.times(K)
+    times = matrix.times
     for h2 in SHARES:
         assert spaces.reach(times, np.full(3, h2), 1e-10, 80)
     steps = len(spaces.vectors)
@@ -67,10 +67,10 @@ def test_solutions_at_any_share(spread):
     ("precision", "tolerance", "error"), [(4, 1e-4, 5e-4), (4, 3e-6, 1.5e-5), (8, 1e-13, 1e-12)]
 )
 def test_forms(spread, precision, tolerance, error):
-    matrix, K, A, _ = spread
+    matrix, _, A, _ = spread
     columns = matrix.project(np.random.default_rng(4).normal(size=(300, 5)))
     columns[:, 2] = 0.0
-    times = matrix.times(K) if precision == 8 else matrix.times()
+    times = matrix.times
     found = Quadrature.of(times, columns.astype(f"f{precision}"), SHARES, tolerance, 60)
     assert found.converged
     forms = found.forms(SHARES)
@@ -84,18 +84,40 @@ def test_forms(spread, precision, tolerance, error):
 
 
 def test_forms_do_not_depend_on_company(spread):
-    """Each vector has steps of its own; only its place among the columns may matter."""
+    """Each vector has steps of its own."""
     matrix, K, _, _ = spread
     random = np.random.default_rng(5)
     columns = matrix.project(random.normal(size=(300, 8)))
     others = matrix.project(random.normal(size=(300, 8)))
-    others[:, 3] = columns[:, 3]
+    others[:, 4] = columns[:, 3]
     others[:, 5] = np.linalg.eigh(K)[1][:, -1]
     found = [
-        Quadrature.of(matrix.times(), given.astype(np.float32), SHARES, 1e-4, 60).forms(SHARES)[3]
-        for given in (columns, others)
+        Quadrature.of(matrix.times, given.astype(np.float32), SHARES, 1e-4, 60)
+        for given in (columns, others, columns[:, 3:4])
     ]
-    np.testing.assert_array_equal(*found)
+    expected = found[0].forms(SHARES)[3]
+    for forms in (found[1].forms(SHARES)[4], found[2].forms(SHARES)[0]):
+        np.testing.assert_array_equal(forms, expected)
+    np.testing.assert_array_equal(found[0].of_vector(3).forms(SHARES)[0], expected)
+
+
+@pytest.mark.parametrize(("of_matrix", "of_columns"), [("f4", "f4"), ("f4", "f8"), ("f8", "f8")])
+def test_products_of_rows_and_columns(of_matrix, of_columns):
+    """Against BLAS, and the same bits whatever the rows and columns that are beside them."""
+    random = np.random.default_rng(6)
+    matrix = random.normal(size=(37, 613)).astype(of_matrix)
+    columns = random.normal(size=(613, 19)).astype(of_columns)
+    found = multiplied(matrix, columns)
+    assert found.dtype == of_columns
+    whole, others = matrix.astype(float), columns.astype(float)
+    bound = 613 * np.finfo(of_columns).eps * (np.abs(whole) @ np.abs(others))
+    assert (np.abs(found - whole @ others) < bound).all()
+    for rows in (slice(0, 1), slice(5, 37), slice(36, 37)):
+        for which in (slice(0, 1), slice(2, 18), slice(18, 19)):
+            part = multiplied(matrix[rows], columns[:, which])
+            np.testing.assert_array_equal(part, found[rows, which])
+    assert multiplied(matrix[:0], columns).shape == (0, 19)
+    assert multiplied(matrix, columns[:, :0]).shape == (37, 0)
 
 
 def test_few_eigenvalues():
@@ -107,9 +129,9 @@ def test_few_eigenvalues():
     group = (np.arange(100) % 2)[:, None] == np.arange(100) % 2
     for K in (np.eye(100), np.eye(100) + 0.5 * group):
         matrix = ProjectedMatrix(K.astype(np.float32), basis)
-        A = matrix.times(K)(np.eye(100) - 0.01)
+        A = matrix.times(np.eye(100) - 0.01)
         spaces = KrylovSpaces(y)
-        assert spaces.reach(matrix.times(K), np.full(2, 0.7), 1e-10, 20)
+        assert spaces.reach(matrix.times, np.full(2, 0.7), 1e-10, 20)
         assert len(spaces.vectors) <= 3
         expected = resolvent(A, 0.7) @ y
         np.testing.assert_allclose(spaces.solution(0.7, 1), expected[:, 1], atol=1e-9)

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
+from plait.numerics.krylov_kernels import log_determinant
 from plait.numerics.krylov_reml import KrylovModel, Reference
 from plait.numerics.reml import RestrictedModel, projected_inverse
 
@@ -102,7 +103,7 @@ def test_one_more_regressor(models):
         y = exact.relationships.rotated_back(exact.traits[:, t])
         g = random.normal(size=N) / np.sqrt(N) + 0.3 * y
         g -= basis @ (basis.T @ g)
-        ready, expected = near.prepared(g), exact.prepared(g)
+        ready, expected = near.prepared(g[None])[0], exact.prepared(g[None])[0]
         h2 = near.h2[t]
         np.testing.assert_allclose(
             near.regression(ready, t, h2), exact.regression(expected, t, h2), rtol=1e-4
@@ -111,11 +112,39 @@ def test_one_more_regressor(models):
         assert near.share_beside(ready, t, h2) == pytest.approx(share, abs=0.01)
 
 
+def test_variants_together_or_alone(models):
+    """The same bits: an exact model's too."""
+    exact, near, _, basis, random = models
+    genotypes = random.binomial(2, 0.3, (20, N)).astype(float)
+    genotypes -= (genotypes @ basis) @ basis.T
+    for model in (exact, near):
+        together = model.prepared(genotypes)
+        for j in (0, 3, 19):
+            alone = model.prepared(genotypes[[j]])[0]
+            for share in (0.0, 0.1):
+                found = [model.regression(one, 2, share) for one in (together[j], alone)]
+                assert found[0] == found[1]
+            shares = [model.share_beside(one, 2, near.h2[2]) for one in (together[j], alone)]
+            assert shares[0] == shares[1]
+        assert model.prepared(genotypes[:0]) == []
+
+
+def test_determinants_are_tabulated(models):
+    """As precisely as they are added up, and beyond the table as they are."""
+    determinant = models[1].determinant
+    known = determinant.reference
+    own = known.diagonal, known.off_diagonal, determinant.nodes, determinant.weights
+    for share in (0.0, 1e-3, 0.0081, 0.0083, 0.1, 0.25, 0.5, 0.7777, 0.95, 0.9917, 0.99, 0.995):
+        expected = log_determinant(*own, share)
+        expected -= known.n_covariates * np.log(share * known.lifted + 1 - share)
+        assert determinant.logarithm(share) == pytest.approx(expected, abs=1e-9)
+
+
 def test_a_variant_that_is_the_trait(models):
     exact, near, *_ = models
     for t in (0, 3):
         y = exact.relationships.rotated_back(exact.traits[:, t])
-        slope, error = near.regression(near.prepared(2.0 * y), t, near.h2[t])
+        slope, error = near.regression(near.prepared(2.0 * y[None])[0], t, near.h2[t])
         assert slope == pytest.approx(0.5)
         assert error**2 * near.df < 1e-14 * slope**2
 
@@ -125,7 +154,7 @@ def test_another_process_gets_the_same_bits(models):
     sent = pickle.loads(pickle.dumps(near))
     g = random.normal(size=N)
     g -= basis @ (basis.T @ g)
-    found = [one.regression(one.prepared(g), 3, 0.4) for one in (near, sent)]
+    found = [one.regression(one.prepared(g[None])[0], 3, 0.4) for one in (near, sent)]
     assert found[0] == found[1]
 
 
@@ -183,7 +212,10 @@ def test_a_large_effect_hides_what_relationships_explain():
     model, exact = RestrictedModel.of(K, *given), RestrictedModel.of(less, *given)
     h2 = model.fit().h2
     near = KrylovModel.of(less.copy(), *given, Reference.of(model, h2, K, basis))
-    ready, expected = near.prepared(g - g.mean()), exact.prepared(g - g.mean())
+    ready, expected = (
+        near.prepared((g - g.mean())[None])[0],
+        exact.prepared((g - g.mean())[None])[0],
+    )
     share = exact.share_beside(expected, 0, h2[0])
     assert share > near.limits[0] + 0.1
     found = near.share_beside(ready, 0, near.h2[0])

@@ -53,7 +53,8 @@ Array = NDArray[np.float64]
 EXACT_BELOW = 1e-4
 """p-value from which the variance share is estimated again beside the variant."""
 _AT_ONCE = 64
-"""Variants that are rotated together without a rotation prepared; it divides `TILE`."""
+"""Variants that are rotated together without a rotation prepared, or done again together; it
+divides `TILE`."""
 _SINGLE = 1e-3
 """Relative error of t in single precision: variants so close to `EXACT_BELOW` are looked at."""
 _SURE = 5.0
@@ -232,20 +233,22 @@ class MixedGroup:
         """
         from plait.gwas.kernels import COLLINEAR
 
-        basis = self.design.basis
-        for j in np.flatnonzero(again.any(axis=1)):
-            # One by one: the same bits whichever variants need it together.
-            genotype = block.centred(np.array([j]))[0]
-            genotype -= basis @ (basis.T @ genotype)
-            if not genotype @ genotype > COLLINEAR * block.squares[j]:
-                left[j] = np.nan
-                for array in outputs:
-                    array[j] = np.nan
-                continue
-            prepared = self.model.prepared(genotype)
-            for t in np.flatnonzero(again[j]):
-                for array, value in zip(outputs, self._one(prepared, int(t)), strict=True):
-                    array[j, t] = value
+        basis, numbers = self.design.basis, np.flatnonzero(again.any(axis=1))
+        for start in range(0, len(numbers), _AT_ONCE):
+            which = numbers[start : start + _AT_ONCE]
+            genotypes, kept = block.centred(which), np.ones(len(which), dtype=np.bool_)
+            for place, (j, genotype) in enumerate(zip(which, genotypes, strict=True)):
+                # One by one: the same bits whichever variants need it together.
+                genotype -= basis @ (basis.T @ genotype)
+                if not genotype @ genotype > COLLINEAR * block.squares[j]:
+                    kept[place], left[j] = False, np.nan
+                    for array in outputs:
+                        array[j] = np.nan
+            prepared = self.model.prepared(genotypes[kept])
+            for j, variant in zip(which[kept], prepared, strict=True):
+                for t in np.flatnonzero(again[j]):
+                    for array, value in zip(outputs, self._one(variant, int(t)), strict=True):
+                        array[j, t] = value
 
     def _one(self, prepared: Any, t: int) -> tuple[float, float, float]:
         """Return slope, error and log10 p of one variant; NaN where nothing is left."""

@@ -38,7 +38,7 @@ class NullModel:
     """
 
     def __init__(self, design: Design, relationships: Array) -> None:
-        self.relationships: Array = _scaled(relationships)
+        self.relationships: Array = relationships / _scale(relationships)
         self.design = design
         # Threaded BLAS is many times slower where other work shares the cores.
         with single_threaded_blas():
@@ -109,9 +109,10 @@ class LeftOutModel:
         cls, design: Design, relationships: Array, reference: Reference
     ) -> "LeftOutModel | None":
         """Prepare a matrix (N, N), scaled here; None where an exact model is called for."""
-        given = _scaled(relationships), design.basis, design.traits
+        scaled = np.empty(relationships.shape, dtype=np.float32)
+        np.divide(relationships, _scale(relationships), out=scaled, casting="same_kind")
         with single_threaded_blas():
-            model = KrylovModel.of(*given, reference)
+            model = KrylovModel.of(scaled, design.basis, design.traits, reference)
         return None if model is None else cls(design, model)
 
     @property
@@ -143,6 +144,5 @@ class LeftOutModel:
         return inverse
 
 
-def _scaled(relationships: Array) -> Array:
-    scaled: Array = relationships / np.mean(np.diagonal(relationships))
-    return scaled
+def _scale(relationships: Array) -> float:
+    return float(np.mean(np.diagonal(relationships)))

@@ -308,10 +308,7 @@ def relationship_matrix(
                 counted[k] += used
                 advance(block.stop - block.start)
             for one, two in _tiles(n):
-                values = total.tile(one, two)
-                sums[k, one, two] += values
-                if one != two:
-                    sums[k, two, one] += values.T
+                total.add_tile(one, two, sums[k])
     if lacking is not None:
         _mirror(lacking)
     return Relationships(genotypes.samples[rows], names, sums, norms, counted, method, lacking)
@@ -401,8 +398,8 @@ class _Total(ABC, Generic[Item]):
         """Add a block to one part."""
 
     @abstractmethod
-    def tile(self, one: slice, two: slice) -> Array:
-        """Return a tile of the sum, on or below the diagonal."""
+    def add_tile(self, one: slice, two: slice, sums: NDArray[np.float32]) -> None:
+        """Add a tile of the sum, on or below the diagonal, and what mirrors it, to ``sums``."""
 
 
 def _empty_total(
@@ -463,8 +460,11 @@ class _DosageTotal(_Total[_Scaled]):
         if self._lacking is not None and read.missing is not None:
             read.missing.add(task, self._lacking)
 
-    def tile(self, one: slice, two: slice) -> Array:
-        return self._total[one, two]
+    def add_tile(self, one: slice, two: slice, sums: NDArray[np.float32]) -> None:
+        values = self._total[one, two]
+        sums[one, two] += values
+        if one != two:
+            sums[two, one] += values.T
 
 
 @dataclass(frozen=True, eq=False)
@@ -489,6 +489,7 @@ class _CallTotal(_Total[_Calls | NDArray[np.float32]]):
     """
 
     at_once = 4096
+    """A multiple of 64; the decoded calls of `STRIP` samples stay in the second cache."""
 
     def __init__(self, genotypes: GenotypeSource, rows: Samples, rules: VariantFilter) -> None:
         from plait.gwas.relationship_kernels import STRIP
@@ -525,6 +526,7 @@ class _CallTotal(_Total[_Calls | NDArray[np.float32]]):
 
     def add(self, read: _Calls | NDArray[np.float32], task: slice | Tile) -> None:
         from plait.gwas.relationship_kernels import STRIP, add_missing, add_products
+        from plait.numerics.lane_kernels import at_cache_line
 
         if isinstance(read, np.ndarray):
             if not isinstance(task, slice):
@@ -535,29 +537,19 @@ class _CallTotal(_Total[_Calls | NDArray[np.float32]]):
                     self._halves[(two.start + begin) // STRIP, one, : part.shape[1]] += part
         elif isinstance(task, slice):
             taken = read.packed, read.means, read.starts, read.members, task.start, task.stop
-            add_missing(*taken, self._alone, self._halves)
+            values = at_cache_line((len(read.packed), STRIP), np.float32)
+            add_missing(*taken, self._alone, values, self._halves)
             self._alone[task] -= 0.5 * np.square(read.means, dtype=np.float64).sum()
         else:
             rows, columns = task
             where = rows.start, rows.stop, columns.start, columns.stop
             add_products(read.planes, *where, self._products)
 
-    def tile(self, one: slice, two: slice) -> Array:
-        values = self._alone[one, None] + self._alone[two]
-        values += self._products[one, two]
-        if one == two:
-            values = np.tril(values) + np.tril(values, -1).T
-        values += self._half(one, two)
-        values += self._half(two, one).T
-        return values
+    def add_tile(self, one: slice, two: slice, sums: NDArray[np.float32]) -> None:
+        from plait.gwas.relationship_kernels import add_tile
 
-    def _half(self, one: slice, two: slice) -> Array:
-        """Return a tile of what is added with its transpose."""
-        from plait.gwas.relationship_kernels import STRIP
-
-        strips = self._halves[two.start // STRIP : -(-two.stop // STRIP), one]
-        columns = strips.transpose(1, 0, 2).reshape(one.stop - one.start, -1)
-        return columns[:, : two.stop - two.start]
+        where = one.start, one.stop, two.start, two.stop
+        add_tile(self._products, self._halves, self._alone, *where, sums)
 
 
 def scaled_genotypes(

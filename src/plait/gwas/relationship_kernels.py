@@ -15,6 +15,7 @@ from plait.numerics.lane_kernels import (
     count_bits,
     differing,
     lanes_at,
+    number_at,
     of_codes,
     put,
     repeated_at,
@@ -37,9 +38,8 @@ _SQUARE = 64
 """Samples whose words stay in the nearest cache together."""
 _ROWS = 32
 """Samples whose words of two bits stay there."""
-_TOGETHER = 1024
-STRIP = 64
-"""Variants, and samples, that are decoded together: they stay in the second cache."""
+STRIP = 32
+"""Samples whose calls are decoded together."""
 _ADDED = 32
 """Most terms of a sum in single precision."""
 
@@ -161,39 +161,29 @@ def listed(words):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def add_missing(packed, means, starts, members, first, last, alone, total):  # type: ignore[no-untyped-def]
+def add_missing(packed, means, starts, members, first, last, alone, values, total):  # type: ignore[no-untyped-def]
     """Add what centring, and missing calls, make of products of samples first:last.
 
     With w the centred copies, 0 where missing (x = 1), and m the mean of a variant (n,) less 1, 0
     for one that is not used: ``sum m x_k (w_i - m x_i / 2)`` to row k and column i of ``total``,
     which is (strips of `STRIP` samples i, N, STRIP), and ``sum m^2 x_i - m w_i`` to ``alone`` (N,).
     ``first`` is a multiple of `STRIP`. Where an allele is rare, m is near 1 or -1, but w is small.
+    ``values`` (n, STRIP) is room for decoded genotypes, which is faster where a cache line begins.
     """
-    n, n_samples = packed.shape[0], starts.shape[0] - 1
-    values = np.empty(_TOGETHER * STRIP, dtype=np.float32)
+    n_samples = starts.shape[0] - 1
+    flat = values.reshape(values.size)
     for left in range(first, last, STRIP):
-        place, strip = starts[:n_samples].copy(), left // STRIP * n_samples * STRIP
-        for begin in range(0, n, _TOGETHER):
-            end = min(begin + _TOGETHER, n)
-            _decode(packed, means, left, begin, end, last, values, alone)
-            for k in range(n_samples):
-                here = place[k]
-                while here < starts[k + 1] and members[here] < end:
-                    sum0, sum1 = zeros_like(values), zeros_like(values)
-                    sum2, sum3 = zeros_like(values), zeros_like(values)
-                    stop = min(here + _ADDED, starts[k + 1])
-                    while here < stop and members[here] < end:
-                        row = (members[here] - begin) * STRIP
-                        sum0 = add(sum0, lanes_at(values, row))
-                        sum1 = add(sum1, lanes_at(values, row + FLOATS))
-                        sum2 = add(sum2, lanes_at(values, row + 2 * FLOATS))
-                        sum3 = add(sum3, lanes_at(values, row + 3 * FLOATS))
-                        here += 1
-                    add_to(total, strip + k * STRIP, sum0)
-                    add_to(total, strip + k * STRIP + FLOATS, sum1)
-                    add_to(total, strip + k * STRIP + 2 * FLOATS, sum2)
-                    add_to(total, strip + k * STRIP + 3 * FLOATS, sum3)
-                place[k] = here
+        _decode(packed, means, left, last, flat, alone)
+        for k in range(n_samples):
+            place = (left // STRIP * n_samples + k) * STRIP
+            for some in range(starts[k], starts[k + 1], _ADDED):
+                sum0, sum1 = zeros_like(flat), zeros_like(flat)
+                for here in range(some, min(some + _ADDED, starts[k + 1])):
+                    row = np.int64(number_at(members, here)) * STRIP
+                    sum0 = add(sum0, lanes_at(flat, row))
+                    sum1 = add(sum1, lanes_at(flat, row + FLOATS))
+                add_to(total, place, sum0)
+                add_to(total, place + FLOATS, sum1)
         for i in range(left, min(left + STRIP, last)):
             for here in range(starts[i], starts[i + 1]):
                 mean = np.float64(means[members[here]])
@@ -201,17 +191,44 @@ def add_missing(packed, means, starts, members, first, last, alone, total):  # t
 
 
 @njit(nogil=True, cache=True)
-def _decode(packed, means, left, begin, end, last, values, alone):  # type: ignore[no-untyped-def]
+def add_tile(products, total, alone, first, last, begin, end, sums):  # type: ignore[no-untyped-def]
+    """Add the sums of samples i in first:last and k <= i in begin:end to ``sums`` (N, N).
+
+    And those of k and i, which are the same. ``products`` is what `add_products` added to, and
+    ``total`` and ``alone`` what `add_missing` did. Squares of `STRIP` samples, which ``first`` and
+    ``begin`` are multiples of, stay in the nearest cache.
+    """
+    square = np.empty((STRIP, STRIP))
+    for top in range(first, last, STRIP):
+        height = min(STRIP, last - top)
+        for left in range(begin, min(end, top + STRIP), STRIP):
+            width = min(STRIP, end - left)
+            halves = total[top // STRIP, left : left + width]
+            for k in range(width):
+                for i in range(height):
+                    square[i, k] = halves[k, i] + alone[left + k]
+            for i in range(height):
+                right = left + (i + 1 if left == top else width)
+                halves, own = total[left // STRIP, top + i], alone[top + i]
+                whole, out = products[top + i, left:right], sums[top + i, left:right]
+                for k in range(right - left):
+                    out[k] += square[i, k] + halves[k] + own + whole[k]
+                for k in range(right - left):
+                    sums[left + k, top + i] = out[k]
+
+
+@njit(nogil=True, cache=True)
+def _decode(packed, means, left, last, values, alone):  # type: ignore[no-untyped-def]
     """Fill ``values`` with ``m (w_i - m x_i / 2)``, and take their sums from ``alone``.
 
-    Of variants begin:end and the `STRIP` samples from ``left`` on.
+    Of all variants and the `STRIP` samples from ``left`` on.
     """
-    n_bytes = packed.shape[1]
+    n, n_bytes = packed.shape
     own = np.zeros(STRIP)
     for part in range(0, STRIP, 2 * FLOATS):
         byte = (left + part) // 4
         sum0, sum1 = zeros_like(values), zeros_like(values)
-        for j in range(begin, end):
+        for j in range(n):
             mean = np.float64(means[j])
             two, missing = np.float32(mean * (1.0 - mean)), np.float32(-0.5 * mean * mean)
             one, none = np.float32(-mean * mean), np.float32(-mean * (1.0 + mean))
@@ -219,10 +236,10 @@ def _decode(packed, means, left, begin, end, last, values, alone):  # type: igno
             word = word_at(packed, j * n_bytes + byte) if whole else _last_word(packed, j, byte)
             value0 = of_codes(word, two, missing, one, none)
             value1 = of_codes(word >> _HALF, two, missing, one, none)
-            put(values, (j - begin) * STRIP + part, value0)
-            put(values, (j - begin) * STRIP + part + FLOATS, value1)
+            put(values, j * STRIP + part, value0)
+            put(values, j * STRIP + part + FLOATS, value1)
             sum0, sum1 = add(sum0, value0), add(sum1, value1)
-            if (j - begin) % _ADDED == _ADDED - 1 or j == end - 1:
+            if j % _ADDED == _ADDED - 1 or j == n - 1:
                 add_to(own, part, sum0)
                 add_to(own, part + FLOATS, sum1)
                 sum0, sum1 = zeros_like(values), zeros_like(values)

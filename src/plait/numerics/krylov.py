@@ -54,26 +54,15 @@ class ProjectedMatrix:
         projected: NDArray[Any] = columns - basis @ (basis.T @ columns)
         return projected
 
-    def times(self, matrix: Array | None = None) -> Times:
-        """Return what multiplies A with columns of M, in single precision.
+    def times(self, columns: NDArray[Any]) -> NDArray[Any]:
+        """Return the product of A and columns of M, in the precision of the columns.
 
-        Given ``matrix``, K in double precision, in that.
+        Bits of a column do not depend on which others it is with.
         """
-        from scipy.linalg.blas import ssymv
-
-        whole: NDArray[Any] = self.matrix if matrix is None else matrix
-        basis = self.basis.astype(whole.dtype, copy=False)
-
-        def multiply(columns: NDArray[Any]) -> NDArray[Any]:
-            product: NDArray[Any]
-            if columns.shape[1] == 1 and whole is self.matrix:  # half of it has to be read
-                product = ssymv(1.0, whole.T, columns[:, 0])[:, None]
-            else:
-                product = whole @ columns
-            product -= basis @ (basis.T @ product)
-            return product
-
-        return multiply
+        basis = np.ascontiguousarray(self.basis, dtype=columns.dtype)
+        product = multiplied(self.matrix, columns)
+        product -= multiplied(basis, multiplied(np.ascontiguousarray(basis.T), product))
+        return product
 
     def leading(self, count: int) -> tuple[Array, Array]:
         """Return Ritz values (k,), descending, and orthonormal vectors (N, k), orthogonal to X.
@@ -86,22 +75,49 @@ class ProjectedMatrix:
             return np.empty(0), np.empty((len(self), 0))
         random = np.random.default_rng(np.random.SeedSequence([len(self), count]))
         start = random.standard_normal((len(self), count + _MORE), dtype=np.float32)
-        times, found = self.times(), np.linalg.qr(self.project(start))[0]
+        found = np.linalg.qr(self.project(start))[0]
         for _ in range(_POWERS):
-            found = np.linalg.qr(times(found))[0]
+            found = np.linalg.qr(self.times(found))[0]
         vectors = np.linalg.qr(self.project(found.astype(np.float64)))[0]
-        inner = vectors.T @ times(vectors.astype(np.float32)).astype(np.float64)
+        inner = vectors.T @ self.times(vectors.astype(np.float32)).astype(np.float64)
         values, within = np.linalg.eigh(0.5 * (inner + inner.T))
         return values[::-1][:count].copy(), vectors @ within[:, ::-1][:, :count]
 
     def moments(self) -> tuple[float, float]:
         """Return the traces of A and of A^2; 2 N^2 p flops."""
-        products = self.matrix @ self.basis
+        products = multiplied(self.matrix, self.basis)
         inner = self.basis.T @ products
         trace = float(np.trace(self.matrix, dtype=np.float64) - np.trace(inner))
         # Sums along rows in single precision, of rows in double: 1e-6 of the whole.
-        squares = np.einsum("ij,ij->i", self.matrix, self.matrix).sum(dtype=np.float64)
+        squares = np.vecdot(self.matrix, self.matrix).sum(dtype=np.float64)
         return trace, float(squares - 2.0 * (products**2).sum() + (inner**2).sum())
+
+
+def multiplied(matrix: NDArray[Any], columns: NDArray[Any]) -> NDArray[Any]:
+    """Return ``matrix @ columns``, (m, n), in the precision of the columns.
+
+    That is the precision of the matrix, or double. Bits of an element depend on its row and column
+    alone.
+    """
+    from plait.numerics.krylov_kernels import multiply
+
+    n = columns.shape[1]
+    given = filled_up(columns)
+    out = np.empty((len(matrix), given.shape[1]), dtype=columns.dtype)
+    multiply(matrix, given, out)
+    return np.ascontiguousarray(out[:, :n])
+
+
+def filled_up(columns: NDArray[Any]) -> NDArray[Any]:
+    """Return contiguous columns, and beside them columns of 0 until vectors of lanes are full."""
+    from plait.numerics.lane_kernels import FLOATS
+
+    n_rows, n = columns.shape
+    if n % FLOATS == 0:
+        return np.ascontiguousarray(columns)
+    out = np.zeros((n_rows, -(-n // FLOATS) * FLOATS), dtype=columns.dtype)
+    out[:, :n] = columns
+    return out
 
 
 def lanczos(times: Times, start: NDArray[Any], most: int) -> Iterator[tuple[Array, Array]]:
@@ -134,15 +150,15 @@ class Quadrature:
         How many steps of each vector count: those until its forms stood still.
     squares : (n,) array
         ``g^T g``.
-    converged : bool
-        Whether all forms stood still.
+    ended : (n,) bool array
+        Whether forms stood still.
     """
 
     diagonal: Array
     after: Array
     counts: NDArray[np.int64]
     squares: Array
-    converged: bool
+    ended: NDArray[np.bool_]
 
     @classmethod
     def of(
@@ -155,17 +171,22 @@ class Quadrature:
         that is left is taken for a geometric series, as slow as the slower of the last two changes,
         which may be several times too small where A is far from a multiple of the identity.
         """
-        squares = np.einsum("ij,ij->j", columns, columns, dtype=np.float64)
-        lengths = np.sqrt(np.where(squares > 0.0, squares, 1.0)).astype(columns.dtype)
-        n = len(squares)
+        from plait.numerics.krylov_kernels import sums_of_squares
+
+        n, start = columns.shape[1], filled_up(columns)
+        lengths = np.empty(start.shape[1])
+        sums_of_squares(start, lengths)
+        squares = lengths[:n].copy()
+        np.sqrt(lengths, out=lengths, where=lengths > 0.0)
+        lengths[lengths == 0.0] = 1.0
         counts, ended = np.zeros(n, dtype=np.int64), squares == 0.0
         diagonals, afters = [], []
         last, change, ratio = np.zeros((n, len(shares))), np.ones(()), np.ones(())
-        for diagonal, after in lanczos(times, columns / lengths, most):
-            diagonals.append(diagonal)
-            afters.append(after)
+        for diagonal, after in lanczos(times, start / lengths.astype(start.dtype), most):
+            diagonals.append(diagonal[:n])
+            afters.append(after[:n])
             counts[~ended] += 1
-            found = cls(np.array(diagonals), np.array(afters), counts, np.ones(n), False)
+            found = cls(np.array(diagonals), np.array(afters), counts, np.ones(n), ended)
             forms = found.forms(shares)
             before, faster = change, ratio
             change = np.abs(forms - last)
@@ -176,7 +197,18 @@ class Quadrature:
             last = forms
             if ended.all():
                 break
-        return cls(np.array(diagonals), np.array(afters), counts, squares, bool(ended.all()))
+        return cls(np.array(diagonals), np.array(afters), counts, squares, ended)
+
+    @property
+    def converged(self) -> bool:
+        """Whether all forms stood still."""
+        return bool(self.ended.all())
+
+    def of_vector(self, j: int) -> "Quadrature":
+        """Return what belongs to one of the vectors."""
+        only, steps = slice(j, j + 1), self.counts[j]
+        diagonal, after = self.diagonal[:steps, only].copy(), self.after[:steps, only].copy()
+        return Quadrature(diagonal, after, self.counts[only], self.squares[only], self.ended[only])
 
     def forms(self, shares: Array) -> Array:
         """Return ``g^T f_h(A) g`` (n, m) at m shares."""
@@ -213,8 +245,8 @@ class KrylovSpaces:
     Attributes
     ----------
     lengths : (T,) array
-    vectors : list of (N, T) arrays
-        The unit vectors of each step; the spaces grow in `reach`.
+    vectors : list of (N, W) arrays
+        The unit vectors of each step, `filled_up`; the spaces grow in `reach`.
     diagonal, after : (T, k) arrays
         Of the tridiagonal matrices on the spaces.
     """
@@ -223,7 +255,7 @@ class KrylovSpaces:
         self.lengths = np.linalg.norm(columns, axis=0)
         self.vectors: list[Array] = []
         self.diagonal, self.after = np.empty((2, len(self.lengths), 0))
-        self._next = columns / self.lengths
+        self._next = filled_up(columns / self.lengths)
 
     def reach(self, times: Times, shares: Array, tolerance: float, most: int) -> bool:
         """Take steps until residuals at some shares (T,) are small; False if ``most`` do not do.
@@ -241,13 +273,15 @@ class KrylovSpaces:
 
         first = not self.vectors
         previous = np.zeros_like(self._next) if first else self.vectors[-1]
-        before = np.zeros(len(self.lengths)) if first else self.after[:, -1].copy()
+        count, width = len(self.lengths), self._next.shape[1]
+        diagonal, after, before = np.zeros((3, width))
+        if not first:
+            before[:count] = self.after[:, -1]
         following = times(self._next)
-        diagonal, after = np.empty((2, len(self.lengths)))
         advance(previous, self._next, following, before, diagonal, after)
         self.vectors.append(self._next)
-        self.diagonal = np.column_stack([self.diagonal, diagonal])
-        self.after = np.column_stack([self.after, after])
+        self.diagonal = np.column_stack([self.diagonal, diagonal[:count]])
+        self.after = np.column_stack([self.after, after[:count]])
         self._next = following
 
     def coefficients(self, h2: float, t: int) -> Array:
@@ -266,9 +300,10 @@ class KrylovSpaces:
         left: Array = np.abs(shares * self.after[:, -1] * last) / self.lengths
         return left
 
-    def products(self, columns: Array) -> Array:
-        """Return products (T, k) of the unit vectors with a vector (N,)."""
-        return np.array([columns @ one for one in self.vectors]).T.copy()
+    def products(self, rows: Array) -> Array:
+        """Return products (n, T, k) of the unit vectors with vectors (n, N)."""
+        found = [multiplied(rows, one)[:, : len(self.lengths)] for one in self.vectors]
+        return np.stack(found, axis=2)
 
     def solution(self, h2: float, t: int) -> Array:
         """Return ``f_h(A) y`` (N,)."""

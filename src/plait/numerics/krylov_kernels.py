@@ -5,8 +5,70 @@ import math
 import numpy as np
 
 from plait.numerics.compiled import njit
+from plait.numerics.lane_kernels import FLOATS, add_multiple, add_to, lanes_at, zeros_like
 
 _TOGETHER = 16
+"""Pivots whose product is taken before the logarithm."""
+_CELL = 0.8
+"""Width of a cell of a table, in logarithms of odds."""
+_SPAN = 256
+"""Terms of a sum that are added up by themselves."""
+_ROWS = 6
+"""Rows that share what is loaded of the columns; their sums stay in registers."""
+
+
+@njit(nogil=True, cache=True)
+def multiply(matrix, columns, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` (m, n) with the product of ``matrix`` (m, N) and ``columns`` (N, n).
+
+    In the precision of the columns, which is that of the matrix or double; n is a multiple of
+    `FLOATS`. What becomes of a row and a column does not depend, to the last bit, on which others
+    they are with.
+    """
+    height, length = matrix.shape
+    width = columns.shape[1]
+    of_matrix, given = matrix.reshape(matrix.size), columns.reshape(columns.size)
+    found, last = out.reshape(out.size), (height - 1) * length
+    out[:] = 0.0
+    for begin in range(0, length, _SPAN):
+        end = min(begin + _SPAN, length)
+        for top in range(0, height, _ROWS):
+            row0 = top * length
+            row1, row2 = min(row0 + length, last), min(row0 + 2 * length, last)
+            row3, row4 = min(row0 + 3 * length, last), min(row0 + 4 * length, last)
+            row5 = min(row0 + 5 * length, last)
+            for left in range(0, width, FLOATS):
+                sum0, sum1, sum2 = zeros_like(given), zeros_like(given), zeros_like(given)
+                sum3, sum4, sum5 = zeros_like(given), zeros_like(given), zeros_like(given)
+                for k in range(begin, end):
+                    x = lanes_at(given, k * width + left)
+                    sum0 = add_multiple(sum0, x, of_matrix, row0 + k)
+                    sum1 = add_multiple(sum1, x, of_matrix, row1 + k)
+                    sum2 = add_multiple(sum2, x, of_matrix, row2 + k)
+                    sum3 = add_multiple(sum3, x, of_matrix, row3 + k)
+                    sum4 = add_multiple(sum4, x, of_matrix, row4 + k)
+                    sum5 = add_multiple(sum5, x, of_matrix, row5 + k)
+                place = top * width + left
+                add_to(found, place, sum0)
+                if row1 > row0:
+                    add_to(found, place + width, sum1)
+                if row2 > row1:
+                    add_to(found, place + 2 * width, sum2)
+                if row3 > row2:
+                    add_to(found, place + 3 * width, sum3)
+                if row4 > row3:
+                    add_to(found, place + 4 * width, sum4)
+                if row5 > row4:
+                    add_to(found, place + 5 * width, sum5)
+
+
+@njit(nogil=True, cache=True)
+def sums_of_squares(columns, out):  # type: ignore[no-untyped-def]
+    """Fill the squared lengths (n,) of columns (N, n), in double precision."""
+    out[:] = 0.0
+    for i in range(columns.shape[0]):
+        for j in range(columns.shape[1]):
+            out[j] += np.float64(columns[i, j]) * np.float64(columns[i, j])
 
 
 @njit(nogil=True, cache=True)
@@ -54,6 +116,74 @@ def resolvents(diagonal, after, counts, shares, forms):  # type: ignore[no-untyp
                     value -= coupling * coupling / pivot
                 pivot = value
             forms[j, s] = 1.0 / pivot
+
+
+@njit(nogil=True, cache=True)
+def forms_of_variant(diagonal, after, length, products, own_diagonal, own_after, square, h2):  # type: ignore[no-untyped-def]
+    """Return ``y^T P y``, ``g^T P y``, ``g^T P g`` of a trait and a variant at a share.
+
+    ``diagonal`` and ``after`` (k,) are those of the Krylov space of y, of some ``length``, and
+    ``products`` (k,) those of g with its unit vectors; the others are of the variant's own space.
+    """
+    rest = 1.0 - h2
+    pivot = h2 * diagonal[0] + rest
+    a, b = length, products[0]
+    yy, gy = a * a / pivot, b * a / pivot
+    for i in range(1, diagonal.shape[0]):
+        coupling = h2 * after[i - 1]
+        multiple = coupling / pivot
+        pivot = h2 * diagonal[i] + rest - multiple * coupling
+        a = -multiple * a
+        b = products[i] - multiple * b
+        yy += a * a / pivot
+        gy += b * a / pivot
+    pivot = 1.0
+    for i in range(own_diagonal.shape[0] - 1, -1, -1):
+        value = h2 * own_diagonal[i] + rest
+        if i < own_diagonal.shape[0] - 1:
+            coupling = h2 * own_after[i]
+            value -= coupling * coupling / pivot
+        pivot = value
+    return yy, gy, square / pivot
+
+
+@njit(nogil=True, cache=True)
+def tabulate_log_determinant(diagonal, off_diagonal, nodes, weights, table):  # type: ignore[no-untyped-def]
+    """Fill ``table`` (cells, k) with Chebyshev coefficients of `log_determinant`.
+
+    Cells are `_CELL` wide in ``ln (h2 / (1 - h2))``, as many of them below 0 as above. The nearest
+    singularities are pi away from the real line: a coefficient more divides the error by 15.
+    """
+    n_cells, k = table.shape
+    values = np.empty(k)
+    for cell in range(n_cells):
+        for i in range(k):
+            x = math.cos(math.pi * (i + 0.5) / k)
+            place = _CELL * (cell + 0.5 * (1.0 + x) - 0.5 * n_cells)
+            share = 1.0 / (1.0 + math.exp(-place))
+            values[i] = log_determinant(diagonal, off_diagonal, nodes, weights, share)
+        for j in range(k):
+            total = 0.0
+            for i in range(k):
+                total += values[i] * math.cos(math.pi * j * (i + 0.5) / k)
+            table[cell, j] = (1.0 if j == 0 else 2.0) * total / k
+
+
+@njit(nogil=True, cache=True)
+def tabulated(table, h2):  # type: ignore[no-untyped-def]
+    """Return what a table says at a share; NaN beyond its cells."""
+    n_cells, k = table.shape
+    if not 0.0 < h2 < 1.0:
+        return np.nan
+    place = math.log(h2 / (1.0 - h2)) / _CELL + 0.5 * n_cells
+    cell = math.floor(place)
+    if not 0 <= cell < n_cells:
+        return np.nan
+    x = 2.0 * (place - cell) - 1.0
+    one, two = 0.0, 0.0
+    for j in range(k - 1, 0, -1):  # Clenshaw's recurrence
+        one, two = 2.0 * x * one - two + table[cell, j], one
+    return x * one - two + table[cell, 0]
 
 
 @njit(nogil=True, cache=True)

@@ -17,7 +17,8 @@ What is left to chance are differences of cubic and higher terms; their noise is
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,9 @@ _PROBE_TOLERANCE = 1e-5
 _FORM_TOLERANCE = 1e-4
 _VARIANT_TOLERANCE = 1e-5
 _NEARLY_PERFECT = 0.99
+_CELLS = 12
+"""Cells of the table of a determinant: of shares from 0.8 % to 99.2 %."""
+_COEFFICIENTS = 12
 _SAME = 1e-4
 """Singular values of the probes' moments, in units of the largest, that are taken for none."""
 
@@ -94,7 +98,7 @@ def _of_probes(matrix: ProjectedMatrix, h2: Array) -> Quadrature | None:
     signs = random.integers(0, 2, (len(matrix), _PROBES)) * 2.0 - 1.0
     probes = matrix.project(signs).astype(np.float32)
     largest = np.array([_largest(h2)])
-    found = Quadrature.of(matrix.times(), probes, largest, _PROBE_TOLERANCE, _STEPS_OF_FORMS)
+    found = Quadrature.of(matrix.times, probes, largest, _PROBE_TOLERANCE, _STEPS_OF_FORMS)
     return found if found.converged else None
 
 
@@ -112,29 +116,38 @@ class Determinant:
     reference : Reference
     nodes, weights : arrays
         What to add to the logarithm of the reference's: ``sum weight ln(h2 node + 1 - h2)``.
+    table : (cells, k) array
+        Of what that is between, to 1e-13 of the whole: `krylov_kernels.tabulate_log_determinant`.
     """
 
     reference: Reference
     nodes: Array
     weights: Array
+    table: Array
 
     @classmethod
     def of(cls, reference: Reference, found: Quadrature, moments: Array) -> "Determinant":
         """Compare probes with those of the reference."""
+        from plait.numerics.krylov_kernels import tabulate_log_determinant
+
         nodes, weights = found.nodes()
         by, _ = _calibrated(reference, nodes, weights, moments)
         both = np.concatenate([nodes.ravel(), reference.nodes.ravel()])
         signed = [by[:, None] * weights, -by[:, None] * reference.weights]
         signed_weights = np.concatenate([one.ravel() for one in signed])
-        kept = signed_weights != 0.0
-        return cls(reference, both[kept], signed_weights[kept])
+        kept, table = signed_weights != 0.0, np.empty((_CELLS, _COEFFICIENTS))
+        own = both[kept], signed_weights[kept]
+        tabulate_log_determinant(reference.diagonal, reference.off_diagonal, *own, table)
+        return cls(reference, *own, table)
 
     def logarithm(self, h2: float) -> float:
         """Return ``ln |h2 A + (1 - h2) I|``."""
-        from plait.numerics.krylov_kernels import log_determinant
+        from plait.numerics.krylov_kernels import log_determinant, tabulated
 
-        known = self.reference
-        whole = log_determinant(known.diagonal, known.off_diagonal, self.nodes, self.weights, h2)
+        known, whole = self.reference, tabulated(self.table, h2)
+        if math.isnan(whole):
+            own = known.diagonal, known.off_diagonal, self.nodes, self.weights
+            whole = log_determinant(*own, h2)
         # The eigenvalues of the directions of the covariates are those of no relationship.
         covariates = math.log(h2 * known.lifted + 1.0 - h2)
         return float(whole) - known.n_covariates * covariates
@@ -219,26 +232,25 @@ class KrylovModel:
 
     @classmethod
     def of(
-        cls, relationships: Array, basis: Array, traits: Array, reference: Reference
+        cls, relationships: NDArray[Any], basis: Array, traits: Array, reference: Reference
     ) -> "KrylovModel | None":
         """Prepare relationships K (N, N) and traits (N, T), and estimate h2.
 
         None where it would take long, eigenvalues being far apart, and where h2 is near 1 or much
-        larger than that of the reference. ``relationships`` are rounded to single precision in
-        place; of those, everything is in double but the probes.
+        larger than that of the reference. ``relationships`` are rounded to single precision; of
+        those, everything is in double but the probes.
         """
-        matrix = ProjectedMatrix(relationships.astype(np.float32), basis)
-        relationships[:] = matrix.matrix
+        matrix = ProjectedMatrix(relationships.astype(np.float32, order="C", copy=False), basis)
         found = _of_probes(matrix, reference.h2)
         if found is None:
             return None
         moments = np.array(matrix.moments())
         determinant = Determinant.of(reference, found, moments)
-        spaces, times = KrylovSpaces(matrix.project(traits)), matrix.times(relationships)
+        spaces = KrylovSpaces(matrix.project(traits))
         largest, h2 = _largest(reference.h2), reference.h2
         while True:
             limits = np.minimum(h2 + _AROUND, largest)
-            if not spaces.reach(times, limits, _RESIDUAL, _STEPS):
+            if not spaces.reach(matrix.times, limits, _RESIDUAL, _STEPS):
                 return None
             model = cls(matrix, spaces, determinant, h2, np.zeros(len(h2)), limits)
             h2 = model._most_likely()
@@ -266,22 +278,7 @@ class KrylovModel:
 
     def _trait_form(self, h2: float, t: int) -> float:
         """Return ``y^T P y``."""
-        first = self._first(t)
-        return self._in_space(h2, t, first, first)[0]
-
-    def _first(self, t: int) -> Array:
-        """Return a trait in its Krylov space (k,)."""
-        first = np.zeros(self.spaces.diagonal.shape[1])
-        first[0] = self.spaces.lengths[t]
-        return first
-
-    def _in_space(self, h2: float, t: int, y: Array, g: Array) -> tuple[float, float]:
-        """Return ``y^T P y`` and ``g^T P y`` from products with the unit vectors of a space."""
-        from plait.numerics.reml_kernels import forms
-
-        diagonal, after = self.spaces.diagonal[t], self.spaces.after[t, :-1]
-        _, yy, gy, _ = forms(diagonal, after, h2, y, g)
-        return yy, gy
+        return float(self.spaces.lengths[t] * self.spaces.coefficients(h2, t)[0])
 
     def _most_likely(self) -> Array:
         def height(t: int) -> Callable[[float], float]:
@@ -306,26 +303,44 @@ class KrylovModel:
 
     def variances(self, columns: Array) -> Array | None:
         """Return ``g^T P g`` (n, T) of ``M g``, columns (N, n), to 1e-4; None where not soon."""
-        times, given = self.matrix.times(), columns.astype(np.float32)
+        times, given = self.matrix.times, columns.astype(np.float32)
         found = Quadrature.of(times, given, self.h2, _FORM_TOLERANCE, _STEPS_OF_FORMS)
         return found.forms(self.h2) if found.converged else None
 
     @cached_property
     def exact(self) -> RestrictedModel:
         """The model of the same matrix, made when it is first asked for: 4/3 N^3 flops."""
-        traits = self.spaces.vectors[0] * self.spaces.lengths
+        traits = self.spaces.vectors[0][:, : len(self.h2)] * self.spaces.lengths
         return RestrictedModel.of(self.matrix.matrix.astype(float), self.matrix.basis, traits)
 
-    def prepared(self, genotype: Array) -> PreparedVariant:
-        """Make ``M g`` (N,) ready for `regression` and `share_beside`."""
-        given, largest = genotype.astype(np.float32)[:, None], self.limits.max(keepdims=True)
-        own = Quadrature.of(self.matrix.times(), given, largest, _VARIANT_TOLERANCE, _STEPS)
-        return PreparedVariant(genotype, self.spaces.products(genotype), own)
+    def prepared(self, genotypes: Array) -> list[PreparedVariant]:
+        """Make variants ``M g`` (n, N) ready for `regression` and `share_beside`.
+
+        Bits of a variant do not depend on which others it is with.
+        """
+        given, largest = genotypes.T.astype(np.float32), self.limits.max(keepdims=True)
+        own = Quadrature.of(self.matrix.times, given, largest, _VARIANT_TOLERANCE, _STEPS)
+        products = self.spaces.products(genotypes)
+        return [
+            PreparedVariant(genotype, of_spaces, own.of_vector(j))
+            for j, (genotype, of_spaces) in enumerate(zip(genotypes, products, strict=True))
+        ]
 
     def _forms(self, variant: PreparedVariant, t: int, h2: float) -> tuple[float, float, float]:
         """Return ``y^T P y``, ``g^T P y``, ``g^T P g``."""
-        yy, gy = self._in_space(h2, t, self._first(t), variant.products[t])
-        return yy, gy, float(variant.own.forms(np.array([h2]))[0, 0])
+        return self._forms_of(variant, t)(h2)
+
+    def _forms_of(
+        self, variant: PreparedVariant, t: int
+    ) -> Callable[[float], tuple[float, float, float]]:
+        """Return what gives `_forms` at a share."""
+        from plait.numerics.krylov_kernels import forms_of_variant
+
+        spaces, own = self.spaces, variant.own
+        given = spaces.diagonal[t], spaces.after[t], float(spaces.lengths[t]), variant.products[t]
+        return partial(
+            forms_of_variant, *given, own.diagonal[:, 0], own.after[:, 0], float(own.squares[0])
+        )
 
     def _is_sure(self, variant: PreparedVariant, t: int, h2: float) -> bool:
         """Whether forms at a share are precise enough, and what the variant leaves of a trait."""
@@ -337,16 +352,17 @@ class KrylovModel:
     def regression(self, variant: PreparedVariant, trait: int, h2: float) -> tuple[float, float]:
         """Return the slope of one more regressor, and its standard error."""
         if not self._is_sure(variant, trait, h2):
-            return self.exact.regression(self.exact.prepared(variant.genotype), trait, h2)
+            return self.exact.regression(self._exactly(variant), trait, h2)
         yy, gy, gg = self._forms(variant, trait, h2)
         return gy / gg, math.sqrt((yy - gy * gy / gg) / ((self.df - 1) * gg))
 
     def share_beside(self, variant: PreparedVariant, trait: int, start: float) -> float:
         """Return h2 with one more regressor: the maximum next to a good guess."""
         n, limit = self.df - 1, float(self.limits[trait])
+        forms = self._forms_of(variant, trait)
 
         def height(h2: float) -> float:
-            yy, gy, gg = self._forms(variant, trait, h2)
+            yy, gy, gg = forms(h2)
             left = max(yy - gy * gy / gg, 1e-300)
             return -0.5 * (n * math.log(left) + self.determinant.logarithm(h2) + math.log(gg))
 
@@ -354,4 +370,8 @@ class KrylovModel:
             share = maximum_near(height, start, largest=limit)
             if share < limit - EDGE:
                 return share
-        return self.exact.share_beside(self.exact.prepared(variant.genotype), trait, start)
+        return self.exact.share_beside(self._exactly(variant), trait, start)
+
+    def _exactly(self, variant: PreparedVariant) -> Array:
+        """Return a variant made ready for the exact model."""
+        return self.exact.prepared(variant.genotype[None])[0]

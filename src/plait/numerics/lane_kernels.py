@@ -6,24 +6,28 @@ are long. Sums of short rows that are looked up are neither; here they are writt
 LLVM cuts to what a processor has. Lane by lane the operations are IEEE's, so that bits are the same
 on all of them.
 
-`Lanes` are 16 float32 or 8 uint64. Arrays are contiguous; a place is the number of an element among
-all of an array, rows one after another. Places are not checked.
+`Lanes` are 16 float32 or float64, or 8 uint64. Arrays are contiguous; a place is the number of an
+element among all of an array, rows one after another. Places are not checked.
 """
 
+import math
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import extending, types
 from numba.core import cgutils
 from numba.core.datamodel import models
+from numpy.typing import DTypeLike, NDArray
 
 intrinsic: Any = extending.intrinsic  # what it makes has another signature in compiled functions
 
 FLOATS = 16
-"""Numbers of a vector of float32."""
+"""Numbers of a vector of float32, or of float64."""
 WORDS = 8
 """Numbers of a vector of uint64."""
 
+_LINE = 64
 _INDEX = ir.IntType(64)
 _ELEMENTS = {
     "float32": ir.FloatType(),
@@ -32,6 +36,14 @@ _ELEMENTS = {
     "uint64": ir.IntType(64),
 }
 _BYTES = {"float32": 4, "float64": 8, "int32": 4, "uint64": 8}
+
+
+def at_cache_line(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Return an array, not filled, that begins where a cache line does: vectors lie in one each."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = np.empty(size + _LINE, dtype=np.uint8)
+    start = -room.ctypes.data % _LINE
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 class Lanes(types.Type):
@@ -47,6 +59,7 @@ class Lanes(types.Type):
 
 
 _FLOATS, _WORDS = Lanes("float32", FLOATS), Lanes("uint64", WORDS)
+_DOUBLES = Lanes("float64", FLOATS)
 
 
 @extending.register_model(Lanes)
@@ -72,7 +85,7 @@ def _spread(builder, lanes, value):
 
 def _of_array(array):
     """Return the vector that fits the elements of an array."""
-    return {types.float32: _FLOATS, types.uint64: _WORDS}[array.dtype]
+    return {types.float32: _FLOATS, types.float64: _DOUBLES, types.uint64: _WORDS}[array.dtype]
 
 
 def _elementwise(name):
@@ -137,6 +150,25 @@ def repeated_at(typing, array, place):
 
 
 @intrinsic
+def add_multiple(typing, total, lanes, array, place):
+    """Return ``total + lanes * array[place]``, rounded once; numbers of an array may be shorter."""
+
+    def generate(context, builder, signature, values):
+        vector = lanes.of(lanes.element)
+        kind, element = signature.args[2], str(array.dtype)
+        at = builder.load(_address(context, builder, kind, *values[2:], _ELEMENTS[element]))
+        if element != lanes.element:
+            at = builder.fpext(at, _ELEMENTS["float64"])
+        name = f"llvm.fma.v{lanes.count}f{8 * _BYTES[lanes.element]}"
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector] * 3), name
+        )
+        return builder.call(function, [values[1], _spread(builder, lanes, at), values[0]])
+
+    return total(total, lanes, array, types.int64), generate
+
+
+@intrinsic
 def put(typing, array, place, lanes):
     """Store a vector from a place on."""
 
@@ -151,14 +183,16 @@ def put(typing, array, place, lanes):
 
 @intrinsic
 def add_to(typing, array, place, lanes):
-    """Add a vector of float32 to elements of float64, or one of uint64 to elements of int32."""
+    """Add a vector to elements of its type, float32 to float64, or uint64 to int32."""
     element = str(array.dtype)
 
     def generate(context, builder, signature, values):
         target = lanes.of(element)
         pointer = _address(context, builder, signature.args[0], *values[:2], target)
         old = builder.load(pointer, align=_BYTES[element])
-        if element == "float64":
+        if element == lanes.element:
+            new = builder.fadd(old, values[2])
+        elif element == "float64":
             new = builder.fadd(old, builder.fpext(values[2], target))
         else:
             new = builder.add(old, builder.trunc(values[2], target))
@@ -206,6 +240,17 @@ def of_codes(typing, word, none, low, high, both):
 
     number = types.float32
     return _FLOATS(types.uint64, number, number, number, number), generate
+
+
+@intrinsic
+def number_at(typing, array, place):
+    """Return an element, whose place is not looked at as negative ones would be."""
+
+    def generate(context, builder, signature, values):
+        element = context.get_value_type(signature.args[0].dtype)
+        return builder.load(_address(context, builder, signature.args[0], *values, element))
+
+    return array.dtype(array, types.int64), generate
 
 
 @intrinsic

@@ -159,9 +159,12 @@ class RestrictedModel:
                 se[t] = curvature**-0.5 if curvature > 0 else np.nan
         return VarianceFit(h2, se, at_boundary, variance, heights)
 
-    def prepared(self, genotype: Array) -> Array:
-        """Return ``Q^T M g`` of ``M g`` (N,), for `regression` and `share_beside`."""
-        return self.relationships.rotated(genotype)
+    def prepared(self, genotypes: Array) -> list[Array]:
+        """Return ``Q^T M g`` of variants ``M g`` (n, N), for `regression` and `share_beside`.
+
+        One by one, so that bits of a variant do not depend on which others it is with.
+        """
+        return [self.relationships.rotated(genotype) for genotype in genotypes]
 
     def regression(self, regressor: Array, trait: int, h2: float) -> tuple[float, float]:
         """Return the slope of one more regressor, ``Q^T M g``, and its standard error."""
