@@ -41,6 +41,8 @@ CASES = [
     (2000, 0.1, 0.5, 0.1, "crt", 1e-6, "right", 0.6, (2.0, 3.0)),
     (2000, 0.01, 0.5, 10.0, "permutations", 1e-6, "both", 0.0, (3.0,)),
     (2000, 0.05, 1.0, 0.3, "crt", 0.05, "both", 0.0, (0.5, 1.5)),
+    # A permutation knows nothing of what covariates say of the treatment, which V does.
+    (400, 0.2, 1.0, 3.0, "permutations", 1e-3, "both", 0.7, (0.5, 1.7)),
 ]
 
 

@@ -216,7 +216,7 @@ def _prepared(pair: FittedPair, tail: float, side: int) -> "PreparedPair | None"
     tilted_chances(log_odds, log_odds, 0.0, 0.0, chances)
     factor = np.empty((len(design), len(design)))
     kernels.fill_projection(design, fit.mean, factor)
-    variance = kernels.prepare_pair(
+    variance, lack = kernels.prepare_pair(
         design, factor, fit.parts, fit.mean, treated, chances, n_treated is not None, taken_up,
         influence, g,
     )  # fmt: skip
@@ -230,6 +230,7 @@ def _prepared(pair: FittedPair, tail: float, side: int) -> "PreparedPair | None"
         theta=fit.theta,
         n_treated=float(len(treated)),
         variance=variance,
+        lack=lack,
         quantile=float(-ndtri(tail)),
         sides=side,
         can_fall=kernels.log_chance_of_none(groups, fit.theta) < math.log(tail),

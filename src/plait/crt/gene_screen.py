@@ -429,8 +429,8 @@ class GeneScreen:
         (`plait.crt.power_kernels`). In 1,296 simulated settings (20 to 500 treated cells, theta 0.1
         to 10, 7.5 to 2,500 expected counts in these, fold changes 0.5 to 3, p from 0.05 to 1e-6) it
         is within 0.04 of the share that is found, as chance makes. With 12 treated cells it is up
-        to 0.03 off, and 0.1 too large with "crt"; of decreases where 2 counts are expected it is
-        too small. Time O(cells x columns) for a pair, and 1 to 6 ms.
+        to 0.03 off, and 0.1 too large with "crt"; of decreases that leave treated cells 2 counts,
+        or none, it is too small. Time O(cells x columns) for a pair, and 1 to 6 ms.
         """
         parameters = self._require_parameters("detectable_effects")
         if parameters.discovery_pairs is None:

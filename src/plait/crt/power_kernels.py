@@ -76,16 +76,17 @@ class Groups(NamedTuple):
 class Pair(NamedTuple):
     """What the power of a pair depends on, but for the change.
 
-    ``variance`` is V of `prepare_pair`, ``quantile`` the normal one of the threshold. ``sides`` is
-    0 (both), 1 (right) or -1 (left); ``can_fall`` says whether a p-value of the left side can be
-    small enough at all (`log_chance_of_none`). ``nodes`` (3, groups x `MOST_NODES`) holds values
-    meanwhile: counts, their masses, and b.
+    ``variance`` and ``lack`` are those of `prepare_pair`, ``quantile`` is the normal one of the
+    threshold. ``sides`` is 0 (both), 1 (right) or -1 (left); ``can_fall`` says whether a p-value of
+    the left side can be small enough at all (`log_chance_of_none`). ``nodes`` (3, groups x
+    `MOST_NODES`) holds values meanwhile: counts, their masses, and b.
     """
 
     groups: Any
     theta: Any
     n_treated: Any
     variance: Any
+    lack: Any
     quantile: Any
     sides: Any
     can_fall: Any
@@ -122,7 +123,10 @@ def _fill_fitted(design, factor, coefficients, out):  # type: ignore[no-untyped-
 def prepare_pair(  # type: ignore[no-untyped-def]
     design, factor, parts, mean, treated, chances, is_permuted, taken_up, influence, g
 ):
-    """Fill what a treatment's power needs of every cell; return V.
+    """Fill what a treatment's power needs of every cell; return V and how far it is off.
+
+    The second is what the root of the treatment's own V lacks of the mean's beyond first order:
+    of a permutation much, where covariates say something of the treatment.
 
     ``taken_up``: the share h of the treatment that the regression takes for covariates.
     ``influence``: what a cell's residual takes from ``sum (x - p) e`` by changing the regression.
@@ -138,7 +142,18 @@ def prepare_pair(  # type: ignore[no-untyped-def]
             correction[j] -= chances[i] * parts[1, i] * design[j, i]
     _fill_fitted(design, factor, toward, taken_up)
     _fill_fitted(design, factor, correction, influence)
-    return project_variance(parts, chances, is_permuted, g)[0]
+    variance, level = project_variance(parts, chances, is_permuted, g)
+    own, first_order = 0.0, -level
+    for i in treated:
+        own += parts[1, i]
+        first_order += g[i]
+    for j in range(3, parts.shape[0]):
+        total = 0.0
+        for i in treated:
+            total += parts[j, i]
+        own -= total * total
+    root = math.sqrt(variance)
+    return variance, root + first_order / (2.0 * root) - math.sqrt(max(own, 0.0))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -326,7 +341,8 @@ def _chance_beyond(pair, change, sign, ends, tilt):  # type: ignore[no-untyped-d
     groups = pair.groups
     values, masses, b = pair.nodes
     slope, shift, depth = tilt
-    mean = variance = third = most = 0.0
+    mean = most = slope * pair.quantile * pair.lack
+    variance = third = 0.0
     start = 0
     for k in range(ends.shape[0]):
         true = groups.mean[k] * (1.0 + change * groups.is_treated[k])
