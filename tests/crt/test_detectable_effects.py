@@ -14,6 +14,7 @@ from plait.crt.detectable_effects import (
 from plait.crt.gene_design import GeneDesign
 from plait.crt.gene_problem import GeneProblem
 from plait.crt.gene_tests import BlockOfPairs, GeneTestOptions, pairs_found
+from plait.crt.negative_binomial import fit_gene, score_statistics
 from plait.errors import NotAvailableError, OptionError
 from plait.execution.blocks import Block
 from plait.execution.executors import workforce
@@ -42,7 +43,7 @@ CASES = [
     (2000, 0.01, 0.5, 10.0, "permutations", 1e-6, "both", 0.0, (3.0,)),
     (2000, 0.05, 1.0, 0.3, "crt", 0.05, "both", 0.0, (0.5, 1.5)),
     # A permutation knows nothing of what covariates say of the treatment, which V does.
-    (400, 0.2, 1.0, 3.0, "permutations", 1e-3, "both", 0.7, (0.5, 1.7)),
+    (400, 0.25, 2.0, 1.0, "permutations", 1e-4, "both", 1.0, (0.55, 1.8)),
 ]
 
 
@@ -135,6 +136,27 @@ def test_counts_that_stand_for_others_have_the_law_of_all(mean, theta):
     rate = 1.0 / max(np.sqrt(variance), 1.0)
     generating = (1.0 + mean / theta * -np.expm1(-rate)) ** -theta
     assert masses @ np.exp(-rate * values) == pytest.approx(generating, abs=2e-4)
+
+
+def test_what_the_variance_of_a_treatment_lacks_of_that_of_permutations():
+    """With V of the statistic: z = A / sqrt(V), and covariates say much of the treatment."""
+    random = np.random.default_rng(5)
+    x = random.standard_normal(400)
+    design = GeneDesign.of(["1", "x"], np.column_stack([np.ones(400), x])).rows
+    is_treated = random.random(400) < 1 / (1 + np.exp(-x))
+    treated = csc_array(is_treated.astype(np.int8)[:, None])
+    fit = fit_gene(design, random.poisson(2.0, 400))
+    rows, factor = np.flatnonzero(is_treated), np.empty((2, 2))
+    chances = np.full(400, len(rows) / 400)
+    taken_up, influence, g = np.empty((3, 400))
+    kernels.fill_projection(design, fit.mean, factor)
+    variance, lack = kernels.prepare_pair(
+        design, factor, fit.parts, fit.mean, rows, chances, True, taken_up, influence, g
+    )
+    own = fit.parts[0, rows].sum() / score_statistics(fit, treated).z[0]
+    first_order = (g[rows].sum() - chances @ g) / (2.0 * np.sqrt(variance))
+    assert np.sqrt(variance) + first_order - lack == pytest.approx(own, rel=1e-9)
+    assert lack > 0.03 * own
 
 
 def test_cells_of_like_means_are_taken_together():
