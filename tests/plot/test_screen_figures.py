@@ -210,11 +210,18 @@ def test_pairs_with_enough_counts_and_too_few(random):
     assert "Dotted" in caption_of(ax) and "Orange" in caption_of(ax)
     # Axes are where points are; bounds far below them, and colours not there, are not told.
     plenty = plot.pair_quality(treated + 400, controls + 1000, passes | True, (7, 7), caption=True)
-    assert plenty.get_xlim()[0] > 250 and plenty.get_ylim()[0] > 600 and not plenty.lines
+    assert plenty.get_xlim()[0] > 100 and plenty.get_ylim()[0] > 300 and not plenty.lines
     assert "Dotted" not in caption_of(plenty) and "Orange" not in caption_of(plenty)
     assert legend_of(plenty) == ["tested (500)"]
-    assert {text.get_text() for text in plenty.get_yticklabels()} <= {"1,000", "3,000"}
+    for axis in (plenty.xaxis, plenty.yaxis):
+        assert len(tick_boxes(axis)) >= 3
+    assert "1,000" in [text.get_text() for text in plenty.get_yticklabels()]
+    for most in (310, 2000, 40_000, 10**6):
+        ticks = tick_boxes(plot.pair_quality([300, most], [9, 70], [True, True]).xaxis)
+        assert len(ticks) >= 3 and all(one.x1 < other.x0 for one, other in pairwise(ticks))
     many = random.integers(0, 10**6, (2, 20_000))
+    ticks = tick_boxes(plot.pair_quality(*many, many[0] >= 7).xaxis)
+    assert len(ticks) >= 6 and all(one.x1 < other.x0 for one, other in pairwise(ticks))
     crowd = plot.pair_quality(*many, many[0] >= 7).collections[:2]
     assert 1000 < sum(len(part.get_offsets()) for part in crowd) <= 4000
     with pytest.raises(ShapeError, match="shapes"):

@@ -41,8 +41,9 @@ _FOLDS = (
     "be 0. Dotted, 0; line, the mean."
 )
 _MOST, _NAMED, _SPREAD, _LONGEST = 4000, 12, 0.32, 20
-_COUNTS = (0, *(k * 10**e for e in range(7) for k in (1, 3)))
-"""Ticks of numbers of cells."""
+_COUNTS = (((10,), 6), ((10, 30), 3), ((10, 20, 50), 3), ((10, 15, 20, 30, 50, 70), 0))
+"""First two digits of ticks of numbers of cells, and how many ticks of these are enough."""
+_SHORTEST = 4.0
 _NEAR = 2.0
 """Bounds are drawn where a pair has fewer cells than this many times as many."""
 _BEND = 10
@@ -126,11 +127,18 @@ def pair_quality(
 def _set_counts(ax: "Axes", name: str, values: Array) -> None:
     """Set an axis of numbers of cells: logarithmic, as far as there are any, from 0 if need be."""
     least = float(values.min())
-    low, high = -0.3 if least < 1.0 else 0.75 * least, 1.4 * max(float(values.max()), 1.0)
-    ticks = [tick for tick in _COUNTS if low <= tick <= high]
+    high = 1.4 * max(float(values.max()), 1.0)
+    low = -0.3 if least < 1.0 else min(0.75 * least, high / _SHORTEST)
+    for digits, enough in _COUNTS:
+        ticks = [0, *(k * 10**e // 10 for e in range(8) for k in digits if e or k % 10 == 0)]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) >= enough:
+            break
     getattr(ax, f"set_{name}scale")("symlog", linthresh=1)
     getattr(ax, f"set_{name}lim")(low, high)
-    getattr(ax, f"set_{name}ticks")(ticks, [f"{tick:,}" for tick in ticks])
+    large = (4, 5, 6, 7) if high > 1e5 else ()  # in full these would touch
+    sizes = {10**e: f"$10^{e}$" for e in large}
+    getattr(ax, f"set_{name}ticks")(ticks, [sizes.get(tick, f"{tick:,}") for tick in ticks])
     getattr(ax, f"{name}axis").minorticks_off()
 
 
