@@ -32,7 +32,7 @@ from plait.errors import (
     OptionError,
     OutputError,
 )
-from plait.execution.blocks import Block
+from plait.execution.blocks import Block, plan_blocks
 from plait.execution.executors import workforce
 from plait.execution.stored_output import write_region
 from plait.simulate.screen import make_sceptre_style_synth
@@ -402,7 +402,7 @@ def test_the_closed_form_spread_is_that_of_the_draws(inputs):
         names = ("NTC", *inputs.units[:3])
         work = BlockOfTests.of(inputs, options, names)
         found = work(Block(0, 4))
-        probabilities = next(work._propensities(Block(0, 4)))[1]
+        probabilities = work.propensities(slice(0, 4), work.treated)
         for j, name in enumerate(names):
             null = work.tester.null_statistics(name, inputs.treated(name), probabilities[:, j])
             ratio = null.values.std(axis=0) / found["null_sd"][j]
@@ -558,3 +558,12 @@ def test_little_memory_is_for_few_units_at_once(inputs, monkeypatch):
     found = few(Block(0, len(inputs.units)))
     assert max(seen) == 3 and sum(seen) == len(inputs.units)
     np.testing.assert_array_equal(found["log10p"], whole.log10p)
+
+
+@pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 33, 48, 100, 208, 1000])
+def test_two_workers_have_as_much_to_do_of_a_short_stored_screen(count):
+    unit = model.units_of_stored_block(count)
+    assert unit <= model.units_of_block(count) == 16
+    blocks = plan_blocks(count, unit)
+    done = [sum(map(len, blocks[worker::2])) for worker in range(2)]
+    assert abs(done[0] - done[1]) <= unit // 2 + 1

@@ -7,6 +7,7 @@ from scipy import optimize, sparse
 
 from plait.crt.propensity import (
     UNITS_PER_BLOCK,
+    PropensityDesign,
     evaluate_propensity_model,
     fit_propensities,
     fit_propensity_logistic,
@@ -56,6 +57,18 @@ def test_fits_are_optima(name):
     assert np.abs((unclipped - treated).sum(axis=0)).max() < 1e-8
     np.testing.assert_array_equal(fit.coefficients[0], 0)  # the column of ones
     np.testing.assert_allclose(fit.probabilities, np.clip(unclipped, 1e-6, 1 - 1e-6), rtol=1e-12)
+
+
+def test_a_design_made_once_fits_the_same():
+    screen = reference_screen("synth_b")
+    plain = fit_propensities(screen.design, screen.treated)
+    design = PropensityDesign.of(screen.design)
+    for units in (slice(0, 3), slice(3, None)):
+        fit = fit_propensities(design, screen.treated[:, units])
+        np.testing.assert_array_equal(fit.probabilities, plain.probabilities[:, units])
+        np.testing.assert_array_equal(fit.coefficients, plain.coefficients[:, units])
+    with pytest.raises(ShapeError, match="a matrix with a row for each cell"):
+        PropensityDesign.of(screen.design[:, 0])
 
 
 @pytest.mark.parametrize("name", SCREENS)

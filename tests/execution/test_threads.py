@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from plait.execution.threads import single_threaded_blas
+from plait.execution.threads import beside, resolve_threads, single_threaded_blas, use_threads
 
 FRESH = """
 import sys
@@ -67,3 +69,29 @@ def test_any_thread_can_limit_whoever_did_before():
         assert blas_threads() == {1}
         other.submit(second.__exit__, None, None, None).result()
         assert blas_threads() == before
+
+
+def test_work_beside_is_done_once_on_a_thread_of_its_own_if_there_are_several():
+    calls = []
+
+    def work():
+        calls.append(threading.get_ident())
+        return resolve_threads()
+
+    for threads in (1, 2):
+        calls.clear()
+        with use_threads(3), beside(threads) as start:
+            result = start(work)
+            assert (result(), result()) == (3, 3)
+        assert len(calls) == 1
+        assert (calls[0] == threading.get_ident()) == (threads == 1)
+    with beside(2) as start:
+        assert start(lambda: 7)() == 7
+
+
+def test_what_fails_beside_is_told_where_the_result_is_asked_for():
+    for threads in (1, 2):
+        with beside(threads) as start:
+            result = start(lambda: 1 // 0)
+            with pytest.raises(ZeroDivisionError):
+                result()

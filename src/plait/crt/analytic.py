@@ -48,7 +48,6 @@ Array = NDArray[np.float64]
 FEWEST_TREATED = 20.0
 """Below so many expected treated cells, or so small an expected D, treatments are drawn."""
 _FEWEST_FOR_BULK = 100.0
-_LARGEST_SKEWNESS_FOR_BULK, _LARGEST_KURTOSIS_FOR_BULK = 0.2, 0.3
 _FLAGS = np.array(["ok", "beyond_support", "skewed", "few_cells"])
 _LOG_10 = math.log(10.0)
 
@@ -226,12 +225,7 @@ def analytic_p_values(
     beta = np.asarray(beta, dtype=np.float64)
     n_cells = table.columns.residuals.shape[1]
     _check(beta, probabilities, names, strata, len(table.per_effect), n_cells)
-    p = np.ascontiguousarray(np.transpose(probabilities), dtype=np.float64)
-    for row in p:
-        check_probabilities(row)
-    least, most = SMALLEST_PROPENSITY, 1.0 - SMALLEST_PROPENSITY
-    if p.size and (p.min() < least or p.max() > most):  # fitted ones need no copy
-        p = np.clip(p, least, most)
+    p = _propensities(probabilities)
     found = _empty(beta.shape)
     varies = (beta != 0.0).any(axis=1)
     if strata is not None:
@@ -240,8 +234,10 @@ def analytic_p_values(
     groups = [units[i : i + UNITS_TOGETHER] for i in range(0, len(units), UNITS_TOGETHER)]
 
     def test(group: NDArray[np.intp]) -> None:
+        first, last = group[[0, -1]].tolist()
+        is_run = last - first + 1 == len(group)  # which needs no copy
         law: Law = (
-            BernoulliLaw(table.columns, p[group])
+            BernoulliLaw(table.columns, p[first : last + 1] if is_run else p[group])
             if strata is None
             else StratifiedLaw(table.columns, [strata[j] for j in group])
         )
@@ -264,6 +260,20 @@ def analytic_p_values(
     return found
 
 
+def _propensities(probabilities: Array) -> Array:
+    """Return propensities (units, cells), away from 0 and 1."""
+    p = np.ascontiguousarray(np.transpose(probabilities), dtype=np.float64)
+    if not p.size:
+        return p
+    lowest, highest = p.min(), p.max()
+    if not (lowest >= 0.0 and highest <= 1.0):
+        for row in p:
+            check_probabilities(row)
+    least, most = SMALLEST_PROPENSITY, 1.0 - SMALLEST_PROPENSITY
+    # Fitted ones need no copy.
+    return p if lowest >= least and highest <= most else np.clip(p, least, most)
+
+
 def _test(
     law: Law, group: NDArray[np.intp], effects: Array, side: str, bulk_above: float,
     found: AnalyticPValues,
@@ -277,27 +287,27 @@ def _test(
     moments = law.moments(thresholds)
     bulk, is_normal = _bulk(moments, thresholds, signs, side == "both")
     is_normal &= (bulk > bulk_above) & (moments.treated >= _FEWEST_FOR_BULK)[:, None]
-    few = np.minimum(moments.treated, moments.denominator) < FEWEST_TREATED
-    for u, j in enumerate(group):
-        found.expected_denominator[j] = d = moments.denominator[u]
-        scale = 1.0 / d if d > 0.0 else np.nan
-        found.null_mean[j] = scale * moments.mean[u]
-        found.null_sd[j] = scale * np.sqrt(moments.variance[u])
-        tested = effects[u] != 0.0
-        if few[u]:
-            found.method[j, tested], found.flag[j, tested] = "monte carlo", "few_treated"
-            continue
-        easy = tested & is_normal[u]
-        found.method[j, easy] = "bulk"
-        found.log10_p[j, easy] = np.log10(bulk[u, easy])
-        hard = np.flatnonzero(tested & ~is_normal[u])
-        if len(hard):
-            log_p, status = law.tails(
-                u, hard, thresholds[u, hard], signs[u, hard], side == "both", moments
-            )
-            found.log10_p[j, hard] = log_p / _LOG_10
-            found.method[j, hard] = np.where(status == 0, "saddlepoint", "monte carlo")
-            found.flag[j, hard] = _FLAGS[status]
+    d = moments.denominator
+    scale = np.divide(1.0, d, out=np.full(len(d), np.nan), where=d > 0.0)[:, None]
+    found.expected_denominator[group] = d
+    found.null_mean[group] = scale * moments.mean
+    found.null_sd[group] = scale * np.sqrt(moments.variance)
+    tested = effects != 0.0
+    few = tested & (np.minimum(moments.treated, d) < FEWEST_TREATED)[:, None]
+    easy = tested & is_normal & ~few
+    found.method[group] = np.where(easy, "bulk", np.where(few, "monte carlo", "none"))
+    found.flag[group] = np.where(few, "few_treated", "ok")
+    found.log10_p[group] = np.log10(np.where(easy, bulk, 1.0))
+    is_hard = tested & ~easy & ~few
+    for u in np.flatnonzero(is_hard.any(axis=1)).tolist():
+        hard = np.flatnonzero(is_hard[u])
+        log_p, status = law.tails(
+            u, hard, thresholds[u, hard], signs[u, hard], side == "both", moments
+        )
+        j = group[u]
+        found.log10_p[j, hard] = log_p / _LOG_10
+        found.method[j, hard] = np.where(status == 0, "saddlepoint", "monte carlo")
+        found.flag[j, hard] = _FLAGS[status]
 
 
 def _draw(
@@ -322,36 +332,21 @@ def _bulk(
     moments: Moments, thresholds: Array, signs: Array, other: bool
 ) -> tuple[Array, NDArray[np.bool_]]:
     """Return p-values by Edgeworth's expansion, and whether cumulants are near the normal's."""
-    from scipy.special import ndtr
+    from plait.crt.analytic_kernels import bulk_p_values
 
-    from plait.crt.analytic_kernels import FEWEST_CELLS
-
-    total = np.zeros(thresholds.shape)
-    is_normal = np.ones(thresholds.shape, dtype=bool)
-    for sign in (signs, -signs) if other else (signs,):
-        slot = np.where(sign > 0.0, 0, 1)[:, :, None, None]
-        variance, third, fourth, concentration = np.moveaxis(
-            np.take_along_axis(moments.cumulants, slot, axis=2)[:, :, 0], 2, 0
-        )
-        mean = sign * moments.mean - thresholds * moments.mean_g[:, None]
-        safe = np.where(variance > 0.0, variance, 1.0)
-        z = (thresholds * moments.constant[:, None] - mean) / np.sqrt(safe)
-        skewness, kurtosis = third / safe**1.5, fourth / safe**2
-        is_normal &= (
-            (variance > 0.0)
-            & (np.abs(skewness) < _LARGEST_SKEWNESS_FOR_BULK)
-            & (np.abs(kurtosis) < _LARGEST_KURTOSIS_FOR_BULK)
-            & (variance**2 >= FEWEST_CELLS * concentration)
-        )
-        z = np.clip(z, -40.0, 40.0)
-        correction = (
-            skewness / 6.0 * (z**2 - 1.0)
-            + kurtosis / 24.0 * (z**3 - 3.0 * z)
-            + skewness**2 / 72.0 * (z**5 - 10.0 * z**3 + 15.0 * z)
-        )
-        density = np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
-        total += np.clip(ndtr(-z) + density * correction, 0.0, 1.0)
-    return np.minimum(total, 1.0), is_normal
+    p_values, is_normal = np.empty(thresholds.shape), np.empty(thresholds.shape, dtype=bool)
+    bulk_p_values(
+        moments.mean,
+        moments.cumulants,
+        moments.mean_g,
+        moments.constant,
+        thresholds,
+        signs,
+        other,
+        p_values,
+        is_normal,
+    )
+    return p_values, is_normal
 
 
 def _table(values: Array, basis: Array, cells: CellTable, per_effect: float) -> AnalyticTable:

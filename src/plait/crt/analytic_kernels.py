@@ -26,6 +26,9 @@ from plait.numerics.saddlepoint_kernels import (
 OK, BEYOND_SUPPORT, SKEWED, FEW_CELLS = 0, 1, 2, 3
 """Whether a saddlepoint is to be trusted, or why not."""
 LARGEST_SKEWNESS = 2.0
+_LARGEST_SKEWNESS_FOR_BULK, _LARGEST_KURTOSIS_FOR_BULK = 0.2, 0.3
+_FARTHEST = 40.0
+"""Standard deviations beyond which a normal tail is 0."""
 FEWEST_CELLS = 15.0
 """Effective number of cells that contribute to the variance."""
 TILE = 512
@@ -62,6 +65,15 @@ def project_denominator(p, basis, leverage, g):  # type: ignore[no-untyped-def]
     mean = treated - treated_leverage + square_leverage - explained
     constant = explained - square_leverage
     return mean, constant, mean - constant
+
+
+@njit(nogil=True, cache=True)
+def project_denominators(p, basis, leverage, g, about_d):  # type: ignore[no-untyped-def]
+    """Project D of some units, (U, N): what `project_denominator` returns are rows of (3, U)."""
+    for unit in range(p.shape[0]):
+        about_d[0, unit], about_d[1, unit], about_d[2, unit] = project_denominator(
+            p[unit], basis, leverage, g[unit]
+        )
 
 
 @njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
@@ -136,6 +148,52 @@ def weighted_sums(residuals, probabilities, g, thresholds, tile, sums):  # type:
                     thresholds[unit, program],
                     sums[unit, program],
                 )
+
+
+@njit(nogil=True, cache=True, forceinline=True)
+def _edgeworth_tail(z, skewness, kurtosis):  # type: ignore[no-untyped-def]
+    """Return the chance of more than z standard deviations, to the fourth cumulant."""
+    z = min(max(z, -_FARTHEST), _FARTHEST)
+    z2 = z * z
+    correction = (
+        skewness / 6.0 * (z2 - 1.0)
+        + kurtosis / 24.0 * z * (z2 - 3.0)
+        + skewness * skewness / 72.0 * z * (z2 * z2 - 10.0 * z2 + 15.0)
+    )
+    density = math.exp(-0.5 * z2) / math.sqrt(2.0 * math.pi)
+    return min(max(0.5 * math.erfc(z / math.sqrt(2.0)) + density * correction, 0.0), 1.0)
+
+
+@njit(nogil=True, cache=True)
+def bulk_p_values(  # type: ignore[no-untyped-def]
+    mean, cumulants, mean_g, constant, thresholds, signs, other, p_values, is_normal
+):
+    """Fill p-values by Edgeworth's expansion, and whether cumulants are near the normal's.
+
+    ``mean`` (U, K), ``cumulants`` (U, K, 2, 4), ``mean_g`` and ``constant`` (U,) as in
+    `plait.crt.analytic_laws.Moments`; the p-value is the chance of ``sign beta* >= t`` and, with
+    ``other``, of ``sign beta* <= -t``.
+    """
+    for unit in range(thresholds.shape[0]):
+        for program in range(thresholds.shape[1]):
+            t, total, near = thresholds[unit, program], 0.0, True
+            for side in range(2 if other else 1):
+                sign = signs[unit, program] if side == 0 else -signs[unit, program]
+                found = cumulants[unit, program, 0 if sign > 0.0 else 1]
+                variance = found[0]
+                safe = variance if variance > 0.0 else 1.0
+                deviation = math.sqrt(safe)
+                shift = sign * mean[unit, program] - t * mean_g[unit]
+                skewness, kurtosis = found[1] / (safe * deviation), found[2] / (safe * safe)
+                near &= (
+                    variance > 0.0
+                    and abs(skewness) < _LARGEST_SKEWNESS_FOR_BULK
+                    and abs(kurtosis) < _LARGEST_KURTOSIS_FOR_BULK
+                    and variance * variance >= FEWEST_CELLS * found[3]
+                )
+                z = (t * constant[unit] - shift) / deviation
+                total += _edgeworth_tail(z, skewness, kurtosis)
+            p_values[unit, program], is_normal[unit, program] = min(total, 1.0), near
 
 
 @njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)

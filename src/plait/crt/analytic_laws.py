@@ -14,7 +14,7 @@ from plait.crt.strata import Strata
 
 Array = NDArray[np.float64]
 
-UNITS_TOGETHER = 4
+UNITS_TOGETHER = 8
 """Units that share a pass over the residuals."""
 
 
@@ -100,16 +100,12 @@ class BernoulliLaw:
     """
 
     def __init__(self, columns: Columns, probabilities: Array) -> None:
-        from plait.crt.analytic_kernels import project_denominator
+        from plait.crt.analytic_kernels import project_denominators
 
         self._columns, self._p = columns, probabilities
         self._g = np.empty(probabilities.shape)
-        self._about_d = np.array(
-            [
-                project_denominator(p, columns.basis, columns.leverage, g)
-                for p, g in zip(probabilities, self._g, strict=True)
-            ]
-        )
+        self._about_d = np.empty((3, len(probabilities)))
+        project_denominators(probabilities, columns.basis, columns.leverage, self._g, self._about_d)
 
     def moments(self, thresholds: Array) -> Moments:
         """Return moments at (units, K) thresholds."""
@@ -124,7 +120,7 @@ class BernoulliLaw:
             np.empty((5, TILE), dtype=np.float32),
             sums,
         )
-        denominator, constant, mean_g = self._about_d.T
+        denominator, constant, mean_g = self._about_d
         return _from_sums(sums, self._p.sum(axis=1), denominator, constant, mean_g)
 
     def tails(

@@ -7,7 +7,14 @@ import numpy as np
 
 from plait.crt.data import CRTInputs, require_inputs
 from plait.crt.guides import as_names, indicator_matrix
-from plait.crt.model import NEGATIVE_CONTROLS, BlockOfTests, Rates, assembled, options_of
+from plait.crt.model import (
+    NEGATIVE_CONTROLS,
+    BlockOfTests,
+    Rates,
+    assembled,
+    correlation_of,
+    options_of,
+)
 from plait.crt.negative_controls import build_ntc_group_inputs, make_ntc_groups_matched_by_freq
 from plait.crt.results import CRTResult
 from plait.crt.unit_tests import UnitTester
@@ -98,4 +105,5 @@ def control_group_effects(
         "control_guides": n_controls,
         "guides_of_target": round(float(np.median(sizes))),
     }
-    return assembled(found, work, Rates(None, "all", tuple(groups)), about, None)
+    rates, correlation = Rates(None, "all", tuple(groups)), correlation_of(inputs, chosen)
+    return assembled(found, work, rates, about, None, correlation)

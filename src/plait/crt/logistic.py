@@ -1,9 +1,8 @@
 """Penalised logistic regressions of many treatments on one design, by Newton's method.
 
 Treatments are fitted together, because the products of covariates that their Hessians need are
-the same. The matrix products always have `WIDTH` columns, zeros where there are fewer
-treatments, and everything else is element by element: so a fit has the same bits whichever
-treatments are fitted beside it.
+the same. A treatment's sums are made alike whichever others there are, so that a fit has the same
+bits beside any.
 """
 
 from dataclasses import dataclass
@@ -69,8 +68,10 @@ class Design:
         columns = np.empty((1 + covariates.shape[1], len(covariates)))
         columns[0] = 1.0
         columns[1:] = covariates.T
-        centred = np.abs(covariates - covariates.mean(axis=0))
-        return cls(columns, np.append(1.0, centred.max(axis=0)))
+        means = columns.mean(axis=1)
+        reaches = np.maximum(columns.max(axis=1) - means, means - columns.min(axis=1))
+        reaches[0] = 1.0
+        return cls(columns, reaches)
 
 
 def fit_logistic(
@@ -116,6 +117,12 @@ def fit_logistic(
     converged, separated = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
     for _ in range(max_iterations):
         active = np.flatnonzero(~(converged | separated))
+        # A full step below the tolerance is the last; that it is no worse need not be seen.
+        is_last = (scale[active] == 1.0) & (np.abs(step[:, active]).max(axis=0) < tolerance)
+        last, active = active[is_last], active[~is_last]
+        coefficients[:, last] -= step[:, last]
+        iterations[last] += 1
+        converged[last] = True
         if not len(active):
             break
         trial = coefficients[:, active] - scale[active] * step[:, active]
@@ -127,8 +134,6 @@ def fit_logistic(
         coefficients[:, better] = trial[:, is_better]
         objective[better] = value[is_better]
         iterations[better] += 1
-        is_full = scale[better] == 1.0
-        converged[better] = is_full & (np.abs(step[:, better]).max(axis=0) < tolerance)
         step[:, better] = _newton_step(curvature[is_better], slope[:, is_better])
         scale[better] = 1.0
         # A long step that gains nothing goes off to infinity.
@@ -138,13 +143,24 @@ def fit_logistic(
     return LogisticFit(coefficients, iterations, halvings, converged & ~separated, separated)
 
 
-def probabilities(design: Design, coefficients: Array) -> Array:
-    """Return the (cells, treatments) probabilities of some treatments, each in one piece."""
+def write_probabilities(
+    design: Design, coefficients: Array, least: float, places: NDArray[np.int64], rows: Array
+) -> None:
+    """Write probabilities, at least ``least`` away from 0 and 1.
+
+    Parameters
+    ----------
+    design : Design
+    coefficients : (1 + p, n) array
+    least : float
+    places : (n,) int64 array
+        The row of each treatment.
+    rows : (treatments, cells) array
+    """
     from plait.crt.logistic_kernels import fill_probabilities
 
-    result = np.empty((coefficients.shape[1], design.columns.shape[1]))
-    fill_probabilities(design.columns, np.ascontiguousarray(coefficients.T), result)
-    return result.T
+    by_treatment = np.ascontiguousarray(coefficients.T)
+    fill_probabilities(design.columns, by_treatment, least, places, rows)
 
 
 class _Problem:

@@ -8,8 +8,9 @@ were infinitely many (`plait.crt.analytic`).
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -24,15 +25,20 @@ from plait.crt.options import CRTOptions, RankOptions, refuse_idle
 from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
 from plait.crt.results import CRTResult
 from plait.crt.statistic import residual_correlation
-from plait.crt.strata import StrataOptions, stratification_values
+from plait.crt.strata import (
+    StrataOptions,
+    first_appearance_codes,
+    numeric_burden,
+    stratification_values,
+)
 from plait.crt.unit_tests import UnitTester
 from plait.data.labels import require_distinct
 from plait.errors import InputError, LabelError, OptionError
 from plait.execution.blocks import Block, plan_blocks, workers_that_fit
 from plait.execution.executors import Workforce, run_blocks, workforce
 from plait.execution.progress import stage
-from plait.execution.stored_output import filled_store, write_region
-from plait.execution.threads import use_threads
+from plait.execution.stored_output import StoredOutput, filled_store, write_region
+from plait.execution.threads import beside, single_threaded_blas, use_threads
 from plait.io.stored_arrays import Layout
 from plait.numerics.multiple_testing import false_discovery_rates
 from plait.provenance import Provenance, fingerprint
@@ -230,8 +236,9 @@ def run_tests(
     overwrite: bool = False,
 ) -> CRTResult:
     """Test targets on every program; for what is returned see `perturbation_effects`."""
-    with use_threads(force.workers):  # for what all units share
-        return _run_tests(inputs, names, options, rates, force, out, overwrite)
+    # BLAS is limited once: to look for its libraries again takes longer than some parts.
+    with use_threads(force.workers), single_threaded_blas(), beside(force.workers) as start:
+        return _run_tests(inputs, names, options, rates, force, start, out, overwrite)
 
 
 def _run_tests(
@@ -240,6 +247,7 @@ def _run_tests(
     options: CRTOptions,
     rates: "Rates",
     force: Workforce,
+    start: Callable[[Callable[[], Any]], Callable[[], Any]],
     out: str | os.PathLike[str] | None,
     overwrite: bool,
 ) -> CRTResult:
@@ -251,22 +259,22 @@ def _run_tests(
         "cells": inputs.n_cells,
         "numbers_as_categories": ", ".join(inputs.numbers_as_categories) or None,
     }
-    digests = digests_of(inputs, options)
+    digests = start(partial(digests_of, inputs, options))
+    correlation = start(partial(correlation_of, inputs, options))
     provenance = Provenance(
-        "crt run",
-        options=about,
-        seed=options.seed,
-        inputs=digests,
-        threads=force.workers * force.threads,
+        "crt run", options=about, seed=options.seed, threads=force.workers * force.threads
     )
-    work = BlockOfTests.of(inputs, options, names)
-    work, force = work.fitting(force)
+    work, force = BlockOfTests.of(inputs, options, names).fitting(force)
+
+    def result_of(found: dict[str, NDArray[Any]]) -> CRTResult:
+        told = replace(provenance, inputs=digests(), seconds=time.perf_counter() - started)
+        return assembled(found, work, rates, about, told, correlation())
+
     if out is None:
-        found = work.in_memory(force)
-        return assembled(found, work, rates, about, _timed(provenance, started))
+        return result_of(work.in_memory(force))
     identity = {
         "what": "crt",
-        "inputs": digests | _digest_of_model(inputs, options.propensity_model),
+        "inputs": digests() | _digest_of_model(inputs, options.propensity_model),
         "options": about,
         "seed": options.seed,
         "units": names,
@@ -282,18 +290,26 @@ def _run_tests(
         force=force,
         overwrite=overwrite,
     ) as output:
-        writer = _WriteBlock(work, output.target)
-        with stage("perturbations", len(names)) as advance:
-            if done := sum(len(block) for block in output.finished):
-                advance(done, note=f"resumed after {done:,}")
-            left = plan_blocks(len(names), work.unit, output.finished)
-            for block, digest in run_blocks(writer, left, force, "crt"):
-                output.record(block, digest)
-                advance(len(block))
-        found = {name: np.asarray(output.stored(name)) for name in output.arrays}
-        result = assembled(found, work, rates, about, _timed(provenance, started))
-        output.complete(result)
+        work.into(output, force)
+        output.complete(
+            result_of({name: np.asarray(output.stored(name)) for name in output.arrays})
+        )
     return CRTResult.load(out)
+
+
+def units_of_block(n_units: int) -> int:
+    """Return how many units of a screen are a block: `WIDTH`, or in long screens a multiple."""
+    return WIDTH * max(1, -(-n_units // (WIDTH * _MOST_BLOCKS)))
+
+
+def units_of_stored_block(n_units: int) -> int:
+    """Return how many units of a screen are a block of its store, whoever works on it.
+
+    Of short screens somewhat fewer than `units_of_block`, so that there are an even number of
+    blocks: two workers end together.
+    """
+    most = units_of_block(n_units)
+    return most if most > WIDTH else -(-n_units // (2 * -(-n_units // (2 * most))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,34 +340,30 @@ class BlockOfTests:
 
     @property
     def unit(self) -> int:
-        """How many units a block has: a multiple of those whose propensities are fitted at once."""
-        return WIDTH * max(1, -(-len(self.names) // (WIDTH * _MOST_BLOCKS)))
+        """How many units a block of a store has, whoever works on it."""
+        return units_of_stored_block(len(self.names))
 
     def __call__(self, block: Block) -> dict[str, NDArray[Any]]:
         """Return what is found of the units of a block."""
-        parts = [
-            self.tester.test(
-                self.names[few.start + units.start : few.start + units.stop],
-                self.treated[:, few.start + units.start : few.start + units.stop],
-                probabilities,
+        parts = []
+        for start in range(block.start, block.stop, self.at_once):
+            few = slice(start, min(start + self.at_once, block.stop))
+            treated = self.treated[:, few]
+            parts.append(
+                self.tester.test(self.names[few], treated, self.propensities(few, treated))
             )
-            for few in self._within(block)
-            for units, probabilities in self._propensities(few)
-        ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _within(self, block: Block) -> Iterator[Block]:
-        for start in range(block.start, block.stop, self.at_once):
-            yield Block(start, min(start + self.at_once, block.stop))
-
-    def _propensities(self, block: Block) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-        names = self.names[block.rows]
+    def propensities(self, units: slice, treated: csc_array) -> NDArray[np.float64]:
+        """Return the (cells, units) propensities of at most `WIDTH` units."""
+        names = self.names[units]
         model = self.tester.propensity_model_of(names)
-        return propensity_blocks(model, self.tester.inputs.C, self.treated[:, block.rows], names)
+        ((_, found),) = propensity_blocks(model, self.tester.covariates, treated, names)
+        return found
 
     def _balanced(self, workers: int) -> list[Block]:
         """Cut the units into blocks of like size, as many for every worker."""
-        count = workers * -(-len(self.names) // (self.unit * workers))
+        count = workers * -(-len(self.names) // (units_of_block(len(self.names)) * workers))
         edges = [len(self.names) * i // count for i in range(count + 1)]
         return [Block(start, stop) for start, stop in pairwise(edges) if start < stop]
 
@@ -379,6 +391,17 @@ class BlockOfTests:
                 parts.append(part)
                 advance(len(block))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def into(self, output: StoredOutput, force: Workforce) -> None:
+        """Test the units that a store lacks, and write them to it."""
+        writer = _WriteBlock(self, output.target)
+        with stage("perturbations", len(self.names)) as advance:
+            if done := sum(len(block) for block in output.finished):
+                advance(done, note=f"resumed after {done:,}")
+            left = plan_blocks(len(self.names), self.unit, output.finished)
+            for block, digest in run_blocks(writer, left, force, "crt"):
+                output.record(block, digest)
+                advance(len(block))
 
     def layouts(self) -> dict[str, Layout]:
         """Return how a store holds what is found."""
@@ -437,8 +460,9 @@ class Rates:
         return rates
 
 
-def _timed(provenance: Provenance, started: float) -> Provenance:
-    return replace(provenance, seconds=time.perf_counter() - started)
+def correlation_of(inputs: CRTInputs, options: CRTOptions) -> NDArray[np.float64] | None:
+    """Return the correlation of residuals between programs, where effects have errors."""
+    return residual_correlation(inputs.residuals, 1) if options.statistic == "ols" else None
 
 
 def assembled(
@@ -447,14 +471,14 @@ def assembled(
     rates: Rates,
     about: dict[str, Any],
     provenance: Provenance | None,
+    correlation: NDArray[np.float64] | None,
 ) -> CRTResult:
-    """Return what was found of all units as a result."""
+    """Return what was found of all units as a result; for the last see `correlation_of`."""
     inputs = work.tester.inputs
-    has_errors = work.tester.options.statistic == "ols"
     return CRTResult(
         **found,
         q=rates.of(found["p"], found["status"], work.names),
-        residual_correlation=residual_correlation(inputs.residuals) if has_errors else None,
+        residual_correlation=correlation,
         units=work.names,
         programs=inputs.program_names,
         negative_controls=rates.controls,
@@ -512,10 +536,11 @@ def digests_of(inputs: CRTInputs, options: CRTOptions) -> dict[str, str]:
         "targets": fingerprint(np.array(sorted(inputs.guide2gene.items()), dtype=np.str_)),
     }
     if options.sampler == "stratified":
-        values = stratification_values(
+        batch, burden = stratification_values(
             options.strata, inputs.covar_df_raw, inputs.batch_raw, inputs.batch_key
         )
-        for name, value in zip(("batch", "burden"), values, strict=True):
-            if value is not None:
-                parts[name] = fingerprint(np.asarray([str(v) for v in np.asarray(value)]))
+        if batch is not None:  # its names change nothing
+            parts["batch"] = fingerprint(first_appearance_codes(batch))
+        if burden is not None:
+            parts["burden"] = fingerprint(numeric_burden(burden, options.strata.burden_key))
     return parts

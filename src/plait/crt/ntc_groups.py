@@ -343,7 +343,9 @@ class _NullOfBlock:
         treated, names = csc_array(self.treated[:, block.rows]), self.names[block.rows]
         model = self.tester.propensity_model_of(names)
         found = []
-        for units, probabilities in propensity_blocks(model, self.tester.inputs.C, treated, names):
+        for units, probabilities in propensity_blocks(
+            model, self.tester.covariates, treated, names
+        ):
             for place, j in enumerate(range(units.start, units.stop)):
                 cells = treated.indices[treated.indptr[j] : treated.indptr[j + 1]]
                 null = self.tester.null_statistics(names[j], cells, probabilities[:, place]).values

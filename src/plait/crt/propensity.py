@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
 from plait.crt.arguments import number_array, real_number, whole_number
-from plait.crt.logistic import WIDTH, Design, fit_logistic, probabilities
+from plait.crt.logistic import WIDTH, Design, fit_logistic, write_probabilities
 from plait.crt.resampling import check_probabilities
 from plait.errors import (
     ConvergenceWarning,
@@ -94,8 +94,48 @@ class PropensityLogistic:
     converged: bool
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PropensityDesign:
+    """Covariates on which propensities are ready to be fitted, for many units in turn.
+
+    Attributes
+    ----------
+    covariates : (cells, p) array
+    varies : (p,) bool array
+        The columns that are not constant.
+    columns : Design
+        The intercept and these.
+    """
+
+    covariates: Array
+    varies: NDArray[np.bool_]
+    columns: Design
+
+    @classmethod
+    def of(cls, C: Array) -> "PropensityDesign":
+        """Return the design of (cells, p) covariates.
+
+        Raises
+        ------
+        InputError, ShapeError
+            They are no matrix, or not finite.
+        """
+        if C.ndim != 2:
+            raise ShapeError(
+                f"the covariates have the shape {C.shape}; a matrix with a row for each cell is "
+                "expected."
+            )
+        if not np.isfinite(C).all():
+            wrong = np.flatnonzero(~np.isfinite(C).all(axis=0))
+            raise InputError(
+                f"the covariates are not finite in {len(wrong)} columns (first: column {wrong[0]})."
+            )
+        varies = C.max(axis=0) > C.min(axis=0)
+        return cls(C, varies, Design.of(C[:, varies]))
+
+
 def fit_propensities(
-    C: Array,
+    C: Array | PropensityDesign,
     treated: csc_array,
     *,
     names: Sequence[str] | None = None,
@@ -107,7 +147,7 @@ def fit_propensities(
 
     Parameters
     ----------
-    C : (cells, p) array
+    C : (cells, p) array or PropensityDesign
         Covariates, finite; constant columns are left out.
     treated : (cells, units) sparse array
         A column for each unit with ones at its treated cells.
@@ -143,7 +183,8 @@ def fit_propensities(
     Memory 8 x cells x (units + p) bytes; see `propensity_blocks` for many units.
     """
     treated = csc_array(treated)
-    _check_design(C, treated)
+    design = C if isinstance(C, PropensityDesign) else PropensityDesign.of(C)
+    _check_treated(design, treated)
     if not real_number(C_value, "C_value") > 0:
         raise OptionError(f"C_value is {C_value}; give a positive number, or inf for no penalty.")
     if (
@@ -155,7 +196,7 @@ def fit_propensities(
             "positive."
         )
     names = [str(j) for j in range(treated.shape[1])] if names is None else list(names)
-    fits = _Fits(C, treated, 1.0 / C_value, tolerance, max_iterations)
+    fits = _Fits(design, treated, 1.0 / C_value, tolerance, max_iterations)
     with single_threaded_blas():
         fits.fit(fits.is_varied)
         separated = fits.separated.copy()
@@ -260,7 +301,7 @@ def fit_propensity_logistic(
 
 
 def propensity_blocks(
-    model: PropensityModel, C: Array, treated: csc_array, names: Sequence[str]
+    model: PropensityModel, C: Array | PropensityDesign, treated: csc_array, names: Sequence[str]
 ) -> Iterator[tuple[slice, Array]]:
     """Yield the propensities of units by any model, a block of units after another.
 
@@ -270,8 +311,8 @@ def propensity_blocks(
         `fit_propensity_logistic` fits units of a block together. Any other function of (C, y01)
         may return p or (p, model) and is called for each unit. "const" is the share of treated
         cells. An array holds propensities from elsewhere.
-    C : (cells, p) array
-        Covariates.
+    C : (cells, p) array or PropensityDesign
+        Covariates; who asks for one block after another gives a design, made once.
     treated : (cells, units) sparse array
         A column for each unit with ones at its treated cells.
     names : sequence of str
@@ -298,9 +339,10 @@ def propensity_blocks(
             f"the given propensities have the shape {model.shape}; {n_cells} cells x {n_units} "
             "units are expected."
         )
+    covariates = C.covariates if isinstance(C, PropensityDesign) else C
     for begin in range(0, n_units, UNITS_PER_BLOCK):
         units = slice(begin, min(begin + UNITS_PER_BLOCK, n_units))
-        part = treated[:, units]
+        part = treated if n_units <= UNITS_PER_BLOCK else treated[:, units]
         if isinstance(model, str):
             shares = np.diff(part.indptr) / n_cells
             found = _clipped(np.broadcast_to(shares, part.shape))
@@ -312,7 +354,7 @@ def propensity_blocks(
                 values = (
                     model[:, begin + j]
                     if isinstance(model, np.ndarray)
-                    else evaluate_propensity_model(model, C, part[:, [j]].toarray()[:, 0])
+                    else evaluate_propensity_model(model, covariates, part[:, [j]].toarray()[:, 0])
                 )
                 found[:, j] = _checked(values, n_cells, name)
         yield units, found
@@ -354,40 +396,50 @@ class _Fits:
     """Fits of all units, filled in block by block."""
 
     def __init__(
-        self, C: Array, treated: csc_array, penalty: float, tolerance: float, max_iterations: int
+        self,
+        design: PropensityDesign,
+        treated: csc_array,
+        penalty: float,
+        tolerance: float,
+        max_iterations: int,
     ) -> None:
         self.penalty, self.tolerance, self.max_iterations = penalty, tolerance, max_iterations
         self.treated = treated
         n_cells, n_units = treated.shape
-        self._varies = np.ptp(C, axis=0) > 0
-        self._design = Design.of(C[:, self._varies])
+        self._varies, self._design = design.varies, design.columns
         counts = np.diff(treated.indptr)
         self.is_varied = (counts > 0) & (counts < n_cells)
-        # In Fortran order, as in every block of propensities: a unit's are read in one piece.
-        shares = _clipped(counts / n_cells)
-        self.probabilities = np.repeat(shares, n_cells).reshape(n_units, n_cells).T
+        self._rows = np.empty((n_units, n_cells))
+        fixed = np.flatnonzero(~self.is_varied)
+        self._rows[fixed] = _clipped(counts[fixed] / n_cells)[:, None]
         self.intercepts = np.where(counts > 0, np.inf, -np.inf)
-        self.coefficients = np.zeros((C.shape[1], n_units))
+        self.coefficients = np.zeros((len(design.varies), n_units))
         self.iterations = np.zeros(n_units, dtype=np.int64)
         self.halvings = np.zeros(n_units, dtype=np.int64)
         self.converged = np.zeros(n_units, dtype=bool)
         self.separated = np.zeros(n_units, dtype=bool)
+
+    @property
+    def probabilities(self) -> Array:
+        """The (cells, units) propensities; a unit's are in one piece."""
+        return self._rows.T
 
     def fit(self, wanted: NDArray[np.bool_]) -> None:
         """Fit the wanted units."""
         units = np.flatnonzero(wanted)
         for begin in range(0, len(units), WIDTH):
             block = units[begin : begin + WIDTH]
+            is_all = len(block) == self.treated.shape[1]
             fit = fit_logistic(
                 self._design,
-                self.treated[:, block],
+                self.treated if is_all else self.treated[:, block],
                 self.penalty,
                 self.tolerance,
                 self.max_iterations,
             )
-            found = probabilities(self._design, fit.coefficients)
-            np.clip(found, SMALLEST_PROPENSITY, 1.0 - SMALLEST_PROPENSITY, out=found)
-            self.probabilities[:, block] = found
+            write_probabilities(
+                self._design, fit.coefficients, SMALLEST_PROPENSITY, block, self._rows
+            )
             self.intercepts[block] = fit.coefficients[0]
             self.coefficients[np.ix_(self._varies, block)] = fit.coefficients[1:]
             self.iterations[block] = fit.iterations
@@ -411,16 +463,11 @@ def _checked(values: Any, n_cells: int, name: str) -> Array:
     return _clipped(checked)
 
 
-def _check_design(C: Array, treated: csc_array) -> None:
-    if C.ndim != 2 or C.shape[0] != treated.shape[0]:
+def _check_treated(design: PropensityDesign, treated: csc_array) -> None:
+    if len(design.covariates) != treated.shape[0]:
         raise ShapeError(
-            f"the covariates have the shape {C.shape} and the treatments {treated.shape}; both "
-            "must be matrices with a row for each cell."
-        )
-    if not np.isfinite(C).all():
-        columns = np.flatnonzero(~np.isfinite(C).all(axis=0))
-        raise InputError(
-            f"the covariates are not finite in {len(columns)} columns (first: column {columns[0]})."
+            f"the covariates have the shape {design.covariates.shape} and the treatments "
+            f"{treated.shape}; both must be matrices with a row for each cell."
         )
     if not (treated.data == 1).all():
         raise InputError("the treatments must be zeros and ones.")

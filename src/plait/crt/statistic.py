@@ -102,7 +102,7 @@ def ols_of_block(residuals: Array, basis: Array, treated: csc_array, total: Arra
     n_cells, width = basis.shape
     rows = treated.T.tocsr()
     n_treated = np.diff(rows.indptr).astype(np.int64)
-    sums, projections = _row_sums(rows, residuals), _row_sums(rows, basis)
+    sums, projections = _row_sums(rows, residuals, basis)
     # |u|^2 is rounded relative to n_1, so a D below that is none; one cell that does not fit the
     # covariates is far above.
     denominator = np.maximum(n_treated - (projections**2).sum(axis=1), 0.0)
@@ -116,8 +116,8 @@ def ols_of_block(residuals: Array, basis: Array, treated: csc_array, total: Arra
     return OLSStatistics(beta=beta, denominator=denominator, n_treated=n_treated, se=se, t=t)
 
 
-def _row_sums(rows: csr_array, values: Array) -> Array:
-    """Return the sums of ``values`` (N, W) over the columns stored in each row, (J, W).
+def _row_sums(rows: csr_array, *values: Array) -> list[Array]:
+    """Return the sums of each of some ``values`` (N, W) over the columns stored in rows, (J, W).
 
     Summed in chunks: one running sum over a million cells loses five digits, and ``D`` with them.
     """
@@ -127,13 +127,16 @@ def _row_sums(rows: csr_array, values: Array) -> Array:
     within = np.arange(first[-1]) - np.repeat(first[:-1], chunks)
     starts = np.repeat(rows.indptr[:-1], chunks) + _CHUNK * within
     pieces = csr_array(
-        (rows.data, rows.indices, np.append(starts, rows.nnz)), shape=(len(starts), len(values))
+        (rows.data, rows.indices, np.append(starts, rows.nnz)), shape=(len(starts), rows.shape[1])
     )
-    sums = np.zeros((len(lengths), values.shape[1]))
-    if rows.nnz:
-        some = lengths > 0
-        sums[some] = np.add.reduceat(pieces @ values, first[:-1][some], axis=0)
-    return sums
+    some = lengths > 0
+    found = []
+    for part in values:
+        sums = np.zeros((len(lengths), part.shape[1]))
+        if rows.nnz:
+            sums[some] = np.add.reduceat(pieces @ part, first[:-1][some], axis=0)
+        found.append(sums)
+    return found
 
 
 def residualize(values: Array, basis: Array, threads: int | None = None) -> Array:

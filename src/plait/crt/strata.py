@@ -233,7 +233,7 @@ class Stratification:
         self.burden_edges = np.empty(0)
         if burden is not None:
             self.burden_bins, self.n_burden_bins, self.burden_edges = compute_bins(
-                _numeric_burden(burden, options.burden_key),
+                numeric_burden(burden, options.burden_key),
                 options.n_burden_bins,
                 options.burden_bin_method,
                 options.burden_clip_quantiles,
@@ -341,13 +341,17 @@ def stratification_values(
 
 def first_appearance_codes(values: ArrayLike) -> NDArray[np.int64]:
     """Return values as numbers from 0 in order of first appearance; missing ones are one value."""
-    codes: dict[Any, int] = {}
     listed = np.asarray(values, dtype=object)
     if listed.ndim != 1:
         raise ShapeError(f"batch values have {listed.ndim} dimensions; a vector is expected.")
-    # A value that differs from itself (NaN) or has no truth (pandas.NA) is missing.
-    keys = (None if value is None or not _equals_itself(value) else value for value in listed)
-    return np.fromiter((codes.setdefault(key, len(codes)) for key in keys), np.int64, len(listed))
+    numbers: dict[Any, int] = {}
+    # Few are distinct: only they are looked at one by one.
+    codes = dict.fromkeys(listed.tolist(), 0)
+    for value in codes:
+        # A value that differs from itself (NaN) or has no truth (pandas.NA) is missing.
+        is_missing = value is None or not _equals_itself(value)
+        codes[value] = numbers.setdefault(None if is_missing else value, len(numbers))
+    return np.fromiter(map(codes.__getitem__, listed.tolist()), np.int64, len(listed))
 
 
 def _equals_itself(value: Any) -> bool:
@@ -357,7 +361,8 @@ def _equals_itself(value: Any) -> bool:
         return False
 
 
-def _numeric_burden(burden: ArrayLike, key: str | None) -> NDArray[np.float64]:
+def numeric_burden(burden: ArrayLike, key: str | None) -> NDArray[np.float64]:
+    """Return a burden as numbers, or say what is wrong with it."""
     try:
         values = np.asarray(burden, dtype=np.float64)
     except (TypeError, ValueError) as error:

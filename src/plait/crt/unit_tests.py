@@ -32,7 +32,7 @@ from plait.crt.null_statistics import (
 )
 from plait.crt.options import CRTOptions
 from plait.crt.p_values import empirical_p_values, skew_normal_p_values
-from plait.crt.propensity import PropensityModel
+from plait.crt.propensity import PropensityDesign, PropensityModel, fit_propensity_logistic
 from plait.crt.ranks import rank_columns, usage_to_rank
 from plait.crt.resampling import BernoulliResampler, Resampler, StratifiedResampler
 from plait.crt.seeds import UnitStream
@@ -78,6 +78,9 @@ class UnitTester:
         self._given = GivenPropensities.of_model(
             options.propensity_model, inputs.cell_names, inputs.units
         )
+        # What fits propensities itself takes plain covariates.
+        is_fitted = options.propensity_model is fit_propensity_logistic
+        self.covariates = PropensityDesign.of(inputs.C) if is_fitted else inputs.C
         self.stratification = (
             _stratification(inputs, options) if options.sampler == "stratified" else None
         )

@@ -7,8 +7,10 @@ threads changes the speed and never the bits.
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
+from functools import cache
 from numbers import Integral
 from threading import Lock
 from typing import Any
@@ -63,6 +65,19 @@ def use_threads(threads: int | None) -> Iterator[None]:
         yield
     finally:
         _ambient.reset(token)
+
+
+@contextmanager
+def beside(threads: int) -> Iterator[Callable[[Callable[[], Any]], Callable[[], Any]]]:
+    """Yield what starts a function beside other work and returns what waits for its result.
+
+    With a single thread a function is called when its result is first asked for.
+    """
+    if threads == 1:
+        yield cache
+        return
+    with ThreadPoolExecutor(1) as pool:
+        yield lambda function: pool.submit(copy_context().run, function).result
 
 
 @contextmanager
