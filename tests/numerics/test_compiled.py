@@ -44,6 +44,38 @@ def test_a_change_in_what_is_called(tmp_path):
     assert run(3) == [31, 1]
 
 
+def test_a_cache_of_types_that_are_gone(tmp_path):
+    """After an upgrade a function can stand at the line of one that took another type."""
+    (tmp_path / "called.py").write_text("")
+    source = """
+from typing import NamedTuple
+from plait.numerics.compiled import njit
+
+class {name}(NamedTuple):
+    x: int
+
+@njit(nogil=True, cache=True)
+def inside(pair):
+    return pair.x + 1
+
+def outer(x):
+    return inside({name}(x))
+
+outer.stats = inside.stats
+"""
+
+    def run(name):
+        (tmp_path / "caller.py").write_text(source.format(name=name))
+        words = [sys.executable, "-c", PROGRAM]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return [int(number) for number in done.stdout.split()]
+
+    assert run("Old") == [11, 0]
+    assert run("Old") == [11, 1]
+    assert run("New") == [11, 0]
+    assert run("New") == [11, 1]
+
+
 def test_all_compiled_files_count(tmp_path):
     (tmp_path / "a.py").write_text("from plait.numerics.compiled import njit")
     (tmp_path / "b.py").write_text("import os")

@@ -39,6 +39,7 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         if options.get("cache"):
             index = compiled._cache._cache_file
             index._source_stamp = (index._source_stamp, digest_of_sources(_SOURCES))
+            index._load_index = MethodType(_load_index, index)
             if loads_alone():
                 compiled._cache.load_overload = MethodType(_load_overload, compiled._cache)
         return compiled
@@ -50,6 +51,17 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 def loads_alone() -> bool:
     """Tell whether compiled code is loaded without making Numba ready to compile."""
     return ".".join(numba.__version__.split(".")[:2]) in _KNOWN
+
+
+def _load_index(index: Any) -> dict[Any, str]:
+    """Return what is in a cache; nothing if it names types that plait does not have any more.
+
+    Numba looks at the stamp of an index after its types.
+    """
+    try:
+        return type(index)._load_index(index)  # type: ignore[no-any-return]
+    except (AttributeError, ImportError):
+        return {}
 
 
 def _load_overload(known: Any, signature: Any, target: Any) -> Any:
