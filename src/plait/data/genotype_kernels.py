@@ -144,30 +144,17 @@ def multiply_calls(packed, counts, regressors, out):  # type: ignore[no-untyped-
     """
     n, n_bytes = packed.shape
     width = regressors.shape[1]
-    table = np.empty((_TOGETHER * _APART, FLOATS), dtype=np.float32)
+    table = _room_for_tables()
     pairs = np.empty((32, FLOATS), dtype=np.float32)
     out[:] = 0.0
     for left in range(0, width, FLOATS):
         for begin in range(0, n_bytes, _TOGETHER):
             end = min(begin + _TOGETHER, n_bytes)
             _tabulate(regressors, begin, end, left, pairs, table)
-            whole = begin + (end - begin) // 8 * 8
-            for j in range(n):
-                turned = _LOW_BITS if counts[j, 0] > counts[j, 3] else np.uint64(0)
-                total = zeros_like(table)
-                for byte in range(begin, whole, 8):
-                    word = _turned(word_at(packed, j * n_bytes + byte), turned)
-                    for k in range(8):
-                        row = np.int64((word >> np.uint64(8 * k)) & _BYTE)
-                        row += _APART * (byte - begin + k)
-                        total = add(total, lanes_at(table, row * FLOATS))
-                if whole < end:
-                    word = _turned(_last_word(packed, j, whole), turned)
-                    for k in range(8):
-                        row = np.int64((word >> np.uint64(8 * k)) & _BYTE)
-                        row += _APART * (whole - begin + k)
-                        total = add(total, lanes_at(table, row * FLOATS))
-                add_to(out, j * width + left, total)
+            if end - begin == _TOGETHER:
+                _add_whole(packed, counts, table, begin, left, out)
+            else:
+                _add_rest(packed, counts, table, begin, left, out)
     sums = np.zeros(width)
     for i in range(regressors.shape[0]):
         for c in range(width):
@@ -197,11 +184,11 @@ def multiply_calls(packed, counts, regressors, out):  # type: ignore[no-untyped-
 def _tabulate(regressors, begin, end, left, pairs, table):  # type: ignore[no-untyped-def]
     """Fill a table for each of some bytes: sums of regressors by copies, of all that it can be.
 
-    Tables are as many as whole words have bytes; those from ``end`` on are 0.
+    Those of bytes from ``end`` on are 0.
     """
     width = regressors.shape[1]
     zero = zeros_like(table)
-    for k in range((end - begin + 7) // 8 * 8):
+    for k in range(_TOGETHER):
         if begin + k >= end:
             for value in range(256):
                 put(table, (_APART * k + value) * FLOATS, zero)
@@ -235,35 +222,87 @@ def _turned(word, turned):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _last_word(packed, j, byte):  # type: ignore[no-untyped-def]
-    """Return the bytes of a row from the place ``byte`` on, fewer than eight, as a word."""
+def _room_for_tables():  # type: ignore[no-untyped-def]
+    """Return room for the tables, of which no row crosses a line of the cache."""
+    size = _TOGETHER * _APART * FLOATS
+    room = np.empty(size + FLOATS, dtype=np.float32)
+    begin = -(room.ctypes.data // 4) % FLOATS
+    return room[begin : begin + size]
+
+
+@njit(nogil=True, cache=True)
+def _add_whole(packed, counts, table, begin, left, out):  # type: ignore[no-untyped-def]
+    """Add what tables say of the 16 bytes from the place ``begin`` on, for every variant."""
+    n, n_bytes = packed.shape
+    for j in range(n):
+        turned = _LOW_BITS if counts[j, 0] > counts[j, 3] else np.uint64(0)
+        place = j * n_bytes + begin
+        one = _of_word(_turned(word_at(packed, place), turned), table, 0)
+        two = _of_word(_turned(word_at(packed, place + 8), turned), table, 8)
+        add_to(out, j * out.shape[1] + left, add(one, two))
+
+
+@njit(nogil=True, cache=True)
+def _add_rest(packed, counts, table, begin, left, out):  # type: ignore[no-untyped-def]
+    """Do what `_add_whole` does for fewer bytes, up to the end of the row."""
+    for j in range(packed.shape[0]):
+        turned = _LOW_BITS if counts[j, 0] > counts[j, 3] else np.uint64(0)
+        one = _of_word(_turned(_word_from(packed, j, begin), turned), table, 0)
+        two = _of_word(_turned(_word_from(packed, j, begin + 8), turned), table, 8)
+        add_to(out, j * out.shape[1] + left, add(one, two))
+
+
+@njit(nogil=True, cache=True)
+def _of_word(word, table, first):  # type: ignore[no-untyped-def]
+    """Look up the bytes of a word, in the tables from ``first`` on, and add what is there.
+
+    In two sums, of which neither waits for the other.
+    """
+    even, odd = zeros_like(table), zeros_like(table)
+    for k in range(0, 8, 2):
+        row = _APART * (first + k) + np.int64((word >> np.uint64(8 * k)) & _BYTE)
+        even = add(even, lanes_at(table, row * FLOATS))
+        row = _APART * (first + k + 1) + np.int64((word >> np.uint64(8 * k + 8)) & _BYTE)
+        odd = add(odd, lanes_at(table, row * FLOATS))
+    return add(even, odd)
+
+
+@njit(nogil=True, cache=True)
+def _word_from(packed, j, byte):  # type: ignore[no-untyped-def]
+    """Return the eight bytes of a row from the place ``byte`` on, 0 beyond its end, as a word."""
+    n_bytes = packed.shape[1]
+    if byte + 8 <= n_bytes:
+        return word_at(packed, j * n_bytes + byte)
     word = np.uint64(0)
-    for k in range(packed.shape[1] - byte):
+    for k in range(n_bytes - byte):
         word |= np.uint64(packed[j, byte + k]) << np.uint64(8 * k)
     return word
+
+
+@njit(nogil=True, cache=True)
+def _lacking(word):  # type: ignore[no-untyped-def]
+    """Return the lower bits of those codes of a word that are missing."""
+    return word & ~(word >> _ONE) & _LOW_BITS
 
 
 @njit(nogil=True, cache=True)
 def _without_call(packed, j, samples):  # type: ignore[no-untyped-def]
     """Fill ``samples`` with those that lack variant j, as codes beyond the last do; count them.
 
-    Two are taken of each word whether or not there are any: to ask first is slower.
+    Of two words together: the lower bits of codes are those of the first, the upper ones those of
+    the second. Two are taken whether or not there are any: to ask first is slower.
     """
-    n_bytes = packed.shape[1]
     count = 0
-    for byte in range(0, n_bytes, 8):
-        whole = byte + 8 <= n_bytes
-        word = word_at(packed, j * n_bytes + byte) if whole else _last_word(packed, j, byte)
-        flags = word & ~(word >> _ONE) & _LOW_BITS
-        first = 4 * byte
-        for _ in range(2):
-            samples[count] = first + np.int64(_set_bits((flags - _ONE) & ~flags)) // 2
+    for byte in range(0, packed.shape[1], 16):
+        flags = _lacking(_word_from(packed, j, byte))
+        flags |= _lacking(_word_from(packed, j, byte + 8)) << _ONE
+        taken = 0
+        while taken < 2 or flags != 0:
+            bit = np.int64(_set_bits((flags - _ONE) & ~flags))
+            samples[count] = 4 * byte + (bit >> 1) + 32 * (bit & 1)
             count += flags != 0
             flags &= flags - _ONE
-        while flags != 0:
-            samples[count] = first + np.int64(_set_bits((flags - _ONE) & ~flags)) // 2
-            count += 1
-            flags &= flags - _ONE
+            taken += 1
     return count
 
 

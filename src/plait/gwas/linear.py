@@ -9,7 +9,7 @@ these variants are fitted one by one, from residuals, in double precision.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -86,6 +86,8 @@ class GroupedScan:
         """Return the statistics of some variants, whatever the cut the same bits."""
         n = rows.stop - rows.start
         block = read_block(self.source, rows)
+        if len(self.groups) == 1 and len(self.groups[0].columns) == self.n_traits:
+            return replace(self.groups[0].run(block), frequency=block.calls.frequency)
         beta, se, log10p = np.full((3, n, self.n_traits), np.nan)
         counts = np.zeros((n, self.n_traits), dtype=np.int64)
         filtered: dict[str, int] = {}
@@ -189,9 +191,9 @@ class _Group:
         beta *= design.lengths
         se *= design.lengths
         filtered = {name: int(flags.sum()) * beta.shape[1] for name, flags in removed.items()}
-        left_out = np.bincount(reasons[~gone].ravel(), minlength=len(_RULES) + 1)
-        filtered |= {name: int(left_out[k]) for k, name in enumerate(_RULES, start=1)}
-        samples = np.repeat(used[:, None], beta.shape[1], axis=1)
+        left = reasons[~gone]
+        filtered |= {name: np.count_nonzero(left == k) for k, name in enumerate(_RULES, start=1)}
+        samples = np.broadcast_to(used[:, None], beta.shape).copy()
         return Associations(beta, se, log10p, samples, block.calls.frequency, filtered)
 
     def _fill(
