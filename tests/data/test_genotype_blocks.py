@@ -91,7 +91,9 @@ def test_other_ploidy(random):
     np.testing.assert_allclose(copies[0], 4 - dosages[0].astype(float), rtol=1e-12)
 
 
-@pytest.mark.parametrize(("n_samples", "columns"), [(3, 1), (46, 3), (64, 15), (130, 16), (1237, 21)])
+@pytest.mark.parametrize(
+    ("n_samples", "columns"), [(3, 1), (46, 3), (64, 15), (130, 16), (1237, 21)]
+)
 def test_products_of_calls_without_decoding(random, n_samples, columns):
     """Sums of bytes against double precision; whatever the cut, the same bits."""
     calls = draw_calls(random, 90, n_samples, missing=0.1)
