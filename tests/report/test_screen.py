@@ -8,6 +8,7 @@ from plait.errors import LabelError, NotAvailableError, OptionError
 from plait.numerics.multiple_testing import false_discovery_rates
 from plait.report.page import render
 from plait.report.screen import screen_page, write_screen_report
+from plait.report.screen_figures import named
 
 
 def made(p, *, seed=0, prefix="GENE", controls=(), method="analytic", resamples=None, **changes):
@@ -271,7 +272,15 @@ def test_settings_in_words():
     assert said["its bins"] == "8"
     settings |= {"method": "ntc-empirical", "sampler": "bernoulli"}
     page = screen_page(made(uniform(30, 4), settings=settings))
-    assert "treatments are drawn" not in page.settings["How it was tested"]
+    told = page.settings["How it was tested"]
+    assert not any("drawn" in name or "drawing" in name for name in told)
+
+
+def test_names_of_points_are_over_no_other_name_or_point():
+    x, y = np.array([0.0, 5.0, 5.2, 5.1, 10.0]), np.array([9.0, 9.0, 9.1, 9.4, 9.0])
+    notes = named(x, y, [4, 0, 1, 2, 3], ["first", "crowded", "near", "upper", "last"])
+    assert [note["text"] for note in notes] == ["last", "first", "upper"]
+    assert [note["xanchor"] for note in notes] == ["right", "left", "center"]
 
 
 def test_a_summary_is_in_words():

@@ -34,6 +34,11 @@ Array = NDArray[np.float64]
 QUESTION = "What does each perturbation do to each program?"
 _MOST_MAPPED, _MOST_PROGRAMS, _MOST_ROWS = 60, 24, 500
 _FEWEST_SHOWN, _MOST_EQUAL = 15, 3
+_OF_DRAWS = (
+    *("sampler", "exceedances", "max_resamples", "bulk_above", "propensity_model"),
+    *("resamples", "device"),
+)
+"""Settings of treatments that are drawn anew."""
 
 _EFFECT = "An effect is the shift of the log of a program's usage relative to the other programs."
 _CORRELATION = (
@@ -230,7 +235,7 @@ def _settings(result: CRTResult, level: float) -> dict[str, dict[str, str]]:
     if about.get("resamples") is None:
         about["device"] = None  # nothing is drawn there
     if about.get("method") == "ntc-empirical":
-        about["sampler"] = None  # targets are compared with controls as they are
+        about |= dict.fromkeys(_OF_DRAWS)  # targets are compared with controls as they are
     strata = about.get("strata")
     if isinstance(strata, Mapping) and strata.get("burden_key") is None:
         about["strata"] = {name: v for name, v in strata.items() if "burden" not in name}

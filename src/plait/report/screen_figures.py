@@ -182,7 +182,9 @@ def named(
     names: Sequence[str],
     across: tuple[float, float] | None = None,
 ) -> list[Spec]:
-    """Return the names of some points, over them, but for those that would touch one before.
+    """Return the names of some points, over them, but for those that would touch another.
+
+    Another name, that is, or another point.
 
     Parameters
     ----------
@@ -195,17 +197,21 @@ def named(
     """
     low, high = across or (float(x.min()), float(x.max()))
     width, height = (high - low) or 1.0, _LINE * (float(y.max()) or 1.0)
+    places = (x - low) / width
     taken: list[tuple[float, float, float]] = []
     found = []
     for j in rows:
-        text, place = short(names[j], _LONGEST), (float(x[j]) - low) / width
+        text, place = short(names[j], _LONGEST), float(places[j])
         anchor = "left" if place < _EDGE else "right" if place > 1.0 - _EDGE else "center"
         wide = _CHARACTER * (min(len(names[j]), _LONGEST) + 1)
         start = place - {"left": 0.0, "center": 0.5, "right": 1.0}[anchor] * wide
-        if any(
+        touches = any(
             start < end and begin < start + wide and abs(y[j] - up) < height
             for begin, end, up in taken
-        ):
+        )
+        over = (places > start) & (places < start + wide)
+        over &= (y > y[j] + 0.25 * height) & (y < y[j] + 1.1 * height)
+        if touches or over.any():
             continue
         taken.append((start, start + wide, float(y[j])))
         found.append(
