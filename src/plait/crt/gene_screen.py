@@ -426,11 +426,11 @@ class GeneScreen:
         them, of which the covariates' regression takes up a part. Counts are negative binomial with
         the gene's theta, p-values those of infinitely many resamples of as many treated cells, and
         power the probability that data are as deep in the tail of their own resamples
-        (`plait.crt.power_kernels`). In 1,296 simulated settings (20 to 500 treated cells, theta 0.1
+        (`plait.crt.power_kernels`). In 1,440 simulated settings (20 to 500 treated cells, theta 0.1
         to 10, 7.5 to 2,500 expected counts in these, fold changes 0.5 to 3, p from 0.05 to 1e-6) it
-        is within 0.04 of the share that is found, as chance makes. With 12 treated cells it is up
+        is within 0.05 of the share that is found, as chance makes. With 12 treated cells it is up
         to 0.03 off, and 0.1 too large with "crt"; of decreases that leave treated cells 2 counts,
-        or none, it is too small. Time O(cells x columns) for a pair, and 1 to 6 ms.
+        or none, it is too small. Time O(cells x columns) for a pair, and 1 to 3 ms.
         """
         parameters = self._require_parameters("detectable_effects")
         if parameters.discovery_pairs is None:
