@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 _GROUPS = 12
-"""Of treated cells, and of others, that are taken together; twice as many change power by 0.003."""
+"""Of treated cells, and of others, that are taken together; twice as many change power by 0.005."""
 _SIGNS = {"both": 0, "left": -1, "right": 1}
 
 
@@ -129,9 +129,10 @@ class DetectableEffects(Result):
                 continue
             known = values[tested & np.isfinite(values)]
             middle = f"log2 fold change {np.median(known):+.2f} (median)" if len(known) else "none"
+            none = int(tested.sum()) - len(known)
             lines.append(
-                f"  {name} found: {middle}, in {counted(len(known), 'pair')}; in "
-                f"{int(tested.sum()) - len(known):,} none is"
+                f"  {name} found: {middle}, in {counted(len(known), 'pair')}"
+                + (f"; in {none:,} none is" if none else "")
             )
         for i, name in enumerate(self.fold_changes):
             if tested.any():
