@@ -165,6 +165,22 @@ def test_effects_for_mash(study):
     assert found.to_table().columns[:6] == ["chrom", "pos", "id", "oa", "ea", "eaf"]
 
 
+@pytest.mark.parametrize("missing", ["mean", "drop"])
+def test_effects_for_mash_have_the_p_values_of_the_t_tests(study, missing):
+    calls, traits, covariates = study
+    found = scan(
+        InMemory(calls[:, :40]), table(traits[:40]), table(covariates[:40], "c"),
+        variant_filter=VariantFilter(min_call_rate=0.5), missing_genotypes=missing,
+    )  # fmt: skip
+    effects = found.to_effects()
+    tested = np.isfinite(found.se).any(axis=1)
+    known = np.isfinite(found.se[tested])
+    p = 2 * stats.norm.sf(np.abs(effects.bhat / effects.shat)[known])
+    np.testing.assert_allclose(p, 10.0 ** found.log10p[tested][known], rtol=1e-9)
+    np.testing.assert_array_equal(effects.bhat[known], found.beta[tested][known])
+    assert (effects.shat[known] > found.se[tested][known]).all()
+
+
 def test_variants_at_the_same_place(random):
     """Two probes of one variant are two effects, with names of their own."""
     source = InMemory(draw_calls(random, 5, 80))

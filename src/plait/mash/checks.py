@@ -20,9 +20,9 @@ from plait.errors import (
     OptionError,
     ShapeError,
 )
-from plait.numerics.gaussian import z_from_log_tail, z_from_two_sided_p
+from plait.numerics.gaussian import z_from_two_sided_p
 from plait.numerics.linalg import cholesky, cov_to_cor, is_identity, symmetrise
-from plait.numerics.student import student_log_tail
+from plait.numerics.student import normal_errors
 
 Array = NDArray[np.float64]
 Names = tuple[str, ...] | None
@@ -265,11 +265,9 @@ def errors_from_t(effects: Array, errors: Array, df: ArrayLike) -> Array:
         raise ShapeError(
             f"df has dimensions {degrees.shape}; give one number or {effects.shape}."
         ) from None
-    # A zero effect says nothing about the error (0/0): its standard error stays.
-    use = np.isfinite(degrees) & (effects != 0) & ~np.isnan(effects) & ~np.isnan(errors)
+    use = np.isfinite(degrees) & ~np.isnan(effects) & ~np.isnan(errors)
     adjusted = errors.copy()
-    log_tail = student_log_tail(effects[use] / errors[use], degrees[use])
-    adjusted[use] = np.abs(effects[use]) / z_from_log_tail(log_tail)
+    adjusted[use] = normal_errors(effects[use], errors[use], degrees[use])
     return adjusted
 
 

@@ -50,6 +50,31 @@ def student_log_tail(t: ArrayLike, df: ArrayLike) -> NDArray[np.float64]:
     return math.log(10.0) * log10_p_value(t, df) - math.log(2.0)
 
 
+def normal_errors(effects: ArrayLike, errors: ArrayLike, df: ArrayLike) -> NDArray[np.float64]:
+    """Widen the errors of t statistics until a normal law gives the t-test's p-values.
+
+    Parameters
+    ----------
+    effects, errors : array
+        Finite, errors positive.
+    df : array
+        Degrees of freedom, positive, of a shape that broadcasts with ``effects``.
+
+    Returns
+    -------
+    array
+        Errors as they are where an effect is 0, which says nothing about them (0/0).
+    """
+    from plait.numerics.gaussian import z_from_log_tail
+
+    bhat, freedom = np.broadcast_arrays(np.asarray(effects, np.float64), np.asarray(df, np.float64))
+    widened = np.array(errors, dtype=np.float64)
+    told = bhat != 0
+    log_tail = student_log_tail(bhat[told] / widened[told], freedom[told])
+    widened[told] = np.abs(bhat[told]) / z_from_log_tail(log_tail)
+    return widened
+
+
 def t_from_log10_p(log10_p: ArrayLike, df: float) -> NDArray[np.float64]:
     """Return the ``|t|`` of two-sided p-values given as log10.
 
