@@ -7,16 +7,12 @@ compiled functions are as they were.
 
 Before Numba looks into a cache, it makes ready to compile: all that it can type and lower is
 registered, which takes a third of a second and 30 MB. Code that is in the cache needs none of it,
-only the addresses of the functions of Numba's runtime. What is not there is compiled as ever. Nor
-does it need the modules of Numba whose functions it was compiled with, as those of arrays: they
-take another tenth of a second.
+only the addresses of the functions of Numba's runtime. What is not there is compiled as ever.
 """
 
 import hashlib
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import MethodType
@@ -26,8 +22,7 @@ import numba
 
 _SOURCES = Path(__file__).parents[1]
 _KNOWN = ("0.68",)
-"""Versions of Numba whose caches need no more than `_name_runtime` and `_bare_environments` give;
-others load as ever."""
+"""Versions of Numba whose caches need no more than `_name_runtime` gives; others load as ever."""
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -71,37 +66,8 @@ def _load_overload(known: Any, signature: Any, target: Any) -> Any:
     calls that for itself.
     """
     _name_runtime()
-    with known._guard_against_spurious_io_errors(), _bare_environments():
+    with known._guard_against_spurious_io_errors():
         return known._load_overload(signature, target)
-
-
-@contextmanager
-def _bare_environments() -> Iterator[None]:
-    """Let functions of Numba that were compiled into others be loaded without their modules.
-
-    An environment is the constants of a function that are Python's, and the globals of its module,
-    which only functions that are not compiled look at. Under the lock of Numba's compiler, as all
-    loading.
-    """
-    from numba.core import environment
-
-    as_ever = environment._rebuild_env
-
-    def rebuilt(module: str, constants: list[Any], name: str) -> Any:
-        known = environment.lookup_environment(name) is not None  # type: ignore[no-untyped-call]
-        if known or module in sys.modules or not module.startswith("numba."):
-            return as_ever(module, constants, name)  # type: ignore[no-untyped-call]
-        bare = environment.Environment({"__name__": module})
-        bare.consts[:] = constants
-        bare.env_name = name
-        environment.Environment._memo[name] = bare
-        return bare
-
-    environment._rebuild_env = rebuilt
-    try:
-        yield
-    finally:
-        environment._rebuild_env = as_ever
 
 
 @cache
