@@ -4,6 +4,7 @@ import warnings
 import numpy as np
 import pytest
 from scipy import optimize, sparse
+from statsmodels.discrete.discrete_model import Logit
 
 from plait.crt.propensity import (
     UNITS_PER_BLOCK,
@@ -143,6 +144,37 @@ def test_separated_units_fall_back_to_the_penalty():
     assert fit.converged.all()
     penalised = fit_propensities(design, treated)
     np.testing.assert_array_equal(fit.probabilities[:, 1:], penalised.probabilities[:, 1:])
+
+
+@pytest.mark.parametrize("noise", [1.0, 1e-3])
+def test_without_penalty_it_is_the_fit_of_statsmodels(noise):
+    """Also where a covariate is nearly another, so that the Hessian is nearly singular."""
+    screen = random_screen(n_cells=800, n_covariates=3)
+    random = np.random.default_rng(5)
+    design = np.column_stack([screen.design, screen.design[:, 1] + noise * random.normal(size=800)])
+    treated = treated_cells(screen.probabilities, 3)
+    fit = fit_propensities(design, treated, C_value=np.inf)
+    assert fit.converged.all()
+    assert not fit.separated.any()
+    for j in range(3):
+        model = Logit(treated[:, [j]].toarray()[:, 0], design)
+        known = model.fit(method="newton", tol=1e-9, disp=False)
+        assert known.mle_retvals["converged"]
+        np.testing.assert_allclose(fit.coefficients[1:, j], known.params[1:], rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(fit.probabilities[:, j], known.predict(), rtol=1e-9)
+
+
+def test_a_singular_design_without_penalty_falls_back_to_it():
+    """A covariate that is another: no minimum is the only one."""
+    screen = random_screen(n_cells=400, n_covariates=3)
+    design = np.column_stack([screen.design, screen.design[:, 1]])
+    treated = treated_cells(screen.probabilities, 2)
+    with pytest.warns(ModelWarning, match=r"of units 'A', 'B'; .* C_value=1"):
+        fit = fit_propensities(design, treated, names=["A", "B"], C_value=np.inf)
+    assert fit.converged.all()
+    np.testing.assert_allclose(fit.coefficients[1], fit.coefficients[-1], rtol=1e-9)
+    penalised = fit_propensities(design, treated)
+    np.testing.assert_array_equal(fit.probabilities, penalised.probabilities)
 
 
 def test_bits_do_not_depend_on_the_other_units():

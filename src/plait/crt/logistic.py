@@ -15,12 +15,6 @@ Array = NDArray[np.float64]
 
 WIDTH = 16
 """Treatments that are fitted together."""
-_ROUNDING = 1e-12
-"""Share of the objective that an increase may be and still be rounding."""
-_FLAT = 1e-9
-"""Decrease of the objective, as Newton's method expects it, that is none."""
-_LONG = 0.1
-"""Change of the linear predictor of some cell that is not one of convergence."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,46 +95,31 @@ def fit_logistic(
     A step that would raise the objective is halved until it does not: without that, Newton's method
     runs off where treated cells are few. Time O(cells x p^2) for each iteration and treatment.
     """
-    q, n_cells = design.columns.shape
+    from plait.crt.logistic_kernels import fit
+
     n = treated.shape[1]
-    response = np.asarray(treated.T @ design.columns.T).T  # X'y
-    penalties = np.full((q, 1), penalty)
-    penalties[0] = 0.0
-    coefficients = np.zeros((q, n))
-    share = response[0] / n_cells
-    coefficients[0] = np.log(share / (1.0 - share))
-    problem = _Problem(design, penalties)
-    objective, gradient, hessian = problem.evaluate(coefficients, response)
-    step = _newton_step(hessian, gradient)
-    scale = np.ones(n)
-    iterations, halvings = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
-    converged, separated = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
-    for _ in range(max_iterations):
-        active = np.flatnonzero(~(converged | separated))
-        # A full step below the tolerance is the last; that it is no worse need not be seen.
-        is_last = (scale[active] == 1.0) & (np.abs(step[:, active]).max(axis=0) < tolerance)
-        last, active = active[is_last], active[~is_last]
-        coefficients[:, last] -= step[:, last]
-        iterations[last] += 1
-        converged[last] = True
-        if not len(active):
-            break
-        trial = coefficients[:, active] - scale[active] * step[:, active]
-        value, slope, curvature = problem.evaluate(trial, response[:, active])
-        is_better = value <= objective[active] + _ROUNDING * np.abs(objective[active])
-        worse, better = active[~is_better], active[is_better]
-        scale[worse] /= 2.0
-        halvings[worse] += 1
-        coefficients[:, better] = trial[:, is_better]
-        objective[better] = value[is_better]
-        iterations[better] += 1
-        step[:, better] = _newton_step(curvature[is_better], slope[:, is_better])
-        scale[better] = 1.0
-        # A long step that gains nothing goes off to infinity.
-        gain = np.einsum("qj,qj->j", step[:, better], slope[:, is_better])
-        length = np.abs(step[:, better] * design.reaches[:, None]).max(axis=0)
-        separated[better] = ~(np.isfinite(length) & ~((gain < _FLAT) & (length > _LONG)))
-    return LogisticFit(coefficients, iterations, halvings, converged & ~separated, separated)
+    found = LogisticFit(
+        np.empty((n, len(design.columns))).T,
+        np.empty(n, dtype=np.int64),
+        np.empty(n, dtype=np.int64),
+        np.empty(n, dtype=bool),
+        np.empty(n, dtype=bool),
+    )
+    fit(
+        design.columns,
+        design.reaches,
+        treated.indptr.astype(np.int64),
+        treated.indices.astype(np.int64),
+        float(penalty),
+        float(tolerance),
+        max_iterations,
+        found.coefficients.T,
+        found.iterations,
+        found.halvings,
+        found.converged,
+        found.separated,
+    )
+    return found
 
 
 def write_probabilities(
@@ -161,44 +140,3 @@ def write_probabilities(
 
     by_treatment = np.ascontiguousarray(coefficients.T)
     fill_probabilities(design.columns, by_treatment, least, places, rows)
-
-
-class _Problem:
-    """The penalised objective with its first two derivatives."""
-
-    def __init__(self, design: Design, penalties: Array) -> None:
-        self.columns = design.columns
-        self.penalties = penalties
-        self.upper = np.triu_indices(len(penalties))
-
-    def evaluate(self, coefficients: Array, response: Array) -> tuple[Array, Array, Array]:
-        """Return objectives (n,), gradients (q, n) and Hessians (n, q, q)."""
-        from plait.crt.logistic_kernels import evaluate
-
-        q, n = coefficients.shape
-        padded = np.zeros((WIDTH, q))
-        padded[:n] = coefficients.T
-        loss, slope = np.zeros(WIDTH), np.zeros((q, WIDTH))
-        curvature = np.zeros((len(self.upper[0]), WIDTH))
-        evaluate(self.columns, padded, n, loss, slope, curvature)
-        shrunk = self.penalties * coefficients
-        objective = loss[:n] + np.einsum(
-            "qj,qj->j", coefficients, 0.5 * shrunk - response, optimize=False
-        )
-        hessian = np.empty((n, q, q))
-        hessian[:, self.upper[0], self.upper[1]] = curvature[:, :n].T
-        hessian[:, self.upper[1], self.upper[0]] = curvature[:, :n].T
-        hessian[:, np.arange(q), np.arange(q)] += self.penalties[:, 0]
-        return objective, slope[:, :n] - response + shrunk, hessian
-
-
-def _newton_step(hessian: Array, gradient: Array) -> Array:
-    """Return each treatment's step (q, n); not finite where its Hessian is singular."""
-    step = np.full(gradient.shape, np.nan)
-    try:
-        step[:] = np.linalg.solve(hessian, gradient.T[:, :, None])[:, :, 0].T
-    except np.linalg.LinAlgError:
-        for j, matrix in enumerate(hessian):
-            if np.linalg.matrix_rank(matrix, hermitian=True) == len(matrix):
-                step[:, j] = np.linalg.solve(matrix, gradient[:, j])
-    return step

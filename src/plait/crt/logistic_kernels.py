@@ -1,7 +1,7 @@
-"""Compiled loops of logistic regressions of many treatments on one design.
+"""Compiled logistic regressions of many treatments on one design.
 
-Loss, slope and curvature of all cells come from one call, which holds no lock of Python's or of a
-library's: threads that fit treatments do not wait for one another. Treatments share the products of
+Treatments are fitted in one call, which holds no lock of Python's or of a library's: threads that
+fit treatments do not wait for one another. Treatments share the products of
 covariates; a treatment's own sums are made alike whichever others are fitted, so that a fit has the
 same bits beside any other.
 """
@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from plait.crt.negative_binomial_kernels import cholesky, solve_factored
 from plait.numerics.compiled import njit
 from plait.numerics.saddlepoint_kernels import ANY_ORDER, exp_of_negative
 
@@ -20,6 +21,14 @@ _CELLS = 256
 many numbers from 1 to 2 is below the largest double."""
 _TILE = 4
 """Products and treatments whose sums are added up together, in registers: 4 x 4 of them."""
+_ROUNDING = 1e-12
+"""Share of the objective that an increase may be and still be rounding."""
+_FLAT = 1e-9
+"""Decrease of the objective, as Newton's method expects it, that is none."""
+_LONG = 0.1
+"""Change of the linear predictor of some cell that is not one of convergence."""
+_SINGULAR = 1e-15
+"""Share of a column's curvature that is none beside those of the columns before, but rounding."""
 
 
 @njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
@@ -92,8 +101,8 @@ def _add_columns(columns, begin, coefficients, values):  # type: ignore[no-untyp
             values[i] += factor * column[i]
 
 
-@njit(nogil=True, cache=True)
-def evaluate(columns, coefficients, n, loss, slope, curvature):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+def _evaluate(columns, coefficients, n, loss, slope, curvature):  # type: ignore[no-untyped-def]
     """Add up loss, slope and curvature of the first ``n`` treatments over all cells.
 
     ``columns`` (q, N), the first of them ones; ``coefficients`` (`WIDTH`, q); ``loss`` (`WIDTH`,);
@@ -132,6 +141,103 @@ def evaluate(columns, coefficients, n, loss, slope, curvature):  # type: ignore[
                     _add_tile(products, terms, j, rows, sums)
                 for k in range(min(_TILE, q - tile)):
                     slope[tile + k] += sums[k]
+
+
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+def _penalised_sum(coefficients, response, penalty, slope):  # type: ignore[no-untyped-def]
+    """Make a treatment's slope (q,) that of its objective; return what is beside the loss."""
+    total = 0.0
+    for k in range(coefficients.shape[0]):
+        shrunk = penalty * coefficients[k] if k > 0 else 0.0
+        total += coefficients[k] * (0.5 * shrunk - response[k])
+        slope[k] += shrunk - response[k]
+    return total
+
+
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+def _newton_step(curvature, slope, penalty, hessian, step):  # type: ignore[no-untyped-def]
+    """Write a treatment's step (q,); return whether its Hessian is singular."""
+    q, pair = step.shape[0], 0
+    for a in range(q):
+        for b in range(a, q):
+            hessian[b, a] = curvature[pair]
+            pair += 1
+        hessian[a, a] += penalty if a > 0 else 0.0
+    cholesky(hessian, _SINGULAR)
+    step[:] = slope
+    solve_factored(hessian, step)
+    singular = False
+    for a in range(q):
+        singular |= hessian[a, a] == 0.0
+    return singular
+
+
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+def _is_endless(step, slope, reaches):  # type: ignore[no-untyped-def]
+    """Tell whether a step goes off to infinity: a long one that gains nothing."""
+    gain, length = 0.0, 0.0
+    for k in range(step.shape[0]):
+        gain += step[k] * slope[k]
+        length = max(length, abs(step[k]) * reaches[k])
+    return not math.isfinite(gain) or (gain < _FLAT and length > _LONG)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def fit(  # type: ignore[no-untyped-def]
+    columns, reaches, starts, cells, penalty, tolerance, max_iterations,
+    coefficients, iterations, halvings, converged, separated,
+):  # fmt: skip
+    """Fit up to `WIDTH` treatments by Newton's method; see `plait.crt.logistic.fit_logistic`.
+
+    ``columns`` (q, N), the first of them ones; ``reaches`` (q,) of `plait.crt.logistic.Design`;
+    treatment j is of ``cells[starts[j] : starts[j + 1]]``. The others are filled: ``coefficients``
+    (n, q), ``iterations``, ``halvings``, ``converged`` and ``separated`` (n,).
+    """
+    n, q = coefficients.shape
+    n_pairs = q * (q + 1) // 2
+    response, hessian = np.zeros((n, q)), np.empty((q, q))
+    coefficients[:] = 0.0
+    for j in range(n):
+        treated = starts[j + 1] - starts[j]
+        coefficients[j, 0] = math.log(treated / (columns.shape[1] - treated))
+        for k in range(q):
+            for place in range(starts[j], starts[j + 1]):
+                response[j, k] += columns[k, cells[place]]
+    halvings[:], converged[:], separated[:] = 0, False, False
+    # Where a fit starts is tried first, by no step: it is better than nothing.
+    iterations[:] = -1
+    objective, steps, scale = np.full(n, np.inf), np.zeros((n, q)), np.zeros(n)
+    active, trials = np.empty(WIDTH, np.int64), np.zeros((WIDTH, q))
+    for _ in range(max_iterations + 1):
+        n_active = 0
+        for j in range(n):
+            if converged[j] or separated[j]:
+                continue
+            # A full step below the tolerance is the last; that it is no worse need not be seen.
+            if scale[j] == 1.0 and np.abs(steps[j]).max() < tolerance:
+                coefficients[j] -= steps[j]
+                iterations[j] += 1
+                converged[j] = True
+                continue
+            trials[n_active] = coefficients[j] - scale[j] * steps[j]
+            active[n_active] = j
+            n_active += 1
+        if n_active == 0:
+            break
+        loss, slopes = np.zeros(WIDTH), np.zeros((q, WIDTH))
+        curvature = np.zeros((n_pairs, WIDTH))
+        _evaluate(columns, trials, n_active, loss, slopes, curvature)
+        for place in range(n_active):
+            j, trial, slope = active[place], trials[place], slopes[:, place]
+            value = loss[place] + _penalised_sum(trial, response[j], penalty, slope)
+            if not value <= objective[j] + _ROUNDING * abs(objective[j]):
+                scale[j] /= 2.0
+                halvings[j] += 1
+                continue
+            coefficients[j], objective[j], scale[j] = trial, value, 1.0
+            iterations[j] += 1
+            singular = _newton_step(curvature[:, place], slope, penalty, hessian, steps[j])
+            separated[j] = singular or _is_endless(steps[j], slope, reaches)
 
 
 @njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy")

@@ -86,14 +86,17 @@ def add_products(design, start, weight, buffer, hessian):  # type: ignore[no-unt
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def cholesky(matrix):  # type: ignore[no-untyped-def]
-    """Factorise in place (lower triangle); columns that the ones before determine become 0."""
+def cholesky(matrix, least=_DETERMINED):  # type: ignore[no-untyped-def]
+    """Factorise in place (lower triangle).
+
+    Columns of which those before leave no larger share than ``least`` become 0.
+    """
     q = matrix.shape[0]
     for j in range(q):
         whole = matrix[j, j]
         for k in range(j):
             whole -= matrix[j, k] * matrix[j, k]
-        pivot = math.sqrt(whole) if whole > _DETERMINED * matrix[j, j] else 0.0
+        pivot = math.sqrt(whole) if whole > least * matrix[j, j] else 0.0
         for i in range(j + 1, q):
             total = matrix[i, j]
             for k in range(j):
