@@ -39,16 +39,16 @@ COLUMNS = {
 }
 
 
-def write_study(folder, variants, seed=1):
+def write_study(folder, variants, seed=1, samples=SAMPLES):
     """Write genotypes of unlinked variants, traits and covariates."""
     random = np.random.default_rng(seed)
-    names = [f"s{i}" for i in range(SAMPLES)]
+    names = [f"s{i}" for i in range(samples)]
 
     def blocks(size=5000):
         for start in range(0, variants, size):
             count = min(size, variants - start)
             frequency = random.uniform(0.05, 0.95, (count, 1))
-            calls = random.binomial(2, frequency, (count, SAMPLES)).astype(np.int8)
+            calls = random.binomial(2, frequency, (count, samples)).astype(np.int8)
             calls[random.random(calls.shape) < MISSING] = -1
             yield calls
 
@@ -59,7 +59,7 @@ def write_study(folder, variants, seed=1):
     )  # fmt: skip
     write_bed(folder / "g.bed", blocks(), table, names)
     for name, width in (("y1", 1), ("y10", 10), ("c", 5)):
-        values = random.standard_normal((SAMPLES, width))
+        values = random.standard_normal((samples, width))
         columns = {f"{name[0]}{k}": values[:, k] for k in range(width)}
         frame = pl.DataFrame({"#IID": names} | columns)
         frame.write_csv(folder / f"{name}.tsv", separator="\t")
