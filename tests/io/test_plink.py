@@ -125,6 +125,16 @@ def test_families_tell_samples_apart(bed):
         BedSource(bed)
 
 
+def test_samples_without_a_name_are_refused(bed):
+    fam = bed.with_suffix(".fam")
+    rows = ["\t".join([f"f{i}", f"s{i}", "0", "0", "0", "-9"]) for i in range(7)]
+    fam.write_text("\n".join([*rows[:6], "f6\ts6\t0\t0\t\t-9"]))
+    assert BedSource(bed).sexes.tolist() == [0] * 7
+    fam.write_text("\n".join([*rows[:6], "f6\t\t0\t0\t0\t-9"]))
+    with pytest.raises(FileFormatError, match=r"a\.fam: row 7 has nothing in column 2 of 6"):
+        BedSource(bed)
+
+
 @pytest.mark.parametrize("suffix", [".bim", ".fam"])
 def test_missing_sidecars(bed, suffix):
     bed.with_suffix(suffix).unlink()

@@ -81,6 +81,30 @@ def test_errors_name_the_row_of_the_file(tmp_path):
             bim_variants(TextRows.of(written(tmp_path, bad)))
 
 
+@pytest.mark.parametrize("column", range(6))
+def test_empty_cells_are_named(tmp_path, column):
+    """They are never read as the text 'None', be the table whole or a slice."""
+    text = lines(2000)
+    cells = text[1500].split("\t")
+    cells[column] = ""
+    text[1500] = "\t".join(cells)
+    place = written(tmp_path, "\n".join(text))
+    match = rf"row 1501 has nothing in column {column + 1} of 6 \(chrom, id, .*expected a value"
+    there = bim_variants(TextRows.of(place))
+    assert len(there[:1024].arrays(COLUMNS)["id"]) == 1024
+    for read in (lambda: read_bim(place), lambda: there[1400:1600].arrays(COLUMNS)):
+        with pytest.raises(FileFormatError, match=match):
+            read()
+
+
+def test_rows_with_too_few_columns_are_named(tmp_path):
+    text = lines(2000)
+    for short in (text[1500].rpartition("\t")[0], "", "# by hand", text[1500].replace("\t", " ")):
+        place = written(tmp_path, "\n".join([*text[:1500], short, *text[1501:]]))
+        with pytest.raises(FileFormatError, match="row 1501 has nothing in column"):
+            bim_variants(TextRows.of(place)).arrays(COLUMNS)
+
+
 def test_a_file_that_changes_is_refused(tmp_path):
     place = written(tmp_path, "\n".join(lines()))
     table = bim_variants(TextRows.of(place))

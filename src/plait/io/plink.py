@@ -23,7 +23,7 @@ from plait.errors import (
 )
 from plait.io.atomic import replace_file
 from plait.io.genotype_files import family_samples
-from plait.io.plink_tables import TextRows, bim_variants, read_table
+from plait.io.plink_tables import TextRows, bim_variants, read_table, require_filled
 
 MAGIC = b"\x6c\x1b"
 _VARIANT_MAJOR = b"\x01"
@@ -60,6 +60,7 @@ class BedSource(GenotypeSource):
             raise OptionError(f"count is 'ea' or 'oa', not {count!r}.")
         self.path, self.count = Path(path), count
         fam = read_table(_sidecar(self.path, ".fam"), _FAM_COLUMNS)
+        require_filled(fam, _sidecar(self.path, ".fam"), ("family", "sample"))
         self.families: NDArray[np.str_] = np.array(fam["family"].to_list(), dtype=np.str_)
         self.sexes: NDArray[np.int64] = (
             fam["sex"].str.to_integer(strict=False).fill_null(0).to_numpy()

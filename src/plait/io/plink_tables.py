@@ -96,6 +96,29 @@ def read_table(place: Path, columns: tuple[str, ...]) -> "DataFrame":
     return _parsed(data, place, columns, _has_tabs(data, place, columns))
 
 
+def require_filled(
+    table: "DataFrame", place: Path, names: Sequence[str] | None = None, first: int = 0
+) -> None:
+    """Refuse rows with nothing in some columns (None: in any).
+
+    ``first`` is the number of the first row.
+
+    Raises
+    ------
+    FileFormatError
+        A cell is empty, or a row has fewer columns than the first one.
+    """
+    for name in table.columns if names is None else names:
+        if table[name].null_count():
+            row = int(table[name].is_null().arg_max() or 0)
+            raise FileFormatError(
+                f"{place}: row {first + row + 1} has nothing in column "
+                f"{table.columns.index(name) + 1} of {table.width} ({', '.join(table.columns)}); "
+                "expected a value in each, with the same blanks between them in all rows. PLINK "
+                "writes what is unknown as 0, and unknown names of variants as a point."
+            )
+
+
 def read_bim(place: Path, count: str = "ea") -> VariantTable:
     """Read the variants of a .bim (or .bim.gz), in the order of the file."""
     return VariantTable(_variants(read_table(place, _BIM_COLUMNS), place, count))
@@ -140,7 +163,7 @@ class _BimReader:
         if split is None:
             return VariantTable(self.frame(start, stop)).arrays(names)
         chosen = slice(start - first, stop - first)
-        return {name: split.column(_column_number(name, self.count))[chosen] for name in names}
+        return {name: split.column(_column_number(name, self.count), chosen) for name in names}
 
     def digest(self) -> str:
         """Return a digest of the file."""
@@ -154,17 +177,18 @@ class _PlainRows:
     text: NDArray[np.uint8]
     begins: NDArray[np.int32]
     positions: NDArray[np.int64]
-    longest: NDArray[np.int64]
 
-    def column(self, number: int) -> NDArray[Any]:
-        """Return a column: positions as numbers, others as text."""
+    def column(self, number: int, rows: slice) -> NDArray[Any]:
+        """Return a column of some rows: positions as numbers, others as text."""
         from plait.io.text_kernels import code_points
 
         if number == _POSITION:
-            return self.positions
-        characters = np.empty((len(self.begins), self.longest[number]), dtype=np.uint32)
-        code_points(self.text, self.begins, number, characters)
-        return characters.view(f"U{self.longest[number]}")[:, 0]
+            return self.positions[rows]
+        begins = self.begins[rows]
+        longest = int(np.max(begins[:, number + 1] - begins[:, number], initial=2)) - 1
+        characters = np.empty((len(begins), longest), dtype=np.uint32)
+        code_points(self.text, begins, number, characters)
+        return characters.view(f"U{longest}")[:, 0]
 
 
 def _split(text: bytes, n_rows: int) -> _PlainRows | None:
@@ -176,7 +200,7 @@ def _split(text: bytes, n_rows: int) -> _PlainRows | None:
     begins = np.empty((n_rows, width + 1), dtype=np.int32)
     positions, longest = np.empty(n_rows, dtype=np.int64), np.empty(width, dtype=np.int64)
     is_plain = split_rows(octets, begins, _POSITION, _CENTIMORGANS, positions, longest)
-    return _PlainRows(octets, begins, positions, longest) if is_plain else None
+    return _PlainRows(octets, begins, positions) if is_plain else None
 
 
 def _column_number(name: str, count: str) -> int:
@@ -189,6 +213,7 @@ def _variants(bim: "DataFrame", place: Path, count: str, first: int = 0) -> "Dat
     """Return the columns of a `VariantTable`; ``first`` is the number of the first row."""
     import polars as pl
 
+    require_filled(bim, place, first=first)
     numbers = {"pos": pl.Int64, "cm": pl.Float64}
     for name, kind in numbers.items():
         cast = bim[name].cast(kind, strict=False)
