@@ -31,7 +31,8 @@ class LogisticFit:
         Steps tried in vain and halved.
     converged, separated : (treatments,) bool arrays
         Whether the last step was below the tolerance; whether the objective has no minimum, because
-        the covariates separate some treated from untreated cells.
+        the covariates separate some treated from untreated cells, or more than one, because they
+        determine one another (without a penalty).
     """
 
     coefficients: Array
