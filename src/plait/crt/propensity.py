@@ -205,7 +205,7 @@ def fit_propensities(
             fits.fit(separated)
     if separated.any():
         warnings.warn(
-            "the covariates separate treated from untreated cells of "
+            "the covariates determine one another, or separate treated from untreated cells of "
             f"{_listed(names, separated)}; their propensities are fitted with C_value=1.",
             ModelWarning,
             stacklevel=2,
