@@ -90,6 +90,25 @@ def test_manhattan_of_all_traits(n_traits):
     assert sum(len(values) for values in drawn.values()) >= 2999
 
 
+@pytest.mark.parametrize(
+    "heading", ["surest of all traits", "interaction with a long name of some"]
+)
+@pytest.mark.parametrize("letters", [3, 14, 24, 40])
+def test_long_names_of_traits_are_not_over_the_title(letters, heading):
+    traits = [f"{k:x>{letters}}" for k in range(8)]
+    logs = -10.0 - np.arange(8)
+    ax = plot.manhattan(
+        ["1"] * 8, range(8), logs, traits=traits, trait_of=range(8), title=heading, caption=True
+    )
+    ax.figure.canvas.draw()
+    legend = ax.get_legend()
+    title = next(text for text in (ax.title, ax._left_title) if text.get_text())
+    assert legend_of(ax) == traits
+    assert title.get_text() == heading
+    assert title.get_window_extent().x1 < legend.get_window_extent().x0
+    assert legend.get_window_extent().x1 <= ax.figure.bbox.x1
+
+
 def test_manhattan_of_one_of_many():
     result = scanned(4)
     ax = gwas.plot_manhattan(result, "t2")

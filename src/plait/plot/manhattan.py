@@ -43,6 +43,8 @@ _PEAKS_APART = 0.03
 """The smallest distance of two peaks that are named, as a share of the genome."""
 _CHARACTER, _LINE = 0.008, 0.06
 """Width and height of a letter, as shares of the picture."""
+_ACROSS, _BOLD, _MARKER = 120, 1.4, 6
+"""Letters of a legend across a picture; how many a letter of the title and a marker take."""
 
 
 def manhattan(
@@ -134,7 +136,7 @@ def manhattan(
             top = max(top, 1.1 * line)
             if groups is not None:
                 high = shown.where(shown.heights > line)
-                _draw_by_trait(ax, high, _taken(groups, high.rows), traits)
+                _draw_by_trait(ax, high, _taken(groups, high.rows), traits, title or "")
             if labels is not None:
                 _name_peaks(ax, tall, labels, line, name_peaks, top, genome.end)
         ax.set_ylim(0, top)
@@ -212,26 +214,38 @@ def _draw_by_trait(
     high: "Points",
     groups: NDArray[np.intp],
     traits: Sequence[str] | None,
+    title: str,
 ) -> None:
-    """Draw points in the colours of their traits, and say which is which."""
+    """Draw points in the colours of their traits, and say which is which, beside the title."""
     count = int(groups.max(initial=-1)) + 1
     names = check_labels(traits, count if traits is None else max(count, len(traits)), "traits")
     peaks = np.zeros(len(names))
     np.maximum.at(peaks, groups, high.heights)
     own, others = chosen_traits(peaks)
+    shown = []
     for colour, k in zip((*COLOURS[: len(own)], GREY), (*own, -1), strict=True):
         here = groups == k if k >= 0 else np.isin(groups, others)
         if here.any():
-            name = names[k] if k >= 0 else counted(int((peaks[others] > 0).sum()))
+            shown.append(names[k] if k >= 0 else counted(int((peaks[others] > 0).sum())))
             ax.scatter(
                 high.across[here], high.heights[here], s=9, color=colour, linewidths=0,
-                rasterized=True, label=name, zorder=3,
+                rasterized=True, label=shown[-1], zorder=3,
             )  # fmt: skip
     if len(groups):
         ax.legend(
-            loc="lower right", bbox_to_anchor=(1, 1), ncols=5, handletextpad=0, columnspacing=0.8,
-            borderaxespad=0.2, markerscale=1.6,
+            loc="lower right", bbox_to_anchor=(1, 1), ncols=_columns(shown, title),
+            handletextpad=0, columnspacing=0.8, borderaxespad=0.2, markerscale=1.6,
         )  # fmt: skip
+
+
+def _columns(names: Sequence[str], title: str) -> int:
+    """Return how many columns of names, five at most, have room beside the title."""
+    room = _ACROSS - _BOLD * len(title)
+    for count in range(min(5, len(names)), 1, -1):
+        columns = np.array_split([len(name) for name in names], count)
+        if sum(int(column.max()) + _MARKER for column in columns) <= room:
+            return count
+    return 1
 
 
 @dataclass(frozen=True, eq=False)
