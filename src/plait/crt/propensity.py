@@ -205,8 +205,8 @@ def fit_propensities(
             fits.fit(separated)
     if separated.any():
         warnings.warn(
-            "the covariates determine one another, or separate treated from untreated cells of "
-            f"{_listed(names, separated)}; their propensities are fitted with C_value=1.",
+            "the covariates separate treated from untreated cells, or determine one another, in "
+            f"fits of {_listed(names, separated)}; their propensities are fitted with C_value=1.",
             ModelWarning,
             stacklevel=2,
         )
