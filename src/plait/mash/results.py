@@ -11,6 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.data.words import counted
 from plait.errors import FileFormatError, NotAvailableError, OptionError
 from plait.io.atomic import replace_file
 from plait.io.result import Result
@@ -303,7 +304,8 @@ class MashResult(Result):
         names = self.condition_names or tuple(str(r + 1) for r in range(len(counts)))
         shown = ", ".join(f"{n} {c:,}" for n, c in list(zip(names, counts, strict=True))[:12])
         more = ", ..." if len(counts) > 12 else ""
-        return [f"lfsr < 0.05: {total:,} effects in at least one condition  ({shown}{more})"]
+        found = counted(total, "effect")
+        return [f"lfsr < 0.05: {found} in at least one condition  ({shown}{more})"]
 
 
 @dataclass(frozen=True, eq=False)
