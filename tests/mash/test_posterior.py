@@ -261,11 +261,11 @@ def test_lfsr_of_very_strong_effects_is_not_rounded_to_zero():
     components = Components({"identity": np.eye(3)}, np.array([100.0]), True)
     found = apply_mixture(data, components, np.array([0.5, 0.5]), Request())
     # N(20 s, s) with s = 1/(1 + 1e-4), and the null's own share.
-    from mpmath import erfc, mp, mpf, sqrt
+    from mpmath import erfc, mpf, sqrt, workdps
 
-    mp.dps = 30
-    s = mpf(10000) / 10001
-    tail = erfc(20 * s / sqrt(s) / sqrt(2)) / 2
+    with workdps(30):
+        s = mpf(10000) / 10001
+        tail = erfc(20 * s / sqrt(s) / sqrt(2)) / 2
     weight = found["zero_prob"][0, 0]
     assert 0 < weight < 1e-200
     np.testing.assert_allclose(found["lfsr"][0], float(tail) + weight, rtol=1e-10)

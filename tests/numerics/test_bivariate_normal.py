@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mpmath import asin, cos, exp, mp, mpf, ncdf, pi, quad, sin
+from mpmath import asin, cos, exp, mpf, ncdf, pi, quad, sin, workdps
 from scipy.special import ndtr
 
 from plait.numerics.bivariate_normal import bivariate_normal_cdf, same_sign_probability
 
 
+@workdps(25)
 def exact_cdf(h, k, rho):
     """Plackett's integral over the correlation, in 25 digits."""
-    mp.dps = 25
     h, k, angle = mpf(h), mpf(k), asin(mpf(rho))
 
     def slope(t):

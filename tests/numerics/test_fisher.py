@@ -9,7 +9,11 @@ from plait.errors import InputError
 from plait.numerics.fisher import log10_f_p_value
 from plait.numerics.student import log10_p_value
 
-mpmath.mp.dps = 60
+
+@pytest.fixture(autouse=True)
+def digits():
+    with mpmath.workdps(60):
+        yield
 
 
 def exact(ratio, q, df):

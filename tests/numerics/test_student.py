@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mpmath import beta, betainc, log, mp, mpf
+from mpmath import beta, betainc, log, mpf, workdps
 
 from plait.errors import InputError
 from plait.numerics.student import log10_p_value, student_log_tail, t_from_log10_p
 
 
+@workdps(60)
 def exact_log_p(t, df):
     """ln I_x(df/2, 1/2) in 60 digits: by mpmath, or by a continued fraction in the tail."""
-    mp.dps = 60
     a, b = mpf(df) / 2, mpf(1) / 2
     x = mpf(df) / (mpf(df) + mpf(t) ** 2)
     if x > 0.5 and t < 8:
