@@ -252,7 +252,10 @@ class VariantResult(Result):
             for k in np.argsort([own[0] for own in rows]):
                 first, last = rows[k][[0, -1]].tolist()
                 span = slice(part.start + first, part.start + last + 1)
-                pieces.setdefault(str(names[k]), []).append((span, rows[k] - first))
+                # Variants that lie together need no number each, of which there may be millions.
+                together = len(rows[k]) == last - first + 1
+                within = slice(None) if together else rows[k] - first
+                pieces.setdefault(str(names[k]), []).append((span, within))
         return pieces
 
     def write_tsv(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Table = Callable[[slice], "DataFrame"]
 """The rows of some variants; of none, the columns."""
 
-Piece = tuple[slice, NDArray[np.intp]]
+Piece = tuple[slice, NDArray[np.intp] | slice]
 """Some consecutive variants, and which of them are meant."""
 
 _GROUP_BYTES = 1 << 22
