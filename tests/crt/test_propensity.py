@@ -305,3 +305,9 @@ def test_rare_treatments_do_not_run_off():
         fit = fit_propensities(design, treated)
     gradient = design.T @ (fit.probabilities - treated.toarray()) + fit.coefficients
     assert np.abs(gradient).max() < 1e-7
+
+
+def test_compiled_loops_have_room_for_all_that_is_fitted_together():
+    from plait.crt import logistic, logistic_kernels
+
+    assert logistic_kernels.WIDTH == logistic.WIDTH

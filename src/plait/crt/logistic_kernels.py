@@ -1,9 +1,9 @@
 """Compiled logistic regressions of many treatments on one design.
 
 Treatments are fitted in one call, which holds no lock of Python's or of a library's: threads that
-fit treatments do not wait for one another. Treatments share the products of
-covariates; a treatment's own sums are made alike whichever others are fitted, so that a fit has the
-same bits beside any other.
+fit treatments do not wait for one another. Treatments share the products of covariates; a
+treatment's own sums are made alike whichever others are fitted, so that a fit has the same bits
+beside any other.
 """
 
 import math
@@ -15,7 +15,7 @@ from plait.numerics.compiled import njit
 from plait.numerics.saddlepoint_kernels import ANY_ORDER, exp_of_negative
 
 WIDTH = 16
-"""Treatments that are fitted together."""
+"""Treatments that are fitted together, as in `plait.crt.logistic`, which loads without Numba."""
 _CELLS = 256
 """Cells that are worked on together: all of theirs is in a core's first cache, and a product of as
 many numbers from 1 to 2 is below the largest double."""
