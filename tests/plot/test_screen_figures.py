@@ -150,6 +150,23 @@ def test_guides_of_cells_are_counted():
         plot.guides_per_cell([])
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 40, 12_000])
+def test_axes_of_numbers_of_cells_have_ticks_at_whole_numbers(count):
+    pictures = [
+        plot.guides_per_cell(np.zeros(count, dtype=np.int64)),
+        plot.cells_per_guide([count]),
+        plot.cell_histogram(np.ones(count)),
+        plot.fold_changes(np.zeros(count)),
+    ]
+    for ax in pictures:
+        ax.figure.canvas.draw()
+        low, high = ax.get_ylim()
+        ticks = [tick for tick in ax.get_yticks() if low <= tick <= high]
+        assert len(ticks) >= 2 and all(tick == round(tick) for tick in ticks)
+        said = [text.get_text().replace(",", "") for text in ax.get_yticklabels()]
+        assert [int(text) for text in said] == ax.get_yticks().tolist()
+
+
 @pytest.mark.parametrize("low", [None, 100.0])
 @pytest.mark.parametrize("scale", ["counts", "few counts", "shares", "equal"])
 def test_a_covariate_with_its_bounds(random, low, scale):

@@ -27,7 +27,9 @@ from plait.mash import (
 from plait.mash.results import FittedG, MashResult
 from plait.plot import style
 from plait.report import mash_page, page, render, write_mash_report
-from plait.report.figures import main_direction, short
+from plait.report.figures import count_axis, found_by_context, main_direction, short
+from plait.report.gene_figures import histogram
+from plait.report.screen_figures import found_by_program
 from tests.report.results import make_result
 
 NASTY = ["<script>alert(1)</script>", "</script><b>x", "a\"b'c", "%{x}", "{{ 7 * 7 }}", "<!--"]
@@ -80,9 +82,20 @@ def test_sizes_in_different_units_are_not_compared():
     result = make_result(2000, 4)
     made = mash_page(result, described={"same_unit": False})
     signs = get_pairwise_sharing(result, factor=0)[np.triu_indices(4, 1)]
+    assert signs.min() >= 0.995
+    assert made.answer[1] == (
+        "Any two contexts share 100% of the signs of their effects (same sign; sizes are in "
+        "different units)."
+    )
+    turned = np.array(result.posterior_mean) * np.where(np.arange(2000) % 3, 1, -1)[:, None] ** (
+        np.arange(4) == 2
+    )
+    result = make_result(2000, 4, posterior_mean=turned)
+    signs = get_pairwise_sharing(result, factor=0)[np.triu_indices(4, 1)]
+    made = mash_page(result, described={"same_unit": False})
     assert made.answer[1].startswith(
         f"Two contexts typically share {np.median(signs):.0%} of the signs of their effects (same "
-        "sign; sizes are in different units): most tissue"
+        "sign; sizes are in different units): most tissue 1 and tissue 2 (100%), least tissue"
     )
     said = {figure.name: figure.caption for figure in made.figures}
     for name in ("sharing", "similar"):
@@ -161,6 +174,46 @@ def test_nothing_significant():
 
 def test_one_effect():
     assert mash_page(make_result(1, 3, strength=0)).answer[0].startswith("The effect is not")
+
+
+@pytest.mark.parametrize(
+    ("mean", "same_unit", "said"),
+    [
+        ([9.0, 8.0, -9.0, 6.0], True, "in 2 of 3 others: tissue 2, tissue 4."),
+        ([9.0, 2.0, -9.0, 1.0], True, "in none of 3 others."),
+        ([9.0, 2.0, -9.0, 1.0], False, "in 2 of 3 others: tissue 2, tissue 4."),
+        ([9.0, 8.0], True, "it is alike (same sign, within a factor of 2) in tissue 2."),
+        ([9.0, -8.0], True, "it is not alike (same sign, within a factor of 2) in tissue 2."),
+    ],
+)
+def test_of_one_significant_effect_no_shares_are_told(mean, same_unit, said):
+    """Shares of pairs would be 0% or 100%, and say of one effect what is typical."""
+    plain = make_result(30, len(mean), strength=0)
+    means, lfsr = np.array(plain.posterior_mean), np.array(plain.lfsr)
+    means[7], lfsr[7, 0] = mean, 0.001
+    result = make_result(30, len(mean), posterior_mean=means, lfsr=lfsr)
+    first, second = mash_page(result, described={"same_unit": same_unit}).answer
+    assert first.startswith("1 of 30 effects (3.3%) is significant")
+    assert second.startswith("Compared with tissue 1, it is ") and second.endswith(said)
+    assert "%" not in second
+
+
+def test_pairs_that_share_alike_are_told_at_once():
+    means, lfsr = np.full((6, 3), 2.0), np.full((6, 3), 1e-3)
+    answer = mash_page(make_result(6, 3, posterior_mean=means, lfsr=lfsr)).answer
+    assert answer[1].startswith("Any two contexts share 100% of their effects (same sign")
+
+
+@pytest.mark.parametrize("most", [0, 1, 3, 5])
+def test_axes_of_few_have_ticks_at_whole_numbers(most):
+    axes = [
+        found_by_context(["a"], *(np.array([n]) for n in (most, 0, 0)))["layout"]["xaxis"],
+        found_by_program(["a"], np.array([most]), np.array([0]))["layout"]["xaxis"],
+        histogram(np.r_[np.zeros(max(most, 1)), 1.0], None, None, "x")["layout"]["yaxis"],
+    ]
+    for axis in axes:
+        assert (axis["dtick"], axis["tick0"], axis["rangemode"]) == (1, 0, "tozero")
+    assert "dtick" not in count_axis("effects", 4000)
 
 
 def test_more_significant_than_shown():

@@ -299,7 +299,7 @@ def overview(
 
     from plait import gwas
     from plait.mash import plots
-    from plait.plot.style import BLUE, GREY, styled
+    from plait.plot.style import BLUE, GREY, set_counts, styled
 
     counts = [
         truth.judge(np.asarray(fit.lfsr) < LEVEL, np.asarray(fit.posterior_mean))
@@ -320,6 +320,7 @@ def overview(
                 ha="center", color="white", fontsize=8,
             )  # fmt: skip
         left.set_xticks([0, 1], ["each trait\nby itself", "mash"])
+        set_counts(left.yaxis)
         left.set_ylabel(f"true effects found (of {truth.total:,})")
         left.set_title("Found at lfsr < 0.05")
     plots.mash_plot_meta(result, row, ax=middle, data=data, ylab="")

@@ -15,6 +15,7 @@ from plait.plot.style import (
     axes_for,
     check_labels,
     label_size,
+    set_counts,
     styled,
     write_words,
 )
@@ -177,7 +178,7 @@ def cells_per_guide(
             ax.set_xlabel(counted(len(cells), "guide"))
         ax.set_ylabel("cells")
         ax.set_ylim(0)
-        _write_counts(ax)
+        set_counts(ax.yaxis)
         if is_control is not None:
             ax.legend(loc="upper right")
         write_words(ax, title, _PER_GUIDE if caption else None)
@@ -220,7 +221,7 @@ def guides_per_cell(
         ax.set_xticks(ticks, [names[k] for k in ticks])
         ax.set_xlabel("guides in a cell")
         ax.set_ylabel("cells")
-        _write_counts(ax)
+        set_counts(ax.yaxis)
         write_words(ax, title, _PER_CELL if caption else None)
     return ax
 
@@ -291,7 +292,7 @@ def cell_histogram(
         ax.set_ylim(0, _ROOM * float((used + left).max()))
         if left.any():
             ax.legend(loc="upper right")
-        _write_counts(ax)
+        set_counts(ax.yaxis)
         write_words(ax, title, _HISTOGRAM if caption else None)
     return ax
 
@@ -341,11 +342,6 @@ def _widening(least: float, most: float, count: int) -> Array:
         width = max(width, np.round((edges[-1] + 0.5) * growth))
         edges.append(edges[-1] + width)
     return np.array(edges)
-
-
-def _write_counts(ax: "Axes") -> None:
-    """Write numbers of cells as they are written elsewhere, with commas."""
-    ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value == round(value) else "")
 
 
 def is_wide(values: Array) -> bool:

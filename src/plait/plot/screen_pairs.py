@@ -16,6 +16,7 @@ from plait.plot.style import (
     VERMILION,
     axes_for,
     check_labels,
+    set_counts,
     styled,
     write_words,
 )
@@ -277,7 +278,7 @@ def fold_changes(
         ax = axes_for(plt, ax, 3.6, 2.8)
         ax.hist(known, 50, color=GREY)
         ax.xaxis.set_major_locator(plt.MaxNLocator(5))
-        ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value % 1 == 0 else "")
+        set_counts(ax.yaxis)
         ax.set_ylim(0, 1.15 * ax.get_ylim()[1])  # room for the legend
         mean = float(known.mean())
         ax.axvline(0.0, color="#555555", linewidth=0.9, linestyle=":")

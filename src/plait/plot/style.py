@@ -13,6 +13,7 @@ from plait.io.atomic import replace_file
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
@@ -125,6 +126,14 @@ def chosen_traits(
 def counted(others: int) -> str:
     """Return what a legend calls the traits without a colour of their own."""
     return "1 other" if others == 1 else f"{others} others"
+
+
+def set_counts(axis: "Axis") -> None:
+    """Put the ticks of a linear axis of numbers of things at whole numbers, with commas."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+    axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
 
 BESIDE_POINTS: Any = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.8}

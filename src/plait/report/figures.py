@@ -29,6 +29,9 @@ _ALONE = 0.95
 _TOP = 30.0
 """Values of -log10 lfsr above this are drawn at the edge."""
 
+_FEW = 5
+"""Up to this number, ticks chosen by Plotly would stand between whole ones."""
+
 AXIS_LABEL = 26
 """Longest label on an axis; the whole one is shown when the mouse is over it."""
 
@@ -88,6 +91,12 @@ def bar_rows_height(count: int, extra: int = 78) -> int:
     return max(150, extra + each * count)
 
 
+def count_axis(title: str, most: int) -> Spec:
+    """Return an axis of numbers of things up to ``most``, with ticks at whole numbers alone."""
+    axis: Spec = {"title": {"text": title}, "rangemode": "tozero", "tickformat": ",d"}
+    return axis | ({"tick0": 0, "dtick": 1} if most <= _FEW else {})
+
+
 def found_by_context(
     contexts: Sequence[str],
     alone: NDArray[np.int64],
@@ -118,9 +127,9 @@ def found_by_context(
         "barmode": "stack",
         "bargap": 0.28,
         "height": bar_rows_height(len(contexts)),
-        "xaxis": {"title": {"text": "significant effects"}, "rangemode": "tozero"},
+        "xaxis": count_axis("significant effects", int((alone + several + everywhere).max())),
         "yaxis": _places(contexts, range=_downwards(len(contexts))),
-    }  # fmt: skip
+    }
     return {"data": data, "layout": layout}
 
 

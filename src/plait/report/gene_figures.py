@@ -27,6 +27,7 @@ from plait.report.figures import (
     VERMILION,
     Spec,
     bar_rows_height,
+    count_axis,
     numbers,
     plain,
 )
@@ -40,7 +41,6 @@ _MOST_PAIRS, _MOST_POINTS, _MOST_CONTROLS = 12, 2500, 1500
 _HEIGHT, _ROW = 340, 46
 _MOST_NAMED, _WIDEST = 12, 14
 """Positive controls that have names; letters of a line of a label."""
-_CELLS = {"title": {"text": "cells"}, "rangemode": "tozero", "tickformat": ",d"}
 
 
 def cells_section(screen: GeneScreen) -> Section:
@@ -217,7 +217,7 @@ def _guides(screen: GeneScreen) -> Figure:
         "bargap": 0.1 if len(names) <= 60 else 0,
         "xaxis": {"title": {"text": counted(len(names), "guide")}, "showticklabels": False,
                   "showgrid": False, "zeroline": False},
-        "yaxis": _CELLS,
+        "yaxis": count_axis("cells", int(cells.max(initial=0))),
     }  # fmt: skip
     none = int((cells == 0).sum())
     return Figure(
@@ -261,7 +261,7 @@ def _multiplicity(screen: GeneScreen) -> Figure:
             "xaxis": {"title": {"text": "guides in a cell"}, "tickmode": "array",
                       "tickvals": list(range(len(cells))), "ticktext": names, "showgrid": False,
                       "zeroline": False, "range": [-0.6, max(len(cells), 4) - 0.4]},
-            "yaxis": _CELLS,
+            "yaxis": count_axis("cells", int(cells.max())),
         },
     }  # fmt: skip
     return Figure(
@@ -324,7 +324,7 @@ def histogram(values: Array, low: float | None, high: float | None, name: str) -
         }
     layout = {
         "height": _HEIGHT, "barmode": "stack", "bargap": 0, "xaxis": axis,
-        "yaxis": _CELLS,
+        "yaxis": count_axis("cells", int((used + left).max())),
         "shapes": [
             {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": place, "x1": place,
              "line": {"color": GREY, "width": 1, "dash": "dot"}}

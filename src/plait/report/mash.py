@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.data.words import counted
+from plait.data.words import counted, listed
 from plait.gwas.results import AssociationResult
 from plait.mash.results import FittedG, MashResult
 from plait.plot.sharing import clustered_order
@@ -223,14 +223,34 @@ def _sharing_sentence(found: Findings, contexts: Sequence[str], same_unit: bool)
         i, j = upper[0][known[k]], upper[1][known[k]]
         return f"{contexts[i]} and {contexts[j]} ({pairs[known[k]]:.0%})"
 
+    if found.n_anywhere == 1:
+        return _sharing_of_one(found, contexts, same_unit, how)
     what = "their effects" if same_unit else "the signs of their effects"
     if found.n_contexts == 2:
         return f"The two contexts share {pairs[0]:.0%} of {what} ({how})."
     values = pairs[known]
+    if f"{values.min():.0%}" == f"{values.max():.0%}":
+        return f"Any two contexts share {values[0]:.0%} of {what} ({how})."
     return (
         f"Two contexts typically share {np.median(values):.0%} of {what} ({how}): "
         f"most {pair(int(np.argmax(values)))}, least {pair(int(np.argmin(values)))}."
     )
+
+
+def _sharing_of_one(found: Findings, contexts: Sequence[str], same_unit: bool, how: str) -> str:
+    """Say where the one significant effect is alike: shares of pairs would all be 0% or 100%."""
+    mean, is_sure = found.surest.mean[0], found.surest.lfsr[0] < found.level
+    first = int(np.argmax(np.where(is_sure, np.abs(mean), -1.0)))
+    alike = (found.sharing if same_unit else found.same_sign)[first] > 0
+    others = [r for r in range(found.n_contexts) if r != first]
+    same = [contexts[r] for r in others if alike[r]]
+    if len(others) == 1:
+        where = f"{'' if same else 'not '}alike ({how}) in {contexts[others[0]]}"
+    elif same:
+        where = f"alike ({how}) in {len(same)} of {len(others)} others: {listed(same, _CLUSTERED)}"
+    else:
+        where = f"alike ({how}) in none of {len(others)} others"
+    return f"Compared with {contexts[first]}, it is {where}."
 
 
 def _lead(found: Findings, contexts: Sequence[str]) -> Figure | None:

@@ -15,6 +15,7 @@ from plait.report.figures import (
     Spec,
     against_chance,
     bar_rows_height,
+    count_axis,
     numbers,
     plain,
     short,
@@ -247,7 +248,7 @@ def found_by_program(
         "barmode": "stack",
         "bargap": 0.28,
         "height": bar_rows_height(len(programs)),
-        "xaxis": {"title": {"text": "perturbations with an effect"}, "rangemode": "tozero"},
+        "xaxis": count_axis("perturbations with an effect", int((up + down).max(initial=0))),
         "yaxis": _places(programs, range=[len(programs) - 0.4, -0.6]),
     }
     return {"data": data, "layout": layout}
