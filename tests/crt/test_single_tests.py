@@ -154,6 +154,22 @@ def test_treatments_without_variation_are_not_significant():
         assert found.p_value == normal.p_value > 0.05
 
 
+@pytest.mark.filterwarnings("ignore:the regression of")
+def test_what_covariates_explain_wholly_is_not_significant():
+    """What a regression leaves of separated treatments are rounding errors with the signs of x."""
+    random = np.random.default_rng(3)
+    z = random.normal(size=(200, 1))
+    x = (z[:, 0] > 0).astype(float)
+    y = random.poisson(np.exp(1.0 + 2.0 * x)).astype(float)
+    for found in (gcm_test(x, y, z, y_family="poisson"), spacrt_test(x, y, z, y_family="poisson")):
+        assert (found.statistic, found.p_value, found.log10_p) == (0.0, 1.0, 0.0)
+    few = random.normal(size=(10, 30))
+    for scale in (1.0, 1e-6):  # of whatever has means of its own
+        given = {"x_mean": scale * (x[:10] - 1e-14), "y_mean": np.full(10, 2.0)}
+        assert gcm_test(scale * x[:10], y[:10], few, **given).p_value == 1.0
+    assert gcm_test(x[:10], y[:10], few, y_family="poisson").p_value == 1.0
+
+
 def test_two_sided_p_values_are_at_most_1():
     p, w = np.full(2000, 0.5), np.tile([1.0, -1.0], 1000)
     x = np.tile([1.0, 1.0, 0.0, 0.0], 500)

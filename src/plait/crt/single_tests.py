@@ -36,6 +36,8 @@ _FEWEST_EVENTS = 1.0
 _BLOCK = 2**20
 """Numbers that are drawn at a time."""
 _TIE = 1e-12
+_EXPLAINED = 1e-8
+"""Share of the largest value up to which residuals are what a regression leaves by rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,8 @@ def gcm_test(
     Notes
     -----
     With ``pi_i = (x_i - E x_i) (y_i - E y_i)`` the statistic is ``n^(-1/2) sum pi / sd(pi)`` (Shah
-    and Peters 2020, Annals of Statistics 48). Time O(n p^2) for each step of a regression.
+    and Peters 2020, Annals of Statistics 48). Time O(n p^2) for each step of a regression. Where
+    the covariates explain all of x or y, which leaves rounding errors as residuals, T is 0 and p 1.
 
     P-values are right as far as the product of the errors of the two means is small beside
     ``n^(-1/2)``. A linear model that lacks a curve that x and y share finds effects that are none.
@@ -301,6 +304,7 @@ class _Pair:
     x: Array
     x_mean: Array
     x_residuals: Array
+    y: Array
     y_residuals: Array
     dispersion: float
 
@@ -349,6 +353,7 @@ class _Pair:
             values["x"],
             fitted["x"],
             values["x"] - fitted["x"],
+            values["y"],
             values["y"] - fitted["y"],
             dispersion,
         )
@@ -394,6 +399,9 @@ def _within_law(x: Array, mean: Array, law: str) -> tuple[Array, float]:
 def _gcm(data: _Pair, side: str) -> SingleTest:
     from scipy.special import log_ndtr
 
+    for values, residuals in ((data.x, data.x_residuals), (data.y, data.y_residuals)):
+        if 0.0 < np.abs(residuals).max() <= _EXPLAINED * np.abs(values).max():
+            return SingleTest(0.0, 1.0, 0.0)
     products = data.x_residuals * data.y_residuals
     spread = float(products.std())
     if not spread > 0.0:
