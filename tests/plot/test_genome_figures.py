@@ -1,6 +1,7 @@
 """Manhattan and QQ plots: what is drawn, thinned, named and coloured, for one trait or many."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import matplotlib as mpl
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 from plait import gwas, plot
 from plait.errors import LabelError, OptionError, ShapeError
 from plait.gwas.results import AssociationResult
+from plait.numerics.uniformity import inflation_of_medians
 from plait.plot.manhattan import along_genome, shade_of, thinned
-from plait.plot.qq import genomic_inflation
 from plait.plot.style import COLOURS, GREY
 from plait.provenance import Provenance
 
@@ -109,6 +110,24 @@ def test_long_names_of_traits_are_not_over_the_title(letters, heading):
     assert legend.get_window_extent().x1 <= ax.figure.bbox.x1
 
 
+@pytest.mark.parametrize("letters", [4, 12, 30])
+@pytest.mark.parametrize("count", [50, 3000])
+def test_names_of_peaks_are_not_over_numbers(letters, count):
+    """At the ends of the genome they begin, or end, with the axes, and none is over another."""
+    logs = np.full(count, -1.0)
+    logs[[0, count // 8, count // 2, -2, -1]] = -20.0, -20.3, -30.0, -20.2, -20.1
+    names = [f"{k:x>{letters}}" for k in range(count)]
+    ax = plot.manhattan(["1"] * count, range(count), logs, labels=names, caption=True)
+    ax.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    numbers = [label.get_window_extent() for label in ax.get_yticklabels()]
+    assert len(boxes) >= 3
+    for box in boxes:
+        assert ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1
+        assert not any(box.overlaps(number) for number in numbers)
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
 def test_manhattan_of_one_of_many():
     result = scanned(4)
     ax = gwas.plot_manhattan(result, "t2")
@@ -170,7 +189,9 @@ def test_qq_of_all_traits(n_traits):
     result = scanned(n_traits)
     ax = gwas.plot_qq(result, caption=True)
     ax.figure.canvas.draw()
-    inflation = np.array([genomic_inflation(column[1:]) for column in result.log10p.T])
+    inflation = np.array(
+        [inflation_of_medians(-np.median(column[1:])) for column in result.log10p.T]
+    )
     own = np.arange(max(n_traits - 8, 0), n_traits)  # the highest peaks
     expected = [f"t{k}, lambda {inflation[k]:.2f}" for k in own]
     others = np.setdiff1d(np.arange(n_traits), own)
@@ -200,7 +221,7 @@ def test_qq_of_a_trait_that_was_not_tested():
     values[:, 1] = np.nan
     ax = plot.qq(values, ["a", "b"])
     assert legend_of(ax)[0].startswith("a, lambda ")
-    assert np.isnan(genomic_inflation(np.empty(0)))
+    assert np.isnan(inflation_of_medians(np.nan))
     with pytest.raises(ShapeError, match="must hold some p-values"):
         plot.qq(values[:, 1])
 

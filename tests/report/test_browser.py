@@ -3,7 +3,8 @@
 import csv
 import os
 import shutil
-from itertools import pairwise
+from dataclasses import replace
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -338,6 +339,37 @@ def test_the_scan(browser, tmp_path):
         assert all(a[1] <= b[0] for a, b in pairwise(shown))
         assert here.complaints == []
         here.context.close()
+
+
+@pytest.mark.parametrize("size", [390, 1280])
+@pytest.mark.parametrize(
+    ("places", "named"), [((0,), 1), ((3999,), 1), ((0, 700, 3999), 3), ((0, 420, 3999), 2)]
+)
+def test_names_of_peaks_are_within_the_axes(browser, tmp_path, size, places, named):
+    """At the ends of the genome names begin, or end, with the axis; none is over another."""
+    scan = make_scan(4000, 3, chromosomes=22)
+    log10p = np.maximum(scan.log10p, -4.0)
+    log10p[list(places), 0] = -30.0 - np.arange(len(places))
+    ids = np.array([f"a_variant_{j}_long" for j in range(4000)])
+    result = make_result(600, 3, condition_names=scan.traits)
+    scan = replace(scan, log10p=log10p, id=ids)
+    write_mash_report(result, tmp_path / "p.html", scan=scan)
+    here = Visit(browser, tmp_path / "p.html", width=size)
+    boxes = {
+        name: here.page.locator(f"#manhattan {part}").evaluate_all(
+            "all => all.map(t => t.getBoundingClientRect())"
+            ".map(b => [b.left, b.right, b.top, b.bottom])"
+        )
+        for name, part in (("notes", ".annotation"), ("axes", ".nsewdrag"), ("ticks", ".ytick"))
+    }
+    (left, right, _, _), *_ = boxes["axes"]
+    assert len(boxes["notes"]) == (1 if size == 390 else named)
+    assert all(left - 1 <= a and b <= right + 1 for a, b, _, _ in boxes["notes"])
+    assert all(tick[1] <= note[0] + 1 for tick in boxes["ticks"] for note in boxes["notes"])
+    for one, other in combinations(boxes["notes"], 2):
+        assert one[1] <= other[0] or other[1] <= one[0] or one[3] <= other[2] or other[3] <= one[2]
+    assert here.complaints == [] and here.fits()
+    here.context.close()
 
 
 def test_a_table_without_errors_has_no_column_of_them(browser, tmp_path):

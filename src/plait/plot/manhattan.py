@@ -188,24 +188,26 @@ def _name_peaks(
     """Write names at the highest points that have room for one."""
     peaks = highest_peaks(tall.across, tall.heights, line, 3 * count, _PEAKS_APART * end)
     texts = {peak: str(labels[int(tall.rows[peak])]) for peak in peaks}
-    for peak in _apart(tall, texts, top, end)[:count]:
+    for peak, middle in list(_apart(tall, texts, top, end).items())[:count]:
         ax.annotate(
-            texts[peak], (tall.across[peak], tall.heights[peak]), (0, 4), ha="center",
+            texts[peak], (middle, tall.heights[peak]), (0, 4), ha="center",
             textcoords="offset points", fontsize=7, color=INK, bbox=BESIDE_POINTS, zorder=5,
         )  # fmt: skip
 
 
-def _apart(tall: "Points", texts: Mapping[int, str], top: float, end: float) -> list[int]:
-    """Return the points, the first ones first, whose names do not touch one before."""
-    across, heights, letter = tall.across, tall.heights, _CHARACTER * end
-    kept: list[int] = []
+def _apart(tall: "Points", texts: Mapping[int, str], top: float, end: float) -> dict[int, float]:
+    """Return the middles of names, those within the axes that do not touch one before."""
+    heights, letter = tall.heights, _CHARACTER * end
+    kept: dict[int, float] = {}
     for point, text in texts.items():
+        half = letter * (len(text) + 1) / 2
+        middle = max(min(float(tall.across[point]), end - half), half)
         if all(
-            abs(across[point] - across[other]) > letter * (len(text) + len(texts[other]) + 2) / 2
+            abs(middle - place) > half + letter * (len(texts[other]) + 1) / 2
             or abs(heights[point] / top - heights[other] / top) > _LINE
-            for other in kept
+            for other, place in kept.items()
         ):
-            kept.append(point)
+            kept[point] = middle
     return kept
 
 

@@ -90,7 +90,24 @@
     if (layout.xaxis.range && layout.xaxis.ticktext) layout.xaxis.ticktext = spaced(layout.xaxis, place.clientWidth - 40);
     if (narrow.matches && layout.annotations) layout.annotations = layout.annotations.slice(0, 1);
     const options = Object.assign({ toImageButtonOptions: { format: "svg", filename: name } }, config);
-    return Plotly.react(place, figure.data, layout, options);
+    return Plotly.react(place, figure.data, layout, options).then(() => within(place));
+  }
+  // Names of points lie within the axes, not over their numbers, and over no name before.
+  function within(place) {
+    const area = place.querySelector(".nsewdrag"), notes = place.querySelectorAll(".annotation");
+    if (!area || !notes.length) return place;
+    const { left, right } = area.getBoundingClientRect();
+    const changes = {}, taken = [];
+    notes.forEach((note) => {
+      const box = note.getBoundingClientRect(), name = `annotations[${note.dataset.index}]`;
+      const by = Math.max(left, Math.min(box.left, right - box.width)) - box.left;
+      const over = (other) => box.left + by < other.right && other.left < box.right + by &&
+        box.top < other.bottom && other.top < box.bottom;
+      if (taken.some(over)) { changes[`${name}.visible`] = false; return; }
+      taken.push({ left: box.left + by, right: box.right + by, top: box.top, bottom: box.bottom });
+      if (by) changes[`${name}.xshift`] = by;
+    });
+    return Object.keys(changes).length ? Plotly.relayout(place, changes) : place;
   }
   const places = Array.from(document.querySelectorAll("[data-figure]"));
   const pending = new Set(places);
