@@ -226,6 +226,24 @@ def test_qq_of_a_trait_that_was_not_tested():
         plot.qq(values[:, 1])
 
 
+@pytest.mark.parametrize("n", [1, 2, 301, 300_000])
+def test_qq_shows_the_order_statistics(n):
+    """Of numbers that come in parts too: exactly above 3, elsewhere within what can be seen."""
+    random = np.random.default_rng(n)
+    values = np.log10(random.beta(0.8, 1.0, size=n))
+    ordered = np.sort(values)
+    values = np.r_[values, np.nan, -np.inf, np.inf]
+    ax = plot.qq(random.permutation(values))
+    points = next(p for p in ax.collections if isinstance(p, mpl.collections.PathCollection))
+    expected, observed = points.get_offsets().T
+    ranks = np.rint(n * 10**-expected + 0.5).astype(int)
+    assert len(np.unique(ranks)) == len(ranks) >= min(n, 300)
+    np.testing.assert_allclose(observed, -ordered[ranks - 1], rtol=0, atol=2.4e-5)
+    high = ordered[: np.searchsorted(ordered, -3.0)]
+    np.testing.assert_array_equal(np.sort(observed[observed > 3]), np.sort(-high))
+    assert legend_of(ax) == [f"lambda {float(inflation_of_medians(-np.median(ordered))):.2f}"]
+
+
 def test_the_band_holds_uniform_p_values():
     random = np.random.default_rng(1)
     ax = plot.qq(np.log10(random.uniform(size=4000)))

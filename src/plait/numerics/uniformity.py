@@ -43,6 +43,18 @@ class Uniformity:
     high: float
 
 
+def inflation_of_medians(heights: ArrayLike) -> Array:
+    """Return the genomic inflation, lambda, of medians of -log10 p; NaN of NaN.
+
+    The chi-square with one degree of freedom of the median p-value over that without any effect.
+    """
+    from scipy.special import ndtri_exp
+
+    halves = -np.asarray(heights, dtype=np.float64) * np.log(10.0) - np.log(2.0)
+    inflation: Array = (ndtri_exp(halves) / ndtri_exp(np.log(0.25))) ** 2
+    return inflation
+
+
 def uniformity(
     p_values: ArrayLike,
     *,

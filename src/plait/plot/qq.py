@@ -1,7 +1,8 @@
 """Quantile-quantile plot: whether small p-values are more frequent than chance makes them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from plait.errors import ShapeError
 from plait.io.stored_arrays import parts_of
+from plait.numerics.order_statistics import column_medians
+from plait.numerics.uniformity import inflation_of_medians
 from plait.plot.manhattan import ALWAYS_DRAWN, thinned
 from plait.plot.style import (
     COLOURS,
@@ -34,7 +37,11 @@ CAPTION = (
 )
 _BAND_POINTS = 300
 _RANKS = 20_000
-_READ_BYTES = 1 << 23
+_READ_BYTES = 1 << 22
+_COLUMNS_AT_ONCE = 16
+_BINS = 1 << 16
+"""Heights at which p-values above 0.001 are counted: they are drawn within 0.00003."""
+
 _MOST_INSIDE = 3
 """Entries of the legend that leave room for the points."""
 
@@ -75,7 +82,7 @@ def qq(
     """
     table: Any = log10p if hasattr(log10p, "shape") else np.asarray(log10p, dtype=np.float64)
     table = np.asarray(table)[:, None] if table.ndim == 1 else table
-    curves = [_Curve.of(values) for values in _columns(table)] if table.ndim == 2 else []
+    curves = list(_curves(table)) if table.ndim == 2 else []
     if not any(curve.count for curve in curves):
         raise ShapeError(f"log10p has shape {table.shape} and must hold some p-values.")
     names = check_labels(labels, len(curves), "traits") if labels is not None else None
@@ -106,14 +113,34 @@ def qq(
     return ax
 
 
-def _columns(table: Any) -> Iterator[NDArray[np.float64]]:
-    """Yield the columns of a table, which may be in a store: there, as many as fit are read."""
-    width = max(1, _READ_BYTES // (4 * max(len(table), 1)))
-    for start in range(0, table.shape[1], width):
-        columns = np.empty((min(width, table.shape[1] - start), len(table)), dtype=np.float32)
-        for rows in parts_of(table, _READ_BYTES // 4):
-            columns[:, rows] = table[rows, start : start + width].T
-        yield from columns
+def _curves(table: Any) -> Iterator["_Curve"]:
+    """Yield the curves of the columns of a table, which may be in a store and is read in parts."""
+    for start in range(0, table.shape[1], _COLUMNS_AT_ONCE):
+        columns = slice(start, min(start + _COLUMNS_AT_ONCE, table.shape[1]))
+        yield from _curves_of(partial(_finite_heights, table, columns), columns.stop - start)
+
+
+def _finite_heights(table: Any, columns: slice) -> Iterator[NDArray[np.float64]]:
+    """Yield -log10 p in parts, with NaN where it is not finite."""
+    for rows in parts_of(table, _READ_BYTES):
+        heights = np.abs(np.asarray(table[rows, columns], dtype=np.float64))
+        heights[np.isinf(heights)] = np.nan
+        yield heights
+
+
+def _curves_of(parts: Callable[[], Iterator[NDArray[np.float64]]], width: int) -> "list[_Curve]":
+    """Return the curves of heights that come in parts, the same at each call."""
+    low = np.zeros((width, _BINS + 1), dtype=np.int64)
+    high: list[list[NDArray[np.float64]]] = [[] for _ in range(width)]
+    for part in parts():
+        for k in range(width):
+            heights = part[:, k]
+            high[k].append(heights[heights > ALWAYS_DRAWN])
+            crowd = heights[heights <= ALWAYS_DRAWN]  # NaN is neither
+            place = np.rint(crowd * (_BINS / ALWAYS_DRAWN)).astype(np.intp)
+            low[k] += np.bincount(place, minlength=_BINS + 1)
+    medians = column_medians(parts, width)
+    return [_Curve.of(np.concatenate(high[k]), low[k], medians[k]) for k in range(width)]
 
 
 @dataclass(frozen=True)
@@ -125,7 +152,7 @@ class _Curve:
     count : int
         P-values.
     inflation, peak : float
-        See `genomic_inflation`; the largest -log10 p.
+        See `inflation_of_medians`; the largest -log10 p.
     expected, observed : arrays
         The points, where they crowd a part of them.
     """
@@ -137,23 +164,21 @@ class _Curve:
     observed: NDArray[np.float64]
 
     @classmethod
-    def of(cls, log10p: NDArray[np.float64]) -> "_Curve":
-        """Take the p-values of a trait, which are sorted in place; NaN is left out."""
-        log10p.sort()  # NaN comes last
-        kind = log10p.dtype.type  # a number of another type would make a copy
-        first = np.searchsorted(log10p, kind(-np.inf), side="right")
-        known = log10p[first : np.searchsorted(log10p, kind(np.inf))]
-        count = len(known)
+    def of(cls, high: NDArray[np.float64], low: NDArray[np.int64], median: float) -> "_Curve":
+        """Take the heights above 3, the numbers of others at every height, and the median."""
+        high = np.sort(high)[::-1]
+        up_to = len(high) + np.cumsum(low[::-1])
+        count = int(up_to[-1])
         ranks = np.unique(np.geomspace(1, max(count, 1), _RANKS).astype(np.intp))
-        ranks = np.union1d(ranks, np.arange(1, np.searchsorted(known, kind(-ALWAYS_DRAWN)) + 1))[
-            :count
-        ]
-        observed = -known[ranks - 1].astype(np.float64)
+        ranks = np.union1d(ranks, np.arange(1, len(high) + 1))[:count]
+        bins = _BINS - np.searchsorted(up_to, ranks[len(high) :])
+        observed = np.concatenate([high, bins * (ALWAYS_DRAWN / _BINS)])
         expected = -np.log10((ranks - 0.5) / max(count, 1))
         shown = thinned(expected, observed, 2000)
         peak = float(observed.max(initial=0.0))
-        middle = known[max(count - 1, 0) // 2 : count // 2 + 1]
-        return cls(count, genomic_inflation(middle), peak, expected[shown], observed[shown])
+        return cls(
+            count, float(inflation_of_medians(median)), peak, expected[shown], observed[shown]
+        )
 
     def draw(self, ax: "Axes", colour: str, size: float, label: str | None = None) -> None:
         """Draw the points, if there are any."""
@@ -162,17 +187,6 @@ class _Curve:
                 self.expected, self.observed, s=size, linewidths=0, rasterized=True, color=colour,
                 label=label,
             )  # fmt: skip
-
-
-def genomic_inflation(log10p: NDArray[np.float64]) -> float:
-    """Return the median chi-square of p-values over that without any effect; NaN without any."""
-    from scipy.special import ndtri_exp
-
-    if not len(log10p):
-        return float("nan")
-
-    middle = float(np.median(log10p)) * np.log(10) - np.log(2)
-    return float(ndtri_exp(middle) ** 2 / ndtri_exp(np.log(0.25)) ** 2)
 
 
 def chance_band(count: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -1,8 +1,9 @@
 """What is said about the scan behind the effects: its pictures, its settings, its lamp."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from plait.data.words import counted, listed
 from plait.gwas.interaction_results import OfInteractions
 from plait.gwas.plots import surest_of_traits
 from plait.gwas.results import AssociationResult
-from plait.plot.qq import genomic_inflation
+from plait.numerics.order_statistics import column_medians
+from plait.numerics.uniformity import inflation_of_medians
 from plait.plot.style import chosen_traits
 from plait.report import scan_figures as draw
 from plait.report.figures import GREY
@@ -96,11 +98,18 @@ def collect_scan(scan: AssociationResult) -> ScanFindings:
 def _by_chromosome(scan: AssociationResult, trait: int) -> dict[str, float]:
     found = {}
     for name, pieces in scan.by_chromosome().items():
-        values = np.concatenate([scan.log10p[span][rows, trait] for span, rows in pieces])
-        values = values[np.isfinite(values)]
-        if len(values) >= _ENOUGH_VARIANTS:
-            found[name] = genomic_inflation(values)
+        heights = partial(_heights, scan, pieces, trait)
+        if sum(int((~np.isnan(part)).sum()) for part in heights()) >= _ENOUGH_VARIANTS:
+            found[name] = float(inflation_of_medians(column_medians(heights, 1))[0])
     return found if len(found) >= _ENOUGH_CHROMOSOMES else {}
+
+
+def _heights(
+    scan: AssociationResult, pieces: Sequence[tuple[slice, Any]], trait: int
+) -> Iterator[Array]:
+    """Yield -log10 p of a trait in the pieces of a chromosome, (n, 1)."""
+    for span, rows in pieces:
+        yield np.abs(scan.log10p[span][rows, trait : trait + 1])
 
 
 def inflation_verdict(found: ScanFindings) -> Verdict:
