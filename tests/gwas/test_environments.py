@@ -377,7 +377,9 @@ def test_effects_of_groups_go_to_mash(long, tmp_path):
     tested = ~np.isnan(found.log10p_interaction[:, 1])
     np.testing.assert_array_equal(effects.bhat, beta[tested])
     scaled = effects.shat[:, :, None] * effects.V * effects.shat[:, None, :]
-    np.testing.assert_allclose(scaled, covariance[tested], rtol=1e-12)
+    wider = (scaled[:, 0, 0] / covariance[tested, 0, 0])[:, None, None]
+    assert (wider > 1 - 1e-12).all() and wider.max() > 1.01
+    np.testing.assert_allclose(scaled, wider * covariance[tested], rtol=1e-12)
     found.write_effects(tmp_path / "effects.zarr", "b")
     again = read_effects(tmp_path / "effects.zarr")
     np.testing.assert_array_equal(again.V, effects.V)
@@ -407,6 +409,27 @@ def test_robust_errors_are_widened_for_mash(study):
     widened = covariance / own
     assert (widened > 1).all()
     np.testing.assert_allclose(widened, np.broadcast_to(widened[:, :1, :1], own.shape), rtol=1e-8)
+
+
+def test_ordinary_errors_are_widened_for_mash(study):
+    """Of changes and of all effects, one has the p-value of its test and the other a larger one."""
+    calls, traits, environments, _ = study
+    given = InMemory(calls), table(traits), table(environments, ["heat", "rain"])
+    found = scan_interaction(*given, variant_filter=ALL)
+    places = np.array([[15, -4], [25, -4], [15, 0.5]])
+    effects = found.to_effects("t0", places)
+    tested = ~np.isnan(found.log10p_interaction[:, 0])
+    covariance = effects.shat[:, :, None] * effects.V * effects.shat[:, None, :]
+    normal = []
+    for contrast in (np.array([[-1.0, 1, 0], [-1, 0, 1]]), np.eye(3)):
+        some = effects.bhat @ contrast.T
+        inverse = np.linalg.inv(contrast @ covariance @ contrast.T)
+        squares = np.einsum("nq,nqr,nr->n", some, inverse, some)
+        normal.append(stats.chi2.logsf(squares, len(contrast)))
+    tests = np.stack([found.log10p_interaction[tested, 0], found.log10p_joint[tested, 0]])
+    tests *= np.log(10)
+    assert (normal > tests - 1e-8).all()
+    np.testing.assert_allclose(np.abs(normal - tests).min(axis=0), 0, atol=1e-8)
 
 
 def test_effects_at_places_of_numbers(study):

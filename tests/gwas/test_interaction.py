@@ -205,7 +205,6 @@ def test_robust_errors_with_few_carriers_are_widened_for_mash(random):
     calls = (random.random((600, 300)) < 0.06).astype(np.int8)
     traits, heat = table(random.normal(size=(300, 10))), table(random.normal(size=(300, 1)), ["E"])
     found = scan_interaction(InMemory(calls), traits, heat, robust=True)
-    plain = scan_interaction(InMemory(calls), traits, heat)
     as_they_are, for_mash = [], []
     for k, name in enumerate(found.traits):
         tested = np.isfinite(found.se_interaction[:, k])
@@ -218,12 +217,43 @@ def test_robust_errors_with_few_carriers_are_widened_for_mash(random):
         np.testing.assert_allclose(2 * stats.norm.sf(np.abs(normal)), p, rtol=1e-6)
         as_they_are += z.tolist()
         for_mash += normal.tolist()
-        _, covariance = plain.effects_at((0, 1))
-        kept = np.isfinite(plain.se_interaction[:, k])
-        errors = np.sqrt(np.diagonal(covariance[kept, k], axis1=1, axis2=2))
-        np.testing.assert_array_equal(plain.to_effects(name, (0, 1)).shat, errors)
     assert np.mean(np.abs(as_they_are) > 3.29) > 0.004
     assert np.mean(np.abs(for_mash) > 3.29) < 0.0015
+
+
+def test_ordinary_errors_of_few_samples_are_widened_for_mash(random):
+    """Taken for normal as they are, those of 40 samples make twice too many effects beyond 3.3."""
+    calls, heat = draw_calls(random, 500, 40), table(random.normal(3, 1, (40, 1)), ["E"])
+    traits = random.normal(size=(40, 200))
+    traits[:, 0] += 2 * calls[7]
+    found = scan_interaction(InMemory(calls), table(traits), heat, variant_filter=ALL)
+    as_they_are, for_mash = [], []
+    for k, name in enumerate(found.traits):
+        effects = found.to_effects(name, (2, 4))
+        beta, own = found.effects_at((2, 4))
+        kept = np.isfinite(beta[:, k]).all(axis=1)
+        own = own[kept, k]
+        covariance = effects.shat[:, :, None] * effects.V * effects.shat[:, None, :]
+        wider = covariance / own
+        np.testing.assert_allclose(wider, np.broadcast_to(wider[:, :1, :1], own.shape), rtol=1e-6)
+        change = effects.bhat[:, 1] - effects.bhat[:, 0]
+        of_change = covariance[:, 0, 0] + covariance[:, 1, 1] - 2 * covariance[:, 0, 1]
+        both = np.einsum("nr,nrs,ns->n", effects.bhat, np.linalg.inv(covariance), effects.bhat)
+        normal = np.stack(
+            [
+                stats.norm.logsf(np.abs(change) / of_change**0.5) + np.log(2),
+                stats.chi2.logsf(both, 2),
+            ]
+        )
+        tests = np.stack([found.log10p_interaction[kept, k], found.log10p_joint[kept, k]])
+        tests *= np.log(10)
+        # One of the two has the p-value of its test, the other a larger one.
+        assert (normal > tests - 1e-6).all()
+        np.testing.assert_allclose(np.abs(normal - tests).min(axis=0), 0, atol=1e-6)
+        as_they_are.append(beta[kept, k] / np.sqrt(np.diagonal(own, axis1=1, axis2=2)))
+        for_mash.append(effects.bhat / effects.shat)
+    assert np.mean(np.abs(np.concatenate(as_they_are[1:])) > 3.29) > 0.0018
+    assert np.mean(np.abs(np.concatenate(for_mash[1:])) > 3.29) < 0.0013
 
 
 def test_an_interaction_is_found(random, tmp_path):

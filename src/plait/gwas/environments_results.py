@@ -131,7 +131,7 @@ class EnvironmentsResult(OfInteractions):
         -------
         Effects
             With V (J, R, R), the correlation of their errors, of each variant. Variants without a
-            test are left out. Robust errors are widened, as by `InteractionResult.to_effects`.
+            test are left out. Errors are widened, as by `InteractionResult.to_effects`.
 
         Raises
         ------
@@ -215,10 +215,10 @@ class EnvironmentsResult(OfInteractions):
         self, trait: int, environments: ArrayLike | None, contexts: tuple[str, ...], rows: slice
     ) -> Effects | None:
         beta, covariance = (values[:, trait] for values in self.effects_at(environments, rows))
-        changes = np.asarray(self.coefficients[rows])[:, trait, 1:]
-        of_changes = np.asarray(self.covariance[rows])[:, trait, 1:, 1:]
+        estimates = np.asarray(self.coefficients[rows])[:, trait]
+        of_estimates = np.asarray(self.covariance[rows])[:, trait]
         tested = ~np.isnan(self.log10p_interaction[rows][:, trait])
-        slopes = changes, of_changes, trait
+        slopes = estimates, of_estimates, trait
         return self._as_effects(beta, covariance, *slopes, tested, rows, contexts)
 
     def _all_effects(self, trait: str, environments: ArrayLike | None) -> Iterator[Effects]:

@@ -38,6 +38,7 @@ class OfInteractions(VariantResult):
 
     environment: str
     robust: bool
+    log10p_joint: Array
 
     def __repr__(self) -> str:
         size = f"{counted(len(self.n), 'variant')} x {counted(len(self.traits), 'trait')}"
@@ -64,8 +65,8 @@ class OfInteractions(VariantResult):
         self,
         beta: Array,
         covariance: Array,
-        changes: Array,
-        of_changes: Array,
+        estimates: Array,
+        of_estimates: Array,
         trait: int,
         tested: NDArray[np.bool_],
         rows: slice,
@@ -73,15 +74,20 @@ class OfInteractions(VariantResult):
     ) -> Effects | None:
         """Return effects (n, R) of the tested variants among some, None without any.
 
-        ``changes`` (n, q) are those with the environments, ``of_changes`` (n, q, q) the covariance
-        of their errors.
+        ``estimates`` (n, 1 + q) are the main effects and the changes with the environments,
+        ``of_estimates`` (n, 1 + q, 1 + q) the covariance of their errors.
         """
         if not tested.any():
             return None
         beta, covariance = beta[tested], covariance[tested]
-        if self.robust:
-            logs = np.asarray(self.surest[rows])[tested, trait]
-            covariance *= _widening(changes[tested], of_changes[tested], logs)[:, None, None]
+        estimates, of_estimates = estimates[tested], of_estimates[tested]
+        logs = np.asarray(self.surest[rows])[tested, trait]
+        wider = _widening(estimates[:, 1:], of_estimates[:, 1:, 1:], logs)
+        if not self.robust:
+            # Robust joint tests have degrees of freedom of their own.
+            logs = np.asarray(self.log10p_joint[rows])[tested, trait]
+            wider = np.maximum(wider, _widening(estimates, of_estimates, logs))
+        covariance *= wider[:, None, None]
         errors = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
         correlation = covariance / (errors[:, :, None] * errors[:, None, :])
         names = self.names_of(rows)[tested].astype(np.str_)
@@ -108,8 +114,9 @@ class OfInteractions(VariantResult):
 def _widening(changes: Array, covariance: Array, log10p: Array) -> Array:
     """Return what covariances are multiplied by for normal errors to give the p-values of tests.
 
-    Robust errors have few degrees of freedom where carriers are few. Taken for normal ones they
-    make 8 times too many changes beyond 3.3 errors at 20 to 30 copies of an allele.
+    Errors have as few degrees of freedom as samples, and robust ones fewer where carriers are few.
+    Taken for normal, those of 40 samples make twice too many effects beyond 3.3 errors, and robust
+    ones 8 times too many changes at 20 to 30 copies of an allele.
     """
     solved = np.linalg.solve(covariance, changes[..., None])[..., 0]
     squares = np.einsum("nq,nq->n", changes, solved)
@@ -226,8 +233,9 @@ class InteractionResult(OfInteractions):
         -------
         Effects
             With V, the correlation of their errors, of each variant. Variants without a test are
-            left out. Robust errors are widened for normal ones to give the p-value of the
-            interaction, as mash takes errors for normal and these have few degrees of freedom.
+            left out. Errors are widened for normal ones to give the p-value of the interaction and,
+            unless robust, none below that of the joint test: mash takes errors for normal, and
+            these have few degrees of freedom.
 
         Raises
         ------
@@ -312,10 +320,14 @@ class InteractionResult(OfInteractions):
     def _effects(self, trait: int, environments: list[float], rows: slice) -> Effects | None:
         beta, covariance = (values[:, trait] for values in self.effects_at(environments, rows))
         contexts = tuple(f"{self.environment}={written(value)}" for value in environments)
-        changes = np.asarray(self.beta_interaction[rows])[:, [trait]]
-        of_changes = np.asarray(self.se_interaction[rows])[:, [trait], None] ** 2
+        names = ("beta_main", "beta_interaction", "se_main", "se_interaction", "covariance")
+        at_0, change, error_at_0, error_of_change, both = (
+            np.asarray(getattr(self, name)[rows])[:, trait] for name in names
+        )
+        estimates = np.stack([at_0, change], axis=1)
+        of_estimates = np.stack([error_at_0**2, both, both, error_of_change**2], axis=1)
         tested = np.asarray(np.isfinite(beta).all(axis=1))
-        slopes = changes, of_changes, trait
+        slopes = estimates, of_estimates.reshape(-1, 2, 2), trait
         return self._as_effects(beta, covariance, *slopes, tested, rows, contexts)
 
     def _all_effects(self, trait: str, environments: Sequence[float]) -> Iterator[Effects]:
