@@ -1,5 +1,8 @@
 import errno
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +43,7 @@ def test_the_file_appears_when_the_block_ends(tmp_path):
     target = tmp_path / "result.npz"
     with replace_file(target) as temporary:
         np.savez(temporary, a=np.eye(2))
-        assert temporary.parent == tmp_path
+        assert temporary.parent.parent == tmp_path
         assert temporary.suffix == ".npz"
         assert not target.exists()
     assert names(tmp_path) == ["result.npz"]
@@ -173,6 +176,56 @@ def test_the_old_store_comes_back_when_the_last_rename_fails(tmp_path, monkeypat
         (temporary / "new").write_text("")
     assert (target / "zarr.json").read_text() == "old"
     assert names(tmp_path) == ["store.zarr"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be locked there")
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+    """But nothing of a writer that lives, and nothing that another target's writer left."""
+    script = (
+        "import sys, time\n"
+        "from plait.io import replace_file, replace_folder\n"
+        "with replace_folder(sys.argv[1]) as folder, replace_file(sys.argv[2]) as file:\n"
+        "    (folder / 'part').write_text('half')\n"
+        "    file.write_text('half')\n"
+        "    print(flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    store, table = tmp_path / "effects.zarr", tmp_path / "table.csv.gz"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", script, store, table], stdout=subprocess.PIPE, text=True
+    )
+    writer.stdout.readline()
+    left = names(tmp_path)
+    assert [re.sub("[0-9a-f]{8}", "*", name) for name in left] == [
+        ".effects.*.partial.zarr", ".table.*.partial.csv.gz",
+    ]  # fmt: skip
+    for place, other in ((store, "effects.csv"), (table, "table.csv")):
+        (tmp_path / f".{other.replace('.', '.0123abcd.partial.')}").mkdir()
+        (tmp_path / f".{place.name}").mkdir()
+    others = sorted(set(names(tmp_path)) - set(left))
+
+    def write():
+        with replace_folder(store, overwrite=True) as folder:
+            (folder / "zarr.json").write_text("{}")
+        with replace_file(table, overwrite=True) as file:
+            file.write_text("whole")
+
+    write()
+    assert names(tmp_path) == sorted([*left, *others, "effects.zarr", "table.csv.gz"])
+    writer.kill()
+    writer.communicate()
+    write()
+    assert names(tmp_path) == sorted([*others, "effects.zarr", "table.csv.gz"])
+    assert table.read_text() == "whole"
+
+
+def test_a_folder_that_cannot_be_locked_is_written_and_left(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    left = tmp_path / ".effects.0123abcd.partial.zarr"
+    left.mkdir()
+    with replace_folder(tmp_path / "effects.zarr") as folder:
+        (folder / "zarr.json").write_text("{}")
+    assert names(tmp_path) == [left.name, "effects.zarr"]
 
 
 def test_a_link_is_followed(tmp_path):

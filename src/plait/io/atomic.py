@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -55,10 +56,11 @@ def check_writable(path: str | os.PathLike[str], overwrite: bool = False) -> Pat
 
 @contextmanager
 def replace_file(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``, renamed to it when the block ends well.
+    """Yield a path in a temporary folder beside ``path``, renamed to it when the block ends well.
 
-    When the block raises, the temporary file is removed and what stood at ``path`` is untouched.
-    The temporary name keeps the suffixes, so that writers which look at them do the same.
+    When the block raises, the temporary folder is removed and what stood at ``path`` is untouched;
+    what a writer of ``path`` that was killed left is removed by the next one. The name is that of
+    ``path``, so that writers which look at suffixes do the same.
 
     Raises
     ------
@@ -68,18 +70,18 @@ def replace_file(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
     target = check_writable(path, overwrite)
     if target.is_dir():
         raise OutputError(f"{path} is a folder; a file is to be written there.")
-    temporary = _sibling(target)
-    with _said_clearly(path, temporary):
-        yield temporary
+    with _said_clearly(path, target), _temporary_folder(target) as folder:
+        yield folder / target.name
         _refuse_newcomer(path, target, overwrite)
-        temporary.replace(target)
+        (folder / target.name).replace(target)
 
 
 @contextmanager
 def replace_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
     """Yield a new temporary folder beside ``path``, renamed to it when the block ends well.
 
-    When the block raises, the temporary folder is removed and what stood at ``path`` is untouched.
+    When the block raises, the temporary folder is removed and what stood at ``path`` is untouched;
+    what a writer of ``path`` that was killed left is removed by the next one.
 
     Raises
     ------
@@ -89,9 +91,7 @@ def replace_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Ite
     target = check_writable(path, overwrite)
     if target.is_file():
         raise OutputError(f"{path} is a file; a store (a folder) is to be written there.")
-    temporary = _sibling(target)
-    with _said_clearly(path, temporary):
-        temporary.mkdir()
+    with _said_clearly(path, target), _temporary_folder(target) as temporary:
         yield temporary
         move_into_place(temporary, path, overwrite)
 
@@ -145,9 +145,73 @@ def _put_back(target: Path) -> None:
         old.rename(target)
 
 
-def _sibling(path: Path) -> Path:
-    stem = path.name.split(".")[0]
-    return path.with_name(f".{stem}.{token_hex(4)}.partial{path.name[len(stem) :]}")
+def _around(target: Path) -> tuple[str, str]:
+    """Return what names of temporary folders of ``target`` begin and end with."""
+    stem = target.name.split(".")[0]
+    return f".{stem}.", f".partial{target.name[len(stem) :]}"
+
+
+@contextmanager
+def _temporary_folder(target: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``target``, locked while this process lives, removed at the end."""
+    _remove_leftovers(target)
+    folder, lock = _new_folder(target)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _new_folder(target: Path) -> tuple[Path, int | None]:
+    head, tail = _around(target)
+    while True:
+        folder = target.with_name(f"{head}{token_hex(4)}{tail}")
+        folder.mkdir()
+        with suppress(BlockingIOError, FileNotFoundError):
+            lock = _lock(folder)
+            if lock is None or folder.exists():
+                return folder, lock
+            os.close(lock)
+        # Another writer took it for a leftover before it was locked.
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove temporary folders of ``target`` whose writers are no more: nobody locks them."""
+    sought = re.compile("[0-9a-f]{8}".join(map(re.escape, _around(target))))
+    found: list[str] = []
+    with suppress(OSError), os.scandir(target.parent) as entries:
+        found += [entry.path for entry in entries if sought.fullmatch(entry.name)]
+    for place in found:
+        with suppress(OSError):
+            lock = _lock(place)
+            if lock is not None:
+                shutil.rmtree(place, ignore_errors=True)
+                os.close(lock)
+
+
+def _lock(folder: str | os.PathLike[str]) -> int | None:
+    """Lock a folder until the descriptor is closed or the process ends; None where none can be.
+
+    Raises
+    ------
+    BlockingIOError
+        Another has locked it.
+    """
+    try:
+        from fcntl import LOCK_EX, LOCK_NB, flock
+    except ModuleNotFoundError:  # on Windows
+        return None
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        flock(descriptor, LOCK_EX | LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise
+        return None
+    return descriptor
 
 
 def _refuse_newcomer(shown: str | os.PathLike[str], target: Path, overwrite: bool) -> None:
@@ -156,25 +220,17 @@ def _refuse_newcomer(shown: str | os.PathLike[str], target: Path, overwrite: boo
 
 
 @contextmanager
-def _said_clearly(shown: str | os.PathLike[str], temporary: Path) -> Iterator[None]:
-    """Remove the temporary output on any exception and say what a full disk means."""
+def _said_clearly(shown: str | os.PathLike[str], target: Path) -> Iterator[None]:
+    """Say what a full disk means, and a folder that refuses."""
     try:
         yield
-    except BaseException as error:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in NO_SPACE:
+    except OSError as error:
+        if error.errno in NO_SPACE:
             raise OutputError(
                 f"{shown} was not written: no space left on the disk. Nothing was kept; "
                 "free some space or write elsewhere."
             ) from error
-        if (
-            isinstance(error, OSError)
-            and error.errno in _REFUSED
-            and str(error.filename).startswith(str(temporary))
-        ):
+        own = str(target.with_name(_around(target)[0]))
+        if error.errno in _REFUSED and str(error.filename).startswith(own):
             raise OutputError(f"{shown} was not written: {error.strerror}.") from error
         raise
