@@ -6,7 +6,8 @@ import pytest
 from plait.crt.assignment import assign_guides, assignment_from_table
 from plait.crt.assignment_backgrounds import Backgrounds
 from plait.crt.gene_data import gene_screen_data
-from plait.errors import DataWarning, LabelError, OptionError
+from plait.crt.gene_screen import GeneScreen
+from plait.errors import DataWarning, InputError, LabelError, OptionError
 from tests.crt.gene_cases import random_data, random_screen
 
 
@@ -136,6 +137,46 @@ def test_tables_go_round():
         assignment_from_table(data, {"grna_id": ["T0_g0"]})
     with pytest.raises(LabelError, match="'nobody' in the column 'cell'"):
         assignment_from_table(data, {"grna_id": ["T0_g0"], "cell": ["nobody"]})
+
+
+def test_an_assignment_is_of_these_cells_and_guides_in_this_order():
+    options, _ = random_screen(moi="low")
+    cells = [f"c{i}" for i in range(300)]
+    data = gene_screen_data(**options, cell_names=cells)
+    found = assign_guides(data)
+    assert assignment_from_table(data, found) is found
+    order = np.random.default_rng(0).permutation(300)
+    moved = options | {
+        "responses": options["responses"][order],
+        "guides": options["guides"][order],
+        "covariates": options["covariates"].iloc[order],
+    }
+    other = gene_screen_data(**moved, cell_names=[cells[i] for i in order])
+    with pytest.raises(LabelError, match=r"of the same cells in .*in another order .*to_frame\(\)"):
+        GeneScreen(other).set_parameters().use_assignment(found)
+    screen = GeneScreen(other).set_parameters().use_assignment(found.to_frame())
+    assert (screen.assignment.cells != found.cells[order]).nnz == 0
+    fewer = gene_screen_data(**(options | {"targets": options["targets"][:-1]}), cell_names=cells)
+    with pytest.raises(LabelError, match="the same guides in the same order"):
+        assignment_from_table(fewer, found)
+
+
+def test_cells_of_a_table_are_found_by_names_that_differ():
+    options, _ = random_screen(moi="low")
+    data = gene_screen_data(**options, cell_names=[f"c{i // 2}" for i in range(300)])
+    with pytest.raises(LabelError, match="the cell of the data 'c0' occurs twice, at 1 and 2"):
+        assignment_from_table(data, assign_guides(data).to_frame())
+
+
+@pytest.mark.parametrize("values", [[True, False], ["true", "False"], [1, 0], ["1", "0"]])
+def test_what_is_uncertain_in_a_table(values):
+    data = random_data()
+    table = {"grna_id": ["T0_g0"] * 2, "cell": data.cell_names[:2], "is_uncertain": values}
+    np.testing.assert_array_equal(
+        np.flatnonzero(assignment_from_table(data, table).is_uncertain), 0
+    )
+    with pytest.raises(InputError, match="guides holds 'perhaps'"):
+        assignment_from_table(data, table | {"is_uncertain": ["false", "perhaps"]})
 
 
 def test_guides_that_are_known_are_taken_as_they_are():

@@ -237,6 +237,19 @@ def test_a_file_of_cell_ranger(tmp_path, monkeypatch):
         gene_screen_from_cell_ranger(path, "high")
 
 
+def test_a_guide_that_is_called_like_a_gene_leaves_it_its_name(tmp_path):
+    pytest.importorskip("h5py")
+    options, _ = random_screen(seed=8, n_cells=150)
+    guides = ["T0", *options["guide_names"][1:]]
+    targets = options["targets"].assign(grna_id=guides)
+    counts = options["responses"], options["guides"]
+    path = write_cell_ranger(tmp_path / "matrix.h5", *counts, options["response_names"], guides)
+    found = read_gene_screen(path, "high", targets=targets)
+    assert found.response_names.tolist() == options["response_names"]
+    assert found.targets.guides.tolist() == guides
+    assert positive_control_pairs(found).targets.tolist() == ["T0"]
+
+
 def test_what_a_feature_reference_and_barcodes_say(tmp_path):
     pytest.importorskip("h5py")
     options, _ = random_screen(seed=8, n_cells=150)

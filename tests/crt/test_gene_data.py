@@ -7,8 +7,14 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from plait.crt import gene_data
+from plait.crt.assignment import assign_guides
 from plait.crt.gene_data import gene_screen_data, gene_screen_from_anndata, read_gene_screen
-from plait.crt.gene_design import GeneDesign, default_formula, design_columns
+from plait.crt.gene_design import (
+    GeneDesign,
+    default_formula,
+    design_columns,
+    left_out_by_default,
+)
 from plait.errors import (
     FileFormatError,
     InputError,
@@ -70,6 +76,30 @@ def test_guides_of_one_vector_are_taken_together():
     table.loc[[0, 2], "vector_id"] = "v1"
     with pytest.raises(InputError, match="different targets"):
         gene_screen_data(**(options | {"targets": table}))
+
+
+def test_a_vector_counts_as_one_guide():
+    """As if its guides had never been told apart: covariates, assignment, default formula."""
+    options, _ = random_screen(n_cells=400)
+    table, guides = options["targets"], options["guides"].toarray()
+    random = np.random.default_rng(1)
+    first = random.binomial(guides.astype(int), 0.5)
+    split = np.concatenate([first, guides - first], axis=1)
+    names = [*table.grna_id, *(f"{name}_second" for name in table.grna_id)]
+    both = pd.DataFrame(
+        {
+            "grna_id": names,
+            "grna_target": np.tile(table.grna_target, 2),
+            "vector_id": np.tile(table.grna_id, 2),
+        }
+    )
+    whole = gene_screen_data(**options)
+    of_two = {"guides": split, "guide_names": names, "targets": both}
+    data = gene_screen_data(**(options | of_two))
+    for name, values in whole.covariates.items():
+        np.testing.assert_array_equal(data.covariates[name], values, err_msg=name)
+    found, expected = assign_guides(data), assign_guides(whole)
+    assert (found.cells != expected.cells).nnz == 0 and found.by_threshold == expected.by_threshold
 
 
 def test_guides_that_are_not_in_the_table_count_for_covariates_alone():
@@ -141,6 +171,12 @@ def table(**columns):
         ),
         ({"covariates": {"x": np.full(300, np.inf)}}, InputError, "is infinite"),
         ({"covariates": {"x": np.ones(4)}}, ShapeError, "4 of 300 cells"),
+        ({"covariates": {"1": np.ones(300)}}, LabelError, "called '1'.* rename it"),
+        (
+            {"covariates": {"x": pd.Categorical([None] + [1] * 299)}},
+            MissingCovariateError,
+            "'x' is missing in 1 cell",
+        ),
         (
             {"covariates": pd.DataFrame({"x": pd.Categorical(["a"] * 300, ["a", "b"])})},
             InputError,
@@ -168,6 +204,41 @@ def test_default_formula():
     assert design_columns(low, "~ 1")[1].shape == (300, 1)
     logs = design_columns(low, "log1p(response_n_umis)")[1][:, 1]
     np.testing.assert_allclose(logs, np.log1p(low.covariates["response_n_umis"]))
+
+
+@pytest.mark.parametrize("n_levels", [4, 20])
+@pytest.mark.parametrize("kind", [str, int, float, bool])
+def test_a_category_is_one_whatever_its_levels_are(kind, n_levels):
+    codes = np.arange(300) % n_levels
+    levels = pd.Index([kind(level) for level in range(2 if kind is bool else n_levels)])
+    batch = pd.Categorical.from_codes(codes % len(levels), levels)
+    for covariates in ({"batch": batch}, pd.DataFrame({"batch": batch})):
+        data = made(moi="low", covariates=covariates)
+        formula = default_formula(data)
+        assert formula.endswith(" + batch")
+        names, matrix = design_columns(data, formula)
+        assert names[3:] == tuple(f"batch_{level}" for level in levels[1:])
+        indicators = codes[:, None] % len(levels) == np.arange(1, len(levels))
+        np.testing.assert_array_equal(matrix[:, 3:], indicators)
+    amounts = made(moi="low", covariates={"batch": codes})
+    assert "batch" not in amounts.levels
+
+
+def test_default_formula_leaves_out_counts_of_guides_and_no_covariate_called_alike():
+    kit = np.where(np.arange(300) < 100, "new", "old")
+    data = made(moi="low", covariates={"grna_kit": kit, "score": np.arange(300.0)})
+    assert default_formula(data) == "log(response_n_nonzero) + log(response_n_umis) + grna_kit"
+    assert left_out_by_default(data) == ("score",)
+
+
+@pytest.mark.parametrize(
+    "given", [np.asarray, csr_matrix, pd.DataFrame, np.ndarray.tolist], ids=lambda f: f.__name__
+)
+def test_truth_values_are_guides_that_cells_have(given):
+    has = made().guides.toarray() > 5
+    data = made(guides=given(has))
+    assert data.is_assigned
+    np.testing.assert_array_equal(data.guides.toarray(), has)
 
 
 @pytest.mark.parametrize(

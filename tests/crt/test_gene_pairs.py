@@ -108,7 +108,7 @@ def placed_data():
     return gene_screen_data(**(options | {"targets": table}))
 
 
-def test_pairs_by_position():
+def test_pairs_by_position(caplog):
     data = placed_data()
     positions = pd.DataFrame(
         {
@@ -128,6 +128,16 @@ def test_pairs_by_position():
     }
     without = cis_pairs(data, positions, Pairs.of([("T1", "gene5")]), distance=1000)
     assert "T1" not in without.targets
+    again = pd.concat([positions, positions.iloc[:1].assign(position=9)])
+    with pytest.raises(LabelError, match=r"1 of the screen's genes more than once .*'gene1'"):
+        cis_pairs(data, again)
+    elsewhere = positions.iloc[:1].assign(response_id="no gene of the screen")
+    more = pd.concat([positions, elsewhere, elsewhere])
+    assert cis_pairs(data, more, distance=1000).to_frame().equals(found.to_frame())
+    data.targets.start[0] = np.nan
+    with caplog.at_level("INFO", "plait.crt"):
+        assert "T0" not in cis_pairs(data, positions, distance=1000).targets
+    assert "positions of their guides are missing: 1 of 4 targets ('T0')" in caplog.text
     with pytest.raises(InputError, match="no columns 'chr'"):
         cis_pairs(random_data(), positions)
     with pytest.raises(LabelError, match="no column 'position'"):

@@ -386,6 +386,22 @@ def test_only_a_written_formula_is_refused_for_what_its_terms_determine(caplog):
     np.testing.assert_array_equal(both[0].p_value, both[1].p_value)
 
 
+def test_covariates_that_the_default_formula_leaves_out_are_named(caplog):
+    options, _ = random_screen(moi="low")
+    score = np.random.default_rng(0).standard_normal(300)
+    data = gene_screen_data(**(options | {"covariates": {"score": score, "weight": score**2 + 1}}))
+    usual = "log(response_n_nonzero) + log(response_n_umis)"
+    with caplog.at_level("INFO", "plait.crt"):
+        screen = GeneScreen(data).set_parameters(discovery_pairs=[("T0", "T0")], weights="weight")
+    assert screen.parameters.formula == usual
+    assert "not adjusted for, as numbers of 15 or more values: score." in caplog.text
+    assert f"the formula '~ {usual} + score'" in caplog.text
+    caplog.clear()
+    with caplog.at_level("INFO", "plait.crt"):
+        screen.set_parameters(discovery_pairs=[("T0", "T0")], formula=f"{usual} + score")
+    assert "not adjusted for" not in caplog.text
+
+
 def _rates_of_few_genes(formula, screens, n_genes=60):
     """Return the shares of p-values below 0.05 and 0.01 in screens without effects."""
     from plait.simulate import make_count_screen

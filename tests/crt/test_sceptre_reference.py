@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from plait.crt.assignment import assign_guides
-from plait.crt.gene_data import COUNT_COVARIATES
+from plait.crt.gene_covariates import COUNT_COVARIATES
 from plait.crt.gene_design import GeneDesign
 from plait.crt.negative_binomial import fit_gene
 from plait.crt.pairs import positive_control_pairs

@@ -13,8 +13,16 @@ from scipy.sparse import csc_array
 from plait.crt.arguments import require_made_by, share, whole_number
 from plait.crt.assignment_backgrounds import Backgrounds, background_formula
 from plait.crt.gene_data import GeneScreenData
+from plait.data.labels import describe_difference, require_distinct
 from plait.data.words import counted
-from plait.errors import DataWarning, InputTypeError, LabelError, OptionError, ShapeError
+from plait.errors import (
+    DataWarning,
+    InputError,
+    InputTypeError,
+    LabelError,
+    OptionError,
+    ShapeError,
+)
 from plait.execution.blocks import Block, plan_blocks
 from plait.execution.executors import run_blocks, workforce
 from plait.execution.progress import stage
@@ -53,6 +61,7 @@ _EFFECTS = np.array(
 _FEWEST_CELLS = 10
 """A guide found in fewer cells is assigned by the threshold."""
 _GUIDES_PER_BLOCK = 8
+_TRUE, _FALSE = ("true", "1"), ("false", "0")
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,25 +279,32 @@ def assignment_from_table(data: GeneScreenData, table: Any) -> GuideAssignment:
     Parameters
     ----------
     data : GeneScreenData
-    table : DataFrame or mapping of columns
+    table : DataFrame, mapping of columns or GuideAssignment
         ``grna_id`` and ``cell`` (names of cells), as `GuideAssignment.to_frame` returns, and
         ``is_uncertain`` if there is such a column.
 
     Raises
     ------
     LabelError
-        A column is missing, or a guide or a cell is not among those of the data.
+        A column is missing, a guide or a cell is not among those of the data, or cells of the data
+        have the same name. An assignment is of other cells or guides, or of others in order.
+    InputError
+        ``is_uncertain`` holds what is no truth value.
     InputTypeError
         It is no table (also a TypeError).
     ShapeError
         Its columns are of different lengths.
     """
+    if isinstance(table, GuideAssignment):
+        _require_same(table, data)
+        return table
     if not isinstance(table, Mapping) and not hasattr(table, "columns"):
         raise InputTypeError(
             f"the table of assigned guides is of type {type(table).__name__}; give a DataFrame or "
             "a mapping of columns."
         )
     columns = []
+    require_distinct("cell of the data", data.cell_names.tolist())
     for name, known in (("grna_id", data.targets.guides), ("cell", data.cell_names)):
         if name not in table:
             raise LabelError(f"the table of assigned guides has no column {name!r}.")
@@ -305,8 +321,33 @@ def assignment_from_table(data: GeneScreenData, table: Any) -> GuideAssignment:
     lists = [np.unique(part) for part in np.split(cells[order], ends)]
     uncertain = np.zeros(data.n_cells, dtype=bool)
     if "is_uncertain" in table:
-        uncertain[cells] = np.char.lower(np.asarray(table["is_uncertain"]).astype(str)) == "true"
+        uncertain[cells] = _truth_values(np.asarray(table["is_uncertain"]))
     return _assembled(data, lists, uncertain, (), {"method": "given"})
+
+
+def _require_same(assignment: GuideAssignment, data: GeneScreenData) -> None:
+    """Refuse an assignment of other cells or guides, whose places would mean others here."""
+    for what, names, known in (
+        ("cells", assignment.cell_names, data.cell_names),
+        ("guides", assignment.guides, data.targets.guides),
+    ):
+        if not np.array_equal(names, known):
+            difference = describe_difference(known.tolist(), names.tolist())
+            raise LabelError(
+                f"the assignment is not of the same {what} in the same order as the data: "
+                f"{difference}. Of the same in another order give its table, assignment.to_frame()."
+            )
+
+
+def _truth_values(values: NDArray[Any]) -> NDArray[np.bool_]:
+    texts = np.char.lower(values.astype(np.str_))
+    known = np.isin(texts, [*_TRUE, *_FALSE])
+    if not known.all():
+        raise InputError(
+            f"the column 'is_uncertain' of the table of assigned guides holds "
+            f"{str(values[int(np.argmin(known))])!r}; give true or false."
+        )
+    return np.isin(texts, _TRUE)
 
 
 def default_method(data: GeneScreenData) -> str:

@@ -39,7 +39,7 @@ def gene_screen_from_cell_ranger(
     Returns
     -------
     GeneScreenData
-        Genes and guides have their names, those of which there are two their ids.
+        Genes and guides have their names; genes, or guides, of one name have their ids.
 
     Raises
     ------

@@ -14,19 +14,16 @@ from scipy.sparse import csc_array
 from plait.crt.gene_counts import (
     GeneCounts,
     as_counts,
-    blocks_of_genes,
-    genes_of,
     in_memory,
     is_on_disk,
     stored_counts,
 )
+from plait.crt.gene_covariates import count_covariates, is_missing, users_covariates
 from plait.data.labels import describe_difference, require_distinct
-from plait.data.words import counted
 from plait.errors import (
     InputError,
     InputTypeError,
     LabelError,
-    MissingCovariateError,
     OptionError,
     ShapeError,
 )
@@ -37,9 +34,6 @@ _log = logging.getLogger("plait.crt")
 
 NON_TARGETING = "non-targeting"
 """The target of guides that are negative controls."""
-COUNT_COVARIATES = ("response_n_nonzero", "response_n_umis", "grna_n_nonzero", "grna_n_umis")
-"""Covariates that are made of the counts themselves."""
-RESERVED = (*COUNT_COVARIATES, "response_p_mito", "grna_max_fraction", "grna_n_assigned")
 _MOI = ("low", "high")
 _POSITIONS = ("chr", "start", "end")
 
@@ -93,8 +87,8 @@ class GeneScreenData:
     moi : {"low", "high"}
         Multiplicity of infection: whether cells are meant to have one guide or many.
     covariates : dict of str to (N,) array
-        Those of `COUNT_COVARIATES`, ``response_p_mito`` if there are mitochondrial genes,
-        ``grna_max_fraction``, then the user's; numbers, or text for categories.
+        Those of `plait.crt.gene_covariates.count_covariates`, then the user's; numbers, or text
+        for categories.
     levels : dict of str to tuple of str
         The levels of each categorical covariate, in order.
     """
@@ -151,13 +145,14 @@ def gene_screen_data(
     targets : table
         A DataFrame of pandas or Polars, or a mapping of columns: ``grna_id``, ``grna_target``
         ("non-targeting" for negative controls), and, where there are, ``chr``, ``start``, ``end``
-        and ``vector_id``. Guides of one vector are taken together, their counts added.
+        and ``vector_id``. Guides of one vector are taken for one guide, their counts added.
     moi : {"low", "high"}
         Whether cells are meant to have one guide or many.
     response_names, guide_names : sequences of str
         Of the columns.
     covariates : table, optional
-        Further covariates of cells: numbers, or text and categories.
+        Further covariates of cells: numbers, or text and categories (of whatever kind, so that
+        batches of a categorical column are batches even where they are numbers).
     cell_names, guide_cell_names : sequences of str, optional
         Barcodes of the rows of ``responses`` and of ``guides``, which must agree.
 
@@ -201,13 +196,13 @@ def gene_screen_data(
     names = _names("guide", guide_names, guide_counts.shape[1])
     cells = _cells(counts.shape[0], cell_names, guide_cell_names)
     table = _table(targets)
-    made = _count_covariates(counts, guide_counts, genes)
-    extra, levels = _covariates(covariates, counts.shape[0])
-    kept, about = _kept_guides(guide_counts, names, table)
+    kept, about, others = _kept_guides(guide_counts, names, table)
+    made = count_covariates(counts, [kept, others], genes)
+    extra, levels = users_covariates(covariates, counts.shape[0])
     return GeneScreenData(
         responses=counts,
         guides=kept,
-        is_assigned=np.asarray(getattr(guides, "dtype", None) == np.bool_).item(),
+        is_assigned=_are_truth_values(guides),
         response_names=genes,
         cell_names=cells,
         targets=about,
@@ -402,6 +397,11 @@ def _observed(obs: Any, covariates: Sequence[str]) -> Any:
     return obs[list(covariates)] if covariates else None
 
 
+def _are_truth_values(guides: Any) -> bool:
+    kind = guides.dtype if hasattr(guides, "dtype") else np.asarray(guides).dtype
+    return bool(kind == np.bool_)
+
+
 def _names(what: str, names: Sequence[str], expected: int) -> NDArray[np.str_]:
     labels = np.array(_texts(names, f"names of {what}s"), dtype=np.str_)
     if len(labels) != expected:
@@ -444,14 +444,6 @@ def _columns_of(table: Any) -> dict[str, NDArray[Any]]:
     return {str(name): np.asarray(table[name]) for name in names}
 
 
-def _is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
-    if values.dtype.kind == "f":
-        return np.asarray(np.isnan(values))
-    if values.dtype.kind == "O":
-        return np.array([value is None or value != value for value in values], dtype=bool)
-    return np.zeros(len(values), dtype=bool)
-
-
 def _table(source: Any) -> dict[str, NDArray[Any]]:
     columns = _columns_of(source)
     for name in ("grna_id", "grna_target"):
@@ -459,7 +451,7 @@ def _table(source: Any) -> dict[str, NDArray[Any]]:
             raise LabelError(
                 f"the table of targets has no column {name!r}; it has {', '.join(columns)}."
             )
-        if (missing := _is_missing(columns[name])).any():
+        if (missing := is_missing(columns[name])).any():
             raise InputError(
                 f"{name!r} is missing in row {int(np.argmax(missing)) + 1} of the table of targets."
             )
@@ -477,8 +469,8 @@ def _table(source: Any) -> dict[str, NDArray[Any]]:
 
 def _kept_guides(
     counts: csc_array, names: NDArray[np.str_], table: dict[str, NDArray[Any]]
-) -> tuple[csc_array, GuideTargets]:
-    """Return the guides of the table, those of one vector as one."""
+) -> tuple[csc_array, GuideTargets, csc_array]:
+    """Return the guides of the table, those of one vector as one, and those that it has not."""
     places = {name: column for column, name in enumerate(names.tolist())}
     ids = table["grna_id"]
     if absent := [name for name in ids.tolist() if name not in places]:
@@ -509,7 +501,8 @@ def _kept_guides(
         )
         chosen = csc_array(chosen @ adding)
         chosen.sort_indices()
-    return chosen, _positions(ids, targets, firsts, table)
+    others = counts[:, np.setdiff1d(np.arange(counts.shape[1]), columns)]
+    return chosen, _positions(ids, targets, firsts, table), others
 
 
 def _positions(
@@ -521,7 +514,7 @@ def _positions(
     if not all(name in table for name in _POSITIONS):
         return GuideTargets(ids, targets[firsts])
     chromosome = table["chr"]
-    known = np.where(_is_missing(chromosome), "", chromosome.astype(np.str_))
+    known = np.where(is_missing(chromosome), "", chromosome.astype(np.str_))
     return GuideTargets(
         ids,
         targets[firsts],
@@ -529,68 +522,3 @@ def _positions(
         table["start"].astype(np.float64)[firsts],
         table["end"].astype(np.float64)[firsts],
     )
-
-
-def _count_covariates(
-    counts: GeneCounts, guides: csc_array, genes: NDArray[np.str_]
-) -> dict[str, NDArray[Any]]:
-    n_cells = counts.shape[0]
-    made: dict[str, NDArray[Any]] = {}
-    for name, matrix in (("response", counts), ("grna", guides)):
-        n_nonzero, n_umis = np.zeros(n_cells), np.zeros(n_cells)
-        for _, block in blocks_of_genes(matrix):
-            n_nonzero += np.bincount(block.indices, minlength=n_cells)
-            n_umis += np.bincount(block.indices, block.data, minlength=n_cells)
-        made[f"{name}_n_nonzero"], made[f"{name}_n_umis"] = n_nonzero, n_umis
-    is_mitochondrial = np.char.startswith(np.char.upper(genes), "MT-")
-    if is_mitochondrial.any():
-        part = genes_of(counts, np.flatnonzero(is_mitochondrial))
-        umis = np.bincount(part.indices, part.data, minlength=n_cells)
-        made["response_p_mito"] = umis / np.maximum(made["response_n_umis"], 1.0)
-    largest = np.zeros(n_cells)
-    np.maximum.at(largest, guides.indices, guides.data)
-    made["grna_max_fraction"] = largest / np.maximum(made["grna_n_umis"], 1.0)
-    return made
-
-
-def _covariates(
-    source: Any, n_cells: int
-) -> tuple[dict[str, NDArray[Any]], dict[str, tuple[str, ...]]]:
-    """Return the user's covariates and the levels of the categorical ones."""
-    if source is None:
-        return {}, {}
-    if not isinstance(source, Mapping) and not hasattr(source, "columns"):
-        raise InputTypeError(
-            f"the covariates are of type {type(source).__name__}; give a DataFrame or a mapping of "
-            "columns."
-        )
-    values: dict[str, NDArray[Any]] = {}
-    levels: dict[str, tuple[str, ...]] = {}
-    for name in list(source) if isinstance(source, Mapping) else list(source.columns):
-        column, label = source[name], str(name)
-        if label in RESERVED:
-            raise LabelError(f"a covariate is called {label!r}, which is made of the counts.")
-        array = np.asarray(column)
-        if array.shape != (n_cells,):
-            raise ShapeError(f"the covariate {label!r} has {len(array):,} of {n_cells:,} cells.")
-        if (missing := _is_missing(array)).any():
-            raise MissingCovariateError(
-                f"the covariate {label!r} is missing in {counted(int(missing.sum()), 'cell')} "
-                f"(first: cell {int(np.argmax(missing)) + 1})."
-            )
-        if array.dtype.kind in "iuf":
-            if not np.isfinite(array).all():
-                raise InputError(f"the covariate {label!r} is infinite in some cells.")
-            values[label] = array.astype(np.float64)
-            continue
-        values[label] = array.astype(np.str_)
-        present = set(values[label].tolist())
-        categories = getattr(getattr(column, "cat", None), "categories", None)
-        known = sorted(present) if categories is None else [str(level) for level in categories]
-        if empty := [level for level in known if level not in present]:
-            raise InputError(
-                f"no cell has the level {empty[0]!r} of the covariate {label!r}; remove unused "
-                "categories."
-            )
-        levels[label] = tuple(known)
-    return values, levels

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.crt.gene_data import COUNT_COVARIATES, GeneScreenData
+from plait.crt.gene_covariates import COUNT_COVARIATES, RESERVED
+from plait.crt.gene_data import GeneScreenData
 from plait.data.words import counted
 from plait.errors import InputError, InputTypeError, LabelError, OptionError
 
@@ -22,6 +23,7 @@ N_ASSIGNED = "grna_n_assigned"
 _MOST_LEVELS_OF_NUMBERS = 15
 """A numeric covariate with so many distinct values has no part in the default formula."""
 _NOT_BY_DEFAULT = ("response_p_mito", "grna_max_fraction")
+_OF_GUIDES = ("grna_n_nonzero", "grna_n_umis")
 _TERM = re.compile(r"(?:(log|log1p)\(\s*([\w.]+)\s*(?:\+\s*(1))?\s*\)|([\w.]+))")
 _ALIASED = 1e-9
 
@@ -126,7 +128,7 @@ def default_formula(data: GeneScreenData, *, with_guides: bool | None = None) ->
         with_guides = data.moi == "high"
     terms = []
     for name, values in data.covariates.items():
-        if name in _NOT_BY_DEFAULT or (name.startswith("grna_") and not with_guides):
+        if name in _NOT_BY_DEFAULT or (name in _OF_GUIDES and not with_guides):
             continue
         if name == "grna_n_umis" and data.is_assigned:
             continue
@@ -135,6 +137,12 @@ def default_formula(data: GeneScreenData, *, with_guides: bool | None = None) ->
         elif name in data.levels or len(np.unique(values)) < _MOST_LEVELS_OF_NUMBERS:
             terms.append(name)
     return " + ".join(terms) if terms else "1"
+
+
+def left_out_by_default(data: GeneScreenData) -> tuple[str, ...]:
+    """Return the user's covariates that the default formula leaves out: numbers of many values."""
+    terms = default_formula(data).split(" + ")
+    return tuple(name for name in data.covariates if name not in (*RESERVED, *terms))
 
 
 def design_columns(

@@ -200,9 +200,7 @@ class GeneScreen:
     def use_assignment(self, table: Any) -> Self:
         """Take an assignment, or its table, made before; see `assignment_from_table`."""
         self._require_parameters("use_assignment")
-        if not isinstance(table, GuideAssignment):
-            table = assignment_from_table(self.data, table)
-        return self._with(table)
+        return self._with(assignment_from_table(self.data, table))
 
     def quality_control(
         self,

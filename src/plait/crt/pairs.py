@@ -1,5 +1,6 @@
 """Pairs of a target and a gene: those near each other, all of them, and positive controls."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from plait.errors import InputError, InputTypeError, LabelError, OptionError
 
 if TYPE_CHECKING:
     from polars import DataFrame
+
+_log = logging.getLogger("plait.crt")
 
 _EXCLUDED = ("none", "pc_pairs", "pairs_containing_pc_targets")
 _RESPONSES_AT_ONCE = 256
@@ -168,19 +171,20 @@ def cis_pairs(
     data : GeneScreenData
         Its table of targets has ``chr``, ``start`` and ``end``.
     gene_positions : table
-        ``response_id``, ``chr`` and ``position`` (of the start of transcription). Genes that it
-        does not have are in no pair.
+        ``response_id``, ``chr`` and ``position`` (of the start of transcription), a row for a gene.
+        Genes that it does not have are in no pair.
     positive_controls : Pairs, optional
         Their targets are left out.
     distance : int
-        Bases between the gene and the middle of the target (of all its guides), at most.
+        Bases between the gene and the middle of the target (of all its guides, whose positions must
+        be known), at most.
 
     Raises
     ------
     InputError
         Targets have no positions.
     LabelError
-        The table lacks a column.
+        The table lacks a column, or has a gene of the data twice.
     OptionError
         The distance is negative.
     """
@@ -191,11 +195,14 @@ def cis_pairs(
         raise InputError("the table of targets has no columns 'chr', 'start' and 'end'.")
     genes, chromosomes, positions = _positions(gene_positions, data)
     left_out = set() if positive_controls is None else set(positive_controls.targets.tolist())
-    targets, responses = [], []
+    targets, responses, nowhere = [], [], []
     for target in data.target_names:
+        if target in left_out:
+            continue
         columns = about.columns_of(target)
         start, end = about.start[columns], about.end[columns]
-        if target in left_out or not (np.isfinite(start).all() and np.isfinite(end).all()):
+        if not (np.isfinite(start).all() and np.isfinite(end).all()):
+            nowhere.append(target)
             continue
         middle = np.floor((start.min() + end.max()) / 2.0)
         near = genes[
@@ -203,6 +210,14 @@ def cis_pairs(
         ]
         targets += [target] * len(near)
         responses += near.tolist()
+    if nowhere:
+        _log.info(
+            "in no pair, as positions of their guides are missing: %d of %d targets (%s)",
+            len(nowhere),
+            len(data.target_names),
+            listed(nowhere),
+            extra={"notice": True},
+        )
     return Pairs(np.array(targets, dtype=np.str_), np.array(responses, dtype=np.str_))
 
 
@@ -213,6 +228,12 @@ def _positions(
         if name not in table:
             raise LabelError(f"the table of positions of genes has no column {name!r}.")
     genes = np.asarray(table["response_id"]).astype(np.str_)
+    names, times = np.unique(genes, return_counts=True)
+    if len(twice := names[(times > 1) & np.isin(names, data.response_names)]):
+        raise LabelError(
+            f"the table of positions of genes has {len(twice):,} of the screen's genes more than "
+            f"once (first: {str(twice[0])!r}); give each gene one position."
+        )
     places = {name: row for row, name in enumerate(genes.tolist())}
     rows = np.array(
         [places[name] for name in data.response_names.tolist() if name in places], dtype=np.intp

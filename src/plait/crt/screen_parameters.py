@@ -7,7 +7,12 @@ from typing import Any
 
 from plait.crt.arguments import real_number
 from plait.crt.gene_data import GeneScreenData
-from plait.crt.gene_design import check_formula, default_formula, formula_by_assigned
+from plait.crt.gene_design import (
+    check_formula,
+    default_formula,
+    formula_by_assigned,
+    left_out_by_default,
+)
 from plait.crt.gene_tests import GeneTestOptions
 from plait.crt.pairs import Pairs
 from plait.crt.score_nulls import Stages
@@ -81,7 +86,8 @@ class ScreenParameters:
             pairs.append(None if given is None else Pairs.of(given))
             if pairs[-1] is not None:
                 pairs[-1].require_known(data)
-        used = _usual_formula(data, weights) if formula is None else formula
+        adjustable = _without(data, weights)
+        used = default_formula(adjustable) if formula is None else formula
         made = cls(
             discovery_pairs=pairs[0],
             positive_control_pairs=pairs[1],
@@ -96,7 +102,7 @@ class ScreenParameters:
         made._check(data)
         check_formula(data, made.formula, is_usual=made.is_usual_formula)
         if made.is_usual_formula and pairs != [None, None]:
-            for note in made.notes:
+            for note in (*made.notes, *_left_out(adjustable, used)):
                 _log.info("%s", note, extra={"notice": True})
         return made
 
@@ -185,10 +191,21 @@ class ScreenParameters:
         return about
 
 
-def _usual_formula(data: GeneScreenData, weights: str | None) -> str:
-    """Return the default formula, which weights have no part in."""
+def _without(data: GeneScreenData, weights: str | None) -> GeneScreenData:
+    """Return the data without the covariate that is the weights, which no default adjusts for."""
     covariates = {name: values for name, values in data.covariates.items() if name != weights}
-    return default_formula(replace(data, covariates=covariates))
+    return replace(data, covariates=covariates)
+
+
+def _left_out(data: GeneScreenData, formula: str) -> tuple[str, ...]:
+    """Say which covariates were given and are not adjusted for."""
+    names = left_out_by_default(data)
+    if not names:
+        return ()
+    return (
+        f"not adjusted for, as numbers of 15 or more values: {', '.join(names)}. To adjust for "
+        f"them, too, give the formula '~ {' + '.join((formula, *names))}'.",
+    )
 
 
 def _notes(data: GeneScreenData, formula: str) -> tuple[str, ...]:

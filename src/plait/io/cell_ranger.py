@@ -94,7 +94,8 @@ class CellRangerCounts:
     counts : CellsInFile
     barcodes : (cells,) array of str
     features : (features,) array of str
-        Names, of those that occur twice the ids.
+        Names; the ids where two features of one type have the same name. An antibody or a guide
+        may be called like a gene.
     kinds : (features,) array of str
         "Gene Expression", "CRISPR Guide Capture" and others.
     targets : (features,) array of str or None
@@ -180,15 +181,18 @@ def open_cell_ranger(path: str | os.PathLike[str]) -> Iterator[CellRangerCounts]
                 f"{path} has no group 'matrix' with {', '.join(_PARTS)}; expected the "
                 "filtered_feature_bc_matrix.h5 of Cell Ranger 3 or later."
             )
-        names, ids = (_text(group[f"features/{name}"]) for name in ("name", "id"))
-        _, place, times = np.unique(names, return_inverse=True, return_counts=True)
+        names, ids, kinds = (
+            _text(group[f"features/{name}"]) for name in ("name", "id", "feature_type")
+        )
+        of_kind = np.stack([names, kinds])
+        _, place, times = np.unique(of_kind, axis=1, return_inverse=True, return_counts=True)
         n_features, n_cells = (int(size) for size in group["shape"][:])
         indptr = group["indptr"][:].astype(np.int64)
         yield CellRangerCounts(
             CellsInFile(group["data"], group["indices"], indptr, (n_cells, n_features)),
             _text(group["barcodes"]),
-            np.where(times[place] > 1, ids, names),
-            _text(group["features/feature_type"]),
+            np.where(times[place.ravel()] > 1, ids, names),
+            kinds,
             _targets(_text(group[_TARGET])) if _TARGET in group else None,
         )
 
