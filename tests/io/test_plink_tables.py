@@ -105,6 +105,39 @@ def test_rows_with_too_few_columns_are_named(tmp_path):
             bim_variants(TextRows.of(place)).arrays(COLUMNS)
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("row", [0, 1500, 1999])
+def test_blanks_beside_tabs_are_no_part_of_names(tmp_path, row, newline):
+    text = lines(2000)
+    clean = read_bim(written(tmp_path, newline.join(text)))
+    text[row] = " " + text[row].replace("\t", " \t  ") + " "
+    place = written(tmp_path, newline.join(text) + newline)
+    for table in (bim_variants(TextRows.of(place)), read_bim(place)):
+        assert table[:].frame.equals(clean.frame)
+        same_arrays(table, clean)
+
+
+@pytest.mark.parametrize("between", ["\t", " "])
+@pytest.mark.parametrize("more", ["\tC", " C", "\t C"])
+@pytest.mark.parametrize("row", [0, 1500])
+def test_rows_with_too_many_columns_are_named(tmp_path, between, more, row):
+    text = lines(2000, between)
+    text[row] += more
+    place = written(tmp_path, "\n".join(text))
+    match = rf"a\.bim: row {row + 1} has 7 columns; expected 6: chrom, id, cm, pos, ea, oa\."
+    for read in (lambda: bim_variants(TextRows.of(place)).arrays(COLUMNS), lambda: read_bim(place)):
+        with pytest.raises(FileFormatError, match=match) as caught:
+            read()
+        assert "truncate_ragged_lines" not in str(caught.value)
+
+
+def test_text_that_is_not_in_utf_8_is_refused(tmp_path):
+    place = tmp_path / "a.bim"
+    place.write_bytes("\n".join(lines(2000)).encode().replace(b"rs1500\t", b"rs\xff\t"))
+    with pytest.raises(FileFormatError, match="not a table of 6 columns of text in UTF-8"):
+        read_bim(place)
+
+
 def test_a_file_that_changes_is_refused(tmp_path):
     place = written(tmp_path, "\n".join(lines()))
     table = bim_variants(TextRows.of(place))

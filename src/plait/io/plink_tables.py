@@ -151,7 +151,7 @@ class _BimReader:
     def frame(self, start: int, stop: int) -> "DataFrame":
         """Return a table of variants."""
         text, first = self.rows.read(start, stop)
-        table = _parsed(text, self.rows.place, _BIM_COLUMNS, self.tabs)
+        table = _parsed(text, self.rows.place, _BIM_COLUMNS, self.tabs, first)
         variants = _variants(table, self.rows.place, self.count, first)
         return variants[start - first : stop - first]
 
@@ -249,11 +249,18 @@ def _has_tabs(data: bytes, place: Path, columns: tuple[str, ...]) -> bool:
     return first.count(b"\t") == len(columns) - 1 and b" " not in first
 
 
-def _parsed(data: bytes, place: Path, columns: tuple[str, ...], tabs: bool) -> "DataFrame":
+def _parsed(
+    data: bytes, place: Path, columns: tuple[str, ...], tabs: bool, first: int = 0
+) -> "DataFrame":
+    """Return rows as text without blanks around it; ``first`` is the number of the first row."""
     import polars as pl
 
     if not tabs:
         data = re.sub(rb"[ \t\r]*\n[ \t]*", b"\n", re.sub(rb"[ \t]+", b"\t", data.strip()))
+    elif b" " in data:
+        data = re.sub(rb" *(\t|\r?\n) *", rb"\1", data.strip(b" "))
+        if b" " in data:  # PLINK would take it for the end of a column
+            _refuse_row(data, place, columns, first)
     try:
         return pl.read_csv(
             data,
@@ -263,7 +270,20 @@ def _parsed(data: bytes, place: Path, columns: tuple[str, ...], tabs: bool) -> "
             schema_overrides=[pl.String] * len(columns),
             quote_char=None,
         )
-    except pl.exceptions.PolarsError as error:
+    except pl.exceptions.PolarsError:
+        _refuse_row(data, place, columns, first)
         raise FileFormatError(
-            f"{place} is not a table of {len(columns)} columns ({error})."
+            f"{place} is not a table of {len(columns)} columns of text in UTF-8: "
+            f"{', '.join(columns)}."
         ) from None
+
+
+def _refuse_row(data: bytes, place: Path, columns: tuple[str, ...], first: int) -> None:
+    """Raise for the first row with more columns between blanks than expected, if there is one."""
+    for row, line in enumerate(data.split(b"\n"), first + 1):
+        if (found := len(line.split())) > len(columns):
+            raise FileFormatError(
+                f"{place}: row {row} has {found} columns; expected {len(columns)}: "
+                f"{', '.join(columns)}. Blanks and tabs end a column: names and alleles may hold "
+                "none."
+            )
