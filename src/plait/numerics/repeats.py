@@ -37,7 +37,10 @@ def _ends(hashes: Hashes) -> NDArray[np.uint32]:
 
 
 def _sorted_ends(parts: Parts) -> NDArray[np.uint32]:
-    ends = np.concatenate([np.empty(0, np.uint32), *(_ends(hashes) for _, hashes in parts())])
+    found = bytearray()  # grows where it is: parts beside their whole would take twice its memory
+    for _, hashes in parts():
+        found += _ends(hashes).tobytes()
+    ends = np.frombuffer(found, dtype=np.uint32)
     ends.sort()
     return ends
 

@@ -37,7 +37,7 @@ CAPTION = (
 )
 _BAND_POINTS = 300
 _RANKS = 20_000
-_READ_BYTES = 1 << 22
+_READ_BYTES = 1 << 20
 _COLUMNS_AT_ONCE = 16
 _BINS = 1 << 16
 """Heights at which p-values above 0.001 are counted: they are drawn within 0.00003."""
