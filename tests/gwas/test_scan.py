@@ -18,7 +18,7 @@ from plait.errors import (
     OptionError,
     TooFewSamplesError,
 )
-from plait.gwas import VariantFilter, scan
+from plait.gwas import VariantFilter, scan, scan_interaction
 from tests.gwas.conftest import Dosages, InMemory, draw_calls, least_squares
 
 ALL = VariantFilter(min_call_rate=None, min_minor_count=None)
@@ -193,6 +193,30 @@ def test_variants_at_the_same_place(random):
     found = scan(source, table(random.normal(size=(80, 2))))
     assert found.variants.tolist() == ["a", "b", "1:2:A:G:c", "d", "1:2:A:G:c:2"]
     assert found.to_effects().n_effects == 5
+
+
+def test_frequencies_are_of_the_samples_that_are_scanned(random):
+    """An allele may be rarer in others, whose traits are not known: another population, say."""
+    calls = draw_calls(random, 40, 90, missing=0.02)
+    calls[:, 60:] = 2
+    several = np.full((90, 2), np.nan)
+    several[:40, 0], several[20:60, 1] = random.normal(size=(2, 40))
+    covariates, cases = random.normal(size=(90, 1)), np.full((90, 1), np.nan)
+    cases[:60, 0] = random.random(60) < 0.5
+    chromosomes = ["1"] * 20 + ["2"] * 20
+    source, c = InMemory(calls, chromosomes=chromosomes), table(covariates, "c")
+    known = np.ma.masked_less(calls[:, :60], 0).mean(axis=1) / 2
+    one = several[:, :1].copy()
+    one[40:60, 0] = random.normal(size=20)
+    for found in (
+        scan(source, table(one), c, variant_filter=ALL),
+        scan(source, table(several), c, variant_filter=ALL, missing_genotypes="drop"),
+        scan(source, table(several), c, variant_filter=ALL, model="mixed"),
+        scan(source, table(several), c, variant_filter=ALL, model="whole-genome"),
+        scan(source, table(cases), c, variant_filter=ALL, model="logistic"),
+        scan_interaction(source, table(several), c, variant_filter=ALL),
+    ):
+        np.testing.assert_allclose(found.frequency, known, rtol=1e-12)
 
 
 def test_the_errors_of_two_traits_correlate_as_V0_says(random):

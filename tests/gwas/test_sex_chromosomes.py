@@ -5,8 +5,9 @@ import logging
 import numpy as np
 import pytest
 
-from plait.errors import OptionError
-from plait.gwas import QualityControl, genotype_quality, quality_control
+from plait.data.phenotypes import SampleTable
+from plait.errors import DataWarning, OptionError
+from plait.gwas import QualityControl, genotype_quality, quality_control, scan, scan_interaction
 from plait.gwas.sex_chromosomes import meanings
 from tests.gwas.conftest import InMemory, draw_calls
 
@@ -27,6 +28,11 @@ def source(chromosomes, males_on_23="hemizygous", sexes=True, noise=0.002):
     if sexes:
         found.sexes = np.where(FEMALE, 2, 1)
     return found
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(11)
 
 
 def notices(caplog):
@@ -89,3 +95,45 @@ def test_unknown_sexes_are_said_and_the_option_decides(caplog):
     assert meanings(genotypes, "human")["chr25"] == "XY"
     with pytest.raises(OptionError, match="'auto', 'human' or 'none'"):
         genotype_quality(genotypes, sex_chromosomes="dog")
+
+
+@pytest.mark.parametrize("names", [CODED, NAMED])
+def test_scans_of_x_ask_for_the_sex(names, random):
+    """Where both sexes are among the samples and no covariates say which is which."""
+    genotypes = source(names)
+    samples, male = genotypes.samples, (~FEMALE).astype(float)
+    traits = SampleTable(samples, ("t",), random.normal(size=(N, 1)))
+    age = random.normal(size=(N, 1))
+    other = SampleTable(samples, ("age",), age)
+    told = "in 60 males and 60 females, and no covariate tells them apart"
+    with pytest.warns(DataWarning, match=told):
+        scan(genotypes, traits)
+    with pytest.warns(DataWarning, match=told):
+        scan(genotypes, traits, other)
+    with pytest.warns(DataWarning, match=told):
+        scan_interaction(genotypes, traits, other)
+    both = np.column_stack([age, age[:, 0] - 3 * male])
+    scan(genotypes, traits, SampleTable(samples, ("age", "both"), both))
+    scan(genotypes, SampleTable(samples[~FEMALE], ("t",), traits.values[~FEMALE]))
+    for silent in (source(names, sexes=False), source([str(j // 20) for j in range(M)])):
+        scan(silent, traits)
+    if names is CODED:
+        scan(source(names, "as females"), traits)
+
+
+def test_what_a_scan_of_x_without_the_sex_finds(random):
+    """Too many small p-values of cases that most are men, among 15 % men."""
+    n, m, k = 1500, 300, 40
+    male = np.arange(n) < 0.15 * n
+    calls = draw_calls(random, m, n)
+    calls[:, male] = 2 * (random.random((m, male.sum())) < 0.5)
+    genotypes = InMemory(calls, chromosomes=["X"] * m)
+    genotypes.sexes = np.where(male, 1, 2)
+    risk = np.where(male, 0.5, 0.08)[:, None]
+    cases = (random.random((n, k)) < risk).astype(float)
+    traits = SampleTable(genotypes.samples, tuple(f"t{i}" for i in range(k)), cases)
+    sex = SampleTable(genotypes.samples, ("sex",), genotypes.sexes[:, None])
+    with pytest.warns(DataWarning, match="in 225 males and 1,275 females"):
+        found = scan(genotypes, traits, model="logistic")
+    assert (found.log10p < -2).mean() > 0.02
+    assert (scan(genotypes, traits, sex, model="logistic").log10p < -2).mean() < 0.0135

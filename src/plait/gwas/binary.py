@@ -142,7 +142,7 @@ class _Group:
         from plait.gwas.binary_kernels import N_SHIFTS, totals_of_shifted
 
         self.null, self.rules, self.cut = null, rules, float(cut)
-        self.columns = null.design.columns
+        self.design, self.columns = null.design, null.design.columns
         self.dtype = np.dtype(np.float32 if precision == "single" else np.float64)
         parts = [
             np.column_stack([weights[:, None] * loadings, residuals])

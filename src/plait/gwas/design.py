@@ -118,6 +118,12 @@ def make_designs(
     return designs
 
 
+def rows_of_any(designs: Sequence[Design]) -> NDArray[np.int64]:
+    """Return the samples of any trait, ascending, as numbers among those of the genotypes."""
+    rows: NDArray[np.int64] = np.unique(np.concatenate([design.rows for design in designs]))
+    return rows
+
+
 def without(values: Array, basis: Array) -> Array:
     """Return what an orthonormal basis (N, p) of the covariates leaves of columns of N values."""
     for _ in range(2):  # twice is enough for orthogonality to rounding

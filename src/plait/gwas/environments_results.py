@@ -42,7 +42,7 @@ class EnvironmentsResult(OfInteractions):
     n : (M, T) int array
         Samples behind each test.
     frequency : (M,) array
-        Frequency of the effect allele.
+        Frequency of the effect allele among the samples of any trait.
     chrom, pos, id, oa, ea : (M,) arrays
         The variants, as in `plait.data.variants.VariantTable`.
     traits : tuple of str

@@ -22,7 +22,7 @@ from plait.execution.blocks import Block, plan_blocks
 from plait.execution.executors import Workforce, run_blocks
 from plait.execution.progress import stage
 from plait.execution.threads import single_threaded_blas
-from plait.gwas.design import Design
+from plait.gwas.design import Design, rows_of_any
 from plait.gwas.quality import VariantFilter
 from plait.io.stored_arrays import Layout, StoredArray, lay_out, write_rows
 from plait.numerics.ridge import StackedProducts, ridge_in_folds
@@ -89,7 +89,7 @@ def predictor_blocks(
 
     Blocks are of the variants of a chromosome wherever these lie: what is between does not matter.
     """
-    rows = np.unique(np.concatenate([design.rows for design in designs]))
+    rows = rows_of_any(designs)
 
     def chosen(part: Block) -> Indices:
         block = read_block(genotypes, part.rows).of_samples(rows)

@@ -38,6 +38,7 @@ from plait.gwas.interaction_scan import InteractionScan
 from plait.gwas.model import variant_columns
 from plait.gwas.passes import SinglePass, scan_in_memory
 from plait.gwas.quality import VariantFilter
+from plait.gwas.sex_chromosomes import warn_without_sex
 from plait.gwas.stored_scan import scan_to_store
 from plait.provenance import Provenance, fingerprint
 
@@ -128,6 +129,7 @@ def scan_interaction(
     joined = _joined(covariates, chosen)
     samples = align(genotypes.samples, traits, joined, covariate_missing=covariate_missing)
     assert samples.covariates is not None
+    warn_without_sex(genotypes, samples.rows, samples.covariates.values)
     rules = VariantFilter() if variant_filter is None else variant_filter
     refuse_forks(executor)
     force = workforce(executor, memory, threads)

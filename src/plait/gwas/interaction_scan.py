@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from plait.data.genotype_blocks import GenotypeBlock, padded, read_block
 from plait.data.genotypes import GenotypeSource
-from plait.gwas.design import Design
+from plait.gwas.design import Design, rows_of_any
 from plait.gwas.interaction_results import STATISTICS
 from plait.gwas.quality import VariantFilter
 from plait.numerics.student import log10_p_value
@@ -104,7 +104,9 @@ def of_groups(
         counts[:, columns] = len(group.design.rows)
         for name, count in left_out.items():
             filtered[name] = filtered.get(name, 0) + count
-    return {**values, "n": counts, "frequency": block.calls.frequency, "filtered": filtered}
+    everyone = rows_of_any([group.design for group in groups])
+    frequency = block.of_samples(everyone).calls.frequency
+    return {**values, "n": counts, "frequency": frequency, "filtered": filtered}
 
 
 class _Group:

@@ -9,7 +9,7 @@ these variants are fitted one by one, from residuals, in double precision.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from plait.data.genotype_blocks import GenotypeBlock, padded, read_block
 from plait.data.genotypes import GenotypeSource
 from plait.errors import OptionError
-from plait.gwas.design import Design, without
+from plait.gwas.design import Design, rows_of_any, without
 from plait.gwas.quality import VariantFilter
 
 Array = NDArray[np.float64]
@@ -53,7 +53,7 @@ class Associations:
     n : (n, T) int array
         Samples behind each test.
     frequency : (n,) array
-        Of the effect allele among all genotyped samples with a call.
+        Of the effect allele among the samples of any trait that have a call.
     filtered : dict of str to int
         How many tests each rule left out.
     """
@@ -69,6 +69,7 @@ class Associations:
 class TraitGroup(Protocol):
     """Traits that were measured on the same samples, ready to be scanned."""
 
+    design: Design
     columns: NDArray[np.intp]
     """The traits, as numbers among all traits."""
 
@@ -81,13 +82,14 @@ class GroupedScan:
 
     def __init__(self, source: GenotypeSource, groups: Sequence[TraitGroup], n_traits: int) -> None:
         self.source, self.groups, self.n_traits = source, groups, n_traits
+        self.rows = rows_of_any([group.design for group in groups])
 
     def run(self, rows: slice) -> Associations:
         """Return the statistics of some variants, whatever the cut the same bits."""
         n = rows.stop - rows.start
         block = read_block(self.source, rows)
         if len(self.groups) == 1 and len(self.groups[0].columns) == self.n_traits:
-            return replace(self.groups[0].run(block), frequency=block.calls.frequency)
+            return self.groups[0].run(block)
         beta, se, log10p = np.full((3, n, self.n_traits), np.nan)
         counts = np.zeros((n, self.n_traits), dtype=np.int64)
         filtered: dict[str, int] = {}
@@ -102,7 +104,8 @@ class GroupedScan:
             counts[:, columns] = found.n
             for name, count in found.filtered.items():
                 filtered[name] = filtered.get(name, 0) + count
-        return Associations(beta, se, log10p, counts, block.calls.frequency, filtered)
+        frequency = block.of_samples(self.rows).calls.frequency
+        return Associations(beta, se, log10p, counts, frequency, filtered)
 
 
 class LinearScan(GroupedScan):

@@ -36,7 +36,7 @@ from plait.gwas.calibration import (
     rare_copies,
     tested_genotypes,
 )
-from plait.gwas.design import Design
+from plait.gwas.design import Design, rows_of_any
 from plait.gwas.given_relationships import relationships_of
 from plait.gwas.likelihood_ratio import LikelihoodRatio
 from plait.gwas.linear import NOTHING, Associations, GroupedScan
@@ -354,7 +354,7 @@ class MixedModel:
         self.test = test
         self.loco = loco
         self.exact_below = {"lrt": 1.0, "score": 0.0}.get(test, exact_below)
-        self._samples = np.unique(np.concatenate([design.rows for design in designs]))
+        self._samples = rows_of_any(designs)
         if given is not None:
             self._relationships = relationships_of(given, genotypes.samples[self._samples])
         else:

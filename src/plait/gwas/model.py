@@ -42,6 +42,7 @@ from plait.gwas.passes import (
 )
 from plait.gwas.quality import VariantFilter
 from plait.gwas.results import AssociationResult
+from plait.gwas.sex_chromosomes import warn_without_sex
 from plait.gwas.stored_scan import scan_to_store
 from plait.gwas.variant_results import VARIANT_COLUMNS
 from plait.gwas.whole_genome import WholeGenomeModel
@@ -204,6 +205,8 @@ def scan(
             DataWarning,
             stacklevel=2,
         )
+    known = None if samples.covariates is None else samples.covariates.values
+    warn_without_sex(genotypes, samples.rows, known)
     refuse_forks(executor)
     force = workforce(executor, memory, threads)
     options = {

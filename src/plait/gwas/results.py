@@ -38,7 +38,7 @@ class AssociationResult(VariantResult):
     n : (M, T) int array
         Samples behind each test.
     frequency : (M,) array
-        Frequency of the effect allele.
+        Frequency of the effect allele among the samples of any trait.
     chrom, pos, id, oa, ea : (M,) arrays
         The variants, as in `plait.data.variants.VariantTable`; `variants` has their names.
     traits : tuple of str
