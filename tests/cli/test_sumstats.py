@@ -131,11 +131,13 @@ def test_p_of_another_test_is_said_by_all(folder, capsys):
         "combine bmi=bmi.regenie height=odd.regenie --out e.zarr",
     ):
         assert main(["sumstats", *words.split()]) == 0
-        lines = [x for x in capsys.readouterr().out.splitlines() if "p and z disagree" in x]
+        captured = capsys.readouterr()
+        lines = [x for x in (captured.out + captured.err).splitlines() if "p and z disagree" in x]
         said += lines
         assert len(lines) == 1
     assert said[1] == said[0] and said[0].startswith("attention: p and z disagree in ")
-    assert said[3] == f"height: {said[0]}"
+    flag = said[0].removeprefix("attention: ")
+    assert said[3] == f"plait: warning: the table of 'height': {flag}."
     assert main(["sumstats", "convert", "height.regenie", "--to", "tsv", "--out", "fine.tsv"]) == 0
     assert "attention" not in capsys.readouterr().out
 

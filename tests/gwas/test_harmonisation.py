@@ -330,6 +330,21 @@ def test_combining_contexts():
         combine_summary_statistics({"a": first, "b": apart}, join="inner")
 
 
+@pytest.mark.parametrize("scale", ["beta", "z"])
+def test_what_looks_wrong_with_a_table_is_warned_of(scale):
+    """Here z without its sign: in the words of the checks, once, and of the wrong table alone."""
+    rows = [(pos, "A", "G", 0.2, 0.1 * (-1) ** pos) for pos in range(1, 9)]
+    fine = table(rows)
+    unsigned = SummaryStatistics(fine.frame.with_columns(pl.col("z").abs()))
+    (flag,) = check_table(unsigned).flags
+    assert flag == "z and beta differ in sign in 50.00% of rows"
+    with pytest.warns(DataWarning) as caught:
+        combine_summary_statistics({"a": fine, "b": unsigned}, scale=scale)
+    assert [str(warning.message) for warning in caught] == [f"the table of 'b': {flag}."]
+    assert caught[0].filename == __file__
+    combine_summary_statistics({"a": fine, "b": fine}, scale=scale)
+
+
 def test_messages_name_the_table_that_is_the_reference():
     """Where no reference was given there is none to speak of."""
     first = table([(1, "A", "G", 0.1, 1.0), (2, "C", "T", 0.2, 1.0)])
@@ -376,7 +391,7 @@ def test_paths(tmp_path):
     both = combine_summary_statistics({"a": place, "b": str(place)}, reference=listed).effects
     assert both.contexts == ("a", "b") and len(both.bhat) == 2
     wide = "chrom pos id oa ea eaf beta.x se.x log10p.x n.x beta.y se.y log10p.y n.y\n"
-    wide += "1 1 rs1 G A .3 1 1 -1 9 2 1 -1 9\n"
+    wide += "1 1 rs1 G A .3 1 1 -0.499 9 2 1 -1.342 9\n"
     (tmp_path / "wide.tsv").write_text(wide.replace(" ", "\t"))
     two = combine_summary_statistics({name: tmp_path / "wide.tsv" for name in "xy"}).effects
     assert two.bhat.tolist() == [[1.0, 2.0]]

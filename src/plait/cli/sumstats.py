@@ -350,12 +350,12 @@ def combine(
     )
 
 
-def _say_attention(table: "SummaryStatistics", quiet: bool, whose: str = "") -> None:
+def _say_attention(table: "SummaryStatistics", quiet: bool) -> None:
     """Say what looks wrong with a table."""
     from plait.gwas.table_checks import check_table
 
     for flag in check_table(table).flags:
-        say(quiet, f"{whose}attention: {flag}")
+        say(quiet, f"attention: {flag}")
 
 
 def _hold_against_standard(file: Path, quiet: bool) -> None:
@@ -396,7 +396,6 @@ def _say_contexts(
         say(quiet, f"{context}: {len(table):,} rows")
         for line in left_out(table):
             say(quiet, f"  {line}")
-        _say_attention(table, quiet, f"{context}: ")
         brought_to = target_name(read, number, join, reference)
         say_counts(rows[context], quiet, brought_to, reference is None and join == "outer")
     measured = np.isfinite(effects.shat) & ~np.isnan(effects.bhat)

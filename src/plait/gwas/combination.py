@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from plait.data.effects import Effects
 from plait.data.summary_statistics import SummaryStatistics
 from plait.data.variants import UNKNOWN_IDS, VariantTable, variant_names
-from plait.errors import HarmonisationError, OptionError, ShapeError
+from plait.errors import DataWarning, HarmonisationError, OptionError, ShapeError
 from plait.gwas.harmonisation import Called, as_reference, harmonise
 from plait.gwas.inputs import opened_summary
+from plait.gwas.table_checks import check_table
 from plait.gwas.variant_matching import NO_MATCH, NOT_IN_REFERENCE, distinct
 from plait.io.fasta import Fasta
 from plait.io.summary_sources import read_reference
@@ -84,6 +86,12 @@ def combine_summary_statistics(
         without one, in the first table that has the variant, where that is known and no other
         variant has the same; else ``chrom:pos:oa:ea``. A scan names its variants by the same rule.
 
+    Warns
+    -----
+    DataWarning
+        Something looks wrong with a table: `plait.gwas.table_checks.TableChecks.flags`, which
+        ``plait sumstats check`` says, too.
+
     Raises
     ------
     OptionError
@@ -99,6 +107,9 @@ def combine_summary_statistics(
         raise ShapeError("there are no tables to combine.")
     options: dict[str, Any] = {"palindromic": palindromic, "palindromic_maf": palindromic_maf}
     opened = {str(name): opened_summary(table, str(name)) for name, table in tables.items()}
+    for name, table in opened.items():
+        for flag in check_table(table).flags:
+            warnings.warn(f"the table of {name!r}: {flag}.", DataWarning, stacklevel=2)
     if isinstance(reference, str | os.PathLike):
         reference = read_reference(reference)
     genome = Fasta(genome) if isinstance(genome, str | os.PathLike) else genome
