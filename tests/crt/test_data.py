@@ -2,6 +2,7 @@ import copy
 import json
 import logging
 import pickle
+from itertools import pairwise
 from types import MappingProxyType, SimpleNamespace
 
 import anndata
@@ -351,6 +352,20 @@ def test_helpers_on_guides():
     columns = build_gene_to_cols(["g2", "g0", "g1"], {"g0": "B", "g1": "A", "g2": "B"})
     assert list(columns) == ["A", "B"]
     np.testing.assert_array_equal(columns["B"], [0, 1])
+
+
+def test_sets_of_guides_are_united_in_any_order():
+    random = np.random.default_rng(5)
+    carried = random.random((40, 9)) < 0.3
+    matrix = to_csc_matrix(carried.astype(float))
+    for begin, end in pairwise(matrix.indptr):  # rows of a column in any order
+        matrix.indices[begin:end] = random.permutation(matrix.indices[begin:end])
+    sets = [[], [4], [8, 0, 3], [3, 0], [5, 5], list(range(9)), []]
+    found = indicator_matrix(matrix, sets)
+    expected = np.column_stack([carried[:, part].any(axis=1) for part in sets])
+    np.testing.assert_array_equal(found.toarray(), expected)
+    assert found.dtype == np.int8 and found.has_canonical_format
+    assert indicator_matrix(matrix, []).shape == (40, 0)
 
 
 def test_a_real_screen_with_exact_zeros():

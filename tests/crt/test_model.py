@@ -567,3 +567,19 @@ def test_two_workers_have_as_much_to_do_of_a_short_stored_screen(count):
     blocks = plan_blocks(count, unit)
     done = [sum(map(len, blocks[worker::2])) for worker in range(2)]
     assert abs(done[0] - done[1]) <= unit // 2 + 1
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, 7, 16, 17, 50, 208, 2000])
+def test_every_round_of_blocks_keeps_all_workers_as_busy(inputs, count, workers):
+    """Fits of a number of units that is no multiple of 4 take as long as those of the next."""
+    work = BlockOfTests.of(inputs, CRTOptions(), inputs.units[:1])
+    blocks = replace(work, names=tuple(map(str, range(count))))._balanced(workers)
+    assert [unit for block in blocks for unit in range(block.start, block.stop)] == [*range(count)]
+    sizes = [len(block) for block in blocks]
+    assert max(sizes) <= model.units_of_block(count)
+    for begin in range(0, len(sizes), workers):
+        in_round = sizes[begin : begin + workers]
+        is_last = begin + workers >= len(sizes)
+        assert max(in_round) - min(in_round) <= (1 if is_last else 0)
+        assert is_last or in_round[0] % 4 == 0

@@ -311,3 +311,4 @@ def test_compiled_loops_have_room_for_all_that_is_fitted_together():
     from plait.crt import logistic, logistic_kernels
 
     assert logistic_kernels.WIDTH == logistic.WIDTH
+    assert logistic_kernels.TILE == logistic.TILE

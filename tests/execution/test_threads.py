@@ -4,11 +4,18 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from plait.execution.threads import beside, resolve_threads, single_threaded_blas, use_threads
+from plait.execution.threads import (
+    _libraries,
+    beside,
+    resolve_threads,
+    single_threaded_blas,
+    use_threads,
+)
 
 FRESH = """
 import sys
@@ -49,6 +56,16 @@ def test_a_limit_of_the_user_s_own_is_kept_and_does_not_stand_in_the_way():
         assert blas_threads() == {1}
         inner.restore_original_limits()
         assert limited() == {1}
+
+
+def test_libraries_are_looked_for_again_only_after_an_import(monkeypatch):
+    limited()
+    looked = _libraries.cache_info().misses
+    limited()
+    assert _libraries.cache_info().misses == looked
+    monkeypatch.setitem(sys.modules, "imported_now", ModuleType("imported_now"))
+    assert limited() == {1}
+    assert _libraries.cache_info().misses == looked + 1
 
 
 def test_any_thread_can_limit_whoever_did_before():

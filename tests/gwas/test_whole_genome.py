@@ -210,13 +210,13 @@ from plait.gwas.design import make_designs
 from plait.gwas.whole_genome import WholeGenomeModel
 from plait.io import open_genotypes
 
-limit, seen = threads.threadpool_limits, []
+limit, seen = threads.limit_blas, []
 
-def spied(**options):
+def spied(*given):
     seen.append("scipy.linalg" in sys.modules)
-    return limit(**options)
+    return limit(*given)
 
-threads.threadpool_limits = spied
+threads.limit_blas = spied
 genotypes = open_genotypes("g.bed")
 traits = SampleTable(genotypes.samples, ("t",), np.arange(120.0)[:, None] % 7)
 before = "scipy.linalg" in sys.modules

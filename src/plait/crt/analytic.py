@@ -20,7 +20,6 @@ from plait.crt.analytic_laws import (
     BernoulliLaw,
     Columns,
     Law,
-    Moments,
     StratifiedLaw,
 )
 from plait.crt.null_statistics import (
@@ -45,10 +44,8 @@ from plait.execution.threads import resolve_threads
 
 Array = NDArray[np.float64]
 
-FEWEST_TREATED = 20.0
-"""Below so many expected treated cells, or so small an expected D, treatments are drawn."""
-_FEWEST_FOR_BULK = 100.0
-_FLAGS = np.array(["ok", "beyond_support", "skewed", "few_cells"])
+_METHODS = np.array(["none", "bulk", "saddlepoint", "monte carlo"], dtype="<U12")
+_FLAGS = np.array(["ok", "beyond_support", "skewed", "few_cells", "few_treated"], dtype="<U14")
 _LOG_10 = math.log(10.0)
 
 
@@ -226,7 +223,7 @@ def analytic_p_values(
     n_cells = table.columns.residuals.shape[1]
     _check(beta, probabilities, names, strata, len(table.per_effect), n_cells)
     p = _propensities(probabilities)
-    found = _empty(beta.shape)
+    found = _Found(beta.shape)
     varies = (beta != 0.0).any(axis=1)
     if strata is not None:
         varies &= np.array([unit.n_informative > 0 for unit in strata], dtype=bool)
@@ -253,11 +250,8 @@ def analytic_p_values(
         _draw(table.cells, resampler, j, beta, side, exceedances, max_resamples, found)
 
     _in_threads(test, groups, threads)
-    _in_threads(draw, np.flatnonzero((found.method == "monte carlo").any(axis=1)), threads)
-    found.null_mean[:] /= table.per_effect
-    found.null_sd[:] /= table.per_effect
-    np.power(10.0, found.log10_p, out=found.p_value)
-    return found
+    _in_threads(draw, np.flatnonzero(found.is_drawn.any(axis=1)), threads)
+    return found.described(table.per_effect)
 
 
 def _propensities(probabilities: Array) -> Array:
@@ -274,48 +268,86 @@ def _propensities(probabilities: Array) -> Array:
     return p if lowest >= least and highest <= most else np.clip(p, least, most)
 
 
+class _Found:
+    """What is found of all units, filled in group by group; methods and flags by their number."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.log10_p = np.zeros(shape)
+        self.method, self.flag = np.zeros(shape, dtype=np.int8), np.zeros(shape, dtype=np.int8)
+        self.null_mean, self.null_sd = np.full(shape, np.nan), np.full(shape, np.nan)
+        self.denominator = np.zeros(shape[0])
+        self.resamples = np.zeros(shape, dtype=np.int64)
+
+    @property
+    def is_drawn(self) -> NDArray[np.bool_]:
+        """Whether treatments are drawn for a p-value."""
+        from plait.crt.analytic_kernels import DRAWN
+
+        is_drawn: NDArray[np.bool_] = self.method == DRAWN
+        return is_drawn
+
+    def described(self, per_effect: Array) -> AnalyticPValues:
+        """Return it in words, and moments of effects as they are asked for."""
+        return AnalyticPValues(
+            p_value=np.power(10.0, self.log10_p),
+            log10_p=self.log10_p,
+            method=_METHODS[self.method],
+            flag=_FLAGS[self.flag],
+            null_mean=self.null_mean / per_effect,
+            null_sd=self.null_sd / per_effect,
+            expected_denominator=self.denominator,
+            resamples=self.resamples,
+        )
+
+
 def _test(
-    law: Law, group: NDArray[np.intp], effects: Array, side: str, bulk_above: float,
-    found: AnalyticPValues,
-) -> None:  # fmt: skip
+    law: Law, group: NDArray[np.intp], effects: Array, side: str, bulk_above: float, found: _Found
+) -> None:
     """Fill in what is found of a group of units, but for what is to be drawn."""
+    from plait.crt.analytic_kernels import DRAWN, FEW_TREATED, OK, TAIL, bulk_p_values
+
     if side == "both":
         thresholds, signs = np.abs(effects), np.where(effects < 0.0, -1.0, 1.0)
     else:
         signs = np.full(effects.shape, 1.0 if side == "right" else -1.0)
         thresholds = signs * effects
     moments = law.moments(thresholds)
-    bulk, is_normal = _bulk(moments, thresholds, signs, side == "both")
-    is_normal &= (bulk > bulk_above) & (moments.treated >= _FEWEST_FOR_BULK)[:, None]
     d = moments.denominator
     scale = np.divide(1.0, d, out=np.full(len(d), np.nan), where=d > 0.0)[:, None]
-    found.expected_denominator[group] = d
+    found.denominator[group] = d
     found.null_mean[group] = scale * moments.mean
     found.null_sd[group] = scale * np.sqrt(moments.variance)
-    tested = effects != 0.0
-    few = tested & (np.minimum(moments.treated, d) < FEWEST_TREATED)[:, None]
-    easy = tested & is_normal & ~few
-    found.method[group] = np.where(easy, "bulk", np.where(few, "monte carlo", "none"))
-    found.flag[group] = np.where(few, "few_treated", "ok")
-    found.log10_p[group] = np.log10(np.where(easy, bulk, 1.0))
-    is_hard = tested & ~easy & ~few
-    for u in np.flatnonzero(is_hard.any(axis=1)).tolist():
-        hard = np.flatnonzero(is_hard[u])
-        log_p, status = law.tails(
-            u, hard, thresholds[u, hard], signs[u, hard], side == "both", moments
-        )
-        j = group[u]
-        found.log10_p[j, hard] = log_p / _LOG_10
-        found.method[j, hard] = np.where(status == 0, "saddlepoint", "monte carlo")
-        found.flag[j, hard] = _FLAGS[status]
+    p_values, method = np.empty(effects.shape), np.empty(effects.shape, dtype=np.int8)
+    bulk_p_values(
+        moments.treated,
+        d,
+        moments.constant,
+        moments.mean_g,
+        moments.mean,
+        moments.cumulants,
+        thresholds,
+        signs,
+        side == "both",
+        bulk_above,
+        p_values,
+        method,
+    )
+    log10_p, flag = np.log10(p_values), np.where(method == DRAWN, FEW_TREATED, OK)
+    is_tail = method == TAIL
+    if is_tail.any():
+        log_p, status = law.tails(is_tail, thresholds, signs, side == "both", moments)
+        log10_p[is_tail] = log_p[is_tail] / _LOG_10
+        flag[is_tail] = status[is_tail]
+        method[is_tail & (status != OK)] = DRAWN
+    found.log10_p[group], found.method[group], found.flag[group] = log10_p, method, flag
 
 
 def _draw(
     cells: CellTable, resampler: Resampler, j: int, beta: Array, side: str, exceedances: int,
-    max_resamples: int, found: AnalyticPValues,
+    max_resamples: int, found: _Found,
 ) -> None:  # fmt: skip
     """Fill in the p-values of a unit that are to be drawn."""
-    programs = np.flatnonzero(found.method[j] == "monte carlo")
+    programs = np.flatnonzero(found.is_drawn[j])
     null = null_effects_of_block if cells.n_basis else null_rank_biserial_of_block
     drawn = staged_p_values(
         beta[j, programs],
@@ -326,27 +358,6 @@ def _draw(
     )
     found.log10_p[j, programs] = np.log10(drawn.p_value)
     found.resamples[j, programs] = drawn.resamples
-
-
-def _bulk(
-    moments: Moments, thresholds: Array, signs: Array, other: bool
-) -> tuple[Array, NDArray[np.bool_]]:
-    """Return p-values by Edgeworth's expansion, and whether cumulants are near the normal's."""
-    from plait.crt.analytic_kernels import bulk_p_values
-
-    p_values, is_normal = np.empty(thresholds.shape), np.empty(thresholds.shape, dtype=bool)
-    bulk_p_values(
-        moments.mean,
-        moments.cumulants,
-        moments.mean_g,
-        moments.constant,
-        thresholds,
-        signs,
-        other,
-        p_values,
-        is_normal,
-    )
-    return p_values, is_normal
 
 
 def _table(values: Array, basis: Array, cells: CellTable, per_effect: float) -> AnalyticTable:
@@ -367,19 +378,6 @@ def _table(values: Array, basis: Array, cells: CellTable, per_effect: float) -> 
         single[program] = values[:, program] / scale
     columns = Columns(single, np.ascontiguousarray(basis.T), np.einsum("ij,ij->i", basis, basis))
     return AnalyticTable(columns, per_effect / scales, cells)
-
-
-def _empty(shape: tuple[int, int]) -> AnalyticPValues:
-    return AnalyticPValues(
-        p_value=np.ones(shape),
-        log10_p=np.zeros(shape),
-        method=np.full(shape, "none", dtype="<U12"),
-        flag=np.full(shape, "ok", dtype="<U14"),
-        null_mean=np.full(shape, np.nan),
-        null_sd=np.full(shape, np.nan),
-        expected_denominator=np.zeros(shape[0]),
-        resamples=np.zeros(shape, dtype=np.int64),
-    )
 
 
 def _check(

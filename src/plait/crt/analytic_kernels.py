@@ -23,8 +23,13 @@ from plait.numerics.saddlepoint_kernels import (
     tilt,
 )
 
-OK, BEYOND_SUPPORT, SKEWED, FEW_CELLS = 0, 1, 2, 3
-"""Whether a saddlepoint is to be trusted, or why not."""
+OK, BEYOND_SUPPORT, SKEWED, FEW_CELLS, FEW_TREATED = 0, 1, 2, 3, 4
+"""Whether a p-value by cumulants or a saddlepoint is to be trusted, or why not."""
+NONE, BULK, TAIL, DRAWN = 0, 1, 2, 3
+"""Where a p-value comes from: no test, four cumulants, a saddlepoint, treatments that are drawn."""
+FEWEST_TREATED = 20.0
+"""Below so many expected treated cells, or so small an expected D, treatments are drawn."""
+_FEWEST_FOR_BULK = 100.0
 LARGEST_SKEWNESS = 2.0
 _LARGEST_SKEWNESS_FOR_BULK, _LARGEST_KURTOSIS_FOR_BULK = 0.2, 0.3
 _FARTHEST = 40.0
@@ -164,36 +169,60 @@ def _edgeworth_tail(z, skewness, kurtosis):  # type: ignore[no-untyped-def]
     return min(max(0.5 * math.erfc(z / math.sqrt(2.0)) + density * correction, 0.0), 1.0)
 
 
+@njit(nogil=True, cache=True, forceinline=True)
+def _bulk_p_value(mean, cumulants, mean_g, constant, t, sign, other):  # type: ignore[no-untyped-def]
+    """Return a p-value by Edgeworth's expansion, and whether cumulants are near the normal's."""
+    total, near = 0.0, True
+    for _ in range(2 if other else 1):
+        found = cumulants[0 if sign > 0.0 else 1]
+        variance = found[0]
+        safe = variance if variance > 0.0 else 1.0
+        deviation = math.sqrt(safe)
+        shift = sign * mean - t * mean_g
+        skewness, kurtosis = found[1] / (safe * deviation), found[2] / (safe * safe)
+        near &= (
+            variance > 0.0
+            and abs(skewness) < _LARGEST_SKEWNESS_FOR_BULK
+            and abs(kurtosis) < _LARGEST_KURTOSIS_FOR_BULK
+            and variance * variance >= FEWEST_CELLS * found[3]
+        )
+        total += _edgeworth_tail((t * constant - shift) / deviation, skewness, kurtosis)
+        sign = -sign
+    return min(total, 1.0), near
+
+
 @njit(nogil=True, cache=True)
 def bulk_p_values(  # type: ignore[no-untyped-def]
-    mean, cumulants, mean_g, constant, thresholds, signs, other, p_values, is_normal
-):
-    """Fill p-values by Edgeworth's expansion, and whether cumulants are near the normal's.
+    treated, denominator, constant, mean_g, mean, cumulants, thresholds, signs, other, bulk_above,
+    p_values, methods,
+):  # fmt: skip
+    """Fill p-values of units by four cumulants, and which method is to give those that stay 1.
 
-    ``mean`` (U, K), ``cumulants`` (U, K, 2, 4), ``mean_g`` and ``constant`` (U,) as in
-    `plait.crt.analytic_laws.Moments`; the p-value is the chance of ``sign beta* >= t`` and, with
-    ``other``, of ``sign beta* <= -t``.
+    The first six are those of `plait.crt.analytic_laws.Moments`. The p-value is the chance of
+    ``sign beta* >= t`` and, with ``other``, of ``sign beta* <= -t``; a threshold of 0 is no test.
     """
+    p_values[:], methods[:] = 1.0, NONE
     for unit in range(thresholds.shape[0]):
+        is_few = min(treated[unit], denominator[unit]) < FEWEST_TREATED
         for program in range(thresholds.shape[1]):
-            t, total, near = thresholds[unit, program], 0.0, True
-            for side in range(2 if other else 1):
-                sign = signs[unit, program] if side == 0 else -signs[unit, program]
-                found = cumulants[unit, program, 0 if sign > 0.0 else 1]
-                variance = found[0]
-                safe = variance if variance > 0.0 else 1.0
-                deviation = math.sqrt(safe)
-                shift = sign * mean[unit, program] - t * mean_g[unit]
-                skewness, kurtosis = found[1] / (safe * deviation), found[2] / (safe * safe)
-                near &= (
-                    variance > 0.0
-                    and abs(skewness) < _LARGEST_SKEWNESS_FOR_BULK
-                    and abs(kurtosis) < _LARGEST_KURTOSIS_FOR_BULK
-                    and variance * variance >= FEWEST_CELLS * found[3]
-                )
-                z = (t * constant[unit] - shift) / deviation
-                total += _edgeworth_tail(z, skewness, kurtosis)
-            p_values[unit, program], is_normal[unit, program] = min(total, 1.0), near
+            t = thresholds[unit, program]
+            if t == 0.0:
+                continue
+            if is_few:
+                methods[unit, program] = DRAWN
+                continue
+            p_value, near = _bulk_p_value(
+                mean[unit, program],
+                cumulants[unit, program],
+                mean_g[unit],
+                constant[unit],
+                t,
+                signs[unit, program],
+                other,
+            )
+            methods[unit, program] = TAIL
+            if near and p_value > bulk_above and treated[unit] >= _FEWEST_FOR_BULK:
+                p_values[unit, program], methods[unit, program] = p_value, BULK
 
 
 @njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
@@ -257,20 +286,32 @@ def _log_tail(residuals, sign, t, p, basis, leverage, g, constant, work):  # typ
 
 @njit(nogil=True, cache=True)
 def saddlepoint_tails(  # type: ignore[no-untyped-def]
-    residuals, p, basis, leverage, g, constant, programs, thresholds, signs, other, work,
-    log_p, status
-):  # fmt: skip
-    """Fill natural logarithms of p-values of some programs of one unit by the saddlepoint.
+    residuals, p, basis, leverage, g, constant, wanted, thresholds, signs, other, log_p, status
+):
+    """Fill natural logarithms of the p-values that are ``wanted``, (U, K), by the saddlepoint.
 
     The p-value is the probability of ``sign beta* >= t`` and, with ``other``, of
-    ``sign beta* <= -t``. ``work`` (4, N) is a buffer.
+    ``sign beta* <= -t``.
     """
-    for place in range(programs.shape[0]):
-        row, t = residuals[programs[place]], thresholds[place]
-        total, worst = _log_tail(row, signs[place], t, p, basis, leverage, g, constant, work)
-        if other:
-            tail, found = _log_tail(row, -signs[place], t, p, basis, leverage, g, constant, work)
-            total = log_sum(total, tail)
-            # What was observed is possible; on the other side nothing may be so far out.
-            worst = max(worst, found if found != BEYOND_SUPPORT else OK)
-        log_p[place], status[place] = min(total, 0.0), worst
+    work = np.empty((4, p.shape[1]))
+    for unit in range(wanted.shape[0]):
+        for program in range(wanted.shape[1]):
+            if not wanted[unit, program]:
+                continue
+            total, worst = 0.0, OK
+            for side in range(2 if other else 1):
+                tail, found = _log_tail(
+                    residuals[program],
+                    signs[unit, program] if side == 0 else -signs[unit, program],
+                    thresholds[unit, program],
+                    p[unit],
+                    basis,
+                    leverage,
+                    g[unit],
+                    constant[unit],
+                    work,
+                )
+                total = tail if side == 0 else log_sum(total, tail)
+                # Observed is possible; on the other side nothing may be so far out.
+                worst = max(worst, found if side == 0 or found != BEYOND_SUPPORT else OK)
+            log_p[unit, program], status[unit, program] = min(total, 0.0), worst

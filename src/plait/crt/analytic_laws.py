@@ -14,7 +14,7 @@ from plait.crt.strata import Strata
 
 Array = NDArray[np.float64]
 
-UNITS_TOGETHER = 8
+UNITS_TOGETHER = 16
 """Units that share a pass over the residuals."""
 
 
@@ -75,17 +75,16 @@ class Law(Protocol):
 
     def tails(
         self,
-        unit: int,
-        programs: NDArray[np.int64],
+        wanted: NDArray[np.bool_],
         thresholds: Array,
         signs: Array,
         other: bool,
         moments: Moments,
     ) -> tuple[Array, NDArray[np.int64]]:
-        """Return log p-values of a unit's programs by the saddlepoint, and their status.
+        """Return (units, K) log p-values by the saddlepoint where wanted, and their status.
 
         The p-value is the probability of ``sign beta* >= t`` and, with ``other``, of
-        ``sign beta* <= -t``.
+        ``sign beta* <= -t``. Where it is not wanted, it is 1.
         """
 
 
@@ -125,29 +124,27 @@ class BernoulliLaw:
 
     def tails(
         self,
-        unit: int,
-        programs: NDArray[np.int64],
+        wanted: NDArray[np.bool_],
         thresholds: Array,
         signs: Array,
         other: bool,
         moments: Moments,
     ) -> tuple[Array, NDArray[np.int64]]:
-        """Return log p-values of a unit's programs by the saddlepoint, and their status."""
+        """Return (units, K) log p-values by the saddlepoint where wanted, and their status."""
         from plait.crt.analytic_kernels import saddlepoint_tails
 
-        log_p, status = np.empty(len(programs)), np.empty(len(programs), dtype=np.int64)
+        log_p, status = np.zeros(wanted.shape), np.zeros(wanted.shape, dtype=np.int64)
         saddlepoint_tails(
             self._columns.residuals,
-            self._p[unit],
+            self._p,
             self._columns.basis,
             self._columns.leverage,
-            self._g[unit],
-            moments.constant[unit],
-            programs,
+            self._g,
+            moments.constant,
+            wanted,
             thresholds,
             signs,
             other,
-            np.empty((4, self._p.shape[1])),
             log_p,
             status,
         )
@@ -179,23 +176,27 @@ class StratifiedLaw:
 
     def tails(
         self,
-        unit: int,
-        programs: NDArray[np.int64],
+        wanted: NDArray[np.bool_],
         thresholds: Array,
         signs: Array,
         other: bool,
         moments: Moments,
     ) -> tuple[Array, NDArray[np.int64]]:
-        """Return log p-values of a unit's programs by the saddlepoint, and their status."""
-        slots = np.where(np.stack([signs, -signs], axis=1) > 0, 0, 1)
-        return self._units[unit].tails(
-            programs,
-            thresholds,
-            signs,
-            other,
-            moments.mean[unit, programs],
-            moments.cumulants[unit, programs[:, None], slots],
-        )
+        """Return (units, K) log p-values by the saddlepoint where wanted, and their status."""
+        log_p, status = np.zeros(wanted.shape), np.zeros(wanted.shape, dtype=np.int64)
+        for u in np.flatnonzero(wanted.any(axis=1)).tolist():
+            programs = np.flatnonzero(wanted[u])
+            sign = signs[u, programs]
+            slots = np.where(np.stack([sign, -sign], axis=1) > 0, 0, 1)
+            log_p[u, programs], status[u, programs] = self._units[u].tails(
+                programs,
+                thresholds[u, programs],
+                sign,
+                other,
+                moments.mean[u, programs],
+                moments.cumulants[u, programs[:, None], slots],
+            )
+        return log_p, status
 
 
 class _StratifiedUnit:

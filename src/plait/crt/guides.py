@@ -16,8 +16,6 @@ from plait.io.anndata import get_from_adata_any, get_from_uns
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_SETS = 64
-"""Sets of guides whose cells are found together."""
 _NONE = np.empty(0, dtype=np.intp)
 _log = logging.getLogger("plait.crt")
 
@@ -205,39 +203,32 @@ def indicator_matrix(G: csc_array, sets: Iterable[ArrayLike]) -> csc_array:
     -------
     (N, J) csc_array of int8
     """
-    given = [np.asarray(columns) if np.size(columns) else _NONE for columns in sets]
-    chosen = [columns.astype(np.intp, copy=False) for columns in given]
-    together = np.concatenate([_NONE, *chosen])
-    if any(columns.dtype.kind not in "iu" for columns in given) or not (
-        0 <= together.min(initial=0) <= together.max(initial=-1) < G.shape[1]
+    from plait.crt.treated_kernels import unite
+
+    given = [np.asarray(part) if np.size(part) else _NONE for part in sets]
+    chosen = [part.astype(np.intp, copy=False) for part in given]
+    columns = np.concatenate([_NONE, *chosen])
+    if any(part.dtype.kind not in "iu" for part in given) or not (
+        0 <= columns.min(initial=0) <= columns.max(initial=-1) < G.shape[1]
     ):
-        for columns in given:
-            if columns.size:
-                guide_columns(columns, G.shape[1])  # says which is wrong
-    parts = [_united(G, chosen[i : i + _SETS]) for i in range(0, len(chosen), _SETS)]
-    indices = np.concatenate([np.empty(0, np.int32), *(rows for rows, _ in parts)])
-    counts = np.concatenate([[0], *(counts for _, counts in parts)])
-    return csc_array(
-        (np.ones(len(indices), dtype=np.int8), indices, np.cumsum(counts)),
-        shape=(G.shape[0], len(chosen)),
+        for part in given:
+            if part.size:
+                guide_columns(part, G.shape[1])  # says which is wrong
+    united = np.empty(np.diff(G.indptr)[columns].sum(), dtype=np.int32)
+    found = np.empty(len(chosen) + 1, dtype=np.int64)
+    unite(
+        G.indptr.astype(np.int64),
+        G.indices.astype(np.int32, copy=False),
+        columns,
+        np.cumsum([len(part) for part in chosen], dtype=np.int64),
+        np.full(G.shape[0], -1, dtype=np.int32),
+        united,
+        found,
     )
-
-
-def _united(
-    G: csc_array, sets: Sequence[NDArray[np.intp]]
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return the rows of each of some sets of columns, one after another, and how many it has."""
-    columns = np.concatenate(sets)
-    lengths = np.diff(G.indptr)[columns]
-    # Places of what is stored in the columns; then the set and the row as one number, in order.
-    ends = np.cumsum(lengths)
-    places = np.arange(lengths.sum()) + np.repeat(G.indptr[columns] - (ends - lengths), lengths)
-    of_set = np.repeat(np.repeat(np.arange(len(sets)), [len(part) for part in sets]), lengths)
-    keys = of_set * G.shape[0] + G.indices[places]
-    keys.sort()
-    keys = keys[np.diff(keys, prepend=-1) > 0]
-    of_set, rows = np.divmod(keys, max(G.shape[0], 1))
-    return rows.astype(np.int32), np.bincount(of_set, minlength=len(sets))
+    indices = united[: found[-1]]
+    return csc_array(
+        (np.ones(len(indices), dtype=np.int8), indices, found), shape=(G.shape[0], len(chosen))
+    )
 
 
 def guide_labels(adata: Any, assignment: Any, key: str) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ Array = NDArray[np.float64]
 
 WIDTH = 16
 """Treatments that are fitted together."""
+TILE = 4
+"""Treatments whose sums are added up together; fewer take as long."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,11 +60,8 @@ class Design:
     reaches: Array
 
     @classmethod
-    def of(cls, covariates: Array) -> "Design":
-        """Return the design of (cells, p) covariates, none of which is constant."""
-        columns = np.empty((1 + covariates.shape[1], len(covariates)))
-        columns[0] = 1.0
-        columns[1:] = covariates.T
+    def of(cls, columns: Array) -> "Design":
+        """Return the design of ``columns``, of which only the ones are constant."""
         means = columns.mean(axis=1)
         reaches = np.maximum(columns.max(axis=1) - means, means - columns.min(axis=1))
         reaches[0] = 1.0

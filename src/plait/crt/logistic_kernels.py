@@ -10,17 +10,17 @@ import math
 
 import numpy as np
 
-from plait.crt.negative_binomial_kernels import cholesky, solve_factored
 from plait.numerics.compiled import njit
+from plait.numerics.factor_kernels import cholesky, solve_factored
 from plait.numerics.saddlepoint_kernels import ANY_ORDER, exp_of_negative
 
 WIDTH = 16
 """Treatments that are fitted together, as in `plait.crt.logistic`, which loads without Numba."""
+TILE = 4
+"""Products and treatments whose sums are added up together, in registers: 4 x 4 of them."""
 _CELLS = 256
 """Cells that are worked on together: all of theirs is in a core's first cache, and a product of as
 many numbers from 1 to 2 is below the largest double."""
-_TILE = 4
-"""Products and treatments whose sums are added up together, in registers: 4 x 4 of them."""
 _ROUNDING = 1e-12
 """Share of the objective that an increase may be and still be rounding."""
 _FLAT = 1e-9
@@ -117,29 +117,29 @@ def _evaluate(columns, coefficients, n, loss, slope, curvature):  # type: ignore
             first[pair], second[pair] = a, b
             pair += 1
     terms, weights = np.zeros((WIDTH, _CELLS)), np.zeros((WIDTH, _CELLS))
-    products, sums = np.zeros((_TILE, _CELLS)), np.empty((_TILE, WIDTH))
+    products, sums = np.zeros((TILE, _CELLS)), np.empty((TILE, WIDTH))
     for begin in range(0, n_cells, _CELLS):
         rows = min(_CELLS, n_cells - begin)
         for j in range(n):
             _add_columns(columns, begin, coefficients[j], terms[j, :rows])
             loss[j] += _fill_terms(terms[j, :rows], weights[j, :rows])
-        for tile in range(0, curvature.shape[0], _TILE):
-            used = min(_TILE, curvature.shape[0] - tile)
+        for tile in range(0, curvature.shape[0], TILE):
+            used = min(TILE, curvature.shape[0] - tile)
             for k in range(used):
                 left = columns[first[tile + k], begin : begin + rows]
                 right = columns[second[tile + k], begin : begin + rows]
                 for i in range(rows):
                     products[k, i] = left[i] * right[i]
             sums[:] = 0.0
-            for j in range(0, n, _TILE):
+            for j in range(0, n, TILE):
                 _add_tile(products, weights, j, rows, sums)
             for k in range(used):
                 curvature[tile + k] += sums[k]
             if tile < q:  # the pairs of the first column, of ones, are the columns themselves
                 sums[:] = 0.0
-                for j in range(0, n, _TILE):
+                for j in range(0, n, TILE):
                     _add_tile(products, terms, j, rows, sums)
-                for k in range(min(_TILE, q - tile)):
+                for k in range(min(TILE, q - tile)):
                     slope[tile + k] += sums[k]
 
 

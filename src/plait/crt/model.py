@@ -20,7 +20,7 @@ from scipy.sparse import csc_array
 
 from plait.crt.data import CRTInputs, require_inputs
 from plait.crt.guides import as_names
-from plait.crt.logistic import WIDTH
+from plait.crt.logistic import TILE, WIDTH
 from plait.crt.options import CRTOptions, RankOptions, refuse_idle
 from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
 from plait.crt.results import CRTResult
@@ -362,10 +362,20 @@ class BlockOfTests:
         return found
 
     def _balanced(self, workers: int) -> list[Block]:
-        """Cut the units into blocks of like size, as many for every worker."""
-        count = workers * -(-len(self.names) // (units_of_block(len(self.names)) * workers))
-        edges = [len(self.names) * i // count for i in range(count + 1)]
-        return [Block(start, stop) for start, stop in pairwise(edges) if start < stop]
+        """Cut the units into rounds, in each of which all workers have blocks of like size.
+
+        Blocks have a multiple of `TILE` units: fewer would take as long to fit.
+        """
+        count = len(self.names)
+        rounds = -(-count // (units_of_block(count) * workers))
+        tiles = -(-count // (TILE * workers))
+        ends = [min(TILE * workers * (tiles * i // rounds), count) for i in range(rounds + 1)]
+        edges = [
+            start + (stop - start) * i // workers
+            for start, stop in pairwise(ends)
+            for i in range(workers)
+        ]
+        return [Block(start, stop) for start, stop in pairwise([*edges, count]) if start < stop]
 
     def fitting(self, force: Workforce) -> tuple["BlockOfTests", Workforce]:
         """Return as many workers of this process as have room for a block, at least one.

@@ -12,12 +12,11 @@ import math
 import numpy as np
 
 from plait.numerics.compiled import njit
+from plait.numerics.factor_kernels import DETERMINED, cholesky, solve_factored
 from plait.numerics.saddlepoint_kernels import ANY_ORDER, exp_of_negative
 
 _TILE = 512
 """Cells whose columns stay in a core's first cache."""
-_DETERMINED = 1e-9
-"""A column of which the others leave a smaller share is left out."""
 MOST_STEPS = 25
 SAME_DEVIANCE = 1e-8
 MOST_THETA_STEPS = 50
@@ -83,40 +82,6 @@ def add_products(design, start, weight, buffer, hessian):  # type: ignore[no-unt
         _multiply(design[j][start:stop], weight, buffer)
         for k in range(j + 1):
             hessian[j, k] += _dot(design[k][start:stop], buffer)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def cholesky(matrix, least=_DETERMINED):  # type: ignore[no-untyped-def]
-    """Factorise in place (lower triangle).
-
-    Columns of which those before leave no larger share than ``least`` become 0.
-    """
-    q = matrix.shape[0]
-    for j in range(q):
-        whole = matrix[j, j]
-        for k in range(j):
-            whole -= matrix[j, k] * matrix[j, k]
-        pivot = math.sqrt(whole) if whole > least * matrix[j, j] else 0.0
-        for i in range(j + 1, q):
-            total = matrix[i, j]
-            for k in range(j):
-                total -= matrix[i, k] * matrix[j, k]
-            matrix[i, j] = total / pivot if pivot > 0.0 else 0.0
-        matrix[j, j] = pivot
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def solve_factored(factor, values):  # type: ignore[no-untyped-def]
-    """Solve ``L L' x = values`` in place; 0 for columns that were left out."""
-    q = factor.shape[0]
-    for j in range(q):
-        for k in range(j):
-            values[j] -= factor[j, k] * values[k]
-        values[j] = values[j] / factor[j, j] if factor[j, j] > 0.0 else 0.0
-    for j in range(q - 1, -1, -1):
-        for k in range(j + 1, q):
-            values[j] -= factor[k, j] * values[k]
-        values[j] = values[j] / factor[j, j] if factor[j, j] > 0.0 else 0.0
 
 
 @njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
@@ -380,7 +345,7 @@ def observed_statistic(parts, y, mu, cells):  # type: ignore[no-untyped-def]
     for place in range(cells.shape[0]):
         i = cells[place]
         square += (y[i] - fold * mu[i]) ** 2
-    z = top / math.sqrt(bottom) if bottom > _DETERMINED * whole else np.nan
+    z = top / math.sqrt(bottom) if bottom > DETERMINED * whole else np.nan
     return z, fold, math.sqrt(square) / expected
 
 

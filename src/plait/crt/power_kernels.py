@@ -27,8 +27,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from plait.crt.gene_tail_kernels import project_variance
-from plait.crt.negative_binomial_kernels import add_products, cholesky, solve_factored
+from plait.crt.negative_binomial_kernels import add_products
 from plait.numerics.compiled import njit
+from plait.numerics.factor_kernels import cholesky, solve_factored
 from plait.numerics.saddlepoint_kernels import ANY_ORDER, exp_of_negative
 
 MOST_NODES = 320

@@ -125,13 +125,17 @@ class PropensityDesign:
                 f"the covariates have the shape {C.shape}; a matrix with a row for each cell is "
                 "expected."
             )
-        if not np.isfinite(C).all():
-            wrong = np.flatnonzero(~np.isfinite(C).all(axis=0))
+        columns = np.empty((1 + C.shape[1], len(C)))
+        columns[0], columns[1:] = 1.0, C.T
+        lowest, highest = columns.min(axis=1), columns.max(axis=1)
+        wrong = np.flatnonzero(~(np.isfinite(lowest) & np.isfinite(highest))[1:])
+        if len(wrong):
             raise InputError(
                 f"the covariates are not finite in {len(wrong)} columns (first: column {wrong[0]})."
             )
-        varies = C.max(axis=0) > C.min(axis=0)
-        return cls(C, varies, Design.of(C[:, varies]))
+        varies = highest > lowest
+        varies[0] = True
+        return cls(C, varies[1:], Design.of(columns if varies.all() else columns[varies]))
 
 
 def fit_propensities(
@@ -182,7 +186,7 @@ def fit_propensities(
     -----
     Memory 8 x cells x (units + p) bytes; see `propensity_blocks` for many units.
     """
-    treated = csc_array(treated)
+    treated = treated.tocsc()
     design = C if isinstance(C, PropensityDesign) else PropensityDesign.of(C)
     _check_treated(design, treated)
     if not real_number(C_value, "C_value") > 0:
@@ -331,7 +335,7 @@ def propensity_blocks(
         The model is unknown, or does not return a probability for each cell; also what
         `fit_propensities` raises.
     """
-    treated = csc_array(treated)
+    treated = treated.tocsc()
     n_cells, n_units = treated.shape
     check_propensity_model(model)
     if isinstance(model, np.ndarray) and model.shape != (n_cells, n_units):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_array, csr_array, issparse
+from scipy.sparse import csc_array, issparse
 
 from plait.crt.arguments import number_array
 from plait.errors import InputTypeError, ShapeError
@@ -13,7 +13,6 @@ from plait.execution.grains import Grain, map_grains
 Array = NDArray[np.float64]
 
 _NO_VARIATION = 1e-10
-_CHUNK = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +85,7 @@ def ols_statistics(residuals: Array, basis: Array, treated: csc_array) -> OLSSta
             f"residuals have {residuals.shape[0]:,} cells, the basis {n_cells:,} and the "
             f"perturbations {treated.shape[0]:,}."
         )
-    return ols_of_block(residuals, basis, treated, sums_of_squares(residuals))
+    return ols_of_block(residuals, basis, treated.tocsc(), sums_of_squares(residuals))
 
 
 def sums_of_squares(residuals: Array) -> Array:
@@ -99,10 +98,15 @@ def ols_of_block(residuals: Array, basis: Array, treated: csc_array, total: Arra
 
     ``total`` are `sums_of_squares`, which all cells are visited for: once for a screen.
     """
+    from plait.crt.treated_kernels import add_treated
+
     n_cells, width = basis.shape
-    rows = treated.T.tocsr()
-    n_treated = np.diff(rows.indptr).astype(np.int64)
-    sums, projections = _row_sums(rows, residuals, basis)
+    starts, cells = treated.indptr.astype(np.int64), treated.indices.astype(np.int32, copy=False)
+    n_treated = np.diff(starts)
+    sums = np.zeros((len(n_treated), residuals.shape[1]))
+    projections = np.zeros((len(n_treated), width))
+    add_treated(residuals, starts, cells, sums)
+    add_treated(basis, starts, cells, projections)
     # |u|^2 is rounded relative to n_1, so a D below that is none; one cell that does not fit the
     # covariates is far above.
     denominator = np.maximum(n_treated - (projections**2).sum(axis=1), 0.0)
@@ -114,29 +118,6 @@ def ols_of_block(residuals: Array, basis: Array, treated: csc_array, total: Arra
     t = np.divide(beta, se, out=np.copysign(np.inf, beta), where=se > 0.0)
     t[beta == 0.0] = 0.0
     return OLSStatistics(beta=beta, denominator=denominator, n_treated=n_treated, se=se, t=t)
-
-
-def _row_sums(rows: csr_array, *values: Array) -> list[Array]:
-    """Return the sums of each of some ``values`` (N, W) over the columns stored in rows, (J, W).
-
-    Summed in chunks: one running sum over a million cells loses five digits, and ``D`` with them.
-    """
-    lengths = np.diff(rows.indptr)
-    chunks = -(-lengths // _CHUNK)
-    first = np.concatenate([[0], np.cumsum(chunks)])
-    within = np.arange(first[-1]) - np.repeat(first[:-1], chunks)
-    starts = np.repeat(rows.indptr[:-1], chunks) + _CHUNK * within
-    pieces = csr_array(
-        (rows.data, rows.indices, np.append(starts, rows.nnz)), shape=(len(starts), rows.shape[1])
-    )
-    some = lengths > 0
-    found = []
-    for part in values:
-        sums = np.zeros((len(lengths), part.shape[1]))
-        if rows.nnz:
-            sums[some] = np.add.reduceat(pieces @ part, first[:-1][some], axis=0)
-        found.append(sums)
-    return found
 
 
 def residualize(values: Array, basis: Array, threads: int | None = None) -> Array:

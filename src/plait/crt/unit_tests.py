@@ -250,7 +250,7 @@ class UnitTester:
         exact = analytic_p_values(
             self.analytic,
             found["beta"][ok],
-            probabilities[:, ok],
+            probabilities if len(ok) == len(units) else probabilities[:, ok],  # all need no copy
             [units[j].name for j in ok.tolist()],
             strata=known or None,
             side=self.options.side,

@@ -45,7 +45,7 @@ def fit_weighted_gene(design: Array, counts: Array, weights: Array) -> GeneFit:
 
 def _factor(design: Array, w: Array) -> Array:
     """Return the Cholesky factor of ``X' diag(w) X``; 0 for columns that others determine."""
-    from plait.crt.negative_binomial_kernels import cholesky
+    from plait.numerics.factor_kernels import cholesky
 
     factor: Array = np.ascontiguousarray((design * w) @ design.T)
     cholesky(factor)
@@ -57,8 +57,8 @@ def _poisson(design: Array, y: Array, v: Array) -> tuple[Array, Array, bool]:
         LARGEST_PREDICTOR,
         MOST_STEPS,
         SAME_DEVIANCE,
-        solve_factored,
     )
+    from plait.numerics.factor_kernels import solve_factored
 
     mean = y + 0.1
     eta = np.log(mean)

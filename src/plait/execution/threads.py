@@ -6,16 +6,17 @@ threads changes the speed and never the bits.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from functools import cache
+from functools import cache, lru_cache
 from numbers import Integral
 from threading import Lock
 from typing import Any
 
-from threadpoolctl import OpenBLASController, threadpool_limits
+from threadpoolctl import OpenBLASController, ThreadpoolController
 
 from plait.errors import InputTypeError, OptionError
 
@@ -116,8 +117,18 @@ def limit_blas(threads: int, user_api: str | None = "blas") -> Callable[[], None
         finally:
             OpenBLASController.clear_controlling_thread(force=True)
 
-    limits = as_any_thread(lambda: threadpool_limits(limits=threads, user_api=user_api))
+    libraries = _libraries(len(sys.modules))
+    limits = as_any_thread(lambda: libraries.limit(limits=threads, user_api=user_api))
     return lambda: as_any_thread(limits.restore_original_limits)
+
+
+@lru_cache(maxsize=1)
+def _libraries(n_modules: int) -> ThreadpoolController:
+    """Return the libraries with threads that are loaded.
+
+    To look for them takes a millisecond; no module imported since, there are no others.
+    """
+    return ThreadpoolController()
 
 
 class _Limit:
