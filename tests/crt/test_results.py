@@ -33,7 +33,7 @@ def test_effects_beyond_the_analytic_form_are_named():
         "few cells decide), in up to 2,000 resamples\n"
     ) in said
     assert (
-        "  beyond the analytic form: A -> Q; the smallest of these p-values is 0.0005, and "
+        "  beyond the analytic form: A -> Q; the smallest of these p-values is 0.00050, and "
         "resamples show none below 1 / (their number + 1)"
     ) in said
 

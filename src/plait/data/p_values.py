@@ -77,15 +77,15 @@ def p_value_text(log10p: float, decimals: int = 1) -> str:
     ----------
     log10p : float
     decimals : int
-        Of the digits before the power of ten of a p-value below 1e-4: 1 is ``9.4e-7``.
+        Significant digits after the first: with 1 (the default) ``9.4e-7``, and ``0.00050``.
 
     Returns
     -------
     str
-        Two significant digits of a larger one.
+        With a power of ten at 1e-4 and below.
     """
     if log10p > -4:
-        return f"{10.0**log10p:.2g}"
+        return f"{10.0**log10p:#.{decimals + 1}g}".removesuffix(".")
     exponent = int(np.floor(log10p))
     digits = f"{10.0 ** (log10p - exponent):.{decimals}f}"
     if float(digits) >= 10.0:  # rounded up

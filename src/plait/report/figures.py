@@ -4,6 +4,7 @@ Colours are named, ``var(--blue)``; the page looks them up, so that a figure is 
 in dark. Labels are escaped for Plotly, which otherwise takes them for a kind of HTML.
 """
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.data.p_values import p_value_text
 from plait.plot.manhattan import thinned
 from plait.plot.patterns import top_pattern
 from plait.plot.qq import chance_band
@@ -58,6 +60,11 @@ def numbers(values: Any, digits: int = 4) -> list[Any]:
     if array.ndim > 1:
         return [numbers(row, digits) for row in array]
     return [float(f"{v:.{digits}g}") if np.isfinite(v) else None for v in array.tolist()]
+
+
+def rate_text(rate: float) -> str:
+    """Return a rate of wrong signs, or of false discoveries, as p-values are written."""
+    return p_value_text(math.log10(rate)) if rate > 0 else f"{rate:g}"
 
 
 def key_of(spec: Spec) -> list[tuple[str, str]]:
@@ -305,7 +312,7 @@ def lfsr_against_effect(
         if not chosen.any():
             continue
         places = np.flatnonzero(chosen).tolist()
-        about = [[plain(effects[i]), plain(contexts[i]), f"{lfsr[i]:.2g}"] for i in places]
+        about = [[plain(effects[i]), plain(contexts[i]), rate_text(float(lfsr[i]))] for i in places]
         data.append(
             {
                 "type": "scatter",

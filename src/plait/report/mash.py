@@ -188,7 +188,8 @@ def _no_answer(
     if np.isfinite(best).any():
         r = int(np.nanargmin(best))
         second += (
-            f"; the surest effect is {names[0]} in {contexts[r]}, with an lfsr of {best[r]:.2g}"
+            f"; the surest effect is {names[0]} in {contexts[r]}, with an lfsr of "
+            f"{draw.rate_text(float(best[r]))}"
         )
     if found.n_effects == 1:
         return [

@@ -18,6 +18,7 @@ from plait.report.figures import (
     count_axis,
     numbers,
     plain,
+    rate_text,
     short,
 )
 from plait.report.page import Figure, Numbers
@@ -47,10 +48,12 @@ def effect_map(
     """
     limit = float(np.clip(np.nanmax(np.abs(z), initial=1.0), 1.0, 8.0))
     about = [
-        [[plain(u), plain(p), f"{e:+.3g}", f"{r:.2g}"] for p, e, r in zip(programs, es, rs,
-                                                                      strict=True)]
+        [
+            [plain(u), plain(p), f"{e:+.3g}", rate_text(r)]
+            for p, e, r in zip(programs, es, rs, strict=True)
+        ]
         for u, es, rs in zip(units, effect, rate, strict=True)
-    ]  # fmt: skip
+    ]
     cells = {
         "type": "heatmap",
         "z": numbers(np.clip(z, -limit, limit), 3),
