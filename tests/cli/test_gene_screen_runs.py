@@ -211,3 +211,37 @@ def test_mixtures_as_in_sceptre_and_false_discovery_rates(here):
     np.testing.assert_allclose(
         found.q_value[tested], false_discovery_rates(found.p_value[tested], "BY")
     )
+
+
+def test_the_formula_of_an_assignment_is_that_of_the_background(here, capsys):
+    by_mixture = ["--assign", "mixture", "--formula", "~ batch"]
+    assert run("assign", *GIVEN, *by_mixture, "--out", "guides.tsv", "--quiet") == 0
+    adata = anndata.read_h5ad(here / "screen.h5ad")
+    screen = GeneScreen.from_anndata(adata, "low", covariates=["batch"]).set_parameters()
+    made = pl.read_csv("guides.tsv", separator="\t")
+    usual, expected = (
+        screen.assign_guides("mixture", formula=formula).assignment.to_frame()
+        for formula in (None, "~ batch")
+    )
+    for name in ("grna_id", "cell"):
+        assert made[name].cast(str).to_list() == expected[name].to_list()
+    assert len(usual) != len(expected)
+    assert run("assign", *GIVEN, "--formula", "~ batch", "--out", "x.tsv") == 2
+    assert "--formula does nothing without --assign mixture" in capsys.readouterr().err
+
+
+def test_one_non_targeting_guide_is_enough_to_discover(here, capsys):
+    adata = anndata.read_h5ad(here / "screen.h5ad")
+    table = adata.uns["grna_target_table"]
+    is_control = table["grna_target"] == "non-targeting"
+    adata.uns["grna_target_table"] = table[~is_control | (is_control.cumsum() == 1)]
+    adata.write_h5ad(here / "one.h5ad")
+    words = ["--h5ad", "one.h5ad", "--moi", "low", "--covariates", "batch"]
+    assert run("discover", *words, "--out", "found") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "note: no calibration check, which needs 2 non-targeting guides" in said
+    assert not (here / "found/calibration.tsv").exists()
+    found = pl.read_csv("found/discovery.tsv", separator="\t")
+    assert found["pass_qc"].any() and found["significant"].any()
+    assert run("calibrate", *words, "--out", "checked") == 2
+    assert "there is 1 non-targeting guide; the calibration check" in capsys.readouterr().err

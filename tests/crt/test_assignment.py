@@ -33,6 +33,17 @@ def test_counts_of_other_guides_are_covariates():
     assert not (found["log_link"] & ~has).any()
 
 
+@pytest.mark.parametrize("seed", [3, 4])
+def test_of_cells_with_one_guide_counts_of_others_do_not_explain_it(seed):
+    """Cells without counts of others are those that have the guide, and seemed background."""
+    options, has = random_screen(seed=seed, moi="low", n_cells=600)
+    found = assign_guides(gene_screen_data(**options), "mixture")
+    assert not found.by_threshold
+    cells = found.cells.toarray().astype(bool)
+    assert (has & ~cells).sum() / has.sum() < 0.01
+    assert not (cells & ~has).any()
+
+
 def test_backgrounds_against_designs_made_for_each_guide():
     options, _ = random_screen(seed=3, n_cells=200)
     data = gene_screen_data(**options)

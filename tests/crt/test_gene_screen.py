@@ -386,6 +386,21 @@ def test_only_a_written_formula_is_refused_for_what_its_terms_determine(caplog):
     np.testing.assert_array_equal(both[0].p_value, both[1].p_value)
 
 
+def test_a_batch_without_controls_is_no_batch_of_the_calibration_check():
+    options, has = random_screen(seed=2, moi="low", n_cells=600)
+    is_control = has[:, 8:].any(axis=1)
+    random = np.random.default_rng(0)
+    batch = np.where(is_control, random.integers(0, 2, 600), random.integers(0, 3, 600))
+    results = []
+    for values in (batch.astype(str), (batch == 1).astype(float)):
+        data = gene_screen_data(**(options | {"covariates": {"batch": values}, "guides": has}))
+        screen = GeneScreen(data).set_parameters(
+            discovery_pairs=trans_pairs(data), formula="batch + log(response_n_umis)"
+        )
+        results.append(screen.run_calibration_check(threads=1))
+    np.testing.assert_array_equal(results[0].p_value, results[1].p_value)
+
+
 def test_covariates_that_the_default_formula_leaves_out_are_named(caplog):
     options, _ = random_screen(moi="low")
     score = np.random.default_rng(0).standard_normal(300)

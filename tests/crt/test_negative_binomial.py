@@ -121,3 +121,16 @@ def test_errors():
         fit_gene(rows, y[:-1])
     with pytest.raises(InputError, match="all counts of the gene are 0"):
         fit_gene(rows, np.zeros_like(y))
+
+
+@pytest.mark.parametrize(("n_treated", "n_controls"), [(40, 500), (200, 200), (500, 50)])
+def test_fold_changes_are_those_among_cells_of_which_treated_ones_are_a_part(n_treated, n_controls):
+    random = np.random.default_rng(n_treated)
+    n = n_treated + n_controls
+    is_treated = np.arange(n) < n_treated
+    y = random.poisson(np.where(is_treated, 0.8, 4.0)).astype(float)
+    fit = fit_gene(np.ones((1, n)), y)
+    found = score_statistics(fit, csc_array(is_treated[:, None].astype(np.int8)))
+    share, change = n_treated / n, y[is_treated].mean() / y[~is_treated].mean()
+    expected = change / (1 - share + share * change)
+    np.testing.assert_allclose(found.fold_change, expected, rtol=1e-9)

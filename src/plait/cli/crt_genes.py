@@ -16,6 +16,7 @@ from plait.cli.gene_screen_options import (
     AssignBy,
     Assignment,
     AssignmentTable,
+    BackgroundFormula,
     ControlGroupOption,
     Covariates,
     Detectable,
@@ -63,9 +64,11 @@ from plait.cli.gene_screen_runs import (
     cell_options,
     finish,
     guide_options,
+    has_controls,
     refuse_draws,
     refuse_power,
     run_analysis,
+    say_calibration,
     write_detectable,
 )
 from plait.cli.gene_screen_tables import (
@@ -115,7 +118,7 @@ def assign(
     mixture: MixtureOption = Mixture.LOG_LINK,
     smallest_share: SmallestShare = 0.8,
     smallest_count: SmallestCount = 5,
-    formula: Formula = None,
+    formula: BackgroundFormula = None,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
     quiet: options.Quiet = False,
@@ -123,14 +126,15 @@ def assign(
 ) -> None:
     """Decide which cells have which guides, from counts of guides."""
     check_file(out, TABLES, overwrite)
-    _refuse_assignment(moi, None, method)
+    chosen = _refuse_assignment(moi, None, method)
+    refuse_idle(("formula",), chosen is not Assignment.MIXTURE, "without --assign mixture")
     assigning = guide_options(threshold, mixture, smallest_share, smallest_count)
     with session(threads, quiet, debug):
         screen = _open(h5ad, moi, guides, guide_names, targets, covariates, layer)
         _say_data(screen, quiet)
         announce_compilation(quiet)
-        screen.set_parameters(formula=formula)
-        _assign(screen, None, None, method, assigning)
+        screen.set_parameters()
+        _assign(screen, None, None, method, assigning | {"formula": formula})
         assert screen.assignment is not None
         write_table(out, screen.assignment.to_frame(), overwrite)
         _say(screen.assignment, quiet)
@@ -390,7 +394,7 @@ def discover(
             control_group=control_group, mechanism=mechanism, formula=formula, weights=weights,
             resampling=resampling, level=level, fdr=fdr, seed=seed,
         )  # fmt: skip
-        if screen.data.targets.is_control.any():
+        if has_controls(screen, quiet):
             run_analysis(screen, "calibration", out, threads=threads, keep_draws=keep_draws)
         assert screen.parameters is not None
         if screen.parameters.positive_control_pairs is not None:
@@ -498,8 +502,10 @@ def _prepared(
     return screen
 
 
-def _refuse_assignment(moi: Multiplicity, table: Path | None, method: Assignment | None) -> None:
-    """Refuse ways of assigning guides that contradict one another, or do nothing."""
+def _refuse_assignment(
+    moi: Multiplicity, table: Path | None, method: Assignment | None
+) -> Assignment:
+    """Refuse ways of assigning guides that contradict one another, or do nothing; return which."""
     of_maximum = ("smallest_share", "smallest_count")
     refuse_idle(
         ("method", "threshold", "mixture", *of_maximum), table is not None, "with --assignment"
@@ -516,6 +522,7 @@ def _refuse_assignment(moi: Multiplicity, table: Path | None, method: Assignment
                 "--assign maximum finds one guide in each cell, but with --moi high cells have "
                 "many; give mixture or thresholding."
             )
+    return chosen
 
 
 def _assign(
@@ -528,14 +535,13 @@ def _assign(
 ) -> None:
     """Assign guides; where a folder is given, a killed command does not do it again."""
     chosen = None if method is None else str(method)
-    if table is None and out is not None:
+    if table is not None:
+        with errors_naming(str(path)):
+            screen.use_assignment(table)
+    elif out is not None:
         assign_guides(screen, out, chosen, assigning)
-        return
-    if table is None:
+    else:
         screen.assign_guides(chosen, **assigning)
-        return
-    with errors_naming(str(path)):
-        screen.use_assignment(table)
 
 
 def _say_data(screen: "GeneScreen", quiet: bool) -> None:
@@ -549,14 +555,6 @@ def _say_data(screen: "GeneScreen", quiet: bool) -> None:
 def _say(part: Any, quiet: bool) -> None:
     for line in part.summary().splitlines():
         say(quiet, line)
-
-
-def _say_calibration(checked: "GeneTestResult | None", quiet: bool) -> None:
-    if checked is not None and checked.pass_qc.any():
-        p = checked.p_value[checked.pass_qc]
-        share = float((p < 0.05).mean())
-        pairs = counted(len(p), "pair")
-        say(quiet, f"negative controls: {share:.1%} of {pairs} have p < 0.05 (5% expected)")
 
 
 def _finish(
@@ -578,7 +576,7 @@ def _finish(
         if not line.startswith("  note: "):  # said before the tests
             say(quiet, line)
     if result is not screen.calibration:
-        _say_calibration(screen.calibration, quiet)
+        say_calibration(screen.calibration, quiet)
     for line in can:
         say(quiet, line)
     say_verdicts(lamps, quiet)

@@ -255,6 +255,16 @@ Formula = Annotated[
         "grna_n_assigned is the number of guides that a cell has.",
     ),
 ]
+BackgroundFormula = Annotated[
+    str | None,
+    option(
+        "--formula",
+        panel=MODEL,
+        show_default="all covariates, counts logged",
+        help="With mixture: covariates of the background of a guide's counts, as in "
+        "'~ log(response_n_umis) + batch'.",
+    ),
+]
 Weights = Annotated[
     str | None,
     option(

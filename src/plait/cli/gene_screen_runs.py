@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plait.cli.console import say
 from plait.cli.gene_screen_options import (
     DETECTABLE,
     Mixture,
@@ -12,6 +13,7 @@ from plait.cli.gene_screen_options import (
     Strategy,
 )
 from plait.cli.inputs import refuse_idle, split_numbers
+from plait.data.words import counted
 from plait.errors import FileFormatError, OptionError
 
 if TYPE_CHECKING:
@@ -75,6 +77,32 @@ def run_analysis(
         screen.use_result(open_result(store))
     found: GeneTestResult = getattr(screen, name)
     return found
+
+
+def has_controls(screen: "GeneScreen", quiet: bool) -> bool:
+    """Return whether there are negative controls to test; say where there are too few of them."""
+    from plait.crt.calibration_pairs import controls_needed
+
+    assert screen.parameters is not None
+    found = int(screen.data.targets.is_control.sum())
+    needed = controls_needed(screen.parameters.control_group)
+    if 0 < found < needed:
+        say(
+            quiet,
+            f"note: no calibration check, which needs {needed} non-targeting guides where others "
+            f"are compared with them; there is {found}. With --control-group complement it needs "
+            "one.",
+        )
+    return found >= needed
+
+
+def say_calibration(checked: "GeneTestResult | None", quiet: bool) -> None:
+    """Say what share of negative controls has small p-values."""
+    if checked is not None and checked.pass_qc.any():
+        p = checked.p_value[checked.pass_qc]
+        share = float((p < 0.05).mean())
+        pairs = counted(len(p), "pair")
+        say(quiet, f"negative controls: {share:.1%} of {pairs} have p < 0.05 (5% expected)")
 
 
 def finish(out: Path) -> None:

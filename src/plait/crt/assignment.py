@@ -192,9 +192,11 @@ def assign_guides(
         Of "mixture": what a cell's probability of having the guide must be (0.8).
     mixture : {"log_link", "legacy"}
         The guide multiplies the background's mean (default), or adds to it, as in sceptre (its
-        update of the effect is that of the former; see its issue 220). With "log_link" counts of
-        guides in the formula are those of the other guides: by its own counts a guide of a small
-        library would pass for background.
+        update of the effect is that of the former; see its issue 220). With "log_link", and many
+        guides in a cell, counts of guides in the formula are those of the other guides: by its own
+        counts a guide of a small library would pass for background. Where cells have one guide
+        they are those of all guides, as in sceptre: no counts of others would say that a cell has
+        it, and so explain its counts.
     formula : str, optional
         Of the background: see `plait.crt.gene_design.design_columns`. Default all covariates,
         counts of guides among them.
@@ -267,7 +269,9 @@ def assign_guides(
             "formula": background_formula(data, formula),
         }
         is_log = mixture == "log_link"
-        backgrounds = Backgrounds.of(data, formula, leave_out_own=is_log)
+        # Of cells with one guide, those without counts of others would be told to have it.
+        are_others = is_log and data.moi == "high"
+        backgrounds = Backgrounds.of(data, formula, leave_out_own=are_others)
         work = _Mixtures(backgrounds, threshold, smallest_probability, is_log)
         lists, by_threshold = _mixtures(work, threads, executor)
     return _assembled(data, lists, uncertain, by_threshold, settings)

@@ -2,7 +2,9 @@
 
 Counts of guides are covariates of the background, since cells differ in how much of all guides was
 sequenced. With a guide's own counts among them, the regression explains these counts by themselves:
-in small libraries, cells of several guides then seem to have background only.
+in small libraries, cells of several guides then seem to have background only. Where cells have one
+guide it is the other way round: a cell has a guide if it has no counts of others, and its own are
+not left out.
 """
 
 from dataclasses import dataclass

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from plait.crt.arguments import whole_number
 from plait.crt.gene_data import GuideTargets
+from plait.data.words import counted
 from plait.errors import InputError, LabelError, OptionError
 
 _log = logging.getLogger("plait.crt")
@@ -23,6 +24,11 @@ _SELECTION = 7
 """The key of the stream that chooses groups and pairs."""
 
 
+def controls_needed(control_group: str) -> int:
+    """Return how many non-targeting guides are needed to test some: others are the controls."""
+    return 2 if control_group == "nt_cells" else 1
+
+
 def control_guides(targets: GuideTargets, control_group: str) -> NDArray[np.intp]:
     """Return the columns of the guides that groups are made of.
 
@@ -32,10 +38,11 @@ def control_guides(targets: GuideTargets, control_group: str) -> NDArray[np.intp
         There are too few: one is needed, or two where others are what cells are compared with.
     """
     controls = np.flatnonzero(targets.is_control)
-    needed = 2 if control_group == "nt_cells" else 1
+    needed = controls_needed(control_group)
     if len(controls) < needed:
         raise InputError(
-            f"there are {len(controls)} non-targeting guides; the calibration check needs at "
+            f"there {'is' if len(controls) == 1 else 'are'} "
+            f"{counted(len(controls), 'non-targeting guide')}; the calibration check needs at "
             f"least {needed}."
         )
     return controls

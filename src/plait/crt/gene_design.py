@@ -88,7 +88,8 @@ class GeneDesign:
             matrix = np.delete(matrix, column, axis=1)
         if left_out:
             _log.info(
-                "left out of the default formula, as determined by the rest: %s",
+                "left out of the formula in %d cells, as determined by the rest: %s",
+                len(matrix),
                 ", ".join(left_out),
                 extra={"notice": True},
             )

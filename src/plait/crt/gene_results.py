@@ -52,8 +52,10 @@ class GeneTestResult(Result):
     significant : (P,) array of bool or None
         Whether ``q_value`` is below the level.
     fold_change, se_fold_change, log_2_fold_change : (P,) arrays
-        Counts of treated cells over what the covariates let expect, its standard error, and its
-        logarithm.
+        Counts of treated cells over what the covariates let expect, its standard error given that,
+        and its logarithm, as in sceptre. Treated cells are among those that say what to expect: if
+        they are the share h of the cells, a change f is found as ``f / (1 - h + h f)``, nearer 1,
+        which matters where there are not many more controls than treated cells.
     z_orig : (P,) array
         The statistic, under the name it has in sceptre.
     theta : (P,) array

@@ -215,15 +215,12 @@ class ScreenCells:
     columns : (cells, columns) array
         Of the formula.
     names : tuple of str
-    is_usual_formula : bool
-        Whether nobody wrote it; see `ScreenParameters`.
     """
 
     problem: CellProblem
     data: GeneScreenData
     columns: Array
     names: tuple[str, ...]
-    is_usual_formula: bool
 
     @classmethod
     def of(
@@ -264,7 +261,7 @@ class ScreenCells:
             data.response_names,
             weights,
         )
-        return cls(problem, data, columns[cells], names, parameters.is_usual_formula)
+        return cls(problem, data, columns[cells], names)
 
     def calibration_problem(self) -> CellProblem:
         """Return the cells of the calibration check: all, or those of non-targeting guides."""
@@ -275,9 +272,8 @@ class ScreenCells:
         return CellProblem(
             rows_of(whole.responses, cells),
             csc_rows(whole.guides, cells),
-            GeneDesign.of(
-                self.names, self.columns[cells], leave_out_determined=self.is_usual_formula
-            ),
+            # Some levels of a category have no cell of a non-targeting guide.
+            GeneDesign.of(self.names, self.columns[cells], leave_out_determined=True),
             None,
             whole.enough,
             whole.response_names,
