@@ -66,3 +66,43 @@ def test_complete_cases(tmp_path):
         called = (calls >= 0) & ~np.isnan(traits[:, t])
         np.testing.assert_array_equal(theirs["OBS_CT"].to_numpy(), called.sum(axis=1))
         np.testing.assert_array_equal(ours.n[:, t], called.sum(axis=1))
+
+
+def test_the_rows_of_a_table_up_to_a_p_value(tmp_path):
+    """``p_threshold`` keeps the rows of ``--pfilter``; of several traits those of any of them."""
+    random = np.random.default_rng(9)
+    n, m = 200, 500
+    calls = draw_calls(random, m, n)
+    calls[5] = 2  # without a p-value
+    names = np.array([f"p{i}" for i in range(n)])
+    ids = [f"v{j}" for j in range(m)]
+    variants = VariantTable.of(["1"] * m, np.arange(1, m + 1), ["A"] * m, ["G"] * m, ids)
+    write_bed(tmp_path / "g.bed", [calls], variants, names)
+    traits = random.normal(size=(n, 2)) + 0.3 * calls[:2].T
+    frame = pl.DataFrame({"#IID": names, "y1": traits[:, 0], "y2": traits[:, 1]})
+    frame.write_csv(tmp_path / "pheno.tsv", separator="\t")
+    table = SampleTable(names, ("y1", "y2"), traits)
+    genotypes = open_genotypes(tmp_path / "g.bed")
+    rules = VariantFilter(None, None, None)
+    result = scan(genotypes, table, variant_filter=rules)
+    for p_threshold in (0.01, 0.2, 1):
+        command = (
+            "plink2 --bfile g --pheno pheno.tsv --glm omit-ref allow-no-covars --out theirs "
+            f"--pfilter {p_threshold}"
+        )
+        done = subprocess.run(
+            command.split(), cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr + done.stdout
+        either = set()
+        for trait in ("y1", "y2"):
+            theirs = pl.read_csv(tmp_path / f"theirs.{trait}.glm.linear", separator="\t")
+            alone = scan(genotypes, table.select([trait]), variant_filter=rules)
+            alone.write_parquet(tmp_path / "ours.parquet", True, p_threshold=p_threshold)
+            ours = pl.read_parquet(tmp_path / "ours.parquet")
+            assert ours["id"].to_list() == theirs["ID"].to_list()
+            assert 0 < len(ours) < m
+            either |= set(ours["id"])
+        result.write_parquet(tmp_path / "ours.parquet", True, p_threshold=p_threshold)
+        ours = pl.read_parquet(tmp_path / "ours.parquet")
+        assert ours["id"].to_list() == [name for name in ids if name in either]

@@ -1,6 +1,6 @@
 """``plait gwas``: from genotypes and phenotypes to effects."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,6 +39,7 @@ from plait.cli.gwas_options import (
     ModelOption,
     OutFolder,
     Phenotypes,
+    PThreshold,
     RelationshipFiles,
     TableFormat,
     Test,
@@ -101,6 +102,7 @@ def scan(
     min_info: MinInfo = 0.0,
     seed: options.Seed = 1,
     table: TableFormat = Format.PARQUET,
+    p_threshold: PThreshold = None,
     metadata: Metadata = None,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
@@ -111,7 +113,7 @@ def scan(
     debug: options.Debug = False,
 ) -> None:
     """Regress every trait on every variant, and write effects, errors, p-values and pictures."""
-    described = _check_outputs(out, table, metadata, overwrite)
+    described = _check_outputs(out, table, p_threshold, metadata, overwrite)
     chosen: dict[str, Any] = {
         "model": str(model),
         "loco": loco,
@@ -145,10 +147,11 @@ def scan(
         announce_compilation(quiet)
         result = _scan_into(out, study, chosen, rules, workers)
         del study  # its table of variants takes tens of MB, and the store has them
-        written = write_scan(result, out, str(table), described)
+        written = write_scan(result, out, str(table), described, p_threshold)
         for line in [*result.summary().splitlines(), *scan_attention(result)]:
             say(quiet, line)
-    record_scan(out / RECORD, result)
+        rows = say_rows(quiet, result, p_threshold)
+    record_scan(out / RECORD, result, rows)
     finish(out, UNFINISHED)
     say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in (*written, RECORD)))
     if len(result.traits) > 1:
@@ -156,12 +159,14 @@ def scan(
 
 
 def _check_outputs(
-    out: Path, table: Format, metadata: Path | None, overwrite: bool
+    out: Path, table: Format, p_threshold: float | None, metadata: Path | None, overwrite: bool
 ) -> dict[str, Any] | None:
     """Refuse what cannot be written, before the work starts; return the metadata."""
+    from plait.gwas.association_tables import check_threshold
     from plait.io.metadata_yaml import read_yaml_file
 
     check_folder(out, FILES, overwrite, UNFINISHED)
+    check_threshold(str(table), p_threshold)
     refuse_idle(("metadata",), table is not Format.SSF, "without --format ssf")
     if table is Format.SSF and metadata is None:
         raise OptionError("--format ssf needs --metadata FILE (YAML): what traits and samples are.")
@@ -189,6 +194,26 @@ def scan_attention(result: "AssociationResult") -> list[str]:
 
     warning = scan_warning(result)
     return [f"attention: {warning}"] if warning else []
+
+
+def say_rows(
+    quiet: bool, result: "VariantResult", p_threshold: float | None
+) -> dict[str, dict[str, int]]:
+    """Say how many of the variants are in the table, and return it to be recorded.
+
+    Nothing is said where all of them are.
+    """
+    if p_threshold is None:
+        return {}
+    kept, total = result.n_within(p_threshold), len(result.n)
+    limit = f"{p_threshold:g}".replace("e-0", "e-")
+    limit += " for some trait" if len(result.traits) > 1 else ""
+    say(
+        quiet,
+        f"table: {kept:,} of {counted(total, 'variant')}, those with p <= {limit}; "
+        f"{result.folder_store} has all",
+    )
+    return {"table_rows": {"kept": kept, "of": total}}
 
 
 def _scan_into(
@@ -233,15 +258,17 @@ def variant_filter(
     return VariantFilter(min_call_rate, min_mac, min_maf or None, min_info or None)
 
 
-def record_scan(place: Path, result: "VariantResult") -> None:
-    """Write the record of a command that scanned."""
+def record_scan(
+    place: Path, result: "VariantResult", more: Mapping[str, dict[str, int]] | None = None
+) -> None:
+    """Write the record of a command that scanned, with more counts than those of the result."""
     origin = result.provenance
     settings = {} if origin is None else origin.options
     counts = {name: value for name, value in settings.items() if name.startswith("n_")}
     counts |= {"variants": len(result.pos), "traits": len(result.traits)}
     write_record(
         place,
-        counts | {"filtered": dict(result.filtered)},
+        counts | {"filtered": dict(result.filtered), **(more or {})},
         lambda_gc=dict(zip(result.traits, result.lambda_gc.tolist(), strict=True)),
         covariates=settings.get("covariates"),
         fingerprints={} if origin is None else origin.inputs,
@@ -344,7 +371,11 @@ def finish(folder: Path, unfinished: str) -> None:
 
 
 def write_scan(
-    result: "AssociationResult", out: Path, table: str, metadata: dict[str, Any] | None
+    result: "AssociationResult",
+    out: Path,
+    table: str,
+    metadata: dict[str, Any] | None,
+    p_threshold: float | None,
 ) -> list[str]:
     """Write what a scan found into its folder, beside the store; return the names of the files."""
     import polars as pl
@@ -353,7 +384,7 @@ def write_scan(
     from plait.gwas.association_tables import write_tables
 
     written = [STORE]
-    written += write_tables(result, out, table, metadata)
+    written += write_tables(result, out, table, metadata, p_threshold)
     give_back()
     result.write_effects(out / "effects.zarr", overwrite=True)
     correlation = pl.DataFrame(

@@ -26,6 +26,7 @@ from plait.cli.gwas import (
     finish,
     read_study,
     record_scan,
+    say_rows,
     say_study,
     variant_filter,
     with_components,
@@ -138,6 +139,17 @@ def interaction(
     table: Annotated[
         Format, option("--format", panel=OUTPUT, help="Table of all effects; tsv is .tsv.gz.")
     ] = Format.PARQUET,
+    p_threshold: Annotated[
+        float | None,
+        option(
+            "--p-threshold",
+            metavar="P",
+            panel=OUTPUT,
+            show_default="all variants",
+            help="Variants in the table: those with p <= P of the interaction for some trait. The "
+            "store, lambda and pictures have all.",
+        ),
+    ] = None,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
     memory: options.ScanMemory = None,
@@ -147,7 +159,10 @@ def interaction(
     debug: options.Debug = False,
 ) -> None:
     """Test for every variant and trait whether the effect changes with the environment."""
+    from plait.gwas.variant_tables import check_p_threshold
+
     check_folder(out, FILES, overwrite, UNFINISHED)
+    check_p_threshold(p_threshold)
     places = _environments(at)
     chosen: dict[str, Any] = {"robust": robust, "transform": str(transform)}
     with session(threads, quiet, debug, log_json), workers_of(dask, memory, threads) as workers:
@@ -175,10 +190,12 @@ def interaction(
         announce_compilation(quiet)
         found = _scan_into(out, study, alone, chosen, rules, workers)
         found.require_tests()
-        written = (STORE, _write_table(found, out, table, places), *draw_scan(found, out), RECORD)
+        name = _write_table(found, out, table, places, p_threshold)
+        written = (STORE, name, *draw_scan(found, out), RECORD)
         for line in [*found.summary().splitlines(), *interaction_attention(found)]:
             say(quiet, line)
-    record_scan(out / RECORD, found)
+        rows = say_rows(quiet, found, p_threshold)
+    record_scan(out / RECORD, found, rows)
     finish(out, UNFINISHED)
     say(quiet, "written: " + " · ".join(f"{out}/{name}" for name in written))
 
@@ -221,11 +238,17 @@ def _scan_into(
     return kind.open(out / STORE)
 
 
-def _write_table(found: "Found", out: Path, table: Format, environments: list[float]) -> str:
-    """Write all effects in one format, and remove the table of an earlier scan in the other."""
+def _write_table(
+    found: "Found",
+    out: Path,
+    table: Format,
+    environments: list[float],
+    p_threshold: float | None,
+) -> str:
+    """Write the effects in one format, and remove the table of an earlier scan in the other."""
     write = {Format.PARQUET: found.write_parquet, Format.TSV: found.write_tsv}[table]
-    more = {"environments": environments} if environments else {}
-    write(out / TABLES[table], overwrite=True, **more)
+    more: dict[str, Any] = {"environments": environments} if environments else {}
+    write(out / TABLES[table], overwrite=True, p_threshold=p_threshold, **more)
     for other in set(Format) - {table}:
         (out / TABLES[other]).unlink(missing_ok=True)
     return TABLES[table]

@@ -212,6 +212,17 @@ TableFormat = Annotated[
         help="Table of all effects: parquet; tsv (.tsv.gz); ssf, a GWAS-SSF file per trait.",
     ),
 ]
+PThreshold = Annotated[
+    float | None,
+    option(
+        "--p-threshold",
+        metavar="P",
+        panel=OUTPUT,
+        show_default="all variants",
+        help="Variants in the table: those with p <= P for some trait, as PLINK's --pfilter. The "
+        "store, lambda and pictures have all.",
+    ),
+]
 Metadata = Annotated[
     Path | None,
     option("--metadata", metavar="FILE", panel=OUTPUT, help="Metadata of GWAS-SSF (YAML)."),

@@ -11,8 +11,8 @@ import numpy as np
 
 from plait.data.summary_statistics import SummaryStatistics
 from plait.data.variants import VariantTable
-from plait.errors import InputError
-from plait.gwas.variant_tables import file_names
+from plait.errors import InputError, OptionError
+from plait.gwas.variant_tables import check_p_threshold, file_names
 from plait.io.gwas_ssf import expressible_rows, fits_gwas_ssf, write_gwas_ssf
 from plait.io.gwas_ssf_metadata import metadata_of_traits, metadata_path
 from plait.io.summary_statistics import chromosome_names
@@ -38,8 +38,9 @@ def write_tables(
     folder: str | os.PathLike[str],
     form: str,
     metadata: Mapping[str, Any] | None = None,
+    p_threshold: float | None = None,
 ) -> list[str]:
-    """Write all effects in one format, and remove the tables of an earlier scan in others.
+    """Write the effects in one format, and remove the tables of an earlier scan in others.
 
     Parameters
     ----------
@@ -48,12 +49,21 @@ def write_tables(
     form : {"parquet", "tsv", "ssf"}
     metadata : mapping, optional
         Of GWAS-SSF; see `write_ssf`.
+    p_threshold : float, optional
+        Largest p-value of the rows of other tables; see
+        `plait.gwas.variant_results.VariantResult.write_parquet`. Default: all rows.
 
     Returns
     -------
     list of str
         The names of the tables, within the folder.
+
+    Raises
+    ------
+    OptionError
+        See `check_threshold`.
     """
+    check_threshold(form, p_threshold)
     place = Path(folder)
     if form == "ssf":
         files = write_ssf(result, place / TABLES["ssf"], metadata or {}, overwrite=True)
@@ -61,12 +71,28 @@ def write_tables(
         _remove_ssf(place / TABLES["ssf"], keep=[file.name for file in files])
     else:
         write = {"parquet": result.write_parquet, "tsv": result.write_tsv}[form]
-        write(place / TABLES[form], overwrite=True)
+        write(place / TABLES[form], overwrite=True, p_threshold=p_threshold)
         written = [TABLES[form]]
         _remove_ssf(place / TABLES["ssf"], keep=())
     for other in {"parquet", "tsv"} - {form}:
         (place / TABLES[other]).unlink(missing_ok=True)
     return written
+
+
+def check_threshold(form: str, p_threshold: float | None) -> None:
+    """Refuse a largest p-value that the tables of a format cannot have.
+
+    Raises
+    ------
+    OptionError
+        It is not above 0 and at most 1, or the format is that of GWAS-SSF.
+    """
+    check_p_threshold(p_threshold)
+    if form == "ssf" and p_threshold is not None:
+        raise OptionError(
+            "GWAS-SSF asks for all variants that were tested, whatever their p-values: leave out "
+            "p_threshold, or write parquet or tsv."
+        )
 
 
 def write_ssf(

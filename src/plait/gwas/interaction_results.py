@@ -304,18 +304,32 @@ class InteractionResult(OfInteractions):
         environments: Sequence[float] = (),
         *,
         partition: str | None = None,
+        p_threshold: float | None = None,
     ) -> None:
-        """Write `to_table` as parquet, part by part; see `VariantResult.write_parquet`."""
-        self._write_parquet(path, lambda r: self.to_table(r, environments), overwrite, partition)
+        """Write `to_table` as parquet, part by part; see `VariantResult.write_parquet`.
+
+        ``p_threshold`` is of the p-values of the interaction.
+        """
+
+        def table(rows: slice) -> "DataFrame":
+            return self.to_table(rows, environments)
+
+        self._write_parquet(path, table, overwrite, partition, p_threshold)
 
     def write_tsv(
         self,
         path: str | os.PathLike[str],
         overwrite: bool = False,
         environments: Sequence[float] = (),
+        *,
+        p_threshold: float | None = None,
     ) -> None:
-        """Write `to_table` as text compressed by gzip, part by part; missing values are ``NA``."""
-        write_tsv(path, lambda r: self.to_table(r, environments), self.parts(), overwrite)
+        """Write `to_table` as text compressed by gzip, part by part; missing values are ``NA``.
+
+        ``p_threshold`` is of the p-values of the interaction; see `VariantResult.write_parquet`.
+        """
+        pieces = self._rows_of_tables(p_threshold)
+        write_tsv(path, lambda r: self.to_table(r, environments), pieces, overwrite)
 
     def _effects(self, trait: int, environments: list[float], rows: slice) -> Effects | None:
         beta, covariance = (values[:, trait] for values in self.effects_at(environments, rows))

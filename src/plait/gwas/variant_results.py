@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from plait.data.variants import KEY, UNKNOWN_IDS, variant_keys
 from plait.errors import FileFormatError, LabelError, NotAvailableError, OptionError
-from plait.gwas.variant_tables import Piece, Table, write_parquet, write_partitioned, write_tsv
+from plait.gwas.variant_tables import (
+    Piece,
+    Table,
+    check_p_threshold,
+    write_parquet,
+    write_partitioned,
+    write_tsv,
+)
 from plait.io.atomic import STORE_MARKER
 from plait.io.result import Result
 from plait.io.store import local_path
@@ -145,12 +152,33 @@ class VariantResult(Result):
         place = f"{self.chrom[variant]}:{self.pos[variant]}"
         return name if name.startswith(place) else f"{name} ({place})"
 
-    def to_frame(self, kind: str = "long") -> "DataFrame":
+    def to_frame(self, kind: str = "long", p_threshold: float | None = None) -> "DataFrame":
         """Return a table; see `plait.io.result.Result.to_frame`.
 
         Every row has the name of its variant (``variant``), and ``chrom``, ``pos``, ``id``, ``oa``
         and ``ea``.
+
+        Parameters
+        ----------
+        kind : {"long", "wide"}
+        p_threshold : float, optional
+            Return the rows with a p-value of at most this; of a wide table, those of variants with
+            such a p-value for some trait. Default: all, also those that were not tested.
+
+        Raises
+        ------
+        OptionError
+            ``kind`` is something else, or ``p_threshold`` is not above 0 and at most 1.
         """
+        check_p_threshold(p_threshold)
+        frame = self._full_frame(kind)
+        if p_threshold is None:
+            return frame
+        if kind == "wide":
+            return frame.filter(self._within(slice(None), p_threshold))
+        return frame.filter(np.asarray(self.surest[:]).reshape(-1) <= np.log10(p_threshold))
+
+    def _full_frame(self, kind: str) -> "DataFrame":
         import polars as pl
 
         frame = super().to_frame(kind)
@@ -204,6 +232,7 @@ class VariantResult(Result):
         overwrite: bool = False,
         *,
         partition: str | None = None,
+        p_threshold: float | None = None,
     ) -> None:
         """Write `to_table` as parquet, part by part, compressed by zstd and with statistics.
 
@@ -215,15 +244,24 @@ class VariantResult(Result):
             Whether files that exist are replaced.
         partition : {"chromosome"}, optional
             Write a file of each chromosome, ``1.parquet`` and so on.
+        p_threshold : float, optional
+            Write the rows of variants that have a p-value of at most this for some trait, with what
+            was found for all traits; as PLINK 2 does with ``--pfilter``, for one trait. Default:
+            all rows, also of variants that were not tested.
 
         Raises
         ------
         OptionError
-            ``partition`` is something else.
+            ``partition`` is something else, or ``p_threshold`` is not above 0 and at most 1.
         OutputError
             A file exists or cannot be written, or the folder holds other files.
+
+        Notes
+        -----
+        ``p_threshold`` is of tables alone: scans compute and keep all p-values, which lambda,
+        pictures and mash need. The file of a chromosome of which no row is left has no rows.
         """
-        self._write_parquet(path, self.to_table, overwrite, partition)
+        self._write_parquet(path, self.to_table, overwrite, partition, p_threshold)
 
     def _write_parquet(
         self,
@@ -231,13 +269,51 @@ class VariantResult(Result):
         table: Table,
         overwrite: bool,
         partition: str | None,
+        p_threshold: float | None,
     ) -> None:
         if partition is None:
-            write_parquet(path, table, self.parts(), overwrite)
+            write_parquet(path, table, self._rows_of_tables(p_threshold), overwrite)
         elif partition == "chromosome":
-            write_partitioned(path, table, self.by_chromosome(), overwrite)
+            check_p_threshold(p_threshold)
+            pieces = self.by_chromosome().items()
+            kept = {name: self._kept(own, p_threshold) for name, own in pieces}
+            write_partitioned(path, table, kept, overwrite)
         else:
             raise OptionError(f"partition is {partition!r}; give 'chromosome', or None.")
+
+    def _rows_of_tables(self, p_threshold: float | None) -> Iterator[Piece]:
+        """Return the variants of a table, in pieces; see `write_parquet`."""
+        check_p_threshold(p_threshold)
+        return self._kept(((rows, slice(None)) for rows in self.parts()), p_threshold)
+
+    def _kept(self, pieces: Iterable[Piece], p_threshold: float | None) -> Iterator[Piece]:
+        """Yield what a threshold leaves of pieces; nothing of a piece of which it leaves none."""
+        for span, rows in pieces:
+            if p_threshold is None:
+                yield span, rows
+                continue
+            chosen = np.arange(span.start, span.stop)[rows][self._within(span, p_threshold)[rows]]
+            if len(chosen):
+                first, last = chosen[[0, -1]].tolist()
+                yield slice(first, last + 1), chosen - first
+
+    def _within(self, rows: slice, p_threshold: float) -> NDArray[np.bool_]:
+        """Tell which of some variants have a p-value of at most this for some trait."""
+        kept = np.asarray(self.surest[rows]) <= np.log10(p_threshold)  # not what is NaN: untested
+        return np.asarray(kept.any(axis=1))
+
+    def n_within(self, p_threshold: float) -> int:
+        """Return how many variants have a p-value of at most this for some trait.
+
+        They are the rows of tables that are written with this ``p_threshold``.
+
+        Raises
+        ------
+        OptionError
+            It is not above 0 and at most 1.
+        """
+        check_p_threshold(p_threshold)
+        return sum(int(self._within(rows, p_threshold).sum()) for rows in self.parts())
 
     def by_chromosome(self) -> dict[str, list[Piece]]:
         """Return where the variants of each chromosome are, in pieces of `parts`.
@@ -258,9 +334,18 @@ class VariantResult(Result):
                 pieces.setdefault(str(names[k]), []).append((span, within))
         return pieces
 
-    def write_tsv(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write `to_table` as text compressed by gzip, part by part; missing values are ``NA``."""
-        write_tsv(path, self.to_table, self.parts(), overwrite)
+    def write_tsv(
+        self,
+        path: str | os.PathLike[str],
+        overwrite: bool = False,
+        *,
+        p_threshold: float | None = None,
+    ) -> None:
+        """Write `to_table` as text compressed by gzip, part by part; missing values are ``NA``.
+
+        Parameters are those of `write_parquet`.
+        """
+        write_tsv(path, self.to_table, self._rows_of_tables(p_threshold), overwrite)
 
     def _number_of(self, trait: str) -> int:
         """Return which of the traits one is."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.errors import LabelError, OutputError
+from plait.errors import LabelError, OptionError, OutputError
 from plait.io import replace_file
 from plait.io.folders import check_folder
 
@@ -28,8 +28,20 @@ _LONGEST = 150
 """Bytes of a name, which leaves room for endings in the 255 that file systems have."""
 
 
+def check_p_threshold(p_threshold: float | None) -> None:
+    """Refuse a largest p-value of the rows of a table that is none.
+
+    Raises
+    ------
+    OptionError
+        It is not above 0 and at most 1.
+    """
+    if p_threshold is not None and not 0 < p_threshold <= 1:
+        raise OptionError(f"p_threshold is {p_threshold}; give a number above 0, at most 1.")
+
+
 def write_parquet(
-    path: str | os.PathLike[str], table: Table, parts: Iterable[slice], overwrite: bool = False
+    path: str | os.PathLike[str], table: Table, pieces: Iterable[Piece], overwrite: bool = False
 ) -> None:
     """Write a parquet file, in row groups of about 4 MiB.
 
@@ -38,8 +50,8 @@ def write_parquet(
     path : str or path
     table : callable
         Makes the rows of a part.
-    parts : iterable of slice
-        All variants, in order; one part is held at a time.
+    pieces : iterable of `Piece`
+        The variants, in order; one piece is held at a time.
     overwrite : bool
         Whether a file that exists is replaced.
 
@@ -54,7 +66,8 @@ def write_parquet(
     often written in, would take 880 MB with the effects of ten traits; these take 250 MB, most of
     which are the libraries, whatever the number of traits.
     """
-    _write_groups(path, table(slice(0, 0)).schema, map(table, parts), overwrite)
+    tables = (table(span)[rows] for span, rows in pieces)
+    _write_groups(path, table(slice(0, 0)).schema, tables, overwrite)
 
 
 def _write_groups(
@@ -75,7 +88,7 @@ def _write_groups(
 def write_partitioned(
     folder: str | os.PathLike[str],
     table: Table,
-    pieces: Mapping[str, Sequence[Piece]],
+    pieces: Mapping[str, Iterable[Piece]],
     overwrite: bool = False,
 ) -> list[Path]:
     """Write a parquet file of each chromosome into a folder.
@@ -86,8 +99,9 @@ def write_partitioned(
         Made if it is not there.
     table : callable
         Makes the rows of a part.
-    pieces : mapping of str to sequence of `Piece`
-        The variants of each chromosome, in order; one piece is held at a time.
+    pieces : mapping of str to iterable of `Piece`
+        The variants of each chromosome, in order; one piece is held at a time. The file of a
+        chromosome without any has the columns, and no rows.
     overwrite : bool
         Whether files that exist are replaced.
 
@@ -114,10 +128,8 @@ def write_partitioned(
             "this scan. Remove them, or give another folder."
         )
     place.mkdir(exist_ok=True)
-    schema = table(slice(0, 0)).schema
     for chrom, own in pieces.items():
-        tables = (table(span)[rows] for span, rows in own)
-        _write_groups(place / names[chrom], schema, tables, overwrite)
+        write_parquet(place / names[chrom], table, own, overwrite)
     return [place / name for name in names.values()]
 
 
@@ -156,7 +168,7 @@ def file_names(labels: Sequence[str], suffix: str, what: str) -> dict[str, str]:
 
 
 def write_tsv(
-    path: str | os.PathLike[str], table: Table, parts: Iterable[slice], overwrite: bool = False
+    path: str | os.PathLike[str], table: Table, pieces: Iterable[Piece], overwrite: bool = False
 ) -> None:
     """Write text compressed by gzip; missing values are ``NA``.
 
@@ -170,8 +182,8 @@ def write_tsv(
     ):
         header = table(slice(0, 0)).write_csv(separator="\t")
         stream.write(header.encode())
-        for rows in parts:
-            text = table(rows).fill_nan(None)
+        for span, rows in pieces:
+            text = table(span)[rows].fill_nan(None)
             stream.write(
                 text.write_csv(separator="\t", null_value="NA", include_header=False).encode()
             )
