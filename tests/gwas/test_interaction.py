@@ -11,6 +11,7 @@ from plait.errors import (
     InputError,
     LabelError,
     MissingCovariateError,
+    ModelWarning,
     OptionError,
     TooFewSamplesError,
 )
@@ -183,6 +184,18 @@ def test_calibration_and_what_robust_is_for(random):
     assert (wrong.log10p_interaction < -2).mean() > 0.05
     p = 10 ** scan_interaction(source, table(even), e).log10p_interaction
     assert stats.kstest(p[:, 0], "uniform").pvalue > 1e-6
+
+
+def test_cases_and_controls_ask_for_robust_errors(random):
+    """Where the environment changes their risk, ordinary errors find interactions everywhere."""
+    n = 2000
+    heat = (random.random((n, 1)) < 0.2).astype(float)
+    cases = (random.random((n, 40)) < np.where(heat == 1, 0.5, 0.05)).astype(float)
+    given = InMemory(draw_calls(random, 300, n)), table(cases), table(heat, ["E"])
+    with pytest.warns(ModelWarning, match="cases and controls: 40 of 40 .first: 't0'"):
+        ordinary = scan_interaction(*given).log10p_interaction
+    assert (ordinary < -3).mean() > 0.02
+    assert (scan_interaction(*given, robust=True).log10p_interaction < -3).mean() < 0.002
 
 
 def test_robust_p_values_with_few_carriers(random):

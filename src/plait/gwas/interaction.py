@@ -14,6 +14,7 @@ ordinary test of b finds too much; ``robust=True`` uses errors that hold then, t
 
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,8 +28,15 @@ from plait.data.genotype_blocks import TILE
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import AlignedSamples, SampleTable, align, named_as
 from plait.data.sample_names import no_overlap
-from plait.errors import InputError, LabelError, OptionError, TooFewSamplesError
+from plait.errors import (
+    InputError,
+    LabelError,
+    ModelWarning,
+    OptionError,
+    TooFewSamplesError,
+)
 from plait.execution.executors import refuse_forks, workforce
+from plait.gwas.binary import binary_traits
 from plait.gwas.design import make_designs
 from plait.gwas.environments_results import EnvironmentsResult, group_names
 from plait.gwas.environments_scan import EnvironmentsScan
@@ -95,6 +103,11 @@ def scan_interaction(
         Of one environment the former, of q > 1 the latter (in Student's and F tests, effects and
         errors the same with one). With ``out``, opened from there.
 
+    Warns
+    -----
+    ModelWarning
+        A trait is of cases and controls, and errors are not robust.
+
     Raises
     ------
     OptionError
@@ -130,6 +143,8 @@ def scan_interaction(
     samples = align(genotypes.samples, traits, joined, covariate_missing=covariate_missing)
     assert samples.covariates is not None
     warn_without_sex(genotypes, samples.rows, samples.covariates.values)
+    if not robust:
+        _warn_of_cases(samples.traits)
     rules = VariantFilter() if variant_filter is None else variant_filter
     refuse_forks(executor)
     force = workforce(executor, memory, threads)
@@ -281,6 +296,21 @@ class InteractionMethod(SinglePass):
     def totals(self) -> dict[str, Any]:
         """Return the environments, and how errors were estimated."""
         return self._totals
+
+
+def _warn_of_cases(traits: SampleTable) -> None:
+    """Warn where ordinary errors are asked for traits whose variance changes with their mean."""
+    binary = binary_traits(traits)
+    if binary:
+        warnings.warn(
+            f"traits of cases and controls: {len(binary)} of {len(traits.names)} (first: "
+            f"{binary[0]!r}). Their variance changes with the risk, so that where the environment "
+            "changes it the ordinary test finds too many interactions: 35 times too many p below "
+            "0.001 where a fifth of the samples has a risk of 0.5 and the others of 0.05. Use "
+            "--robust (robust=True).",
+            ModelWarning,
+            stacklevel=3,
+        )
 
 
 def _joined(covariates: SampleTable | None, environments: SampleTable) -> SampleTable:
