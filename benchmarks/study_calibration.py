@@ -9,7 +9,6 @@ four studies are made, of 40 to 50 signals each; counted are effects with a smal
 wrong, or which are none.
 """
 
-import importlib
 import sys
 import tempfile
 import warnings
@@ -20,12 +19,12 @@ import numpy as np
 from plait.data.phenotypes import SampleTable
 from plait.data.variants import VariantTable
 from plait.io.plink import write_bed
+from plait.mash import covariances
 from plait.studies import StudySettings, gwas_to_mash
 
 N, M, T, CAUSAL = 4000, 4000, 5, 120
 SEEDS = (11, 12, 13, 14)
 LEVELS = (0.01, 0.05)
-MODULE = importlib.import_module("plait.studies.gwas_to_mash")  # whose name is a function's, too
 
 
 def simulate(seed, folder):
@@ -58,9 +57,9 @@ def simulate(seed, folder):
 
 def main():
     warnings.simplefilter("ignore")  # of few signals to learn from
-    own = MODULE.LEARNED_LIFT
+    own = covariances.LEARNED_LIFT
     for lift in [float(text) for text in sys.argv[1:]] or [own]:
-        MODULE.LEARNED_LIFT = lift
+        covariances.LEARNED_LIFT = lift
         counts = np.zeros((len(LEVELS), 2), dtype=int)
         for seed in SEEDS:
             with tempfile.TemporaryDirectory() as place:

@@ -80,6 +80,23 @@ def test_learned_covariances(folder):
         assert archive["u_names"].tolist() == ["ED_PCA_1", "ED_PCA_2", "ED_tPCA"]
 
 
+@pytest.mark.parametrize("given", ["", "--ulist pca.npz"])
+def test_what_is_learned_is_lifted_as_in_python(folder, given):
+    """As in docs/mash.md, from the components of the command itself and from given ones."""
+    tables = "--bhat b.csv --shat s.csv --alpha 1 --all-effects --quiet"
+    assert plait(f"mash pca {tables} --out pca.npz") == 0
+    assert plait(f"mash ed {tables} {given} --out ed.npz") == 0
+    sim = pm.simple_sims(60, 4, 0.6, seed=1)
+    data = pm.mash_set_data(sim["Bhat"], sim["Shat"], alpha=1)
+    starts = pm.lift_cov(pm.cov_pca(data, 4), 0.1)
+    expected = pm.lift_cov(pm.cov_ed(data, starts), 0.05)
+    with np.load("ed.npz") as archive:
+        found = dict(zip(archive["u_names"].tolist(), archive["u_stack"], strict=True))
+    assert list(found) == list(expected)
+    for name, U in expected.items():
+        np.testing.assert_allclose(found[name], U, rtol=1e-12)
+
+
 def test_null_correlations(folder):
     for command, out in (("simple", "v1.npy"), ("em", "v2.npy")):
         text = f"mash estimate-null-corr-{command} --bhat b.csv --shat s.csv --out {out}"

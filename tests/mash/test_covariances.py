@@ -9,6 +9,7 @@ from plait.mash.covariances import (
     cov_simple_het,
     cov_udi,
     expand_cov,
+    lift_cov,
     normalize_Ulist,
     r1cov,
     scale_cov,
@@ -72,6 +73,18 @@ def test_reference_udi():
 def test_pca_errors(data, npc, subset, fragment):
     with pytest.raises(InputError, match=fragment):
         cov_pca(data, npc, np.array(subset, dtype=int) if subset is not None else None)
+
+
+def test_lifted_matrices_have_more_on_the_diagonal_alone():
+    U = np.array([[4.0, 2.0], [2.0, 1.0]])
+    found = lift_cov({"a": U, "zero": np.zeros((2, 2))}, 0.2)
+    np.testing.assert_allclose(found["a"], [[4.5, 2.0], [2.0, 1.5]], rtol=1e-15)
+    assert list(found) == ["a", "zero"] and not found["zero"].any()
+    np.testing.assert_array_equal(lift_cov({"a": U}, 0)["a"], U)
+    np.testing.assert_array_equal(lift_cov({"a": U})["a"], lift_cov({"a": U}, 0.05)["a"])
+    for share in (-0.1, np.nan, np.inf):
+        with pytest.raises(OptionError, match=r"share is .*; it must be zero or positive"):
+            lift_cov({"a": U}, share)
 
 
 def test_small_functions():

@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,13 @@ from plait.cli.main import main
 from plait.data.phenotypes import SampleTable
 from plait.errors import InputTypeError, ModelWarning, OptionError
 from plait.gwas import AssociationResult, scan
-from plait.io import open_genotypes, read_covariates, read_phenotypes
+from plait.io import (
+    open_genotypes,
+    read_covariances,
+    read_covariates,
+    read_effects,
+    read_phenotypes,
+)
 from plait.io.plink import write_bed
 from plait.simulate import cohort
 from plait.studies import StudySettings, gwas_to_mash
@@ -95,6 +102,27 @@ def test_no_learned_pattern_is_of_lower_rank(road):
     assert learned
     for U in learned.values():
         assert np.linalg.eigvalsh(U)[0] >= 0.05 / 1.05 * np.trace(U) / len(U) * (1 - 1e-9)
+
+
+def test_a_study_learns_as_the_guide_does(road, files):
+    """The recipe of docs/mash.md, from the signals and effects of the study: the same patterns."""
+    stages = files / "study" / "stages"
+    guide = (Path(__file__).parents[2] / "docs/mash.md").read_text(encoding="utf-8")
+    recipe = re.search(r"# 3\. Patterns.*?\n(.*?)U_c = ", guide, flags=re.DOTALL)[1]
+    recipe = recipe.replace("npc=3", "npc=5")
+    effects = read_effects(stages / "effects.zarr")
+    data = mash.mash_set_data(
+        effects.bhat, effects.shat, alpha=1, V=effects.V, missing="exact",
+        condition_names=effects.contexts,
+    )  # fmt: skip
+    with np.load(stages / "sets.npz") as sets:
+        known = {"mash": mash, "data": data, "strong": sets["strong"]}
+    exec(compile(recipe, "docs/mash.md", "exec"), known)
+    patterns = read_covariances(stages / "patterns.npz")
+    learned = {name: U for name, U in patterns.items() if name.startswith("ED")}
+    assert list(learned) == list(known["U_ed"])
+    for name, U in learned.items():
+        np.testing.assert_allclose(U, known["U_ed"][name], rtol=1e-9)
 
 
 def test_what_stands_in_the_folder(road, files):

@@ -123,12 +123,17 @@ def ed(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Refine covariance matrices by extreme deconvolution of the strong effects."""
+    """Refine covariance matrices by extreme deconvolution of the strong effects.
+
+    10 % of their mean variance is added to the diagonal of those to start from, and 5 % to what is
+    learned: from patterns of rank 1 small effects would look certain.
+    """
     check_file(out, (".npz",), overwrite)
     refuse_idle(("npc",), ulist is not None, "with --ulist")
     with session(threads, quiet, debug), workers_of(dask, memory, threads) as workers:
         from plait.io import read_covariances
         from plait.mash import cov_ed
+        from plait.mash.covariances import START_LIFT, lift_cov
 
         data = load_data(
             bhat, shat, effects, v, alpha=alpha, conditions=conditions, missing=missing,
@@ -141,8 +146,11 @@ def ed(
             start = read_covariances(ulist, data.n_conditions)
         announce_compilation(quiet)
         limit: dict[str, Any] = {} if max_iterations is None else {"maxiter": max_iterations}
-        fit = cov_ed(chosen, start, algorithm=str(algorithm), tol=tolerance, details=True, **limit)
-        write_covariances(out, fit["Ulist"], overwrite)
+        fit = cov_ed(
+            chosen, lift_cov(start, START_LIFT), algorithm=str(algorithm), tol=tolerance,
+            details=True, **limit,
+        )  # fmt: skip
+        write_covariances(out, lift_cov(fit["Ulist"]), overwrite)
         state = "converged" if fit["converged"] else "stopped before it converged"
         say(quiet, f"extreme deconvolution {state} after {fit['niter']} iterations")
     _tell(quiet, out, chosen, len(fit["Ulist"]), converged=fit["converged"])

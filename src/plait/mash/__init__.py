@@ -14,6 +14,7 @@ from plait.mash.covariances import (
     cov_pca,
     cov_simple_het,
     cov_udi,
+    lift_cov,
     r1cov,
 )
 from plait.mash.credible_sets import (
@@ -131,6 +132,7 @@ __all__ = [
     "get_psd",
     "get_samples",
     "get_significant_results",
+    "lift_cov",
     "likelihoods",
     "mash",
     "mash_1by1",

@@ -27,6 +27,13 @@ Covariances = dict[str, Array]
 CANONICAL = ("identity", "singletons", "equal_effects", "simple_het")
 _METHODS = ("null", *CANONICAL)
 
+START_LIFT, LEARNED_LIFT = 0.1, 0.05
+"""Shares of the mean variance that are added to the diagonal of starts, and of learned patterns.
+
+What is learned from some tens of signals is nearly of rank 1 again: benchmarks/study_calibration.py
+counts how often effects in one context are then taken for small certain ones in others.
+"""
+
 
 def cov_canonical(data: "MashData | StoredData", methods: Sequence[str] = CANONICAL) -> Covariances:
     """Return the canonical covariance matrices.
@@ -283,6 +290,35 @@ def _udi(V: Array, word: str) -> Array:
         result[np.ix_(d, i)] = result[np.ix_(i, d)].T
         result[np.ix_(i, i)] = through @ direct @ through.T
     return result
+
+
+def lift_cov(Ulist: Mapping[str, ArrayLike], share: float = LEARNED_LIFT) -> Covariances:
+    """Return covariance matrices with a share of their mean variance added to the diagonal.
+
+    A prior of rank 1, or nearly so, says that effects in all conditions are proportional, and takes
+    effects in one of them for small certain ones in others. What is learned from strong effects is
+    lifted twice: starts of `cov_ed`, which keeps their rank, by `START_LIFT`, and its result by
+    `LEARNED_LIFT`.
+
+    Parameters
+    ----------
+    Ulist : dict of str to (R, R) array
+    share : float
+        Of ``trace(U) / R``; not negative.
+
+    Returns
+    -------
+    dict of str to (R, R) array
+
+    Raises
+    ------
+    OptionError
+        ``share`` is negative or not finite.
+    """
+    if not (np.isfinite(share) and share >= 0):
+        raise OptionError(f"share is {share}; it must be zero or positive.")
+    matrices = {name: np.asarray(U, dtype=np.float64) for name, U in Ulist.items()}
+    return {name: U + share * np.trace(U) / len(U) * np.eye(len(U)) for name, U in matrices.items()}
 
 
 def normalize_cov(U: ArrayLike) -> Array:

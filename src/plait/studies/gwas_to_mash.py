@@ -11,7 +11,7 @@ selected variants would leave no room for the null.
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,16 +57,6 @@ _ALL_NULL = 0.999
 _MORE = "More samples help; a larger --strong-p (strong_p=) takes weaker signals."
 _SAME_UNIT = 2.0
 """Most times that the standard deviation of one trait is another's for sharing to compare sizes."""
-
-_LIFT = 0.1
-"""Share of the mean variance that is added to the diagonal of rank-1 starts (docs/mash.md)."""
-
-LEARNED_LIFT = 0.05
-"""Share that is added to the diagonal of learned patterns.
-
-What is learned from some tens of signals is nearly of rank 1 again, and takes effects on one trait
-for small certain ones on others; benchmarks/study_calibration.py counts how often.
-"""
 
 
 @dataclass(frozen=True)
@@ -214,6 +204,8 @@ class _Road:
 
     def learn(self) -> None:
         """Write the patterns: canonical ones, and those learned from the strong set."""
+        from plait.mash.covariances import LEARNED_LIFT, START_LIFT, lift_cov
+
         effects, strong, _ = self.chosen()
         data = _mash_data(effects, self.settings.alpha)
         patterns = dict(plait.mash.cov_canonical(data))
@@ -221,8 +213,8 @@ class _Road:
             with warnings.catch_warnings():  # said by `doubts`, also where this stage is kept
                 warnings.filterwarnings("ignore", "only .* effects for the principal components")
                 directions = plait.mash.cov_pca(data, n_patterns, strong)
-            learned = plait.mash.cov_ed(data, _lifted(directions, _LIFT), strong)
-            patterns |= _lifted(learned, LEARNED_LIFT)
+            learned = plait.mash.cov_ed(data, lift_cov(directions, START_LIFT), strong)
+            patterns |= lift_cov(learned, LEARNED_LIFT)
         with replace_file(self.kept / "patterns.npz", overwrite=True) as temporary:
             np.savez(
                 temporary,
@@ -497,11 +489,6 @@ def require_several(traits: SampleTable) -> None:
         raise OptionError(
             "effects are shared by two traits or more; one trait is what gwas scan is for."
         )
-
-
-def _lifted(patterns: Mapping[str, NDArray[Any]], share: float) -> dict[str, NDArray[Any]]:
-    """Add a share of the mean variance to the diagonal of patterns."""
-    return {name: U + share * np.trace(U) / len(U) * np.eye(len(U)) for name, U in patterns.items()}
 
 
 def _of(chosen: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
