@@ -25,6 +25,7 @@ from plait.io.result import Result
 from plait.io.store import local_path
 from plait.numerics.order_statistics import column_medians
 from plait.numerics.repeats import met, repeated
+from plait.numerics.uniformity import inflation_of_medians
 from plait.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -395,15 +396,12 @@ class VariantResult(Result):
         Of p-values, not of squared statistics: these have other degrees of freedom with few
         samples, and at each variant in robust tests. NaN for a trait without tests.
         """
-        from scipy.special import ndtri_exp
 
         def sizes() -> Iterator[Array]:
             for rows in self.parts():
                 yield np.abs(self.surest[rows])
 
-        halves = -column_medians(sizes, len(self.traits)) * np.log(10) - np.log(2)
-        inflation: Array = (ndtri_exp(halves) / ndtri_exp(np.log(0.25))) ** 2
-        return inflation
+        return inflation_of_medians(column_medians(sizes, len(self.traits)))
 
     def headed(self, trait: str) -> str:
         """Return the heading of a picture of what was tested for a trait."""
