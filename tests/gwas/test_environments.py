@@ -410,6 +410,23 @@ def test_robust_errors_are_widened_for_mash(study):
     np.testing.assert_allclose(widened, np.broadcast_to(widened[:, :1, :1], own.shape), rtol=1e-8)
 
 
+@pytest.mark.parametrize("robust", [False, True])
+def test_a_perfect_fit_has_no_errors(study, robust):
+    calls, traits, environments, _ = study
+    traits = traits.copy()
+    traits[:, 0] = np.where(np.isnan(traits[:, 0]), np.nan, environments[:, 0])
+    called = np.where(calls[3] < 0, 1, calls[3])
+    calls = np.concatenate([calls, called[None]])
+    traits[:, 0] *= called
+    given = InMemory(calls), table(traits), table(environments, ["heat", "rain"])
+    found = scan_interaction(*given, robust=robust, variant_filter=ALL)
+    assert found.filtered["a perfect fit of the trait"] == 1
+    for values in (found.coefficients, found.covariance, found.log10p_joint):
+        assert np.isnan(values[-1, 0]).all() and np.isfinite(values[-1, 1]).all()
+    places = np.array([[15, -4], [25, -4], [15, 0.5]])
+    assert (found.to_effects("t0", places).shat > 0).all()
+
+
 def test_ordinary_errors_are_widened_for_mash(study):
     """Of changes and of all effects, one has the p-value of its test and the other a larger one."""
     calls, traits, environments, _ = study

@@ -186,6 +186,24 @@ def test_calibration_and_what_robust_is_for(random):
     assert stats.kstest(p[:, 0], "uniform").pvalue > 1e-6
 
 
+@pytest.mark.parametrize("robust", [False, True])
+def test_a_perfect_fit_has_no_errors(random, robust):
+    """It is missing, as in a scan, and the other trait and variants are as they were."""
+    calls, heat = draw_calls(random, 20, 60), random.normal(size=(60, 1))
+    traits = random.normal(size=(60, 2))
+    given = InMemory(calls), table(heat, ["E"])
+    before = scan_interaction(given[0], table(traits), given[1], robust=robust, variant_filter=ALL)
+    traits[:, 0] = calls[3] * (1.5 + heat[:, 0])
+    found = scan_interaction(given[0], table(traits), given[1], robust=robust, variant_filter=ALL)
+    assert found.filtered == {"a perfect fit of the trait": 1}
+    for name in STATISTICS:
+        values = getattr(found, name)
+        assert np.argwhere(np.isnan(values)).tolist() == [[3, 0]]
+        np.testing.assert_array_equal(values[:, 1], getattr(before, name)[:, 1])
+    effects = found.to_effects("t0", (0, 1))
+    assert len(effects.bhat) == 19 and (effects.shat > 0).all()
+
+
 def test_cases_and_controls_ask_for_robust_errors(random):
     """Where the environment changes their risk, ordinary errors find interactions everywhere."""
     n = 2000

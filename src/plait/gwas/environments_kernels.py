@@ -19,7 +19,7 @@ _NO_LEVERAGE_LEFT = 1e-6
 
 @njit(nogil=True, cache=True)
 def environment_statistics(  # type: ignore[no-untyped-def]
-    products, squares, p, df, slopes, covariances, interaction, joint
+    products, squares, p, df, slopes, covariances, interaction, joint, left_of_trait
 ):
     """Fill slopes, their covariances and log10 p-values of unit traits.
 
@@ -27,8 +27,8 @@ def environment_statistics(  # type: ignore[no-untyped-def]
     out, with the basis of the covariates and with the traits, column by column; ``squares``
     (n, k (k + 1) / 2) the lower triangle of their products with one another. ``slopes`` is
     (n, T, k), ``covariances`` (n, T, k, k); ``interaction`` and ``joint`` (n, T) are of F tests of
-    the last q and of all k slopes. What cannot be told from the covariates, or from the columns
-    before it, stays NaN.
+    the last q and of all k slopes, and ``left_of_trait`` (n, T) the squared lengths that these
+    leave. What cannot be told from the covariates, or from the columns before it, stays NaN.
     """
     n, n_traits, k = slopes.shape
     width = p + n_traits
@@ -51,6 +51,7 @@ def environment_statistics(  # type: ignore[no-untyped-def]
                 z[a] = value / L[a, a]
                 explained += z[a] ** 2
             rest = max(1.0 - explained, 0.0)
+            left_of_trait[j, t] = rest
             for a in range(k):
                 slopes[j, t, a] = 0.0
                 for b in range(a, k):

@@ -10,7 +10,8 @@ from plait.data.genotype_blocks import GenotypeBlock, padded
 from plait.data.genotypes import GenotypeSource
 from plait.gwas.design import Design
 from plait.gwas.environments_results import STATISTICS
-from plait.gwas.interaction_scan import EXPLAINED, FITTED, of_groups
+from plait.gwas.interaction_scan import EXPLAINED, FITTED, PERFECT, of_groups
+from plait.gwas.linear import NOTHING
 from plait.gwas.quality import VariantFilter
 
 Array = NDArray[np.float64]
@@ -102,12 +103,13 @@ class _Group:
         slopes = np.full((n, n_traits, k), np.nan)
         covariances = np.full((n, n_traits, k, k), np.nan)
         tests = np.full((2, n, n_traits), np.nan)
+        left_of_trait = np.full((n, n_traits), np.nan)
         explained = np.zeros(n, dtype=bool)
         for part, tile, used in block.tiles(np.float64):
             products = (tile @ self.regressors)[used]
             squares = (tile**2 @ self.powers)[used]
             outputs = slopes[part], covariances[part], tests[0, part], tests[1, part]
-            environment_statistics(products, squares, p, df, *outputs)
+            environment_statistics(products, squares, p, df, *outputs, left_of_trait[part])
             explained[part] = np.isnan(outputs[0][:, 0, 0])
             outputs[0][gone[part]] = np.nan
             if self.robust:
@@ -127,6 +129,9 @@ class _Group:
             filtered["too few degrees of freedom for the robust joint test alone"] = int(
                 (few_joint & ~few).sum()
             )
+        no_error = ~(gone | np.isnan(slopes[:, 0, 0]))[:, None] & (left_of_trait <= NOTHING)
+        filtered[PERFECT] = int(no_error.sum())
+        slopes[no_error], covariances[no_error], tests[:, no_error] = np.nan, np.nan, np.nan
         lengths = design.lengths[:, None]
         found = {
             "coefficients": slopes @ self.in_units.T * lengths,

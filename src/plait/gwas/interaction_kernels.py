@@ -20,15 +20,15 @@ _LOG_10 = math.log(10.0)
 
 @njit(nogil=True, cache=True)
 def interaction_statistics(  # type: ignore[no-untyped-def]
-    products, squares, p, df, slopes, covariances, joint
+    products, squares, p, df, slopes, covariances, joint, left_of_trait
 ):
     """Fill slopes of g and of h = g E, their covariances, and the joint log10 p, of unit traits.
 
     ``products`` (n, 2 (p + T)) holds those of g with the basis of the covariates and with the
     traits, then those of h; ``squares`` (n, 3) are ``g^T g``, ``g^T h`` and ``h^T h``. ``slopes``
     is (n, T, 2); ``covariances`` (n, T, 3) those of g, of both, and of h. The joint test of both is
-    F with 2 and df degrees of freedom, whose tail is ``(rss / rss_0)^(df / 2)``. What cannot be
-    told from the covariates, or g from h, stays NaN.
+    F with 2 and df degrees of freedom, whose tail is ``(rss / rss_0)^(df / 2)``; ``left_of_trait``
+    (n, T) is that ratio. What cannot be told from the covariates, or g from h, stays NaN.
     """
     n_traits = slopes.shape[1]
     width = p + n_traits
@@ -50,6 +50,7 @@ def interaction_statistics(  # type: ignore[no-untyped-def]
             first = (c * g - b * h) / determinant
             second = (h - b * g / a) / left
             rest = max(1.0 - first * g - second * h, 0.0)
+            left_of_trait[j, t] = rest
             slopes[j, t, 0], slopes[j, t, 1] = first, second
             variance = rest / df
             covariances[j, t, 0] = variance * c / determinant

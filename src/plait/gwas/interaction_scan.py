@@ -11,6 +11,7 @@ from plait.data.genotype_blocks import GenotypeBlock, padded, read_block
 from plait.data.genotypes import GenotypeSource
 from plait.gwas.design import Design, rows_of_any
 from plait.gwas.interaction_results import STATISTICS
+from plait.gwas.linear import NOTHING
 from plait.gwas.quality import VariantFilter
 from plait.numerics.student import log10_p_value
 
@@ -18,7 +19,8 @@ Array = NDArray[np.float64]
 
 EXPLAINED = "collinearity with covariates or main effect, or no variation in a group"
 FITTED = "a sample fitted perfectly, without robust errors"
-"""Why a variant is not tested: of the latter, a group has one carrier, say."""
+PERFECT = "a perfect fit of the trait"
+"""Why a variant is not tested: a sample is fitted where a group has one carrier, say."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,12 +141,13 @@ class _Group:
         covariances = np.full((n, n_traits, 3), np.nan)
         joint = np.full((n, n_traits), np.nan)
         freedom = np.full((n, 2), df)
+        left = np.full((n, n_traits), np.nan)
         explained = np.zeros(n, dtype=bool)
         for part, tile, used in block.tiles(np.float64):
             products = (tile @ self.regressors)[used]
             squares = (tile**2 @ self.powers)[used]
             outputs = slopes[part], covariances[part], joint[part]
-            interaction_statistics(products, squares, p, df, *outputs)
+            interaction_statistics(products, squares, p, df, *outputs, left[part])
             explained[part] = np.isnan(outputs[0][:, 0, 0])
             outputs[0][gone[part]] = np.nan
             if self.robust:
@@ -157,6 +160,10 @@ class _Group:
         perfect = ~(gone | explained) & np.isnan(slopes[:, 0, 0])
         why = {**removed, EXPLAINED: explained, FITTED: perfect}
         filtered = {name: int(flags.sum()) * n_traits for name, flags in why.items()}
+        no_error = ~(gone | explained | perfect)[:, None] & (left <= NOTHING)
+        filtered[PERFECT] = int(no_error.sum())
+        for array in (slopes, covariances, joint):
+            array[no_error] = np.nan
         return self._in_units(slopes, covariances, joint, freedom), filtered
 
     def _in_units(self, slopes: Array, covariances: Array, joint: Array, df: Array) -> Any:
