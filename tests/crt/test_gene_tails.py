@@ -120,13 +120,29 @@ def test_counted_p_values():
     many = np.sort(draws(parts, chances, 0, 100_000, 4))
     for p in (0.4, 0.1, 0.01):
         z = float(many[int((1 - p) * len(many))])
-        (found,), (is_enough,) = null.counted(np.array([z]), "right", 100_000)
-        assert is_enough
+        (found,), (is_enough,), (is_right,) = null.counted(np.array([z]), "right", 100_000)
+        assert is_enough and is_right
         assert abs(math.log(found / np.mean(many >= z))) < 5 * math.sqrt(1 / 20 + 1 / 1000)
-    (both,), _ = null.counted(np.array([z]), "both", 100_000)
+    (both,), _, _ = null.counted(np.array([z]), "both", 100_000)
     assert both == pytest.approx(2 * found)
-    (least,), (is_enough,) = null.counted(np.array([50.0]), "right", 2048)
+    (least,), (is_enough,), _ = null.counted(np.array([50.0]), "right", 2048)
     assert least == 1 / 2049 and not is_enough
+
+
+def test_of_both_sides_the_smaller_tail_is_doubled_wherever_the_null_has_its_middle():
+    """As covariates that describe a gene badly move it: 0 may be far out in a tail."""
+    _, parts, log_odds, _ = case(seed=5, share=0.03)
+    parts[0] += 0.8 * parts[0].std()
+    chances = 1 / (1 + np.exp(-log_odds))
+    resampler = BernoulliResampler(chances, UnitStream(1, "c"))
+    many = np.sort(draws(parts, chances, 0, 100_000, 4))
+    assert many[500] > 0.0
+    z = np.quantile(many, [0.002, 0.02, 0.3, 0.9, 0.999])
+    null = NullScores([parts] * len(z), resampler)
+    found, _, is_right = null.counted(z, "both", 100_000)
+    assert is_right.tolist() == [False, False, False, True, True]
+    expected = 2 * np.array([0.002, 0.02, 0.3, 0.1, 0.001])
+    assert (np.abs(np.log(found / expected)) < 5 * math.sqrt(1 / 20 + 1 / 100)).all()
 
 
 def test_permutations_keep_the_number_of_treated_cells():
@@ -160,7 +176,7 @@ def test_memory_does_not_grow_with_resamples():
     for resamples in (1024, 1024, 32_768):
         null = NullScores([parts], BernoulliResampler(chances, UnitStream(1, "e")))
         tracemalloc.start()
-        (p,), _ = null.counted(np.array([60.0]), "right", resamples)
+        (p,), _, _ = null.counted(np.array([60.0]), "right", resamples)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert p == 1 / (resamples + 1)

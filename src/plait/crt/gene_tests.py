@@ -368,16 +368,18 @@ class BlockOfPairs:
         side, most = self.options.side, self.options.max_resamples
         cells, unit = pairs[0].cells, pairs[0].unit
         resampler = cells.resampler(unit, self.options.seed)
-        p, is_enough = _counted(pairs, resampler, side, min(FIRST_STAGE, most))
+        p, is_enough, is_right = _counted(pairs, resampler, side, min(FIRST_STAGE, most))
         left = np.flatnonzero(~is_enough)
         if len(left):
             some = [pairs[k] for k in left]
-            p[left], is_enough[left] = _counted(some, resampler, side, min(_FIRST_COUNTED, most))
-        z = np.array([pair.z for pair in pairs])
-        is_enough |= (side != "both") & ((z >= 0.0) != (side == "right"))
+            p[left], is_enough[left], is_right[left] = _counted(
+                some, resampler, side, min(_FIRST_COUNTED, most)
+            )
         stream = UnitStream(self.options.seed, f"tilted:{cells.problem.units[unit]}")
         for k, pair in enumerate(pairs):
-            if not is_enough[k]:
+            # Tilted draws are of the tail on z's side of 0, which is the other where the middle of
+            # the null is between the two.
+            if not is_enough[k] and is_right[k] == (pair.z >= 0.0):
                 n_treated, log_odds = cells.law(unit)
                 log_p, error = tilted_p_value(
                     pair.z, side, pair.fit.parts, log_odds, n_treated, stream
@@ -385,14 +387,15 @@ class BlockOfPairs:
                 if error < _LARGEST_ERROR:
                     _write_log(found, pair.place, log_p, "tilted draws")
                     continue
+            if not is_enough[k]:
                 p[k] = _counted([pair], resampler, side, most)[0][0]
             _write_log(found, pair.place, math.log(p[k]), "monte carlo", p[k])
 
 
 def _counted(
     pairs: list[FittedPair], resampler: Resampler, side: str, max_resamples: int
-) -> tuple[Array, NDArray[np.bool_]]:
-    """Return p-values of pairs of one unit, and whether so many resamples were enough."""
+) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return p-values of pairs of one unit; see `NullScores.counted`."""
     null = NullScores([pair.fit.parts for pair in pairs], resampler)
     return null.counted(np.array([pair.z for pair in pairs]), side, max_resamples)
 

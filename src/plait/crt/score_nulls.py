@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from plait.crt.p_values import calibrated_p_value, empirical_p_values
 from plait.crt.resampling import BernoulliResampler, Resampler
 from plait.crt.seeds import RESAMPLES_PER_BLOCK, UnitStream
-from plait.crt.staged import staged_p_values
+from plait.crt.staged import TIE, staged_p_values
 
 Array = NDArray[np.float64]
 
@@ -114,20 +114,30 @@ class NullScores:
         """Return the statistics (512, genes) of a block of resamples; 0 where nothing varies."""
         return self._sums.block(number)[0]
 
-    def counted(self, z: Array, side: str, max_resamples: int) -> tuple[Array, NDArray[np.bool_]]:
+    def counted(
+        self, z: Array, side: str, max_resamples: int
+    ) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:
         """Return p-values of as many resamples as it takes, and whether these were enough.
 
-        See `plait.crt.staged.staged_p_values`. Of both sides the smaller tail is doubled.
+        The last array says where resamples at or above z were counted, not at or below it. Of both
+        sides the tail that is smaller among the first resamples is doubled: where covariates do not
+        describe a gene, the middle of its null is not at 0. (P-values are valid whichever tail is
+        chosen, as each tail's are.) See `plait.crt.staged.staged_p_values`.
         """
-        signs = np.array([1.0 if _side_of(one, side) == "right" else -1.0 for one in z])
+        first = self.block(0)
+        is_right = np.full(len(z), side == "right")
+        if side == "both":
+            some, tie = first[:max_resamples], TIE * np.abs(z)
+            is_right = (some >= z - tie).sum(axis=0) <= (some <= z + tie).sum(axis=0)
+        signs = np.where(is_right, 1.0, -1.0)
         found = staged_p_values(
             signs * z,
-            lambda number: signs * self.block(number),
+            lambda number: signs * (self.block(number) if number else first),
             side="right",
             max_resamples=max_resamples,
         )
         p = np.minimum(2.0 * found.p_value, 1.0) if side == "both" else found.p_value
-        return p, found.exceedances >= _ENOUGH
+        return p, found.exceedances >= _ENOUGH, is_right
 
     def draws(self, first_block: int, resamples: int) -> tuple[Array, int]:
         """Return so many resamples of the first gene from a block on, and the next block."""
