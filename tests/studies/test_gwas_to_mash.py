@@ -25,7 +25,7 @@ from plait.io import (
 from plait.io.plink import write_bed
 from plait.simulate import cohort
 from plait.studies import StudySettings, gwas_to_mash
-from plait.studies.gwas_to_mash import _Road, different_units
+from plait.studies.gwas_to_mash import _Road, _Sets, different_units
 
 STAGES = ["scan", "select", "learn", "fit", "apply", "tabulate", "draw", "report"]
 pytestmark = pytest.mark.filterwarnings("ignore:only .* effects for the principal components")
@@ -307,6 +307,32 @@ def test_nothing_to_find(files, monkeypatch, capsys):
     assert said.count("kept") == len(STAGES) and doubt in warned.splitlines()
 
 
+def sets_of(n_strong, chance=0.0):
+    return _Sets(np.arange(n_strong), np.arange(100), chance)
+
+
+def test_signals_that_chance_gives_teach_nothing(files, tmp_path):
+    """Of many traits of noise some are always strong: more than there are traits, even."""
+    samples = read_phenotypes(files / "traits.csv").samples
+    noise = np.random.default_rng(7).normal(size=(len(samples), 3))
+    traits = SampleTable(samples, ("a", "b", "c"), noise)
+    weak = {"settings": StudySettings(strong_p=0.05), "with_report": False, "with_figures": False}
+    with pytest.warns(ModelWarning, match="no patterns were learned") as told:
+        result = gwas_to_mash(files / "g.bed", traits, None, tmp_path / "noise", **weak)
+    assert not [name for name in result.fitted_g.Ulist if name.startswith("ED_")]
+    with np.load(tmp_path / "noise/stages/sets.npz") as sets:
+        signals, chance = len(sets["strong"]), float(sets["chance"])
+    logs = AssociationResult.open(tmp_path / "noise").log10p[:]
+    expected = 0.05 * np.isfinite(logs).sum() / (logs <= np.log10(0.05)).sum()
+    assert chance == pytest.approx(min(expected, 1.0)) and chance > 0.7 and signals > 10
+    (doubt,) = [str(w.message) for w in told if "no patterns" in str(w.message)]
+    assert f"{signals} signals have p < 0.05 in some trait, of which chance alone gives" in doubt
+    by_chance = round(signals * chance)
+    assert f"about {by_chance}, and of others more than {by_chance} are needed." in doubt
+    road = _Road(open_genotypes(files / "g.bed"), traits, None, tmp_path, StudySettings(), {})
+    assert [road.n_learned(sets_of(8, c)) for c in (0.0, 0.4, 0.5, 0.7)] == [3, 3, 0, 0]
+
+
 def test_too_few_signals_to_learn_from(files, tmp_path):
     """Canonical patterns only, and a warning; a threshold that takes more signals learns some."""
     traits = read_phenotypes(files / "traits.csv")
@@ -321,10 +347,11 @@ def test_too_few_signals_to_learn_from(files, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", ModelWarning)
         road = _Road(open_genotypes(files / "g.bed"), few, None, tmp_path, StudySettings(), {})
-        assert [road.n_learned(n) for n in (0, 3, 4, 50)] == [0, 0, 3, 3]
-        (title,) = set(road.doubts(4, result.fitted_g)) - set(road.doubts(60, result.fitted_g))
+        assert [road.n_learned(sets_of(n)) for n in (0, 3, 4, 50)] == [0, 0, 3, 3]
+        four, many = (road.doubts(sets_of(n), result.fitted_g) for n in (4, 60))
+        (title,) = set(four) - set(many)
     assert title == "Patterns learned from few signals"
-    said = road.doubts(4, result.fitted_g)[title]
+    said = four[title]
     assert said.startswith("only 4 effects for the principal components of 3 conditions; 60 or mor")
 
 

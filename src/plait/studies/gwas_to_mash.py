@@ -182,8 +182,12 @@ class _Road:
     def select(self) -> None:
         """Write the rows (among the tested variants) of the strong and of the random set."""
         s, result, tested = self.settings, self.associations(), self.tested()
-        with np.errstate(invalid="ignore"):
-            surest = np.fmin.reduce(np.asarray(result.log10p), axis=1)
+        surest, below, expected = np.full(len(result.n), np.nan), 0, 0.0
+        for rows in result.parts():
+            logs = np.asarray(result.log10p[rows])
+            surest[rows] = np.fmin.reduce(logs, axis=1)
+            below += int(np.count_nonzero(logs <= np.log10(s.strong_p)))
+            expected += s.strong_p * np.count_nonzero(np.isfinite(logs))
         clumps = gwas.clump(
             self.genotypes, surest, r2=s.clump_r2, window_kb=s.clump_kb,
             p_index=s.strong_p, p_member=max(s.strong_p, 1e-2),
@@ -200,16 +204,18 @@ class _Road:
                 temporary,
                 strong=np.searchsorted(tested, np.sort(clumps.index)),
                 random=np.searchsorted(tested, thinned),
+                chance=min(expected / max(below, 1), 1.0),
             )
 
     def learn(self) -> None:
         """Write the patterns: canonical ones, and those learned from the strong set."""
         from plait.mash.covariances import LEARNED_LIFT, START_LIFT, lift_cov
 
-        effects, strong, _ = self.chosen()
+        effects, sets = read_effects(self.kept / "effects.zarr"), self.sets()
+        strong = sets.strong
         data = _mash_data(effects, self.settings.alpha)
         patterns = dict(plait.mash.cov_canonical(data))
-        if n_patterns := self.n_learned(len(strong)):
+        if n_patterns := self.n_learned(sets):
             with warnings.catch_warnings():  # said by `doubts`, also where this stage is kept
                 warnings.filterwarnings("ignore", "only .* effects for the principal components")
                 directions = plait.mash.cov_pca(data, n_patterns, strong)
@@ -222,16 +228,22 @@ class _Road:
                 u_names=np.array(list(patterns), dtype=np.str_),
             )
 
-    def n_learned(self, n_strong: int) -> int:
-        """Return how many patterns that many signals can start; none where they are too few."""
-        n_traits = len(self.traits.names)
-        return min(self.settings.n_patterns, n_traits) if n_strong > n_traits else 0
+    def n_learned(self, sets: "_Sets") -> int:
+        """Return how many patterns the signals can start.
+
+        None where those that chance does not explain are too few for the traits, or fewer than
+        those that it does: patterns would be of noise.
+        """
+        n_traits, others = len(self.traits.names), len(sets.strong) - sets.by_chance
+        is_enough = others > max(n_traits, sets.by_chance)
+        return min(self.settings.n_patterns, n_traits) if is_enough else 0
 
     def fit(self) -> None:
         """Write how common the patterns are, from the random set."""
         from plait.io import read_covariances
 
-        _, strong, chosen = self.chosen()
+        sets = self.sets()
+        chosen = sets.random
         patterns = read_covariances(self.kept / "patterns.npz")
         prior, _, fitted = plait.mash.fit_mash_prior(self.data(), patterns, train_indices=chosen)
         prior.save(self.kept / "prior.npz")
@@ -240,21 +252,29 @@ class _Road:
         }
         scanned = self.associations().take(self.tested()[chosen])
         units = different_units(scanned)
-        described |= {"train_size": len(chosen), "doubts": self.doubts(len(strong), prior) | units}
+        described |= {"train_size": len(chosen), "doubts": self.doubts(sets, prior) | units}
         described["same_unit"] = not units
         with replace_file(self.kept / "fit.json", overwrite=True) as temporary:
             temporary.write_text(json.dumps(described) + "\n")
 
-    def doubts(self, n_strong: int, prior: "plait.mash.FittedG") -> dict[str, str]:
+    def doubts(self, sets: "_Sets", prior: "plait.mash.FittedG") -> dict[str, str]:
         """Say what a prior does not know, and what follows from it, each under a title."""
         from plait.mash.covariances import few_to_learn_from
 
         s, said, n_traits = self.settings, {}, len(self.traits.names)
-        if s.n_patterns and not self.n_learned(n_strong):
+        n_strong = len(sets.strong)
+        if s.n_patterns and not self.n_learned(sets):
             signals = "1 signal has" if n_strong == 1 else f"{n_strong} signals have"
+            needed = f", and more than {n_traits} are needed, the number of traits"
+            if n_strong > n_traits:
+                by_chance = round(sets.by_chance)
+                needed = (
+                    f", of which chance alone gives about {by_chance}, and of others more than "
+                    f"{max(n_traits, by_chance)} are needed"
+                )
             said["No patterns learned"] = (
-                f"no patterns were learned: {signals} p < {s.strong_p:g} in some trait, and more "
-                f"than {n_traits} are needed, the number of traits. Sharing is "
+                f"no patterns were learned: {signals} p < {s.strong_p:g} in some trait{needed}. "
+                "Sharing is "
                 "judged by canonical patterns alone (one trait, all traits alike, or each by "
                 "itself): effects that only some traits share, or that are opposite, are shrunken "
                 f"more than need be, and missed more often. {_MORE}"
@@ -332,10 +352,32 @@ class _Road:
         """Return the variants that were tested for some trait: the rows of the effects."""
         return np.flatnonzero(np.isfinite(np.asarray(self.associations().se)).any(axis=1))
 
-    def chosen(self) -> tuple[Effects, Indices, Indices]:
-        """Return the effects, and the rows of the strong and of the random set."""
+    def sets(self) -> "_Sets":
+        """Return what was selected to learn from."""
         with np.load(self.kept / "sets.npz") as archive:
-            return read_effects(self.kept / "effects.zarr"), archive["strong"], archive["random"]
+            return _Sets(archive["strong"], archive["random"], float(archive["chance"]))
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """The variants to learn from, by their rows among the effects.
+
+    Attributes
+    ----------
+    strong, random : arrays of int
+        One variant per signal; variants thinned by linkage.
+    chance : float
+        The share of p-values up to that of strong variants which chance alone gives, at most 1.
+    """
+
+    strong: Indices
+    random: Indices
+    chance: float
+
+    @property
+    def by_chance(self) -> float:
+        """Signals that chance gives."""
+        return self.chance * len(self.strong)
 
 
 def gwas_to_mash(
