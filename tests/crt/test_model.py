@@ -578,8 +578,9 @@ def test_every_round_of_blocks_keeps_all_workers_as_busy(inputs, count, workers)
     assert [unit for block in blocks for unit in range(block.start, block.stop)] == [*range(count)]
     sizes = [len(block) for block in blocks]
     assert max(sizes) <= model.units_of_block(count)
-    for begin in range(0, len(sizes), workers):
-        in_round = sizes[begin : begin + workers]
-        is_last = begin + workers >= len(sizes)
-        assert max(in_round) - min(in_round) <= (1 if is_last else 0)
-        assert is_last or in_round[0] % 4 == 0
+    last = 2 * workers if workers > 1 and sum(sizes[-2 * workers :]) >= 8 * workers else workers
+    rounds = [sizes[k : k + workers] for k in range(0, len(sizes) - last, workers)]
+    assert all(len(set(one)) == 1 and one[0] % 4 == 0 for one in rounds)
+    assert max(sizes[-last:]) - min(sizes[-last:]) <= 1
+    if workers > 1 and count >= 64 * workers:
+        assert max(sizes[-last:]) <= max(sizes) / 2

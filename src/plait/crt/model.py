@@ -364,16 +364,19 @@ class BlockOfTests:
     def _balanced(self, workers: int) -> list[Block]:
         """Cut the units into rounds, in each of which all workers have blocks of like size.
 
-        Blocks have a multiple of `TILE` units: fewer would take as long to fit.
+        Blocks have a multiple of `TILE` units, as fewer take as long to fit; those of the
+        last round are half as large: workers that come to it at different times end together.
         """
         count = len(self.names)
         rounds = -(-count // (units_of_block(count) * workers))
         tiles = -(-count // (TILE * workers))
         ends = [min(TILE * workers * (tiles * i // rounds), count) for i in range(rounds + 1)]
+        halves = 2 if workers > 1 and ends[-1] - ends[-2] >= 2 * TILE * workers else 1
         edges = [
-            start + (stop - start) * i // workers
+            start + (stop - start) * i // blocks
             for start, stop in pairwise(ends)
-            for i in range(workers)
+            for blocks in [workers * (halves if stop == count else 1)]
+            for i in range(blocks)
         ]
         return [Block(start, stop) for start, stop in pairwise([*edges, count]) if start < stop]
 
