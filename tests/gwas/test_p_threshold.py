@@ -211,12 +211,12 @@ def test_the_threshold_itself_and_p_values_beyond_doubles():
 
 def test_single_rows_far_apart_are_one_row_group(tmp_path):
     """A file of rows from many parts is small, whatever parts it was written in."""
-    n = 40 * chunk_variants(1)
+    n = 40 * chunk_variants(1, 1)
     logs = np.full((n, 1), -0.3)
-    logs[:: chunk_variants(1)] = -9.0
+    logs[:: chunk_variants(1, 1)] = -9.0
     result = made(logs)
     result.write_parquet(tmp_path / "few.parquet", p_threshold=1e-8)
-    result.take(slice(None, None, chunk_variants(1))).write_parquet(tmp_path / "known.parquet")
+    result.take(slice(None, None, chunk_variants(1, 1))).write_parquet(tmp_path / "known.parquet")
     few, known = (tmp_path / f"{name}.parquet" for name in ("few", "known"))
     assert pl.read_parquet(few).height == 40
     assert few.read_bytes() == known.read_bytes()

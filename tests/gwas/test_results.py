@@ -79,7 +79,7 @@ def test_names_differ(variants):
 
 def test_names_do_not_depend_on_parts(tmp_path):
     """A scan of several chunks, opened from its store: a repeat in another chunk is seen."""
-    n = 2 * chunk_variants(2) + 10
+    n = 2 * chunk_variants(2, 1) + 10
     ids = [f"rs{k}" for k in range(n)]
     ids[-1] = ids[0]
     whole = made(ids)
@@ -157,7 +157,7 @@ def test_opened_from_the_folder_of_a_scan(tmp_path):
 
 def test_a_file_of_each_chromosome(tmp_path):
     """Every variant is in the file of its chromosome, in its order, with the types of one file."""
-    n = 3 * chunk_variants(2) + 10
+    n = 3 * chunk_variants(2, 1) + 10
     chrom = np.repeat(["1", "X", "HLA*01:01", "1"], [n // 2, n // 4, 5, n - n // 2 - n // 4 - 5])
     result = replace(made([f"rs{k}" for k in range(n)]), chrom=chrom)
     result.write_parquet(tmp_path / "whole.parquet")
@@ -180,7 +180,7 @@ def test_a_file_of_each_chromosome(tmp_path):
 
 def test_chromosomes_in_any_order(tmp_path):
     """Variant by variant, as no file should be and some are: as few pieces as in any other."""
-    n = chunk_variants(2) + 10
+    n = chunk_variants(2, 1) + 10
     chrom = np.random.default_rng(1).choice(["2", "1", "X"], n)
     result = replace(made([f"rs{k}" for k in range(n)]), chrom=chrom)
     pieces = result.by_chromosome()
@@ -221,3 +221,13 @@ def test_copies_of_the_rarer_allele():
     found = scan(InMemory(calls), SampleTable(samples, TRAITS, values), variant_filter=None)
     copies = calls.sum(axis=1)
     np.testing.assert_allclose(found.mac, np.minimum(copies, 160 - copies)[:, None].repeat(2, 1))
+
+
+def test_chunks_are_powers_of_two_and_larger_in_large_studies():
+    assert [chunk_variants(2, n) for n in (1, 300_000, 400_000, 10**7)] == [
+        8192,
+        8192,
+        16384,
+        16384,
+    ]
+    assert [chunk_variants(n, 10**6) for n in (100, 3000, 10**6)] == [8192, 256, 256]

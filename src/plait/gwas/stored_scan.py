@@ -85,7 +85,8 @@ def scan_to_store(
         See `plait.execution.stored_output.filled_store`.
     """
     n_variants, n_traits = genotypes.n_variants, len(traits)
-    unit = chunk_variants(n_traits * max(map(math.prod, method.inner.values()), default=1))
+    width = n_traits * max(map(math.prod, method.inner.values()), default=1)
+    unit = chunk_variants(width, n_variants)
     force = _fitting(force, method, genotypes, n_traits, unit)
     with filled_store(
         out,

@@ -38,6 +38,9 @@ GENOME_WIDE = 5e-8
 VARIANT_COLUMNS = ("chrom", "pos", "id", "oa", "ea")
 _CHUNK_BYTES = 8 << 20
 _LARGEST_CHUNK = 8192
+_LARGEST_OF_MANY = 16384
+"""Where there are at least `_MANY_CHUNKS` such: a chunk takes time whatever its size."""
+_MANY_CHUNKS = 24
 _SMALLEST_CHUNK = 256
 
 
@@ -356,7 +359,7 @@ class VariantResult(Result):
 
     def parts(self) -> Iterator[slice]:
         """Yield the variants in parts, which are the chunks of a store."""
-        rows = chunk_variants(len(self.traits) * self.values_per_trait)
+        rows = chunk_variants(len(self.traits) * self.values_per_trait, len(self.n))
         for start in range(0, len(self.n), rows):
             yield slice(start, min(start + rows, len(self.n)))
 
@@ -522,12 +525,14 @@ def _kinds(kind: type[VariantResult]) -> Iterator[type[VariantResult]]:
         yield from _kinds(other)
 
 
-def chunk_variants(n_values: int) -> int:
+def chunk_variants(n_values: int, n_variants: int) -> int:
     """Return the variants of a chunk of a store: a power of two, of at most 8 MiB.
 
     ``n_values`` are those of a variant in the widest array.
     """
-    rows = min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, _CHUNK_BYTES // (8 * n_values)))
+    are_many = n_variants >= _MANY_CHUNKS * _LARGEST_OF_MANY
+    largest = _LARGEST_OF_MANY if are_many else _LARGEST_CHUNK
+    rows = min(largest, max(_SMALLEST_CHUNK, _CHUNK_BYTES // (8 * n_values)))
     return int(2 ** (rows.bit_length() - 1))
 
 
