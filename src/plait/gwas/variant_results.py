@@ -40,7 +40,7 @@ _CHUNK_BYTES = 8 << 20
 _LARGEST_CHUNK = 8192
 _LARGEST_OF_MANY = 16384
 """Where there are at least `_MANY_CHUNKS` such: a chunk takes time whatever its size."""
-_MANY_CHUNKS = 24
+_MANY_CHUNKS = 6
 _SMALLEST_CHUNK = 256
 
 
