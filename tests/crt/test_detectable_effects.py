@@ -31,7 +31,9 @@ CASES = [
     (4000, 0.02, 1.0, 1.0, "crt", 0.01, "left", 0.0, (0.5, 0.67, 0.8)),
     (4000, 0.1, 0.1, 1.0, "crt", 0.01, "both", 0.0, (0.5, 0.67, 1.5)),
     # Few treated cells: their number is no evidence, and that none has counts can be enough.
-    (3000, 0.004, 3.0, 2.0, "crt", 1e-3, "both", 0.0, (0.2, 0.35, 2.2)),
+    pytest.param(
+        (3000, 0.004, 3.0, 2.0, "crt", 1e-3, "both", 0.0, (0.2, 0.35, 2.2)), marks=pytest.mark.slow
+    ),
     (3000, 0.004, 3.0, 2.0, "crt", 1e-3, "both", 0.7, (0.2, 0.35, 2.2)),
     (3000, 0.004, 3.0, 2.0, "permutations", 1e-4, "both", 0.0, (0.0, 0.2)),
     (3000, 0.0025, 3.0, 2.0, "crt", 1e-3, "left", 0.0, (0.0, 0.1, 0.2)),
@@ -39,7 +41,9 @@ CASES = [
     (5000, 0.02, 0.3, 0.3, "crt", 1e-6, "both", 0.0, (4.0, 6.0)),
     (2000, 0.025, 5.0, 0.3, "permutations", 1e-6, "both", 0.0, (2.0, 3.0)),
     (2000, 0.05, 5.0, 0.1, "permutations", 1e-4, "both", 0.0, (0.5, 2.0, 3.0)),
-    (2000, 0.1, 0.5, 0.1, "crt", 1e-6, "right", 0.6, (2.0, 3.0)),
+    pytest.param(
+        (2000, 0.1, 0.5, 0.1, "crt", 1e-6, "right", 0.6, (2.0, 3.0)), marks=pytest.mark.slow
+    ),
     (2000, 0.01, 0.5, 10.0, "permutations", 1e-6, "both", 0.0, (3.0,)),
     (2000, 0.05, 1.0, 0.3, "crt", 0.05, "both", 0.0, (0.5, 1.5)),
     # A permutation knows nothing of what covariates say of the treatment, which V does.
