@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from plait.cli.main import main
+from plait.data.p_values import log10_p_of_z
 from plait.data.variants import VariantTable
 from plait.gwas import AssociationResult, EnvironmentsResult, InteractionResult
 from plait.io import read_effects
@@ -163,3 +164,44 @@ def test_no_variant_is_left(here, capsys):
     assert "table: 0 of 600 variants, those with p <= 1e-200 for some" in capsys.readouterr().out
     found = read("none/associations.parquet")
     assert found.shape == (0, len(AssociationResult.open("none").to_table().columns))
+
+
+@pytest.mark.parametrize("form", list(TABLES))
+def test_no_lambda_is_told_of_rows_that_were_chosen_by_p(tmp_path, monkeypatch, capsys, form):
+    """Here by the smaller of two, so that neither trait by itself shows it."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(8)
+    z = random.normal(size=(6000, 2))
+    places = pl.DataFrame({"chrom": ["1"] * 6000, "pos": np.arange(1, 6001)})
+    letters = places.with_columns(id=pl.format("rs{}", "pos"), oa=pl.lit("A"), ea=pl.lit("G"))
+    found = {"eaf": np.full(6000, 0.3)}
+    for name, values in zip("ab", z.T, strict=True):
+        found |= {f"beta.{name}": values, f"se.{name}": np.ones(6000)}
+        found |= {f"log10p.{name}": log10_p_of_z(values), f"n.{name}": np.full(6000, 900)}
+    whole = letters.with_columns(**found)
+    few = within(whole, "log10p", 0.05)
+    for name, table in (("whole", whole), ("few", few)):
+        if form == "parquet":
+            table.write_parquet(f"{name}.parquet")
+        else:
+            table.write_csv(f"{name}.tsv.gz", separator="\t", compression="gzip")
+    flag = f"all of {len(few)} rows have p <= 0.050 in any of its contexts, which chance does not"
+    for command in ("check", "convert --to tsv --out b.tsv"):
+        line = f"sumstats {command} {{}}{TABLES[form]} --context b".split()
+        assert main([part.format("few") for part in line]) == 0
+        said = capsys.readouterr().out
+        told = "lambda cannot be told: only rows with p <= 0.050 in one context or another are"
+        assert f"; {told} there\n" in said
+        assert f"attention: {flag}" in said
+    assert main(["sumstats", "check", f"whole{TABLES[form]}", "--context", "b"]) == 0
+    said = capsys.readouterr().out
+    assert "; lambda 0.99" in said and "nothing in it disagrees" in said
+    assert main(["sumstats", "combine", f"few{TABLES[form]}", "--out", "few.zarr"]) == 0
+    assert f"attention: few{TABLES[form]}: {flag}" in capsys.readouterr().out
+    one = within(whole.rename({"log10p.a": "p.a"}), "log10p", 0.02)
+    one.select(pl.all().exclude("^.*[.]a$")).write_parquet("one.parquet")
+    line = f"sumstats combine b=one.parquet a=whole{TABLES[form]} --out b.zarr"
+    assert main(line.split()) == 0
+    warned = capsys.readouterr().err
+    assert f"warning: the table of 'b': all of {len(one)} rows have p <= 0.0" in warned
+    assert warned.count("rows have p") == 1

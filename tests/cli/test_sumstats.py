@@ -105,8 +105,14 @@ def test_check(folder, capsys):
     assert "sample size: 5000 to 5000, in 400 of 400 rows" in said
     assert "info: not in the table" in said
     assert "genome build: not stated" in said
-    assert "agree" in said
+    held = "p-values and z; errors, frequencies and sample sizes"
+    assert f"nothing in it disagrees: {held}\n" in said
     frame = pl.read_csv("height.regenie", separator=" ")
+    names = {"ID": "SNP", "CHROM": "CHR", "GENPOS": "BP", "ALLELE1": "A1", "ALLELE0": "A2"}
+    alone = frame.select(*names, "N", Z=pl.col("BETA") / pl.col("SE")).rename(names)
+    alone.write_csv("alone.sumstats", separator="\t")
+    assert main(["sumstats", "check", "alone.sumstats"]) == 0
+    assert "nothing in it could be held against" in capsys.readouterr().out
     odd = frame.with_columns(
         LOG10P=pl.col("LOG10P") + 0.5,
         SE=pl.when(pl.int_range(pl.len()) < 7).then(0).otherwise("SE"),

@@ -261,8 +261,8 @@ def test_builds():
     with pytest.raises(GenomeBuildError, match="beyond the end"):
         harmonise(table([(249_000_000, "A", "G", 0.2, 1.0)], build="GRCh38"), new)
     names = [f"rs{i}" for i in range(20)]
-    here = table([(100 + i, "A", "G", 0.2, 1.0) for i in range(20)], rsid=names)
-    there = table([(900 + i, "A", "G", 0.2, 1.0) for i in range(20)], id=names)
+    here = table([(100 + i, "A", "G", 0.2, 0.01) for i in range(20)], rsid=names)
+    there = table([(900 + i, "A", "G", 0.2, 0.01) for i in range(20)], id=names)
     with pytest.raises(GenomeBuildError, match="20 of the 20"):
         combine_summary_statistics({"a": here, "b": there})
 
@@ -302,7 +302,8 @@ def test_checks():
     assert check_table(table(exact, n=few * 100, se=se, log10p=student)).p_disagreements > 20
     wrong = table(rows, n=n, se=se * rng.uniform(0.2, 3, 500), log10p=np.full(500, -3.0))
     wrong = check_table(SummaryStatistics(wrong.frame.with_columns(z=0.0 - pl.col("z"))))
-    assert len(wrong.flags) == 3
+    assert len(wrong.flags) == 4 and np.isnan(wrong.lambda_gc)
+    assert wrong.flags[3].startswith("all of 500 rows have p <= 0.0010, which chance does not make")
 
 
 def test_combining_contexts():

@@ -43,6 +43,11 @@ def test_contents(tmp_path):
     assert (found.n_repeated, found.builds, found.n_placed) == (2, ("GRCh38",), 2)
     assert found.largest_z == pytest.approx(5)
     assert found.lambda_gc == pytest.approx(np.median([25, 4, 1, 9]) / 0.4549364)
+    assert np.isnan(found.log10p_limit)
+    chosen = gtex(tmp_path / "chosen.txt.gz", [("g1", pos, 0.6, 0.1) for pos in range(100, 120)])
+    significant = eqtl_contents(chosen, find_eqtl_format(chosen))
+    assert significant.log10p_limit == pytest.approx(np.log10(1.9731753e-9), abs=1e-7)
+    assert np.isnan(significant.lambda_gc)
     twice = gtex(tmp_path / "twice.txt.gz", [*ROWS, ROWS[0]])  # equal rows are one
     assert eqtl_contents(twice, find_eqtl_format(twice)).n_repeated == 0
     none = tmp_path / "none.txt"

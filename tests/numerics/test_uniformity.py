@@ -6,7 +6,12 @@ from scipy.integrate import quad
 from scipy.stats import binomtest, kstest
 
 from plait.errors import InputError, OptionError
-from plait.numerics.uniformity import anderson_darling_p, uniformity
+from plait.numerics.uniformity import (
+    anderson_darling_p,
+    inflation_of_medians,
+    log10_p_limit,
+    uniformity,
+)
 
 
 def limit_tail(z):
@@ -56,6 +61,41 @@ def test_inflation_is_the_factor_of_chi_squares():
     p = (np.arange(100_000) + 0.5) / 100_000
     assert uniformity(p).inflation == pytest.approx(1.0, abs=1e-4)
     assert uniformity(chi2.sf(1.3 * chi2.isf(p, 1), 1)).inflation == pytest.approx(1.3, abs=1e-3)
+
+
+def test_inflation_is_that_of_the_median_also_where_it_is_at_an_end():
+    p = np.random.default_rng(2).random(101) ** 3
+    expected = inflation_of_medians(-np.log10(np.median(p)))
+    assert uniformity(p).inflation == expected
+    assert uniformity([0.0, 0.0, 0.5]).inflation == np.inf
+    assert uniformity([1.0, 1.0, 0.5]).inflation == 0.0
+
+
+@pytest.mark.parametrize("limit", [-0.35, -1.0, -3.0, -7.3, -400.0])
+@pytest.mark.parametrize("contexts", [1, 5])
+def test_rows_chosen_by_p_are_told_from_those_of_chance(limit, contexts):
+    """Rows with a p-value up to a limit in one context; then one row without is put to them."""
+    random = np.random.default_rng(3)
+    log10p = np.log10(random.random((2000, contexts)))
+    assert np.isnan(log10_p_limit(log10p))
+    assert np.isnan(log10_p_limit(np.repeat(log10p[:60], 10, axis=0)))  # blocks in linkage
+    chosen = log10p.copy()
+    chosen[np.arange(2000), random.integers(contexts, size=2000)] += limit
+    told = chosen.min(axis=1).max()
+    # Of five contexts 95 % of all rows have one with p below 10^-0.35.
+    assert log10_p_limit(chosen) == told or (contexts == 5 and limit == -0.35)
+    chosen[7] = np.log10(0.9)
+    assert np.isnan(log10_p_limit(chosen))
+
+
+def test_few_rows_do_not_tell_how_they_were_chosen():
+    assert log10_p_limit(np.full(20, -7.5)) == -7.5
+    assert log10_p_limit(np.append(np.full(20, -7.5), np.nan)) == -7.5
+    assert np.isnan(log10_p_limit(np.full(9, -300.0)))
+    assert np.isnan(log10_p_limit(np.full(100, -0.5)))  # 0.3^10 is no proof
+    assert np.isnan(log10_p_limit([])) and np.isnan(log10_p_limit([np.nan, np.nan]))
+    # Every tenth of 300 rows in another block: the chance of none above 1/2 is 2^-30.
+    assert log10_p_limit(np.full(310, np.log10(0.499))) == np.log10(0.499)
 
 
 def test_counted_p_values_are_taken_at_the_middles_of_their_steps():

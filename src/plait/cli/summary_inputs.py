@@ -9,6 +9,9 @@ from plait.cli.inputs import refuse_idle
 from plait.errors import FileFormatError, OptionError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from plait.data.summary_statistics import SummaryStatistics
     from plait.io.eqtl_formats import EqtlFormat
     from plait.io.fasta import Fasta
@@ -138,6 +141,23 @@ class Reading:
         if self.columns is not None and self.dialect is None:
             return ()
         return find_contexts(header_of(file), self.dialect, str(file))
+
+    def log10p_of_contexts(self, file: Path) -> "NDArray[np.float64] | None":
+        """Return log10 of the p-values of all traits in a table of a scan, (M, T); else None.
+
+        Rows of such a table may have been chosen by the p-values of traits that are not read.
+        """
+        import polars as pl
+
+        from plait.io.dialects import find_roles
+        from plait.io.summary_statistics import header_of, read_table
+
+        names, header = self.contexts(file), header_of(file)
+        roles = [find_roles(header, self.dialect, None, str(file), name)[1] for name in names]
+        if len(names) < 2 or not all("log10p" in found for found in roles):
+            return None
+        frame = read_table(file, [found["log10p"] for found in roles])
+        return frame.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
 
     def _settings(self, trait: str | None) -> dict[str, Any]:
         from plait.io import read_variants

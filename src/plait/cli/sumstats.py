@@ -1,6 +1,6 @@
 """``plait sumstats``: tables of summary statistics, looked at, rewritten, aligned and joined."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +42,7 @@ from plait.cli.sumstats_options import (
 from plait.cli.sumstats_words import (
     absent_chromosomes,
     builds,
+    compared,
     contents,
     eqtl_lines,
     left_out,
@@ -90,13 +91,14 @@ def check(
         say(quiet, f"{file}: dialect {name}")
         say(quiet, "columns: " + ", ".join(f"{role}={found}" for role, found in roles.items()))
         table = reading.table(file)
-        for line in (*contents(table), *builds(table)):
+        checks = check_table(table, log10p_of_contexts=reading.log10p_of_contexts(file))
+        for line in (*contents(table, checks), *builds(table)):
             say(quiet, line)
-        flags = [*rows_of_other_things(table, header_of(file)), *check_table(table).flags]
+        flags = [*rows_of_other_things(table, header_of(file)), *checks.flags]
         for flag in flags:
             say(quiet, f"attention: {flag}")
         if not flags:
-            say(quiet, "nothing in it disagrees: effects, errors, p-values, frequencies, sizes")
+            say(quiet, compared(roles, checks))
         if name == "gwas-ssf":
             _hold_against_standard(file, quiet)
 
@@ -132,14 +134,17 @@ def convert(
     """Write a table of any tool in another format, with what can be derived filled in."""
     _check_table_output(out, to, overwrite, filters)
     with session(None, quiet, debug):
+        from plait.gwas.table_checks import check_table
         from plait.io import write_gwas_ssf, write_summary_statistics
         from plait.io.gwas_ssf import expressible_rows
 
         reading = Reading(columns, dialect, variants, build, context, allow_standardised, test)
         table = _filtered(reading.table(file, trait), filters, quiet)
-        for line in contents(table):
+        checks = check_table(table, log10p_of_contexts=reading.log10p_of_contexts(file))
+        for line in contents(table, checks):
             say(quiet, line)
-        _say_attention(table, quiet)
+        for flag in checks.flags:
+            say(quiet, f"attention: {flag}")
         if to is Format.SSF:
             given = read_metadata(file, metadata, build)
             table = table.select(expressible_rows(table.frame, f"the rows of {file}"))
@@ -320,6 +325,7 @@ def combine(
 
         _refuse_beside_genome(reference)
         reading = Reading(columns, dialect, variants, build, context, allow_standardised, test)
+        _say_chosen(reading, tables, quiet)
         read = {
             context: _filtered(table, filters, quiet, f"{context}: ")
             for context, table in reading.tables(tables).items()
@@ -350,14 +356,6 @@ def combine(
     )
 
 
-def _say_attention(table: "SummaryStatistics", quiet: bool) -> None:
-    """Say what looks wrong with a table."""
-    from plait.gwas.table_checks import check_table
-
-    for flag in check_table(table).flags:
-        say(quiet, f"attention: {flag}")
-
-
 def _hold_against_standard(file: Path, quiet: bool) -> None:
     from plait.io import validate_gwas_ssf
 
@@ -371,6 +369,20 @@ def _hold_against_standard(file: Path, quiet: bool) -> None:
             f"{file} is not valid GWAS-SSF: {len(found.errors)} errors (first: {found.errors[0]})."
         )
     say(quiet, "GWAS-SSF: keeps to the standard")
+
+
+def _say_chosen(reading: Reading, tables: Sequence[str], quiet: bool) -> None:
+    """Say which tables of several contexts have rows by the smallest of their p-values alone."""
+    import numpy as np
+
+    from plait.gwas.table_checks import chosen_rows
+    from plait.numerics.uniformity import log10_p_limit
+
+    for file in dict.fromkeys(text.rpartition("=")[2] for text in tables):
+        log10p = reading.log10p_of_contexts(Path(file))
+        limit = float("nan") if log10p is None else log10_p_limit(log10p)
+        if log10p is not None and np.isfinite(limit):
+            say(quiet, f"attention: {file}: {chosen_rows(len(log10p), limit, True)}")
 
 
 def _rows(effects: "Effects") -> Mapping[str, Mapping[str, int]]:

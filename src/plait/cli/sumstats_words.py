@@ -1,5 +1,6 @@
 """What the commands of ``plait sumstats`` say of tables and of their rows."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from plait.data.summary_statistics import SummaryStatistics
+    from plait.gwas.table_checks import TableChecks
+    from plait.io.eqtl_contents import EqtlContents
     from plait.io.eqtl_formats import EqtlFormat
 
 WORDS = {
@@ -40,13 +43,12 @@ _GENES = frozenset(
 """What a column may be called that says what a variant's effect is on."""
 
 
-def contents(table: "SummaryStatistics") -> list[str]:
+def contents(table: "SummaryStatistics", checks: "TableChecks") -> list[str]:
     """Say in words what a table holds."""
     import numpy as np
     import polars as pl
 
     from plait.data.p_values import p_value_text
-    from plait.data.summary_derivations import lambda_gc
     from plait.gwas.variant_matching import palindromic_of
 
     frame, lines = table.frame, [f"{table!r}"]
@@ -81,11 +83,43 @@ def contents(table: "SummaryStatistics") -> list[str]:
             )
         else:
             lines.append(f"{title}: not in the table")
-    log10p, z = table.column("log10p"), table.column("z")
+    log10p = table.column("log10p")
     if np.isfinite(log10p).any():
         smallest = p_value_text(float(np.nanmin(log10p)))
-        lines.append(f"smallest p: {smallest}; lambda {lambda_gc(z):.3f}")
+        lines.append(f"smallest p: {smallest}; {_lambda(checks, checks.in_any_context)}")
     return lines
+
+
+def compared(roles: Mapping[str, str], checks: "TableChecks") -> str:
+    """Say that nothing disagrees, and what of a table that was held against what.
+
+    What a table lacks is derived from the rest, with which it agrees.
+    """
+    effects, errors = {"beta", "odds_ratio", "hazard_ratio"}, {"se", "ci_lower", "t"}
+    estimates = bool(effects & roles.keys()) and bool(errors & roles.keys())
+    is_tested = bool({"p", "log10p", "neg_log10_p"} & roles.keys())
+    held = [
+        words
+        for words, there in (
+            ("p-values and z", is_tested and ("z" in roles or estimates)),
+            ("z and effects", "z" in roles and bool(effects & roles.keys())),
+            ("errors, frequencies and sample sizes", not math.isnan(checks.trait_sd)),
+        )
+        if there
+    ]
+    if not held:
+        return "nothing in it could be held against anything else in it"
+    return "nothing in it disagrees: " + "; ".join(held)
+
+
+def _lambda(found: "TableChecks | EqtlContents", in_any_context: bool = False) -> str:
+    from plait.data.p_values import p_value_text
+
+    if math.isnan(found.log10p_limit):
+        return f"lambda {found.lambda_gc:.3f}"
+    limit = p_value_text(found.log10p_limit)
+    where = " in one context or another" if in_any_context else ""
+    return f"lambda cannot be told: only rows with p <= {limit}{where} are there"
 
 
 def _repeated(table: "SummaryStatistics") -> int:
@@ -141,8 +175,7 @@ def eqtl_lines(file: Path, found: "EqtlFormat") -> list[str]:
         f"{file}: eQTL results, format {found.name}{known}: a row for each gene and variant",
         "columns: " + ", ".join(f"{role}={name}" for role, name in found.roles.items()),
         f"{inside.n_effects:,} effects with standard errors, of {inside.n_genes:,} genes and "
-        f"{inside.n_variants:,} variants; largest |z| {inside.largest_z:.1f}; lambda "
-        f"{inside.lambda_gc:.3f}",
+        f"{inside.n_variants:,} variants; largest |z| {inside.largest_z:.1f}; {_lambda(inside)}",
     ]
     if inside.n_placed:
         build = f", on {' and '.join(inside.builds)}" if inside.builds else ""

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.data.p_values import log10_p_of_z
+from plait.data.p_values import log10_p_of_z, p_value_text
 from plait.data.summary_derivations import lambda_gc
 from plait.data.summary_statistics import SummaryStatistics
 from plait.errors import GenomeBuildError
+from plait.numerics.uniformity import log10_p_limit
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -44,7 +45,7 @@ class TableChecks:
     chromosomes : dict of str to int
         Rows on each chromosome.
     lambda_gc : float
-        Median of z squared over its value under the null.
+        Median of z squared over its value under the null; NaN where rows were chosen by p.
     sign_agreement : float
         Share of rows in which z and beta have the same sign.
     p_disagreements : int
@@ -61,6 +62,11 @@ class TableChecks:
         Rows whose frequency differs from the reference's by more than 0.2; 0 without reference.
     incomplete : int
         Rows without a chromosome, a position or an allele.
+    log10p_limit : float
+        log10 of the p-value that no row exceeds, where rows were chosen by it; NaN where they were
+        not (`plait.numerics.uniformity.log10_p_limit`).
+    in_any_context : bool
+        Whether they were chosen by the smallest p-value of several contexts.
     """
 
     n_variants: int
@@ -73,6 +79,8 @@ class TableChecks:
     trait_sd_cv: float
     frequency_differences: int = 0
     incomplete: int = 0
+    log10p_limit: float = float("nan")
+    in_any_context: bool = False
 
     @property
     def flags(self) -> list[str]:
@@ -101,10 +109,27 @@ class TableChecks:
                 f"{self.incomplete:,} of {self.n_variants:,} rows lack a position or an allele, "
                 "and cannot be brought to the alleles of another table"
             )
+        if np.isfinite(self.log10p_limit):
+            found.append(chosen_rows(self.n_variants, self.log10p_limit, self.in_any_context))
         return found
 
 
-def check_table(table: SummaryStatistics, reference_frequency: Array | None = None) -> TableChecks:
+def chosen_rows(n_variants: int, log10p_limit: float, in_any_context: bool) -> str:
+    """Say that the rows of a table were chosen by their p-values, and what that does to mash."""
+    in_context = " in any of its contexts" if in_any_context else ""
+    return (
+        f"all of {n_variants:,} rows have p <= {p_value_text(log10p_limit)}{in_context}, which "
+        "chance does not make: rows with larger p-values were left out, or all are of one signal. "
+        "mash learns from all effects how many are null, and would take none for it: give it the "
+        "whole table"
+    )
+
+
+def check_table(
+    table: SummaryStatistics,
+    reference_frequency: Array | None = None,
+    log10p_of_contexts: Array | None = None,
+) -> TableChecks:
     """Check a table against itself, and its frequencies against those of a reference.
 
     Parameters
@@ -112,6 +137,9 @@ def check_table(table: SummaryStatistics, reference_frequency: Array | None = No
     table : SummaryStatistics
     reference_frequency : (M,) array, optional
         Frequency of each row's effect allele in the reference; NaN where unknown.
+    log10p_of_contexts : (K, T) array, optional
+        log10 of the p-values of all contexts of the file that the table is one context of. Rows may
+        have been chosen by the smallest.
     """
     import polars as pl
 
@@ -132,10 +160,13 @@ def check_table(table: SummaryStatistics, reference_frequency: Array | None = No
     keys = [pl.col(name).is_null() for name in ("chrom", "pos", "ea", "oa")]
     incomplete = table.frame.select(pl.any_horizontal(keys)).to_series()
     counts = table.frame["chrom"].drop_nulls().value_counts(sort=True)
+    limit, in_any = log10_p_limit(log10p), False
+    if np.isnan(limit) and log10p_of_contexts is not None:
+        limit, in_any = log10_p_limit(log10p_of_contexts), True
     return TableChecks(
         n_variants=len(table),
         chromosomes=dict(counts.iter_rows()),
-        lambda_gc=lambda_gc(z),
+        lambda_gc=lambda_gc(z) if np.isnan(limit) else float("nan"),
         sign_agreement=float(agree.mean()) if agree.size else float("nan"),
         p_disagreements=int(apart.sum()),
         p_smaller=float((lower[apart] > 0).mean()) if apart.any() else float("nan"),
@@ -143,6 +174,8 @@ def check_table(table: SummaryStatistics, reference_frequency: Array | None = No
         trait_sd_cv=float(deviation.std() / deviation.mean()) if deviation.size else float("nan"),
         frequency_differences=differs,
         incomplete=int(incomplete.sum()),
+        log10p_limit=limit,
+        in_any_context=in_any and not np.isnan(limit),
     )
 
 

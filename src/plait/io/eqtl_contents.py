@@ -1,15 +1,18 @@
 """What is in one file of eQTL results."""
 
+import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from plait.data.p_values import log10_p_of_z
 from plait.data.summary_derivations import lambda_gc
 from plait.errors import FileFormatError
 from plait.io.eqtl import parse_variant_ids, scan_eqtl
 from plait.io.eqtl_formats import EqtlFormat
+from plait.numerics.uniformity import log10_p_limit
 
 if TYPE_CHECKING:
     from polars import LazyFrame, Series
@@ -31,8 +34,11 @@ class EqtlContents:
     n_placed : int
         Variants whose id tells position and alleles.
     lambda_gc : float
-        Median of z squared over its value under the null.
+        Median of z squared over its value under the null; NaN where rows were chosen by p.
     largest_z : float
+    log10p_limit : float
+        log10 of the p-value of z that no row exceeds, where rows were chosen by it, as in tables of
+        significant pairs; NaN where they were not (`plait.numerics.uniformity.log10_p_limit`).
     """
 
     n_effects: int
@@ -43,6 +49,7 @@ class EqtlContents:
     n_placed: int
     lambda_gc: float
     largest_z: float
+    log10p_limit: float
 
 
 def eqtl_contents(path: str | os.PathLike[str], found: EqtlFormat) -> EqtlContents:
@@ -78,6 +85,7 @@ def eqtl_contents(path: str | os.PathLike[str], found: EqtlFormat) -> EqtlConten
     if not len(z):
         raise FileFormatError(f"{path} has no row with an effect and a standard error.")
     placed = parse_variant_ids(variants)
+    limit = log10_p_limit(log10_p_of_z(z.to_numpy()))
     return EqtlContents(
         n_effects=len(z),
         n_genes=len(genes),
@@ -85,8 +93,9 @@ def eqtl_contents(path: str | os.PathLike[str], found: EqtlFormat) -> EqtlConten
         n_repeated=int(repeated.item() or 0),
         builds=tuple(placed["build"].drop_nulls().unique().sort().to_list()),
         n_placed=len(placed["pos"].drop_nulls()),
-        lambda_gc=lambda_gc(z.to_numpy()),
+        lambda_gc=lambda_gc(z.to_numpy()) if math.isnan(limit) else math.nan,
         largest_z=float(np.abs(z.to_numpy()).max()),
+        log10p_limit=limit,
     )
 
 

@@ -55,6 +55,38 @@ def inflation_of_medians(heights: ArrayLike) -> Array:
     return inflation
 
 
+def log10_p_limit(log10p: ArrayLike) -> float:
+    """Return log10 of the largest p-value where rows were chosen by it; NaN where not.
+
+    Parameters
+    ----------
+    log10p : (M,) or (M, T) array
+        log10 of the p-values of M variants; NaN where missing. Of T contexts a row is taken by its
+        smallest, as rows are that have a small p-value in any of them.
+
+    Notes
+    -----
+    By chance the smallest of T independent p-values is at most x with probability
+    c = 1 - (1 - x)^T, and half of all rows have one for which c is above 1/2. With x the largest
+    that there is, rows were chosen if c < 1/2 and c^(M / 10) < 1e-9, the chance that M rows, which
+    in linkage tell as much as M / 10 independent ones, have no larger one. Fewer than 10 rows tell
+    nothing.
+    """
+    rows = np.asarray(log10p, dtype=np.float64)
+    rows = rows.reshape(len(rows), math.prod(rows.shape[1:]))
+    rows = rows[~np.isnan(rows).all(axis=1)]
+    if len(rows) < 10:
+        return math.nan
+    limit = float(np.nanmin(rows, axis=1).max())
+    if limit >= math.log10(0.5):
+        return math.nan
+    chance = -math.expm1(rows.shape[1] * math.log1p(-(10.0**limit)))
+    # A p-value that a double cannot hold is as telling as the smallest that it can.
+    log10_chance = math.log10(max(chance, 1e-300))
+    chosen = chance < 0.5 and len(rows) / 10 * log10_chance < -9
+    return limit if chosen else math.nan
+
+
 def uniformity(
     p_values: ArrayLike,
     *,
@@ -92,7 +124,7 @@ def uniformity(
     The p-value of Kolmogorov's distance is exact, and that of Anderson and Darling's statistic
     good to three digits; see `anderson_darling_p`.
     """
-    from scipy.special import betaincinv, ndtri
+    from scipy.special import betaincinv
 
     p = np.asarray(p_values, dtype=np.float64).ravel()
     p = p[np.isfinite(p)]
@@ -115,13 +147,15 @@ def uniformity(
     below = int((p <= level * (1 + 1e-12)).sum())
     tail = (1.0 - confidence) / 2.0
     count = len(p)
+    with np.errstate(divide="ignore"):
+        height = -np.log10(np.median(ordered))
     return Uniformity(
         count,
         ks,
         _kolmogorov_p(ks, count),
         ad,
         anderson_darling_p(ad, count),
-        float(ndtri(np.median(ordered) / 2.0) ** 2 / ndtri(0.25) ** 2),
+        float(inflation_of_medians(height)),
         level,
         below / count,
         float(betaincinv(below, count - below + 1, tail)) if below else 0.0,
