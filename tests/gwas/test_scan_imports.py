@@ -15,6 +15,7 @@ from plait.cli.main import main
 assert main(sys.argv[1:]) == 0
 unwanted = ("plait.mash", "scipy.stats", "scipy.optimize", "xarray", "pandas", "torch")
 unwanted += ("numba.misc.cffiimpl",)  # of what Numba registers to compile
+unwanted += ("plait.gwas.structure", "plait.gwas.harmonisation", "plait.gwas.interaction")
 print("LOADED", [name for name in unwanted if name in sys.modules])
 """
 
