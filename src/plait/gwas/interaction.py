@@ -37,7 +37,7 @@ from plait.errors import (
 )
 from plait.execution.executors import refuse_forks, workforce
 from plait.gwas.binary import binary_traits
-from plait.gwas.design import make_designs
+from plait.gwas.design import Design, make_designs
 from plait.gwas.environments_results import EnvironmentsResult, group_names
 from plait.gwas.environments_scan import EnvironmentsScan
 from plait.gwas.inputs import open_study, opened_covariates
@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 _LEAST_GROUP = 10
+_FEW_COPIES = 50
+"""Copies of an allele for which no skewness is warned of: few variants, and moderate errors."""
 
 
 def scan_interaction(
@@ -106,7 +108,8 @@ def scan_interaction(
     Warns
     -----
     ModelWarning
-        A trait is of cases and controls, and errors are not robust.
+        A trait is of cases and controls, and errors are not robust. Errors are robust, and a trait
+        is so skewed that tests of variants with few carriers find too much; see Notes.
 
     Raises
     ------
@@ -127,6 +130,13 @@ def scan_interaction(
     the environment; F with 2 for both effects. Robust: with Bell and McCaffrey's (2002) degrees of
     freedom, which are few where carriers are few; without them HC3 finds 20 times too many p below
     0.001 at 30 copies of an allele. A missing genotype is the mean of its variant.
+    Robust tests of a skewed trait find too much at variants with few carriers, the main and the
+    joint test most (they miss the tail: carriers without any large value have a small variance,
+    too). At a frequency of 0.05 in 1,000 samples, a fifth of them exposed, the rate of p < 0.001 of
+    the joint test was 4.5 times the nominal one with exponential traits, 8 to 9 with lognormal
+    ones, 33 (15) with cases and controls at a risk of 0.05 (0.2); that of the interaction was 1.4
+    or less, and 0.5 (5.6) with cases. After ``transform="rank"`` the rates of measured traits were
+    0.4 to 1.1, and up to 1.5 where exposure trebles the standard deviation.
     With q environments F tests of q and of 1 + q effects, with N - p - 1 - q degrees of freedom;
     robust those of Pustejovsky and Tipton (2018), see
     `plait.gwas.environments_kernels.robust_environments`. A variant has no test where its product
@@ -278,6 +288,8 @@ class InteractionMethod(SinglePass):
             used = ~np.isnan(column)
             _check(names, values[used], trait, len(used), len(samples.covariates.names))
         designs = make_designs(samples.traits, samples.covariates, samples.rows, transform)
+        if robust:
+            _warn_of_skewness(samples.traits, designs, rules)
         own = [values[np.searchsorted(samples.rows, design.rows)] for design in designs]
         self.inner: dict[str, tuple[int, ...]] = {}
         self.result: type[Any] = InteractionResult
@@ -307,10 +319,47 @@ def _warn_of_cases(traits: SampleTable) -> None:
             f"{binary[0]!r}). Their variance changes with the risk, so that where the environment "
             "changes it the ordinary test finds too many interactions: 35 times too many p below "
             "0.001 where a fifth of the samples has a risk of 0.5 and the others of 0.05. Use "
-            "--robust (robust=True).",
+            "--robust (robust=True) where carriers are many.",
             ModelWarning,
             stacklevel=3,
         )
+
+
+def _warn_of_skewness(traits: SampleTable, designs: list[Design], rules: VariantFilter) -> None:
+    """Warn where robust tests of variants with few carriers find too much: of skewed traits.
+
+    Student's test of n values finds ``1 + (88 s^2 - 7.6 k) / n`` times too many p below 0.001, to
+    first order, s their skewness and k their excess kurtosis (Hall 1992, The Bootstrap and
+    Edgeworth Expansion, 2.6, at 3.29). With n copies of the rarer allele, a fifth of the samples
+    exposed, that was found of joint tests with skewness 1 to 2.
+    """
+    found: list[tuple[int, float, str]] = []
+    for design in designs:
+        n = len(design.rows)
+        skewness = n**0.5 * (design.traits**3).sum(axis=0)
+        excess = n * (design.traits**4).sum(axis=0) - 3.0
+        tested = max(rules.min_minor_count or 0, 2 * n * (rules.min_frequency or 0.0), _FEW_COPIES)
+        copies = 88.0 * skewness**2 - 7.6 * excess
+        found += [
+            (int(copies[t]), float(skewness[t]), traits.names[column])
+            for t, column in enumerate(design.columns.tolist())
+            if copies[t] > tested
+        ]
+    if not found:
+        return
+    copies_needed, most, name = max(found)
+    advice = "take --transform rank (transform='rank')"
+    if name in binary_traits(traits):
+        advice = "scan each group by itself (`plait gwas scan --model logistic`)"
+    warnings.warn(
+        f"skewed traits: {len(found)} of {len(traits.names)} (most: {name!r}, skewness "
+        f"{most:.1f}). Robust tests of variants with few carriers find too much then, those of "
+        "main and joint effects most: more than twice too many p below 0.001 with fewer than "
+        f"about {copies_needed:,} copies of the rarer allele. For such variants {advice}, or leave "
+        "them out (--min-mac, VariantFilter(min_minor_count=...)).",
+        ModelWarning,
+        stacklevel=4,
+    )
 
 
 def _joined(covariates: SampleTable | None, environments: SampleTable) -> SampleTable:
