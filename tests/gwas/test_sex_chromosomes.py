@@ -8,8 +8,12 @@ import pytest
 from plait.data.phenotypes import SampleTable
 from plait.errors import DataWarning, OptionError
 from plait.gwas import QualityControl, genotype_quality, quality_control, scan, scan_interaction
-from plait.gwas.sex_chromosomes import meanings
-from tests.gwas.conftest import InMemory, draw_calls
+from plait.gwas.environments_results import EnvironmentsResult
+from plait.gwas.interaction_results import InteractionResult
+from plait.gwas.passes import _PER_COPY
+from plait.gwas.results import AssociationResult
+from plait.gwas.sex_chromosomes import haploid_chromosomes, meanings
+from tests.gwas.conftest import Dosages, InMemory, as_dosages, draw_calls
 
 N, M = 120, 400
 FEMALE = np.arange(N) % 2 == 1
@@ -137,3 +141,73 @@ def test_what_a_scan_of_x_without_the_sex_finds(random):
         found = scan(genotypes, traits, model="logistic")
     assert (found.log10p < -2).mean() > 0.02
     assert (scan(genotypes, traits, sex, model="logistic").log10p < -2).mean() < 0.0135
+
+
+def test_dosages_tell_what_23_is_as_calls_do(random):
+    calls = source(CODED)
+    dosages = Dosages(as_dosages(calls.calls))
+    dosages._variants, dosages.sexes = calls.variants, calls.sexes
+    assert haploid_chromosomes(dosages) == haploid_chromosomes(calls) == ["24", "26"]
+    traits = SampleTable(calls.samples, ("t",), random.normal(size=(N, 1)))
+    with pytest.warns(DataWarning, match="in 60 males and 60 females"):
+        found = scan(dosages, traits)
+    with pytest.warns(DataWarning, match="in 60 males and 60 females"):
+        expected = scan(calls, traits)
+    np.testing.assert_allclose(found.beta, expected.beta, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["1", "chrY", "chrM", "XY"], ["chrY", "chrM"]),
+        (["1", "24", "26"], []),  # nothing says whose these numbers are
+        (["1", "23", "24", "29"], []),
+    ],
+)
+def test_which_chromosomes_are_haploid(names, expected):
+    assert haploid_chromosomes(source([names[j * len(names) // M] for j in range(M)])) == expected
+
+
+def test_every_effect_has_a_power_of_the_unit():
+    for kind in (AssociationResult, InteractionResult, EnvironmentsResult):
+        of_p = {name for name in kind.statistics if name.startswith("log10p")}
+        effects = {*kind.statistics, *kind.dims} & set(_PER_COPY)
+        assert {n for n in kind.statistics if n not in of_p} <= effects
+        assert not of_p & set(_PER_COPY)
+
+
+MODELS = ["linear", "logistic", "mixed", "whole-genome", "whole-genome-logistic"]
+
+
+@pytest.mark.parametrize("model", [*MODELS, "interaction", "environments"])
+def test_effects_on_haploid_chromosomes_are_of_one_copy(model, random, tmp_path):
+    """Twice those of a diploid with 0 and 2 copies, to the bit, with the same p-values."""
+    calls = draw_calls(random, M, N)
+    calls[300:] = 2 * (calls[300:] > 0)
+    traits = random.normal(size=(N, 2))
+    given = SampleTable([f"s{i}" for i in range(N)], ("a", "b"), traits)
+    if "logistic" in model:
+        given = SampleTable(given.samples, given.names, (traits > 0).astype(float))
+    parts = ["1"] * 150 + ["2"] * 150
+    diploid = InMemory(calls, chromosomes=parts + ["7"] * 60 + ["8"] * 40)
+    haploid = InMemory(calls, chromosomes=parts + ["Y"] * 60 + ["chrM"] * 40)
+
+    def found(genotypes, **more):
+        if model in MODELS:
+            return scan(genotypes, given, model=model, **more)
+        e = random_state.normal(size=(N, 1 if model == "interaction" else 2))
+        e = SampleTable(given.samples, tuple(f"e{k}" for k in range(e.shape[1])), e)
+        return scan_interaction(genotypes, given, e, **more)
+
+    results = []
+    for genotypes, more in ((diploid, {}), (haploid, {}), (haploid, {"out": tmp_path / "a.zarr"})):
+        random_state = np.random.default_rng(5)
+        results.append(found(genotypes, **more))
+    expected = results[0]
+    for result in results[1:]:
+        for name in {*expected.dims} & {*_PER_COPY, *expected.statistics, "n", "frequency"}:
+            ours, theirs = getattr(result, name)[:], getattr(expected, name)
+            unit = 2.0 ** _PER_COPY.get(name, 0)
+            np.testing.assert_array_equal(ours[:300], theirs[:300])
+            np.testing.assert_array_equal(ours[300:], unit * theirs[300:])
+            assert np.isfinite(theirs[300:]).mean() > 0.5

@@ -26,6 +26,8 @@ class DosageCounts:
     squares : array
         Sum of their squares about the mean.
     ploidy : int
+    n_haploid : int array
+        Samples of those with a dosage that have one copy only, which counts twice.
     """
 
     n_called: NDArray[np.int64]
@@ -33,6 +35,7 @@ class DosageCounts:
     allele_count: NDArray[np.float64]
     squares: NDArray[np.float64]
     ploidy: int
+    n_haploid: NDArray[np.int64]
 
     @property
     def frequency(self) -> NDArray[np.float64]:
@@ -59,10 +62,11 @@ class DosageCounts:
         """Imputation quality, 0 where nothing varies.
 
         Variance of the dosages over that of genotypes in Hardy-Weinberg proportions, the r2 of MaCH
-        (Li et al. 2010, Genetic Epidemiology 34). Inbred samples can have twice as much.
+        (Li et al. 2010, Genetic Epidemiology 34). That of haploid samples is twice as large, as
+        their allele counts twice. Inbred samples can have twice as much, too.
         """
         f = self.minor_frequency
-        expected = self.ploidy * f * (1.0 - f) * self.n_called
+        expected = self.ploidy * f * (1.0 - f) * (self.n_called + self.n_haploid)
         return np.divide(self.squares, expected, out=np.zeros_like(f), where=expected > 0)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from plait.data.dosages import DosageCounts
 from plait.data.genotypes import GenotypeCounts, GenotypeSource, Packed
+from plait.data.ploidy import Haploids, haploids
 from plait.errors import InputError
 
 Array = NDArray[np.float64]
@@ -190,17 +191,26 @@ class DosageBlock(GenotypeBlock):
     dosages : (n, N) float32 array
         Between 0 and ``ploidy``, NaN where missing.
     start, ploidy : int
+    haploid : Haploids, optional
+        In whom variants are haploid. Default nobody.
     """
 
-    def __init__(self, dosages: NDArray[np.float32], start: int, ploidy: int) -> None:
+    def __init__(
+        self,
+        dosages: NDArray[np.float32],
+        start: int,
+        ploidy: int,
+        haploid: Haploids | None = None,
+    ) -> None:
         from plait.data.genotype_kernels import summarise_dosages
 
-        self.dosages, self.ploidy = dosages, ploidy
+        self.dosages, self.ploidy, self.haploid = dosages, ploidy, haploid
         n, n_samples = dosages.shape
         sums, self.means, squares = np.empty((3, n))
         n_missing = np.empty(n, dtype=np.int64)
         summarise_dosages(dosages, sums, self.means, squares, n_missing)
-        calls = DosageCounts(n_samples - n_missing, n_missing, sums, squares, ploidy)
+        n_haploid = np.zeros_like(n_missing) if haploid is None else haploid.count(dosages)
+        calls = DosageCounts(n_samples - n_missing, n_missing, sums, squares, ploidy, n_haploid)
         super().__init__(start, n_samples, calls, squares)
 
     def centred(self, variants: Samples) -> Array:
@@ -227,7 +237,9 @@ class DosageBlock(GenotypeBlock):
 
     def _selected(self, samples: Samples) -> "DosageBlock":
         # An index would leave the columns contiguous; kernels go along rows.
-        return DosageBlock(np.take(self.dosages, samples, axis=1), self.start, self.ploidy)
+        chosen = np.take(self.dosages, samples, axis=1)
+        haploid = None if self.haploid is None else self.haploid.of_samples(samples)
+        return DosageBlock(chosen, self.start, self.ploidy, haploid)
 
     def _centre(self, variants: slice, out: NDArray[Any]) -> None:
         from plait.data.genotype_kernels import centre_dosages
@@ -268,7 +280,7 @@ def read_block(
             f"{str(name)!r} is {dosages[row, column]:g}. Dosages are copies of an allele, 0 to "
             f"{source.ploidy}; correct them, or mark them as missing."
         )
-    return DosageBlock(dosages, variants.start, source.ploidy)
+    return DosageBlock(dosages, variants.start, source.ploidy, haploids(source, variants, samples))
 
 
 def padded(values: Array, dtype: DTypeLike) -> NDArray[Any]:

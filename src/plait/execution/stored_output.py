@@ -33,6 +33,8 @@ from plait.io.stored_arrays import Layout, StoredArray, lay_out, write_rows
 _UNREADABLE = "unreadable"
 _COPIED_NUMBERS = 1 << 21
 """Numbers, 16 MiB of them, that are copied at once into another order."""
+_COPIED_ROWS = 1 << 18
+"""Rows that are copied at once at most, for the sake of text."""
 
 
 class StoredOutput:
@@ -74,7 +76,11 @@ class StoredOutput:
         result.save_around(self.target, self.arrays)
 
     def complete_in_order(
-        self, result: Result, order: NDArray[np.integer], copied: Sequence[str] = ()
+        self,
+        result: Result,
+        order: NDArray[np.integer],
+        copied: Sequence[str] = (),
+        chunk: int | None = None,
     ) -> None:
         """Put the store of a result in place of what blocks wrote.
 
@@ -85,8 +91,10 @@ class StoredOutput:
         order : (rows,) array of int
             For each row of the result that of the blocks; -1 where there is none.
         copied : sequence of str
-            Arrays that the result does not hold, which are copied part by part; NaN where there is
-            no row.
+            Arrays that the result does not hold in memory, which are copied part by part; NaN where
+            there is no row, which only those of floats may lack.
+        chunk : int, optional
+            Rows of a chunk of the copies. Default: as many as are copied at once.
         """
         self._run.require_ownership()
         written, self.target = self.target, f"{self._run.folder}/ordered"
@@ -96,17 +104,21 @@ class StoredOutput:
             if name in copied
         }
         widest = max((int(np.prod(item.shape[1:])) for item in layouts.values()), default=1)
-        step = max(1, _COPIED_NUMBERS // widest)
-        lay_out(self.target, layouts, step)
+        step = max(1, min(_COPIED_NUMBERS // widest, _COPIED_ROWS))
+        chunk = step if chunk is None else chunk
+        step = max(1, step // chunk) * chunk
+        lay_out(self.target, layouts, chunk)
         for name in layouts:
             source = StoredArray(written, name)
             for start in range(0, len(order), step):
                 chosen = order[start : start + step]
-                part = np.full((len(chosen), *source.shape[1:]), np.nan)
                 places = np.flatnonzero(chosen >= 0)
                 wanted, back = np.unique(chosen[places], return_inverse=True)
-                if len(wanted):
-                    part[places] = source[wanted][back]
+                known = source[wanted][back] if len(wanted) else np.nan
+                part = np.asarray(known)
+                if len(places) < len(chosen):
+                    part = np.full((len(chosen), *source.shape[1:]), np.nan)
+                    part[places] = known
                 write_rows(self.target, slice(start, start + len(chosen)), {name: part})
         result.save_around(self.target, tuple(layouts))
 

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from plait.data.genotype_blocks import CallBlock, DosageBlock, GenotypeBlock
 from plait.data.genotypes import GenotypeSource, pack
+from plait.data.ploidy import haploids
 from plait.gwas.design import Design
 from plait.gwas.null_models import LeftOutModel, NullModel
 from plait.gwas.quality import VariantFilter
@@ -294,7 +295,8 @@ def random_variants(source: GenotypeSource, runs: Sequence[slice]) -> GenotypeBl
         numbers = np.sort(random.choice(numbers, DRAWN, replace=False))
     if source.kind == "hardcall":
         return CallBlock(pack(source.read(numbers, None, np.int8)), source.n_samples, 0)
-    return DosageBlock(source.read(numbers, None, np.float32), 0, source.ploidy)
+    dosages = source.read(numbers, None, np.float32)
+    return DosageBlock(dosages, 0, source.ploidy, haploids(source, numbers))
 
 
 def tested_genotypes(block: GenotypeBlock, design: Design, rules: VariantFilter) -> Drawn:

@@ -36,6 +36,7 @@ from plait.gwas.calibration import (
     rare_copies,
     tested_genotypes,
 )
+from plait.gwas.chromosome_runs import gathered
 from plait.gwas.design import Design, rows_of_any
 from plait.gwas.given_relationships import relationships_of
 from plait.gwas.likelihood_ratio import LikelihoodRatio
@@ -324,6 +325,9 @@ class MixedModel:
         all), ``samples``, ``h2`` of the traits, ``h2_step`` (from those of all chromosomes),
         ``h2_noise`` (standard deviation by random vectors, 0 where the model is exact), and the
         report of `plait.gwas.calibration.calibrate`.
+    order : (M,) array of int or None
+        Rows of the variants of passes among the genotypes, where chromosomes alternate there and
+        each is left out (see `plait.gwas.chromosome_runs`).
 
     Notes
     -----
@@ -352,7 +356,8 @@ class MixedModel:
             raise OptionError(f"exact_below is {exact_below}; give a p-value between 0 and 1.")
         if precision not in ("single", "double"):
             raise OptionError(f"precision is {precision!r}; give 'single' or 'double'.")
-        self.genotypes, self.designs, self.rules = genotypes, designs, rules
+        self.genotypes, self.order = gathered(genotypes) if loco else (genotypes, None)
+        self.designs, self.rules = designs, rules
         self.test = test
         self.loco = loco
         self.exact_below = {"lrt": 1.0, "score": 0.0}.get(test, exact_below)
@@ -361,7 +366,11 @@ class MixedModel:
             self._relationships = relationships_of(given, genotypes.samples[self._samples])
         else:
             self._relationships = relationship_matrix(
-                genotypes, samples=self._samples, by_chromosome=loco, memory=memory, threads=threads
+                self.genotypes,
+                samples=self._samples,
+                by_chromosome=loco,
+                memory=memory,
+                threads=threads,
             )
         n_traits = sum(len(design.columns) for design in designs)
         self.h2, self.h2_se = np.empty(n_traits), np.empty(n_traits)

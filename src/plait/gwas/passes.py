@@ -24,6 +24,7 @@ from plait.gwas.linear import LinearScan
 from plait.gwas.mixed import MixedModel
 from plait.gwas.quality import VariantFilter
 from plait.gwas.results import AssociationResult
+from plait.gwas.sex_chromosomes import haploid_chromosomes
 from plait.gwas.variant_results import VariantResult
 from plait.gwas.whole_genome import WholeGenomeModel
 from plait.gwas.whole_genome_logistic import WholeGenomeLogistic
@@ -49,6 +50,12 @@ class Statistics(Protocol):
 
 Found = TypeVar("Found", bound=Statistics)
 _COUNTS = "filtered"
+_PER_COPY = {
+    **dict.fromkeys(("beta", "se", "beta_main", "se_main"), 1),
+    **dict.fromkeys(("beta_interaction", "se_interaction", "coefficients"), 1),
+    "covariance": 2,
+}
+"""Statistics that depend on the unit of genotypes, and by which power of it."""
 
 
 class VariantScan(Protocol):
@@ -95,6 +102,10 @@ class VariantMethod(Protocol[Result_co]):
     def checks(self) -> Sequence[dict[str, Any]]:
         """What was checked while passes were made ready; see `AssociationResult.checks`."""
 
+    @property
+    def order(self) -> NDArray[np.intp] | None:
+        """Rows of the genotypes (M,) that variants of passes are; None where they are the same."""
+
     def passes(self) -> Iterable[Pass]:
         """Return the passes, which are over all variants together."""
 
@@ -113,12 +124,14 @@ class _Associating:
     result: type[AssociationResult] = AssociationResult
     inner: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     checks: Sequence[dict[str, Any]] = ()
+    order: NDArray[np.intp] | None = None
 
 
 class SinglePass:
     """All variants with one preparation, which is ``work``."""
 
     work: VariantScan
+    order: NDArray[np.intp] | None = None
 
     def passes(self) -> list[Pass]:
         """Return the only pass."""
@@ -185,6 +198,7 @@ class MixedMethod(_Associating):
         given = genotypes, designs, rules, loco, exact_below, memory, threads, precision
         self.model = MixedModel(*given, relationships, test)
         self.checks = self.model.checks  # which grow with the passes
+        self.order = self.model.order
 
     def passes(self) -> Iterator[Pass]:
         """Yield a pass for each chromosome, or one for all."""
@@ -203,7 +217,7 @@ class WholeGenomeMethod(_Associating):
     """Traits less what other chromosomes predict: a pass over each chromosome."""
 
     def __init__(self, model: WholeGenomeModel) -> None:
-        self.model = model
+        self.model, self.order = model, model.order
 
     def passes(self) -> Iterator[Pass]:
         """Yield a pass for each chromosome."""
@@ -222,7 +236,7 @@ class WholeGenomeLogisticMethod(_Associating):
     """Cases and controls beside what other chromosomes predict: a pass over each chromosome."""
 
     def __init__(self, model: WholeGenomeLogistic) -> None:
-        self.model = model
+        self.model, self.order = model, model.model.order
 
     def passes(self) -> Iterator[Pass]:
         """Yield a pass for each chromosome."""
@@ -266,16 +280,45 @@ def scan_in_memory(
     values["n"] = np.zeros((n_variants, n_traits), dtype=np.int64)
     values["frequency"] = np.full(n_variants, np.nan)
     filtered: dict[str, int] = {}
+    haploid, order = haploid_chromosomes(genotypes), method.order
     with stage("scan", n_variants) as advance:
         for part in method.passes():
-            work = part.make()
+            work = per_copy(part.make(), haploid)
             for run in part.runs:
                 for block, found in scan_blocks(work, genotypes, run, force):
+                    rows = block.rows if order is None else order[block.rows]
                     for name, array in arrays_of(found).items():
-                        values[name][block.rows] = array
+                        values[name][rows] = array
                     add_counts(filtered, found.filtered)
                     advance(len(block))
     return {**values, **found_out(method, filtered, list(method.checks))}
+
+
+def per_copy(work: VariantScan, haploid: Sequence[str]) -> VariantScan:
+    """Return a scan whose effects on haploid chromosomes are of one copy, not of two.
+
+    The allele of a haploid counts twice in dosages, so that the effect of one of them is half of
+    what it has.
+    """
+    runs = [run for name, run in work.source.variants.chromosomes if name in haploid]
+    return _PerCopy(work, runs) if runs else work
+
+
+class _PerCopy:
+    """Doubles effects of some runs of variants; to the bit, as 2 is a power of 2."""
+
+    def __init__(self, work: VariantScan, runs: Sequence[slice]) -> None:
+        self.work, self.source = work, work.source
+        self.doubled = np.zeros(work.source.n_variants, dtype=bool)
+        for run in runs:
+            self.doubled[run] = True
+
+    def run(self, rows: slice) -> Statistics:
+        found, doubled = self.work.run(rows), self.doubled[rows]
+        for name, array in arrays_of(found).items():
+            if power := _PER_COPY.get(name):
+                array[doubled] *= 2.0**power
+        return found
 
 
 def found_out(

@@ -22,6 +22,7 @@ class VariantFilter:
         Smallest share of samples with a genotype.
     min_minor_count : int or None
         Fewest copies of the rarer allele among the samples of a trait; of dosages, expected copies.
+        The allele of a haploid counts twice.
     min_frequency : float or None
         Smallest frequency of the rarer allele.
     min_info : float or None

@@ -21,11 +21,11 @@ from plait.errors import CapacityError, InputError, LabelError, OptionError
 from plait.execution.memory import memory_budget
 from plait.execution.progress import stage
 from plait.execution.threads import resolve_threads, single_threaded_blas
+from plait.gwas.chromosome_runs import gathered
 from plait.gwas.inputs import opened_genotypes
 from plait.gwas.quality import VariantFilter
 from plait.gwas.relationship_codings import ROWS, coded_genotypes
 from plait.gwas.relationship_missing import Missing, missing_genotypes
-from plait.io.genotypes import SelectedGenotypes
 
 if TYPE_CHECKING:
     from plait.gwas.inputs import GenotypesLike
@@ -273,7 +273,8 @@ def relationship_matrix(
     runs = genotypes.variants.chromosomes if by_chromosome else _parts(genotypes, halves)
     names = tuple(dict.fromkeys(name for name, _ in runs))
     if len(runs) > len(names):
-        genotypes, runs = _together(genotypes, runs)
+        genotypes = gathered(genotypes)[0]
+        runs = genotypes.variants.chromosomes
     n, each = len(rows), 8 if method in _PAIRWISE else 4
     needed, budget = (each * len(names) + 16) * n * n, memory_budget(memory)
     if needed > budget:
@@ -312,21 +313,6 @@ def relationship_matrix(
     if lacking is not None:
         _mirror(lacking)
     return Relationships(genotypes.samples[rows], names, sums, norms, counted, method, lacking)
-
-
-def _together(
-    genotypes: GenotypeSource, runs: list[tuple[str, slice]]
-) -> tuple[GenotypeSource, list[tuple[str, slice]]]:
-    """Return genotypes with the variants of each chromosome in one run, and these runs.
-
-    What takes as long for a run of one variant as for a block is done once for a chromosome then.
-    """
-    pieces: dict[str, list[NDArray[np.intp]]] = {}
-    for name, run in runs:
-        pieces.setdefault(name, []).append(np.arange(run.start, run.stop))
-    order = np.concatenate([piece for own in pieces.values() for piece in own])
-    gathered = SelectedGenotypes(genotypes, order)
-    return gathered, gathered.variants.chromosomes
 
 
 def _parts(genotypes: GenotypeSource, halves: bool) -> list[tuple[str, slice]]:

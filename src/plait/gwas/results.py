@@ -32,7 +32,8 @@ class AssociationResult(VariantResult):
     ----------
     beta, se : (M, T) arrays
         Effect of one copy of the effect allele, in the unit of the trait, and its standard error.
-        NaN where a variant was not tested (see ``filtered``).
+        On Y and MT a sample has 0 or 1 (`plait.gwas.sex_chromosomes.haploid_chromosomes`). NaN
+        where a variant was not tested (see ``filtered``).
     log10p : (M, T) array
         log10 of the two-sided p-value.
     n : (M, T) int array

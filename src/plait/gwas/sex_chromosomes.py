@@ -6,18 +6,21 @@ autosomes of these numbers, so that the numbers alone tell nothing; heterozygous
 
 import logging
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.data.genotypes import GenotypeSource
+from plait.data.dosages import hard_calls
+from plait.data.genotypes import GenotypeCounts, GenotypeSource, pack
+from plait.data.ploidy import HAPLOID, bare
 from plait.errors import DataWarning, OptionError
 from plait.io.genotypes import SelectedGenotypes
 
 RULES = ("auto", "human", "none")
 HUMAN = {"23": "X", "24": "Y", "25": "XY", "26": "MT"}
 """What PLINK's numbers mean in humans."""
-NOT_AUTOSOMES = frozenset(["X", "Y", "XY", "MT", "M"])
+NOT_AUTOSOMES = HAPLOID | {"X", "XY"}
 
 _LOOKED_AT = 2000
 """Variants on chromosome 23 that are looked at, evenly spaced."""
@@ -30,11 +33,6 @@ _TOLD = 0.9
 """Share of the variance of the sex that covariates tell, where they hold it."""
 
 _log = logging.getLogger("plait.gwas")
-
-
-def bare(name: str) -> str:
-    """Return the name of a chromosome in capitals and without ``chr``."""
-    return name.upper().removeprefix("CHR")
 
 
 def meanings(genotypes: GenotypeSource, rule: str = "auto") -> dict[str, str]:
@@ -62,6 +60,25 @@ def meanings(genotypes: GenotypeSource, rule: str = "auto") -> dict[str, str]:
     if rule == "human" or (_may_be_human(known) and _looks_human(genotypes, names)):
         return {name: HUMAN.get(own, own) for name, own in names.items()}
     return names
+
+
+def haploid_chromosomes(genotypes: GenotypeSource) -> list[str]:
+    """Return the chromosomes, by their names here, of which nobody has two copies: Y and MT.
+
+    The numbers 24 and 26 are these where 23 is X (see `meanings`): where females are heterozygous
+    there and males are not.
+    """
+    names = {name: bare(name) for name, _ in genotypes.variants.chromosomes}
+    known = set(names.values())
+    if not known.isdisjoint({"24", "26"}) and _may_be_human(known) and _is_x(genotypes):
+        names = {name: HUMAN.get(own, own) for name, own in names.items()}
+    found = [name for name, own in names.items() if own in HAPLOID]
+    if found:
+        _log.info(
+            "effects on chromosome %s are of one copy, 0 or 1 in a sample, as in PLINK 2.",
+            " and ".join(found),
+        )
+    return found
 
 
 def warn_without_sex(
@@ -164,9 +181,21 @@ def _heterozygosity(genotypes: GenotypeSource, names: list[str]) -> tuple[float,
     rates = []
     for sex in (1, 2):
         samples = np.flatnonzero(np.asarray(sexes) == sex)
-        counts = SelectedGenotypes(genotypes, spread, samples).counts()
-        called = int(counts.n_called.sum())
+        called = heterozygous = 0
+        for counts in _counts_of(SelectedGenotypes(genotypes, spread, samples)):
+            called += int(counts.n_called.sum())
+            heterozygous += int(counts.n1.sum())
         if called < _CALLS:
             return None
-        rates.append(float(counts.n1.sum() / called))
+        rates.append(heterozygous / called)
     return rates[0], rates[1]
+
+
+def _counts_of(genotypes: GenotypeSource) -> Iterator[GenotypeCounts]:
+    """Yield counts of genotypes; dosages are rounded where they are close to a call."""
+    if genotypes.kind == "hardcall":
+        yield genotypes.counts()
+        return
+    for rows in genotypes.blocks(by_chromosome=False):
+        packed = pack(hard_calls(genotypes.read(rows)))
+        yield GenotypeCounts.of_packed(packed, genotypes.n_samples)

@@ -25,8 +25,10 @@ from plait.gwas.passes import (
     blocks_within,
     found_out,
     joined,
+    per_copy,
     readable,
 )
+from plait.gwas.sex_chromosomes import haploid_chromosomes
 from plait.gwas.variant_results import VARIANT_COLUMNS, VariantResult, chunk_variants
 from plait.io.store import distinct_dims
 from plait.io.stored_arrays import Layout
@@ -87,11 +89,14 @@ def scan_to_store(
     n_variants, n_traits = genotypes.n_variants, len(traits)
     width = n_traits * max(map(math.prod, method.inner.values()), default=1)
     unit = chunk_variants(width, n_variants)
+    haploid, order = haploid_chromosomes(genotypes), method.order
+    layouts = _layouts(method, n_variants, n_traits)
+    size = {"size": [n_variants, n_traits, unit], "haploid": haploid, "gathered": order is not None}
     force = _fitting(force, method, genotypes, n_traits, unit)
     with filled_store(
         out,
-        _layouts(method, n_variants, n_traits),
-        identity | {"size": [n_variants, n_traits, unit]},
+        layouts,
+        identity | size,
         n_items=n_variants,
         unit=unit,
         items="variants",
@@ -106,7 +111,8 @@ def scan_to_store(
         with stage("scan", n_variants) as advance:
             if done := sum(len(block) for block in output.finished):
                 advance(done, note=f"resumed after {done:,}")
-            for block, (digest, left_out) in _scanned(method, genotypes, output, unit, force):
+            scanned = _scanned(method, genotypes, haploid, output, unit, force)
+            for block, (digest, left_out) in scanned:
                 _add_checks(checks, method.checks)
                 about = {"filtered": left_out, "checks": list(checks.values())}
                 output.record(block, digest, about)
@@ -120,7 +126,10 @@ def scan_to_store(
             provenance=replace(provenance, seconds=time.perf_counter() - started),
             **found_out(method, filtered, list(checks.values())),
         )
-        output.complete(result)
+        if order is None:
+            output.complete(result)
+        else:
+            output.complete_in_order(result, np.argsort(order), tuple(layouts), unit)
     give_back()
     return method.result.open(out)
 
@@ -175,6 +184,7 @@ def _layouts(method: VariantMethod[Any], n_variants: int, n_traits: int) -> dict
 def _scanned(
     method: VariantMethod[Any],
     genotypes: GenotypeSource,
+    haploid: Sequence[str],
     output: StoredOutput,
     unit: int,
     force: Workforce,
@@ -189,7 +199,8 @@ def _scanned(
         left = [[b for b in blocks if b not in output.finished] for blocks in cut]
         if not any(left):
             continue
-        work = _WriteBlock(part.make(), output.target, _at_once(genotypes))
+        scan = per_copy(part.make(), haploid)
+        work = _WriteBlock(scan, output.target, _at_once(genotypes))
         for blocks in left:
             yield from run_blocks(work, blocks, force, "scan")
 

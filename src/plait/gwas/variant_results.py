@@ -379,7 +379,7 @@ class VariantResult(Result):
         """Copies of the rarer allele among the samples behind each test, (M, T).
 
         Expected ones, by the frequency: ``2 n min(f, 1 - f)``. Where no genotype is missing and
-        all samples have the trait, they are counts.
+        all samples have the trait, they are counts. The allele of a haploid counts twice.
         """
         frequency = np.asarray(self.frequency, dtype=np.float64)
         rarer: Array = np.minimum(frequency, 1 - frequency)

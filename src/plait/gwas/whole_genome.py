@@ -41,6 +41,7 @@ from plait.data.genotypes import GenotypeSource
 from plait.errors import InputError
 from plait.execution.executors import workforce
 from plait.execution.threads import single_threaded_blas
+from plait.gwas.chromosome_runs import gathered
 from plait.gwas.design import Design, without
 from plait.gwas.linear import LinearScan
 from plait.gwas.quality import VariantFilter
@@ -87,6 +88,10 @@ class WholeGenomeModel:
         For each design, what is left by predictions from all chromosomes, each of length 1.
     n_predictors, n_blocks : int
         Variants that predict, and their blocks.
+    genotypes : GenotypeSource
+    order : (M,) array of int or None
+        Rows of its variants among those that were given, where chromosomes alternate there (see
+        `plait.gwas.chromosome_runs`).
 
     Raises
     ------
@@ -117,7 +122,8 @@ class WholeGenomeModel:
         seed: int = 1,
         folder: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.genotypes, self.designs, self.rules = genotypes, designs, rules
+        self.genotypes, self.order = gathered(genotypes)
+        self.designs, self.rules = designs, rules
         self.missing_genotypes, self.precision = missing_genotypes, precision
         from plait.gwas.genome_prediction import predict_out_of_fold, predictor_blocks
 
@@ -127,7 +133,7 @@ class WholeGenomeModel:
         self._scan_of(designs)  # says what is wrong with options before the long work
         dtype = np.dtype(np.float32 if precision == "single" else np.float64)
         force = workforce(None, memory, threads)
-        blocks = predictor_blocks(genotypes, designs, force)
+        blocks = predictor_blocks(self.genotypes, designs, force)
         self.n_blocks = len(blocks)
         self.n_predictors = sum(len(block.variants) for block in blocks)
         self.chromosomes = tuple(dict.fromkeys(block.chromosome for block in blocks))
@@ -144,7 +150,8 @@ class WholeGenomeModel:
             f"{self.n_blocks:,}",
             len(self.chromosomes),
         )
-        predicted = predict_out_of_fold(genotypes, designs, blocks, dtype, seed, force, folder)
+        given = self.genotypes, designs, blocks, dtype, seed, force, folder
+        predicted = predict_out_of_fold(*given)
         for design, part in zip(designs, predicted, strict=True):
             self.explained[design.columns] = part.explained
             self.shares[design.columns] = part.shares
