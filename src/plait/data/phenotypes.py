@@ -284,28 +284,46 @@ def split_covariates(covariates: SampleTable) -> tuple[SampleTable, list[str]]:
     Collinear by a QR decomposition with pivoting of the centred columns and the intercept, with a
     tolerance of ``max(N, p) eps |R_11|``.
     """
-    from scipy.linalg import qr
-
     values = covariates.values - covariates.values.mean(axis=0)
     size = np.abs(covariates.values).max(axis=0, initial=0.0)
     spread = np.sqrt((values**2).mean(axis=0))
     constant = spread <= 1e-12 * np.maximum(size, 1e-300)
     varying = np.flatnonzero(~constant)
     scaled = values[:, varying] / spread[varying]
-    _, triangle, order = qr(scaled, mode="economic", pivoting=True)
-    diagonal = np.abs(np.diagonal(triangle))
-    limit = max(values.shape) * np.finfo(float).eps * diagonal.max(initial=0.0)
-    rank = int((diagonal > limit).sum())
+    independent = _independent(scaled, max(values.shape) * np.finfo(float).eps)
     said = []
     for why, numbers in (
         ("constant", np.flatnonzero(constant).tolist()),
-        ("a combination of the others", sorted(varying[order[rank:]].tolist())),
+        ("a combination of the others", varying[~independent].tolist()),
     ):
         if numbers:
             names = ", ".join(repr(covariates.names[number]) for number in numbers)
             said.append(f"covariates left out, {why}: {names}.")
-    kept = sorted(varying[order[:rank]].tolist())
+    kept = varying[independent].tolist()
     return covariates.select([covariates.names[i] for i in kept]), said
+
+
+def _independent(columns: Array, tolerance: float) -> NDArray[np.bool_]:
+    """Return which columns a QR decomposition with pivoting takes; of equally long ones the first.
+
+    By Gram and Schmidt, on the triangle of a decomposition without pivoting: its columns have the
+    same lengths and angles, and a program that needs no more than this starts without SciPy.
+    """
+    left = np.asarray(np.linalg.qr(columns, mode="r"))
+    taken = np.zeros(columns.shape[1], dtype=bool)
+    limit = 0.0
+    for _ in range(len(left)):
+        lengths = np.sqrt((left**2).sum(axis=0))
+        longest = float(lengths.max())
+        limit = limit or tolerance * longest
+        if longest <= limit:
+            break
+        pivot = int(np.argmax(lengths > (1 - 1e-9) * longest))
+        taken[pivot] = True
+        unit = left[:, pivot] / lengths[pivot]
+        left -= np.outer(unit, unit @ left)
+        left[:, pivot] = 0.0
+    return taken
 
 
 def rank_normal(values: ArrayLike) -> Array:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from plait.numerics.compiled import njit
+from plait.numerics.gaussian_kernels import scaled_erfc
 
 _LOG_10 = math.log(10.0)
 _HALF_LOG_PI = 0.5 * math.log(math.pi)
@@ -69,8 +70,8 @@ def log10_p(t, df, constant):  # type: ignore[no-untyped-def]
     # ln of x^a y^(1/2) / B(a, 1/2)
     front = a * log_x + 0.5 * log_y + constant - _HALF_LOG_PI
     if x < (a + 1.0) / (a + 2.5):
-        return (front - math.log(a) + math.log(_fraction(a, 0.5, x))) / _LOG_10
-    inside = math.exp(front) * 2.0 * _fraction(0.5, a, ratio / (1.0 + ratio))
+        return (front - math.log(a) + math.log(beta_fraction(a, 0.5, x))) / _LOG_10
+    inside = math.exp(front) * 2.0 * beta_fraction(0.5, a, ratio / (1.0 + ratio))
     return math.log1p(-inside) / _LOG_10
 
 
@@ -109,13 +110,13 @@ def tabulated_log10_p(t, df, constant, table):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _fraction(a, b, x):  # type: ignore[no-untyped-def]
+def beta_fraction(a, b, x):  # type: ignore[no-untyped-def]
     """Continued fraction of the incomplete beta function, by Lentz's method (DLMF 8.17.22)."""
     c = 1.0
     d = 1.0 - (a + b) * x / (a + 1.0)
     d = 1.0 / (d if abs(d) > _TINY else _TINY)
     total = d
-    for m in range(1, 500):
+    for m in range(1, 5000):
         even = m * (b - m) * x / ((a + 2 * m - 1.0) * (a + 2 * m))
         d = 1.0 + even * d
         c = 1.0 + even / c
@@ -135,17 +136,6 @@ def _fraction(a, b, x):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _scaled_erfc(z):  # type: ignore[no-untyped-def]
-    """``exp(z^2) erfc(z)`` for z >= 0."""
-    if z < 4.0:
-        return math.exp(z * z) * math.erfc(z)
-    total = z
-    for k in range(40, 0, -1):
-        total = z + 0.5 * k / total
-    return 1.0 / (total * math.sqrt(math.pi))
-
-
-@njit(nogil=True, cache=True)
 def _near_normal(a, log_x, constant):  # type: ignore[no-untyped-def]
     """``ln I_x(a, 1/2)`` for large ``a`` and x not far below 1.
 
@@ -154,7 +144,7 @@ def _near_normal(a, log_x, constant):  # type: ignore[no-untyped-def]
     scale = a - 0.25
     u = -scale * log_x
     root = math.sqrt(u)
-    term = math.sqrt(math.pi) * _scaled_erfc(root) / root
+    term = math.sqrt(math.pi) * scaled_erfc(root) / root
     total = term
     coefficients = np.empty(_TERMS)
     inverse_factorials = np.empty(_TERMS)  # 1 / (2 m + 1)!

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.errors import InputError, OptionError
+from plait.numerics.gaussian import z_from_log_tail
 
 Array = NDArray[np.float64]
 _LIMITS_FROM = 3.0
@@ -48,10 +49,8 @@ def inflation_of_medians(heights: ArrayLike) -> Array:
 
     The chi-square with one degree of freedom of the median p-value over that without any effect.
     """
-    from scipy.special import ndtri_exp
-
     halves = -np.asarray(heights, dtype=np.float64) * np.log(10.0) - np.log(2.0)
-    inflation: Array = (ndtri_exp(halves) / ndtri_exp(np.log(0.25))) ** 2
+    inflation: Array = (z_from_log_tail(halves) / z_from_log_tail(np.log(0.25))) ** 2
     return inflation
 
 

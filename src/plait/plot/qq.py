@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from plait.errors import ShapeError
 from plait.io.stored_arrays import parts_of
 from plait.numerics.order_statistics import column_medians
+from plait.numerics.uniform_ranks import quantiles_of_ranks
 from plait.numerics.uniformity import inflation_of_medians
 from plait.plot.manhattan import ALWAYS_DRAWN, thinned
 from plait.plot.style import (
@@ -197,11 +198,9 @@ def chance_band(count: int) -> tuple[NDArray[np.float64], NDArray[np.float64], N
     expected, low, high : arrays
         What chance gives, and the 2.5 and 97.5 % points of the order statistics of uniforms.
     """
-    from scipy.special import betaincinv  # scipy.stats takes 40 MB, and long to import
-
-    ranks = np.unique(np.round(np.geomspace(1, count, _BAND_POINTS)))
+    ranks = np.unique(np.round(np.geomspace(1, count, _BAND_POINTS)).astype(np.int64))
     expected = -np.log10((ranks - 0.5) / count)
-    low, high = (-np.log10(betaincinv(ranks, count - ranks + 1, q)) for q in (0.975, 0.025))
+    low, high = (-np.log10(quantiles_of_ranks(ranks, count, q)) for q in (0.975, 0.025))
     return expected, low, high
 
 
