@@ -7,6 +7,7 @@ import anndata
 import numpy as np
 import polars as pl
 import pytest
+from scipy.sparse import csr_matrix
 
 from plait.cli.gene_screen_runs import KEPT_GUIDES, UNFINISHED
 from plait.crt import GeneScreen, GeneTestResult
@@ -214,9 +215,14 @@ def test_mixtures_as_in_sceptre_and_false_discovery_rates(here):
 
 
 def test_the_formula_of_an_assignment_is_that_of_the_background(here, capsys):
-    by_mixture = ["--assign", "mixture", "--formula", "~ batch"]
-    assert run("assign", *GIVEN, *by_mixture, "--out", "guides.tsv", "--quiet") == 0
     adata = anndata.read_h5ad(here / "screen.h5ad")
+    random = np.random.default_rng(1)
+    depth = np.exp(2 * adata.obs[["log_depth"]].to_numpy() - 2 * adata.obs["log_depth"].mean())
+    few = adata.obsm["grna_counts"].toarray() // 6
+    adata.obsm["grna_counts"] = csr_matrix(few + random.poisson(0.5 * depth, few.shape))
+    adata.write_h5ad(here / "deep.h5ad")  # deeper cells have more background
+    words = ["--h5ad", "deep.h5ad", *GIVEN[2:], "--assign", "mixture", "--formula", "~ batch"]
+    assert run("assign", *words, "--out", "guides.tsv", "--quiet") == 0
     screen = GeneScreen.from_anndata(adata, "low", covariates=["batch"]).set_parameters()
     made = pl.read_csv("guides.tsv", separator="\t")
     usual, expected = (

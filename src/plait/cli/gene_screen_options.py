@@ -28,7 +28,7 @@ class Assignment(StrEnum):
 
 
 class Mixture(StrEnum):
-    """How a guide adds to the background."""
+    """How counts of guides are told from their background."""
 
     LOG_LINK = "log_link"
     LEGACY = "legacy"
@@ -168,8 +168,8 @@ MixtureOption = Annotated[
     option(
         "--mixture",
         panel=GUIDES,
-        help="With --assign mixture: a guide multiplies the background, or adds to it as in "
-        "sceptre (legacy).",
+        help="With --assign mixture: the background is fitted to cells without the guide, or to "
+        "all as in sceptre (legacy).",
     ),
 ]
 SmallestShare = Annotated[

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
 from plait.crt.arguments import require_made_by, share, whole_number
-from plait.crt.assignment_backgrounds import Backgrounds, background_formula
 from plait.crt.gene_data import GeneScreenData
+from plait.crt.gene_design import GeneDesign, default_formula, design_columns
 from plait.data.labels import describe_difference, require_distinct
 from plait.data.words import counted
 from plait.errors import (
@@ -36,7 +36,7 @@ METHODS = ("thresholding", "maximum", "mixture", "given")
 _IN_WORDS = {
     "thresholding": "those with enough counts",
     "maximum": "the one with the largest count",
-    "mixture": "by mixtures of Poisson distributions",
+    "mixture": "by mixtures of their counts and a background",
     "given": "as they were given",
 }
 _MIXTURES = ("log_link", "legacy")
@@ -58,6 +58,8 @@ _EFFECTS = np.array(
         2.7571493049453513,
     ]
 )
+_STARTS = np.array([3.0, 10.0, 30.0, 100.0, 300.0, 1000.0])
+"""Counts that at first are a guide's; backgrounds of many counts need high ones."""
 _FEWEST_CELLS = 10
 """A guide found in fewer cells is assigned by the threshold."""
 _GUIDES_PER_BLOCK = 8
@@ -181,8 +183,8 @@ def assign_guides(
     data : GeneScreenData
     method : {"thresholding", "maximum", "mixture"}, optional
         Guides with at least ``threshold`` counts; the guide with the most counts (where cells have
-        one guide; the default there); or a mixture of two Poisson distributions for each guide
-        (the default where they have many). Guides that came as truth values are taken as they are.
+        one guide; the default there); or a mixture of two distributions for each guide (the default
+        where they have many). Guides that came as truth values are taken as they are.
     threshold : int
         Counts, of "thresholding", and of guides that the mixture cannot be fitted to.
     smallest_share, smallest_count : float, int
@@ -191,12 +193,10 @@ def assign_guides(
     smallest_probability : float
         Of "mixture": what a cell's probability of having the guide must be (0.8).
     mixture : {"log_link", "legacy"}
-        The guide multiplies the background's mean (default), or adds to it, as in sceptre (its
-        update of the effect is that of the former; see its issue 220). With "log_link", and many
-        guides in a cell, counts of guides in the formula are those of the other guides: by its own
-        counts a guide of a small library would pass for background. Where cells have one guide
-        they are those of all guides, as in sceptre: no counts of others would say that a cell has
-        it, and so explain its counts.
+        With "log_link" (default) the background's mean has a logarithm that is linear in the
+        formula, fitted to cells without the guide, and the guide's counts have a mean and a spread
+        of their own. "legacy" is sceptre's, for its tables: the background is fitted to all cells,
+        and the guide adds to it (its update of the effect multiplies; see its issue 220).
     formula : str, optional
         Of the background: see `plait.crt.gene_design.design_columns`. Default all covariates,
         counts of guides among them.
@@ -223,10 +223,17 @@ def assign_guides(
 
     Notes
     -----
-    Mixture: a Poisson regression of a guide's counts on the formula gives the background; EM from
-    five starts, at most 50 steps each, to a relative change of the log-likelihood below 5e-5. A
-    guide with counts in fewer than 10 cells, or without a start that converges, is assigned by the
-    threshold. Time O(cells) for each step and guide.
+    Mixture: of counts y in cells with covariates x, Poisson with the mean ``exp(x b)`` without the
+    guide, and negative binomial above 0 with it. EM from the cells with at least 3, 10, 30, 100,
+    300 or 1,000 counts, at most 100 steps each, to a change of the log-likelihood below 1e-3; the
+    best is kept. In a step, b is moved once by Newton's method over the cells weighted by their
+    probabilities of not having the guide, with a standard normal prior of slopes; mean and variance
+    with the guide are those of counts weighted by the others, the size at least 1. A count that is
+    not above the background's mean is never a guide's. "legacy": a Poisson regression of all
+    counts, then EM from five starts, at most 50 steps each, to a relative change below 5e-5.
+
+    A guide with counts in fewer than 10 cells, or that no mixture can be fitted to, is assigned by
+    the threshold. Time O(cells) for each step and guide. docs/crt.md compares the rules.
     """
     require_made_by(data, "data", ("guides", "is_assigned", "moi"), "gene_screen_data")
     whole_number(threshold, "threshold", least=1)
@@ -266,13 +273,11 @@ def assign_guides(
             "mixture": mixture,
             "smallest_probability": smallest_probability,
             "threshold": threshold,
-            "formula": background_formula(data, formula),
+            "formula": default_formula(data, with_guides=True) if formula is None else formula,
         }
-        is_log = mixture == "log_link"
-        # Of cells with one guide, those without counts of others would be told to have it.
-        are_others = is_log and data.moi == "high"
-        backgrounds = Backgrounds.of(data, formula, leave_out_own=are_others)
-        work = _Mixtures(backgrounds, threshold, smallest_probability, is_log)
+        names, columns = design_columns(data, settings["formula"])
+        design = GeneDesign.of(names, columns, leave_out_determined=formula is None)
+        work = _Mixtures(data, design.rows, threshold, smallest_probability, mixture == "legacy")
         lists, by_threshold = _mixtures(work, threads, executor)
     return _assembled(data, lists, uncertain, by_threshold, settings)
 
@@ -421,36 +426,50 @@ def _largest(
 class _Mixtures:
     """Fits the mixtures of a block of guides."""
 
-    backgrounds: Backgrounds
+    data: GeneScreenData
+    design: Array
     threshold: int
     smallest_probability: float
-    is_log: bool
-
-    @property
-    def data(self) -> GeneScreenData:
-        """The screen."""
-        return self.backgrounds.data
+    is_legacy: bool
 
     def __call__(self, block: Block) -> list[tuple[NDArray[np.int32], bool]]:
         """Return each guide's cells, and whether the mixture was fitted."""
         return [self._cells(column) for column in range(block.start, block.stop)]
 
     def _cells(self, column: int) -> tuple[NDArray[np.int32], bool]:
-        from plait.crt.assignment_kernels import mixture_posterior
+        cells, counts = _column(self.data, column)
+        if len(cells) >= _FEWEST_CELLS:
+            found = self._legacy(cells, counts) if self.is_legacy else self._fit(cells, counts)
+            if found is not None:
+                return found, True
+        return cells[counts >= self.threshold], False
+
+    def _fit(
+        self, cells: NDArray[np.int32], counts: NDArray[np.float32]
+    ) -> NDArray[np.int32] | None:
+        """Return the cells with the guide, None without a fit."""
+        from plait.crt.assignment_signal_kernels import signal_posterior
+
+        own = counts.astype(np.float64)
+        levels, level_of = np.unique(own, return_inverse=True)
+        posterior = np.empty(len(own))
+        fitted = signal_posterior(self.design, cells, own, levels, level_of, _STARTS, posterior)
+        return cells[posterior >= self.smallest_probability] if fitted else None
+
+    def _legacy(
+        self, cells: NDArray[np.int32], counts: NDArray[np.float32]
+    ) -> NDArray[np.int32] | None:
+        """As `_fit`, as sceptre does, where cells without counts may have the guide."""
+        from plait.crt.assignment_kernels import additive_posterior
         from plait.crt.negative_binomial_kernels import fit_poisson
 
-        cells, counts = _column(self.data, column)
-        by_threshold = cells[counts >= self.threshold]
-        if len(cells) < _FEWEST_CELLS:
-            return by_threshold, False
         dense = np.zeros(self.data.n_cells)
         dense[cells] = counts
         background, posterior = np.empty(len(dense)), np.empty(len(dense))
-        rows = self.backgrounds.without(cells, counts)
-        fit_poisson(rows, dense, np.empty(len(rows)), background)
-        if not mixture_posterior(dense, background, _SHARES, _EFFECTS, self.is_log, posterior):
-            return by_threshold, False
-        return np.flatnonzero(posterior >= self.smallest_probability).astype(np.int32), True
+        fit_poisson(self.design, dense, np.empty(len(self.design)), background)
+        if not additive_posterior(dense, background, _SHARES, _EFFECTS, posterior):
+            return None
+        return np.flatnonzero(posterior >= self.smallest_probability).astype(np.int32)
 
 
 def _mixtures(

@@ -1,4 +1,4 @@
-"""Compiled loops of the mixture that tells guides in cells from their background."""
+"""Compiled loops of sceptre's mixture, which tells guides in cells from their background."""
 
 import math
 
@@ -12,18 +12,16 @@ _SMALLEST_DENSITY = 1e-100
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _expect(counts, background, log_background, log_density, share, effect, is_log, posterior):  # type: ignore[no-untyped-def]
+def _expect(counts, background, log_background, log_density, share, effect, posterior):  # type: ignore[no-untyped-def]
     """Fill posterior probabilities; return the log-likelihood, NaN where it cannot go on.
 
     ``log_density`` is the log density of each count under the background.
     """
     odds = math.log1p(-share) - math.log(share)
     likelihood, largest = 0.0, 0.0
-    factor = math.exp(effect)
     for i in range(counts.shape[0]):
-        mean = background[i] * factor if is_log else background[i] + effect
-        log_mean = log_background[i] + effect if is_log else math.log(mean)
-        change = counts[i] * (log_mean - log_background[i]) - (mean - background[i])
+        mean = background[i] + effect
+        change = counts[i] * (math.log(mean) - log_background[i]) - effect
         p = 1.0 / (1.0 + math.exp(odds - change))
         if not math.isfinite(p):
             return np.nan
@@ -36,13 +34,13 @@ def _expect(counts, background, log_background, log_density, share, effect, is_l
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _one_start(counts, background, log_background, log_density, share, effect, is_log, posterior):  # type: ignore[no-untyped-def]
+def _one_start(counts, background, log_background, log_density, share, effect, posterior):  # type: ignore[no-untyped-def]
     """Run the EM algorithm from one start; return the log-likelihood, NaN where it fails."""
     before = 0.0
     n = counts.shape[0]
     for step in range(1, _MOST_STEPS + 1):
         likelihood = _expect(
-            counts, background, log_background, log_density, share, effect, is_log, posterior
+            counts, background, log_background, log_density, share, effect, posterior
         )
         if math.isnan(likelihood):
             return np.nan
@@ -70,12 +68,12 @@ def _one_start(counts, background, log_background, log_density, share, effect, i
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def mixture_posterior(counts, background, shares, effects, is_log, posterior):  # type: ignore[no-untyped-def]
+def additive_posterior(counts, background, shares, effects, posterior):  # type: ignore[no-untyped-def]
     """Fill each cell's probability that it has the guide, by the best of several starts.
 
     Two Poisson distributions: with the mean ``background`` in a share of cells, and with
-    ``background e^g`` (``is_log``) or ``background + g`` in the others. Returns whether any start
-    converged.
+    ``background + g`` in the others, where ``g`` is estimated as if it multiplied (sceptre's issue
+    220). Returns whether any start converged.
     """
     n = counts.shape[0]
     log_background, log_density = np.empty(n), np.empty(n)
@@ -94,7 +92,6 @@ def mixture_posterior(counts, background, shares, effects, is_log, posterior):  
             log_density,
             shares[start],
             effects[start],
-            is_log,
             trial,
         )
         if not math.isnan(found) and not found <= best:

@@ -234,12 +234,6 @@ def formula_by_assigned(formula: str) -> str:
     return f"~ {counts.replace('grna_n_nonzero', N_ASSIGNED)}"
 
 
-def numeric_term(term: str) -> tuple[str, bool] | None:
-    """Return the covariate of a term, and whether its logarithm is taken; None of the constant."""
-    match = _TERM.fullmatch(term)
-    return None if match is None else (match[2] or match[4], match[1] is not None)
-
-
 def _terms(formula: str) -> list[str]:
     """Cut a formula at each "+" outside parentheses."""
     if not isinstance(formula, str):
