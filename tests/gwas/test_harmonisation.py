@@ -265,6 +265,31 @@ def test_builds():
     there = table([(900 + i, "A", "G", 0.2, 0.01) for i in range(20)], id=names)
     with pytest.raises(GenomeBuildError, match="20 of the 20"):
         combine_summary_statistics({"a": here, "b": there})
+    chromosomes = pl.lit("NC_000001.10")
+    renamed = SummaryStatistics(here.frame.with_columns(chrom=chromosomes))
+    message = r"20 of the 20 .* other names \('NC_000001.10' and '1'\): name the chromosomes"
+    with pytest.raises(HarmonisationError, match=message):
+        harmonise(renamed, here)
+
+
+def test_frequencies_of_the_other_allele_are_called_so():
+    rows = [(1 + i, "A", "G", 0.2, 0.01 * (-1) ** i) for i in range(20)]
+    exchanged = [(pos, oa, ea, f, beta) for pos, ea, oa, f, beta in rows]
+    (flag,) = harmonise(table(exchanged), table(rows)).checks.flags
+    assert flag.startswith("20 frequencies differ from the reference's by more than 0.2: the col")
+
+
+def test_columns_that_were_taken_for_others():
+    rows = [(1 + i, "A", "G", 0.2, 0.01) for i in range(20)]
+    fine = table(rows)
+    assert not check_table(fine).flags
+    swapped = SummaryStatistics(fine.frame, counts={"bad_se": 3})
+    (flag,) = check_table(swapped).flags
+    assert flag.startswith("3 of 23 rows have a standard error that is zero, negative or missing")
+    assert not check_table(SummaryStatistics(fine.frame, counts={"bad_se": 2})).flags
+    numbered = pl.when(pl.int_range(20) < 7).then(pl.lit("0.25")).otherwise("ea")
+    (flag,) = check_table(SummaryStatistics(fine.frame.with_columns(ea=numbered))).flags
+    assert flag.startswith("7 of 20 rows have numbers for alleles")
 
 
 def test_options_and_references():

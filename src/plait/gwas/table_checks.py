@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from plait.data.p_values import log10_p_of_z, p_value_text
 from plait.data.summary_derivations import lambda_gc
 from plait.data.summary_statistics import SummaryStatistics
-from plait.errors import GenomeBuildError
+from plait.errors import GenomeBuildError, HarmonisationError
 from plait.numerics.uniformity import log10_p_limit
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ _LENGTHS = {
 """Lengths of chromosomes 1 to 22 and X."""
 _CHROMOSOMES = (*map(str, range(1, 23)), "X")
 _SHARED_NAMES = 10
+_UNUSABLE = 0.1
+"""Share of rows without a usable standard error from which on the column may be another one."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,10 @@ class TableChecks:
         not (`plait.numerics.uniformity.log10_p_limit`).
     in_any_context : bool
         Whether they were chosen by the smallest p-value of several contexts.
+    bad_errors : int
+        Rows that were left out for a standard error that is zero, negative or missing.
+    numbers_for_alleles : int
+        Rows with an allele like 0.25.
     """
 
     n_variants: int
@@ -81,6 +87,8 @@ class TableChecks:
     incomplete: int = 0
     log10p_limit: float = float("nan")
     in_any_context: bool = False
+    bad_errors: int = 0
+    numbers_for_alleles: int = 0
 
     @property
     def flags(self) -> list[str]:
@@ -103,11 +111,29 @@ class TableChecks:
             found.append(
                 f"{self.frequency_differences:,} frequencies differ from the reference's by "
                 "more than 0.2"
+                + (
+                    ": the columns of alleles may be exchanged, and with them the signs of "
+                    "effects, or frequencies be of the other allele"
+                    if self.frequency_differences > self.n_variants / 4
+                    else ""
+                )
             )
         if self.incomplete:
             found.append(
                 f"{self.incomplete:,} of {self.n_variants:,} rows lack a position or an allele, "
                 "and cannot be brought to the alleles of another table"
+            )
+        rows = self.n_variants + self.bad_errors
+        if self.bad_errors > _UNUSABLE * rows:
+            found.append(
+                f"{self.bad_errors:,} of {rows:,} rows have a standard error that is zero, "
+                "negative or missing: the column that was taken for it may be another one "
+                "(--columns)"
+            )
+        if self.numbers_for_alleles:
+            found.append(
+                f"{self.numbers_for_alleles:,} of {self.n_variants:,} rows have numbers for "
+                "alleles: the columns of alleles are others (--columns)"
             )
         if np.isfinite(self.log10p_limit):
             found.append(chosen_rows(self.n_variants, self.log10p_limit, self.in_any_context))
@@ -159,6 +185,8 @@ def check_table(
             differs = int((np.abs(eaf - reference_frequency) > 0.2).sum())
     keys = [pl.col(name).is_null() for name in ("chrom", "pos", "ea", "oa")]
     incomplete = table.frame.select(pl.any_horizontal(keys)).to_series()
+    is_number = [pl.col(name).str.contains(r"^[+-]?\d*\.\d") for name in ("ea", "oa")]
+    numbers = table.frame.select(pl.any_horizontal(is_number)).to_series()
     counts = table.frame["chrom"].drop_nulls().value_counts(sort=True)
     limit, in_any = log10_p_limit(log10p), False
     if np.isnan(limit) and log10p_of_contexts is not None:
@@ -176,6 +204,8 @@ def check_table(
         incomplete=int(incomplete.sum()),
         log10p_limit=limit,
         in_any_context=in_any and not np.isnan(limit),
+        bad_errors=table.counts.get("bad_se", 0),
+        numbers_for_alleles=int(numbers.sum()),
     )
 
 
@@ -214,7 +244,11 @@ def require_same_build(
     GenomeBuildError
         The builds that were declared differ, positions lie beyond the chromosomes of the declared
         build, or most of the variants that have the same rs number have other positions.
+    HarmonisationError
+        Most of them have the same positions, on chromosomes that are named otherwise.
     """
+    import polars as pl
+
     advice = "Lift one of them over first; plait never does so by itself."
     if build is not None and other_build is not None and build != other_build:
         raise GenomeBuildError(f"{name} is on {build} and {other_name} on {other_build}. {advice}")
@@ -224,12 +258,30 @@ def require_same_build(
             raise GenomeBuildError(
                 f"{label} is said to be on {declared}, but {impossible[declared]}."
             )
-    shared, moved = _moved_names(frame, other)
-    if shared >= _SHARED_NAMES and moved > shared / 2:
+    both = _named_in_both(frame, other)
+    if both.height < _SHARED_NAMES:
+        return
+    renamed = both.filter(
+        pl.col("pos") == pl.col("pos_other"), pl.col("chrom") != pl.col("chrom_other")
+    )
+    if renamed.height > both.height / 2:
+        _refuse_renamed(name, other_name, both.height, renamed)
+    moved = both.filter(pl.col("pos") != pl.col("pos_other")).height + renamed.height
+    if moved > both.height / 2:
         raise GenomeBuildError(
-            f"{moved:,} of the {shared:,} variants that {name} and {other_name} both name by rs "
-            f"number are at other positions: they are on different genome builds. {advice}"
+            f"{moved:,} of the {both.height:,} variants that {name} and {other_name} both name by "
+            f"rs number are at other positions: they are on different genome builds. {advice}"
         )
+
+
+def _refuse_renamed(name: str, other_name: str, shared: int, renamed: "DataFrame") -> None:
+    first = renamed.row(0, named=True)
+    raise HarmonisationError(
+        f"{renamed.height:,} of the {shared:,} variants that {name} and {other_name} both name by "
+        "rs number have the same positions on chromosomes with other names "
+        f"({first['chrom']!r} and {first['chrom_other']!r}): name the chromosomes of one as those "
+        "of the other."
+    )
 
 
 def builds_excluded(frame: "DataFrame") -> dict[str, str]:
@@ -266,7 +318,8 @@ def build_of_lengths(lengths: Mapping[str, int]) -> str | None:
     return None
 
 
-def _moved_names(frame: "DataFrame", other: "DataFrame") -> tuple[int, int]:
+def _named_in_both(frame: "DataFrame", other: "DataFrame") -> "DataFrame":
+    """Return ``chrom`` and ``pos`` of the rs numbers of two tables, and those in the other."""
     import polars as pl
 
     def named(table: "DataFrame") -> "DataFrame":
@@ -283,6 +336,4 @@ def _moved_names(frame: "DataFrame", other: "DataFrame") -> tuple[int, int]:
             .unique("name", keep="none")
         )
 
-    both = named(frame).join(named(other), on="name", suffix="_other")
-    moved = (both["pos"] != both["pos_other"]) | (both["chrom"] != both["chrom_other"])
-    return both.height, int(moved.sum())
+    return named(frame).join(named(other), on="name", suffix="_other")
