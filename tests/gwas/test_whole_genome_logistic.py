@@ -141,3 +141,61 @@ def test_bad_input(study):
     fitted._predicted[0][:] = nulls[0].design.traits
     with pytest.raises(ConvergenceError, match=r"trait 't0': .*Use model='logistic'"):
         WholeGenomeLogistic(fitted, nulls, ["t0"])
+
+
+def few_cases(random, n=1000, m=1500):
+    """Sixty cases in two populations of other risk, FST 0.05; no variant has an effect."""
+    population = np.arange(n) % 2
+    ancestral = random.uniform(0.1, 0.9, m)
+    frequencies = random.beta(19 * ancestral, 19 * (1 - ancestral), (2, m))
+    calls = random.binomial(2, frequencies[population].T).astype(np.int8)
+    liability = random.normal(size=n) + 0.7 * population
+    cases = (liability > np.sort(liability)[-61])[:, None].astype(float)
+    return InMemory(calls, chromosomes=np.repeat(list("12345"), m // 5)), cases
+
+
+def test_a_noisy_prediction_is_an_offset_on_its_own_scale(monkeypatch):
+    """The null model against statsmodels with that offset, and scores against its residuals."""
+    monkeypatch.setattr(genome_prediction, "BLOCK", 100)
+    source, cases = few_cases(np.random.default_rng(0))
+    X = sm.add_constant(np.random.default_rng(1).normal(size=1000))
+    [null] = make_binary_designs(table(cases), table(X[:, 1:], "c"), np.arange(1000))
+    rules = VariantFilter()
+    model = WholeGenomeModel(source, [null.design], rules, precision="double")
+    made = WholeGenomeLogistic(model, [null], ["t0"])._beside("2")[0]
+    prediction = model.predictions(0, "2")[:, 0] * null.design.lengths[0]
+    apart = prediction - X @ np.linalg.lstsq(X, prediction, rcond=None)[0]
+    assert 0.3 < apart @ cases[:, 0] / (apart @ apart) < 0.95
+    mu = made.probabilities[0]
+    assert apart @ mu == pytest.approx(apart @ apart, rel=1e-6)
+    log_odds = np.log(mu / (1 - mu))
+    slope = np.linalg.lstsq(np.column_stack([X, apart]), log_odds, rcond=None)[0][2]
+    fit = sm.GLM(cases[:, 0], X, family=sm.families.Binomial(), offset=slope * apart).fit(tol=1e-12)
+    np.testing.assert_allclose(mu, fit.mu, rtol=1e-6)
+    residuals = cases[:, 0] - mu
+    ratio = (residuals @ residuals) / (mu @ (1 - mu))
+    assert 1 < ratio < 1.1
+    np.testing.assert_allclose(made.residuals[0], residuals / np.sqrt(ratio), rtol=1e-6)
+    result = scan(
+        source, table(cases), table(X[:, 1:], "c"), model=MODEL, precision="double"
+    )  # fmt: skip
+    w = mu * (1 - mu)
+    for j in range(300, 330):
+        g = source.calls[j].astype(float)
+        across = X.T @ (w * g)
+        v = g @ (w * g) - across @ np.linalg.solve((X.T * w) @ X, across)
+        z = g @ residuals / np.sqrt(v * ratio)
+        if abs(z) < 2:
+            assert result.t[j, 0] == pytest.approx(z, rel=1e-5, abs=1e-8)
+
+
+def test_few_cases_in_two_populations(monkeypatch):
+    """A coefficient fitted to the noisy prediction would leave a part of the populations."""
+    monkeypatch.setattr(genome_prediction, "BLOCK", 100)
+    squares = {"logistic": [], MODEL: []}
+    for seed in range(4):
+        source, cases = few_cases(np.random.default_rng(seed))
+        for name, kept in squares.items():
+            kept.append(np.nanmean(scan(source, table(cases), model=name).t ** 2))
+    assert np.mean(squares["logistic"]) > 1.6
+    assert abs(np.mean(squares[MODEL]) - 1) < 4 * np.sqrt(2 / 6000)

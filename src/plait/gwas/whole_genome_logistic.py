@@ -8,6 +8,16 @@ that is left out. Tests are those of `plait.gwas.binary`, with saddlepoint p-val
 effects, the prediction among the covariates. With close relatives they are conservative, for the
 reason given in `plait.gwas.whole_genome`: null lambdas of 0.84 to 0.94 in sibships of four from two
 populations.
+
+A prediction from few cases is noisy, and regressions on what is noisy fit too small a coefficient:
+the populations that it stands for are then taken out by 50 to 80 %, and left in the statistics.
+Where outcomes have a smaller slope on their prediction than 1, c is therefore the one at which
+probabilities have the slope 1, as the linear scan subtracts the whole prediction. It is an offset
+then, as in REGENIE, not a covariate (which would be fitted again with each variant), and residuals
+are scaled to the variance of their probabilities, since they carry the noise of the prediction.
+With 60 cases among 1,000 to 1,500 samples of two populations (FST 0.05) this took the mean square
+of null statistics from 1.08 to 1.01. Leading principal components as covariates take it there, too,
+with either coefficient, and are the better choice where populations differ much in risk.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -66,25 +76,32 @@ class WholeGenomeLogistic:
         ]
 
     def _fitted(self, null: BinaryDesign, d: int, t: int, without: str) -> BinaryDesign:
-        design = null.design
-        basis, column = design.basis, design.columns[[t]]
+        design, column = null.design, null.design.columns[[t]]
         prediction = self.model.predictions(d, without)[:, [t]].astype(np.float64)
-        apart = without_covariates(prediction, basis)
-        if apart.any():
-            basis = np.column_stack([basis, apart / np.linalg.norm(apart)])
+        apart = without_covariates(prediction, design.basis)[:, 0] * design.lengths[t]
         outcomes = np.rint(null.probabilities[t] + null.residuals[t])
-        probabilities = fit_null(basis, outcomes)
+        beside, missing = design.basis, 0.0
+        if square := float(apart @ apart):
+            beside = np.column_stack([beside, apart / np.sqrt(square)])
+            missing = max(1.0 - float(apart @ outcomes) / square, 0.0)
+        # Fitted probabilities have the products with covariates and prediction that outcomes have.
+        probabilities = fit_null(beside, outcomes + missing * apart)
         if probabilities is None:
             raise ConvergenceError(
                 f"trait {self.names[column[0]]!r}: covariates and the prediction from the genome "
                 "tell some cases and controls apart without error, so that the logistic regression "
                 "has no fit. Use model='logistic' or 'whole-genome' for this trait."
             )
-        own = type(design)(design.rows, column, basis, design.traits[:, [t]], design.lengths[[t]])
+        residuals = outcomes - probabilities
+        if missing:
+            beside = design.basis
+            expected = float(probabilities @ (1.0 - probabilities))
+            residuals /= max(1.0, np.sqrt(residuals @ residuals / expected))
+        own = type(design)(design.rows, column, beside, design.traits[:, [t]], design.lengths[[t]])
         return BinaryDesign(
             own,
             probabilities[None],
-            (outcomes - probabilities)[None],
-            weighted_basis(basis, probabilities)[None],
+            residuals[None],
+            weighted_basis(beside, probabilities)[None],
             null.n_cases[[t]],
         )
