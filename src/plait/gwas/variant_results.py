@@ -121,8 +121,10 @@ class VariantResult(Result):
             return path
         if (store := local / cls.folder_store).is_dir():
             return store
-        others = [kind for kind in _kinds(VariantResult) if kind is not cls]
-        other = next((kind for kind in others if (local / kind.folder_store).is_dir()), None)
+        from plait.gwas import AssociationResult, InteractionResult
+
+        kinds: tuple[type[VariantResult], ...] = (AssociationResult, InteractionResult)
+        other = next((kind for kind in kinds if (local / kind.folder_store).is_dir()), None)
         found = "" if other is None else f" (it is that of 'plait gwas {other.command}')"
         raise FileFormatError(
             f"{path} is not the folder of a scan: {cls.folder_store} is not in it{found}. Give "
@@ -515,14 +517,6 @@ class VariantResult(Result):
                 seen[name] += 1
                 renamed[row] = name if seen[name] == 1 else f"{name}:{seen[name]}"
         return renamed
-
-
-def _kinds(kind: type[VariantResult]) -> Iterator[type[VariantResult]]:
-    """Yield the kinds of results that have a store."""
-    for other in kind.__subclasses__():
-        if other.folder_store:
-            yield other
-        yield from _kinds(other)
 
 
 def chunk_variants(n_values: int, n_variants: int) -> int:
