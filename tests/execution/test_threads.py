@@ -1,14 +1,17 @@
 """One budget of threads for BLAS and for plait."""
 
+import re
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+import plait
 from plait.execution.threads import (
     _libraries,
     beside,
@@ -17,23 +20,33 @@ from plait.execution.threads import (
     use_threads,
 )
 
+SOURCES = Path(plait.__file__).parent
+
 FRESH = """
 import sys
 from plait.execution.threads import single_threaded_blas
-print("scipy" in sys.modules)
+from plait.numerics.ridge import ridge_coefficients
+import threadpoolctl
 with single_threaded_blas():
-    import scipy.linalg, threadpoolctl
     found = [p["num_threads"] for p in threadpoolctl.threadpool_info() if p["user_api"] == "blas"]
 print(len(found), set(found))
 """
 
 
 def test_every_blas_is_limited_also_that_of_scipy():
-    """What is not loaded when the limit is set is not limited by it."""
     done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, check=True)
-    before, found = done.stdout.splitlines()
-    assert before == "False"
-    assert found.split(maxsplit=1)[1] == "{1}"
+    assert done.stdout.split(maxsplit=1)[1].strip() == "{1}"
+
+
+def test_who_calls_the_blas_of_scipy_loads_it_first():
+    """What is not loaded when the limit is set is not limited by it."""
+    called = re.compile(r"^( *)(?:from|import) scipy\.linalg", re.MULTILINE)
+    found = {
+        str(path.relative_to(SOURCES)): called.findall(path.read_text(encoding="utf-8"))
+        for path in SOURCES.rglob("*.py")
+    }
+    assert len([path for path, indents in found.items() if indents]) > 5
+    assert [path for path, indents in found.items() if any(indents)] == []
 
 
 def blas_threads():

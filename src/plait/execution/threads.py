@@ -83,13 +83,14 @@ def beside(threads: int) -> Iterator[Callable[[Callable[[], Any]], Callable[[], 
 
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Keep every BLAS of the process at one thread inside the ``with`` block.
+    """Keep every BLAS that is loaded at one thread inside the ``with`` block.
 
     The limit is the process's, not the thread's: it is set when the first thread enters and lifted
     when the last one leaves, or a thread that leaves early would lift it for the others.
-    """
-    import scipy.linalg  # noqa: F401 - brings a BLAS of its own; what is not loaded has no limit
 
+    SciPy brings a BLAS of its own. Modules that call it import `scipy.linalg` at their top, and so
+    before any block in which they work; where none of them is needed, SciPy is not loaded.
+    """
     with _limit.lock:
         _limit.depth += 1
         if _limit.depth == 1:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigvalsh
+from scipy.linalg.lapack import dpotrf
 
 from plait.errors import InputError, InputTypeError, LabelError
 from plait.execution.threads import single_threaded_blas
@@ -129,9 +131,6 @@ def relationships_of(given: RelationshipFile, samples: NDArray[np.str_]) -> Rela
 
 def _semidefinite(matrix: Array) -> Array:
     """Return a matrix of mean diagonal 1 without negative eigenvalues; refuse large ones."""
-    from scipy.linalg import eigvalsh
-    from scipy.linalg.lapack import dpotrf
-
     n = len(matrix)
     with single_threaded_blas():
         lifted = np.array(matrix, order="F")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import SampleTable
@@ -354,8 +355,6 @@ def _exact(
     genotypes: GenotypeSource, k: int, memory: int | str | None, threads: int | None
 ) -> tuple[Array, Array, float]:
     """Return the leading eigenvalues and eigenvectors, and the trace."""
-    from scipy.linalg import eigh
-
     found = relationship_matrix(
         genotypes,
         "standardised",

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dptsv
 
 Array = NDArray[np.float64]
 Times = Callable[[NDArray[Any]], NDArray[Any]]
@@ -286,8 +287,6 @@ class KrylovSpaces:
 
     def coefficients(self, h2: float, t: int) -> Array:
         """Return the solution ``f_h(A) y`` in the unit vectors (k,)."""
-        from scipy.linalg.lapack import dptsv
-
         first = np.zeros(len(self.vectors))
         first[0] = self.lengths[t]
         diagonal = h2 * self.diagonal[t] + 1.0 - h2

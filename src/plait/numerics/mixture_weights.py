@@ -20,6 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import cho_factor, cho_solve
 
 from plait.errors import InputError, OptionError, ShapeError
 
@@ -458,8 +459,6 @@ def nonnegative_quadratic(hessian: Array, linear: Array, warm: Array) -> Array:
 
 def _solve_positive(matrix: Array, right: Array, ridge: float) -> Array:
     """Solve a positive semi-definite system, adding to the diagonal until it has a factor."""
-    from scipy.linalg import cho_factor, cho_solve
-
     if len(right) == 0:
         return right
     identity = np.eye(len(right))

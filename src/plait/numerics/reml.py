@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import get_blas_funcs
+from scipy.linalg.lapack import dpttrs, get_lapack_funcs
 
 from plait.numerics.tridiagonal import Tridiagonal
 
@@ -93,8 +95,6 @@ class RestrictedModel:
 
     def solve(self, h2: float, columns: Array) -> Array:
         """Return ``(h2 T + (1 - h2) I)^-1 columns``."""
-        from scipy.linalg.lapack import dpttrs
-
         solved: Array = dpttrs(*self.relationships.factor(h2, 1.0 - h2), columns)[0]
         return solved
 
@@ -210,8 +210,6 @@ def projected_inverse(
 
     In the precision of K (N, N); N^3 flops.
     """
-    from scipy.linalg.lapack import get_lapack_funcs
-
     rest = 1.0 - h2 + h2 * lifted
     matrix = _projected(relationships, basis.astype(relationships.dtype, copy=False))
     matrix *= h2
@@ -229,8 +227,6 @@ def projected_inverse(
 
 def _projected(relationships: NDArray[Any], basis: NDArray[Any]) -> NDArray[Any]:
     """Return ``M K M`` in Fortran order; what is above its diagonal means nothing."""
-    from scipy.linalg.blas import get_blas_funcs
-
     product = relationships @ basis
     product -= 0.5 * basis @ (basis.T @ product)
     columns = np.asfortranarray(basis), np.asfortranarray(product)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigh_tridiagonal, eigvalsh_tridiagonal, lapack
+from scipy.linalg.lapack import dpttrf
 
 Array = NDArray[np.float64]
 
@@ -47,8 +49,6 @@ class Tridiagonal:
         4/3 N^3 flops in one thread; N^2 numbers are kept, those of the matrix itself where it may
         be overwritten and is in Fortran order.
         """
-        from scipy.linalg import eigvalsh_tridiagonal, lapack
-
         work = int(lapack.dsytrd_lwork(len(matrix), lower=1)[0])
         reduced, diagonal, off_diagonal, scales, _ = lapack.dsytrd(
             matrix, lower=1, lwork=work, overwrite_a=overwrite
@@ -88,15 +88,11 @@ class Tridiagonal:
 
     def factor(self, multiple: float, shift: float) -> tuple[Array, Array]:
         """Return D (N,) and the subdiagonal (N - 1,) of L in ``multiple T + shift I = L D L^T``."""
-        from scipy.linalg.lapack import dpttrf
-
         squares, below, _ = dpttrf(multiple * self.diagonal + shift, multiple * self.off_diagonal)
         return squares, below
 
     def leading(self, count: int) -> tuple[Array, Array]:
         """Return the largest eigenvalues, descending, and the eigenvectors of T as columns."""
-        from scipy.linalg import eigh_tridiagonal
-
         if not count:
             return np.empty(0), np.empty((len(self), 0))
         last = len(self) - 1
