@@ -9,9 +9,9 @@ from plait.data.phenotypes import SampleTable
 from plait.errors import ModelWarning, OptionError
 from plait.gwas import VariantFilter, relationship_matrix, scan
 from plait.gwas.calibration import TOLERANCE
-from plait.gwas.design import make_designs
+from plait.gwas.design import EXACT_BELOW, make_designs
 from plait.gwas.linear import GroupedScan
-from plait.gwas.mixed import EXACT_BELOW, MixedGroup, MixedModel
+from plait.gwas.mixed import MixedGroup, MixedModel
 from plait.gwas.null_models import NullModel
 from plait.gwas.passes import joined
 from plait.numerics.reml import RestrictedModel

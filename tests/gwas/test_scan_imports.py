@@ -16,6 +16,7 @@ assert main(sys.argv[1:]) == 0
 unwanted = ("plait.mash", "scipy.stats", "scipy.optimize", "xarray", "pandas", "torch")
 unwanted += ("numba.misc.cffiimpl",)  # of what Numba registers to compile
 unwanted += ("plait.gwas.structure", "plait.gwas.harmonisation", "plait.gwas.interaction")
+unwanted += ("plait.gwas.mixed", "plait.gwas.whole_genome", "scipy.linalg", "scipy.special")
 print("LOADED", [name for name in unwanted if name in sys.modules])
 """
 

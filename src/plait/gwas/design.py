@@ -13,6 +13,8 @@ from plait.numerics.linalg import project_positive_definite
 
 Array = NDArray[np.float64]
 
+EXACT_BELOW = 1e-4
+"""p-value from which a mixed model estimates the variance share again beside the variant."""
 TRANSFORMS = ("none", "rank", "rank-residuals")
 _DECIMALS = 10
 _NOTHING_LEFT = 1e-12

@@ -37,7 +37,7 @@ from plait.gwas.calibration import (
     tested_genotypes,
 )
 from plait.gwas.chromosome_runs import gathered
-from plait.gwas.design import Design, rows_of_any
+from plait.gwas.design import EXACT_BELOW, Design, rows_of_any
 from plait.gwas.given_relationships import relationships_of
 from plait.gwas.likelihood_ratio import LikelihoodRatio
 from plait.gwas.linear import NOTHING, Associations, GroupedScan
@@ -51,8 +51,6 @@ from plait.numerics.reml import RestrictedModel
 
 Array = NDArray[np.float64]
 
-EXACT_BELOW = 1e-4
-"""p-value from which the variance share is estimated again beside the variant."""
 _AT_ONCE = 64
 """Variants that are rotated together without a rotation prepared, or done again together; it
 divides `TILE`."""

@@ -27,10 +27,8 @@ from plait.data.phenotypes import (
 from plait.errors import DataWarning, InputError, ModelWarning, OptionError
 from plait.execution.executors import refuse_forks, workforce
 from plait.gwas.binary import binary_traits, cases_and_controls, make_binary_designs
-from plait.gwas.design import make_designs
-from plait.gwas.given_relationships import opened_relationships
+from plait.gwas.design import EXACT_BELOW, make_designs
 from plait.gwas.inputs import open_study
-from plait.gwas.mixed import EXACT_BELOW
 from plait.gwas.passes import (
     LinearMethod,
     LogisticMethod,
@@ -45,14 +43,12 @@ from plait.gwas.results import AssociationResult
 from plait.gwas.sex_chromosomes import warn_without_sex
 from plait.gwas.stored_scan import scan_to_store
 from plait.gwas.variant_results import VARIANT_COLUMNS
-from plait.gwas.whole_genome import WholeGenomeModel
-from plait.gwas.whole_genome_logistic import WholeGenomeLogistic
-from plait.io.relationship_files import RelationshipFile
 from plait.provenance import Provenance, fingerprint
 
 if TYPE_CHECKING:
     from plait.gwas.given_relationships import RelationshipsLike
     from plait.gwas.inputs import GenotypesLike, TableLike
+    from plait.io.relationship_files import RelationshipFile
 
 _log = logging.getLogger("plait.gwas")
 
@@ -191,7 +187,11 @@ def scan(
         raise OptionError(
             f"exact_below is {exact_below}; test={test!r} always takes {_SHARES_BESIDE[test]:g}."
         )
-    given = None if relationships is None else opened_relationships(relationships)
+    given = None
+    if relationships is not None:
+        from plait.gwas.given_relationships import opened_relationships
+
+        given = opened_relationships(relationships)
     genotypes, traits, covariates = open_study(genotypes, traits, covariates)
     traits, samples = checked_samples(model, genotypes, traits, covariates, covariate_missing)
     if samples.covariates is not None:
@@ -256,7 +256,7 @@ def _prepared(
     options: dict[str, Any],
     memory: int | str | None,
     threads: int,
-    relationships: RelationshipFile | None,
+    relationships: "RelationshipFile | None",
 ) -> ScanMethod:
     """Do what a model needs before any variant is tested."""
     model, precision, missing = (
@@ -278,6 +278,9 @@ def _prepared(
         loco = relationships is None and _leaves_chromosomes_out(genotypes, options["loco"])
         own = loco, options["exact_below"], memory, threads, precision
         return MixedMethod(genotypes, designs, rules, *own, relationships, options["test"])
+    from plait.gwas.whole_genome import WholeGenomeModel
+    from plait.gwas.whole_genome_logistic import WholeGenomeLogistic
+
     fitted = WholeGenomeModel(
         genotypes, designs, rules, missing, precision, memory, threads, options["seed"]
     )

@@ -8,7 +8,7 @@ takes memory.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,15 @@ from plait.execution.progress import stage
 from plait.gwas.binary import BinaryDesign, BinaryScan
 from plait.gwas.design import Design, residual_correlation
 from plait.gwas.linear import LinearScan
-from plait.gwas.mixed import MixedModel
 from plait.gwas.quality import VariantFilter
 from plait.gwas.results import AssociationResult
 from plait.gwas.sex_chromosomes import haploid_chromosomes
 from plait.gwas.variant_results import VariantResult
-from plait.gwas.whole_genome import WholeGenomeModel
-from plait.gwas.whole_genome_logistic import WholeGenomeLogistic
-from plait.io.relationship_files import RelationshipFile
+
+if TYPE_CHECKING:
+    from plait.gwas.whole_genome import WholeGenomeModel
+    from plait.gwas.whole_genome_logistic import WholeGenomeLogistic
+    from plait.io.relationship_files import RelationshipFile
 
 Part_co = TypeVar("Part_co", covariant=True)
 Result_co = TypeVar("Result_co", bound=VariantResult, covariant=True)
@@ -192,9 +193,11 @@ class MixedMethod(_Associating):
         memory: int | str | None,
         threads: int,
         precision: str,
-        relationships: RelationshipFile | None = None,
+        relationships: "RelationshipFile | None" = None,
         test: str = "wald",
     ) -> None:
+        from plait.gwas.mixed import MixedModel
+
         given = genotypes, designs, rules, loco, exact_below, memory, threads, precision
         self.model = MixedModel(*given, relationships, test)
         self.checks = self.model.checks  # which grow with the passes
@@ -216,7 +219,7 @@ class MixedMethod(_Associating):
 class WholeGenomeMethod(_Associating):
     """Traits less what other chromosomes predict: a pass over each chromosome."""
 
-    def __init__(self, model: WholeGenomeModel) -> None:
+    def __init__(self, model: "WholeGenomeModel") -> None:
         self.model, self.order = model, model.order
 
     def passes(self) -> Iterator[Pass]:
@@ -235,7 +238,7 @@ class WholeGenomeMethod(_Associating):
 class WholeGenomeLogisticMethod(_Associating):
     """Cases and controls beside what other chromosomes predict: a pass over each chromosome."""
 
-    def __init__(self, model: WholeGenomeLogistic) -> None:
+    def __init__(self, model: "WholeGenomeLogistic") -> None:
         self.model, self.order = model, model.model.order
 
     def passes(self) -> Iterator[Pass]:
