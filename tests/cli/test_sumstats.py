@@ -312,6 +312,17 @@ def test_combine_into_memory(folder, capsys):
     assert main([*line.split(), "memory://both.zarr", "--overwrite"]) == 0
 
 
+def test_tables_that_share_nothing_have_no_next_step(folder, capsys):
+    table = pl.read_csv("bmi.regenie", separator=" ")
+    far = table.with_columns(CHROM=pl.lit(9), ID=pl.format("other{}", "ID"))
+    far.write_csv("far.regenie", separator=" ")
+    command = "sumstats combine a=height.regenie b=far.regenie --out n.zarr"
+    assert main(command.split()) == 0
+    said = capsys.readouterr().out
+    assert "no variant is in two contexts: nothing can be learned of what they share" in said
+    assert "next:" not in said
+
+
 def test_combine_filters(folder, capsys):
     """The same rows are left out as convert leaves out; what does nothing is refused."""
     line = "sumstats combine height=height.regenie bmi=bmi.regenie --out f.zarr --filters"

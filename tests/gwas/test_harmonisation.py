@@ -277,6 +277,8 @@ def test_frequencies_of_the_other_allele_are_called_so():
     exchanged = [(pos, oa, ea, f, beta) for pos, ea, oa, f, beta in rows]
     (flag,) = harmonise(table(exchanged), table(rows)).checks.flags
     assert flag.startswith("20 frequencies differ from the reference's by more than 0.2: the col")
+    with pytest.warns(DataWarning, match="the table of 'b': 20 frequencies .* may be exchanged"):
+        combine_summary_statistics({"a": table(rows), "b": table(exchanged)})
 
 
 def test_columns_that_were_taken_for_others():

@@ -1,6 +1,7 @@
 """Traits and covariates from data frames: read as the files that they would be."""
 
 import logging
+import re
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plait.errors import LabelError
+from plait.errors import FileFormatError, LabelError
 from plait.io import read_covariates, read_phenotypes
 
 NUMBERS = st.lists(st.floats(allow_infinity=False), min_size=1, max_size=20).filter(
@@ -110,3 +111,25 @@ def test_nines_are_missing_in_groups_too(tmp_path, caplog):
         f"{path}: values of -9 taken as missing, where no other value is negative: 5 "
         "(in 'sex' and 2 more)"
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("HG1,1.671629\nHG2,0.4\n", "the first line has '1.671629' for the name of a column"),
+        ("HG1 HG1 -.5e-3\nHG2 HG2 0.4\n", "two columns are both named 'HG1'"),
+        ("IID\ty\ty\nHG1\t1\t2\n", "two columns are both named 'y'"),
+    ],
+)
+@pytest.mark.parametrize("read", [read_phenotypes, read_covariates])
+def test_a_first_line_that_names_no_columns(read, text, why, tmp_path):
+    path = tmp_path / "y.txt"
+    path.write_text(text)
+    with pytest.raises(FileFormatError, match=re.escape(f"{path}: {why}. Expected a first line")):
+        read(path)
+
+
+def test_whole_numbers_name_traits(tmp_path):
+    path = tmp_path / "y.csv"
+    path.write_text("IID,1,2\na,0.5,1\nb,0.25,2\n")
+    assert read_phenotypes(path).names == ("1", "2")

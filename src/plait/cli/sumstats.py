@@ -340,13 +340,16 @@ def combine(
             scale=str(scale),
         )
         effects = combined.effects
-        _say_contexts(read, effects, quiet, str(join), reference)
+        is_shared = _say_contexts(read, effects, quiet, str(join), reference)
         write_effects(effects, out, overwrite)
         listed = combined.variants.write_csv(separator="\t", null_value="NA")
         write_text(listed, places, overwrite)
         counts = {"variants": effects.n_effects, "contexts": effects.n_contexts}
         write_record(beside(out), counts | {"rows": _rows(effects)})
     say(quiet, f"written: {out} · {places}")
+    if not is_shared:
+        say(quiet, "no variant is in two contexts: nothing can be learned of what they share")
+        return
     say(quiet, f"next: plait mash fit --effects {out} --alpha 1 --out my_result")
     say(
         quiet,
@@ -398,7 +401,8 @@ def _say_contexts(
     quiet: bool,
     join: str,
     reference: Path | None,
-) -> None:
+) -> bool:
+    """Say what was combined; return whether any variant is in two contexts."""
     import numpy as np
 
     from plait.gwas.combination import target_name
@@ -417,6 +421,7 @@ def _say_contexts(
         f"{len(measured):,} variants in {measured.shape[1]} contexts; {everywhere:,} of them in "
         f"all; {int((~measured).sum()):,} cells are missing",
     )
+    return bool((measured.sum(axis=1) > 1).any())
 
 
 def _refuse_beside_genome(reference: Path | None) -> None:

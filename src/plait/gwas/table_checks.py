@@ -35,6 +35,10 @@ _CHROMOSOMES = (*map(str, range(1, 23)), "X")
 _SHARED_NAMES = 10
 _UNUSABLE = 0.1
 """Share of rows without a usable standard error from which on the column may be another one."""
+_EXCHANGED = (
+    "the columns of alleles may be exchanged, and with them the signs of effects, or frequencies "
+    "be of the other allele"
+)
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,11 @@ class TableChecks:
     numbers_for_alleles: int = 0
 
     @property
+    def alleles_look_exchanged(self) -> bool:
+        """Whether more frequencies differ from the reference's than populations make."""
+        return self.frequency_differences > self.n_variants / 4
+
+    @property
     def flags(self) -> list[str]:
         """What deserves attention, in words."""
         found = []
@@ -110,13 +119,7 @@ class TableChecks:
         if self.frequency_differences:
             found.append(
                 f"{self.frequency_differences:,} frequencies differ from the reference's by "
-                "more than 0.2"
-                + (
-                    ": the columns of alleles may be exchanged, and with them the signs of "
-                    "effects, or frequencies be of the other allele"
-                    if self.frequency_differences > self.n_variants / 4
-                    else ""
-                )
+                "more than 0.2" + (f": {_EXCHANGED}" if self.alleles_look_exchanged else "")
             )
         if self.incomplete:
             found.append(

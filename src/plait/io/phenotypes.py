@@ -59,6 +59,10 @@ MISSING = ("", "NA", "NaN", "nan", ".", "null")
 _NINES = -9
 
 _log = logging.getLogger("plait.io")
+_FRACTION = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
+"""A number that names nothing; whole numbers do, environments and batches for example."""
+_REPEATED = re.compile(r"(.*)_duplicated_\d+")
+"""What Polars makes of a name that a header has twice."""
 
 
 def read_phenotypes(
@@ -245,13 +249,30 @@ def _read_text(path: Path) -> "DataFrame":
         if delimiter == b" ":
             data = re.sub(rb"[ \t\r]+(?=\n|$)|^[ \t]+", b"", data, flags=re.MULTILINE)
             data = re.sub(rb"[ \t]+", b" ", data)
-        return pl.read_csv(
+        frame = pl.read_csv(
             data, separator=delimiter.decode(), infer_schema=False, null_values=list(MISSING)
         )
     except FileNotFoundError:
         raise MissingSidecarError(f"{path}: there is no such file.") from None
     except (OSError, EOFError, pl.exceptions.PolarsError) as error:
         raise FileFormatError(f"{path} is not a readable table ({error}).") from None
+    _require_header(path, frame.columns)
+    return frame
+
+
+def _require_header(path: Path, header: list[str]) -> None:
+    """Refuse a first line of data, whose sample would be lost and whose values would be names."""
+    for name in header:
+        if _FRACTION.fullmatch(name):
+            why = f"the first line has {name!r} for the name of a column"
+        elif again := _REPEATED.fullmatch(name):
+            why = f"two columns are both named {again[1]!r}"
+        else:
+            continue
+        raise FileFormatError(
+            f"{path}: {why}. Expected a first line with a name for each column, that of samples "
+            "(IID) and those of traits or covariates."
+        )
 
 
 def _text_of_frame(frame: Any, place: str) -> "DataFrame":
