@@ -139,6 +139,9 @@ def test_linkage_of_a_panel_with_other_alleles_and_names(panel, scanned):
     assert np.isnan(locus_around(scanned, None, "rs3").r2).all()
     with pytest.raises(LabelError, match="genotypes lack the lead variant 1:400:A:T"):
         locus_around(scanned, other, "rs1")
+    other._variants = VariantTable.of(["NC_1"] * 4, POS[order], *alleles, ["x"] * 4)
+    with pytest.raises(LabelError, match=r"no chromosome '1', .* they have 'NC_1'. Name the"):
+        locus_around(scanned, other, "rs1")
 
 
 def test_summary_statistics(panel, scanned):

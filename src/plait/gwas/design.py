@@ -1,6 +1,7 @@
 """The regression behind the scan: covariates and traits made ready, once for all variants."""
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -185,11 +186,24 @@ def _basis(
     if len(used) < columns.shape[1] + 2:
         raise TooFewSamplesError(
             f"{where}; with {columns.shape[1] - 1} covariates and the constant at least "
-            f"{columns.shape[1] + 2} are needed."
+            f"{columns.shape[1] + 2} are needed.{_text_advice(covariates)}"
         )
     basis = np.linalg.qr(columns)[0]
     basis[:, 0] = constant[:, 0]
     return np.asarray(basis, dtype=np.float64)
+
+
+def _text_advice(covariates: SampleTable | None) -> str:
+    """Name the text column that has the most values, each of which is a covariate."""
+    names = () if covariates is None else covariates.names
+    texts = Counter(column for column, value in (n.split("=", 1) for n in names if "=" in n))
+    if not texts:
+        return ""
+    column, count = texts.most_common(1)[0]
+    return (
+        f" {count:,} of the covariates are indicators of the values of {column!r}, which is text: "
+        "leave it out, by naming the covariates to take (--covariates), if it is none."
+    )
 
 
 def _standardised(values: Array) -> Array:

@@ -276,6 +276,13 @@ def _linkage(genotypes: GenotypeSource | None, variants: "DataFrame", lead: int)
     own = there[rows == lead]
     if not len(own):
         chrom, pos, _, oa, ea = variants.row(lead)
+        there = list(dict.fromkeys(name for name, _ in genotypes.variants.chromosomes))
+        if asked["chrom"][lead] not in chromosome_names(pl.Series(there)).to_list():
+            raise LabelError(
+                f"the genotypes have no chromosome {chrom!r}, on which the lead variant is; they "
+                f"have {', '.join(map(repr, there[:5]))}{', ...' if len(there) > 5 else ''}. Name "
+                "the chromosomes of both alike, or draw it without genotypes."
+            )
         raise LabelError(
             f"the genotypes lack the lead variant {chrom}:{pos}:{oa}:{ea}, so that linkage with it "
             "is not known. Choose another lead, or draw it without genotypes."
