@@ -276,11 +276,11 @@ def _linkage(genotypes: GenotypeSource | None, variants: "DataFrame", lead: int)
     own = there[rows == lead]
     if not len(own):
         chrom, pos, _, oa, ea = variants.row(lead)
-        there = list(dict.fromkeys(name for name, _ in genotypes.variants.chromosomes))
-        if asked["chrom"][lead] not in chromosome_names(pl.Series(there)).to_list():
+        names = list(dict.fromkeys(name for name, _ in genotypes.variants.chromosomes))
+        if asked["chrom"][lead] not in chromosome_names(pl.Series(names)).to_list():
             raise LabelError(
                 f"the genotypes have no chromosome {chrom!r}, on which the lead variant is; they "
-                f"have {', '.join(map(repr, there[:5]))}{', ...' if len(there) > 5 else ''}. Name "
+                f"have {', '.join(map(repr, names[:5]))}{', ...' if len(names) > 5 else ''}. Name "
                 "the chromosomes of both alike, or draw it without genotypes."
             )
         raise LabelError(
