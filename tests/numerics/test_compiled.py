@@ -20,6 +20,8 @@ from plait.numerics.compiled import njit
 def inner(x):
     return x * {factor}
 """
+PYTHON = (sys.executable, "-B", "-c")
+"""Bytecode that is kept stands for a file of the same size that was changed in the same second."""
 PROGRAM = """
 from pathlib import Path
 from plait.numerics import compiled
@@ -34,7 +36,7 @@ def test_a_change_in_what_is_called(tmp_path):
 
     def run(factor):
         (tmp_path / "called.py").write_text(CALLED.format(factor=factor))
-        words = [sys.executable, "-c", PROGRAM]
+        words = [*PYTHON, PROGRAM]
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
         return [int(number) for number in done.stdout.split()]
 
@@ -66,7 +68,7 @@ outer.stats = inside.stats
 
     def run(name):
         (tmp_path / "caller.py").write_text(source.format(name=name))
-        words = [sys.executable, "-c", PROGRAM]
+        words = [*PYTHON, PROGRAM]
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
         return [int(number) for number in done.stdout.split()]
 
@@ -134,7 +136,7 @@ def test_cached_functions_are_loaded_without_what_compiling_needs(tmp_path):
     (tmp_path / "kinds.py").write_text(KINDS)
 
     def run():
-        words = [sys.executable, "-c", LOADING]
+        words = [*PYTHON, LOADING]
         return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
 
     compiling, loading = run(), run()
