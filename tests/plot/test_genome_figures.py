@@ -277,6 +277,11 @@ def test_variants_without_a_place_come_last():
     alone = replace(result, chrom=np.repeat("0", 3000))
     across, ticks, number = along_genome(alone.chrom, alone.pos.astype(float))
     assert [name for name, _ in ticks] == ["unplaced"] and not shade_of(number, ticks).any()
+    captions = {"a column of points": result, "places of the variants are not known": alone}
+    for said, found in captions.items():
+        drawn = gwas.plot_manhattan(found, caption=True).figure
+        assert said in " ".join(drawn.get_supxlabel().split())
+        mpl.pyplot.close(drawn)
     assert across.tolist() == list(range(3000))
 
 

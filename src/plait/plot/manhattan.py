@@ -30,6 +30,11 @@ CAPTION = (
     "Points above the dashed line pass genome-wide significance (p < 5e-8). A true signal is a "
     "column of points (neighbours inherited together); a single high point deserves distrust."
 )
+_UNPLACED_CAPTION = (
+    "Each point is a variant and -log10 of its p-value; higher is surer. The places of the "
+    "variants are not known: they are drawn in their order. Points above the dashed line pass "
+    "genome-wide significance (p < 5e-8)."
+)
 GENOME_WIDE = -np.log10(5e-8)
 NOWHERE, UNPLACED = "0", "unplaced"
 """The chromosome of variants whose place is not known, as PLINK writes it; what it is called."""
@@ -147,7 +152,9 @@ def manhattan(
         ax.set_ylabel("$-\\log_{10} p$")
         coloured = groups is not None and line is not None and peak > line
         colours = " Colours: the trait of the smallest p-value." if coloured else ""
-        write_words(ax, title, CAPTION + colours if caption else None)
+        is_placed = not all(name == UNPLACED for name, _ in ticks)
+        text = (CAPTION if is_placed else _UNPLACED_CAPTION) + colours
+        write_words(ax, title, text if caption else None)
     return ax
 
 

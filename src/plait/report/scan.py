@@ -15,6 +15,7 @@ from plait.gwas.plots import surest_of_traits
 from plait.gwas.results import AssociationResult
 from plait.numerics.order_statistics import column_medians
 from plait.numerics.uniformity import inflation_of_medians
+from plait.plot.manhattan import UNPLACED
 from plait.plot.style import chosen_traits
 from plait.report import scan_figures as draw
 from plait.report.figures import GREY
@@ -228,6 +229,15 @@ def _manhattan(
     chosen = _views(scan, genome, colours, others)
     about = _about(scan, list(chosen.values()))
     views = {name: draw.manhattan(genome, view, about) for name, view in chosen.items()}
+    where, signal = (
+        "its place in the genome",
+        (
+            "A true signal is a column of points, neighbours inherited together; a single high point "
+            "deserves distrust. "
+        ),
+    )
+    if all(name == UNPLACED for name, _ in genome.ticks):
+        where, signal = "its number in the file, as places are not known", ""
     key = [(colours[k], scan.traits[k]) for k in own if found.hits[k]]
     if sum(found.hits[k] for k in others):
         key.append((GREY, "other traits"))
@@ -235,10 +245,9 @@ def _manhattan(
         name="manhattan",
         title="Associations along the genome",
         caption=(
-            "Each point is a variant: its place in the genome, and −log₁₀ of its p-value. Points "
-            "above the dashed line (p < 5e-8) have the colour of their trait. A true signal is a "
-            "column of points, neighbours inherited together; a single high point deserves "
-            "distrust. Where points crowd, some of them are drawn."
+            f"Each point is a variant: {where}, and −log₁₀ of its p-value. Points above the dashed "
+            f"line (p < 5e-8) have the colour of their trait. {signal}Where points crowd, some of "
+            "them are drawn."
         ),
         description="Manhattan plot: minus log10 p along the genome.",
         spec=next(iter(views.values())),
