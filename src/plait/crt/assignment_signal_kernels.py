@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from plait.crt.negative_binomial_kernels import add_products, linear_predictor
+from plait.crt.negative_binomial_kernels import add_products, dot, linear_predictor
 from plait.numerics.compiled import njit
 from plait.numerics.factor_kernels import cholesky, solve_factored
 from plait.numerics.saddlepoint_kernels import ANY_ORDER, exp_of_negative
@@ -56,14 +56,6 @@ def _background(design, coefficients, log_mean, mean):  # type: ignore[no-untype
     return total
 
 
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
-def _product(left, right):  # type: ignore[no-untyped-def]
-    total = 0.0
-    for i in range(left.shape[0]):
-        total += left[i] * right[i]
-    return total
-
-
 @njit(nogil=True, cache=True, error_model="numpy")
 def _improve(design, cells, counts, posterior, mean, weight, coefficients):  # type: ignore[no-untyped-def]
     """Move the background's coefficients by a step of Newton's, over cells without the guide."""
@@ -77,7 +69,7 @@ def _improve(design, cells, counts, posterior, mean, weight, coefficients):  # t
         add_products(design, start, weight[start:stop], buffer[: stop - start], hessian)
     for j in range(q):
         precision = _SLOPE_PRECISION if j > 0 else 0.0
-        step[j] = -_product(design[j], weight) - precision * coefficients[j]
+        step[j] = -dot(design[j], weight) - precision * coefficients[j]
         hessian[j, j] += precision
         for a in range(cells.shape[0]):
             step[j] += design[j, cells[a]] * (1.0 - posterior[a]) * counts[a]

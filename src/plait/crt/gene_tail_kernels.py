@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from plait.crt.negative_binomial_kernels import linear_predictor
+from plait.crt.negative_binomial_kernels import dot, linear_predictor
 from plait.numerics.compiled import njit
 from plait.numerics.saddlepoint_kernels import (
     ANY_ORDER,
@@ -80,14 +80,6 @@ def _weighted_sums(q, w, leverage):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
-def _product(left, right):  # type: ignore[no-untyped-def]
-    total = 0.0
-    for i in range(left.shape[0]):
-        total += left[i] * right[i]
-    return total
-
-
-@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def _start_g(q, w, leverage, g):  # type: ignore[no-untyped-def]
     for i in range(q.shape[0]):
         g[i] = w[i] - leverage[i] * (1.0 - 2.0 * q[i])
@@ -111,10 +103,10 @@ def project_variance(parts, q, is_permuted, g):  # type: ignore[no-untyped-def]
         # -v_i v_j / sum v in place of none.
         mean += _repulsion(parts, q, total - squares)
     for j in range(columns):
-        u = _product(q, parts[3 + j])
+        u = dot(q, parts[3 + j])
         mean -= u * u
         _subtract(parts[3 + j], 2.0 * u, g)
-    level = _product(q, g)
+    level = dot(q, g)
     return mean, level
 
 

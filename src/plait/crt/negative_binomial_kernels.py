@@ -27,7 +27,8 @@ LARGEST_PREDICTOR = 600.0
 
 
 @njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
-def _dot(left, right):  # type: ignore[no-untyped-def]
+def dot(left, right):  # type: ignore[no-untyped-def]
+    """Return the sum of products."""
     total = 0.0
     for i in range(left.shape[0]):
         total += left[i] * right[i]
@@ -81,7 +82,7 @@ def add_products(design, start, weight, buffer, hessian):  # type: ignore[no-unt
     for j in range(design.shape[0]):
         _multiply(design[j][start:stop], weight, buffer)
         for k in range(j + 1):
-            hessian[j, k] += _dot(design[k][start:stop], buffer)
+            hessian[j, k] += dot(design[k][start:stop], buffer)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
@@ -100,7 +101,7 @@ def _poisson_pass(design, y, coefficients, mu, hessian, score):  # type: ignore[
         _means(eta[:size], part)
         loss += _loss(y[start:stop], eta[:size], part, residual[:size])
         for j in range(q):
-            score[j] += _dot(design[j][start:stop], residual[:size])
+            score[j] += dot(design[j][start:stop], residual[:size])
         add_products(design, start, part, buffer[:size], hessian)
     return loss
 
@@ -128,7 +129,7 @@ def _first_step(design, y, hessian, coefficients):  # type: ignore[no-untyped-de
             constant += count * math.log(count) - count if count > 0.0 else 0.0
             loss += mean - count * eta
         for j in range(q):
-            coefficients[j] += _dot(design[j][start:stop], response[:size])
+            coefficients[j] += dot(design[j][start:stop], response[:size])
         add_products(design, start, weight[:size], buffer[:size], hessian)
     cholesky(hessian)
     solve_factored(hessian, coefficients)

@@ -181,8 +181,8 @@ def _placed(
             **(options | ({"palindromic": "keep_forward"} if own else {})),
         )
         if fits.checks.alleles_look_exchanged:
-            flag = next(flag for flag in fits.checks.flags if "frequencies differ" in flag)
-            warnings.warn(f"the table of {context!r}: {flag}.", DataWarning, stacklevel=3)
+            text = f"the table of {context!r}: {fits.checks.on_frequencies}."
+            warnings.warn(text, DataWarning, stacklevel=3)
         rows, estimates = fits.reference_rows, fits.table.estimates(scale)
         rows_of[context] = dict(fits.counts)
         if grows:

@@ -100,6 +100,14 @@ class TableChecks:
         return self.frequency_differences > self.n_variants / 4
 
     @property
+    def on_frequencies(self) -> str:
+        """What is to be said of frequencies that differ from the reference's."""
+        return (
+            f"{self.frequency_differences:,} frequencies differ from the reference's by more than "
+            "0.2" + (f": {_EXCHANGED}" if self.alleles_look_exchanged else "")
+        )
+
+    @property
     def flags(self) -> list[str]:
         """What deserves attention, in words."""
         found = []
@@ -117,10 +125,7 @@ class TableChecks:
                 "effects and their errors, which are what plait works with"
             )
         if self.frequency_differences:
-            found.append(
-                f"{self.frequency_differences:,} frequencies differ from the reference's by "
-                "more than 0.2" + (f": {_EXCHANGED}" if self.alleles_look_exchanged else "")
-            )
+            found.append(self.on_frequencies)
         if self.incomplete:
             found.append(
                 f"{self.incomplete:,} of {self.n_variants:,} rows lack a position or an allele, "

@@ -229,12 +229,10 @@ def _manhattan(
     chosen = _views(scan, genome, colours, others)
     about = _about(scan, list(chosen.values()))
     views = {name: draw.manhattan(genome, view, about) for name, view in chosen.items()}
-    where, signal = (
-        "its place in the genome",
-        (
-            "A true signal is a column of points, neighbours inherited together; a single high point "
-            "deserves distrust. "
-        ),
+    where = "its place in the genome"
+    signal = (
+        "A true signal is a column of points, neighbours inherited together; a single high point "
+        "deserves distrust. "
     )
     if all(name == UNPLACED for name, _ in genome.ticks):
         where, signal = "its number in the file, as places are not known", ""
