@@ -13,7 +13,7 @@ from scipy import stats
 
 from plait.data.p_values import absolute_z_of_log10_p, log10_of_text, log10_p_of_z
 from plait.data.summary_derivations import derive, lambda_gc
-from plait.data.summary_statistics import COLUMNS, SummaryStatistics, standard_build
+from plait.data.summary_statistics import COLUMNS, SummaryStatistics
 from plait.errors import InputError, LabelError, NotAvailableError, OptionError, ShapeError
 
 
@@ -180,11 +180,9 @@ def test_to_effects_and_keys():
         made.estimates("odds")
 
 
-def test_empty_and_builds():
+def test_empty():
     empty = SummaryStatistics.from_frame(table(beta=[], se=[]).cast({"beta": float, "se": float}))
     assert len(empty) == 0 and empty.frame.columns == list(COLUMNS)
-    assert standard_build("hg19") == "GRCh37" and standard_build("b38") == "GRCh38"
-    assert standard_build("T2T") == "T2T" and standard_build(None) is None
 
 
 def test_lambda_gc_of_normal_quantiles():

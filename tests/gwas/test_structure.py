@@ -155,6 +155,7 @@ def test_long_range_linkage_is_left_out_of_components(population):
     used = _choose_variants(source, _outside(source, ["GRCh38"]), *every)
     whole = _choose_variants(source, np.arange(2500), *every)
     np.testing.assert_array_equal(used, whole[(pos[whole] < 8.1e6) | (pos[whole] > 12.2e6)])
+    np.testing.assert_array_equal(_outside(source, ["hg38"]), _outside(source, ["GRCh38"]))
     source._variants = VariantTable.of(["8"] * 2500, pos * 60, ["A"] * 2500, ["G"] * 2500)
     with pytest.raises(GenomeBuildError, match="not on GRCh37: position 8:"):
         principal_components(source, 2, exclude_regions=["GRCh37"])
@@ -184,6 +185,10 @@ def test_table_covariates_and_store(population, tmp_path):
     assert again.components == found.components
     assert again.summary() == found.summary()
     assert "PC1" in found.summary()
+    assert repr(found) == (
+        "PrincipalComponents(3 components of 240 samples, from "
+        f"{len(found.variants):,} variants; exact)"
+    )
     assert isinstance(found.to_frame(), pl.DataFrame)
 
 

@@ -23,7 +23,9 @@ class Reading:
 
     Attributes
     ----------
-    columns, dialect, build, context : str or None
+    columns, dialect, context : str or None
+    build : str or None
+        Refused before anything is read where there is no such build.
     variants : Path or None
     allow_standardised : bool
         Refused where no row of what is read has its effect made of z.
@@ -38,6 +40,11 @@ class Reading:
     context: str | None = None
     allow_standardised: bool = False
     test: str | None = None
+
+    def __post_init__(self) -> None:
+        from plait.data.summary_statistics import standard_build
+
+        object.__setattr__(self, "build", standard_build(self.build))
 
     def eqtl_format(self, file: Path) -> "EqtlFormat | None":
         """Return the format of a table of eQTL results, unless its columns were named."""

@@ -146,15 +146,14 @@ def convert(
         for flag in checks.flags:
             say(quiet, f"attention: {flag}")
         if to is Format.SSF:
-            given = read_metadata(file, metadata, build)
+            given = read_metadata(file, metadata, reading.build)
             table = table.select(expressible_rows(table.frame, f"the rows of {file}"))
             write_gwas_ssf(table, out, _about(given, table, context), overwrite=overwrite)
         else:
             write_summary_statistics(table, out, extra=_status(filters, table), overwrite=overwrite)
         counts = {"rows": len(table), "left_out": dict(table.counts)}
         write_record(beside(out), counts, build=table.build)
-    also = f" · {out}-meta.yaml" if to is Format.SSF else ""
-    say(quiet, f"written: {out} ({len(table):,} rows){also}")
+    say(quiet, f"written: {out} ({len(table):,} rows){_beside(out, to, table)}")
 
 
 def harmonise(
@@ -235,7 +234,7 @@ def harmonise(
         for flag in found.checks.flags:
             say(quiet, f"attention: {flag}")
         if to is Format.SSF:
-            described = _about(read_metadata(file, metadata, build), table, context)
+            described = _about(read_metadata(file, metadata, reading.build), table, context)
             described |= {"harmonisation_reference": reference.name}
             held = expressible_rows(found.table.frame, f"the rows of {file} that fit")
             written, codes = found.table.select(held), found.hm_code[held]
@@ -245,7 +244,7 @@ def harmonise(
             write_summary_statistics(written, out, extra=status, overwrite=overwrite)
         counts = {"rows": dict(found.counts), "left_out": dict(table.counts)}
         write_record(beside(out), counts, build=found.table.build)
-    say(quiet, f"written: {out} ({len(written):,} rows)")
+    say(quiet, f"written: {out} ({len(written):,} rows){_beside(out, to, written)}")
 
 
 def combine(
@@ -476,8 +475,14 @@ def _check_table_output(
     if not out.name.endswith(allowed):
         raise OutputError(f"{out}: the output must end in {' or '.join(allowed)}.")
     check_writable(out, overwrite)
-    if to is Format.SSF:
+    if out.name.endswith(text):
         check_writable(f"{out}-meta.yaml", overwrite)
+
+
+def _beside(out: Path, to: Format | None, table: "SummaryStatistics") -> str:
+    """Name the metadata that were written beside a table, if any were."""
+    told = to is Format.SSF or (out.suffix != ".parquet" and table.build is not None)
+    return f" · {out}-meta.yaml" if told else ""
 
 
 def _about(

@@ -86,7 +86,14 @@ Variants = Annotated[
 ]
 Build = Annotated[
     str | None,
-    option("--build", panel=INPUT, help="Genome build of the positions: GRCh37 or GRCh38."),
+    option(
+        "--build",
+        metavar="NAME",
+        panel=INPUT,
+        show_default="what the table says",
+        help="Genome build of the positions: GRCh37 (hg19, b37), GRCh38 (hg38, b38), or of another "
+        "species the name of its assembly.",
+    ),
 ]
 Context = Annotated[
     str | None,

@@ -47,6 +47,7 @@ _WITHOUT = (
     ("overwrite", "to replace it use --overwrite", "give another --out"),
     ("overwrite", ", or --overwrite to write beside them: they are left as they are", ""),
     ("test", " Say which: test=...", ""),
+    ("build", ", or say which it is (build=...)", ""),
     ("loco", ", or (in a scan) loco=False", ""),
     ("loco", ", or give by_chromosome=False", ""),
 )

@@ -1,6 +1,7 @@
 """Summary statistics: what an association scan found for each variant, one row each."""
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -28,6 +29,17 @@ COLUMNS = (
 )  # fmt: skip
 """The columns of every table, in this order."""
 
+HUMAN_BUILDS = {
+    "NCBI34": ("hg16", "b34"),
+    "NCBI35": ("hg17", "b35"),
+    "NCBI36": ("hg18", "b36", "36"),
+    "GRCh37": ("hg19", "b37", "37", "19", "humang1kv37"),
+    "GRCh38": ("hg38", "b38", "38"),
+}
+"""Builds of the human genome, and what else they are called: small letters, no separators."""
+_LIKE_HUMAN = re.compile(r"(hg|grch|ncbi)\d.*|b(uild)?3\d|\d+")
+"""What no other species' assembly is called; B73, of maize, is none of these."""
+_NOT_STATED = ("", "nr", "na", "unknown")
 _BAD_SE = ("drop", "error")
 _SHOWN = 5
 
@@ -47,7 +59,7 @@ class SummaryStatistics:
         of ``ea``), ``se``, ``z``, ``log10p`` (log10 of p, at most 0), ``n``, ``info``, ``id``,
         ``rsid``, ``trait`` and ``test``. Null in text and ``pos``, NaN in floats, where missing.
     build : str, optional
-        Genome build of the positions, ``"GRCh37"`` or ``"GRCh38"``.
+        Genome build of the positions, as ``"GRCh38"``; see `standard_build`.
     counts : mapping of str to int
         How many rows were left out, by why.
     file : str, optional
@@ -62,6 +74,8 @@ class SummaryStatistics:
         The columns are others.
     InputError
         A number is out of its range; the message names the rows.
+    OptionError
+        The build is called like one of the human genome, and there is none of this name.
     """
 
     frame: "DataFrame"
@@ -126,6 +140,7 @@ class SummaryStatistics:
             Any of `COLUMNS` and of ``p``, ``odds_ratio``, ``hazard_ratio``, ``ci_lower``,
             ``ci_upper`` and ``t``. ``p`` may be text, so that ``1.2e-412`` keeps its size.
         build : str, optional
+            See `standard_build`.
         trait : str, optional
             Name of the trait or context, where the table does not say.
         file : str, optional
@@ -261,13 +276,42 @@ class SummaryStatistics:
         return str(traits[0])
 
 
-def standard_build(build: str | None) -> str | None:
-    """Return ``GRCh37`` or ``GRCh38`` for their usual names, anything else unchanged."""
-    if build is None:
+def standard_build(build: str | None, what: str = "build") -> str | None:
+    """Return the one name of a genome build.
+
+    Parameters
+    ----------
+    build : str or None
+        A build of the human genome by any of its names, with or without a patch and in any case
+        (``"hg19"``, ``"b37"``, ``"GRCh37.p13"``), or the name of another assembly, which is
+        returned as it is (``"GRCm39"``, ``"T2T-CHM13"``).
+    what : str
+        What it is called where it stands, for messages.
+
+    Returns
+    -------
+    str or None
+        None where none is stated: ``"NR"`` (of GWAS-SSF), ``"NA"``, ``"unknown"`` and nothing.
+
+    Raises
+    ------
+    OptionError
+        It is called like a build of the human genome, and there is none of this name.
+    """
+    if build is None or (given := str(build).strip()).lower() in _NOT_STATED:
         return None
-    known = {"grch37": "GRCh37", "hg19": "GRCh37", "b37": "GRCh37", "37": "GRCh37"}
-    known |= {"grch38": "GRCh38", "hg38": "GRCh38", "b38": "GRCh38", "38": "GRCh38"}
-    return known.get(str(build).strip().lower(), str(build))
+    bare = re.sub(r"\.?p\d+$", "", re.sub(r"[\s_-]", "", given.lower()))
+    bare = re.sub(r"^build(?=\d)", "b", bare)
+    for name, others in HUMAN_BUILDS.items():
+        if bare == name.lower() or bare in others:
+            return name
+    if _LIKE_HUMAN.fullmatch(bare):
+        raise OptionError(
+            f"{what} is {given!r}, and the human genome has no such build. Expected GRCh38 (hg38, "
+            "b38), GRCh37 (hg19, b37), NCBI36 (hg18, b36), or of another species the name of its "
+            "assembly, as GRCm39."
+        )
+    return given
 
 
 def described(frame: "DataFrame", mask: NDArray[np.bool_]) -> str:

@@ -20,6 +20,8 @@ from scipy.linalg import eigh
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import SampleTable
 from plait.data.sample_names import no_overlap
+from plait.data.summary_statistics import standard_build
+from plait.data.words import counted
 from plait.errors import CapacityError, ConvergenceWarning, InputError, LabelError, OptionError
 from plait.execution.grains import GRAIN, Grain, map_grains
 from plait.execution.memory import memory_budget, parse_bytes
@@ -95,8 +97,8 @@ class PrincipalComponents(Result):
 
     def __repr__(self) -> str:
         return (
-            f"PrincipalComponents({len(self.components)} of {len(self.samples):,} samples from "
-            f"{len(self.variants):,} variants, {self.method})"
+            f"PrincipalComponents({counted(len(self.components), 'component')} of "
+            f"{len(self.samples):,} samples, from {len(self.variants):,} variants; {self.method})"
         )
 
     def summary(self) -> str:
@@ -317,17 +319,27 @@ def _outside(genotypes: GenotypeSource, exclude_regions: Sequence[str]) -> Indic
     """Return the numbers of the variants outside some regions, ascending."""
     kept: Indices = np.arange(genotypes.n_variants)
     for region in exclude_regions:
-        if region in LONG_RANGE_LINKAGE:
-            gone = np.flatnonzero(long_range_variants(genotypes.variants, region))
-        elif region.lower().startswith(("grch", "hg")):
-            raise LabelError(
-                f"{region!r} is no build whose regions are known; there are "
-                f"{', '.join(LONG_RANGE_LINKAGE)}."
-            )
+        if region.lower().startswith(("grch", "hg")):
+            build = _build_with_regions(region)
+            gone = np.flatnonzero(long_range_variants(genotypes.variants, build))
         else:
             gone = variants_in_region(genotypes.variants, region, "the table of variants")
         kept = np.setdiff1d(kept, gone)
     return kept
+
+
+def _build_with_regions(name: str) -> str:
+    """Return a build of the human genome by its one name, as hg19 is GRCh37."""
+    try:
+        build = standard_build(name)
+    except OptionError:
+        build = None
+    if build not in LONG_RANGE_LINKAGE:
+        raise LabelError(
+            f"{name!r} is no build whose regions are known; there are "
+            f"{', '.join(LONG_RANGE_LINKAGE)}."
+        )
+    return build
 
 
 def _choose_variants(

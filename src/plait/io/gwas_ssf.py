@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from plait.data.summary_statistics import SummaryStatistics, described, standard_build
+from plait.data.summary_statistics import SummaryStatistics, described
 from plait.errors import FileFormatError, InputError, OptionError, ShapeError
 from plait.io.atomic import replace_file
 from plait.io.gwas_ssf_metadata import (
@@ -90,11 +90,9 @@ def read_gwas_ssf(path: str | os.PathLike[str], **options: Any) -> SummaryStatis
         about = read_gwas_ssf_metadata(path)
         traits = about.get("trait_description") or []
         traits = traits if isinstance(traits, list) else [traits]
-        if "build" not in options and about.get("genome_assembly"):
-            options["build"] = standard_build(str(about["genome_assembly"]))
         if "trait" not in options and traits:
             options["trait"] = ", ".join(map(str, traits))
-    else:
+    elif options.get("build") is None:
         _log.warning("%s has no metadata beside it: the genome build is not known", path)
     return read_summary_statistics(path, dialect="gwas-ssf", **options)
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from plait.errors import InputError, LabelError, MissingSidecarError
-from plait.io.metadata_yaml import read_yaml_file
+from plait.data.summary_statistics import standard_build
+from plait.errors import FileFormatError, InputError, LabelError, MissingSidecarError, OptionError
+from plait.io.metadata_yaml import read_yaml_file, write_yaml
 
 FILE_TYPE = "GWAS-SSF v1.0"
 HM_CODES = (
@@ -15,10 +16,12 @@ HM_CODES = (
     "palindromic; in each group: forward, forward with alleles exchanged, reverse, reverse with "
     "alleles exchanged"
 )
+ASSEMBLY = "genome_assembly"
+"""The key of the genome build."""
 TRAITS = "traits"
 """The key of a file for several traits below which each of them has metadata of its own."""
 _MANDATORY = (
-    "genome_assembly", "coordinate_system", "trait_description", "samples",
+    ASSEMBLY, "coordinate_system", "trait_description", "samples",
     "genotyping_technology", "is_sorted", "is_harmonised", "data_file_name", "file_type",
     "data_file_md5sum", "date_metadata_last_modified",
 )  # fmt: skip
@@ -63,6 +66,36 @@ def read_gwas_ssf_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not place.is_file():
         raise MissingSidecarError(f"{path} needs its metadata {place.name} beside it.")
     return read_yaml_file(place)
+
+
+def assembly_beside(path: str | os.PathLike[str]) -> str | None:
+    """Return the genome build that metadata beside a table state, if there are any and they do."""
+    place = metadata_path(path)
+    if not place.is_file():
+        return None
+    return stated_assembly(read_yaml_file(place).get(ASSEMBLY), place)
+
+
+def stated_assembly(build: str | None, place: str | os.PathLike[str]) -> str | None:
+    """Return the one name of a genome build that a file states.
+
+    Raises
+    ------
+    FileFormatError
+        There is no such build; the message names the file.
+    """
+    try:
+        return standard_build(build, ASSEMBLY)
+    except OptionError as error:
+        raise FileFormatError(
+            f"{place}: {error} Correct it there, or say which it is (build=...)."
+        ) from None
+
+
+def assembly_metadata(build: str, name: str) -> str:
+    """Return metadata, as YAML, of a table of this name of which no more is told than its build."""
+    told = {ASSEMBLY: build, "coordinate_system": "1-based", "data_file_name": name}
+    return write_yaml(told)
 
 
 def metadata_of_trait(given: Mapping[str, Any], trait: str | None) -> dict[str, Any]:
@@ -188,6 +221,8 @@ def completed(
     told = told or {}
     described = {key: given.get(key, told.get(key)) for key in (*_MANDATORY, *given)}
     described = _listed({k: v for k, v in described.items() if v is not None}, _LISTS)
+    if ASSEMBLY in described and not _assembly_problems(described[ASSEMBLY]):
+        described[ASSEMBLY] = standard_build(described[ASSEMBLY]) or described[ASSEMBLY]
     if isinstance(samples := described.get("samples"), list | tuple):
         described["samples"] = [
             _counted(_listed(one, _SAMPLE_LISTS)) if isinstance(one, Mapping) else one
@@ -240,6 +275,7 @@ def metadata_problems(described: Mapping[str, Any]) -> list[str]:
         for key in _LISTS
         if key != "samples" and _is_no_list(described.get(key))
     ]
+    problems += _assembly_problems(described.get(ASSEMBLY))
     problems += _sample_problems(described.get("samples") or [])
     if described.get("coordinate_system") not in ("1-based", "0-based", None):
         problems.append("coordinate_system is '1-based' or '0-based'")
@@ -257,6 +293,14 @@ def metadata_problems(described: Mapping[str, Any]) -> list[str]:
         if value not in (None, "") and not re.fullmatch(pattern, str(value)):
             problems.append(f"{key} {value!r} is not {said}")
     return problems
+
+
+def _assembly_problems(value: Any) -> list[str]:
+    try:
+        standard_build(value, ASSEMBLY)
+    except OptionError as error:
+        return [str(error).removesuffix(".")]
+    return []
 
 
 def _is_no_list(value: Any) -> bool:

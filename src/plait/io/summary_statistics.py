@@ -7,16 +7,24 @@ import os
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plait.data.summary_statistics import SummaryStatistics, described
+from plait.data.summary_statistics import SummaryStatistics, described, standard_build
 from plait.data.variants import VariantTable
 from plait.errors import FileFormatError, LabelError, OptionError, OutputError
 from plait.io import gwas_vcf
-from plait.io.atomic import replace_file
+from plait.io.atomic import check_writable, replace_file
 from plait.io.dialects import find_contexts, find_roles, only_context
+from plait.io.gwas_ssf_metadata import (
+    ASSEMBLY,
+    assembly_beside,
+    assembly_metadata,
+    metadata_path,
+    stated_assembly,
+)
 from plait.io.summary_rows import harmonised, of_success, of_test
 
 if TYPE_CHECKING:
@@ -84,7 +92,8 @@ def read_summary_statistics(
     trait : str, optional
         Name of the trait or context. Default: what the table says, else its context.
     build : str, optional
-        Genome build of the positions. Default: what a GWAS-VCF says.
+        Genome build of the positions, see `plait.data.summary_statistics.standard_build`.
+        Default: what a GWAS-VCF, Parquet that plait wrote, or metadata beside the table state.
     normalise_chromosomes : bool
         Whether ``chr1`` and ``01`` become ``1``, 23 ``X`` and 24 ``Y``; in GWAS-SSF 25 ``MT``,
         elsewhere, as in PLINK, 25 and ``XY`` ``X`` and 26 ``MT`` (see `chromosome_names`).
@@ -103,6 +112,8 @@ def read_summary_statistics(
         The file is no table, or a cell is not a number where one is expected.
     UnknownDialectError, AmbiguousAlleleColumnsError
         It is not clear what the columns are.
+    OptionError
+        There is no such build.
 
     Notes
     -----
@@ -147,6 +158,7 @@ def _read(
 ) -> SummaryStatistics:
     """Read a table that was opened; see `read_summary_statistics`."""
     header, load, stated = opened
+    build = standard_build(build) or stated or assembly_beside(path)
     found, roles = find_roles(header, dialect, columns, str(path), context)
     _log.info("%s: dialect %s, columns %s", path, found, roles)
     raw = load(list(dict.fromkeys(roles.values())))
@@ -160,7 +172,7 @@ def _read(
         frame = _completed(frame, variants, normalise_chromosomes, dialect is not None)
     table = SummaryStatistics.from_frame(
         frame,
-        build=build or stated,
+        build=build,
         trait=trait or context or only_context(header, found),
         file=os.path.realpath(path),
         bad_se=bad_se,
@@ -220,7 +232,8 @@ def write_summary_statistics(
         Columns of which nothing is known are left out.
     path : path
         Ends in .parquet, .tsv or .tsv.gz. Text writes every number so that it is read back as it
-        is, and ``NA`` where nothing is known.
+        is, and ``NA`` where nothing is known. The genome build, where it is known, is in the
+        metadata of Parquet, and beside text in ``NAME-meta.yaml``, as GWAS-SSF has it.
     extra : mapping of name to (M,) array, optional
         Columns to write after the house's; they are not read again.
     overwrite : bool
@@ -228,7 +241,7 @@ def write_summary_statistics(
     Raises
     ------
     OutputError
-        The name ends in something else, or the file exists or cannot be written.
+        The name ends in something else, or a file exists or cannot be written.
     """
     import polars as pl
 
@@ -239,13 +252,24 @@ def write_summary_statistics(
     known = [name for name in frame.columns if frame[name].null_count() < frame.height]
     frame = frame.select(name for name in frame.columns if name in known or name in _NEEDED)
     frame = frame.with_columns(pl.Series(name, values) for name, values in (extra or {}).items())
-    with replace_file(place, overwrite) as temporary:
-        if place.suffix == ".parquet":
-            frame.write_parquet(temporary, compression="zstd")
-            return
+    if place.suffix == ".parquet":
+        stated = None if table.build is None else {ASSEMBLY: table.build}
+        with replace_file(place, overwrite) as temporary:
+            frame.write_parquet(temporary, compression="zstd", metadata=stated)
+        return
+    about = metadata_path(place)
+    with ExitStack() as files:
+        temporary = files.enter_context(replace_file(place, overwrite))
+        if table.build is not None:
+            told = files.enter_context(replace_file(about, overwrite))
+            told.write_text(assembly_metadata(table.build, place.name), encoding="utf-8")
+        else:
+            check_writable(about, overwrite)
         text = frame.write_csv(separator="\t", null_value="NA", line_terminator="\n").encode()
         # No name and no time in the header: the same table gives the same bytes.
         temporary.write_bytes(gzip.compress(text, mtime=0) if place.suffix == ".gz" else text)
+    if table.build is None:  # what stands there is said of the table that was there before
+        about.unlink(missing_ok=True)
 
 
 def chromosome_names(names: "Series", of_gwas_ssf: bool = False) -> "Series":
@@ -312,7 +336,8 @@ def _open(
             texts = pl.col(pl.String).replace(dict.fromkeys(missing))
             return pl.read_parquet(path, columns=wanted).with_columns(texts)
 
-        return list(pl.read_parquet_schema(path)), columns, None
+        stated = stated_assembly(pl.read_parquet_metadata(path).get(ASSEMBLY), path)
+        return list(pl.read_parquet_schema(path)), columns, stated
     text = read_bytes(path, limit)
     if text.startswith(gwas_vcf.START):
         return *gwas_vcf.open_gwas_vcf(path, text), gwas_vcf.build_of(text)
