@@ -53,6 +53,22 @@ def test_leaving_out_is_a_subtraction(many):
         np.testing.assert_allclose(found.matrix(str(k)), direct, rtol=0, atol=1e-15)
 
 
+@pytest.mark.parametrize("method", ["vanraden", "gcta"])
+@pytest.mark.parametrize("n_chromosomes", [3, 9])
+def test_some_samples_and_products(many, method, n_chromosomes):
+    names = [str(k * n_chromosomes // 2500) for k in range(2500)]
+    found = relationship_matrix(InMemory(many.calls, chromosomes=names), method)
+    samples = np.arange(699, 0, -2)
+    for without in (None, "1"):
+        whole = found.matrix(without)
+        some = found.matrix(without, samples=samples)
+        np.testing.assert_array_equal(some, whole[np.ix_(samples, samples)])
+        single = found.matrix(without, dtype=np.float32)
+        np.testing.assert_array_equal(single, whole.astype(np.float32))
+    columns = np.random.default_rng(2).normal(size=(len(whole), 3))
+    np.testing.assert_allclose(found.times(columns), found.matrix() @ columns, atol=1e-12)
+
+
 def test_calls_and_the_same_dosages(many):
     class Dosages(InMemory):
         kind = "dosage"

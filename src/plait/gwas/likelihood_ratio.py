@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.gwas.null_models import NullModel
-from plait.numerics.reml import maximum_near
+from plait.numerics.reml import maximum_near, search_of
 
 Array = NDArray[np.float64]
 
@@ -43,6 +43,6 @@ class LikelihoodRatio:
         from scipy.special import log_ndtr
 
         height = partial(self.model.likelihood_beside, regressor, trait)
-        share = maximum_near(height, float(self.fit.h2[trait]), 1e-8)
+        share = maximum_near(search_of(height), float(self.fit.h2[trait]), 1e-8)
         statistic = max(2.0 * (height(share) - float(self.fit.log_likelihood[trait])), 0.0)
         return (math.log(2.0) + float(log_ndtr(-math.sqrt(statistic)))) / math.log(10.0)

@@ -244,28 +244,38 @@ class MixedGroup:
                     for array in outputs:
                         array[j] = np.nan
             prepared = self.model.prepared(genotypes[kept])
-            for j, variant in zip(which[kept], prepared, strict=True):
-                for t in np.flatnonzero(again[j]):
-                    for array, value in zip(outputs, self._one(variant, int(t)), strict=True):
-                        array[j, t] = value
+            tests = [
+                (j, t, variant)
+                for j, variant in zip(which[kept].tolist(), prepared, strict=True)
+                for t in np.flatnonzero(again[j]).tolist()
+            ]
+            rows, columns = [j for j, _, _ in tests], [t for _, t, _ in tests]
+            found = self._one_by_one([(variant, t) for _, t, variant in tests])
+            for array, values in zip(outputs, found, strict=True):
+                array[rows, columns] = values
 
-    def _one(self, prepared: Any, t: int) -> tuple[float, float, float]:
-        """Return slope, error and log10 p of one variant; NaN where nothing is left."""
+    def _one_by_one(self, tests: list[tuple[Any, int]]) -> Array:
+        """Return slopes, errors and log10 p (3, n) of variants and traits; NaN of perfect fits."""
         from plait.numerics.student import log10_p_value
 
-        h2 = float(self.h2[t])
-        beta, se = self.model.regression(prepared, t, h2)
-        if not se**2 * self.design.df > NOTHING * beta**2:
-            return np.nan, np.nan, np.nan
-        log10p = float(log10_p_value(beta / se, self.design.df))
-        if self.exact_below and log10p <= np.log10(self.exact_below):
-            beta, se = self.model.regression(prepared, t, self.model.share_beside(prepared, t, h2))
-            if not se**2 * self.design.df > NOTHING * beta**2:
-                return np.nan, np.nan, np.nan
-            log10p = float(log10_p_value(beta / se, self.design.df))
+        found = np.full((3, len(tests)), np.nan)
+
+        def fill(some: list[int], shares: list[float]) -> None:
+            for k, h2 in zip(some, shares, strict=True):
+                beta, se = self.model.regression(*tests[k], h2)
+                is_perfect = not se**2 * self.design.df > NOTHING * beta**2
+                found[:2, k] = (np.nan, np.nan) if is_perfect else (beta, se)
+            found[2, some] = log10_p_value(found[0, some] / found[1, some], self.design.df)
+
+        null = [float(self.h2[t]) for _, t in tests]
+        fill(list(range(len(tests))), null)
+        if self.exact_below:
+            small = np.flatnonzero(found[2] <= np.log10(self.exact_below)).tolist()
+            fill(small, [self.model.share_beside(*tests[k], null[k]) for k in small])
         if self.ratio is not None:
-            log10p = self.ratio.log10p(prepared, t)
-        return beta, se, log10p
+            for k in np.flatnonzero(~np.isnan(found[2])).tolist():
+                found[2, k] = self.ratio.log10p(*tests[k])
+        return found
 
 
 def _as_score_tests(beta: Array, se: Array, log10p: Array, df: int) -> None:
@@ -403,29 +413,35 @@ class MixedModel:
             rows = np.searchsorted(self._samples, null.design.rows)
             projected[np.ix_(rows, null.design.columns)] = null.projected_traits()[0]
         with single_threaded_blas():
-            matrix = projected.T @ self._relationships.matrix() @ projected
+            matrix = projected.T @ self._relationships.times(projected)
         return project_positive_definite(cov_to_cor(symmetrise(matrix)))
 
-    def _of_design(self, design: Design, matrix: Array) -> Array:
+    def _matrix(
+        self, design: Design, without: str | None, dtype: type[np.floating[Any]] = np.float64
+    ) -> NDArray[Any]:
+        """Return the relationships of the samples of a design, in memory of their own."""
         rows = np.searchsorted(self._samples, design.rows)
-        return matrix if len(rows) == len(matrix) else matrix[np.ix_(rows, rows)]
+        samples = None if len(rows) == len(self._samples) else rows
+        return self._relationships.matrix(without, samples=samples, dtype=dtype)
 
     def _nulls(self, without: str | None = None) -> list[NullModel]:
         """Return exact models of the designs."""
-        matrix = self._relationships.matrix(without=without)
-        return [NullModel(design, self._of_design(design, matrix)) for design in self.designs]
+        return [NullModel(design, self._matrix(design, without)) for design in self.designs]
 
     def _left_out(self, name: str) -> list[NullModel | LeftOutModel]:
         """Return models of the designs without a chromosome, exact where others do not pay."""
         n_variants = sum(run.stop - run.start for run in self._runs(name))
         again = n_variants * self.exact_below * _EXACT_TESTS > len(self._samples)
-        matrix = self._relationships.matrix(without=name)
         found: list[NullModel | LeftOutModel] = []
         for design, reference in zip(self.designs, self._references, strict=True):
-            given, model = self._of_design(design, matrix), None
+            model = None
             if reference is not None and n_variants > DRAWN and not again:
+                given = self._matrix(design, name, np.float32)
                 model = LeftOutModel.of(design, given, reference)
-            found.append(NullModel(design, given) if model is None else model)
+            if model is None:
+                found.append(NullModel(design, self._matrix(design, name)))
+            else:
+                found.append(model)
         return found
 
     def _runs(self, name: str) -> list[slice]:
@@ -453,8 +469,7 @@ class MixedModel:
                     drawn = tested_genotypes(block, null.design, self.rules)
                     calibration, report = calibrate(null, drawn)
                     if calibration is None and isinstance(null, LeftOutModel):
-                        matrix = self._relationships.matrix(without=name)
-                        null = NullModel(null.design, self._of_design(null.design, matrix))
+                        null = NullModel(null.design, self._matrix(null.design, name))
                         calibration, report = calibrate(null, drawn)
             check = {"chromosome": name, "samples": len(null.design.rows), "h2": null.h2.tolist()}
             check["h2_step"] = (null.h2 - self.h2[null.design.columns]).tolist()

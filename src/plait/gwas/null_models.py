@@ -4,6 +4,8 @@ Both know the shares of variance, solutions ``P y`` for scores, forms ``g^T P g`
 itself, leading eigenvectors of the relationships, and how one variant more changes the fit.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +29,7 @@ class NullModel:
     ----------
     design : Design
     relationships : (N, N) array
-        Scaled here to a mean of 1 on the diagonal.
+        Kept, and scaled in place to a mean of 1 on the diagonal.
 
     Attributes
     ----------
@@ -38,8 +40,8 @@ class NullModel:
     """
 
     def __init__(self, design: Design, relationships: Array) -> None:
-        self.relationships: Array = relationships / _scale(relationships)
-        self.design = design
+        relationships /= _scale(relationships)
+        self.relationships, self.design = relationships, design
         # Threaded BLAS is many times slower where other work shares the cores.
         with single_threaded_blas():
             self.model = RestrictedModel.of(self.relationships, design.basis, design.traits)
@@ -106,13 +108,12 @@ class LeftOutModel:
 
     @classmethod
     def of(
-        cls, design: Design, relationships: Array, reference: Reference
+        cls, design: Design, relationships: NDArray[np.float32], reference: Reference
     ) -> "LeftOutModel | None":
-        """Prepare a matrix (N, N), scaled here; None where an exact model is called for."""
-        scaled = np.empty(relationships.shape, dtype=np.float32)
-        np.divide(relationships, _scale(relationships), out=scaled, casting="same_kind")
+        """Prepare a matrix (N, N), kept and scaled; None where an exact model is called for."""
+        relationships /= np.float32(_scale(relationships))
         with single_threaded_blas():
-            model = KrylovModel.of(scaled, design.basis, design.traits, reference)
+            model = KrylovModel.of(relationships, design.basis, design.traits, reference)
         return None if model is None else cls(design, model)
 
     @property
@@ -144,5 +145,5 @@ class LeftOutModel:
         return inverse
 
 
-def _scale(relationships: Array) -> float:
-    return float(np.mean(np.diagonal(relationships)))
+def _scale(relationships: NDArray[Any]) -> float:
+    return float(np.mean(np.diagonal(relationships), dtype=np.float64))

@@ -44,6 +44,8 @@ _GROUP = 8
 _GRAIN = 1024
 _MANY_MISSING = 0.05
 """Share of missing calls from which multiplying is faster than looking after each of them."""
+_FEW = 8
+"""Chromosomes that are added up for each matrix: a sum of all of them takes as long to make."""
 _ROWS = 256
 """Samples whose relationships to all others are made together."""
 _METHODS = ("vanraden", "gcta", "standardised", "dominance", "ibs")
@@ -78,8 +80,17 @@ class Relationships:
     method: str
     jointly_missing: NDArray[np.int32] | None = None
 
-    def matrix(self, without: str | None = None) -> Array:
-        """Return the relationship matrix (N, N), of all chromosomes or all but one.
+    def matrix(
+        self,
+        without: str | None = None,
+        *,
+        samples: Samples | None = None,
+        dtype: type[np.floating[Any]] = np.float64,
+    ) -> NDArray[Any]:
+        """Return the relationship matrix (n, n), of all chromosomes or all but one.
+
+        ``samples`` (n,) are numbers of those that are wanted, by default all. Sums are in double
+        precision whatever the ``dtype``.
 
         Raises
         ------
@@ -88,11 +99,19 @@ class Relationships:
         InputError
             No variant of the chromosomes counts; "gcta", "ibs": two samples have no call in common.
         """
-        kept, n = self._kept(without), len(self.samples)
-        out = np.empty((n, n))
-        for start in range(0, n, _ROWS):
-            out[start : start + _ROWS] = self.rows(kept, slice(start, start + _ROWS))
+        kept, n = self._kept(without), len(self.samples) if samples is None else len(samples)
+        chosen: Any = slice(None) if samples is None else samples
+        out = np.empty((n, n), dtype=dtype)
+        for part in _cut(slice(0, n), n, _ROWS):
+            rows = part if samples is None else samples[part]
+            out[part] = self.rows(kept, rows)[:, chosen]
         return out
+
+    def times(self, columns: Array) -> Array:
+        """Return the product of the matrix of all chromosomes and columns (N, n)."""
+        kept, n = self._kept(None), len(self.samples)
+        parts = _cut(slice(0, n), n, _ROWS)
+        return np.concatenate([self.rows(kept, part) @ columns for part in parts])
 
     def pair_counts(self, without: str | None = None) -> NDArray[np.int64]:
         """Return how many variants are behind each relationship (N, N), read-only.
@@ -107,7 +126,7 @@ class Relationships:
         counts.setflags(write=False)
         return counts
 
-    def rows(self, kept: Flags, rows: slice) -> Array:
+    def rows(self, kept: Flags, rows: slice | Samples) -> Array:
         """Return relationships of some samples to all others, from some chromosomes.
 
         ``kept`` (chromosomes,) tells which; their norms are not 0.
@@ -124,11 +143,11 @@ class Relationships:
             total += 0.5  # see `plait.gwas.relationship_codings`
         return total
 
-    def _sum(self, kept: Flags, rows: slice) -> Array:
-        """Add up chromosomes, or take the few that are left out away from all of them."""
+    def _sum(self, kept: Flags, rows: slice | Samples) -> Array:
+        """Add up chromosomes, or take a few that are left out away from the sum of many."""
         left_out = np.flatnonzero(~kept)
-        if len(kept) > 2 and 2 * len(left_out) < len(kept):
-            total = self._everything[rows].copy()
+        if len(kept) > _FEW and 2 * len(left_out) < len(kept):
+            total = np.array(self._everything[rows])
             for k in left_out:
                 total -= self.sums[k, rows]
             return total
@@ -179,7 +198,7 @@ class Relationships:
             "which a missing genotype is the mean of its variant."
         )
 
-    def _pair_counts(self, kept: Flags, rows: slice) -> NDArray[np.int64] | int:
+    def _pair_counts(self, kept: Flags, rows: slice | Samples) -> NDArray[np.int64] | int:
         count = int(self.n_variants[kept].sum())
         if self.jointly_missing is None:
             return count
@@ -295,11 +314,10 @@ def relationship_matrix(
         ThreadPoolExecutor(resolve_threads(threads)) as pool,
         stage("relationships", genotypes.n_variants) as advance,
     ):
+        total = _total(genotypes, rows, rules, method)
         for name, run in runs:
             k = names.index(name)
-            total = _empty_total(
-                genotypes, rows, rules, method, None if lacking is None else lacking[k]
-            )
+            total.begin(None if lacking is None else lacking[k])
             blocks = _cut(run, genotypes.n_variants, total.at_once)
             for block, (read, norm, used) in zip(
                 blocks, _one_ahead(pool, total.read, blocks), strict=True
@@ -376,6 +394,13 @@ class _Total(ABC, Generic[Item]):
     tasks: list[Any]
 
     @abstractmethod
+    def begin(self, lacking: NDArray[np.int32] | None) -> None:
+        """Begin a sum, of a method that looks at pairs with what two samples lack together.
+
+        The memory of the sum before is used again: to touch new memory takes longer.
+        """
+
+    @abstractmethod
     def read(self, block: slice) -> tuple[Item, float, int]:
         """Return a block made ready, what it adds to the norm, and how many variants count."""
 
@@ -388,16 +413,12 @@ class _Total(ABC, Generic[Item]):
         """Add a tile of the sum, on or below the diagonal, and what mirrors it, to ``sums``."""
 
 
-def _empty_total(
-    genotypes: GenotypeSource,
-    rows: Samples,
-    rules: VariantFilter,
-    method: str,
-    lacking: NDArray[np.int32] | None,
+def _total(
+    genotypes: GenotypeSource, rows: Samples, rules: VariantFilter, method: str
 ) -> _Total[Any]:
     if method == "vanraden" and genotypes.kind == "hardcall":
         return _CallTotal(genotypes, rows, rules)
-    return _DosageTotal(genotypes, rows, rules, method, lacking)
+    return _DosageTotal(genotypes, rows, rules, method)
 
 
 @dataclass(frozen=True, eq=False)
@@ -411,26 +432,25 @@ class _Scaled:
 class _DosageTotal(_Total[_Scaled]):
     """Products of scaled genotypes, tile by tile.
 
-    Where ``lacking`` (N, N) is given, the variants that two samples lack together are added to it,
-    on and below the diagonal.
+    Of methods that look at pairs, the variants that two samples lack together are added to
+    ``lacking`` (N, N), on and below the diagonal.
     """
 
     height = 2048  # sums over so many rows are in single precision
 
     def __init__(
-        self,
-        genotypes: GenotypeSource,
-        rows: Samples,
-        rules: VariantFilter,
-        method: str,
-        lacking: NDArray[np.int32] | None,
+        self, genotypes: GenotypeSource, rows: Samples, rules: VariantFilter, method: str
     ) -> None:
         self._what = genotypes, rows
-        self._rules, self._method, self._lacking = rules, method, lacking
+        self._rules, self._method = rules, method
         self.at_once = self.height // ROWS.get(method, 1)
         n = len(rows)
-        self._total = np.zeros((n, n))
-        self.tasks = _tiles(n) if lacking is None else [*_panels(n), *_tiles(n)]
+        self._total = np.empty((n, n))
+        self.tasks = [*_panels(n), *_tiles(n)] if method in _PAIRWISE else _tiles(n)
+
+    def begin(self, lacking: NDArray[np.int32] | None) -> None:
+        self._total.fill(0.0)
+        self._lacking = lacking
 
     def read(self, block: slice) -> tuple[_Scaled, float, int]:
         genotypes, rows = self._what
@@ -484,11 +504,15 @@ class _CallTotal(_Total[_Calls | NDArray[np.float32]]):
         everyone = np.array_equal(rows, np.arange(genotypes.n_samples))
         self._genotypes, self._rows, self._rules = genotypes, None if everyone else rows, rules
         whole = -(-n // _GROUP) * _GROUP
-        self._products = np.zeros((whole, whole), dtype=np.int32)
+        self._products = np.empty((whole, whole), dtype=np.int32)
         # What is added, with its transpose, to products; columns lie apart in strips.
-        self._halves = np.zeros((-(-n // STRIP), n, STRIP))
-        self._alone = np.zeros(n)
+        self._halves = np.empty((-(-n // STRIP), n, STRIP))
+        self._alone = np.empty(n)
         self.tasks = [*_panels(n), *_tiles(n)]
+
+    def begin(self, lacking: NDArray[np.int32] | None) -> None:
+        for total in (self._products, self._halves, self._alone):
+            total.fill(0)
 
     def read(self, block: slice) -> tuple[_Calls | NDArray[np.float32], float, int]:
         from plait.gwas.relationship_kernels import listed, turn_calls

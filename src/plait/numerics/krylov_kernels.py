@@ -6,6 +6,7 @@ import numpy as np
 
 from plait.numerics.compiled import njit
 from plait.numerics.lane_kernels import FLOATS, add_multiple, add_to, lanes_at, zeros_like
+from plait.numerics.search_kernels import BEST, SEARCH, first_place, next_place
 
 _TOGETHER = 16
 """Pivots whose product is taken before the logarithm."""
@@ -13,6 +14,8 @@ _CELL = 0.8
 """Width of a cell of a table, in logarithms of odds."""
 _SPAN = 256
 """Terms of a sum that are added up by themselves."""
+_NOTHING = 1e-300
+"""For what a variant leaves of a trait that it explains."""
 _ROWS = 6
 """Rows that share what is loaded of the columns; their sums stay in registers."""
 
@@ -119,12 +122,15 @@ def resolvents(diagonal, after, counts, shares, forms):  # type: ignore[no-untyp
 
 
 @njit(nogil=True, cache=True)
-def forms_of_variant(diagonal, after, length, products, own_diagonal, own_after, square, h2):  # type: ignore[no-untyped-def]
+def forms_of_variant(trait, variant, h2):  # type: ignore[no-untyped-def]
     """Return ``y^T P y``, ``g^T P y``, ``g^T P g`` of a trait and a variant at a share.
 
-    ``diagonal`` and ``after`` (k,) are those of the Krylov space of y, of some ``length``, and
-    ``products`` (k,) those of g with its unit vectors; the others are of the variant's own space.
+    ``trait`` is the ``diagonal`` and ``after`` (k,) of the Krylov space of y, and the length of y;
+    ``variant`` are the products (k,) of g with the unit vectors of that space, and of its own space
+    the ``diagonal`` and ``after`` and ``g^T g``.
     """
+    diagonal, after, length = trait
+    products, own_diagonal, own_after, square = variant
     rest = 1.0 - h2
     pivot = h2 * diagonal[0] + rest
     a, b = length, products[0]
@@ -145,6 +151,48 @@ def forms_of_variant(diagonal, after, length, products, own_diagonal, own_after,
             value -= coupling * coupling / pivot
         pivot = value
     return yy, gy, square / pivot
+
+
+@njit(nogil=True, cache=True)
+def highest_likelihood(trait, variant, determinant, df, low, guess, high, tolerance):  # type: ignore[no-untyped-def]
+    """Return the largest log-likelihood between two shares, but for a constant, and where it is.
+
+    That is the restricted one of a model with the variant, ``df`` its degrees of freedom; see
+    `forms_of_variant` and `determinant_without_covariates`. There is one maximum between them.
+    """
+    search = np.empty(SEARCH)
+    place = first_place(search, low, guess, high)
+    while not math.isnan(place):
+        value = _log_likelihood(trait, variant, determinant, df, place)
+        place = next_place(search, value, tolerance)
+    largest, best = -np.inf, guess
+    for place in (search[BEST], low, guess, high):
+        value = _log_likelihood(trait, variant, determinant, df, place)
+        if value > largest:
+            largest, best = value, place
+    return largest, best
+
+
+@njit(nogil=True, cache=True)
+def _log_likelihood(trait, variant, determinant, df, h2):  # type: ignore[no-untyped-def]
+    yy, gy, gg = forms_of_variant(trait, variant, h2)
+    left = max(yy - gy * gy / gg, _NOTHING)
+    whole = determinant_without_covariates(determinant, h2)
+    return -0.5 * (df * math.log(left) + whole + math.log(gg))
+
+
+@njit(nogil=True, cache=True)
+def determinant_without_covariates(determinant, h2):  # type: ignore[no-untyped-def]
+    """Return ``ln |h2 A + (1 - h2) I|`` on the space orthogonal to the covariates.
+
+    ``determinant`` is the table of `tabulate_log_determinant` and what it was made of, then what
+    was added to the eigenvalues, and the number of covariates: in their directions A is that.
+    """
+    table, diagonal, off_diagonal, nodes, weights, lifted, n_covariates = determinant
+    whole = tabulated(table, h2)
+    if math.isnan(whole):
+        whole = log_determinant(diagonal, off_diagonal, nodes, weights, h2)
+    return whole - n_covariates * math.log(h2 * lifted + 1.0 - h2)
 
 
 @njit(nogil=True, cache=True)

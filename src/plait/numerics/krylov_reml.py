@@ -15,7 +15,6 @@ What is left to chance are differences of cubic and higher terms; their noise is
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -24,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.numerics.krylov import KrylovSpaces, ProjectedMatrix, Quadrature
-from plait.numerics.reml import EDGE, LARGEST, RestrictedModel, maximum_near
+from plait.numerics.reml import EDGE, LARGEST, RestrictedModel, Search, maximum_near
 
 Array = NDArray[np.float64]
 
@@ -140,17 +139,18 @@ class Determinant:
         tabulate_log_determinant(reference.diagonal, reference.off_diagonal, *own, table)
         return cls(reference, *own, table)
 
+    @property
+    def numbers(self) -> tuple[Any, ...]:
+        """What `krylov_kernels.determinant_without_covariates` takes."""
+        known = self.reference
+        own = known.diagonal, known.off_diagonal, self.nodes, self.weights
+        return self.table, *own, known.lifted, known.n_covariates
+
     def logarithm(self, h2: float) -> float:
         """Return ``ln |h2 A + (1 - h2) I|``."""
-        from plait.numerics.krylov_kernels import log_determinant, tabulated
+        from plait.numerics.krylov_kernels import determinant_without_covariates
 
-        known, whole = self.reference, tabulated(self.table, h2)
-        if math.isnan(whole):
-            own = known.diagonal, known.off_diagonal, self.nodes, self.weights
-            whole = log_determinant(*own, h2)
-        # The eigenvalues of the directions of the covariates are those of no relationship.
-        covariates = math.log(h2 * known.lifted + 1.0 - h2)
-        return float(whole) - known.n_covariates * covariates
+        return float(determinant_without_covariates(self.numbers, h2))
 
 
 def _calibrated(
@@ -201,6 +201,11 @@ class PreparedVariant:
     genotype: Array
     products: Array
     own: Quadrature
+
+    def numbers(self, t: int) -> tuple[Array, Array, Array, float]:
+        """Return what kernels take of it beside a trait."""
+        own = self.own
+        return self.products[t], own.diagonal[:, 0], own.after[:, 0], float(own.squares[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,11 +286,23 @@ class KrylovModel:
         return float(self.spaces.lengths[t] * self.spaces.coefficients(h2, t)[0])
 
     def _most_likely(self) -> Array:
-        def height(t: int) -> Callable[[float], float]:
-            return lambda h2: self._log_likelihood(h2, t)
+        # A variant that leaves likelihoods as they are: no products, and g^T P g is 1.
+        none = np.zeros(self.spaces.diagonal.shape[1]), np.empty(0), np.empty(0), 1.0
+        found = np.empty(len(self.h2))
+        for t, (h2, limit) in enumerate(zip(self.h2.tolist(), self.limits.tolist(), strict=True)):
+            found[t] = maximum_near(self._search(none, t, self.df), h2, 1e-8, limit)
+        return found
 
-        shares = enumerate(zip(self.h2.tolist(), self.limits.tolist(), strict=True))
-        return np.array([maximum_near(height(t), h2, 1e-8, limit) for t, (h2, limit) in shares])
+    def _search(self, variant: tuple[Any, ...], t: int, df: int) -> Search:
+        """Return a search for the most likely share of a trait with a variant's numbers."""
+        from plait.numerics.krylov_kernels import highest_likelihood
+
+        return partial(highest_likelihood, self._numbers(t), variant, self.determinant.numbers, df)
+
+    def _numbers(self, t: int) -> tuple[Array, Array, float]:
+        """Return what kernels take of a trait."""
+        spaces = self.spaces
+        return spaces.diagonal[t], spaces.after[t], float(spaces.lengths[t])
 
     def _information(self, h2: float, t: int) -> float:
         """Return the observed information on h2, 0 at a boundary."""
@@ -328,19 +345,12 @@ class KrylovModel:
 
     def _forms(self, variant: PreparedVariant, t: int, h2: float) -> tuple[float, float, float]:
         """Return ``y^T P y``, ``g^T P y``, ``g^T P g``."""
-        return self._forms_of(variant, t)(h2)
-
-    def _forms_of(
-        self, variant: PreparedVariant, t: int
-    ) -> Callable[[float], tuple[float, float, float]]:
-        """Return what gives `_forms` at a share."""
         from plait.numerics.krylov_kernels import forms_of_variant
 
-        spaces, own = self.spaces, variant.own
-        given = spaces.diagonal[t], spaces.after[t], float(spaces.lengths[t]), variant.products[t]
-        return partial(
-            forms_of_variant, *given, own.diagonal[:, 0], own.after[:, 0], float(own.squares[0])
+        found: tuple[float, float, float] = forms_of_variant(
+            self._numbers(t), variant.numbers(t), h2
         )
+        return found
 
     def _is_sure(self, variant: PreparedVariant, t: int, h2: float) -> bool:
         """Whether forms at a share are precise enough, and what the variant leaves of a trait."""
@@ -358,16 +368,10 @@ class KrylovModel:
 
     def share_beside(self, variant: PreparedVariant, trait: int, start: float) -> float:
         """Return h2 with one more regressor: the maximum next to a good guess."""
-        n, limit = self.df - 1, float(self.limits[trait])
-        forms = self._forms_of(variant, trait)
-
-        def height(h2: float) -> float:
-            yy, gy, gg = forms(h2)
-            left = max(yy - gy * gy / gg, 1e-300)
-            return -0.5 * (n * math.log(left) + self.determinant.logarithm(h2) + math.log(gg))
-
+        limit = float(self.limits[trait])
         if self._is_sure(variant, trait, start):
-            share = maximum_near(height, start, largest=limit)
+            search = self._search(variant.numbers(trait), trait, self.df - 1)
+            share = maximum_near(search, start, largest=limit)
             if share < limit - EDGE:
                 return share
         return self.exact.share_beside(self._exactly(variant), trait, start)

@@ -124,8 +124,8 @@ class RestrictedModel:
 
     def fit(self) -> VarianceFit:
         """Maximise over h2: a grid of 101 values, then every maximum of it refined."""
-        grid = np.linspace(0.0, LARGEST, _GRID)
-        table = np.array([self.log_likelihood(float(value)) for value in grid])
+        grid = np.linspace(0.0, LARGEST, _GRID).tolist()
+        table = np.array([self.log_likelihood(value) for value in grid])
         h2 = np.empty(table.shape[1])
         for t in range(len(h2)):
             column = np.array([t])
@@ -136,8 +136,9 @@ class RestrictedModel:
             padded = np.concatenate([[-np.inf], table[:, t], [-np.inf]])
             peaks = np.flatnonzero((padded[1:-1] >= padded[:-2]) & (padded[1:-1] >= padded[2:]))
             last = len(grid) - 1
+            search = search_of(height)
             found = [
-                _highest(height, grid[max(p - 1, 0)], grid[p], grid[min(p + 1, last)])
+                search(grid[max(p - 1, 0)], grid[p], grid[min(p + 1, last)], _TOLERANCE)
                 for p in peaks.tolist()
             ]
             h2[t] = max(found)[1]
@@ -185,7 +186,7 @@ class RestrictedModel:
             left = max(yy - gy * gy / gg, 1e-300)
             return -0.5 * (n * math.log(left) + self._log_determinant(h2, whole) + math.log(gg))
 
-        return maximum_near(height, start)
+        return maximum_near(search_of(height), start)
 
     def likelihood_beside(self, regressor: Array, trait: int, h2: float) -> float:
         """Return the log-likelihood of the same contrasts with one more regressor, ``Q^T M g``.
@@ -234,37 +235,33 @@ def _projected(relationships: NDArray[Any], basis: NDArray[Any]) -> NDArray[Any]
     return np.asarray(get_blas_funcs("syr2k", columns)(-1.0, *columns, **given))
 
 
+Search = Callable[[float, float, float, float], tuple[float, float]]
+"""Takes a lower bound, a guess, an upper bound and a tolerance; returns the largest value of a
+function with one maximum between them, bounds and guess included, and where it is."""
+
+
 def maximum_near(
-    height: Callable[[float], float],
-    start: float,
-    tolerance: float = 1e-6,
-    largest: float = LARGEST,
+    search: Search, start: float, tolerance: float = 1e-6, largest: float = LARGEST
 ) -> float:
     """Return the share of the largest likelihood next to a good guess, up to the largest share."""
     width = 0.1
     while True:
         low, high = max(start - width, 0.0), min(start + width, largest)
-        best = _highest(height, low, start, high, tolerance)[1]
+        best = search(low, start, high, tolerance)[1]
         if low + EDGE < best < high - EDGE or width >= 1 or best in (0.0, largest):
             return best
         start, width = best, 2 * width
 
 
-def _highest(
-    height: Callable[[float], float],
-    low: float,
-    middle: float,
-    high: float,
-    tolerance: float = _TOLERANCE,
-) -> tuple[float, float]:
-    """Return the largest value of a function between bounds with one maximum, and where."""
-    from scipy.optimize import minimize_scalar
+def search_of(height: Callable[[float], float]) -> Search:
+    """Return a search for the maximum of a function."""
+    from plait.numerics.search_kernels import BEST, SEARCH, first_place, next_place
 
-    found = minimize_scalar(
-        lambda h2: -height(float(h2)),
-        bounds=(low, high),
-        method="bounded",
-        options={"xatol": tolerance},
-    )
-    places = [float(found.x), float(low), float(middle), float(high)]
-    return max((height(place), place) for place in places)
+    def search(low: float, guess: float, high: float, tolerance: float) -> tuple[float, float]:
+        state = np.empty(SEARCH)
+        place = first_place(state, low, guess, high)
+        while not math.isnan(place):
+            place = next_place(state, height(place), tolerance)
+        return max((height(place), place) for place in (float(state[BEST]), low, guess, high))
+
+    return search
