@@ -1,5 +1,6 @@
 """A locus: which variants, whose linkage, and what is drawn of it."""
 
+import json
 import re
 from pathlib import Path
 
@@ -116,6 +117,41 @@ def test_which_variants(panel, scanned):
     assert locus_around(scanned, panel, "rs0", 0.35).window == (100, 450)
 
 
+@pytest.mark.parametrize(
+    ("step", "window_kb", "n"),
+    [
+        (100, 500, 1000),
+        (10_000, 500, 101),
+        (21_000, 1000, 95),
+        (39_000, 1000, 51),
+        (41_000, 2000, 97),
+        (100_000, 5000, 101),
+        (300_000, 5000, 33),
+    ],
+)
+def test_a_sparse_map_is_drawn_further(step, window_kb, n):
+    """Variants evenly apart: the first window of 50 of them, counted by hand."""
+    pos = 1 + step * np.arange(1000)
+    frame = {"chrom": ["1"] * 1000 + ["2"] * 1000, "pos": [*pos, *pos], "id": [None] * 2000}
+    frame |= {"ea": ["A"] * 2000, "oa": ["C"] * 2000, "z": [1.0] * 500 + [9.0] + [1.0] * 1499}
+    table = SummaryStatistics.from_frame(pl.DataFrame(frame, schema_overrides={"id": pl.String}))
+    locus = locus_around(table)
+    assert (locus.window_kb, locus.variants.height) == (window_kb, n)
+    assert locus.variants["chrom"].unique().to_list() == ["1"]
+    # What is asked for is drawn, however few they are.
+    asked = locus_around(table, window_kb=500)
+    assert asked.window_kb == 500 and asked.variants.height <= n
+
+
+def test_no_window_is_wider_than_its_variants_reach():
+    frame = {"chrom": ["1"] * 4, "pos": [1, 400_000, 1_300_000, 1_400_001]}
+    frame |= {"ea": ["A"] * 4, "oa": ["C"] * 4, "z": [9.0, 1.0, 1.0, 1.0]}
+    for few, window_kb in ((4, 2000), (2, 500), (1, 500)):
+        table = SummaryStatistics.from_frame(pl.DataFrame(frame).head(few))
+        locus = locus_around(table)
+        assert (locus.window_kb, locus.variants.height) == (window_kb, few)
+
+
 def test_the_surest_variant_and_traits(panel, scanned):
     locus = locus_around(scanned, panel)
     assert (locus.lead_name, locus.traits) == ("2:30:A:T", ("b",))
@@ -171,6 +207,25 @@ def test_errors(panel, scanned):
     object.__setattr__(twice, "id", np.array(["rs0"] * 8))
     with pytest.raises(LabelError, match="8 variants are called 'rs0': say which, as 1:100:C:G"):
         locus_around(twice, panel, "rs0")
+
+
+def test_the_command_says_where_it_draws_further(tmp_path, monkeypatch, capsys):
+    from plait.io import write_summary_statistics
+
+    monkeypatch.chdir(tmp_path)
+    pos = 1 + 100_000 * np.arange(80)
+    frame = {"chrom": ["1"] * 80, "pos": pos, "ea": ["A"] * 80, "oa": ["C"] * 80}
+    frame |= {"beta": [1.0] * 40 + [5.0] + [1.0] * 39, "se": [1.0] * 80}
+    write_summary_statistics(SummaryStatistics.from_frame(pl.DataFrame(frame)), "a.tsv")
+    for words, said, window_kb in (
+        ("", "80 variants within 5000 kb, as there are 11 within 500 kb (--window-kb)\n", 5000),
+        ("--window-kb 2000", "41 variants within 2000 kb\n", 2000),
+        ("--window-kb 5000", "80 variants within 5000 kb\n", 5000),
+    ):
+        command = f"gwas region a.tsv {words} --out a.png --overwrite"
+        assert main(command.split()) == 0
+        assert said in capsys.readouterr().out
+        assert json.loads(Path("a.png.run.json").read_text())["window_kb"] == window_kb
 
 
 def colours_of(ax):

@@ -68,9 +68,14 @@ def region(
         ),
     ] = None,
     window_kb: Annotated[
-        float,
-        option("--window-kb", panel=MODEL, help="How far to both sides, in thousands of bases."),
-    ] = 500.0,
+        float | None,
+        option(
+            "--window-kb",
+            panel=MODEL,
+            show_default="500; up to 5000 where variants are few",
+            help="How far to both sides, in thousands of bases.",
+        ),
+    ] = None,
     traits: Annotated[
         str | None,
         option(
@@ -119,8 +124,8 @@ def region(
         )
         plot.save_figure(panels[0], out, overwrite)
         locus = locus_around(result, None, lead, window_kb, chosen)
-        drawn = _drawn(locus, window_kb)
-    write_record(beside(out), {"variants": len(locus.variants)})
+        drawn = _drawn(locus, is_chosen=window_kb is not None)
+    write_record(beside(out), {"variants": len(locus.variants)}, window_kb=locus.window_kb)
     say(quiet, drawn)
     say(quiet, f"written: {out}")
 
@@ -166,19 +171,28 @@ def _one_of(names: tuple[str, ...], traits: str | None, scanned: Path) -> str:
     )
 
 
-def _drawn(locus: "Locus", window_kb: float) -> str:
-    """Say which variant is in the middle, and of how many."""
+def _drawn(locus: "Locus", is_chosen: bool) -> str:
+    """Say which variant is in the middle, and of how many; and where the window was widened."""
     import numpy as np
 
     from plait.data.p_values import p_value_text
     from plait.data.words import counted
+    from plait.gwas.regional import WINDOWS_KB
 
     around = f"{locus.lead_name} ({locus.chrom}:{locus.variants['pos'][locus.lead]})"
     smallest = p_value_text(float(np.nanmin(locus.log10p[locus.lead])))
     traits = f" of {', '.join(locus.traits)}" if any(locus.traits) else ""
-    return (
+    said = (
         f"associations{traits} around {around}, p = {smallest}: "
-        f"{counted(locus.variants.height, 'variant')} within {window_kb:g} kb"
+        f"{counted(locus.variants.height, 'variant')} within {locus.window_kb:g} kb"
+    )
+    if is_chosen or locus.window_kb == WINDOWS_KB[0]:
+        return said
+    pos = locus.variants["pos"]
+    near = int(((pos - pos[locus.lead]).abs() <= 1000 * WINDOWS_KB[0]).sum())
+    return (
+        f"{said}, as there {'is' if near == 1 else 'are'} {near:,} within {WINDOWS_KB[0]:g} kb "
+        "(--window-kb)"
     )
 
 

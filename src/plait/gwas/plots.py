@@ -107,7 +107,7 @@ def plot_regional(
     genotypes: "GenotypesLike | None" = None,
     lead: str | None = None,
     *,
-    window_kb: float = 500.0,
+    window_kb: float | None = None,
     traits: str | Sequence[str] | None = None,
     genes: "DataFrame | None" = None,
     title: str | None = None,

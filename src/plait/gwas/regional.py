@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+WINDOWS_KB = (500.0, 1000.0, 2000.0, 5000.0)
+"""How far a locus reaches to both sides: the first of them, or where variants are few, further."""
+_ENOUGH = 50
+"""Variants that show how a signal falls off; beside fewer of them a locus is widened."""
+
 
 @dataclass(frozen=True, eq=False)
 class Locus:
@@ -46,6 +51,8 @@ class Locus:
     window : (int, int)
         First and last position of the locus: as far as asked, or as the variants of the chromosome
         reach.
+    window_kb : float
+        How far the locus was to reach to both sides, in thousands of bases.
     """
 
     chrom: str
@@ -55,6 +62,7 @@ class Locus:
     r2: Array
     traits: tuple[str, ...]
     window: tuple[int, int]
+    window_kb: float
 
     @property
     def lead_name(self) -> str:
@@ -68,7 +76,7 @@ def locus_around(
     result: AssociationResult | SummaryStatistics,
     genotypes: "GenotypesLike | None" = None,
     lead: str | None = None,
-    window_kb: float = 500.0,
+    window_kb: float | None = None,
     traits: str | Sequence[str] | None = None,
 ) -> Locus:
     """Return what was found around a lead variant.
@@ -81,8 +89,10 @@ def locus_around(
         build. Variants are matched by chromosome, position and alleles, whichever is counted.
     lead : str, optional
         Its id or ``chrom:pos:oa:ea``. Default the variant of the smallest p-value.
-    window_kb : float
-        How far the locus reaches to both sides, in thousands of bases.
+    window_kb : float, optional
+        How far the locus reaches to both sides, in thousands of bases. Default 500; where fewer
+        than 50 variants are that near, the first of 1000, 2000 and 5000 that holds 50, or as many
+        as 5000 holds.
     traits : str or sequence of str, optional
         Default the trait of the smallest p-value: at the lead, or anywhere.
 
@@ -94,7 +104,7 @@ def locus_around(
         The lead was not tested for any of the traits, or its place is not known (chromosome 0, or
         a position below 1).
     """
-    if not window_kb > 0:
+    if window_kb is not None and not window_kb > 0:
         raise OptionError(f"window_kb is {window_kb}; give a number above 0.")
     if genotypes is not None:
         genotypes = opened_genotypes(genotypes)
@@ -112,6 +122,7 @@ def locus_around(
         )
     if columns is None:
         columns = np.array([int(np.nanargmin(at_lead))])
+    window_kb = found.telling_window(row) if window_kb is None else window_kb
     rows = found.near(row, 1000 * window_kb)
     variants = found.variants_of(rows)
     here = int(np.flatnonzero(rows == row)[0])
@@ -123,6 +134,7 @@ def locus_around(
         r2=_linkage(genotypes, variants, here),
         traits=tuple(found.traits[k] for k in columns),
         window=found.window(row, 1000 * window_kb),
+        window_kb=window_kb,
     )
 
 
@@ -195,6 +207,15 @@ class _Scanned:
         chrom = np.asarray(self.columns["chrom"][first : int(close.max()) + 1])
         same: NDArray[np.intp] = close[chrom[close - first] == chrom[row - first]]
         return same
+
+    def telling_window(self, row: int) -> float:
+        """Return the smallest of some windows with enough variants, or with all of the widest."""
+        counts: list[int] = []
+        for window_kb in WINDOWS_KB:
+            counts.append(len(self.near(row, 1000 * window_kb)))
+            if counts[-1] >= _ENOUGH:
+                return window_kb
+        return WINDOWS_KB[counts.index(counts[-1])]
 
     def window(self, row: int, distance: float) -> tuple[int, int]:
         """Return the positions up to a distance from a variant that its chromosome is known to."""
