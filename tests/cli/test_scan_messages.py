@@ -91,7 +91,7 @@ def test_other_models_than_the_linear_one(here, capsys):
 def test_nothing_is_said_where_nothing_is_meant_otherwise(here, capsys):
     assert scanned("--traits height") == 0
     assert notes(capsys.readouterr()) == []
-    assert scanned("--quiet", "q") == 0
+    assert scanned("--traits height,gout --quiet", "q") == 0
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
 
@@ -207,3 +207,26 @@ def test_components_of_dosages_are_those_of_their_calls(here, capsys):
     pl.DataFrame({"IID": names, "y": random.normal(size=N)}).write_csv("z.csv")
     line = "gwas scan --geno g.vcf --pheno z.csv --pcs 2 --out o"
     assert main(line.split()) == 0, capsys.readouterr().err
+
+
+def test_traits_without_tests_are_named(here, capsys):
+    frame = pl.read_csv("y.csv")
+    few = pl.when(pl.int_range(pl.len()) < 9).then(pl.col("height")).alias("few")
+    frame.select("IID", "height", few).write_csv("few.csv")
+    assert main(["gwas", "scan", "--geno", "g.bed", "--pheno", "few.csv", "--out", "o"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "attention: no variant was tested for 'few'; see tests left out" in lines
+
+
+def test_handlers_of_libraries_do_not_say_everything_again(here, capsys, monkeypatch):
+    """The reader of BGEN gives the root logger a handler."""
+    import logging
+
+    heard = []
+    handler = logging.Handler()
+    handler.emit = heard.append
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [*root.handlers, handler])
+    assert scanned("--traits height") == 0
+    assert [record.getMessage() for record in heard if record.name.startswith("plait")] == []
+    assert logging.getLogger("plait").propagate

@@ -1,6 +1,7 @@
 """What the page says about the scan behind the effects: pictures, settings, and the lamp."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -221,6 +222,27 @@ def test_what_the_lamp_knows_of_the_model():
 def test_relationships_by_the_chromosome_of_the_variant_itself_are_told(about, own):
     facts = page_of(make_scan(**about)).sections[0].facts
     assert facts["model"].endswith("too: tests are conservative") == own
+
+
+def test_chance_makes_lambda_of_few_tests_large():
+    few = collect_scan(make_scan(inflation=1.4))
+    worst = few.most_inflated
+    height, n = few.inflation[worst], few.tests[worst]
+    assert inflation_verdict(few).state == "caution" and height > 1 + 7 / n**0.5
+    least = int((7 / (height - 1)) ** 2)  # up to so many tests, it is within three errors
+    for number, state in ((least, "good"), (least + 1, "caution")):
+        tests = np.full(len(few.traits), number)
+        lamp_of_few = inflation_verdict(replace(few, tests=tests))
+        assert lamp_of_few.state == state
+        assert ("chance with" in lamp_of_few.reason) == (state == "good")
+
+
+def test_the_trait_that_is_named_is_inflated_beyond_chance():
+    found = collect_scan(make_scan())
+    inflation, tests = np.full(len(found.traits), 1.0), np.full(len(found.traits), 100_000)
+    inflation[:2], tests[0] = (1.5, 1.3), 100
+    found = replace(found, inflation=inflation, tests=tests)
+    assert found.most_inflated == 1 and found.is_inflated
 
 
 def test_what_is_said_without_the_page():

@@ -13,7 +13,7 @@ from plait import mash
 from plait.cli import study
 from plait.cli.main import main
 from plait.data.phenotypes import SampleTable
-from plait.errors import InputTypeError, ModelWarning, OptionError
+from plait.errors import InputError, InputTypeError, ModelWarning, OptionError
 from plait.gwas import AssociationResult, scan
 from plait.io import (
     open_genotypes,
@@ -26,6 +26,7 @@ from plait.io.plink import write_bed
 from plait.simulate import cohort
 from plait.studies import StudySettings, gwas_to_mash
 from plait.studies.gwas_to_mash import _Road, _Sets, different_units
+from plait.studies.trait_checks import trait_doubts
 
 STAGES = ["scan", "select", "learn", "fit", "apply", "tabulate", "draw", "report"]
 pytestmark = pytest.mark.filterwarnings("ignore:only .* effects for the principal components")
@@ -366,6 +367,35 @@ def test_sharing_is_said_where_there_is_some(road):
     some = study.sharing_lines(replace(road, lfsr=lfsr))
     assert some[1].split()[:3] == ["trait1", "-", "-"]
     assert some[-1] == "  -: no effect is significant in either trait"
+
+
+def test_traits_that_tell_one_another_are_refused_before_the_scan(files, tmp_path):
+    traits = read_phenotypes(files / "traits.csv")
+    age = read_covariates(files / "covariates.csv").values[:, 0]
+    total = traits.values[:, 0] - traits.values[:, 1] + 3 * age  # covariates take age out
+    values = np.column_stack([traits.values, total])
+    names = (*traits.names, "total")
+    inputs = open_genotypes(files / "g.bed"), SampleTable(traits.samples, names, values)
+    said = f"traits '{names[0]}', '{names[1]}', 'total' tell one another"
+    with pytest.raises(InputError, match=said):
+        gwas_to_mash(*inputs, read_covariates(files / "covariates.csv"), tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_doubts_about_traits(files):
+    """A trait that nobody has enough of has no test; one measured twice is nearly told."""
+    traits = read_phenotypes(files / "traits.csv")
+    first = traits.values[:, 0]
+    rare = np.where(np.arange(len(first)) < 9, first, np.nan)
+    noise = np.random.default_rng(1).normal(scale=0.05 * first.std(), size=len(first))
+    values = np.column_stack([traits.values, rare, first + noise])
+    names = (*traits.names, "rare", "again")
+    scanned = scan(open_genotypes(files / "g.bed"), SampleTable(traits.samples, names, values))
+    doubts = trait_doubts(scanned)
+    assert list(doubts) == ["Traits without tests", "Traits that nearly tell one another"]
+    assert "for 'rare':" in doubts["Traits without tests"]
+    assert f"'{names[0]}', 'again'" in doubts["Traits that nearly tell one another"]
+    assert trait_doubts(scan(open_genotypes(files / "g.bed"), traits)) == {}
 
 
 def test_traits_in_different_units_are_said(files, simulated, monkeypatch, capsys):

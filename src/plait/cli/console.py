@@ -89,8 +89,15 @@ def _notices_as_lines(quiet: bool) -> Iterator[None]:
                 told.add(text)
                 say(quiet, f"note: {as_options(text)}")
 
-    with _listening("plait", Lines()):
-        yield
+    # Libraries may give the root logger a handler of its own (the reader of BGEN does), which would
+    # say everything again.
+    logger = logging.getLogger("plait")
+    propagates, logger.propagate = logger.propagate, False
+    try:
+        with _listening("plait", Lines()):
+            yield
+    finally:
+        logger.propagate = propagates
 
 
 @contextmanager

@@ -52,7 +52,7 @@ from plait.cli.inputs import refuse_idle, split_list
 from plait.cli.options import command_group, documented
 from plait.cli.outputs import check_folder, use_no_window, write_table
 from plait.cli.records import RECORD, write_record
-from plait.data.words import counted
+from plait.data.words import counted, listed
 from plait.errors import OptionError
 
 if TYPE_CHECKING:
@@ -148,7 +148,8 @@ def scan(
         result = _scan_into(out, study, chosen, rules, workers)
         del study  # its table of variants takes tens of MB, and the store has them
         written = write_scan(result, out, str(table), described, p_threshold)
-        for line in [*result.summary().splitlines(), *scan_attention(result)]:
+        attention = untested_attention(result) + scan_attention(result)
+        for line in [*result.summary().splitlines(), *attention]:
             say(quiet, line)
         rows = say_rows(quiet, result, p_threshold)
     record_scan(out / RECORD, result, rows)
@@ -194,6 +195,14 @@ def scan_attention(result: "AssociationResult") -> list[str]:
 
     warning = scan_warning(result)
     return [f"attention: {warning}"] if warning else []
+
+
+def untested_attention(result: "AssociationResult") -> list[str]:
+    """Return the line that names traits without any test; none where all have some."""
+    from plait.studies.trait_checks import traits_without_tests
+
+    names = listed([repr(name) for name in traits_without_tests(result)])
+    return [f"attention: no variant was tested for {names}; see tests left out"] if names else []
 
 
 def say_rows(

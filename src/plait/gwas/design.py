@@ -147,11 +147,14 @@ def residual_correlation(
     is missing. Where some traits tell another one, it is made positive definite.
     """
     matrix = np.eye(n_traits)
+    place = np.empty(1 + max(int(design.rows.max()) for design in designs), dtype=np.intp)
     for i, first in enumerate(designs):
+        place[:] = -1
+        place[first.rows] = np.arange(len(first.rows))
         for k, second in enumerate(designs[: i + 1]):
-            _, ours, theirs = np.intersect1d(
-                first.rows, second.rows, assume_unique=True, return_indices=True
-            )
+            ours = place[second.rows]
+            theirs = np.flatnonzero(ours >= 0)
+            ours = ours[theirs]
             block = residuals[i][ours].T @ residuals[k][theirs]
             matrix[np.ix_(first.columns, second.columns)] = block
             matrix[np.ix_(second.columns, first.columns)] = block.T

@@ -1,6 +1,7 @@
 """What a scan returns: the effect of every variant on every trait, with its error."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from plait.data.effects import Effects
 from plait.data.p_values import p_value_text
-from plait.data.words import counted
-from plait.errors import NotAvailableError
+from plait.data.words import counted, listed
+from plait.errors import DataWarning, NotAvailableError
+from plait.gwas.trait_dependence import told_traits, why_not_for_mash
 from plait.gwas.variant_results import VARIANT_COLUMNS, VariantResult
 from plait.io import write_effects
 from plait.numerics.student import normal_errors
@@ -183,7 +185,13 @@ class AssociationResult(VariantResult):
         ------
         NotAvailableError
             No variant was tested.
+
+        Warns
+        -----
+        DataWarning
+            Traits tell one another (`plait.gwas.trait_dependence`).
         """
+        self._warn_of_told_traits()
         return self._effects(slice(0, len(self.beta)))
 
     def write_effects(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -195,6 +203,7 @@ class AssociationResult(VariantResult):
             No variant was tested; the store exists or cannot be written.
         """
         self.require_tests()
+        self._warn_of_told_traits()
         parts = (self._effects(rows) for rows in self.parts() if self._tested(rows).any())
         write_effects(parts, path, overwrite)
 
@@ -229,6 +238,11 @@ class AssociationResult(VariantResult):
             parts.append(table.filter(np.isfinite(self.se[rows][:, number])))
         frame = pl.concat(parts).with_columns(pl.col("n").cast(pl.Float64))
         return SummaryStatistics.from_frame(frame, trait=trait)
+
+    def _warn_of_told_traits(self) -> None:
+        if told := told_traits(self.V0, self.traits):
+            names = listed([repr(name) for name in told])
+            warnings.warn(why_not_for_mash(names), DataWarning, stacklevel=3)
 
     def _effects(self, rows: slice) -> Effects:
         self.require_tests()

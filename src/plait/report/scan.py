@@ -24,6 +24,12 @@ from plait.report.page import Figure, Numbers, Section, Verdict
 Array = NDArray[np.float64]
 
 _INFLATED, _CONFOUNDED, _QUIET = 1.2, 2.0, 1.1
+_CHANCE = 7.0
+"""Three standard errors of lambda, times the root of the number of independent tests.
+
+The median of M chi-squares of one degree of freedom, over that of the law, has an error of
+``1 / (2 f(m) m sqrt(M)) = 2.33 / sqrt(M)``, f being the density at the median m. In linkage it is
+larger."""
 _ENOUGH_VARIANTS, _ENOUGH_CHROMOSOMES = 200, 3
 _INDEPENDENT = ("linear", "logistic")
 _MODELS = {
@@ -54,6 +60,8 @@ class ScanFindings:
     traits : tuple of str
     inflation : (T,) array
         lambda of each trait.
+    tests : (T,) int array
+        Variants tested for each trait.
     hits : (T,) int array
         Variants beyond genome-wide significance.
     leads : list of int or None
@@ -68,6 +76,7 @@ class ScanFindings:
     model: str
     traits: tuple[str, ...]
     inflation: Array
+    tests: NDArray[np.int64]
     hits: NDArray[np.int64]
     leads: list[int | None]
     by_chromosome: dict[str, float]
@@ -75,25 +84,51 @@ class ScanFindings:
 
     @property
     def most_inflated(self) -> int:
-        """The trait with the largest lambda."""
-        return int(np.nanargmax(self.inflation))
+        """The trait with the largest lambda beyond chance; without one, with the largest."""
+        return _most_inflated(self.inflation, self.tests)
+
+    @property
+    def is_inflated(self) -> bool:
+        """Whether lambda of some trait is larger than chance gives."""
+        return bool(_beyond_chance(self.inflation, self.tests).any())
 
 
 def collect_scan(scan: AssociationResult) -> ScanFindings:
     """Go over a scan, part by part where it stays in its store."""
     options = {} if scan.provenance is None else scan.provenance.options
     hits, leads = scan.leads()
-    inflation = scan.lambda_gc
+    inflation, tests = scan.lambda_gc, _tests(scan)
     names = [str(name) for name in options.get("covariates", ())]
     return ScanFindings(
         model=str(options.get("model", "linear")),
         traits=scan.traits,
         inflation=inflation,
+        tests=tests,
         hits=hits,
         leads=leads,
-        by_chromosome=_by_chromosome(scan, int(np.nanargmax(inflation))),
+        by_chromosome=_by_chromosome(scan, _most_inflated(inflation, tests)),
         n_components=sum(re.fullmatch(r"PC\d+", name) is not None for name in names),
     )
+
+
+def _tests(scan: AssociationResult | OfInteractions) -> NDArray[np.int64]:
+    """Return how many variants were tested for each trait, (T,)."""
+    counts = [np.isfinite(scan.surest[rows]).sum(axis=0) for rows in scan.parts()]
+    return np.asarray(np.sum(counts, axis=0, dtype=np.int64))
+
+
+def _beyond_chance(inflation: Array, tests: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell of each trait whether lambda is large, and larger than chance makes that of few tests.
+
+    False where there is none.
+    """
+    least = np.maximum(_INFLATED, 1 + _CHANCE / np.sqrt(np.maximum(tests, 1)))
+    return np.asarray(inflation > least)
+
+
+def _most_inflated(inflation: Array, tests: NDArray[np.int64]) -> int:
+    beyond = _beyond_chance(inflation, tests)
+    return int(np.nanargmax(np.where(beyond, inflation, -1.0) if beyond.any() else inflation))
 
 
 def _by_chromosome(scan: AssociationResult, trait: int) -> dict[str, float]:
@@ -126,7 +161,10 @@ def inflation_verdict(found: ScanFindings) -> Verdict:
             f"{said} That model allows for relatives and structure; what is left is mostly signal."
         )
         return Verdict("good", "Scan of related samples", text)
-    if highest <= _INFLATED:
+    if not found.is_inflated:
+        if highest > _INFLATED:
+            number = counted(int(found.tests[found.most_inflated]), "test")
+            said += f" So much is chance with {number}."
         return Verdict("good", "Scan not inflated", f"{said} 1 is what chance gives.")
     where, is_quiet = _where(found.by_chromosome)
     known = (
@@ -156,10 +194,10 @@ def scan_warning(scan: AssociationResult) -> str:
 
 def interaction_warning(scan: OfInteractions) -> str:
     """Return what is to be said of the p-values of interactions; empty where nothing is."""
-    inflation = scan.lambda_gc
-    if not (inflation > _INFLATED).any():
+    inflation, tests = scan.lambda_gc, _tests(scan)
+    if not _beyond_chance(inflation, tests).any():
         return ""
-    worst = int(np.nanargmax(inflation))
+    worst = _most_inflated(inflation, tests)
     text = (
         f"interactions inflated. The largest lambda is {inflation[worst]:.2f} "
         f"({scan.traits[worst]}); 1 is what chance gives. Relatives and structure raise it, so do "

@@ -31,6 +31,7 @@ from plait.gwas.model import check_options
 from plait.io import read_effects, replace_file
 from plait.io.folders import check_folder, made_folder
 from plait.studies.stages import Stages
+from plait.studies.trait_checks import require_own_errors, trait_doubts
 
 if TYPE_CHECKING:
     import plait.mash
@@ -252,7 +253,8 @@ class _Road:
         }
         scanned = self.associations().take(self.tested()[chosen])
         units = different_units(scanned)
-        described |= {"train_size": len(chosen), "doubts": self.doubts(sets, prior) | units}
+        doubts = self.doubts(sets, prior) | trait_doubts(self.associations()) | units
+        described |= {"train_size": len(chosen), "doubts": doubts}
         described["same_unit"] = not units
         with replace_file(self.kept / "fit.json", overwrite=True) as temporary:
             temporary.write_text(json.dumps(described) + "\n")
@@ -423,13 +425,15 @@ def gwas_to_mash(
     Warns
     -----
     ModelWarning
-        The signals are too few to learn patterns from, or few; nearly all effects are null; or
-        traits are in different units (`different_units`).
+        The signals are too few to learn patterns from, or few; nearly all effects are null;
+        traits are in different units (`different_units`), have no test, or nearly tell one another.
 
     Raises
     ------
     OptionError
         Fewer than two traits.
+    InputError
+        Traits tell one another (`plait.studies.trait_checks.require_own_errors`).
     OutputError
         The folder holds other files, or cannot be written.
     InputTypeError
@@ -438,6 +442,7 @@ def gwas_to_mash(
     settings = StudySettings() if settings is None else settings
     genotypes, traits, covariates = open_study(genotypes, traits, covariates)
     require_several(traits)
+    require_own_errors(genotypes, traits, covariates, settings.model, settings.transform)
     folder = Path(out)
     check_study_folder(folder, overwrite)
     workers = {"executor": executor, "memory": memory, "threads": threads}
