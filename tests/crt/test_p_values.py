@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from plait.crt.p_values import (
+    SkewNormalTests,
     calibrated_p_value,
     compute_null_pvals_from_null_stats,
     crt_null_pvals_from_null_stats_fast,
@@ -108,6 +109,10 @@ def test_errors():
         empirical_p_values([1.0], [1.0, 2.0])
     with pytest.raises(InputError, match="side is 'up'"):
         empirical_p_values([1.0], [[1.0]], side="up")
+    with pytest.raises(InputError, match="side is 'up'"):
+        skew_normal_p_values([1.0], [[1.0]], side="up")
+    with pytest.raises(InputError, match="side is 'up'"):
+        calibrated_p_value(1.0, [1.0], side="up")
     with pytest.raises(InputError, match="two_sided"):
         empirical_p_values([1.0], [[1.0]], two_sided="sum")
     for null, code in (([], 0), (np.zeros((2, 2, 2)), 0), ([1.0], 2), ([np.nan], 0)):
@@ -133,3 +138,33 @@ def test_programs_together_are_as_each_alone(side):
         assert status == together.status[k]
         assert p == pytest.approx(together.p_values[k], rel=1e-9)
         np.testing.assert_allclose(parameters, together.parameters[k], rtol=1e-9)
+
+
+def test_units_together_are_as_each_alone():
+    """To the bit: deep in the tails, without a fit, and with other numbers of resamples."""
+    random = np.random.default_rng(6)
+    nulls = [
+        random.gamma(3.0, size=(resamples, 5)) * [1.0, -1.0, 1e-3, 0.0, 1.0]
+        for resamples in (300, 200, 301, 200, 1)
+    ]
+    observed = [null.mean(axis=0) + depth * null.std(axis=0) for depth, null in enumerate(nulls)]
+    observed[2] = observed[2] * [40.0, 20.0, -30.0, 1.0, np.nan]
+    tests = SkewNormalTests("both")
+    for values, null in zip(observed, nulls, strict=True):
+        tests.add(values, null)
+    together = tests.p_values()
+    assert set(together.status) >= {"ok", "tail", "degenerate", "nonfinite"}
+    assert together.p_values.min() < 1e-12
+    for j, (values, null) in enumerate(zip(observed, nulls, strict=True)):
+        alone, rows = skew_normal_p_values(values, null), slice(5 * j, 5 * j + 5)
+        np.testing.assert_array_equal(alone.p_values, together.p_values[rows])
+        np.testing.assert_array_equal(alone.parameters, together.parameters[rows])
+        np.testing.assert_array_equal(alone.status, together.status[rows])
+
+
+def test_null_statistics_are_not_changed():
+    null = np.random.default_rng(7).normal(size=(50, 1))
+    before = null.copy()
+    skew_normal_p_values([0.3], null)
+    calibrated_p_value(0.3, null[:, 0])
+    np.testing.assert_array_equal(null, before)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +13,8 @@ from plait.numerics import skew_normal
 
 Array = NDArray[np.float64]
 _SMALLEST_P = 1e-250
+_LEVELS = np.arange(180, 199)
+"""In 200ths: where fitted and empirical tails are compared."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,8 +51,7 @@ def empirical_p_values(
         ``(1 + count) / (resamples + 1)``; ties count as extreme.
     """
     t, draws = _checked(observed, null)
-    if side not in ("both", "left", "right"):
-        raise InputError(f"side is {side!r}; give 'both', 'left' or 'right'.")
+    _check_side(side)
     if two_sided not in ("abs", "double_tail"):
         raise InputError(f"two_sided is {two_sided!r}; give 'abs' or 'double_tail'.")
     if side == "both" and two_sided == "double_tail":
@@ -131,23 +133,55 @@ def skew_normal_p_values(
     percentile. Elsewhere the null statistics are counted, both tails doubled. Where they do not
     vary, absolute values are counted.
     """
-    from plait.numerics.skew_normal_kernels import column_moments, standardise
+    tests = SkewNormalTests(side)
+    tests.add(observed, null)
+    return tests.p_values()
 
-    t, draws = _checked(observed, null)
-    raw = empirical_p_values(t, draws, side=side)
-    mean, deviation, largest = np.empty((3, t.size))
-    column_moments(draws, mean, deviation, largest)
-    p, status = raw.copy(), np.full(t.size, "degenerate", dtype="<U10")
-    parameters = np.full((t.size, 3), np.nan)
-    status[~np.isfinite(t)] = "nonfinite"
-    # A column of one repeated number has a deviation of rounding errors.
-    varies = deviation > 1e-12 * largest
-    some = np.flatnonzero(np.isfinite(t) & varies)
-    z = np.empty((len(some), len(draws)))
-    standardise(draws, some, mean, deviation, z)
-    z_observed = (t[some] - mean[some]) / deviation[some]
-    p[some], parameters[some], status[some] = _calibrated(z_observed, z, side)
-    return SkewNormalPValues(p, parameters, status)
+
+class SkewNormalTests:
+    """`skew_normal_p_values` of several units, fitted together.
+
+    Of the null statistics of a unit little is kept. The numbers of a unit are the same bits
+    whichever others there are.
+
+    Parameters
+    ----------
+    side : {"both", "left", "right"}
+    """
+
+    def __init__(self, side: str) -> None:
+        _check_side(side)
+        self._side = side
+        self._counted: list[tuple[Array, NDArray[np.str_]]] = []
+        self._compared: list[_Compared] = []
+
+    def add(self, observed: ArrayLike, null: ArrayLike) -> None:
+        """Add the tests of one unit; for the arguments see `skew_normal_p_values`."""
+        from plait.numerics.skew_normal_kernels import column_moments, standardise
+
+        t, draws = _checked(observed, null)
+        mean, deviation, largest = np.empty((3, t.size))
+        column_moments(draws, mean, deviation, largest)
+        # A column of one repeated number has a deviation of rounding errors.
+        is_fitted = np.isfinite(t) & (deviation > 1e-12 * largest)
+        some, others = np.flatnonzero(is_fitted), np.flatnonzero(~is_fitted)
+        p, status = np.ones(t.size), np.full(t.size, "fitted", dtype="<U10")
+        if len(others):
+            p[others] = empirical_p_values(t[others], draws[:, others], side=self._side)
+            status[others] = np.where(np.isfinite(t[others]), "degenerate", "nonfinite")
+        z = np.empty((len(some), len(draws)))
+        standardise(draws, some, mean, deviation, z)
+        self._counted.append((p, status))
+        self._compared.append(_Compared.of((t[some] - mean[some]) / deviation[some], z))
+
+    def p_values(self) -> SkewNormalPValues:
+        """Return the p-values of all tests, unit after unit."""
+        p, status = (np.concatenate(parts) for parts in zip(*self._counted, strict=True))
+        parameters = np.full((p.size, 3), np.nan)
+        some = status == "fitted"
+        compared = _Compared._make(map(np.concatenate, zip(*self._compared, strict=True)))
+        p[some], parameters[some], status[some] = _calibrated(compared, self._side)
+        return SkewNormalPValues(p, parameters, status)
 
 
 def calibrated_p_value(
@@ -170,56 +204,96 @@ def calibrated_p_value(
         Location, scale and shape; NaN without a finite fit.
     status : {"ok", "outlier", "tail", "nonfinite"}
     """
-    draws = np.asarray(null, dtype=np.float64)
-    p, parameters, status = _calibrated(np.array([observed], dtype=np.float64), draws[None], side)
+    _check_side(side)
+    draws = np.array(null, dtype=np.float64)  # a copy, to be put in order
+    compared = _Compared.of(np.array([observed], dtype=np.float64), draws[None])
+    p, parameters, status = _calibrated(compared, side)
     location, scale, shape = parameters[0].tolist()
     return float(p[0]), (location, scale, shape), str(status[0])
 
 
-def _calibrated(z: Array, draws: Array, side: str) -> tuple[Array, Array, NDArray[np.str_]]:
-    """Return p-values, parameters and statuses of rows of null statistics (k, resamples)."""
-    counted = empirical_p_values(z, draws.T, side=side, two_sided="double_tail")
-    fits = skew_normal.fits_by_moments(draws)
+class _Compared(NamedTuple):
+    """What is kept of the null statistics of some tests, and of the observed ones among them.
+
+    The tests are always first; for the last five see `compare_with_ordered`.
+    """
+
+    observed: Array
+    moments: Array
+    resamples: NDArray[np.int64]
+    extremes: Array
+    counts: NDArray[np.int64]
+    is_right: NDArray[np.bool_]
+    tails: Array
+
+    @classmethod
+    def of(cls, observed: Array, null: Array) -> "_Compared":
+        """Return it of rows of null statistics (tests, resamples), which are put in order."""
+        from plait.numerics.skew_normal_kernels import compare_with_ordered
+
+        tests, count = null.shape
+        moments = skew_normal.moments_of_samples(null)
+        null.sort(axis=1)
+        # ceil(B i / 200) in integers: floating point would round some up.
+        ranks = np.minimum(-(-count * _LEVELS // 200), count - 1)
+        compared = cls(
+            observed,
+            moments.T,
+            np.full(tests, count),
+            np.empty((tests, 2)),
+            np.empty((tests, 2), dtype=np.int64),
+            np.empty(tests, dtype=np.bool_),
+            np.empty((tests, len(ranks))),
+        )
+        compare_with_ordered(null, observed, ranks, *compared[3:])
+        return compared
+
+
+def _calibrated(compared: _Compared, side: str) -> tuple[Array, Array, NDArray[np.str_]]:
+    """Return p-values, parameters and statuses of tests."""
+    at_least, at_most = (1.0 + compared.counts.T) / (compared.resamples + 1.0)
+    if side == "both":
+        p = np.minimum(2.0 * np.minimum(at_least, at_most), 1.0)
+    else:
+        p = at_least if side == "right" else at_most
+    p[np.isnan(compared.observed)] = 1.0
+    fits = skew_normal.fits_of_moments(*compared.moments.T)
     is_finite = np.all(np.isfinite(fits), axis=0)
     status = np.where(is_finite, "ok", "nonfinite").astype("<U10")
-    ordered = np.sort(draws, axis=1)
-    status[is_finite & _has_outliers(ordered, fits[3], fits[4])] = "outlier"
+    status[is_finite & _has_outliers(compared, fits[3], fits[4])] = "outlier"
     some = np.flatnonzero(status == "ok")
-    fitted, is_thin = _fitted_tails(z[some], ordered[some], fits[:3, some], side)
+    usable = _Compared._make(part[some] for part in compared)
+    fitted, is_thin = _fitted_tails(usable, fits[:3, some], side)
     status[some[is_thin]] = "tail"
-    p = counted
     p[some[~is_thin]] = fitted[~is_thin]
     return p, np.where(is_finite[:, None], fits[:3].T, np.nan), status
 
 
-def _has_outliers(ordered: Array, mean: Array, deviation: Array) -> NDArray[np.bool_]:
-    """Return whether a row reaches far beyond the extremes of a normal distribution."""
-    extreme = deviation * math.sqrt(2.0 * math.log(ordered.shape[1]))
+def _has_outliers(compared: _Compared, mean: Array, deviation: Array) -> NDArray[np.bool_]:
+    """Return whether null statistics reach far beyond the extremes of a normal distribution."""
+    extreme = deviation * np.sqrt(2.0 * np.log(compared.resamples))
+    smallest, largest = compared.extremes.T
     with np.errstate(divide="ignore", invalid="ignore"):
-        largest, smallest = ordered[:, -1] / (mean + extreme), ordered[:, 0] / (mean - extreme)
-    inside: NDArray[np.bool_] = (largest <= 1.5) & (smallest <= 1.5)
+        above, below = largest / (mean + extreme), smallest / (mean - extreme)
+    inside: NDArray[np.bool_] = (above <= 1.5) & (below <= 1.5)
     return ~inside
 
 
 def _fitted_tails(
-    z: Array, ordered: Array, parameters: Array, side: str
+    compared: _Compared, parameters: Array, side: str
 ) -> tuple[Array, NDArray[np.bool_]]:
     """Return fitted p-values, and where the fitted tail is much below the null statistics'."""
     location, scale, shape = parameters
-    count = ordered.shape[1]
-    is_right = z >= ordered[:, (count - 1) // 2]
-    sign = np.where(is_right, 1.0, -1.0)
-    levels = np.arange(180, 199)
-    # ceil(B i / 200) in integers: floating point would round some up.
-    rank = np.minimum(-(-count * levels // 200), count - 1)
-    tail = np.where(is_right[:, None], ordered[:, rank], -ordered[:, count - 1 - rank])
+    sign = np.where(compared.is_right, 1.0, -1.0)
     log_fitted = skew_normal.log_upper_tail(
-        tail, (sign * location)[:, None], scale[:, None], (sign * shape)[:, None]
+        compared.tails, (sign * location)[:, None], scale[:, None], (sign * shape)[:, None]
     )
-    is_thin = np.any(np.log1p(-levels / 200) - log_fitted > math.log(2.0), axis=1)
+    is_thin = np.any(np.log1p(-_LEVELS / 200) - log_fitted > math.log(2.0), axis=1)
     if side != "both":
-        sign = np.full(len(z), 1.0 if side == "right" else -1.0)
-    log_p = skew_normal.log_upper_tail(sign * z, sign * location, scale, sign * shape)
+        sign = np.full(len(sign), 1.0 if side == "right" else -1.0)
+    log_p = skew_normal.log_upper_tail(
+        sign * compared.observed, sign * location, scale, sign * shape
+    )
     p = np.exp(log_p) * (2.0 if side == "both" else 1.0)
     return np.clip(p, _SMALLEST_P, 1.0), is_thin
 
@@ -232,6 +306,11 @@ def _share(observed: Array, draws: Array, side: int) -> Array:
     count_extreme(draws, observed, side, counts)
     share: Array = (1.0 + counts) / (draws.shape[0] + 1.0)
     return share
+
+
+def _check_side(side: str) -> None:
+    if side not in ("both", "left", "right"):
+        raise InputError(f"side is {side!r}; give 'both', 'left' or 'right'.")
 
 
 def _checked(observed: ArrayLike, null: ArrayLike) -> tuple[Array, Array]:

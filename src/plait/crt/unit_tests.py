@@ -31,7 +31,7 @@ from plait.crt.null_statistics import (
     residual_table,
 )
 from plait.crt.options import CRTOptions
-from plait.crt.p_values import empirical_p_values, skew_normal_p_values
+from plait.crt.p_values import SkewNormalPValues, SkewNormalTests, empirical_p_values
 from plait.crt.propensity import PropensityDesign, PropensityModel, fit_propensity_logistic
 from plait.crt.ranks import rank_columns, usage_to_rank
 from plait.crt.resampling import BernoulliResampler, Resampler, StratifiedResampler
@@ -315,16 +315,23 @@ class UnitTester:
         if self.options.resamples < 1:
             found["status"][:] = "degenerate"
             found["beta"][:] = 0.0
-        for j in np.flatnonzero(found["status"] == "ok").tolist():
+        ok = np.flatnonzero(found["status"] == "ok").tolist()
+        observed = self._with_ties(found["beta"])
+        tests = SkewNormalTests(self.options.calibrated_side or self.options.side)
+        added = []
+        for j in ok:
             null = self._null(units[j], strata[j]).values
-            side = self.options.side
-            found["p_raw"][j] = empirical_p_values(
-                self._with_ties(found["beta"][j]), null, side=side
-            )
-            found["p_method"][j] = "empirical"
-            found["n_resamples"][j] = self.options.resamples
+            found["p_raw"][j] = empirical_p_values(observed[j], null, side=self.options.side)
             if is_calibrated:
-                self._calibrated(j, null, found)
+                has_none = np.isnan(null[:, 0])  # a resample without treated cells has no U
+                if not has_none.all():
+                    tests.add(found["beta"][j], null[~has_none] if has_none.any() else null)
+                    added.append(j)
+        found["p_method"][ok], found["n_resamples"][ok] = "empirical", self.options.resamples
+        if is_calibrated:
+            found["p_skew"][ok] = found["p_raw"][ok]
+        if added:
+            self._calibrated(tests.p_values(), added, found)
         found["p"] = found["p_skew"] if is_calibrated else found["p_raw"]
 
     def _with_ties(self, observed: Array) -> Array:
@@ -339,18 +346,16 @@ class UnitTester:
             self.options.side
         ]
 
-    def _calibrated(self, j: int, null: Array, found: dict[str, NDArray[Any]]) -> None:
-        """Fill in the skew-normal p-values of one unit."""
-        null = null[~np.isnan(null).any(axis=1)]  # a resample without treated cells has no U
-        if not len(null):
-            found["p_skew"][j] = found["p_raw"][j]
-            return
-        side = self.options.calibrated_side or self.options.side
-        fitted = skew_normal_p_values(found["beta"][j], null, side=side)
-        found["p_skew"][j] = fitted.p_values
-        found["skew_parameters"][j] = fitted.parameters
-        found["skew_status"][j] = fitted.status
-        found["p_method"][j] = np.where(fitted.status == "ok", "skew-normal", "empirical")
+    def _calibrated(
+        self, fitted: SkewNormalPValues, units: Sequence[int], found: dict[str, NDArray[Any]]
+    ) -> None:
+        """Fill in the skew-normal p-values of some units."""
+        shape = (len(units), self.inputs.n_programs)
+        found["p_skew"][units] = fitted.p_values.reshape(shape)
+        found["skew_parameters"][units] = fitted.parameters.reshape(*shape, 3)
+        found["skew_status"][units] = fitted.status.reshape(shape)
+        is_fitted = found["skew_status"][units] == "ok"
+        found["p_method"][units] = np.where(is_fitted, "skew-normal", "empirical")
 
     def _null(self, unit: _Unit, strata: Strata | None) -> NullStatistics:
         if self.device_table is not None:

@@ -38,16 +38,29 @@ def fit_by_moments(values: ArrayLike) -> tuple[float, float, float, float, float
     y = np.asarray(values, dtype=np.float64)
     if y.ndim != 1 or y.size == 0:
         raise InputError(f"values have shape {y.shape}; a one-dimensional sample is needed.")
-    location, scale, shape, mean, deviation = fits_by_moments(y[None])[:, 0].tolist()
+    fits = fits_of_moments(*moments_of_samples(np.ascontiguousarray(y[None])))
+    location, scale, shape, mean, deviation = fits[:, 0].tolist()
     return location, scale, shape, mean, deviation
 
 
-def fits_by_moments(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+def moments_of_samples(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return mean, mean square and third central moment (3, k) of each of (k, n) samples."""
+    from plait.numerics.skew_normal_kernels import sample_moments
+
+    moments = np.empty((3, len(samples)))
+    sample_moments(samples, *moments)
+    return moments
+
+
+def fits_of_moments(
+    mean: NDArray[np.float64], mean_square: NDArray[np.float64], third: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Fit a skew-normal to each of some samples; see `fit_by_moments`.
 
     Parameters
     ----------
-    samples : (k, n) array
+    mean, mean_square, third : (k,) arrays
+        Of each sample; the last is its third central moment.
 
     Returns
     -------
@@ -55,10 +68,6 @@ def fits_by_moments(samples: NDArray[np.float64]) -> NDArray[np.float64]:
         Location, scale, shape, mean and standard deviation; the first three are NaN where a
         sample is constant or not finite.
     """
-    from plait.numerics.skew_normal_kernels import sample_moments
-
-    mean, mean_square, third = np.empty((3, len(samples)))
-    sample_moments(np.ascontiguousarray(samples), mean, mean_square, third)
     # Of constant or infinite samples.
     with np.errstate(divide="ignore", invalid="ignore"):
         deviation = np.sqrt(np.maximum(mean_square - mean * mean, 0.0))
@@ -121,6 +130,7 @@ def log_upper_tail(
         step = _NODES / rate[:, None]
         change = -step * (start[:, None] + 0.5 * step)
         change += log_ndtr(slope[:, None] * (start[:, None] + step)) - log_cdf[:, None]
-        integral = np.exp(change + _NODES) @ _NODE_WEIGHTS
+        # A product of matrix and vector would round a row by its place among the others.
+        integral = (np.exp(change + _NODES) * _NODE_WEIGHTS).sum(axis=1)
         log_tail[deep] = math.log(2.0) + log_density + log_cdf + np.log(integral / rate)
     return np.asarray(log_tail, dtype=np.float64).reshape(x.shape)

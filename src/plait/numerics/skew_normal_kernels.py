@@ -1,4 +1,4 @@
-"""Compiled moments of samples; see `plait.numerics.skew_normal`."""
+"""Compiled summaries of samples; see `plait.numerics.skew_normal`."""
 
 import numpy as np
 
@@ -46,3 +46,28 @@ def standardise(values, columns, mean, deviation, standardised):  # type: ignore
         k = columns[j]
         for i in range(values.shape[0]):
             standardised[j, i] = (values[i, k] - mean[k]) / deviation[k]
+
+
+@njit(nogil=True, cache=True)
+def compare_with_ordered(  # type: ignore[no-untyped-def]
+    samples, observed, ranks, extremes, counts, is_right, tails
+):
+    """Write where a value lies in each of (k, n) samples in ascending order.
+
+    Least and largest of the sample; how many are at least and at most the value; whether it is at
+    least the (lower) median; and the sample at some ranks, counted from 0, upwards if so. Else the
+    same of the sample with its sign turned.
+    """
+    n = samples.shape[1]
+    for j in range(samples.shape[0]):
+        sample, value = samples[j], observed[j]
+        extremes[j, 0], extremes[j, 1] = sample[0], sample[n - 1]
+        at_least, at_most = 0, 0
+        for i in range(n):
+            at_least += sample[i] >= value
+            at_most += sample[i] <= value
+        counts[j, 0], counts[j, 1] = at_least, at_most
+        is_right[j] = value >= sample[(n - 1) // 2]
+        for i in range(ranks.shape[0]):
+            rank = ranks[i]
+            tails[j, i] = sample[rank] if is_right[j] else -sample[n - 1 - rank]
