@@ -258,8 +258,8 @@ def test_centred_values_that_tell_no_copies(tmp_path):
     with pytest.raises(FileFormatError, match=said):
         open_genotypes(tmp_path / "c.csv")
     frame.with_columns(b=pl.lit(float("-inf"))).write_csv(tmp_path / "c.csv")
-    with pytest.raises(FileFormatError, match=r"expected copies of an allele, 0 to 2\.$"):
+    with pytest.raises(FileFormatError, match=r"expected copies of an allele, 0 to 2\. If this"):
         open_genotypes(tmp_path / "c.csv")
     frame.with_columns(b=pl.lit(-3.0)).write_csv(tmp_path / "c.csv")
-    with pytest.raises(FileFormatError, match=r"expected copies of an allele, 0 to 2\.$"):
+    with pytest.raises(FileFormatError, match=r"expected copies of an allele, 0 to 2\. If this"):
         open_genotypes(tmp_path / "c.csv")

@@ -289,7 +289,7 @@ def test_alleles_that_the_variants_do_not_have(tmp_path, caplog):
 
 @pytest.mark.parametrize("name", ["t.tsv", "t.bed"])
 def test_what_is_no_text(tmp_path, name):
-    (tmp_path / name).write_bytes(b"\x6c\x1b\x01\xfc\xff\n\x88")
+    (tmp_path / name).write_bytes(b"\xfe\x1b\x01\xfc\xff\n\x88")
     with pytest.raises(FileFormatError, match="is no text"):
         read_summary_statistics(tmp_path / name)
     assert find_eqtl_format(tmp_path / name) is None

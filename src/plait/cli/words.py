@@ -32,6 +32,7 @@ PHRASES = {
     " If you know the format, say so (format=...).": "",
     "covariate_missing='drop'": "--drop-missing-covariates",
     "draw it without genotypes": "leave out --geno",
+    "this one goes where genotypes are asked for": "give this one as --geno",
     " (or give sample_path)": "",
     " Read dosages instead (dosage='auto').": "",
     "r2=None": "--r2 1",

@@ -19,6 +19,7 @@ _ROUNDED = 0.01
 _EXACT = 1e-5
 """How far they are in single precision."""
 _MOST_COPIES = 2
+EXCHANGED = " If this is a table of traits or covariates, it was given in the place of genotypes."
 _log = logging.getLogger("plait.io")
 
 
@@ -99,7 +100,7 @@ def _refusal(
     )
     centred = negative.any(axis=1)
     if np.isinf(rows[centred]).any():
-        return said
+        return said + EXCHANGED
     if (np.abs(np.nanmean(rows[centred], axis=1, dtype=np.float64)) < _CENTRED).all():
         said += (
             f" {int(centred.sum()):,} of {len(markers):,} markers are centred about 0, and not all "
@@ -107,4 +108,4 @@ def _refusal(
             "of alleles, which a scan asks for, cannot be told from these. Add to every marker the "
             "mean that was taken off (twice the frequency of the allele)."
         )
-    return said
+    return said + EXCHANGED

@@ -14,7 +14,7 @@ from plait.data.genotypes import GenotypeSource, Rows, as_floats
 from plait.data.labels import first_repeat
 from plait.data.variants import VariantTable
 from plait.errors import FileFormatError, LabelError, OptionError, ShapeError
-from plait.io.centred_genotypes import restore_copies
+from plait.io.centred_genotypes import EXCHANGED, restore_copies
 from plait.io.genotype_files import (
     COUNTS,
     DOSAGES,
@@ -168,7 +168,7 @@ def _read_dense(path: Path) -> tuple[NDArray[Any], list[str], list[str]]:
             bad = int((numbers.is_null() & column.is_not_null()).arg_max() or 0)
             raise FileFormatError(
                 f"{path}: marker {name!r} of sample {samples[bad]!r} is {column[bad]!r}; expected "
-                "a number."
+                f"a number.{EXCHANGED}"
             )
         rows[row] = numbers.fill_null(float("nan")).to_numpy()
     restore_copies(path, rows, samples, markers)

@@ -1,10 +1,8 @@
 """The one door to genotypes: `open_genotypes` finds out the format; parts of a source; copies."""
 
-import gzip
 import inspect
 import logging
 import os
-import zlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -27,11 +25,11 @@ from plait.errors import (
 from plait.io import dense_genotypes
 from plait.io.bgen import BgenSource
 from plait.io.dense_genotypes import DenseSource
+from plait.io.exchanged_files import genotype_format
 from plait.io.genotype_files import COUNTS, DOSAGES, check_option, distinct_samples
 from plait.io.pgen import PgenSource
 from plait.io.plink import BedSource, write_bed
 from plait.io.regions import Region, require_chromosome
-from plait.io.trees import MAGIC as TREES_MAGIC
 from plait.io.trees import TreeSource
 from plait.io.vcf import VcfSource
 from plait.io.vcf_fields import DOSAGE_FIELDS
@@ -396,28 +394,10 @@ def _sniff(path: Path) -> str:
     if path.is_dir():
         if any((path / name).exists() for name in ("zarr.json", ".zgroup")):
             return "vcf-zarr"
-    else:
-        with path.open("rb") as stream:
-            start = stream.read(64)
-        if start[:2] == b"\x1f\x8b":
-            try:
-                with gzip.open(path) as stream:
-                    start = stream.read(64)
-            except (OSError, EOFError, zlib.error):
-                start = b""
-        for name, offset, magic in (
-            ("bed", 0, b"\x6c\x1b\x01"),
-            ("bed", 0, b"\x6c\x1b\x00"),
-            ("pgen", 0, b"\x6c\x1b"),
-            ("vcf", 0, b"##fileformat=VCF"),
-            ("vcf", 0, b"BCF\2"),
-            ("bgen", 16, b"bgen"),
-            ("trees", 0, TREES_MAGIC),
-        ):
-            if start[offset : offset + len(magic)] == magic:
-                return name
-        if dense_genotypes.is_table(path):
-            return "dense"
+    elif (found := genotype_format(path)) is not None:
+        return found
+    elif dense_genotypes.is_table(path):
+        return "dense"
     tried = [*FORMATS]
     raise UnknownGenotypeFormatError(
         f"{path}: neither its suffix nor its first bytes are those of genotypes (tried "

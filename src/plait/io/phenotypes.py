@@ -35,6 +35,7 @@ from plait.errors import (
     MissingCovariateError,
     MissingSidecarError,
 )
+from plait.io.exchanged_files import require_sample_table
 from plait.io.genotype_files import distinct_samples
 
 if TYPE_CHECKING:
@@ -240,6 +241,7 @@ def _read(
 def _read_text(path: Path) -> "DataFrame":
     import polars as pl
 
+    require_sample_table(path)
     try:
         if path.suffix == ".parquet":
             return _as_text(pl.read_parquet(path))

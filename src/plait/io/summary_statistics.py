@@ -18,6 +18,7 @@ from plait.errors import FileFormatError, LabelError, OptionError, OutputError
 from plait.io import gwas_vcf
 from plait.io.atomic import check_writable, replace_file
 from plait.io.dialects import find_contexts, find_roles, only_context
+from plait.io.exchanged_files import require_summary_table
 from plait.io.gwas_ssf_metadata import (
     ASSEMBLY,
     assembly_beside,
@@ -125,6 +126,7 @@ def read_summary_statistics(
     (about its uncompressed size); the columns that are not used are never parsed.
     """
     path = Path(path)
+    require_summary_table(path)
     return _read(
         path,
         _open(path, delimiter),
@@ -210,6 +212,7 @@ def read_summary_contexts(
         The table is of one context.
     """
     path = Path(path)
+    require_summary_table(path)
     opened = _open(path, delimiter)
     names = find_contexts(opened[0], dialect, str(path))
     if not names:
@@ -307,6 +310,7 @@ def read_table(
 
 def header_of(path: Path) -> list[str]:
     """Return the names of the columns of a delimited text or Parquet file, from its beginning."""
+    require_summary_table(path)
     return _open(path, None, _HEADER_BYTES)[0]
 
 

@@ -26,7 +26,6 @@ from plait.io.genotype_files import (
     swapped,
 )
 
-MAGIC = b"\x89KAS\r\n\x1a\n"
 _COMPRESSED = ".tsz"
 _EXTRA = "'plait[trees]'"
 
