@@ -93,3 +93,16 @@ def test_interpolated_p_values(df):
     assert (len(table) > 0) == (df >= 10)
     found = [kernels.tabulated_log10_p(one, df, constant, table) for one in t]
     np.testing.assert_allclose(found, log10_p_value(t, df), rtol=3e-14)
+
+
+@pytest.mark.parametrize("t", [2.5, [2.5], [[2.5]], [2.5, -1.0], np.array([[2.5], [-1.0]])])
+@pytest.mark.parametrize("df", [7.0, [7.0], [7.0, 7.0]])
+def test_shapes_are_broadcast(t, df):
+    found = log10_p_value(t, df)
+    values, freedom = np.broadcast_arrays(t, df)
+    assert found.shape == values.shape
+    expected = [
+        float(log10_p_value(one, other))
+        for one, other in zip(values.flat, freedom.flat, strict=True)
+    ]
+    np.testing.assert_array_equal(found.ravel(), expected)

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sqlite3
 import threading
 import warnings
 from array import array
@@ -201,6 +200,8 @@ class BgenSource(GenotypeSource):
         return table.table(), np.array(kept, dtype=np.intp)
 
     def _indexed(self, index: Path) -> Iterator[_Row]:
+        import sqlite3
+
         count = end = 0
         try:
             connection = sqlite3.connect(index)

@@ -37,12 +37,15 @@ def log10_p_value(t: ArrayLike, df: ArrayLike) -> NDArray[np.float64]:
     """
     from plait.numerics.student_kernels import fill_log10_p
 
-    values, freedom = np.broadcast_arrays(np.asarray(t, np.float64), np.asarray(df, np.float64))
+    values, freedom = np.asarray(t, np.float64), np.asarray(df, np.float64)
     if not (freedom > 0).all():
         raise InputError("degrees of freedom must be positive.")
+    shape = np.broadcast_shapes(values.shape, freedom.shape)
+    if values.shape != shape:
+        values = np.array(np.broadcast_to(values, shape))
     out = np.empty(values.size)
-    fill_log10_p(values.ravel(), freedom.ravel(), out)
-    return out.reshape(values.shape)
+    fill_log10_p(values.ravel(), np.array(np.broadcast_to(freedom, shape)).ravel(), out)
+    return out.reshape(shape)
 
 
 def student_log_tail(t: ArrayLike, df: ArrayLike) -> NDArray[np.float64]:
