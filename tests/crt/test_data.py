@@ -172,11 +172,15 @@ def test_a_stored_zero_is_absent():
 def test_guides_without_a_target_stay_and_belong_to_none(caplog):
     screen = small_screen()
     targets = screen.uns["guide2gene"]
-    targets |= {"A_g0": None, "A_g1": float("nan"), "elsewhere": "Z"}
+    targets |= {"A_g0": None, "A_g1": float("nan"), "B_g2": " ", "elsewhere": "Z"}
     with caplog.at_level(logging.INFO, logger="plait.crt"):
         inputs = prepare_crt_inputs(screen)
     assert inputs.units == ("B", "C", "NTC") and inputs.G.shape == (60, 8)
+    assert list(inputs.gene_to_cols["B"]) == [3]
     assert "1 guides of the mapping are not in the guide assignment" in caplog.text
+    assert (
+        "3 of 8 guides have no target and are guides of no perturbation: 'A_g0', 'A_g1', 'B_g2'"
+    ) in caplog.text
 
 
 def test_eps_and_batches():

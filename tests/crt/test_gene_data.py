@@ -15,6 +15,7 @@ from plait.crt.gene_design import (
     design_columns,
     left_out_by_default,
 )
+from plait.crt.layouts import target_table
 from plait.errors import (
     FileFormatError,
     InputError,
@@ -125,6 +126,11 @@ def table(**columns):
         ({"targets": [1, 2]}, InputTypeError, "a table was expected"),
         (
             {"targets": table().assign(grna_target=None)},
+            InputError,
+            "'grna_target' is missing in row 1",
+        ),
+        (
+            {"targets": table().assign(grna_target=[""] + ["T0"] * 13)},
             InputError,
             "'grna_target' is missing in row 1",
         ),
@@ -381,3 +387,24 @@ def test_determined_columns_are_left_out_or_refused(caplog):
     np.testing.assert_array_equal(design.rows, GeneDesign.of(["1", "a", "c"], x[:, [0, 1, 3]]).rows)
     with pytest.raises(InputError, match="'b' is determined by those before it"):
         GeneDesign.of(names, x)
+
+
+def test_controls_are_found_whatever_letters_they_are_written_in(caplog):
+    targets = {"a": "Non-Targeting", "b": "T0", "c": "ntc"}
+    with caplog.at_level("INFO", "plait.crt"):
+        made = target_table(targets, ["a", "b", "c"])
+    assert made["grna_target"].tolist() == ["non-targeting", "T0", "non-targeting"]
+    assert "those of 'Non-Targeting' and 'ntc' are taken for it" in caplog.text
+    exact = target_table(targets | {"c": "non-targeting"}, ["a", "b", "c"])
+    assert exact["grna_target"].tolist() == ["Non-Targeting", "T0", "non-targeting"]
+
+
+def test_guides_without_a_target_are_named(caplog):
+    options, _ = random_screen()
+    with caplog.at_level("WARNING", "plait.crt"):
+        gene_screen_data(**options)
+    assert "have no target" not in caplog.text
+    left_out = options["targets"].grna_id.iloc[0]
+    with caplog.at_level("WARNING", "plait.crt"):
+        gene_screen_data(**(options | {"targets": options["targets"].iloc[1:]}))
+    assert f"have no target and count for the covariates alone: '{left_out}'" in caplog.text

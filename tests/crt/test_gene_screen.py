@@ -119,6 +119,8 @@ def test_an_effect_is_found():
     assert f"T0 -> T0: log2 fold change {found.log_2_fold_change[0]:+.2f}, p = {surest}" in (
         found.summary()
     )
+    # Pairs that are no discoveries are not named below their number.
+    assert found.summary().count(" -> ") == 1 and found.pass_qc.sum() > 1
     p = found.p_value[found.pass_qc]
     assert (np.diff(found.log10_p[found.pass_qc]) >= 0).all()
     assert ((p > 0) & (p <= 1)).all()

@@ -1,8 +1,12 @@
 """What the result of a screen says of itself."""
 
-import numpy as np
+from dataclasses import replace
 
-from plait.crt.results import CRTResult
+import numpy as np
+import pytest
+from scipy.special import ndtri
+
+from plait.crt.results import CRTResult, z_scores
 
 
 def result(flags, status=("ok", "ok")):
@@ -43,3 +47,17 @@ def test_nothing_is_said_of_units_without_a_test():
     assert "drawn" not in said and "beyond" not in said
     few = result([["few_treated", "ok"], ["none", "none"]], ("ok", "degenerate")).summary()
     assert "drawn: 1 of 2 p-values (1 of few treated cells)" in few and "beyond" not in few
+
+
+@pytest.mark.parametrize(("side", "sign"), [("left", -1.0), ("right", 1.0)])
+def test_scores_of_a_one_sided_test_are_of_its_side(side, sign):
+    p = np.array([[1e-6, 0.2], [0.9, 1.0]])
+    ranks = replace(
+        result([["ok", "ok"], ["ok", "ok"]]),
+        p=p,
+        log10p=np.log10(p),
+        beta=sign * np.array([[0.5, 0.1], [-0.1, -0.6]]),
+        settings={"side": side},
+    )
+    expected = sign * np.array([[-ndtri(1e-6), -ndtri(0.2)], [0.0, 0.0]])
+    np.testing.assert_allclose(z_scores(ranks), expected, rtol=1e-12)

@@ -20,6 +20,7 @@ from plait.crt.guides import (
     indicator_matrix,
     to_csc_matrix,
     union_obs_idx_from_cols,
+    warn_of_guides_without_target,
 )
 from plait.crt.statistic import cross_product, residualize
 from plait.crt.threads import limit_threading
@@ -255,8 +256,8 @@ def prepare_crt_inputs(
     guide_names_key : str
         Key of ``uns``: names of the columns, needed unless they are those of a DataFrame.
     guide2gene_key : str
-        Target of each guide: a mapping, or one written as JSON. Guides without a target stay in
-        ``G`` and belong to no unit.
+        Target of each guide: a mapping, or one written as JSON. Guides without a target (None, NaN
+        or blank) stay in ``G`` and belong to no unit, which a logged warning says.
     eps_quantile : float
         The floor under usages as a quantile of all N K of them.
     add_intercept, standardize, numeric_as_category_threshold, object_policy
@@ -318,6 +319,7 @@ def prepare_crt_inputs(
     guides = to_csc_matrix(guides_source)
     guide2gene = guide_targets(adata, guide2gene_key)
     gene_to_cols = build_gene_to_cols(guide_names, guide2gene)
+    warn_of_guides_without_target(guide_names, guide2gene, "are guides of no perturbation")
     design = encode_covariates(
         covariates,
         add_intercept=add_intercept,

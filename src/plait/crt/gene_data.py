@@ -19,6 +19,7 @@ from plait.crt.gene_counts import (
     stored_counts,
 )
 from plait.crt.gene_covariates import count_covariates, is_missing, users_covariates
+from plait.crt.guides import warn_of_guides_without_target
 from plait.data.labels import describe_difference, require_distinct
 from plait.errors import (
     InputError,
@@ -159,7 +160,8 @@ def gene_screen_data(
     Returns
     -------
     GeneScreenData
-        Guides that are not in the table count for the covariates alone.
+        Guides that are not in the table count for the covariates alone, which a logged warning
+        says.
 
     Raises
     ------
@@ -244,7 +246,7 @@ def gene_screen_from_anndata(
         targets (or its JSON). Default "grna_target_table", "guide2gene" or "guide2gene_json"; in a
         MuData, before these, a column of the guides' ``var``: "grna_target", or those of
         `screen_from_mudata`. If no guide is "non-targeting", those of "NTC", "SAFE" and
-        "safe-targeting" are.
+        "safe-targeting" are, and of these names in other letters ("Non-Targeting").
     covariates : sequence of str
         Columns of ``obs`` that are covariates.
     layer : str, optional
@@ -451,7 +453,8 @@ def _table(source: Any) -> dict[str, NDArray[Any]]:
             raise LabelError(
                 f"the table of targets has no column {name!r}; it has {', '.join(columns)}."
             )
-        if (missing := is_missing(columns[name])).any():
+        missing = is_missing(columns[name]) | (np.char.strip(columns[name].astype(np.str_)) == "")
+        if missing.any():
             raise InputError(
                 f"{name!r} is missing in row {int(np.argmax(missing)) + 1} of the table of targets."
             )
@@ -478,6 +481,9 @@ def _kept_guides(
             f"{len(absent):,} of the {len(ids):,} guides of the table of targets have no counts "
             f"(first: {absent[0]!r}; the counts begin with {str(names[0])!r})."
         )
+    warn_of_guides_without_target(
+        names.tolist(), set(ids.tolist()), "count for the covariates alone"
+    )
     columns = np.array([places[name] for name in ids.tolist()])
     targets = table["grna_target"]
     groups, firsts = np.arange(len(ids)), np.arange(len(ids))

@@ -15,8 +15,7 @@ from plait.provenance import Provenance
 
 Array = NDArray[np.float64]
 
-_MOST_SHOWN = {"power": 20}
-"""Of most analyses the eight surest pairs are named, of positive controls those missed, too."""
+_MOST_SHOWN, _MOST_POSITIVE_CONTROLS = 8, 20
 _CHOICES = ("side", "control_group", "mechanism", "resampling")
 _WORDS = {
     "both": "effects of both signs",
@@ -201,13 +200,26 @@ class GeneTestResult(Result):
             middle = p_value_text(float(np.median(self.log10_p[tested])))
             below = f"{int((p < 0.05).sum()):,} of {len(p):,}"
             lines.append(f"  p-values below 0.05: {below}; the median is {middle}")
+        return "\n".join(lines + self._surest())
+
+    def _surest(self) -> list[str]:
+        """Name the surest discoveries, or of none the surest pair; of positive controls all."""
+        n_tested = int(self.pass_qc.sum())
+        if self.analysis == "power" or self.significant is None:
+            return self._named(min(n_tested, _MOST_POSITIVE_CONTROLS))
+        found = int((self.significant & self.pass_qc).sum())
+        if not found:
+            return ["  the surest pair is not significant:", *self._named(1)]
+        lines = self._named(min(found, _MOST_SHOWN))
+        return lines if found <= _MOST_SHOWN else [*lines, f"    and {found - _MOST_SHOWN:,} more"]
+
+    def _named(self, count: int) -> list[str]:
         who = self.grna_target if self.grna_id is None else self.grna_id
-        lines += [
+        return [
             f"    {who[i]} -> {self.response_id[i]}: log2 fold change "
             f"{self.log_2_fold_change[i]:+.2f}, p = {p_value_text(float(self.log10_p[i]))}"
-            for i in range(min(_MOST_SHOWN.get(self.analysis, 8), int(tested.sum())))
+            for i in range(count)
         ]
-        return "\n".join(lines)
 
     def rates_from_calibration(self, calibration: "GeneTestResult") -> Array:
         """Return false discovery rates as negative controls show them.

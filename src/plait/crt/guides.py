@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_array, issparse
 
 from plait.data.labels import require_distinct
+from plait.data.words import listed
 from plait.errors import InputError, InputTypeError, LabelError, ShapeError
 from plait.io.anndata import get_from_adata_any, get_from_uns
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _NONE = np.empty(0, dtype=np.intp)
+_MOST_NAMED = 5
 _log = logging.getLogger("plait.crt")
 
 
@@ -114,6 +116,17 @@ def build_gene_to_cols(
     if absent:
         _log.info("%d guides of the mapping are not in the guide assignment", absent)
     return {gene: np.array(columns[gene], dtype=np.intp) for gene in sorted(columns)}
+
+
+def warn_of_guides_without_target(
+    guide_names: Sequence[str], with_target: Container[str], what_of_them: str
+) -> None:
+    """Log guides that are in no test, as where a table of targets is incomplete."""
+    if others := [repr(guide) for guide in guide_names if guide not in with_target]:
+        _log.warning(
+            "%d of %d guides have no target and %s: %s",
+            len(others), len(guide_names), what_of_them, listed(others, _MOST_NAMED),
+        )  # fmt: skip
 
 
 def union_obs_idx_from_cols(G_csc: csc_array, cols: ArrayLike) -> NDArray[np.int32]:
@@ -296,7 +309,8 @@ def targets_of(source: Any, what: str) -> dict[str, str]:
     return {
         str(guide): str(gene)
         for guide, gene in pairs
-        if gene is not None and gene == gene  # a target that is NaN is none
+        # A target that is NaN or blank is none.
+        if gene is not None and gene == gene and str(gene).strip()
     }
 
 

@@ -171,7 +171,8 @@ def target_table(source: Any, guide_names: Sequence[str]) -> Any:
     Returns
     -------
     table or mapping of columns
-        If no guide is "non-targeting", those of the usual negative controls are.
+        If no guide is "non-targeting", those of the usual negative controls are, written with
+        small or capital letters.
 
     Raises
     ------
@@ -245,9 +246,10 @@ def _with_controls(table: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     if "grna_target" not in table:
         return table  # which is refused, with the columns that there are
     targets = table["grna_target"]
-    present = set(targets.tolist())
-    others = [name for name in NEGATIVE_CONTROLS if name in present]
-    if NON_TARGETING in present or not others:
+    usual = {name.lower() for name in NEGATIVE_CONTROLS}
+    # Cell Ranger writes "Non-Targeting".
+    others = [name for name in dict.fromkeys(targets.tolist()) if str(name).lower() in usual]
+    if NON_TARGETING in others or not others:
         return table
     _log.info(
         "no guide is %r: those of %s are taken for it.",

@@ -437,14 +437,19 @@ def z_scores(result: CRTResult) -> Array:
     (J, K) array
         Effects over their standard deviation without effects, or where that is not known over
         their standard error of least squares; 0 where a unit was not tested. Normal scores are of
-        two-sided p-values and have the sign of the effect.
+        p-values and have the sign of the effect; of a one-sided test they have that of its side,
+        and effects against it 0.
     """
     errors = result.null_sd if result.null_sd is not None else result.se
     if errors is None:
         from scipy.special import ndtri_exp
 
-        tail = result.log10p * np.log(10.0) - np.log(2.0)
-        return np.asarray(np.sign(result.beta) * -ndtri_exp(tail))
+        sign: Any = {"left": -1.0, "right": 1.0}.get(result.settings.get("side", "both"))
+        sides = 1.0
+        if sign is None:
+            sign, sides = np.sign(result.beta), 2.0
+        tail = result.log10p * np.log(10.0) - np.log(sides)
+        return np.asarray(sign * np.maximum(-ndtri_exp(tail), 0.0))
     usable = np.isfinite(errors) & (errors > 0)
     return np.divide(result.beta, errors, out=np.zeros(result.beta.shape), where=usable)
 

@@ -123,8 +123,8 @@ class ScreenParameters:
             )
         if self.control_group == "nt_cells" and not data.targets.is_control.any():
             raise OptionError(
-                "control_group is 'nt_cells', but no guide has the target 'non-targeting'; give "
-                "'complement'."
+                "control_group is 'nt_cells', but no guide has the target 'non-targeting'. Give "
+                "negative controls this target in the table of targets, or give 'complement'."
             )
         if self.weights is not None:
             self._check_weights(data, self.weights)
