@@ -225,8 +225,9 @@ def test_unusable_input_is_refused():
         rank_columns(outcome, "middle")
     with pytest.raises(OptionError, match="float16"):
         rank_columns(outcome, dtype=np.float16)
-    with pytest.raises(InputError, match=r"1 columns .*column 1"):
-        rank_columns(np.array([[1.0, np.nan]]))
+    for bad in (np.nan, np.inf, -np.inf):
+        with pytest.raises(InputError, match=r"1 columns .*column 1"):
+            rank_columns(np.array([[1.0, 2.0], [1.0, bad], [0.0, 3.0]]))
     with pytest.raises(ShapeError, match="1 dimensions"):
         rank_columns(np.ones(3))
     with pytest.raises(ShapeError, match="1 dimensions"):

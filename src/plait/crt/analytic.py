@@ -361,6 +361,8 @@ def _draw(
 
 
 def _table(values: Array, basis: Array, cells: CellTable, per_effect: float) -> AnalyticTable:
+    from plait.crt.analytic_kernels import fill_columns
+
     if values.ndim != 2 or basis.ndim != 2 or len(values) != len(basis):
         raise ShapeError(
             f"outcomes have the shape {values.shape} and the basis {basis.shape}; both must be "
@@ -373,10 +375,13 @@ def _table(values: Array, basis: Array, cells: CellTable, per_effect: float) -> 
         )
     scales = np.sqrt(np.einsum("ik,ik->k", values, values) / len(values))
     scales[scales == 0.0] = 1.0
-    single = np.empty(values.shape[::-1], dtype=np.float32)
-    for program, scale in enumerate(scales):
-        single[program] = values[:, program] / scale
-    columns = Columns(single, np.ascontiguousarray(basis.T), np.einsum("ij,ij->i", basis, basis))
+    columns = Columns(
+        np.empty(values.shape[::-1], dtype=np.float32),
+        np.empty(basis.shape[::-1]),
+        np.einsum("ij,ij->i", basis, basis),
+    )
+    fill_columns(values, scales, columns.residuals)
+    fill_columns(basis, np.ones(basis.shape[1]), columns.basis)
     return AnalyticTable(columns, per_effect / scales, cells)
 
 

@@ -66,22 +66,25 @@ def rank_columns(
             f"float32 cannot hold the ranks of {len(outcome)} cells, only of up to {largest}; "
             "take rank_dtype='float64'."
         )
-    if not np.isfinite(outcome).all():
-        columns = np.flatnonzero(~np.isfinite(outcome).all(axis=0))
-        raise InputError(
-            f"the outcome to rank is not finite in {len(columns)} columns (first: column "
-            f"{columns[0]})."
-        )
     ranks = np.empty(outcome.shape, dtype=dtype)
+    is_finite = np.empty(outcome.shape[1], dtype=bool)
 
     def rank(columns: NDArray[np.int64]) -> None:
+        held = np.empty(len(outcome))
         for column in columns.tolist():
-            ranks[:, column] = _ranks(outcome[:, column], method)
+            is_finite[column] = _fill(np.ascontiguousarray(outcome[:, column]), method, held)
+            ranks[:, column] = held
 
     workers = max(1, min(resolve_threads(threads), outcome.shape[1]))
     with ThreadPoolExecutor(workers) as pool:
         # Neighbours go to one thread, which writes to other lines of the cache than the next.
         list(pool.map(rank, np.array_split(np.arange(outcome.shape[1]), workers)))
+    if not is_finite.all():
+        columns = np.flatnonzero(~is_finite)
+        raise InputError(
+            f"the outcome to rank is not finite in {len(columns)} columns (first: column "
+            f"{columns[0]})."
+        )
     return ranks
 
 
@@ -127,24 +130,10 @@ def usage_to_rank(usage: NDArray[np.floating], eps_quantile: float = 1e-4) -> ND
     return floor_usage(usage, floor)
 
 
-def _ranks(values: NDArray[np.floating], method: RankMethod) -> NDArray[np.float64]:
-    """Rank one column."""
-    n = len(values)
+def _fill(values: NDArray[np.floating], method: RankMethod, ranks: NDArray[np.float64]) -> bool:
+    """Fill in the ranks of one column, and return whether it is finite."""
+    from plait.crt.rank_kernels import fill_ranks
+
     # Only ordinal ranks depend on the order of ties, and any order is found in a third of the time.
     order = np.argsort(values, kind="stable" if method == "ordinal" else None)
-    ranks = np.empty(n)
-    if method == "ordinal":
-        ranks[order] = np.arange(1.0, n + 1)
-        return ranks
-    ordered = values[order]
-    is_new = np.ones(n, dtype=bool)
-    is_new[1:] = ordered[1:] != ordered[:-1]
-    group = np.cumsum(is_new) - 1
-    if method == "dense":
-        ranks[order] = group + 1
-        return ranks
-    first = np.flatnonzero(is_new)
-    last = np.append(first[1:], n)
-    by_group = {"min": first + 1.0, "max": last + 0.0, "average": (first + 1.0 + last) / 2.0}
-    ranks[order] = by_group[method][group]
-    return ranks
+    return bool(fill_ranks(values, order, _METHODS.index(method), ranks))
