@@ -44,9 +44,13 @@ def test_other_changes():
     doubled = [f"{name}_{name}" for name in twice]
     assert " 20 would match with a family name" in advice(doubled, twice)
     mixed = [f"FAM_S-{number:04d}" for number in range(1, 40)]
-    assert " 39 would match with family names, leading zeros, separators and case" in advice(
-        mixed, lines
-    )
+    assert (
+        " 39 would match with family names, leading zeros, decimals, separators and case"
+    ) in advice(mixed, lines)
+    # 1.0 is 1, and not 10 without its separator.
+    numbers = [f"{number:03d}" for number in range(1, 40)]
+    said = advice(numbers, [f"{number}.0" for number in range(1, 40)])
+    assert " 39 would match with family names, leading zeros, decimals" in said
 
 
 def test_nothing_is_said_of_names_that_are_others():

@@ -90,6 +90,27 @@ def test_codes_of_missing_values_are_counted_once(tmp_path, caplog):
     ]
 
 
+def codes_said(values, record):
+    frame = pl.DataFrame({"IID": [f"s{i}" for i in range(len(values))], "y": values})
+    record.clear()
+    np.testing.assert_array_equal(read_phenotypes(frame).values[:, 0], values)
+    return [str(warning.message) for warning in record]
+
+
+def test_codes_of_missing_values_among_negative_numbers_are_warned_of(recwarn):
+    """-9 in a trait in standard deviations is hardly nine of them."""
+    random = np.random.default_rng(1)
+    scores = random.normal(size=50)
+    told = codes_said(np.append(scores, [-9, -9]), recwarn)
+    assert len(told) == 1 and "taken as numbers: -9 in 'y', 2 of them. Write NA" in told[0]
+    assert "-999 in 'y', 1 of them" in codes_said(np.append(50 + scores, -999), recwarn)[0]
+    # Within the range of the others it is the ties that tell.
+    wide = 20 * scores
+    assert "-9 in 'y', 3 of them" in codes_said(np.append(wide, [-9] * 3), recwarn)[0]
+    for values in (np.append(wide, -9), np.arange(-9.0, 30), np.repeat(np.arange(-12.0, 30), 4)):
+        assert codes_said(values, recwarn) == []
+
+
 def test_nines_are_missing_in_groups_too(tmp_path, caplog):
     """-9 in text and in numbers that name groups, unless other numbers are negative there."""
     path = tmp_path / "c.csv"

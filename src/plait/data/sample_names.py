@@ -107,14 +107,22 @@ def _without_separators(name: str) -> str:
     return "".join(character for character in name if character.isalnum())
 
 
+def _without_decimals(name: str) -> str:
+    """Return the whole number that a name is, where a table took names for numbers."""
+    return re.sub(r"(?<=\d)\.0+$", "", name)
+
+
 def _bare(name: str) -> str:
-    return _without_zeros(_without_separators(_without_family(name)).casefold())
+    # Decimals first: without its separator, 1.0 would be 10.
+    own = _without_family(_without_decimals(name))
+    return _without_zeros(_without_separators(own).casefold())
 
 
 _USUAL: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("a family name such as 'FID_' left out", _without_family),
     ("leading zeros left out", _without_zeros),
     ("capital and small letters the same", str.casefold),
+    ("decimals such as '.0' left out", _without_decimals),
     ("'-', '.', '_' and blanks left out", _without_separators),
-    ("family names, leading zeros, separators and case all left out", _bare),
+    ("family names, leading zeros, decimals, separators and case all left out", _bare),
 )

@@ -18,6 +18,7 @@ import gzip
 import logging
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -27,8 +28,9 @@ from numpy.typing import NDArray
 
 from plait.data.labels import first_repeat
 from plait.data.phenotypes import SampleTable
-from plait.data.words import counted
+from plait.data.words import counted, listed
 from plait.errors import (
+    DataWarning,
     FileFormatError,
     InputError,
     LabelError,
@@ -58,6 +60,10 @@ _STRAND = 5
 """Where QTLtools has the strand, after the gene's group."""
 MISSING = ("", "NA", "NaN", "nan", ".", "null")
 _NINES = -9
+_CODES = (_NINES, -99, -999, -9999)
+"""Numbers that people write where a value is missing."""
+_ENOUGH_TO_JUDGE, _REPEATS = 10, 3
+"""Numbers beside such a one, and times that -9 occurs, from which it is judged."""
 
 _log = logging.getLogger("plait.io")
 _FRACTION = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
@@ -387,12 +393,14 @@ def _mark_missing(
 
     ``coded`` has how many values of -9 columns had that are made indicators already.
     """
-    coded = dict(coded or {})
+    coded, kept = dict(coded or {}), dict[str, tuple[int, int]]()
     for name, values in zip(names, columns, strict=True):
         negative = values[values < 0]
         if len(negative) and (negative == _NINES).all():
             values[values == _NINES] = np.nan
             coded[name] = len(negative)
+        elif (code := _code_among(values)) is not None:
+            kept[name] = int((values == code).sum()), code
         if missing := int(np.isnan(values).sum()):
             _log.info("%s: %r is missing for %d samples", path, name, missing)
     if coded:
@@ -405,6 +413,36 @@ def _mark_missing(
             also,
             extra={"notice": True},
         )
+    if kept:
+        found = listed(
+            [f"{code} in {name!r}, {n:,} of them" for name, (n, code) in kept.items()], 5
+        )
+        warnings.warn(
+            f"{path}: values that look like missing ones are taken as numbers: {found}. Write NA "
+            "where a value is missing.",
+            DataWarning,
+            stacklevel=3,
+        )
+
+
+def _code_among(values: NDArray[np.float64]) -> int | None:
+    """Return the number that looks like a missing value among others; None where none does.
+
+    It is by itself below all others, by more than their standard deviation; or, of -9, the most
+    common of numbers with decimals.
+    """
+    for code in _CODES:
+        others = values[np.isfinite(values) & (values != code)]
+        count = int((values == code).sum())
+        if not count or len(others) < _ENOUGH_TO_JUDGE:
+            continue
+        if others.min() - code > others.std():
+            return code
+        if code != _NINES or count < _REPEATS or (others == np.round(others)).all():
+            continue
+        if count > int(np.unique(others, return_counts=True)[1].max()):
+            return code
+    return None
 
 
 def _indicators(column: "Series") -> tuple[list[str], list[NDArray[np.float64]], str]:
