@@ -61,3 +61,17 @@ def test_scores_of_a_one_sided_test_are_of_its_side(side, sign):
     )
     expected = sign * np.array([[-ndtri(1e-6), -ndtri(0.2)], [0.0, 0.0]])
     np.testing.assert_allclose(z_scores(ranks), expected, rtol=1e-12)
+
+
+def test_perturbations_of_one_treated_cell_are_named():
+    one = replace(
+        result([["ok", "ok"], ["ok", "ok"]]),
+        n_treated=np.array([1, 40]),
+        settings={"sampler": "bernoulli", "method": "analytic"},
+    )
+    assert "too small, by a factor of 2 to 3: 1 perturbation of one treated cell (A)" in (
+        one.summary()
+    )
+    for settings in ({"sampler": "stratified"}, one.settings | {"method": "ntc-empirical"}):
+        assert "one treated cell" not in replace(one, settings=settings).summary()
+    assert "one treated cell" not in replace(one, n_treated=np.array([2, 40])).summary()

@@ -252,7 +252,7 @@ class CRTResult(Result):
 
     def _how_made(self) -> list[str]:
         """Say how many p-values were drawn, and why, and what strata left to vary."""
-        lines, ok = self._drawn(), self.status == "ok"
+        lines, ok = self._drawn() + self._of_one_cell(), self.status == "ok"
         if self.n_strata is not None and self.n_informative_strata is not None and ok.any():
             share = np.asarray(self.uninformative_share)[ok]
             lines.append(
@@ -262,6 +262,24 @@ class CRTResult(Result):
                 f"{share.max():.1%}) are in others, where nothing varies"
             )
         return lines
+
+    def _of_one_cell(self) -> list[str]:
+        """Name the units of one treated cell, where treatments are drawn cell by cell.
+
+        A third of their resamples treat no cell and have no effect: p-values are too small.
+        """
+        about = self.settings
+        if about.get("sampler") != "bernoulli" or about.get("method") == "ntc-empirical":
+            return []
+        which = (self.status == "ok") & (self.n_treated == 1)
+        if not which.any():
+            return []
+        units = counted(int(which.sum()), "perturbation")
+        return [
+            f"  p-values too small, by a factor of 2 to 3: {units} of one treated cell "
+            f"({self._named(which)}). Leave such perturbations out, or permute treatments within "
+            "strata"
+        ]
 
     def _drawn(self) -> list[str]:
         """Say how many analytic p-values were drawn, and which are beyond the analytic form."""
