@@ -56,8 +56,8 @@ def main(screens):
             rows.append(row)
             print(row, flush=True)
     notes = (
-        f"{screens} screens of 3,000 cells and 30 targets for each row, none with effects, p-values "
-        "of fewer counts (`--side left`); 1 is right.",
+        f"{screens} screens of 3,000 cells and 30 targets for each row, none with effects, "
+        "p-values of fewer counts (`--side left`); 1 is right.",
     )
     write_results("crt_few_genes", rows, COLUMNS, notes)
 
