@@ -90,7 +90,7 @@ def test_points_beyond_the_limit_are_triangles_at_it():
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert "2 beyond 8, up to 90" in labels
     assert ax.get_ylim()[1] > 8 and max(ax.get_yticks()) <= 8
-    assert ax.get_xlabel() == "expected $-\\log_{10} p$"
+    assert ax.get_xlabel() == "expected −log₁₀ p"
     # Without points beyond it there is nothing to say.
     ax = screen_qq([QQCurve([1.0, 0.5], [2.0, 1.0], "tests", "black")], limit=8.0)
     assert not any("beyond" in text.get_text() for text in ax.get_legend().get_texts())

@@ -58,8 +58,8 @@ _LABELS = {
 """What the legend calls the curves."""
 _CAPTION = (
     "p-values of a simulated screen against those that chance alone would give. What has no effect "
-    "should follow the line: control guides do not, and targets do not unless some were given "
-    "effects. Counted p-values are not below one over the number of resamples, where the dashed "
+    "should follow the line: control guides, and targets as well unless some were given effects. "
+    "Counted p-values are not below one over the number of resamples, where the dashed "
     "curve ends."
 )
 _FLOOR = 1e-4
@@ -251,7 +251,7 @@ class _Units:
             title=title,
             labels=_LABELS,
         )
-        ax.set(xlabel="expected $-\\log_{10} p$", ylabel="observed $-\\log_{10} p$")
+        ax.set(xlabel="expected −log₁₀ p", ylabel="observed −log₁₀ p")
         highest = max(float(np.max(line.get_ydata())) for line in ax.get_lines())
         ax.set_ylim(0, 1.1 * highest)  # of the diagonal, not of the band
         write_caption(ax, _CAPTION)

@@ -26,7 +26,7 @@ _VALUES_AT_ONCE = 1 << 19
 """Numbers, 4 MiB of them, that are read at a time."""
 
 _INTERACTIONS = (
-    "p-values of interactions against those that chance alone would give, both as -log10. Grey: "
+    "p-values of interactions against those that chance alone would give, both as −log₁₀. Grey: "
     "where 95% of them lie without any interaction. Points that leave the band only at the right "
     "are signals. Points above it from the start, and a lambda (the ratio of the medians) above 1, "
     "come from relatives, structure, many true interactions in linkage, and, unless errors are "
@@ -34,7 +34,7 @@ _INTERACTIONS = (
 )
 
 _ALLOWED_FOR = (
-    "Observed p-values against those that chance alone would give, both as -log10. Grey: where 95% "
+    "Observed p-values against those that chance alone would give, both as −log₁₀. Grey: where 95% "
     "of them lie without any effect. Points that leave the band only at the right are signals. "
     "Relatives and population structure are allowed for: points above the band from the start, and "
     "a lambda (the ratio of the medians) above 1, are mostly of many true effects in linkage."

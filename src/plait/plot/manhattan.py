@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CAPTION = (
-    "Each point is a variant: its place in the genome and -log10 of its p-value; higher is surer. "
+    "Each point is a variant: its place in the genome and −log₁₀ of its p-value; higher is surer. "
     "Points above the dashed line pass genome-wide significance (p < 5e-8). A true signal is a "
     "column of points (neighbours inherited together); a single high point deserves distrust."
 )
 _UNPLACED_CAPTION = (
-    "Each point is a variant and -log10 of its p-value; higher is surer. The places of the "
+    "Each point is a variant and −log₁₀ of its p-value; higher is surer. The places of the "
     "variants are not known: they are drawn in their order. Points above the dashed line pass "
     "genome-wide significance (p < 5e-8)."
 )
@@ -149,7 +149,7 @@ def manhattan(
         ax.set_xticks([place for _, place in ticks], [name for name, _ in ticks])
         ax.tick_params(axis="x", length=0, labelsize=7 if len(ticks) > 12 else 8)
         ax.set_xlabel("chromosome")
-        ax.set_ylabel("$-\\log_{10} p$")
+        ax.set_ylabel("−log₁₀ p")
         coloured = groups is not None and line is not None and peak > line
         colours = " Colours: the trait of the smallest p-value." if coloured else ""
         is_placed = not all(name == UNPLACED for name, _ in ticks)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CAPTION = (
-    "Observed p-values against those that chance alone would give, both as -log10. Grey: where 95% "
+    "Observed p-values against those that chance alone would give, both as −log₁₀. Grey: where 95% "
     "of them lie without any effect. Points that leave the band only at the right are signals. "
     "Points above it from the start, and a lambda (the ratio of the medians) above 1, come from "
     "very many true effects in linkage, or from relatedness and population structure, which make "
@@ -105,8 +105,8 @@ def qq(
             ax.scatter([], [], s=3, color=GREY, label=text)
         ax.set_xlim(0)
         ax.set_ylim(0)
-        ax.set_xlabel("expected $-\\log_{10} p$")
-        ax.set_ylabel("observed $-\\log_{10} p$")
+        ax.set_xlabel("expected −log₁₀ p")
+        ax.set_ylabel("observed −log₁₀ p")
         anchor = {"bbox_to_anchor": (1.0, 1.0)} if beside else {}
         ax.legend(loc="upper left", handletextpad=0.2, markerscale=2, **anchor)
         words = caption if isinstance(caption, str) else CAPTION

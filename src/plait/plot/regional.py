@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CAPTION = (
-    "Each point is a variant: its position and -log10 of its p-value. The diamond is the lead "
+    "Each point is a variant: its position and −log₁₀ of its p-value. The diamond is the lead "
     "variant; colours are the squared correlation of the others with it. One signal is a group of "
     "warm colours that falls off together; a high point in a cold colour is a second signal. The "
     "dashed line is genome-wide significance (p < 5e-8)."
@@ -189,7 +189,7 @@ def _draw_panel(
     if line is not None:
         ax.axhline(line, color=VERMILION, linewidth=0.8, linestyle="--", zorder=1.5)
     ax.set_ylim(0, 1.14 * top)
-    ax.set_ylabel("$-\\log_{10} p$")
+    ax.set_ylabel("−log₁₀ p")
 
 
 def _name_lead(
@@ -222,7 +222,7 @@ def _write_legend(ax: "Axes", some_known: bool, some_unknown: bool) -> None:
     if some_unknown:
         marks.append(mark(_UNKNOWN, "unknown"))
     ax.legend(
-        handles=marks, title="$r^2$ with lead" if some_known else None, title_fontsize=8,
+        handles=marks, title="r² with lead" if some_known else None, title_fontsize=8,
         fontsize=7.5, loc="upper left", bbox_to_anchor=(1.005, 1.02), handletextpad=0.1,
         labelspacing=0.35, borderaxespad=0, alignment="left",
     )  # fmt: skip

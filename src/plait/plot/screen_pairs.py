@@ -199,7 +199,7 @@ def power_check(
         kinds = [kind for kind in kinds if kind[2]]
         ax.set_xticks([kind[0] for kind in kinds], [kind[1] for kind in kinds])
         ax.set_xlim(-0.6 if len(none) else 0.4, 2.0 if names else 1.6)
-        ax.set_ylabel("$-\\log_{10} p$")
+        ax.set_ylabel("−log₁₀ p")
         write_words(ax, title, _POWER + _BENT * is_bent if caption else None)
         if names is not None:
             surest = np.argsort(-found, kind="stable")[:_NAMED].tolist()
@@ -285,7 +285,7 @@ def fold_changes(
         ax.axvline(
             mean, color=VERMILION, linewidth=1.2, label=f"mean {mean:+.3f}".replace("-", "−")
         )
-        ax.set_xlabel("$\\log_2$ fold change")
+        ax.set_xlabel("log₂ fold change")
         ax.set_ylabel("pairs")
         ax.legend(loc="upper right")
         write_words(ax, title, _FOLDS if caption else None)

@@ -160,8 +160,8 @@ def screen_qq(
         ax.set(xlim=(0, None), ylim=(0, None))
         if limit is not None:
             _say_limit(ax, [np.asarray(curve.y, dtype=np.float64) for curve in curves], limit)
-        ax.set_xlabel("expected $-\\log_{10} p$")
-        ax.set_ylabel("observed $-\\log_{10} p$")
+        ax.set_xlabel("expected −log₁₀ p")
+        ax.set_ylabel("observed −log₁₀ p")
         if title is not None:
             ax.set_title(title)
         ax.legend(loc="upper left", handletextpad=0.4)

@@ -80,7 +80,7 @@ def volcano(
         ax.set_ylim(0)
         ax.margins(x=0.1)
         ax.set_xlabel(xlabel)
-        ax.set_ylabel("$-\\log_{10} p$")
+        ax.set_ylabel("−log₁₀ p")
         write_words(ax, title, CAPTION if caption else None)
         if names is not None:
             surest = [j for j in np.argsort(-y, kind="stable").tolist() if found[j]]
