@@ -185,6 +185,9 @@ def test_guides_without_a_target_stay_and_belong_to_none(caplog):
 
 def test_eps_and_batches():
     screen = small_screen()
+    largest = screen.obsm["cnmf_usage"].max()
+    with pytest.raises(OptionError, match="with this floor all usages are the same"):
+        prepare_crt_inputs(screen, eps=largest)
     inputs = prepare_crt_inputs(screen, eps=1e-6)
     assert inputs.eps == 1e-6 and inputs.usage_eps_quantile is None
     with pytest.raises(OptionError, match="floor under usages is positive"):

@@ -290,6 +290,8 @@ def prepare_crt_inputs(
         errors.
     InputTypeError
         A value is not of a type that can be used (also a TypeError).
+    OptionError
+        ``eps`` is not positive, or not below the largest usage.
 
     Warns
     -----
@@ -327,7 +329,7 @@ def prepare_crt_inputs(
         numeric_as_category_threshold=numeric_as_category_threshold,
         object_policy=object_policy,
     )
-    floor = usage_floor(usage, eps_quantile) if eps is None else float(eps)
+    floor = usage_floor(usage, eps_quantile) if eps is None else _given_floor(usage, eps)
     is_frame = not isinstance(covariates, np.ndarray)
     batches = _batches(adata, covariates, batch_key)
     return _assemble(
@@ -384,6 +386,16 @@ def get_program_names(adata: Any, n_programs: int, usage: Any = None) -> tuple[s
         raise ShapeError(f"there are {len(names)} program names and {n_programs} programs.")
     require_distinct("program", names)
     return names
+
+
+def _given_floor(usage: NDArray[np.floating], eps: float) -> float:
+    largest = float(usage.max())
+    if eps >= largest:
+        raise OptionError(
+            f"eps is {eps:g} and the largest usage {largest:.3g}: with this floor all usages are "
+            "the same. Give a smaller one."
+        )
+    return float(eps)
 
 
 def _assemble(
