@@ -245,6 +245,23 @@ def test_the_trait_that_is_named_is_inflated_beyond_chance():
     assert found.most_inflated == 1 and found.is_inflated
 
 
+def test_a_trait_without_tests_is_called_so():
+    """No lambda is told of it, whether it has a colour or is one of many others."""
+    for width in (3, 12):
+        whole, untested = make_scan(n_traits=width), np.isin(np.arange(width), (1, 2))
+        left = {
+            name: np.where(untested, np.nan, getattr(whole, name))
+            for name in ("beta", "se", "log10p")
+        }
+        scan = make_scan(n_traits=width, **left)
+        section = page_of(scan).sections[0]
+        assert "lambda nan" not in scan.summary() and "nan" not in section.figures[1].caption
+        assert scan.summary().count("  t1: no variant tested\n") == 1
+        assert [row[2] for row in section.figures[0].numbers.rows[1:3]] == 2 * ["not tested"]
+        told = [text for _, text in section.figures[1].key]
+        assert ("t1, not tested" in told) == (width == 3) and "nan" not in " ".join(told)
+
+
 def test_what_is_said_without_the_page():
     assert scan_warning(make_scan()) == ""
     warning = scan_warning(make_scan(inflation=3.5))

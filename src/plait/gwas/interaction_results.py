@@ -53,11 +53,12 @@ class OfInteractions(VariantResult):
         lines = [repr(self) + (", robust errors" if self.robust else ""), *self._behind_tests()]
         hits, surest = self.leads()
         for number, trait in enumerate(self.traits):
+            if (best := surest[number]) is None:
+                lines.append(f"  {trait}: no variant tested")
+                continue
             line = f"  {trait}: {counted(int(hits[number]), 'interaction')} at p < 5e-8"
-            line += f", lambda {self.lambda_gc[number]:.3f}"
-            if (best := surest[number]) is not None:
-                line += f", surest {self.placed(best)}"
-                line += f", p = {p_value_text(float(self.surest[best][number]))}"
+            line += f", lambda {self.lambda_gc[number]:.3f}, surest {self.placed(best)}"
+            line += f", p = {p_value_text(float(self.surest[best][number]))}"
             lines.append(line)
         return "\n".join(lines)
 

@@ -155,6 +155,9 @@ class AssociationResult(VariantResult):
             )
         hits, surest = self.leads()
         for number, trait in enumerate(self.traits):
+            if (best := surest[number]) is None:
+                lines.append(f"  {trait}: no variant tested")
+                continue
             line = f"  {trait}: {counted(int(hits[number]), 'variant')} at p < 5e-8"
             line += f", lambda {self.lambda_gc[number]:.3f}"
             if self.h2 is not None and self.h2_se is not None:
@@ -166,9 +169,8 @@ class AssociationResult(VariantResult):
             if self.n_cases is not None:
                 cases = int(self.n_cases[number])
                 line += f", {cases:,} cases and {self._most_samples[number] - cases:,} controls"
-            if (best := surest[number]) is not None:
-                line += f", surest {self.placed(best)}"
-                line += f", p = {p_value_text(float(self.log10p[best][number]))}"
+            line += f", surest {self.placed(best)}"
+            line += f", p = {p_value_text(float(self.log10p[best][number]))}"
             lines.append(line)
         return "\n".join(lines)
 

@@ -98,10 +98,10 @@ def qq(
         for colour, t in zip(COLOURS, own, strict=False):
             text = f"lambda {inflation[t]:.2f}"
             curves[t].draw(ax, colour, 6, text if names is None else f"{names[t]}, {text}")
-        if others:
-            low, high = np.nanmin(inflation[others]), np.nanmax(inflation[others])
-            text = f"{counted(len(others))}, lambda {low:.2f}"
-            text += f" to {high:.2f}" if len(others) > 1 else ""
+        rest = inflation[others][np.isfinite(inflation[others])]
+        if len(rest):
+            text = f"{counted(len(rest))}, lambda {rest.min():.2f}"
+            text += f" to {rest.max():.2f}" if len(rest) > 1 else ""
             ax.scatter([], [], s=3, color=GREY, label=text)
         ax.set_xlim(0)
         ax.set_ylim(0)

@@ -298,10 +298,10 @@ def _qq(
     scan: AssociationResult, found: ScanFindings, own: Sequence[int], others: Sequence[int]
 ) -> Figure:
     few = ""
-    if others:
-        rest = found.inflation[list(others)]
+    rest = found.inflation[[k for k in others if found.tests[k]]]
+    if len(rest):
         few = f" Drawn are the {len(own)} traits with the smallest p-values; lambda of the others "
-        few += f"is {np.nanmin(rest):.2f} to {np.nanmax(rest):.2f}."
+        few += f"is {rest.min():.2f} to {rest.max():.2f}."
     return Figure(
         name="qq",
         title="p-values against chance",
@@ -315,10 +315,15 @@ def _qq(
         description="QQ plot: observed against expected minus log10 p.",
         spec=draw.qq([np.asarray(scan.log10p[:, k]) for k in own], [scan.traits[k] for k in own]),
         key=[
-            (draw.trait_colour(place), f"{scan.traits[k]}, lambda {found.inflation[k]:.2f}")
+            (draw.trait_colour(place), f"{scan.traits[k]}, {_lambda(found, k, 2)}")
             for place, k in enumerate(own)
         ],
     )
+
+
+def _lambda(found: ScanFindings, trait: int, digits: int) -> str:
+    known = found.tests[trait] > 0
+    return f"lambda {found.inflation[trait]:.{digits}f}" if known else "not tested"
 
 
 def _views(
@@ -360,7 +365,7 @@ def _lead_table(scan: AssociationResult, found: ScanFindings) -> Numbers:
             "standard error", "log10 p"]  # fmt: skip
     rows = []
     for k, (trait, lead) in enumerate(zip(scan.traits, found.leads, strict=True)):
-        row = [trait, f"{found.hits[k]:,}", f"{found.inflation[k]:.3f}"]
+        row = [trait, f"{found.hits[k]:,}", _lambda(found, k, 3).removeprefix("lambda ")]
         if lead is not None:
             one = slice(lead, lead + 1)
             name, chrom, ea = (

@@ -63,9 +63,9 @@ def trait_doubts(scanned: "AssociationResult") -> dict[str, str]:
     if untested := traits_without_tests(scanned):
         names = listed([repr(name) for name in untested])
         said["Traits without tests"] = (
-            f"no variant was tested for {names}: what stands there is what the other traits say "
-            "alone, and no result of the data. Leave such a trait out, or measure it in more "
-            "samples."
+            f"no variant was tested for {names}: effects there, and how many are shared, are what "
+            "other traits say, and no result of the data. Leave such a trait out, or measure it in "
+            "more samples."
         )
     told = told_traits(scanned.V0, scanned.traits, NEARLY_TOLD)
     if told and not told_traits(scanned.V0, scanned.traits, TOLD):
