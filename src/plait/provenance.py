@@ -157,7 +157,8 @@ def fingerprint(source: ArrayLike | os.PathLike[str]) -> str:
         portable = array.dtype.newbyteorder("<")
         digest.update(f"{array.shape}{portable.str}".encode())
         for part in _array_blocks(array):
-            digest.update(np.ascontiguousarray(part, dtype=portable).tobytes())
+            # Of its bytes as they lie in memory: others work on while these are digested.
+            digest.update(np.ascontiguousarray(part, dtype=portable).reshape(-1).view(np.uint8))
     return f"blake2b:{digest.hexdigest()}"
 
 

@@ -8,9 +8,10 @@ import pytest
 from plait.data.phenotypes import SampleTable
 from plait.errors import DataWarning
 from plait.gwas import scan
-from plait.gwas.trait_dependence import told_by_others, told_traits
+from plait.gwas.trait_dependence import told_traits
 from plait.io import open_genotypes, write_effects
 from plait.io.plink import write_bed
+from plait.numerics.linalg import multiple_correlations
 from plait.simulate import cohort
 
 NAMES = ("hdl", "tg", "tc", "bmi", "ldl")
@@ -26,7 +27,7 @@ def lipids():
 
 def test_the_share_is_that_of_a_regression(lipids):
     noisy = lipids + np.random.default_rng(2).normal(size=lipids.shape)
-    told = told_by_others(np.corrcoef(noisy, rowvar=False))
+    told = multiple_correlations(np.corrcoef(noisy, rowvar=False))
     for k in range(noisy.shape[1]):
         others = np.column_stack([np.ones(len(noisy)), np.delete(noisy, k, axis=1)])
         left = noisy[:, k] - others @ np.linalg.lstsq(others, noisy[:, k], rcond=None)[0]

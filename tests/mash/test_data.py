@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from plait.data.effects import Effects
-from plait.errors import InputError, LabelError, OptionError, ShapeError
+from plait.errors import InputError, LabelError, ModelWarning, OptionError, ShapeError
+from plait.io import write_effects
+from plait.mash import cov_canonical, mash, mash_open_data
 from plait.mash.checks import check_mash_data, regularize_cov
 from plait.mash.contrasts import contrast_matrix
 from plait.mash.data import mash_set_data, mash_update_data, subset_mash_data
@@ -131,6 +133,30 @@ def test_warnings():
         mash_set_data(B, [[1e-3, 1e-3, 1e-3], [1e-3, 1e-3, 10.0]])
     with pytest.warns(Warning, match="only 2 conditions"):
         mash_set_data(B[:, :2], S[:, :2])
+
+
+def test_conditions_that_others_tell(random, tmp_path):
+    """Of a lipid that is computed from others, errors have next to no direction of their own."""
+    samples, names = random.normal(size=(489, 4)), ["hdl", "tg", "tc", "ldl", "bmi"]
+    traits = np.column_stack([samples[:, :3], samples[:, 2] - samples[:, 0], samples[:, 3]])
+    traits -= traits.mean(axis=0)
+    copies = random.binomial(2, 0.3, size=(489, 1500)) - 0.6
+    squares = (copies**2).sum(axis=0)[:, None]
+    effects = copies.T @ traits / squares
+    errors = np.sqrt((traits**2).sum(axis=0) / squares - effects**2) / np.sqrt(487)
+    V = np.corrcoef(traits, rowvar=False) * (1 - 1e-8) + 1e-8 * np.eye(5)
+    about = {"df": 487, "condition_names": names}
+    with pytest.warns(ModelWarning, match="'hdl', 'tc', 'ldl' follow from one another"):
+        told = mash_set_data(effects, errors, V=V, **about)
+    write_effects(Effects(effects, errors, V=V, contexts=names), tmp_path / "e.zarr")
+    with pytest.warns(ModelWarning, match="'hdl', 'tc', 'ldl' follow"):
+        mash_open_data(tmp_path / "e.zarr")
+    mended = mash_set_data(effects, errors, V=V, v_ridge=0.01, **about)
+    with pytest.warns(ModelWarning, match="'hdl', 'tc', 'ldl' follow"):
+        mash_update_data(mended, V=V)
+    found = [int((mash(data, cov_canonical(data)).lfsr < 0.05).sum()) for data in (told, mended)]
+    assert found[0] > 100
+    assert found[1] == 0
 
 
 def test_labels():

@@ -42,6 +42,7 @@ PHRASES = {
     " (in a scan, loco=False)": "",
     "read_summary_statistics(path, test=...)": "test=...",
     "A small v_ridge may help.": "A small number added to its diagonal may help.",
+    ", or give v_ridge=0.01": ", or add 0.01 to the diagonal of --v",
 }
 """What is said in other words."""
 _WITHOUT = (

@@ -3,27 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.numerics.linalg import multiple_correlations
+
 Array = NDArray[np.float64]
 
 TOLD = 0.999
 """Share of a trait's errors that those of others tell, from which mash cannot take it."""
 NEARLY_TOLD = 0.99
 """Share from which effects are found less often."""
-
-
-def told_by_others(correlation: Array) -> Array:
-    """Return which share of the variance of each trait's errors those of the others tell, (T,).
-
-    The squared multiple correlation, ``1 - 1 / diag(V^-1)``.
-
-    Parameters
-    ----------
-    correlation : (T, T) array
-        Of the errors of the effects of any two traits, positive definite, as
-        `plait.gwas.design.residual_correlation` returns it.
-    """
-    told: Array = 1.0 - 1.0 / np.diagonal(np.linalg.inv(correlation))
-    return told
 
 
 def told_traits(correlation: Array, traits: tuple[str, ...], share: float = TOLD) -> list[str]:
@@ -35,10 +22,12 @@ def told_traits(correlation: Array, traits: tuple[str, ...], share: float = TOLD
     Parameters
     ----------
     correlation : (T, T) array
+        Of the errors of the effects of any two traits, positive definite, as
+        `plait.gwas.design.residual_correlation` returns it.
     traits : tuple of str
     share : float
     """
-    told = told_by_others(correlation)
+    told = multiple_correlations(correlation)
     if not (told > share).any():
         return []
     return [name for name, known in zip(traits, told, strict=True) if known > NEARLY_TOLD]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from plait.data.words import listed
 from plait.errors import (
     DataWarning,
     InputError,
@@ -21,12 +22,22 @@ from plait.errors import (
     ShapeError,
 )
 from plait.numerics.gaussian import z_from_two_sided_p
-from plait.numerics.linalg import cholesky, cov_to_cor, is_identity, symmetrise
+from plait.numerics.linalg import (
+    cholesky,
+    cov_to_cor,
+    is_identity,
+    multiple_correlations,
+    symmetrise,
+)
 from plait.numerics.student import normal_errors
 
 Array = NDArray[np.float64]
 Names = tuple[str, ...] | None
 RowNames = NDArray[np.str_] | None
+
+_TOLD, _NEARLY_TOLD = 0.999, 0.99
+"""Shares of the errors of a condition that those of others tell: of one that cannot have effects of
+its own, and of those that it is told by."""
 
 
 def read_matrices(
@@ -321,13 +332,34 @@ def warn_if_mean_contrast_mixes(mask: NDArray[np.bool_] | None, reference: str |
         )
 
 
-def warn_about_data(errors: Array, alpha: float, width: int) -> None:
-    """Warn of standard errors that vary a lot, and of few conditions."""
+def warn_about_data(
+    errors: Array, alpha: float, V: Array, names: tuple[str, ...] | None, width: int
+) -> None:
+    """Warn of standard errors that vary a lot, of errors without a spread, of few conditions."""
     positive = errors[errors > 0]
     if alpha == 0 and len(positive) > 1:
         spread = float(positive.std() / positive.mean())
         warn_about_spread(spread, float(positive.max() / positive.min()))
+    if V.ndim == 2:
+        warn_about_told_errors(V, names)
     warn_about_width(width)
+
+
+def warn_about_told_errors(V: Array, names: tuple[str, ...] | None) -> None:
+    """Warn where the errors of conditions follow from those of others."""
+    told = multiple_correlations(V)
+    if not (told > _TOLD).any():
+        return
+    among = np.flatnonzero(told > _NEARLY_TOLD).tolist()
+    named = [str(r + 1) if names is None else repr(names[r]) for r in among]
+    warnings.warn(
+        f"V says that the errors of the conditions {listed(named)} follow from one another (others "
+        f"tell {told.max():.3%} of one): a copy, or one that is made of others. What rounding and "
+        "chance leave there would count as effects on single conditions. Leave one of them out, or "
+        "give v_ridge=0.01.",
+        ModelWarning,
+        stacklevel=4,
+    )
 
 
 def warn_about_spread(spread: float, ratio: float) -> None:

@@ -263,7 +263,7 @@ def mash_set_data(
     correlation = checks.check_correlation(V, effects.shape[0], effects.shape[1], v_ridge)
     errors = checks.errors_from_t(effects, errors, df)
     mask = checks.missing_pattern(effects, errors)
-    checks.warn_about_data(errors, alpha, effects.shape[1])
+    checks.warn_about_data(errors, alpha, correlation, columns, effects.shape[1])
     resolved = checks.resolve_missing(missing, mask, correlation)
     data = assemble(effects, errors, float(alpha), correlation, mask, resolved, columns, rows)
     return replace(data, missing_chosen=missing != "auto")
@@ -348,6 +348,9 @@ def mash_update_data(
         given = data.V if V is None else V
         correlation = _read_only(checks.check_correlation(given, data.n_effects, width, v_ridge))
         data = replace(data, V=correlation, common_V=correlation.ndim == 2)
+        if data.common_V:
+            names = data.condition_names if data.L is None else None
+            checks.warn_about_told_errors(correlation, names)
         if data.L is not None:
             data = _with_contrast_errors(data)
         elif not data.missing_chosen:

@@ -492,6 +492,8 @@ def _warn(data: StoredData, found: _Tally) -> None:
         mean = total / count
         spread = np.sqrt(max(squares / count - mean**2, 0.0)) / mean
         checks.warn_about_spread(float(spread), found.largest_counted / found.smallest_error)
+    if data.V is not None:
+        checks.warn_about_told_errors(data.V, data.condition_names)
     checks.warn_about_width(data.n_conditions)
     if data.missing == "large_se" and data.V is not None and found.n_missing:
         checks.warn_if_overconfident(data.missing, np.ones((1, 1), bool), data.V)

@@ -27,6 +27,15 @@ def cov_to_cor(covariance: Array) -> Array:
     return correlation
 
 
+def multiple_correlations(covariance: Array) -> Array:
+    """Return the squared multiple correlation (R,) of each variable with all others.
+
+    Of a positive definite covariance S (R, R): ``1 - 1 / (S_rr (S^-1)_rr)``.
+    """
+    inverse = np.diagonal(np.linalg.inv(covariance))
+    return np.asarray(1.0 - 1.0 / (np.diagonal(covariance) * inverse))
+
+
 def psd_factor(covariance: Array, rank_tolerance: float = 1e-14) -> Array:
     """Return ``F`` (R x r) with ``F F^T`` equal to a positive semi-definite matrix of rank r.
 
