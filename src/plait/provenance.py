@@ -157,8 +157,9 @@ def fingerprint(source: ArrayLike | os.PathLike[str]) -> str:
         portable = array.dtype.newbyteorder("<")
         digest.update(f"{array.shape}{portable.str}".encode())
         for part in _array_blocks(array):
-            # Of its bytes as they lie in memory: others work on while these are digested.
-            digest.update(np.ascontiguousarray(part, dtype=portable).reshape(-1).view(np.uint8))
+            # The bytes as they lie in memory: others work on while these are digested.
+            flat = np.ascontiguousarray(part, dtype=portable).reshape(-1)
+            digest.update(flat.view(np.uint8).data)
     return f"blake2b:{digest.hexdigest()}"
 
 
