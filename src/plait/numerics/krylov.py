@@ -102,23 +102,9 @@ def multiplied(matrix: NDArray[Any], columns: NDArray[Any]) -> NDArray[Any]:
     """
     from plait.numerics.krylov_kernels import multiply
 
-    n = columns.shape[1]
-    given = filled_up(columns)
-    out = np.empty((len(matrix), given.shape[1]), dtype=columns.dtype)
-    multiply(matrix, given, out)
-    return np.ascontiguousarray(out[:, :n])
-
-
-def filled_up(columns: NDArray[Any]) -> NDArray[Any]:
-    """Return contiguous columns, and beside them columns of 0 until vectors of lanes are full."""
-    from plait.numerics.lane_kernels import FLOATS
-
-    n_rows, n = columns.shape
-    if n % FLOATS == 0:
-        return np.ascontiguousarray(columns)
-    out = np.zeros((n_rows, -(-n // FLOATS) * FLOATS), dtype=columns.dtype)
-    out[:, :n] = columns
-    return out
+    product = np.empty((len(matrix), columns.shape[1]), dtype=columns.dtype)
+    multiply(matrix, np.ascontiguousarray(columns.T), product)
+    return product
 
 
 def lanczos(times: Times, start: NDArray[Any], most: int) -> Iterator[tuple[Array, Array]]:
@@ -174,18 +160,16 @@ class Quadrature:
         """
         from plait.numerics.krylov_kernels import sums_of_squares
 
-        n, start = columns.shape[1], filled_up(columns)
-        lengths = np.empty(start.shape[1])
-        sums_of_squares(start, lengths)
-        squares = lengths[:n].copy()
-        np.sqrt(lengths, out=lengths, where=lengths > 0.0)
-        lengths[lengths == 0.0] = 1.0
+        n = columns.shape[1]
+        squares = np.empty(n)
+        sums_of_squares(columns, squares)
+        lengths = np.where(squares > 0.0, np.sqrt(squares), 1.0).astype(columns.dtype)
         counts, ended = np.zeros(n, dtype=np.int64), squares == 0.0
         diagonals, afters = [], []
         last, change, ratio = np.zeros((n, len(shares))), np.ones(()), np.ones(())
-        for diagonal, after in lanczos(times, start / lengths.astype(start.dtype), most):
-            diagonals.append(diagonal[:n])
-            afters.append(after[:n])
+        for diagonal, after in lanczos(times, np.ascontiguousarray(columns / lengths), most):
+            diagonals.append(diagonal)
+            afters.append(after)
             counts[~ended] += 1
             found = cls(np.array(diagonals), np.array(afters), counts, np.ones(n), ended)
             forms = found.forms(shares)
@@ -246,8 +230,8 @@ class KrylovSpaces:
     Attributes
     ----------
     lengths : (T,) array
-    vectors : list of (N, W) arrays
-        The unit vectors of each step, `filled_up`; the spaces grow in `reach`.
+    vectors : list of (N, T) arrays
+        The unit vectors of each step; the spaces grow in `reach`.
     diagonal, after : (T, k) arrays
         Of the tridiagonal matrices on the spaces.
     """
@@ -256,7 +240,7 @@ class KrylovSpaces:
         self.lengths = np.linalg.norm(columns, axis=0)
         self.vectors: list[Array] = []
         self.diagonal, self.after = np.empty((2, len(self.lengths), 0))
-        self._next = filled_up(columns / self.lengths)
+        self._next = np.ascontiguousarray(columns / self.lengths)
 
     def reach(self, times: Times, shares: Array, tolerance: float, most: int) -> bool:
         """Take steps until residuals at some shares (T,) are small; False if ``most`` do not do.
@@ -274,15 +258,13 @@ class KrylovSpaces:
 
         first = not self.vectors
         previous = np.zeros_like(self._next) if first else self.vectors[-1]
-        count, width = len(self.lengths), self._next.shape[1]
-        diagonal, after, before = np.zeros((3, width))
-        if not first:
-            before[:count] = self.after[:, -1]
+        diagonal, after = np.empty((2, len(self.lengths)))
+        before = np.zeros(len(self.lengths)) if first else np.ascontiguousarray(self.after[:, -1])
         following = times(self._next)
         advance(previous, self._next, following, before, diagonal, after)
         self.vectors.append(self._next)
-        self.diagonal = np.column_stack([self.diagonal, diagonal[:count]])
-        self.after = np.column_stack([self.after, after[:count]])
+        self.diagonal = np.column_stack([self.diagonal, diagonal])
+        self.after = np.column_stack([self.after, after])
         self._next = following
 
     def coefficients(self, h2: float, t: int) -> Array:
@@ -301,8 +283,7 @@ class KrylovSpaces:
 
     def products(self, rows: Array) -> Array:
         """Return products (n, T, k) of the unit vectors with vectors (n, N)."""
-        found = [multiplied(rows, one)[:, : len(self.lengths)] for one in self.vectors]
-        return np.stack(found, axis=2)
+        return np.stack([multiplied(rows, one) for one in self.vectors], axis=2)
 
     def solution(self, h2: float, t: int) -> Array:
         """Return ``f_h(A) y`` (N,)."""

@@ -5,64 +5,81 @@ import math
 import numpy as np
 
 from plait.numerics.compiled import njit
-from plait.numerics.lane_kernels import FLOATS, add_multiple, add_to, lanes_at, zeros_like
+from plait.numerics.lane_kernels import (
+    DOUBLES,
+    FLOATS,
+    add_product,
+    converted_at,
+    lanes_at,
+    sum_of,
+    zeros_like,
+)
 from plait.numerics.search_kernels import BEST, SEARCH, first_place, next_place
 
 _TOGETHER = 16
 """Pivots whose product is taken before the logarithm."""
 _CELL = 0.8
 """Width of a cell of a table, in logarithms of odds."""
-_SPAN = 256
-"""Terms of a sum that are added up by themselves."""
 _NOTHING = 1e-300
 """For what a variant leaves of a trait that it explains."""
-_ROWS = 6
-"""Rows that share what is loaded of the columns; their sums stay in registers."""
 
 
 @njit(nogil=True, cache=True)
-def multiply(matrix, columns, out):  # type: ignore[no-untyped-def]
-    """Fill ``out`` (m, n) with the product of ``matrix`` (m, N) and ``columns`` (N, n).
+def multiply(matrix, turned, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` (m, n) with the product of ``matrix`` (m, N) and the transpose of (n, N).
 
-    In the precision of the columns, which is that of the matrix or double; n is a multiple of
-    `FLOATS`. What becomes of a row and a column does not depend, to the last bit, on which others
-    they are with.
+    In the precision of the latter, which is that of the matrix or double. Four rows and five
+    columns share what is loaded of one another; their sums stay in registers. What becomes of a row
+    and a column does not depend, to the last bit, on which others they are with.
     """
     height, length = matrix.shape
-    width = columns.shape[1]
-    of_matrix, given = matrix.reshape(matrix.size), columns.reshape(columns.size)
-    found, last = out.reshape(out.size), (height - 1) * length
-    out[:] = 0.0
-    for begin in range(0, length, _SPAN):
-        end = min(begin + _SPAN, length)
-        for top in range(0, height, _ROWS):
-            row0 = top * length
-            row1, row2 = min(row0 + length, last), min(row0 + 2 * length, last)
-            row3, row4 = min(row0 + 3 * length, last), min(row0 + 4 * length, last)
-            row5 = min(row0 + 5 * length, last)
-            for left in range(0, width, FLOATS):
-                sum0, sum1, sum2 = zeros_like(given), zeros_like(given), zeros_like(given)
-                sum3, sum4, sum5 = zeros_like(given), zeros_like(given), zeros_like(given)
-                for k in range(begin, end):
-                    x = lanes_at(given, k * width + left)
-                    sum0 = add_multiple(sum0, x, of_matrix, row0 + k)
-                    sum1 = add_multiple(sum1, x, of_matrix, row1 + k)
-                    sum2 = add_multiple(sum2, x, of_matrix, row2 + k)
-                    sum3 = add_multiple(sum3, x, of_matrix, row3 + k)
-                    sum4 = add_multiple(sum4, x, of_matrix, row4 + k)
-                    sum5 = add_multiple(sum5, x, of_matrix, row5 + k)
-                place = top * width + left
-                add_to(found, place, sum0)
-                if row1 > row0:
-                    add_to(found, place + width, sum1)
-                if row2 > row1:
-                    add_to(found, place + 2 * width, sum2)
-                if row3 > row2:
-                    add_to(found, place + 3 * width, sum3)
-                if row4 > row3:
-                    add_to(found, place + 4 * width, sum4)
-                if row5 > row4:
-                    add_to(found, place + 5 * width, sum5)
+    of_matrix, given = matrix.reshape(matrix.size), turned.reshape(turned.size)
+    last, last_column = (height - 1) * length, (turned.shape[0] - 1) * length
+    width = FLOATS if turned.itemsize == 4 else DOUBLES
+    whole = length // width * width
+    for top in range(0, height, 4):
+        row0 = top * length
+        row1, row2 = min(row0 + length, last), min(row0 + 2 * length, last)
+        row3 = min(row0 + 3 * length, last)
+        for left in range(0, turned.shape[0], 5):
+            column0 = left * length
+            column1 = min(column0 + length, last_column)
+            column2 = min(column0 + 2 * length, last_column)
+            column3 = min(column0 + 3 * length, last_column)
+            column4 = min(column0 + 4 * length, last_column)
+            none = zeros_like(given)
+            sums0 = sums1 = sums2 = sums3 = (none, none, none, none, none)
+            for k in range(0, whole, width):
+                x = (
+                    lanes_at(given, column0 + k),
+                    lanes_at(given, column1 + k),
+                    lanes_at(given, column2 + k),
+                    lanes_at(given, column3 + k),
+                    lanes_at(given, column4 + k),
+                )
+                sums0 = _with_products(sums0, converted_at(given, of_matrix, row0 + k), x)
+                sums1 = _with_products(sums1, converted_at(given, of_matrix, row1 + k), x)
+                sums2 = _with_products(sums2, converted_at(given, of_matrix, row2 + k), x)
+                sums3 = _with_products(sums3, converted_at(given, of_matrix, row3 + k), x)
+            for r, sums in enumerate((sums0, sums1, sums2, sums3)):
+                for c, some in enumerate(sums):
+                    row, column = min(top + r, height - 1), min(left + c, turned.shape[0] - 1)
+                    total = sum_of(some)
+                    for k in range(whole, length):
+                        total += matrix[row, k] * turned[column, k]
+                    out[row, column] = total
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _with_products(sums, a, x):  # type: ignore[no-untyped-def]
+    """Add the products of a vector with five others to five sums."""
+    return (
+        add_product(sums[0], a, x[0]),
+        add_product(sums[1], a, x[1]),
+        add_product(sums[2], a, x[2]),
+        add_product(sums[3], a, x[3]),
+        add_product(sums[4], a, x[4]),
+    )
 
 
 @njit(nogil=True, cache=True)

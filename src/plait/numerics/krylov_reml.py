@@ -327,7 +327,7 @@ class KrylovModel:
     @cached_property
     def exact(self) -> RestrictedModel:
         """The model of the same matrix, made when it is first asked for: 4/3 N^3 flops."""
-        traits = self.spaces.vectors[0][:, : len(self.h2)] * self.spaces.lengths
+        traits = self.spaces.vectors[0] * self.spaces.lengths
         return RestrictedModel.of(self.matrix.matrix.astype(float), self.matrix.basis, traits)
 
     def prepared(self, genotypes: Array) -> list[PreparedVariant]:

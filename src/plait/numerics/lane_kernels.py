@@ -6,7 +6,7 @@ are long. Sums of short rows that are looked up are neither; here they are writt
 LLVM cuts to what a processor has. Lane by lane the operations are IEEE's, so that bits are the same
 on all of them.
 
-`Lanes` are 16 float32 or float64, or 8 uint64. Arrays are contiguous; a place is the number of an
+`Lanes` are 16 float32, or 8 float64 or uint64. Arrays are contiguous; a place is the number of an
 element among all of an array, rows one after another. Places are not checked.
 """
 
@@ -23,7 +23,9 @@ from numpy.typing import DTypeLike, NDArray
 intrinsic: Any = extending.intrinsic  # what it makes has another signature in compiled functions
 
 FLOATS = 16
-"""Numbers of a vector of float32, or of float64."""
+"""Numbers of a vector of float32."""
+DOUBLES = 8
+"""Numbers of a vector of float64."""
 WORDS = 8
 """Numbers of a vector of uint64."""
 
@@ -59,7 +61,7 @@ class Lanes(types.Type):
 
 
 _FLOATS, _WORDS = Lanes("float32", FLOATS), Lanes("uint64", WORDS)
-_DOUBLES = Lanes("float64", FLOATS)
+_DOUBLES = Lanes("float64", DOUBLES)
 
 
 @extending.register_model(Lanes)
@@ -138,6 +140,22 @@ def lanes_at(typing, array, place):
 
 
 @intrinsic
+def converted_at(typing, like, array, place):
+    """Return elements from a place on in the type of another array: float32 as float64, too."""
+    lanes, element = _of_array(like), str(array.dtype)
+
+    def generate(context, builder, signature, values):
+        target = lanes.of(element)
+        pointer = _address(context, builder, signature.args[1], *values[1:], target)
+        numbers = builder.load(pointer, align=_BYTES[element])
+        if element == lanes.element:
+            return numbers
+        return builder.fpext(numbers, lanes.of(lanes.element))
+
+    return lanes(like, array, types.int64), generate
+
+
+@intrinsic
 def repeated_at(typing, array, place):
     """Return one element for all lanes."""
     lanes = _of_array(array)
@@ -150,22 +168,42 @@ def repeated_at(typing, array, place):
 
 
 @intrinsic
-def add_multiple(typing, total, lanes, array, place):
-    """Return ``total + lanes * array[place]``, rounded once; numbers of an array may be shorter."""
+def add_product(typing, total, one, two):
+    """Return ``total + one * two``, rounded once."""
 
     def generate(context, builder, signature, values):
-        vector = lanes.of(lanes.element)
-        kind, element = signature.args[2], str(array.dtype)
-        at = builder.load(_address(context, builder, kind, *values[2:], _ELEMENTS[element]))
-        if element != lanes.element:
-            at = builder.fpext(at, _ELEMENTS["float64"])
-        name = f"llvm.fma.v{lanes.count}f{8 * _BYTES[lanes.element]}"
+        vector = total.of(total.element)
+        name = f"llvm.fma.v{total.count}f{8 * _BYTES[total.element]}"
         function = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(vector, [vector] * 3), name
         )
-        return builder.call(function, [values[1], _spread(builder, lanes, at), values[0]])
+        return builder.call(function, [values[1], values[2], values[0]])
 
-    return total(total, lanes, array, types.int64), generate
+    return total(total, one, two), generate
+
+
+@intrinsic
+def sum_of(typing, lanes):
+    """Return the sum of the numbers of a vector, its halves added until one is left."""
+
+    def generate(context, builder, signature, values):
+        left, short = values[0], ir.IntType(32)
+        half = lanes.count // 2
+        while half:
+            nothing = ir.Constant(left.type, ir.Undefined)
+            lower, upper = (
+                ir.Constant(ir.VectorType(short, half), list(range(start, start + half)))
+                for start in (0, half)
+            )
+            left = builder.fadd(
+                builder.shuffle_vector(left, nothing, lower),
+                builder.shuffle_vector(left, nothing, upper),
+            )
+            half //= 2
+        return builder.extract_element(left, ir.Constant(short, 0))
+
+    number: Any = {"float32": types.float32, "float64": types.float64}[lanes.element]
+    return number(lanes), generate
 
 
 @intrinsic
