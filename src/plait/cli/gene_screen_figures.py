@@ -109,6 +109,6 @@ def _volcano(result: "GeneTestResult") -> Any:
         result.log10_p[tested],
         found[tested],
         pair_names(result, np.flatnonzero(tested), "itself"),
-        xlabel="$\\log_2$ fold change",
+        xlabel="log₂ fold change",
         caption=True,
     )
