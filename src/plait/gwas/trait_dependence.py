@@ -3,21 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.numerics.linalg import multiple_correlations
+from plait.numerics.linalg import TOLD, told_by_others
 
 Array = NDArray[np.float64]
 
-TOLD = 0.999
-"""Share of a trait's errors that those of others tell, from which mash cannot take it."""
-NEARLY_TOLD = 0.99
-"""Share from which effects are found less often."""
-
 
 def told_traits(correlation: Array, traits: tuple[str, ...], share: float = TOLD) -> list[str]:
-    """Return the traits that tell one another, if others tell more than a share of some of them.
-
-    Those of which others tell nearly as much (`NEARLY_TOLD`) are among them: what is a combination
-    has several parts, of which the small ones are told less well.
+    """Return the traits whose errors tell one another; see `plait.numerics.linalg.told_by_others`.
 
     Parameters
     ----------
@@ -27,10 +19,7 @@ def told_traits(correlation: Array, traits: tuple[str, ...], share: float = TOLD
     traits : tuple of str
     share : float
     """
-    told = multiple_correlations(correlation)
-    if not (told > share).any():
-        return []
-    return [name for name, known in zip(traits, told, strict=True) if known > NEARLY_TOLD]
+    return [traits[t] for t in told_by_others(correlation, share)]
 
 
 def why_not_for_mash(names: str) -> str:

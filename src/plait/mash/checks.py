@@ -26,18 +26,14 @@ from plait.numerics.linalg import (
     cholesky,
     cov_to_cor,
     is_identity,
-    multiple_correlations,
     symmetrise,
+    told_by_others,
 )
 from plait.numerics.student import normal_errors
 
 Array = NDArray[np.float64]
 Names = tuple[str, ...] | None
 RowNames = NDArray[np.str_] | None
-
-_TOLD, _NEARLY_TOLD = 0.999, 0.99
-"""Shares of the errors of a condition that those of others tell: of one that cannot have effects of
-its own, and of those that it is told by."""
 
 
 def read_matrices(
@@ -347,16 +343,14 @@ def warn_about_data(
 
 def warn_about_told_errors(V: Array, names: tuple[str, ...] | None) -> None:
     """Warn where the errors of conditions follow from those of others."""
-    told = multiple_correlations(V)
-    if not (told > _TOLD).any():
+    told = told_by_others(V)
+    if not told:
         return
-    among = np.flatnonzero(told > _NEARLY_TOLD).tolist()
-    named = [str(r + 1) if names is None else repr(names[r]) for r in among]
+    named = [str(r + 1) if names is None else repr(names[r]) for r in told]
     warnings.warn(
-        f"V says that the errors of the conditions {listed(named)} follow from one another (others "
-        f"tell {told.max():.3%} of one): a copy, or one that is made of others. What rounding and "
-        "chance leave there would count as effects on single conditions. Leave one of them out, or "
-        "give v_ridge=0.01.",
+        f"V says that the errors of the conditions {listed(named)} follow from one another: one is "
+        "a copy, or is made of others. What rounding and chance leave there would count as effects "
+        "on single conditions. Leave one of them out, or give v_ridge=0.01.",
         ModelWarning,
         stacklevel=4,
     )

@@ -7,6 +7,11 @@ from plait.errors import NotPositiveDefiniteError
 
 Array = NDArray[np.float64]
 
+TOLD = 0.999
+"""Share of a variable that others tell, from which it has next to nothing of its own."""
+NEARLY_TOLD = 0.99
+"""Share from which it has little."""
+
 
 def symmetrise(matrix: Array) -> Array:
     """Return the symmetric part of a matrix or of a stack of matrices."""
@@ -34,6 +39,16 @@ def multiple_correlations(covariance: Array) -> Array:
     """
     inverse = np.diagonal(np.linalg.inv(covariance))
     return np.asarray(1.0 - 1.0 / (np.diagonal(covariance) * inverse))
+
+
+def told_by_others(covariance: Array, share: float = TOLD) -> list[int]:
+    """Return the variables that tell one another; none if others tell at most a share of each.
+
+    Those of which others tell nearly as much (`NEARLY_TOLD`) are among them: what is a combination
+    has several parts, of which the small ones are told less well.
+    """
+    told = multiple_correlations(covariance)
+    return np.flatnonzero(told > NEARLY_TOLD).tolist() if (told > share).any() else []
 
 
 def psd_factor(covariance: Array, rank_tolerance: float = 1e-14) -> Array:

@@ -11,7 +11,8 @@ from plait.data.words import listed
 from plait.errors import DataWarning, InputError
 from plait.gwas.design import make_designs, residual_correlation
 from plait.gwas.model import checked_samples
-from plait.gwas.trait_dependence import NEARLY_TOLD, TOLD, told_traits, why_not_for_mash
+from plait.gwas.trait_dependence import told_traits, why_not_for_mash
+from plait.numerics.linalg import NEARLY_TOLD
 
 if TYPE_CHECKING:
     from plait.gwas import AssociationResult
@@ -68,7 +69,7 @@ def trait_doubts(scanned: "AssociationResult") -> dict[str, str]:
             "more samples."
         )
     told = told_traits(scanned.V0, scanned.traits, NEARLY_TOLD)
-    if told and not told_traits(scanned.V0, scanned.traits, TOLD):
+    if told and not told_traits(scanned.V0, scanned.traits):
         names = listed([repr(name) for name in told])
         said["Traits that nearly tell one another"] = (
             f"others tell more than {NEARLY_TOLD:.0%} of each of the traits {names} (measured "
