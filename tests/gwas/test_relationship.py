@@ -50,7 +50,8 @@ def test_leaving_out_is_a_subtraction(many):
     for k in (0, 5, 8):
         rest = np.delete(np.arange(9), k)
         direct = found.sums[rest].sum(axis=0, dtype=float) / found.norms[rest].sum()
-        np.testing.assert_allclose(found.matrix(str(k)), direct, rtol=0, atol=1e-15)
+        triangle = found.matrix(str(k))[np.tril_indices(700)]
+        np.testing.assert_allclose(triangle, direct, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("method", ["vanraden", "gcta"])
@@ -177,7 +178,8 @@ def test_gcta_by_lists_and_by_bits(unevenly, monkeypatch):
         found.append(relationship_matrix(unevenly, "gcta").jointly_missing)
     np.testing.assert_array_equal(*found)
     lacking = unevenly.calls[1000:3300] < 0
-    np.testing.assert_array_equal(found[0][1], lacking.T.astype(int) @ lacking)
+    together = lacking.T.astype(int) @ lacking
+    np.testing.assert_array_equal(found[0][1], together[np.tril_indices(len(together))])
 
 
 def test_gcta_whatever_threads_and_blocks_of_the_source(unevenly, monkeypatch):

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from plait.gwas.model import scan
     from plait.gwas.plots import plot_manhattan, plot_qq, plot_regional
     from plait.gwas.quality import VariantFilter
-    from plait.gwas.relationship import Relationships, relationship_matrix
+    from plait.gwas.relationship import relationship_matrix
     from plait.gwas.relationship_degrees import Relatives, close_relatives
+    from plait.gwas.relationship_results import Relationships
     from plait.gwas.results import AssociationResult
     from plait.gwas.sample_quality import GenotypeQuality, genotype_quality
     from plait.gwas.status_codes import gwaslab_status
@@ -73,8 +74,9 @@ _MODULES = {
     "model": "scan",
     "plots": "plot_manhattan plot_qq plot_regional",
     "quality": "VariantFilter",
-    "relationship": "Relationships relationship_matrix",
+    "relationship": "relationship_matrix",
     "relationship_degrees": "Relatives close_relatives",
+    "relationship_results": "Relationships",
     "results": "AssociationResult",
     "sample_quality": "GenotypeQuality genotype_quality",
     "status_codes": "gwaslab_status",

@@ -11,7 +11,7 @@ from scipy.linalg.lapack import dpotrf
 
 from plait.errors import InputError, InputTypeError, LabelError
 from plait.execution.threads import single_threaded_blas
-from plait.gwas.relationship import Relationships
+from plait.gwas.relationship_results import Relationships
 from plait.io.relationship_files import (
     SUFFIXES,
     RelationshipFile,
@@ -125,7 +125,7 @@ def relationships_of(given: RelationshipFile, samples: NDArray[np.str_]) -> Rela
     scaled = _semidefinite((matrix + matrix.T) / (2.0 * size))
     ones, none = np.ones(1), np.zeros(1, dtype=np.int64)
     # The sum of one "chromosome", already divided, in double precision.
-    sums: Any = scaled[None]
+    sums: Any = scaled[np.tril_indices(len(scaled))][None]
     return Relationships(samples, ("given",), sums, ones, none, "given")
 
 

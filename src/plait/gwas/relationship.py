@@ -1,15 +1,14 @@
 """Genomic relationships of samples: one pass over the genotypes, a matrix for each chromosome.
 
-Sums are kept by chromosome, so that the matrix without any one of them is a subtraction. Where
-variants count alike, products of hard calls are made from counts of bits, exactly and several times
-as fast as by multiplication; others are products of floats.
+Where variants count alike, products of hard calls are made from counts of bits, exactly and several
+times as fast as by multiplication; others are products of floats.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from plait.data.genotype_blocks import GenotypeBlock, read_block
 from plait.data.genotypes import GenotypeCounts, GenotypeSource, Packed
-from plait.errors import CapacityError, InputError, LabelError, OptionError
+from plait.errors import CapacityError, OptionError
 from plait.execution.memory import memory_budget
 from plait.execution.progress import stage
 from plait.execution.threads import resolve_threads, single_threaded_blas
@@ -26,6 +25,7 @@ from plait.gwas.inputs import opened_genotypes
 from plait.gwas.quality import VariantFilter
 from plait.gwas.relationship_codings import ROWS, coded_genotypes
 from plait.gwas.relationship_missing import Missing, missing_genotypes
+from plait.gwas.relationship_results import Relationships
 
 if TYPE_CHECKING:
     from plait.gwas.inputs import GenotypesLike
@@ -44,172 +44,9 @@ _GROUP = 8
 _GRAIN = 1024
 _MANY_MISSING = 0.05
 """Share of missing calls from which multiplying is faster than looking after each of them."""
-_FEW = 8
-"""Chromosomes that are added up for each matrix: a sum of all of them takes as long to make."""
-_ROWS = 256
-"""Samples whose relationships to all others are made together."""
 _METHODS = ("vanraden", "gcta", "standardised", "dominance", "ibs")
 _PAIRWISE = ("gcta", "ibs")
 """Those that are divided by how many variants two samples have calls of."""
-
-
-@dataclass(frozen=True, eq=False)
-class Relationships:
-    """Sums of products of genotypes over variants, by chromosome.
-
-    Attributes
-    ----------
-    samples : (N,) array of str
-    chromosomes : tuple of str
-    sums : (chromosomes, N, N) float32 array
-        Not divided by anything; added up in double precision.
-    norms : (chromosomes,) array
-        What to divide by where nothing is missing.
-    n_variants : (chromosomes,) int array
-    method : {"vanraden", "gcta", "standardised", "dominance", "ibs"}
-    jointly_missing : (chromosomes, N, N) int32 array or None
-        Of "gcta" and "ibs": the variants that count and both samples lack, on the diagonal those
-        that one lacks.
-    """
-
-    samples: NDArray[np.str_]
-    chromosomes: tuple[str, ...]
-    sums: NDArray[np.float32]
-    norms: Array
-    n_variants: NDArray[np.int64]
-    method: str
-    jointly_missing: NDArray[np.int32] | None = None
-
-    def matrix(
-        self,
-        without: str | None = None,
-        *,
-        samples: Samples | None = None,
-        dtype: type[np.floating[Any]] = np.float64,
-    ) -> NDArray[Any]:
-        """Return the relationship matrix (n, n), of all chromosomes or all but one.
-
-        ``samples`` (n,) are numbers of those that are wanted, by default all. Sums are in double
-        precision whatever the ``dtype``.
-
-        Raises
-        ------
-        LabelError
-            There is no such chromosome.
-        InputError
-            No variant of the chromosomes counts; "gcta", "ibs": two samples have no call in common.
-        """
-        kept, n = self._kept(without), len(self.samples) if samples is None else len(samples)
-        chosen: Any = slice(None) if samples is None else samples
-        out = np.empty((n, n), dtype=dtype)
-        for part in _cut(slice(0, n), n, _ROWS):
-            rows = part if samples is None else samples[part]
-            out[part] = self.rows(kept, rows)[:, chosen]
-        return out
-
-    def times(self, columns: Array) -> Array:
-        """Return the product of the matrix of all chromosomes and columns (N, n)."""
-        kept, n = self._kept(None), len(self.samples)
-        parts = _cut(slice(0, n), n, _ROWS)
-        return np.concatenate([self.rows(kept, part) @ columns for part in parts])
-
-    def pair_counts(self, without: str | None = None) -> NDArray[np.int64]:
-        """Return how many variants are behind each relationship (N, N), read-only.
-
-        Of "gcta" and "ibs" those with a call of both samples: ``M - m_i - m_j + m_ij``. Of other
-        methods, which take a missing genotype for the mean of its variant, all that count.
-        """
-        kept, n = self._kept(without), len(self.samples)
-        counts = self._pair_counts(kept, slice(0, n))
-        if isinstance(counts, int):
-            return np.broadcast_to(np.int64(counts), (n, n))
-        counts.setflags(write=False)
-        return counts
-
-    def rows(self, kept: Flags, rows: slice | Samples) -> Array:
-        """Return relationships of some samples to all others, from some chromosomes.
-
-        ``kept`` (chromosomes,) tells which; their norms are not 0.
-        """
-        total = self._sum(kept, rows)
-        if self.jointly_missing is None:
-            total /= float(self.norms[kept].sum())
-            return total
-        counts = np.asarray(self._pair_counts(kept, rows))
-        if not counts.all():
-            raise InputError(self._without_calls(kept))
-        total /= counts
-        if self.method == "ibs":
-            total += 0.5  # see `plait.gwas.relationship_codings`
-        return total
-
-    def _sum(self, kept: Flags, rows: slice | Samples) -> Array:
-        """Add up chromosomes, or take a few that are left out away from the sum of many."""
-        left_out = np.flatnonzero(~kept)
-        if len(kept) > _FEW and 2 * len(left_out) < len(kept):
-            total = np.array(self._everything[rows])
-            for k in left_out:
-                total -= self.sums[k, rows]
-            return total
-        total = np.zeros(self.sums[0, rows].shape)
-        for k in np.flatnonzero(kept):
-            total += self.sums[k, rows]
-        return total
-
-    @cached_property
-    def _everything(self) -> Array:
-        """The sum of all chromosomes (N, N).
-
-        It has room for sums in single precision as they are, so that taking one away again costs no
-        precision.
-        """
-        total = np.zeros(self.sums.shape[1:])
-        for part in self.sums:
-            total += part
-        return total
-
-    def _kept(self, without: str | None) -> Flags:
-        """Return which chromosomes are left; some of their variants count."""
-        kept = np.ones(len(self.chromosomes), dtype=bool)
-        if without is not None:
-            if without not in self.chromosomes:
-                raise LabelError(f"there is no chromosome {without!r} among the relationships.")
-            kept[self.chromosomes.index(without)] = False
-        if not self.norms[kept].sum() > 0:
-            where = "" if without is None else f" once chromosome {without!r} is left out"
-            raise InputError(
-                f"no variant is common enough to tell how samples are related{where}. Give more "
-                "variants, or (in a scan) loco=False."
-            )
-        return kept
-
-    def _without_calls(self, kept: Flags) -> str:
-        """Say which samples have no variant in common."""
-        counts = np.asarray(self._pair_counts(kept, slice(0, None)))
-        alone = np.flatnonzero(np.diagonal(counts) == 0)
-        if len(alone):
-            who = f"sample {str(self.samples[alone[0]])!r} has no call"
-        else:
-            one, two = (str(name) for name in self.samples[np.argwhere(counts == 0)[0]])
-            who = f"samples {one!r} and {two!r} have no call in common"
-        return (
-            f"{who} at any of {int(self.n_variants[kept].sum()):,} variants, which method "
-            f"{self.method!r} relates samples by. Leave one out, or take method 'vanraden', for "
-            "which a missing genotype is the mean of its variant."
-        )
-
-    def _pair_counts(self, kept: Flags, rows: slice | Samples) -> NDArray[np.int64] | int:
-        count = int(self.n_variants[kept].sum())
-        if self.jointly_missing is None:
-            return count
-        both = np.zeros(self.jointly_missing[0, rows].shape, dtype=np.int64)
-        for k in np.flatnonzero(kept):
-            both += self.jointly_missing[k, rows]
-        own = self.jointly_missing.diagonal(axis1=1, axis2=2)[kept]
-        lacking = own.sum(axis=0, dtype=np.int64)
-        both += count - lacking
-        both -= lacking[rows, None]
-        return both
 
 
 def relationship_matrix(
@@ -275,8 +112,7 @@ def relationship_matrix(
     variants; or, of hard calls by VanRaden's method where few are missing, N^2 M / 128 comparisons
     of words of 64 variants and N^2 M flops times the share of missing calls. "gcta" and "ibs" add,
     for a variant that m samples lack, m^2 / 2 whole numbers, or N^2 / 128 comparisons where many
-    are missing. Memory: 4 bytes for each chromosome and pair ("gcta", "ibs": 8), and 16 for each
-    pair.
+    are missing. Memory: N^2 times 2 bytes for each chromosome ("gcta", "ibs": 4), and 12 more.
     """
     if method not in _METHODS:
         raise OptionError(f"method is {method!r}; give one of {', '.join(map(repr, _METHODS))}.")
@@ -294,8 +130,8 @@ def relationship_matrix(
     if len(runs) > len(names):
         genotypes = gathered(genotypes)[0]
         runs = genotypes.variants.chromosomes
-    n, each = len(rows), 8 if method in _PAIRWISE else 4
-    needed, budget = (each * len(names) + 16) * n * n, memory_budget(memory)
+    n, each = len(rows), 4 if method in _PAIRWISE else 2
+    needed, budget = (each * len(names) + 12) * n * n, memory_budget(memory)
     if needed > budget:
         less = ""
         if len(names) > 1:
@@ -305,7 +141,8 @@ def relationship_matrix(
             f"{needed / 2**20:,.0f} MiB and memory is {budget / 2**20:,.0f} MiB: raise --memory "
             f"(memory=){less}."
         )
-    sums, norms = np.zeros((len(names), n, n), dtype=np.float32), np.zeros(len(names))
+    sums = np.zeros((len(names), n * (n + 1) // 2), dtype=np.float32)
+    norms = np.zeros(len(names))
     counted = np.zeros(len(names), dtype=np.int64)
     lacking = np.zeros(sums.shape, dtype=np.int32) if method in _PAIRWISE else None
     rules = VariantFilter(None, None, min_frequency)
@@ -328,8 +165,6 @@ def relationship_matrix(
                 advance(block.stop - block.start)
             for one, two in _tiles(n):
                 total.add_tile(one, two, sums[k])
-    if lacking is not None:
-        _mirror(lacking)
     return Relationships(genotypes.samples[rows], names, sums, norms, counted, method, lacking)
 
 
@@ -338,17 +173,6 @@ def _parts(genotypes: GenotypeSource, halves: bool) -> list[tuple[str, slice]]:
         return [("all", slice(0, None))]
     middle = genotypes.n_variants // 2
     return [("first half", slice(0, middle)), ("second half", slice(middle, None))]
-
-
-def _mirror(matrices: NDArray[np.int32]) -> None:
-    """Copy what is below the diagonals (k, N, N) to above them."""
-    for one, two in _tiles(matrices.shape[1]):
-        for matrix in matrices:
-            if one == two:
-                below = np.tril(matrix[one, two], -1)
-                matrix[one, two] = np.tril(matrix[one, two]) + below.T
-            else:
-                matrix[two, one] = matrix[one, two].T
 
 
 def _cut(run: slice, n_variants: int, size: int) -> list[slice]:
@@ -409,8 +233,8 @@ class _Total(ABC, Generic[Item]):
         """Add a block to one part."""
 
     @abstractmethod
-    def add_tile(self, one: slice, two: slice, sums: NDArray[np.float32]) -> None:
-        """Add a tile of the sum, on or below the diagonal, and what mirrors it, to ``sums``."""
+    def add_tile(self, one: slice, two: slice, triangle: NDArray[np.float32]) -> None:
+        """Add a tile of the sum, on or below the diagonal, to a triangle of `Relationships`."""
 
 
 def _total(
@@ -433,7 +257,7 @@ class _DosageTotal(_Total[_Scaled]):
     """Products of scaled genotypes, tile by tile.
 
     Of methods that look at pairs, the variants that two samples lack together are added to
-    ``lacking`` (N, N), on and below the diagonal.
+    ``lacking``, a triangle.
     """
 
     height = 2048  # sums over so many rows are in single precision
@@ -466,11 +290,10 @@ class _DosageTotal(_Total[_Scaled]):
         if self._lacking is not None and read.missing is not None:
             read.missing.add(task, self._lacking)
 
-    def add_tile(self, one: slice, two: slice, sums: NDArray[np.float32]) -> None:
-        values = self._total[one, two]
-        sums[one, two] += values
-        if one != two:
-            sums[two, one] += values.T
+    def add_tile(self, one: slice, two: slice, triangle: NDArray[np.float32]) -> None:
+        from plait.gwas.relationship_kernels import add_rows
+
+        add_rows(self._total[one, two], one.start, two.start, triangle)
 
 
 @dataclass(frozen=True, eq=False)
@@ -555,11 +378,11 @@ class _CallTotal(_Total[_Calls | NDArray[np.float32]]):
             where = rows.start, rows.stop, columns.start, columns.stop
             add_products(read.planes, *where, self._products)
 
-    def add_tile(self, one: slice, two: slice, sums: NDArray[np.float32]) -> None:
+    def add_tile(self, one: slice, two: slice, triangle: NDArray[np.float32]) -> None:
         from plait.gwas.relationship_kernels import add_tile
 
         where = one.start, one.stop, two.start, two.stop
-        add_tile(self._products, self._halves, self._alone, *where, sums)
+        add_tile(self._products, self._halves, self._alone, *where, triangle)
 
 
 def scaled_genotypes(

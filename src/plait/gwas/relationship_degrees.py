@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.errors import OptionError
-from plait.gwas.relationship import Relationships
 from plait.gwas.relationship_codings import ROWS
+from plait.gwas.relationship_results import Relationships
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -198,7 +198,7 @@ def _coefficients(
     everything = np.logical_or.reduce(parts)
     own = np.empty(n)
     for start in range(0, n, _ROWS):
-        part = relationships.rows(everything, slice(start, start + _ROWS))
+        part = relationships.rows(everything, slice(start, min(start + _ROWS, n)))
         own[start : start + _ROWS] = np.diagonal(part, offset=start)
     with np.errstate(divide="ignore"):
         scales = np.where(own > 0, 1 / np.sqrt(own), 0.0)
@@ -206,7 +206,7 @@ def _coefficients(
     def of_rows(start: int) -> list[Array]:
         rows = slice(start, min(start + _ROWS, n))
         scale = scales[rows, None] * scales[: rows.stop]
-        return [relationships.rows(part, rows)[:, : rows.stop] * scale for part in parts]
+        return [relationships.rows(part, rows) * scale for part in parts]
 
     return of_rows
 

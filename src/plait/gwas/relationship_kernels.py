@@ -191,10 +191,10 @@ def add_missing(packed, means, starts, members, first, last, alone, values, tota
 
 
 @njit(nogil=True, cache=True)
-def add_tile(products, total, alone, first, last, begin, end, sums):  # type: ignore[no-untyped-def]
-    """Add the sums of samples i in first:last and k <= i in begin:end to ``sums`` (N, N).
+def add_tile(products, total, alone, first, last, begin, end, triangle):  # type: ignore[no-untyped-def]
+    """Add the sums of samples i in first:last and k <= i in begin:end to a triangle.
 
-    And those of k and i, which are the same. ``products`` is what `add_products` added to, and
+    ``triangle`` is a lower one, row after row; ``products`` is what `add_products` added to, and
     ``total`` and ``alone`` what `add_missing` did. Squares of `STRIP` samples, which ``first`` and
     ``begin`` are multiples of, stay in the nearest cache.
     """
@@ -209,12 +209,11 @@ def add_tile(products, total, alone, first, last, begin, end, sums):  # type: ig
                     square[i, k] = halves[k, i] + alone[left + k]
             for i in range(height):
                 right = left + (i + 1 if left == top else width)
+                start = (top + i) * (top + i + 1) // 2
                 halves, own = total[left // STRIP, top + i], alone[top + i]
-                whole, out = products[top + i, left:right], sums[top + i, left:right]
+                whole, out = products[top + i, left:right], triangle[start + left : start + right]
                 for k in range(right - left):
                     out[k] += square[i, k] + halves[k] + own + whole[k]
-                for k in range(right - left):
-                    sums[left + k, top + i] = out[k]
 
 
 @njit(nogil=True, cache=True)
@@ -274,13 +273,13 @@ def lists_turned(starts, members, count):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def add_jointly_listed(variant_starts, samples, sample_starts, variants, first, last, total):  # type: ignore[no-untyped-def]
-    """Add to ``total`` how many variants samples first:last and those before each lack together.
+def add_jointly_listed(variant_starts, samples, sample_starts, variants, first, last, triangle):  # type: ignore[no-untyped-def]
+    """Add to a triangle how many variants samples first:last and those before each lack together.
 
     From lists of the samples that lack a variant, ascending, and of the variants a sample lacks.
     """
     for i in range(first, last):
-        row = total[i]
+        row = triangle[i * (i + 1) // 2 :]
         for place in range(sample_starts[i], sample_starts[i + 1]):
             j = variants[place]
             for k in samples[variant_starts[j] : variant_starts[j + 1]]:
@@ -290,13 +289,36 @@ def add_jointly_listed(variant_starts, samples, sample_starts, variants, first, 
 
 
 @njit(nogil=True, cache=True)
-def add_jointly_set(words, first, last, begin, end, total):  # type: ignore[no-untyped-def]
-    """Add to ``total`` how many bits of i in first:last and k <= i in begin:end are both set."""
+def add_jointly_set(words, first, last, begin, end, triangle):  # type: ignore[no-untyped-def]
+    """Add to a triangle how many bits of i in first:last and k <= i in begin:end are both set."""
     for top in range(first, last, _SQUARE):
         for left in range(begin, min(end, top + _SQUARE), _SQUARE):
             for i in range(top, min(top + _SQUARE, last)):
+                row = triangle[i * (i + 1) // 2 :]
                 for k in range(left, min(left + _SQUARE, end, i + 1)):
                     both = np.uint64(0)
                     for word in range(words.shape[1]):
                         both += _set_bits(words[i, word] & words[k, word])
-                    total[i, k] += np.int64(both)
+                    row[k] += np.int64(both)
+
+
+@njit(nogil=True, cache=True)
+def add_rows(values, first, begin, triangle):  # type: ignore[no-untyped-def]
+    """Add to a triangle those of ``values`` that are in it, of samples from first and begin on."""
+    for i in range(values.shape[0]):
+        row = triangle[(first + i) * (first + i + 1) // 2 + begin :]
+        for k in range(min(values.shape[1], first + i + 1 - begin)):
+            row[k] += values[i, k]
+
+
+@njit(nogil=True, cache=True)
+def unfold(values, first, rows):  # type: ignore[no-untyped-def]
+    """Fill rows of a symmetric matrix, (n, first + n), with those of its triangle from first on."""
+    place, height = 0, rows.shape[0]
+    for i in range(height):
+        for k in range(first + i + 1):
+            rows[i, k] = values[place + k]
+        place += first + i + 1
+    for i in range(height):
+        for k in range(i + 1, height):
+            rows[i, first + k] = rows[k, first + i]

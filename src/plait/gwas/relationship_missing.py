@@ -21,8 +21,8 @@ class Missing(ABC):
     """Which genotypes of a block are missing."""
 
     @abstractmethod
-    def add(self, task: slice | tuple[slice, slice], total: NDArray[np.int32]) -> None:
-        """Add how many variants pairs of samples lack together, on and below the diagonal.
+    def add(self, task: slice | tuple[slice, slice], triangle: NDArray[np.int32]) -> None:
+        """Add how many variants pairs of samples lack together to the rows of a lower triangle.
 
         A task is a panel of samples or a pair of panels; doing both, of all, adds every pair once.
         """
@@ -41,12 +41,12 @@ class _Lists(Missing):
     sample_starts: NDArray[np.int64]
     variants: NDArray[np.int32]
 
-    def add(self, task: slice | tuple[slice, slice], total: NDArray[np.int32]) -> None:
+    def add(self, task: slice | tuple[slice, slice], triangle: NDArray[np.int32]) -> None:
         from plait.gwas.relationship_kernels import add_jointly_listed
 
         if isinstance(task, slice):
             lists = self.variant_starts, self.samples, self.sample_starts, self.variants
-            add_jointly_listed(*lists, task.start, task.stop, total)
+            add_jointly_listed(*lists, task.start, task.stop, triangle)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +55,12 @@ class _Bits(Missing):
 
     words: NDArray[np.uint64]
 
-    def add(self, task: slice | tuple[slice, slice], total: NDArray[np.int32]) -> None:
+    def add(self, task: slice | tuple[slice, slice], triangle: NDArray[np.int32]) -> None:
         from plait.gwas.relationship_kernels import add_jointly_set
 
         if not isinstance(task, slice):
             one, two = task
-            add_jointly_set(self.words, one.start, one.stop, two.start, two.stop, total)
+            add_jointly_set(self.words, one.start, one.stop, two.start, two.stop, triangle)
 
 
 def missing_genotypes(read: GenotypeBlock, used: NDArray[np.bool_]) -> Missing | None:
