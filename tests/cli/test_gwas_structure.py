@@ -171,7 +171,7 @@ def test_kinship(here, capsys):
     calls = np.zeros((3, 200), dtype=np.int8)
     write_bed(here / "constant.bed", [calls], source.variants, source.samples)
     assert main(["gwas", "kinship", "--geno", "constant.bed", "--out", "none"]) == 2
-    assert "no variant that is frequent enough" in capsys.readouterr().err
+    assert "no variant that is frequent and called enough" in capsys.readouterr().err
 
 
 def test_kinship_with_missing_calls_and_samples_twice(here, capsys):
@@ -179,13 +179,33 @@ def test_kinship_with_missing_calls_and_samples_twice(here, capsys):
     calls = source.read(dtype=np.int8)[:, [*range(150), 3, 8]]
     calls[np.random.default_rng(1).random(calls.shape) < 0.03] = -1
     write_bed("g.bed", [calls], source.variants, [*source.samples[:150], "again", "too"])
-    command = "gwas kinship --geno g.bed --out k --method gcta --min-maf 0"
+    command = "gwas kinship --geno g.bed --out k --method gcta --min-maf 0 --min-call-rate 0"
     assert main(command.split()) == 0
     said = capsys.readouterr().out
     assert "relatives: 2 pairs of 4 samples" in said and "2 identical; closest person0000" in said
     varying = (calls > 0).any(axis=1) & ((calls == 0) | (calls == 1)).any(axis=1)
     called = (calls[varying] >= 0).astype(float)
     np.testing.assert_array_equal(read_relationships("k").n_variants, called.T @ called)
+
+
+@pytest.mark.parametrize(("words", "least"), [("", 0.95), ("--min-call-rate 0.85", 0.85)])
+def test_relationships_and_components_are_of_variants_with_enough_calls(here, words, least):
+    source = open_genotypes("demo/genotypes.bed")
+    calls = source.read(dtype=np.int8)
+    random = np.random.default_rng(2)
+    calls[random.random(calls.shape) < random.choice([0.01, 0.1, 0.4], (1500, 1))] = -1
+    write_bed("g.bed", [calls], source.variants, source.samples)
+    called = np.flatnonzero((calls >= 0).mean(axis=1) >= least)
+    chosen = SelectedGenotypes(open_genotypes("g.bed"), called)
+    assert main(f"gwas kinship --geno g.bed --out k {words}".split()) == 0
+    direct = gwas.relationship_matrix(chosen)
+    # In single precision in the file, and summed by halves of all variants.
+    np.testing.assert_allclose(read_relationships("k").matrix, direct.matrix(), atol=1e-6)
+    record = json.loads(Path("k.run.json").read_text())
+    assert record["counts"]["variants_used"] == direct.n_variants.sum()
+    assert main(f"gwas pca --geno g.bed --out pcs.csv -k 2 {words}".split()) == 0
+    scores = gwas.principal_components(chosen, 2, min_call_rate=0.0).scores
+    np.testing.assert_allclose(read_covariates("pcs.csv").values, scores, rtol=1e-12)
 
 
 def test_components_are_covariates(here, capsys):
@@ -251,6 +271,7 @@ def test_components_are_computed_once(here, line, failing, kept, store, monkeypa
         ("pca --geno absent.bed --out p.csv", "absent.bed: there is no such file"),
         ("qc --geno demo/genotypes.bed --out no/where", "create it first"),
         ("kinship --geno demo/genotypes.bed --out no/where", "create it first"),
+        ("kinship --geno demo/genotypes.bed --out k --min-call-rate 95", "--min-call-rate"),
     ],
 )
 def test_errors(here, words, text, capsys):

@@ -111,6 +111,23 @@ def test_threads_do_not_change_a_bit(many):
     np.testing.assert_array_equal(relationship_matrix(many, threads=3).sums, alone.sums)
 
 
+@pytest.mark.parametrize("method", ["vanraden", "gcta"])
+def test_variants_with_few_calls_count_unless_a_rate_is_asked_for(method):
+    random = np.random.default_rng(8)
+    calls = draw_calls(random, 400, 60, 0.04)
+    samples = np.arange(3, 55)
+    called = (calls[:, samples] >= 0).mean(axis=1) >= 0.97
+    assert 50 < called.sum() < 350
+    given = {"method": method, "samples": samples, "by_chromosome": False}
+    found = relationship_matrix(InMemory(calls), min_call_rate=0.97, **given)
+    direct = relationship_matrix(InMemory(calls[called]), **given)
+    np.testing.assert_allclose(found.matrix(), direct.matrix(), atol=1e-7)
+    assert found.n_variants.sum() == direct.n_variants.sum()
+    everything = relationship_matrix(InMemory(calls), min_call_rate=0.0, **given)
+    default = relationship_matrix(InMemory(calls), **given)
+    np.testing.assert_array_equal(default.matrix(), everything.matrix())
+
+
 def test_nothing_left_to_relate_by():
     random = np.random.default_rng(4)
     calls = draw_calls(random, 30, 200)

@@ -17,7 +17,7 @@ from plait.cli.genotype_choice import (
     MapFile,
     open_chosen,
 )
-from plait.cli.gwas_options import DOCS, Genotypes, MinMaf
+from plait.cli.gwas_options import DOCS, Genotypes, MinCallRate, MinMaf
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
 from plait.cli.outputs import TABLES, check_file, write_table
 from plait.cli.records import beside, write_record
@@ -62,6 +62,7 @@ def kinship(
             "genotypes from what their copies predict; ibs: the share of alleles in common.",
         ),
     ] = Relationship.VANRADEN,
+    min_call_rate: MinCallRate = 0.95,
     min_maf: MinMaf = 0.01,
     keep_samples: KeepSamples = None,
     exclude_samples: ExcludeSamples = None,
@@ -97,6 +98,7 @@ def kinship(
             genotypes,
             str(method),
             min_frequency=min_maf,
+            min_call_rate=min_call_rate,
             by_chromosome=False,
             halves=method not in ROWS,
             memory=memory,
@@ -157,6 +159,7 @@ def pca(
             help="Variants with a larger squared correlation within 1 Mb are thinned; 1: none.",
         ),
     ] = 0.2,
+    min_call_rate: MinCallRate = 0.95,
     min_maf: MinMaf = 0.05,
     exclude_region: Annotated[
         list[str] | None,
@@ -199,6 +202,7 @@ def pca(
             str(method),
             r2=None if r2 == 1 else r2,
             min_frequency=min_maf,
+            min_call_rate=min_call_rate,
             exclude_regions=tuple(exclude_region or ()),
             seed=seed,
             memory=memory,
@@ -225,7 +229,10 @@ def _with_variants(found: Any, geno: str) -> Any:
     from plait.errors import InputError
 
     if not found.n_variants.sum():
-        raise InputError(f"{geno} has no variant that is frequent enough (--min-maf).")
+        raise InputError(
+            f"{geno} has no variant that is frequent and called enough: lower --min-maf or "
+            "--min-call-rate."
+        )
     return found.matrix()
 
 

@@ -55,6 +55,7 @@ def relationship_matrix(
     *,
     samples: NDArray[np.integer] | None = None,
     min_frequency: float = 0.01,
+    min_call_rate: float | None = None,
     by_chromosome: bool = True,
     halves: bool = False,
     memory: int | str | None = None,
@@ -80,6 +81,9 @@ def relationship_matrix(
         Numbers of the samples. Default all.
     min_frequency : float
         Variants whose rarer allele is rarer than this do not count.
+    min_call_rate : float, optional
+        Nor do variants with a smaller share of these samples that have a genotype. Default: all
+        count, as in a mixed scan. ``plait gwas kinship`` asks for 0.95.
     by_chromosome : bool
         Keep a sum for each chromosome (for leaving one out), or one for all.
     halves : bool
@@ -96,8 +100,8 @@ def relationship_matrix(
     Raises
     ------
     OptionError
-        The method is unknown, or is of hard calls and these are dosages; or ``by_chromosome`` and
-        ``halves`` are both asked for.
+        The method is unknown, or is of hard calls and these are dosages; ``by_chromosome`` and
+        ``halves`` are both asked for; or a limit is not between 0 and 1.
     CapacityError
         The matrices do not fit.
 
@@ -145,7 +149,7 @@ def relationship_matrix(
     norms = np.zeros(len(names))
     counted = np.zeros(len(names), dtype=np.int64)
     lacking = np.zeros(sums.shape, dtype=np.int32) if method in _PAIRWISE else None
-    rules = VariantFilter(None, None, min_frequency)
+    rules = VariantFilter(min_call_rate, None, min_frequency)
     with (
         single_threaded_blas(),
         ThreadPoolExecutor(resolve_threads(threads)) as pool,
