@@ -170,7 +170,7 @@ def test_what_was_not_tested_and_has_few_cells():
     q[50:] = np.nan
     page = screen_page(made(result.p, status=status, q=q, n_treated=np.full(60, 9)))
     assert lamps(page)["Some not tested"] == "caution"
-    assert lamps(page)["Few treated cells"] == "caution"
+    assert lamps(page)["Few treated cells"] == "bad"
     reason = next(v.reason for v in page.verdicts if v.title == "Some not tested")
     assert "8 perturbations (the covariates" in reason and "2 perturbations (strata" in reason
     assert len(page.sections[1].figures[1].spec["data"]) > 0

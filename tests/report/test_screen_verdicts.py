@@ -119,3 +119,53 @@ def test_controls_of_other_names_are_asked_for():
     assert "look like controls" not in calibration(none, None).reason
     known = made(uniform(30, 4), controls=["GENE1"])
     assert "--controls" not in calibration(known, None).reason
+
+
+def with_cells(treated, **changes):
+    """Return the verdict on perturbations of so many treated cells."""
+    result = made(uniform(len(treated), 4), n_treated=np.array(treated), **changes)
+    return next(lamp for lamp in verdicts(result, None, 0.1) if "treated cells" in lamp.reason)
+
+
+@pytest.mark.parametrize(
+    ("few", "state", "title"),
+    [
+        (0, "good", "Enough treated cells"),
+        (5, "good", "Enough treated cells"),
+        (6, "caution", "Some have few treated cells"),
+        (50, "caution", "Some have few treated cells"),
+        (51, "bad", "Few treated cells"),
+        (100, "bad", "Few treated cells"),
+    ],
+)
+def test_green_is_when_nearly_all_have_enough_treated_cells(few, state, title):
+    verdict = with_cells([19] * few + [20] * (100 - few))
+    assert (verdict.state, verdict.title) == (state, title)
+    if few:
+        assert verdict.reason.startswith(f"{few} of 100 perturbations ({few}.0%) have fewer than")
+
+
+def test_those_with_fewest_treated_cells_are_named():
+    reason = with_cells([300, 12, 900, 3, 19, 8, 17, 11, 40, 20]).reason
+    assert reason == (
+        "6 of 10 perturbations (60.0%) have fewer than 20 treated cells, so that only large "
+        "effects of these can be seen, and that none was found says little: GENE3 (3), GENE5 (8), "
+        "GENE7 (11), GENE1 (12), GENE6 (17) and 1 more. The median is 18 treated cells (3 to 900)."
+    )
+    assert with_cells([1234, 20, 40]).reason == (
+        "All 3 perturbations have at least 20 treated cells. The median is 40 treated cells (20 to "
+        "1,234)."
+    )
+    assert "1 of 30 perturbations (3.3%) has fewer" in with_cells([5] + [50] * 29).reason
+    assert "effects of it can be seen" in with_cells([5] + [50] * 29).reason
+
+
+def test_treated_cells_are_those_of_perturbations_that_were_tested():
+    controls = with_cells([5, 50, 900], controls=["GENE0"])
+    assert controls.reason.endswith("The median is 475 treated cells (50 to 900).")
+    left = with_cells([0, 50, 900], status=np.array(["degenerate", "ok", "ok"]))
+    assert (left.state, "All 2 perturbations" in left.reason) == ("good", True)
+    alone = with_cells([50, 900], controls=["GENE1"])
+    assert alone.reason == "The one perturbation that was tested has 50 treated cells."
+    alone = with_cells([1, 900], controls=["GENE1"])
+    assert alone.state == "bad" and alone.reason.endswith("was tested has 1 treated cell.")

@@ -31,8 +31,11 @@ _CONTROL_NAME = re.compile(
 )
 """What targets of guides that do nothing are called, beside the names that are known."""
 _GROSS, _TOLD_APART = 1.5, 3.0
-_FEW_TREATED, _MOST_NAMED = 20, 24
+_FEW_TREATED, _MOST_NAMED, _WORST_NAMED = 20, 24, 5
+_NEARLY_ALL = 0.95
+"""Share of perturbations with enough treated cells from which on there are enough of them."""
 _GROUPS, _TARGETS = "groups of negative-control guides", "negative-control targets"
+_CELL = "treated cell"
 _ONE = {_GROUPS: "group of negative-control guides", _TARGETS: "negative-control target"}
 _MISTRUST = (
     "Guides without an effect look as if they had one: do not take discoveries at face value."
@@ -263,20 +266,37 @@ def _tested(result: CRTResult) -> Verdict:
 
 
 def _cells(result: CRTResult) -> Verdict:
-    treated = result.n_treated[result.status == "ok"]
+    """Judge whether perturbations have enough treated cells to show effects.
+
+    "Few": fewer than 20, below which analytic p-values are drawn, too. Nearly all have enough: at
+    least 95 % of them.
+    """
+    chosen = np.flatnonzero((result.status == "ok") & ~result.is_control)
+    treated = result.n_treated[chosen]
     if not len(treated):
         return Verdict("bad", "Nothing tested", "No perturbation could be tested.")
-    few = int((treated < _FEW_TREATED).sum())
-    said = (
-        f"Perturbations have a median of {int(np.median(treated)):,} treated cells "
-        f"({int(treated.min()):,} to {int(treated.max()):,})."
+    count, few = len(treated), int((treated < _FEW_TREATED).sum())
+    middle = (
+        f"The median is {counted(int(np.median(treated)), _CELL)} ({int(treated.min()):,} to "
+        f"{int(treated.max()):,})."
     )
-    if few > len(treated) / 2:
-        return Verdict(
-            "caution",
-            "Few treated cells",
-            f"{said} {few:,} have fewer than {_FEW_TREATED}: only large effects can be seen.",
-        )
+    if count == 1:
+        middle = f"The one perturbation that was tested has {counted(int(treated[0]), _CELL)}."
+    if not few:
+        said = f"All {count:,} perturbations have at least {_FEW_TREATED} treated cells. {middle}"
+        return Verdict("good", "Enough treated cells", middle if count == 1 else said)
+    worst = chosen[np.argsort(treated, kind="stable")[:few]]
+    names = [f"{result.units[j]} ({int(result.n_treated[j]):,})" for j in worst]
+    said = (
+        f"{few:,} of {counted(count, 'perturbation')} ({few / count:.1%}) "
+        f"{'has' if few == 1 else 'have'} fewer than {_FEW_TREATED} treated cells, so that only "
+        f"large effects of {'it' if few == 1 else 'these'} can be seen, and that none was found "
+        f"says little: {listed(names, _WORST_NAMED)}. {middle}"
+    )
+    if few > count / 2:
+        return Verdict("bad", "Few treated cells", said)
+    if few > (1.0 - _NEARLY_ALL) * count:
+        return Verdict("caution", "Some have few treated cells", said)
     return Verdict("good", "Enough treated cells", said)
 
 
