@@ -169,3 +169,36 @@ def test_treated_cells_are_those_of_perturbations_that_were_tested():
     assert alone.reason == "The one perturbation that was tested has 50 treated cells."
     alone = with_cells([1, 900], controls=["GENE1"])
     assert alone.state == "bad" and alone.reason.endswith("was tested has 1 treated cell.")
+
+
+def test_how_many_groups_of_controls_are_needed():
+    few = calibration(made(uniform(30, 4)), made(uniform(4, 4), prefix="ntc_"))
+    assert few.reason == (
+        "There are 4 groups of negative-control guides, too few to see whether p-values are "
+        "uniform: at least 5 are needed."
+    )
+    assert few.state == "unknown"
+    enough = calibration(made(uniform(30, 4)), made(uniform(5, 4), prefix="ntc_"))
+    assert enough.title != "Calibration not checked"
+    alone = calibration(made(uniform(30, 4), controls=["GENE1"]), None).reason
+    assert "uniform: at least 5 are needed. plait crt run makes groups" in alone
+
+
+def test_advice_to_stratify_says_its_limits():
+    def advice(**settings):
+        small = made(uniform(30, 4) ** 3, prefix="ntc_")
+        controls = replace(small, settings={**small.settings, **settings})
+        verdict = calibration(made(uniform(30, 4)), controls)
+        assert verdict.state == "bad"
+        return verdict.reason
+
+    drawn = advice(sampler="bernoulli")
+    assert drawn.endswith(
+        "or test with --sampler stratified (docs/crt.md says when). It learns only from strata "
+        "(cells of one batch and of like propensity) that have both treated and untreated cells, "
+        "and 20 bins of the propensity are too few where treatment goes strongly with covariates."
+    )
+    permuted = advice(sampler="stratified", ranks=None)
+    assert "--sampler stratified" not in permuted and "or make more strata, as 20 bins" in permuted
+    assert "make more strata" in advice(sampler="stratified", ranks={"use": "residual"})
+    assert "ranks={'use': 'residual'}" in advice(sampler="stratified", ranks={"use": "clr"})

@@ -1,7 +1,7 @@
 """Whether to believe the tests of a perturbation screen: the traffic light and its reasons."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,10 @@ _NEARLY_ALL = 0.95
 _GROUPS, _TARGETS = "groups of negative-control guides", "negative-control targets"
 _CELL = "treated cell"
 _ONE = {_GROUPS: "group of negative-control guides", _TARGETS: "negative-control target"}
+_HOW_GROUPS = (
+    " plait crt run makes groups of negative-control guides, which share none, where the screen "
+    "has enough such guides and other targets."
+)
 _MISTRUST = (
     "Guides without an effect look as if they had one: do not take discoveries at face value."
 )
@@ -47,8 +51,14 @@ PERTURBED_THEMSELVES = (
 _AGAINST_CONTROLS = ", or take --null ntc-empirical, where controls are the null"
 _CONFOUNDER = (
     "Otherwise a confounder is missing from the covariates, or cells of one lane or batch share "
-    "it: add it, or test with --sampler stratified."
+    "it: add it"
 )
+_OF_STRATA = (
+    "It learns only from strata (cells of one batch and of like propensity) that have both treated "
+    "and untreated cells"
+)
+_BINS = "20 bins of the propensity are too few where treatment goes strongly with covariates"
+_GUIDE = "docs/crt.md says when"
 
 
 def verdicts(result: CRTResult, controls: CRTResult | None, level: float) -> list[Verdict]:
@@ -99,12 +109,13 @@ def calibration(result: CRTResult, controls: CRTResult | None) -> Verdict:
         return _among_controls(result)
     if len(log10p) < _FEWEST_CONTROLS:
         count, name = len(log10p), what if len(log10p) != 1 else _ONE[what]
+        more = "" if controls is not None else _HOW_GROUPS
         return Verdict(
             "unknown",
             "Calibration not checked",
-            f"There {'is' if count == 1 else 'are'} {count} {name}, too few to see whether their "
-            "p-values are uniform. plait crt run makes groups of negative-control guides where the "
-            f"screen has enough.{_named_otherwise(result, controls)}",
+            f"There {'is' if count == 1 else 'are'} {count} {name}, too few to see whether "
+            f"p-values are uniform: at least {_FEWEST_CONTROLS} are needed.{more}"
+            f"{_named_otherwise(result, controls)}",
         )
     units = np.repeat(np.arange(len(log10p)), log10p.shape[1])
     sides = 2 if judged.settings.get("side", "both") == "both" else 1
@@ -135,8 +146,23 @@ def _remedy(judged: CRTResult) -> str:
     are_many = guides is not None and size is not None and not are_few_guides(guides, size)
     return (
         f"{PERTURBED_THEMSELVES}: test cells of one target and of non-targeting guides alone"
-        f"{_AGAINST_CONTROLS if are_many else ''}. {_CONFOUNDER}"
+        f"{_AGAINST_CONTROLS if are_many else ''}. {_CONFOUNDER}{_strata_advice(judged)}"
     )
+
+
+def _strata_advice(judged: CRTResult) -> str:
+    """Say what strata can do about a confounder, and what they cannot; ends a sentence."""
+    if judged.settings.get("sampler") != "stratified":
+        return f", or test with --sampler stratified ({_GUIDE}). {_OF_STRATA}, and {_BINS}."
+    ranks = judged.settings.get("ranks")
+    are_raw = isinstance(ranks, Mapping) and ranks.get("use") != "residual"
+    what = (
+        "rank log-ratios given the covariates (ranks={'use': 'residual'}), for which strata adjust "
+        "only in part"
+        if are_raw
+        else f"make more strata, as {_BINS}"
+    )
+    return f", or {what} ({_GUIDE})."
 
 
 def _among_controls(result: CRTResult) -> Verdict:
