@@ -21,6 +21,7 @@ from plait.errors import (
     TruncatedFileError,
     UnsupportedLayoutError,
 )
+from plait.io import plink
 from plait.io.genotypes import open_genotypes
 from plait.io.plink import BedSource, write_bed
 
@@ -97,6 +98,16 @@ def test_rows_in_any_order_and_number(bed):
     for bad in ([6], [-1]):
         with pytest.raises(ShapeError, match="0 to 5"):
             source.read(np.array(bad))
+
+
+@pytest.mark.parametrize(("gap", "span"), [(0, 1), (2, 6), (6, 100), (100, 4), (2**15, 2**22)])
+def test_rows_that_are_read_together(bed, monkeypatch, gap, span):
+    monkeypatch.setattr(plink, "_GAP", gap)
+    monkeypatch.setattr(plink, "_SPAN", span)
+    source, random = BedSource(bed), np.random.default_rng(4)
+    for size in (1, 2, 3, 6, 9):
+        for rows in (random.integers(0, 6, size), np.sort(random.integers(0, 6, size))):
+            np.testing.assert_array_equal(source.read(rows, dtype=np.int8), CALLS[rows])
 
 
 def test_labels_from_text_with_blanks_or_compressed(bed):

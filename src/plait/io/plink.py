@@ -3,13 +3,14 @@
 import os
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from plait.data.dosages import as_slices, row_numbers
+from plait.data.dosages import row_numbers
 from plait.data.genotypes import GenotypeSource, Packed, Rows, as_floats, pack
 from plait.data.variants import VariantTable
 from plait.data.words import counted
@@ -28,6 +29,10 @@ from plait.io.plink_tables import TextRows, bim_variants, read_table, require_fi
 MAGIC = b"\x6c\x1b"
 _VARIANT_MAJOR = b"\x01"
 _HEADER = 3
+_GAP = 32 * 2**10
+"""Bytes that are read in less time than it takes to ask for others."""
+_SPAN = 4 * 2**20
+"""Bytes of rows that are read together, with what lies between them."""
 _FAM_COLUMNS = ("family", "sample", "father", "mother", "sex", "phenotype")
 
 
@@ -119,10 +124,21 @@ class BedSource(GenotypeSource):
             start, stop, step = variants.indices(self.n_variants)
             if step == 1:
                 return self._clean(self._read_rows(start, max(stop - start, 0)))
-        runs = as_slices(row_numbers(variants, self.n_variants))
-        rows = [self._read_rows(run.start, run.stop - run.start) for run in runs]
-        packed = np.concatenate(rows) if rows else self._read_rows(0, 0)
+        numbers = row_numbers(variants, self.n_variants)
+        packed = np.empty((len(numbers), self._row_bytes), dtype=np.uint8)
+        for some in self._near_one_another(numbers):
+            first, last = int(numbers[some][0]), int(numbers[some][-1])
+            packed[some] = self._read_rows(first, last - first + 1)[numbers[some] - first]
         return self._clean(packed)
+
+    def _near_one_another(self, numbers: NDArray[np.integer[Any]]) -> list[slice]:
+        """Cut ascending rows where reading what lies between takes longer than to read anew."""
+        if not len(numbers):
+            return []
+        apart, windows = np.diff(numbers), numbers // max(_SPAN // self._row_bytes, 1)
+        cut = (apart <= 0) | (apart * self._row_bytes > _GAP) | (np.diff(windows) > 0)
+        edges = [0, *(np.flatnonzero(cut) + 1).tolist(), len(numbers)]
+        return [slice(start, stop) for start, stop in pairwise(edges)]
 
     def _read_rows(self, start: int, count: int) -> Packed:
         if self._descriptor < 0:
