@@ -10,6 +10,9 @@ import pytest
 from plait.cli import crt_genes
 from plait.cli.main import main
 from plait.simulate import make_count_screen
+from tests.cli.pictures import empty_pictures, leave_pictures_empty
+
+__all__ = ["empty_pictures"]  # a fixture
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +48,13 @@ def run(*words):
 GIVEN = ["--h5ad", "screen.h5ad", "--moi", "low", "--covariates", "batch"]
 
 
-def test_the_examples_run(here, capsys):
+def test_the_examples_run(here, monkeypatch, capsys):
     for name, example in crt_genes.EXAMPLES.items():
         assert main(example.split()[1:]) == 0, example
         assert main(example.split()[1:]) == 2  # it exists
-        assert main([*example.split()[1:], "--overwrite", "--quiet"]) == 0
+        with monkeypatch.context() as patch:
+            leave_pictures_empty(patch)
+            assert main([*example.split()[1:], "--overwrite", "--quiet"]) == 0
         capsys.readouterr()
         assert run(name, "--help") == 0
         assert f"Example: {example}" in " ".join(capsys.readouterr().out.split())
@@ -71,6 +76,7 @@ def test_the_examples_run(here, capsys):
     assert record["counts"]["pairs"] == 8 * 40
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_the_page_of_a_discovery_is_made_anew(here, capsys):
     assert run("discover", *GIVEN, "--out", "found", "--quiet") == 0
     assert run("report", "found", "--out", "again.html", "--title", "Once more") == 0
@@ -81,6 +87,7 @@ def test_the_page_of_a_discovery_is_made_anew(here, capsys):
     assert "--level does nothing with what 'plait crt discover' wrote" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_qq_of_a_discovery(here, capsys):
     assert run("discover", *GIVEN, "--out", "found", "--quiet") == 0
     assert run("calibrate", *GIVEN, "--out", "checked", "--quiet") == 0
@@ -96,6 +103,7 @@ def test_qq_of_a_discovery(here, capsys):
     assert "'plait crt run --out' or 'plait crt discover --out' wrote" in said
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_an_assignment_that_was_written_is_the_one_made_now(here):
     assert run("assign", *GIVEN, "--out", "a.tsv", "--quiet") == 0
     assert run("qc", *GIVEN, "--out", "direct.csv", "--quiet") == 0
@@ -152,6 +160,7 @@ def test_tables_that_are_in_the_way_are_seen_before_the_work(here, capsys):
     assert output.out == ""
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_fewer_pairs_than_asked_for_and_no_positive_controls(here, capsys):
     words = ["--n-pairs", "100000", "--group-size", "1", "--out", "x"]
     assert run("calibrate", *GIVEN, *words) == 0
@@ -199,6 +208,7 @@ def test_a_seed_below_0_is_refused(here, capsys):
     assert "--seed is -1; give at least 0" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_discoveries_come_with_what_their_controls_show(here, capsys):
     assert run("discover", *GIVEN, "--out", "x") == 0
     p = pl.read_csv("x/calibration.tsv", separator="\t")["p_value"].drop_nulls()

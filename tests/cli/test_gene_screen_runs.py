@@ -13,9 +13,10 @@ from plait.cli.gene_screen_runs import KEPT_GUIDES, UNFINISHED
 from plait.crt import GeneScreen, GeneTestResult
 from plait.crt.stored_pairs import open_result
 from plait.numerics.multiple_testing import false_discovery_rates
+from tests.cli.pictures import empty_pictures
 from tests.cli.test_crt_genes import GIVEN, here, run, screen
 
-__all__ = ["here", "screen"]  # fixtures
+__all__ = ["empty_pictures", "here", "screen"]  # fixtures
 
 DYING = """
 import os, sys
@@ -44,6 +45,7 @@ def tables(folder):
     }
 
 
+@pytest.mark.usefixtures("empty_pictures")
 @pytest.mark.parametrize("blocks", [4, 70])
 def test_a_killed_command_goes_on(here, blocks):
     """Killed during the calibration check, or during what comes after it."""
@@ -63,6 +65,7 @@ def test_a_killed_command_goes_on(here, blocks):
     assert run(*words) == 2  # it is finished now, and not overwritten
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_mixtures_of_a_killed_command_are_kept(tmp_path, monkeypatch, capsys):
     from plait.crt.gene_screen import GeneScreen
     from plait.simulate import make_count_screen
@@ -91,6 +94,7 @@ def test_mixtures_of_a_killed_command_are_kept(tmp_path, monkeypatch, capsys):
             assert path.read_bytes() == (tmp_path / "x" / path.name).read_bytes()
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_a_command_killed_while_it_writes_keeps_its_tests(here, monkeypatch):
     from plait.crt.gene_screen import GeneScreen
 
@@ -105,6 +109,7 @@ def test_a_command_killed_while_it_writes_keeps_its_tests(here, monkeypatch):
     assert tables(here / "x")["calibration.tsv"].height == len(found)
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_a_killed_command_does_not_keep_tests_of_other_thresholds(here, monkeypatch):
     from plait.crt.gene_screen import GeneScreen
 
@@ -120,6 +125,7 @@ def test_a_killed_command_does_not_keep_tests_of_other_thresholds(here, monkeypa
     assert (found.n_nonzero_trt[found.pass_qc] >= fewest).all()
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_draws_are_kept(here, capsys):
     assert run("power", *GIVEN, "--keep-draws", "--out", "x") == 2
     assert "--resampling" in capsys.readouterr().err
@@ -133,6 +139,7 @@ def test_draws_are_kept(here, capsys):
     np.testing.assert_array_equal(found.null_draws[:], loaded.null_draws)
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_what_can_be_found_is_written_and_said(here, capsys):
     assert run("discover", *GIVEN, "--detectable", "0.8", "--out", "x") == 0
     said = capsys.readouterr().out
@@ -148,6 +155,7 @@ def test_what_can_be_found_is_written_and_said(here, capsys):
     assert not (here / "z").exists()
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_a_screen_on_disk_gives_the_same_tables(here):
     assert run("discover", *GIVEN, "--out", "memory", "--quiet") == 0
     assert run("discover", *GIVEN, "--on-disk", "--out", "disk", "--quiet") == 0
@@ -155,6 +163,7 @@ def test_a_screen_on_disk_gives_the_same_tables(here):
     assert all(one[name].equals(other[name]) for name in one)
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_weights_of_cells(here, capsys):
     words = [*GIVEN[:4], "--weights", "log_depth", "--quiet"]  # of a column that is a covariate too
     assert run("power", *words, "--out", "x") == 0
@@ -198,6 +207,7 @@ def test_how_guides_are_assigned_and_cells_chosen(here, capsys):
         assert message in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_mixtures_as_in_sceptre_and_false_discovery_rates(here):
     options = ["--assign", "mixture", "--mixture", "legacy"]
     assert run("assign", *GIVEN, *options, "--out", "guides.tsv") == 0
