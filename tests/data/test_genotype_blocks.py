@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from plait.data.genotype_blocks import TILE, CallBlock, DosageBlock, padded, read_block
+from plait.data.variants import VariantTable
 from tests.gwas.conftest import Dosages, InMemory, as_dosages, draw_calls, draw_dosages
 
 
@@ -75,6 +76,43 @@ def test_what_a_block_says(random, dosages):
             info = block.squares[used] / called[used] / (2 * share[used] * (1 - share[used]))
             np.testing.assert_allclose(block.calls.info[used], info, rtol=1e-12)
             assert block.calls.info[3] == 0
+
+
+@pytest.mark.parametrize("dosages", [False, True])
+def test_haploids(random, dosages):
+    """Alleles are counted one by one: two of whom has two copies, one of whom has one."""
+    n, chrom = 31, np.repeat(["1", "chrX", "Y", "MT"], 5)
+    sexes = np.resize([1, 2, 2, 1, 0], n)
+    calls = draw_calls(random, 20, n, missing=0.2)
+    values = as_dosages(calls) if not dosages else draw_dosages(random, 20, n, missing=0.2)
+    source = Dosages(values) if dosages else InMemory(calls)
+    places = np.full(20, 5_000_000)
+    places[9] = 2_000_000  # shared with Y
+    source._variants = VariantTable.of(chrom, places, ["A"] * 20, ["G"] * 20)
+    source.sexes = sexes
+    meanings = {"1": "1", "chrX": "X", "Y": "Y", "MT": "MT"}
+    samples = random.permutation(n)[:22]
+    is_male = sexes[samples] == 1
+    whole = read_block(source, slice(2, 20), meanings=meanings)
+    for block in (whole.of_samples(samples), read_block(source, slice(2, 20), samples, meanings)):
+        for j in range(18):
+            copies, name = values[2 + j, samples].astype(float), chrom[2 + j]
+            if name == "Y":
+                copies[~is_male] = np.nan
+            called, here = ~np.isnan(copies), is_male if name == "Y" else np.ones(22, dtype=bool)
+            once = (name in ("Y", "MT")) | ((name == "chrX") & (2 + j != 9) & is_male)
+            each = np.where(once, 0.5, 1.0)
+            alleles, total = (each * copies)[called].sum(), 2 * (each * called).sum()
+            found = block.calls
+            assert found.minor_count[j] == pytest.approx(min(alleles, total - alleles), rel=1e-12)
+            assert found.call_rate[j] == pytest.approx(called.sum() / here.sum())
+            assert found.frequency[j] == pytest.approx(copies[called].mean() / 2)
+            assert found.n_missing[j] == (~called).sum()
+            np.testing.assert_array_equal(block.is_missing(np.array([j]))[0], ~called)
+    assert read_block(source, slice(0, 5), meanings=meanings).haploid is None
+    source.sexes = None
+    calls = read_block(source, slice(10, 15), meanings=meanings).calls
+    np.testing.assert_allclose(calls.call_rate, (~np.isnan(values[10:15])).mean(axis=1))
 
 
 def test_other_ploidy(random):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from plait.data.genotype_blocks import read_block
+from plait.data.ploidy import bare
 from plait.data.variants import VariantTable
 from tests.gwas.conftest import Dosages
 
@@ -22,7 +23,8 @@ def source(chrom, pos, dosages, sexes=None):
 
 
 def info(genotypes, samples=None):
-    block = read_block(genotypes, slice(0, genotypes.n_variants))
+    meanings = {name: bare(name) for name, _ in genotypes.variants.chromosomes}
+    block = read_block(genotypes, slice(0, genotypes.n_variants), meanings=meanings)
     return (block if samples is None else block.of_samples(np.array(samples))).calls.info
 
 

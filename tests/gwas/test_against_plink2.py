@@ -10,10 +10,27 @@ import pytest
 from plait.data.phenotypes import SampleTable
 from plait.data.variants import VariantTable
 from plait.errors import DataWarning
-from plait.gwas import VariantFilter, scan
+from plait.gwas import (
+    QualityControl,
+    VariantFilter,
+    genotype_quality,
+    quality_control,
+    scan,
+    scan_interaction,
+)
 from plait.io import open_genotypes
+from plait.io.genotypes import SelectedGenotypes
 from plait.io.plink import write_bed
 from tests.gwas.conftest import draw_calls
+
+
+class AsDosages(SelectedGenotypes):
+    """The same genotypes, as a format has them that knows no calls."""
+
+    def __init__(self, source):
+        super().__init__(source)
+        self.kind = "dosage"
+
 
 pytestmark = pytest.mark.skipif(
     shutil.which("plink2") is None, reason="plink2 is not installed here"
@@ -120,6 +137,7 @@ def test_effects_of_one_copy_on_haploid_chromosomes(tmp_path):
     calls[once] = 2 * random.binomial(1, 0.35, once.sum())
     calls[(chrom == "Y")[:, None] & ~male] = -1
     calls[[55, 75], [1, 2]] = 1  # half a copy
+    calls[[51, 52], [0, 3]] = 2  # females, who have no Y
     names = np.array([f"p{i}" for i in range(n)])
     ids = [f"v{j}" for j in range(len(chrom))]
     alleles = ["A"] * len(chrom), ["G"] * len(chrom)
@@ -132,8 +150,8 @@ def test_effects_of_one_copy_on_haploid_chromosomes(tmp_path):
     table = pl.DataFrame({"#IID": names, "y": y})
     table.write_csv(tmp_path / "pheno.tsv", separator="\t")
     command = (
-        "plink2 --bfile g --pheno pheno.tsv --glm hide-covar omit-ref allow-no-covars cols=+a1freq "
-        "--out theirs"
+        "plink2 --bfile g --pheno pheno.tsv --glm hide-covar omit-ref allow-no-covars "
+        "cols=+a1freq,+a1count,+totallele --out theirs"
     )
     done = subprocess.run(
         command.split(), cwd=tmp_path, capture_output=True, text=True, check=False
@@ -157,3 +175,90 @@ def test_effects_of_one_copy_on_haploid_chromosomes(tmp_path):
         frequency = ours.frequency[j] if sign > 0 else 1 - ours.frequency[j]
         assert frequency == pytest.approx(row["A1_FREQ"], rel=2e-5)
         assert ours.n[j, 0] == row["OBS_CT"]
+        rarer = min(row["A1_CT"], row["ALLELE_CT"] - row["A1_CT"])
+        assert ours.mac[j, 0] == pytest.approx(rarer, rel=2e-5)
+
+
+@pytest.fixture
+def both_sexes(tmp_path):
+    """Rare alleles on all kinds of chromosomes, missing and impossible calls, and unknown sexes."""
+    random = np.random.default_rng(12)
+    n, sexes = 230, np.resize([1, 2, 1, 0, 2, 1], 230)
+    chrom = np.repeat(["1", "X", "Y", "MT"], 40)
+    once = np.isin(chrom, ["Y", "MT"])[:, None] | ((chrom == "X")[:, None] & (sexes == 1))
+    frequency = random.uniform(0.01, 0.12, (len(chrom), 1))
+    calls = random.binomial(2, frequency, (len(chrom), n)).astype(np.int8)
+    calls = np.where(once, 2 * (calls > 0), calls).astype(np.int8)
+    calls[(chrom == "Y")[:, None] & (sexes != 1)] = -1
+    calls[random.random(calls.shape) < random.uniform(0, 0.09, (len(chrom), 1))] = -1
+    calls[85, [1, 3, 4]] = 0, 2, 2  # nobody who has a Y
+    calls[[50, 90, 130], [0, 2, 1]] = 1  # half a copy
+    names, ids = np.array([f"p{i}" for i in range(n)]), [f"v{j}" for j in range(len(chrom))]
+    alleles = ["A"] * len(chrom), ["G"] * len(chrom)
+    places = np.arange(3_000_000, 3_000_000 + len(chrom))
+    write_bed(tmp_path / "g.bed", [calls], VariantTable.of(chrom, places, *alleles, ids), names)
+    people = [f"0\t{name}\t0\t0\t{s}\t-9\n" for name, s in zip(names, sexes, strict=True)]
+    (tmp_path / "g.fam").write_text("".join(people))
+    return tmp_path, chrom, ids
+
+
+def run_plink2(folder, words):
+    command = f"plink2 --bfile g --out theirs {words}"
+    done = subprocess.run(command.split(), cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def read_theirs(folder, suffix):
+    return pl.read_csv(folder / f"theirs.{suffix}", separator="\t", null_values="nan")
+
+
+def test_call_rates_and_copies_where_samples_are_haploid(both_sexes):
+    """Only males have Y; haploids have one copy; a filter keeps the same variants."""
+    folder, chrom, ids = both_sexes
+    run_plink2(folder, "--missing --freq counts")
+    quality = genotype_quality(folder / "g.bed")
+    table = quality.variant_table()
+    missing = read_theirs(folder, "vmiss")
+    np.testing.assert_allclose(1 - table["call_rate"], missing["F_MISS"], rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(table["n_missing"], missing["MISSING_CT"])
+    samples = read_theirs(folder, "smiss")
+    np.testing.assert_allclose(
+        1 - quality.sample_call_rate, samples["F_MISS"], rtol=1e-5, atol=1e-7
+    )
+    counts = read_theirs(folder, "acount")
+    copies = counts["ALT_CTS"].to_numpy()
+    rarer = np.minimum(copies, counts["OBS_CT"].to_numpy() - copies)
+    np.testing.assert_array_equal(table["mac"], rarer)
+    not_x = chrom != "X"
+    frequency = (copies / counts["OBS_CT"].to_numpy())[not_x]
+    np.testing.assert_allclose(table["eaf"].to_numpy()[not_x], frequency, rtol=1e-12)
+    run_plink2(folder, "--geno 0.05 --mac 12 --write-snplist")
+    kept = (folder / "theirs.snplist").read_text().split()
+    assert all(5 < np.isin(kept, np.array(ids)[chrom == name]).sum() < 36 for name in set(chrom))
+    rules = QualityControl(min_sample_call_rate=None, min_minor_count=12)
+    assert quality_control(folder / "g.bed", rules).kept_variant_names() == kept
+
+
+@pytest.mark.parametrize("is_dosage", [False, True])
+@pytest.mark.parametrize("model", ["linear", "mixed", "logistic", "interaction"])
+def test_which_variants_of_haploids_are_tested(model, is_dosage, both_sexes):
+    folder, _, ids = both_sexes
+    run_plink2(folder, "--geno 0.05 --mac 12 --write-snplist")
+    kept = (folder / "theirs.snplist").read_text().split()
+    genotypes = open_genotypes(folder / "g.bed")
+    if is_dosage:
+        genotypes = AsDosages(genotypes)
+    random, n = np.random.default_rng(13), genotypes.n_samples
+    y = random.normal(size=(n, 1)) if model != "logistic" else np.resize([0.0, 1.0, 1.0], (n, 1))
+    sex = (genotypes.sexes == 1).astype(float)
+    trait = SampleTable(genotypes.samples, ("y",), y)
+    covariates = SampleTable(genotypes.samples, ("sex",), sex[:, None])
+    rules = VariantFilter(min_minor_count=12)
+    if model == "interaction":
+        age = SampleTable(genotypes.samples, ("age",), random.normal(size=(n, 1)))
+        with pytest.warns(DataWarning, match="chromosome X and chromosome Y are scanned in"):
+            found = scan_interaction(genotypes, trait, age, variant_filter=rules)
+    else:
+        found = scan(genotypes, trait, covariates, model=model, variant_filter=rules)
+    tested = np.isfinite(found.log10p if model != "interaction" else found.log10p_interaction)
+    assert np.array(ids)[tested[:, 0]].tolist() == kept

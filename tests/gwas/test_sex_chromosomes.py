@@ -7,7 +7,14 @@ import pytest
 
 from plait.data.phenotypes import SampleTable
 from plait.errors import DataWarning, OptionError
-from plait.gwas import QualityControl, genotype_quality, quality_control, scan, scan_interaction
+from plait.gwas import (
+    QualityControl,
+    VariantFilter,
+    genotype_quality,
+    quality_control,
+    scan,
+    scan_interaction,
+)
 from plait.gwas.environments_results import EnvironmentsResult
 from plait.gwas.interaction_results import InteractionResult
 from plait.gwas.passes import _PER_COPY
@@ -50,10 +57,53 @@ def test_numbers_of_humans_are_as_good_as_names(caplog):
     assert len(notices(caplog)) == 1
     assert "chromosome 23 is taken as X, and 24 to 26 as Y, XY and MT" in notices(caplog)[0]
     named = genotype_quality(source(NAMED))
-    for name in ("hardy_weinberg", "inbreeding", "expected_heterozygous"):
+    for name in ("hardy_weinberg", "inbreeding", "expected_heterozygous", "sample_call_rate"):
         np.testing.assert_array_equal(getattr(coded, name), getattr(named, name))
+    assert coded.variant_table().drop("chrom").equals(named.variant_table().drop("chrom"))
     assert np.isfinite(coded.hardy_weinberg[250:350]).all()
     assert np.isnan(coded.hardy_weinberg[350:]).all()
+
+
+@pytest.mark.parametrize("names", [CODED, NAMED])
+def test_y_is_of_males_where_sexes_are_known(names, random):
+    """In quality control and in scans; elsewhere females lack calls as anyone else."""
+    known, unknown = source(names), source(names, sexes=False)
+    on_y = np.flatnonzero(np.isin(names, ["Y", "24"]))
+    for genotypes in (known, unknown):
+        genotypes.calls[on_y[1:]] = np.where(FEMALE, -1, genotypes.calls[on_y[1:]])
+    males, rates = genotypes.calls[:, ~FEMALE], genotypes.calls >= 0
+    found = genotype_quality(known)
+    expected = (males[on_y] >= 0).mean(axis=1)
+    np.testing.assert_allclose(found.variant_call_rate[on_y], expected, rtol=1e-15)
+    copies = np.where(males[on_y] >= 0, males[on_y], 0).sum(axis=1)
+    rarer = np.minimum(copies, 2 * (males[on_y] >= 0).sum(axis=1) - copies) / 2
+    np.testing.assert_array_equal(found.variant_table()["mac"].to_numpy()[on_y], rarer)
+    others = np.delete(rates, on_y, axis=0).mean(axis=0)
+    expected = np.where(FEMALE, others, rates.mean(axis=0))
+    np.testing.assert_allclose(found.sample_call_rate, expected, rtol=1e-14)
+    plain = genotype_quality(unknown)
+    np.testing.assert_allclose(plain.variant_call_rate, rates.mean(axis=1), rtol=1e-15)
+    np.testing.assert_allclose(plain.sample_call_rate, rates.mean(axis=0), rtol=1e-15)
+    traits = SampleTable(known.samples, ("t",), random.normal(size=(N, 1)))
+    sex = SampleTable(known.samples, ("sex",), FEMALE[:, None].astype(float))
+    rules = VariantFilter(min_call_rate=0.8, min_minor_count=1)
+    for missing in ("mean", "drop"):
+        given = {"variant_filter": rules, "missing_genotypes": missing}
+        if missing == "mean":
+            both = scan(known, traits, sex, **given)
+        else:  # among males their sex does not vary, and no test is left beside it
+            with pytest.warns(DataWarning, match="no covariate tells them apart"):
+                both = scan(known, traits, **given)
+        alone = scan(known, SampleTable(known.samples[~FEMALE], ("t",), traits.values[~FEMALE]),
+                     **given)  # fmt: skip
+        np.testing.assert_array_equal(np.isfinite(both.se[on_y]), np.isfinite(alone.se[on_y]))
+        assert np.isfinite(both.se[on_y]).all()
+        np.testing.assert_allclose(both.beta[on_y], alone.beta[on_y], rtol=1e-5)
+        np.testing.assert_array_equal(both.n[on_y], N if missing == "mean" else alone.n[on_y])
+        if missing == "drop":
+            np.testing.assert_allclose(both.se[on_y], alone.se[on_y], rtol=1e-5)
+        if names is NAMED:
+            assert np.isnan(scan(unknown, traits, sex, **given).se[on_y[1:]]).all()
 
 
 def test_nothing_on_x_is_removed_for_its_males():
@@ -194,10 +244,13 @@ def test_effects_on_haploid_chromosomes_are_of_one_copy(model, random, tmp_path)
 
     def found(genotypes, **more):
         if model in MODELS:
-            return scan(genotypes, given, model=model, **more)
+            return scan(genotypes, given, model=model, **everything, **more)
         e = random_state.normal(size=(N, 1 if model == "interaction" else 2))
         e = SampleTable(given.samples, tuple(f"e{k}" for k in range(e.shape[1])), e)
-        return scan_interaction(genotypes, given, e, **more)
+        return scan_interaction(genotypes, given, e, **everything, **more)
+
+    # By copies of the rarer allele, of which haploids have half as many, nothing is left out.
+    everything = {"variant_filter": VariantFilter(min_minor_count=1)}
 
     results = []
     for genotypes, more in ((diploid, {}), (haploid, {}), (haploid, {"out": tmp_path / "a.zarr"})):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from plait.data.genotypes import Rows
+from plait.data.genotypes import AlleleCounts, HaploidCounts, Rows
 from plait.errors import OptionError, ShapeError
 
 HARD_CALL_DISTANCE = 0.1
@@ -14,7 +14,7 @@ HARD_CALL_DISTANCE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class DosageCounts:
+class DosageCounts(AlleleCounts):
     """What is expected of the alleles that samples carry, (M,) each; see `GenotypeCounts`.
 
     Attributes
@@ -26,8 +26,8 @@ class DosageCounts:
     squares : array
         Sum of their squares about the mean.
     ploidy : int
-    n_haploid : int array
-        Samples of those with a dosage that have one copy only, which counts twice.
+    haploid : HaploidCounts or None
+        What samples carry that have one copy only, which counts twice; None where there are none.
     """
 
     n_called: NDArray[np.int64]
@@ -35,7 +35,7 @@ class DosageCounts:
     allele_count: NDArray[np.float64]
     squares: NDArray[np.float64]
     ploidy: int
-    n_haploid: NDArray[np.int64]
+    haploid: HaploidCounts | None = None
 
     @property
     def frequency(self) -> NDArray[np.float64]:
@@ -44,18 +44,8 @@ class DosageCounts:
             return self.allele_count / (self.ploidy * self.n_called)
 
     @property
-    def minor_count(self) -> NDArray[np.float64]:
-        """Expected copies of the rarer allele."""
-        count: NDArray[np.float64] = np.minimum(
-            self.allele_count, self.ploidy * self.n_called - self.allele_count
-        )
-        return count
-
-    @property
-    def minor_frequency(self) -> NDArray[np.float64]:
-        """Frequency of the rarer allele; 0 without any dosage."""
-        result: NDArray[np.float64] = self.minor_count / np.maximum(self.ploidy * self.n_called, 1)
-        return result
+    def _sums(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+        return self.n_called, self.allele_count, self.ploidy * self.n_called
 
     @property
     def info(self) -> NDArray[np.float64]:
@@ -65,8 +55,10 @@ class DosageCounts:
         (Li et al. 2010, Genetic Epidemiology 34). That of haploid samples is twice as large, as
         their allele counts twice. Inbred samples can have twice as much, too.
         """
-        f = self.minor_frequency
-        expected = self.ploidy * f * (1.0 - f) * (self.n_called + self.n_haploid)
+        f, varying = self.minor_frequency, self.n_called
+        if self.haploid is not None:
+            varying = varying + self.haploid.n_called
+        expected = self.ploidy * f * (1.0 - f) * varying
         return np.divide(self.squares, expected, out=np.zeros_like(f), where=expected > 0)
 
 

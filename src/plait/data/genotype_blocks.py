@@ -1,7 +1,7 @@
 """Consecutive variants in memory, as a scan goes over them: the same for calls and for dosages."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -124,16 +124,23 @@ class CallBlock(GenotypeBlock):
     packed : (n, ceil(N / 4)) array
         See `plait.data.genotypes.PACKED_MISSING`.
     n_samples, start : int
+    haploid : Haploids, optional
+        In whom variants are haploid. Default nobody.
     """
 
-    def __init__(self, packed: Packed, n_samples: int, start: int) -> None:
+    def __init__(
+        self, packed: Packed, n_samples: int, start: int, haploid: Haploids | None = None
+    ) -> None:
         from plait.data.genotype_kernels import centred_values, count_genotypes
 
-        self.packed, self.codes = packed, count_genotypes(packed, n_samples)
+        self.haploid = haploid
+        self.packed = packed if haploid is None else haploid.hide_calls(packed)
+        self.codes = count_genotypes(self.packed, n_samples)
         n = len(packed)
         self.values, squares = np.empty((n, 4)), np.empty(n)
         centred_values(self.codes, self.values, squares)
-        super().__init__(start, n_samples, GenotypeCounts.of_codes(self.codes), squares)
+        among = None if haploid is None else haploid.count_calls(self.packed, self.codes)
+        super().__init__(start, n_samples, GenotypeCounts.of_codes(self.codes, among), squares)
 
     def products(self, regressors: NDArray[Any]) -> Array:
         """See `GenotypeBlock.products`; in single precision without decoding."""
@@ -175,7 +182,9 @@ class CallBlock(GenotypeBlock):
     def _selected(self, samples: Samples) -> "CallBlock":
         from plait.data.genotype_kernels import select_samples
 
-        return CallBlock(select_samples(self.packed, samples), len(samples), self.start)
+        chosen = select_samples(self.packed, samples)
+        haploid = None if self.haploid is None else self.haploid.of_samples(samples)
+        return CallBlock(chosen, len(samples), self.start, haploid)
 
     def _centre(self, variants: slice, out: NDArray[Any]) -> None:
         from plait.data.genotype_kernels import decode
@@ -204,13 +213,15 @@ class DosageBlock(GenotypeBlock):
     ) -> None:
         from plait.data.genotype_kernels import summarise_dosages
 
+        if haploid is not None:
+            dosages = haploid.hide_dosages(dosages)
         self.dosages, self.ploidy, self.haploid = dosages, ploidy, haploid
         n, n_samples = dosages.shape
         sums, self.means, squares = np.empty((3, n))
         n_missing = np.empty(n, dtype=np.int64)
         summarise_dosages(dosages, sums, self.means, squares, n_missing)
-        n_haploid = np.zeros_like(n_missing) if haploid is None else haploid.count(dosages)
-        calls = DosageCounts(n_samples - n_missing, n_missing, sums, squares, ploidy, n_haploid)
+        among = None if haploid is None else haploid.count_dosages(dosages)
+        calls = DosageCounts(n_samples - n_missing, n_missing, sums, squares, ploidy, among)
         super().__init__(start, n_samples, calls, squares)
 
     def centred(self, variants: Samples) -> Array:
@@ -248,7 +259,10 @@ class DosageBlock(GenotypeBlock):
 
 
 def read_block(
-    source: GenotypeSource, variants: slice, samples: Samples | None = None
+    source: GenotypeSource,
+    variants: slice,
+    samples: Samples | None = None,
+    meanings: Mapping[str, str] | None = None,
 ) -> GenotypeBlock:
     """Read consecutive variants: packed where the source has hard calls, else as dosages.
 
@@ -259,15 +273,19 @@ def read_block(
         From its start to its stop, by ones.
     samples : integers, optional
         Which samples, in which order. Default all.
+    meanings : mapping of str to str, optional
+        What chromosomes are, by name, for what is haploid (see `plait.data.ploidy.haploids`).
+        Default: nothing is.
 
     Raises
     ------
     InputError
         A dosage is not between 0 and the ploidy.
     """
+    haploid = None if meanings is None else haploids(source, variants, meanings, samples)
     if source.kind == "hardcall":
         n_samples = source.n_samples if samples is None else len(samples)
-        return CallBlock(source.read_packed(variants, samples), n_samples, variants.start)
+        return CallBlock(source.read_packed(variants, samples), n_samples, variants.start, haploid)
     dosages = np.ascontiguousarray(source.read(variants, samples, np.float32))
     low = np.fmin.reduce(dosages, axis=None, initial=0.0)
     high = np.fmax.reduce(dosages, axis=None, initial=0.0)
@@ -280,7 +298,7 @@ def read_block(
             f"{str(name)!r} is {dosages[row, column]:g}. Dosages are copies of an allele, 0 to "
             f"{source.ploidy}; correct them, or mark them as missing."
         )
-    return DosageBlock(dosages, variants.start, source.ploidy, haploids(source, variants, samples))
+    return DosageBlock(dosages, variants.start, source.ploidy, haploid)
 
 
 def padded(values: Array, dtype: DTypeLike) -> NDArray[Any]:

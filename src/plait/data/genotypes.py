@@ -23,19 +23,83 @@ PACKED_MISSING = 1
 
 
 @dataclass(frozen=True, eq=False)
-class GenotypeCounts:
-    """How many samples carry each genotype, (M,) each: ``n0``, ``n1``, ``n2`` copies, missing."""
+class HaploidCounts:
+    """What samples carry that have one copy of a variant, or none, (M,) each.
+
+    Attributes
+    ----------
+    n_called : int array
+        Samples of one copy that have a genotype.
+    allele_count : array
+        Sum of their dosages, in which an allele counts twice.
+    n_without : int array
+        Samples that do not have the chromosome: females on Y. Their genotypes are missing.
+    """
+
+    n_called: NDArray[np.int64]
+    allele_count: NDArray[Any]
+    n_without: NDArray[np.int64]
+
+
+class AlleleCounts(ABC):
+    """What rules for variants need to know; (M,) each."""
+
+    n_missing: NDArray[np.int64]
+    haploid: HaploidCounts | None
+
+    @property
+    @abstractmethod
+    def _sums(self) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]:
+        """Samples with a genotype, the sum of their dosages, and the largest that it could be."""
+
+    @property
+    def call_rate(self) -> NDArray[np.float64]:
+        """Share of the samples that have a genotype, of those that have the chromosome."""
+        called, _, _ = self._sums
+        asked = called + self.n_missing
+        if self.haploid is not None:
+            asked = asked - self.haploid.n_without
+        rate: NDArray[np.float64] = called / np.maximum(asked, 1)
+        return rate
+
+    @property
+    def minor_count(self) -> NDArray[Any]:
+        """Copies of the rarer allele, expected ones of dosages: one of a haploid, as in PLINK 2."""
+        _, copies, total = self._sums
+        if self.haploid is not None:
+            copies = copies - 0.5 * self.haploid.allele_count
+            total = total - self.haploid.n_called
+        count: NDArray[Any] = np.minimum(copies, total - copies)
+        return count
+
+    @property
+    def minor_frequency(self) -> NDArray[np.float64]:
+        """Frequency of the rarer allele; 0 without any genotype. Dosages weigh alike."""
+        _, copies, total = self._sums
+        result: NDArray[np.float64] = np.minimum(copies, total - copies) / np.maximum(total, 1)
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class GenotypeCounts(AlleleCounts):
+    """How many samples carry each genotype, (M,) each: ``n0``, ``n1``, ``n2`` copies, missing.
+
+    ``haploid`` says what haploid ones carry; None where there are none, or it does not matter.
+    """
 
     n0: NDArray[np.int64]
     n1: NDArray[np.int64]
     n2: NDArray[np.int64]
     n_missing: NDArray[np.int64]
+    haploid: HaploidCounts | None = None
 
     @classmethod
-    def of_codes(cls, counts: NDArray[np.int64]) -> "GenotypeCounts":
+    def of_codes(
+        cls, counts: NDArray[np.int64], haploid: HaploidCounts | None = None
+    ) -> "GenotypeCounts":
         """Take the counts (M, 4) of the codes 0, 1, 2 and 3."""
         n2, n_missing, n1, n0 = counts.T
-        return cls(n0, n1, n2, n_missing)
+        return cls(n0, n1, n2, n_missing, haploid)
 
     @classmethod
     def of_packed(cls, packed: "Packed", n_samples: int) -> "GenotypeCounts":
@@ -56,16 +120,8 @@ class GenotypeCounts:
             return (self.n1 + 2 * self.n2) / (2 * self.n_called)
 
     @property
-    def minor_count(self) -> NDArray[np.int64]:
-        """Copies of the rarer allele."""
-        count: NDArray[np.int64] = np.minimum(self.n1 + 2 * self.n2, self.n1 + 2 * self.n0)
-        return count
-
-    @property
-    def minor_frequency(self) -> NDArray[np.float64]:
-        """Frequency of the rarer allele; 0 without any call."""
-        result: NDArray[np.float64] = self.minor_count / np.maximum(2 * self.n_called, 1)
-        return result
+    def _sums(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        return self.n_called, self.n1 + 2 * self.n2, 2 * self.n_called
 
     @property
     def info(self) -> NDArray[np.float64]:

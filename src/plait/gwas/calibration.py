@@ -36,6 +36,7 @@ from plait.data.ploidy import haploids
 from plait.gwas.design import Design
 from plait.gwas.null_models import LeftOutModel, NullModel
 from plait.gwas.quality import VariantFilter
+from plait.gwas.sex_chromosomes import known_meanings
 
 Array = NDArray[np.float64]
 
@@ -293,10 +294,11 @@ def random_variants(source: GenotypeSource, runs: Sequence[slice]) -> GenotypeBl
     random = np.random.default_rng(np.random.SeedSequence([int(numbers[0]), len(numbers)]))
     if len(numbers) > DRAWN:
         numbers = np.sort(random.choice(numbers, DRAWN, replace=False))
+    haploid = haploids(source, numbers, known_meanings(source))
     if source.kind == "hardcall":
-        return CallBlock(pack(source.read(numbers, None, np.int8)), source.n_samples, 0)
+        return CallBlock(pack(source.read(numbers, None, np.int8)), source.n_samples, 0, haploid)
     dosages = source.read(numbers, None, np.float32)
-    return DosageBlock(dosages, 0, source.ploidy, haploids(source, numbers))
+    return DosageBlock(dosages, 0, source.ploidy, haploid)
 
 
 def tested_genotypes(block: GenotypeBlock, design: Design, rules: VariantFilter) -> Drawn:

@@ -13,6 +13,7 @@ from plait.gwas.environments_results import STATISTICS
 from plait.gwas.interaction_scan import EXPLAINED, FITTED, PERFECT, of_groups
 from plait.gwas.linear import NOTHING
 from plait.gwas.quality import VariantFilter
+from plait.gwas.sex_chromosomes import known_meanings
 
 Array = NDArray[np.float64]
 
@@ -54,6 +55,7 @@ class EnvironmentsScan:
         rules: VariantFilter | None = None,
     ) -> None:
         self.source, self.n_traits = source, n_traits
+        self.meanings = known_meanings(source)
         self.n_terms = 1 + environments[0].shape[1]
         rules = VariantFilter() if rules is None else rules
         self.groups = [
@@ -65,8 +67,8 @@ class EnvironmentsScan:
         """Return the statistics of some variants, whatever the cut the same bits."""
         k = self.n_terms
         shapes = dict.fromkeys(STATISTICS, ()) | {"coefficients": (k,), "covariance": (k, k)}
-        found = of_groups(self.source, self.groups, rows, self.n_traits, shapes)
-        return EnvironmentStatistics(**found)
+        given = self.source, self.meanings, self.groups, rows, self.n_traits, shapes
+        return EnvironmentStatistics(**of_groups(*given))
 
 
 class _Group:

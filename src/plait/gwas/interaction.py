@@ -46,7 +46,7 @@ from plait.gwas.interaction_scan import InteractionScan
 from plait.gwas.model import variant_columns
 from plait.gwas.passes import SinglePass, scan_in_memory
 from plait.gwas.quality import VariantFilter
-from plait.gwas.sex_chromosomes import warn_without_sex
+from plait.gwas.sex_chromosomes import haploid_chromosomes, warn_without_sex
 from plait.gwas.stored_scan import scan_to_store
 from plait.provenance import Provenance, fingerprint
 
@@ -173,7 +173,7 @@ def scan_interaction(
     }
     provenance = Provenance(
         "gwas interaction",
-        options={**options, **samples.counts},
+        options={**options, **samples.counts, "haploid": haploid_chromosomes(genotypes, False)},
         inputs=inputs,
         threads=force.workers * force.threads,
     )

@@ -13,6 +13,7 @@ from plait.gwas.design import Design, rows_of_any
 from plait.gwas.interaction_results import STATISTICS
 from plait.gwas.linear import NOTHING
 from plait.gwas.quality import VariantFilter
+from plait.gwas.sex_chromosomes import known_meanings
 from plait.numerics.student import log10_p_value
 
 Array = NDArray[np.float64]
@@ -64,6 +65,7 @@ class InteractionScan:
         rules: VariantFilter | None = None,
     ) -> None:
         self.source, self.n_traits = source, n_traits
+        self.meanings = known_meanings(source)
         rules = VariantFilter() if rules is None else rules
         self.groups = [
             _Group(design, environment, robust, rules)
@@ -73,11 +75,13 @@ class InteractionScan:
     def run(self, rows: slice) -> Interactions:
         """Return the statistics of some variants, whatever the cut the same bits."""
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(STATISTICS, ())
-        return Interactions(**of_groups(self.source, self.groups, rows, self.n_traits, shapes))
+        given = self.source, self.meanings, self.groups, rows, self.n_traits, shapes
+        return Interactions(**of_groups(*given))
 
 
 def of_groups(
     source: GenotypeSource,
+    meanings: Mapping[str, str],
     groups: Sequence[Any],
     rows: slice,
     n_traits: int,
@@ -88,6 +92,8 @@ def of_groups(
     Parameters
     ----------
     source : GenotypeSource
+    meanings : mapping of str to str
+        What its chromosomes are; see `plait.gwas.sex_chromosomes.known_meanings`.
     groups : sequence
         Their ``run(block)`` returns arrays by name and how many tests each rule left out.
     rows : slice
@@ -95,7 +101,7 @@ def of_groups(
     shapes : mapping of str to tuple of int
         Of what is found of one variant and trait.
     """
-    n, block = rows.stop - rows.start, read_block(source, rows)
+    n, block = rows.stop - rows.start, read_block(source, rows, meanings=meanings)
     values = {name: np.full((n, n_traits, *shape), np.nan) for name, shape in shapes.items()}
     counts, filtered = np.zeros((n, n_traits), dtype=np.int64), dict[str, int]()
     for group in groups:

@@ -20,6 +20,7 @@ from plait.data.genotypes import GenotypeSource
 from plait.errors import OptionError
 from plait.gwas.design import Design, rows_of_any, without
 from plait.gwas.quality import VariantFilter
+from plait.gwas.sex_chromosomes import known_meanings
 
 Array = NDArray[np.float64]
 
@@ -82,12 +83,13 @@ class GroupedScan:
 
     def __init__(self, source: GenotypeSource, groups: Sequence[TraitGroup], n_traits: int) -> None:
         self.source, self.groups, self.n_traits = source, groups, n_traits
+        self.meanings = known_meanings(source)
         self.rows = rows_of_any([group.design for group in groups])
 
     def run(self, rows: slice) -> Associations:
         """Return the statistics of some variants, whatever the cut the same bits."""
         n = rows.stop - rows.start
-        block = read_block(self.source, rows)
+        block = read_block(self.source, rows, meanings=self.meanings)
         if len(self.groups) == 1 and len(self.groups[0].columns) == self.n_traits:
             return self.groups[0].run(block)
         beta, se, log10p = np.full((3, n, self.n_traits), np.nan)

@@ -40,7 +40,7 @@ from plait.gwas.passes import (
 )
 from plait.gwas.quality import VariantFilter
 from plait.gwas.results import AssociationResult
-from plait.gwas.sex_chromosomes import warn_without_sex
+from plait.gwas.sex_chromosomes import haploid_chromosomes, warn_without_sex
 from plait.gwas.stored_scan import scan_to_store
 from plait.gwas.variant_results import VARIANT_COLUMNS
 from plait.provenance import Provenance, fingerprint
@@ -228,7 +228,7 @@ def scan(
         inputs["the samples of the relationships"] = fingerprint(given.samples)
     provenance = Provenance(
         "gwas scan",
-        options={**options, **samples.counts},
+        options={**options, **samples.counts, "haploid": haploid_chromosomes(genotypes, False)},
         inputs=inputs,
         threads=force.workers * force.threads,
     )

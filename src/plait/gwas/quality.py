@@ -19,10 +19,10 @@ class VariantFilter:
     Attributes
     ----------
     min_call_rate : float or None
-        Smallest share of samples with a genotype.
+        Smallest share of samples with a genotype; on Y of males, where sexes are known.
     min_minor_count : int or None
         Fewest copies of the rarer allele among the samples of a trait; of dosages, expected copies.
-        The allele of a haploid counts twice.
+        A haploid has one, as in PLINK 2: males on X, where sexes are known, all on Y and MT.
     min_frequency : float or None
         Smallest frequency of the rarer allele.
     min_info : float or None
@@ -51,12 +51,10 @@ class VariantFilter:
 
     def removed(self, counts: GenotypeCounts | DosageCounts) -> dict[str, Flags]:
         """Return which variants each rule removes, of those that the rules before it kept."""
-        called = counts.n_called
         minor = counts.minor_count
         rules: dict[str, Flags] = {}
         if self.min_call_rate is not None:
-            rate = called / np.maximum(called + counts.n_missing, 1)
-            rules["call rate"] = rate < self.min_call_rate
+            rules["call rate"] = counts.call_rate < self.min_call_rate
         rules["monomorphic"] = minor <= 0
         if self.min_minor_count is not None:
             rules["minor allele count"] = minor < self.min_minor_count
@@ -64,7 +62,7 @@ class VariantFilter:
             rules["minor allele frequency"] = counts.minor_frequency < self.min_frequency
         if self.min_info is not None:
             rules["imputation quality"] = counts.info < self.min_info
-        gone = np.zeros(len(called), dtype=bool)
+        gone = np.zeros(len(minor), dtype=bool)
         for name, flags in rules.items():
             rules[name] = flags & ~gone
             gone |= flags

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.data.genotypes import GenotypeCounts, GenotypeSource
+from plait.data.genotypes import GenotypeCounts, GenotypeSource, HaploidCounts
+from plait.data.ploidy import haploids
 from plait.errors import InputError, OptionError
 from plait.execution.grains import Grain, map_grains
 from plait.execution.threads import resolve_threads
@@ -28,6 +29,7 @@ Counts = NDArray[np.int64]
 
 _ON_X = ("females", "both")
 _COUNTED = ("n0", "n1", "n2", "n_missing")
+_HAPLOID = ("n_haploid", "haploid_copies", "n_without")
 _PLACES = ("chrom", "pos", "id", "oa", "ea")
 
 
@@ -39,13 +41,18 @@ class GenotypeQuality(Result):
     ----------
     samples : (N,) array of str
     sample_call_rate : (N,) array
-        Share of the variants with a genotype.
+        Share of the variants with a genotype; of females without those on Y.
     heterozygous, expected_heterozygous : (N,) arrays
         Autosomal heterozygotes of the sample, and how many the frequencies let expect at the
         variants it has a genotype of.
     chrom, pos, id, oa, ea : (M,) arrays
     n0, n1, n2, n_missing : (M,) int arrays
-        Samples with no, one and two copies of the effect allele, and without a genotype.
+        Samples with no, one and two copies of the effect allele, and without a genotype. Where
+        sexes are known, those without a genotype on Y are all samples but the males that have one.
+    n_haploid, haploid_copies, n_without : (M,) int arrays
+        Samples with a genotype that have one copy: males on X, all on Y and MT; their copies of the
+        effect allele, two for each; and samples that do not have the chromosome. See
+        `plait.data.genotypes.HaploidCounts`.
     hardy_weinberg : (M,) array
         Exact p-value of Hardy-Weinberg proportions; on X see `genotype_quality`, NaN on Y and MT,
         and on X where the sexes of the samples are not known.
@@ -57,7 +64,7 @@ class GenotypeQuality(Result):
         **dict.fromkeys(
             ("sample_call_rate", "heterozygous", "expected_heterozygous"), ("samples",)
         ),
-        **dict.fromkeys((*_PLACES, *_COUNTED, "hardy_weinberg"), ("variants",)),
+        **dict.fromkeys((*_PLACES, *_COUNTED, *_HAPLOID, "hardy_weinberg"), ("variants",)),
     }
     frame_dims: ClassVar[tuple[str, ...]] = ("samples",)
 
@@ -74,19 +81,22 @@ class GenotypeQuality(Result):
     n1: Counts
     n2: Counts
     n_missing: Counts
+    n_haploid: Counts
+    haploid_copies: Counts
+    n_without: Counts
     hardy_weinberg: Array
     provenance: Provenance | None = None
 
     @property
     def counts(self) -> GenotypeCounts:
         """How many samples carry each genotype."""
-        return GenotypeCounts(self.n0, self.n1, self.n2, self.n_missing)
+        haploid = HaploidCounts(self.n_haploid, self.haploid_copies, self.n_without)
+        return GenotypeCounts(self.n0, self.n1, self.n2, self.n_missing, haploid)
 
     @property
     def variant_call_rate(self) -> Array:
-        """Share of the samples with a genotype (M,)."""
-        rate: Array = 1.0 - self.n_missing / max(len(self.samples), 1)
-        return rate
+        """Share of the samples with a genotype (M,); on Y of males, where sexes are known."""
+        return self.counts.call_rate
 
     @property
     def inbreeding(self) -> Array:
@@ -117,7 +127,8 @@ class GenotypeQuality(Result):
                 "mac": counts.minor_count,
                 "call_rate": self.variant_call_rate,
             }
-            | {name: getattr(self, name) for name in _COUNTED}
+            | {name: getattr(self, name) for name in _COUNTED[:3]}
+            | {"n_missing": self.n_missing - self.n_without}
             | {"hwe_p": self.hardy_weinberg}
         ).with_columns(pl.col("eaf", "hwe_p").fill_nan(None))
 
@@ -141,8 +152,10 @@ class _Part:
     """What consecutive variants tell."""
 
     counts: Counts
+    haploid: Counts
     p: Array
     missing: Counts
+    lacked: Counts
     heterozygous: Counts
     expected: float
     expected_missing: Array
@@ -189,7 +202,8 @@ def genotype_quality(
     ``2 f (1 - f) 2 n / (2 n - 1)``, which is unbiased in small samples. Chromosomes X, Y, XY and
     MT (with or without ``chr``) do not count for heterozygosity; chromosomes with other numbers all
     do, because numbers of autosomes differ between species. Males that are called heterozygous on X
-    are left out of its test. Cost: N M / 4 bytes read.
+    are left out of its test. Where sexes are known, whoever is not male has no Y, as in PLINK 2:
+    calls there are missing, and do not lower call rates. Cost: N M / 4 bytes read.
     """
     if hardy_weinberg_x not in _ON_X:
         raise OptionError(f"hardy_weinberg_x is {hardy_weinberg_x!r}; give 'females' or 'both'.")
@@ -204,21 +218,23 @@ def genotype_quality(
     autosomal = ~frame["chrom"].is_in(others).to_numpy()
     on_x = frame["chrom"].is_in(x).to_numpy()
     sexes = getattr(genotypes, "sexes", None)
-    work = _Pass(genotypes, autosomal, _OnX.of(sexes, on_x, hardy_weinberg_x))
+    work = _Pass(genotypes, autosomal, _OnX.of(sexes, on_x, hardy_weinberg_x), meant)
     parts = list(map_grains(work, 0, m, threads=threads, label="genotype quality"))
     missing = np.sum([part.missing for part in parts], axis=0)
+    lacked = np.sum([part.lacked for part in parts], axis=0)
     lacking = np.zeros(n)
     expected = 0.0
     for part in parts:  # in order, so that threads do not change the sums
         expected += part.expected
         lacking += part.expected_missing
     n2, n_missing, n1, n0 = np.concatenate([part.counts for part in parts]).T
+    n_haploid, haploid_copies, n_without = np.concatenate([part.haploid for part in parts]).T
     texts = {
         name: np.array(frame[name].to_list(), dtype=np.str_) for name in ("chrom", "id", "oa", "ea")
     }
     return GenotypeQuality(
         samples=genotypes.samples,
-        sample_call_rate=1.0 - missing / m,
+        sample_call_rate=1.0 - (missing - lacked) / np.maximum(m - lacked, 1),
         heterozygous=np.sum([part.heterozygous for part in parts], axis=0),
         expected_heterozygous=np.maximum(expected - lacking, 0.0),
         pos=genotypes.variants.pos,
@@ -227,6 +243,9 @@ def genotype_quality(
         n1=n1,
         n2=n2,
         n_missing=n_missing,
+        n_haploid=n_haploid,
+        haploid_copies=haploid_copies,
+        n_without=n_without,
         hardy_weinberg=np.concatenate([part.p for part in parts]),
         provenance=Provenance(
             "gwas qc",
@@ -275,8 +294,14 @@ class _OnX:
 class _Pass:
     """Counts the genotypes of one grain of variants."""
 
-    def __init__(self, genotypes: GenotypeSource, autosomal: NDArray[np.bool_], on_x: _OnX) -> None:
-        self.genotypes, self.autosomal, self.on_x = genotypes, autosomal, on_x
+    def __init__(
+        self,
+        genotypes: GenotypeSource,
+        autosomal: NDArray[np.bool_],
+        on_x: _OnX,
+        meant: Mapping[str, str],
+    ) -> None:
+        self.genotypes, self.autosomal, self.on_x, self.meant = genotypes, autosomal, on_x, meant
 
     def __call__(self, grain: Grain) -> _Part:
         from plait.data.genotype_kernels import count_genotypes
@@ -284,7 +309,15 @@ class _Pass:
 
         n = self.genotypes.n_samples
         packed = self.genotypes.read_packed(grain.rows)
+        found = haploids(self.genotypes, grain.rows, self.meant)
+        lacked, haploid = np.zeros(n, dtype=np.int64), np.zeros((len(packed), 3), dtype=np.int64)
+        if found is not None:
+            packed = found.hide_calls(packed)
+            lacked[~found.is_male] = found.males_only.sum()
         codes = count_genotypes(packed, n)
+        if found is not None:
+            among = found.count_calls(packed, codes)
+            haploid = np.stack([among.n_called, among.allele_count, among.n_without], axis=1)
         counts = GenotypeCounts.of_codes(codes)
         autosomal = self.autosomal[grain.rows]
         called = np.maximum(counts.n_called, 1)
@@ -296,4 +329,5 @@ class _Pass:
         p = hardy_weinberg_p(counts.n0, counts.n1, counts.n2)
         p[~autosomal] = np.nan
         self.on_x.fill(p, packed, grain.rows)
-        return _Part(codes, p, missing, heterozygous, float(expected.sum()), lacking)
+        total = float(expected.sum())
+        return _Part(codes, haploid, p, missing, lacked, heterozygous, total, lacking)

@@ -62,18 +62,26 @@ def meanings(genotypes: GenotypeSource, rule: str = "auto") -> dict[str, str]:
     return names
 
 
-def haploid_chromosomes(genotypes: GenotypeSource) -> list[str]:
-    """Return the chromosomes, by their names here, of which nobody has two copies: Y and MT.
+def known_meanings(genotypes: GenotypeSource) -> dict[str, str]:
+    """Return what chromosomes are for a scan: as `meanings` tells by itself, but nothing is said.
 
-    The numbers 24 and 26 are these where 23 is X (see `meanings`): where females are heterozygous
-    there and males are not.
+    23 to 26 are X, Y, XY and MT where females are heterozygous on 23 and males are not.
     """
     names = {name: bare(name) for name, _ in genotypes.variants.chromosomes}
     known = set(names.values())
-    if not known.isdisjoint({"24", "26"}) and _may_be_human(known) and _is_x(genotypes):
-        names = {name: HUMAN.get(own, own) for name, own in names.items()}
-    found = [name for name, own in names.items() if own in HAPLOID]
-    if found:
+    if "23" in known and _may_be_human(known) and _is_x(genotypes):
+        return {name: HUMAN.get(own, own) for name, own in names.items()}
+    return names
+
+
+def haploid_chromosomes(genotypes: GenotypeSource, tell: bool = True) -> list[str]:
+    """Return the chromosomes, by their names here, of which nobody has two copies: Y and MT.
+
+    The numbers 24 and 26 are these where 23 is X (see `known_meanings`). ``tell`` logs what that
+    means for effects.
+    """
+    found = [name for name, own in known_meanings(genotypes).items() if own in HAPLOID]
+    if found and tell:
         _log.info(
             "effects on chromosome %s are of one copy, 0 or 1 in a sample, as in PLINK 2.",
             " and ".join(found),
@@ -84,7 +92,7 @@ def haploid_chromosomes(genotypes: GenotypeSource) -> list[str]:
 def warn_without_sex(
     genotypes: GenotypeSource, rows: NDArray[np.intp], covariates: NDArray[np.float64] | None
 ) -> None:
-    """Warn where a scan of chromosome X lacks the sex among its covariates.
+    """Warn where a scan of chromosome X or Y lacks the sex among its covariates.
 
     Parameters
     ----------
@@ -97,13 +105,14 @@ def warn_without_sex(
     -----
     DataWarning
         There are both sexes, as the .fam or .psam says, and covariates do not tell them apart. On X
-        the genotypes of males, 0 or 2 copies, vary twice as much. Where a trait is higher in one
-        sex, the errors of tests are then too small, or too large: with 15 % males and a difference
-        of 1.5 standard deviations 4.5 times as many p-values below 0.001 as should be, of cases.
+        the genotypes of males, 0 or 2 copies, vary twice as much, and on Y theirs alone vary. Where
+        a trait is higher in one sex, the errors of tests are then too small, or too large: with
+        15 % males and a difference of 1.5 standard deviations 4.5 times as many p-values on X below
+        0.001 as should be, of cases.
     """
     known = {bare(name) for name, _ in genotypes.variants.chromosomes}
     said = getattr(genotypes, "sexes", None)
-    if said is None or known.isdisjoint({"X", "23"}):
+    if said is None or known.isdisjoint({"X", "Y", "23"}):
         return
     sexes = np.asarray(said)[rows]
     used = np.flatnonzero((sexes == 1) | (sexes == 2))
@@ -117,13 +126,15 @@ def warn_without_sex(
         left = left - centred @ np.linalg.lstsq(centred, left, rcond=None)[0]
     if left @ left <= (1 - _TOLD) * n_males * (1 - n_males / n):
         return
-    if "X" not in known and not (_may_be_human(known) and _is_x(genotypes)):
+    there = set(known_meanings(genotypes).values())
+    on = " and ".join(f"chromosome {name}" for name in ("X", "Y") if name in there)
+    if not on:
         return
     warnings.warn(
-        f"chromosome X is scanned in {n_males:,} males and {n - n_males:,} females, and no "
-        "covariate tells them apart. There the genotypes of males (0 or 2 copies) vary twice as "
-        "much as those of females, so that p-values of a trait that differs between the sexes are "
-        "too small or too large. Add the sex to the covariates.",
+        f"variants on {on} are scanned in {n_males:,} males and {n - n_males:,} females, and no "
+        "covariate tells them apart. There genotypes vary more among males (0 or 2 copies on X) "
+        "than among females, so that p-values of a trait that differs between the sexes are too "
+        "small or too large. Add the sex to the covariates.",
         DataWarning,
         stacklevel=3,
     )

@@ -380,12 +380,15 @@ class VariantResult(Result):
     def mac(self) -> Array:
         """Copies of the rarer allele among the samples behind each test, (M, T).
 
-        Expected ones, by the frequency: ``2 n min(f, 1 - f)``. Where no genotype is missing and
-        all samples have the trait, they are counts. The allele of a haploid counts twice.
+        Expected ones, by the frequency: ``2 n min(f, 1 - f)``, half of that on Y and MT. Where no
+        genotype is missing and all samples have the trait, they are counts. On X the allele of a
+        male counts twice, as in the test (and in PLINK 2's ``A1_CT`` of ``--glm``).
         """
+        options = {} if self.provenance is None else self.provenance.options
         frequency = np.asarray(self.frequency, dtype=np.float64)
         rarer: Array = np.minimum(frequency, 1 - frequency)
-        copies: Array = 2.0 * np.asarray(self.n) * rarer[:, None]
+        each = np.where(np.isin(np.asarray(self.chrom[:]), options.get("haploid", ())), 1.0, 2.0)
+        copies: Array = (each * rarer)[:, None] * np.asarray(self.n)
         return copies
 
     @property
