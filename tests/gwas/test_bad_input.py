@@ -308,7 +308,7 @@ def test_region_of_a_vcf_without_index(tmp_path):
 def test_relationships_beyond_memory_are_refused_before_the_work():
     chromosomes = [str(number) for number in range(1, 10)]
     genotypes = InMemory(np.ones((9, 1200), dtype=np.int8), chromosomes=chromosomes)
-    said = "1,200 samples on 9 chromosome.* take 71 MiB and memory is 32 MiB: raise --memory .* or "
+    said = "1,200 samples on 9 chromosome.* take 41 MiB and memory is 32 MiB: raise --memory .* or "
     with pytest.raises(errors.CapacityError, match=said + "give by_chromosome=False"):
         gwas.relationship_matrix(genotypes, memory="32MiB")
     # The option that the message names is one that fits.

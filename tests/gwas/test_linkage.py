@@ -312,7 +312,7 @@ def test_relationships(linked, method):
 
 
 def test_relationships_that_are_too_large(linked):
-    with pytest.raises(CapacityError, match=r"400 samples on 1 chromosome.* take 3 MiB"):
+    with pytest.raises(CapacityError, match=r"400 samples on 1 chromosome.* take 2 MiB"):
         relationship_matrix(InMemory(draw_calls(np.random.default_rng(0), 4, 400)), memory="1MiB")
     with pytest.raises(OptionError, match="method"):
         relationship_matrix(linked, "pedigree")
