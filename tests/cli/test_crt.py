@@ -212,7 +212,10 @@ def test_screens_with_nothing_to_show_are_written_without_a_page(ran, capsys, mo
 def test_controls_are_checked_before_anything_is_tested(ran, capsys):
     written_with("none.h5ad", targets=lambda target: "OTHER" if target == "NTC" else target)
     for words, said in (
-        (["none.h5ad", "--null", "ntc-empirical"], "there are 0 guides of the negative controls"),
+        (
+            ["none.h5ad", "--null", "ntc-empirical"],
+            "the negative controls NTC, SAFE, non-targeting, safe-targeting have 0 guides",
+        ),
         (["screen.h5ad", "--controls", "NTC,NCT"], "no guide targets 'NCT', which --controls"),
         (["screen.h5ad", "--exclude", "TP53"], "no guide targets 'TP53', which --exclude names"),
     ):

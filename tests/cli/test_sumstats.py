@@ -225,7 +225,7 @@ def test_gwas_ssf(folder, capsys):
     assert read_gwas_ssf("again.tsv.gz").frame.equals(read_gwas_ssf("h.tsv.gz").frame)
     (folder / "h.tsv.gz-meta.yaml").unlink()
     assert main(["sumstats", "check", "h.tsv.gz"]) == 2
-    assert "not valid GWAS-SSF: 1 errors" in capsys.readouterr().err
+    assert "not valid GWAS-SSF: 1 error (" in capsys.readouterr().err
 
 
 def test_harmonised_gwas_ssf(folder, capsys):
@@ -323,6 +323,19 @@ def test_tables_that_share_nothing_have_no_next_step(folder, capsys):
     assert "next:" not in said
 
 
+def test_combine_keeps_the_build(folder, capsys):
+    line = "sumstats combine height=height.regenie bmi=bmi.regenie --out"
+    for words, said, kept in (
+        ("plain.zarr", "genome build: not stated", None),
+        ("built.zarr --build hg19", "genome build: GRCh37", "GRCh37"),
+    ):
+        assert main([*line.split(), *words.split()]) == 0
+        assert said in capsys.readouterr().out
+        store = words.split()[0]
+        assert read_effects(store).provenance.options["build"] == kept
+        assert json.loads((folder / f"{store}.run.json").read_text())["build"] == kept
+
+
 def test_combine_filters(folder, capsys):
     """The same rows are left out as convert leaves out; what does nothing is refused."""
     line = "sumstats combine height=height.regenie bmi=bmi.regenie --out f.zarr --filters"
@@ -361,7 +374,7 @@ def test_combine(folder, join, capsys):
     effects = read_effects("e.zarr")
     assert effects.contexts == ("height", "bmi")
     assert len(effects.bhat) == (390 if join == "inner" else 400)
-    assert f"{10 if join == 'outer' else 0} cells are missing" in said
+    assert f"missing: {10 if join == 'outer' else 0} cells" in said
     bmi = pl.read_csv("bmi.regenie", separator=" ")
     sign = np.where(np.arange(390) % 3 == 0, -1, 1)
     np.testing.assert_allclose(effects.bhat[:390, 1], sign * bmi["BETA"].to_numpy(), rtol=1e-12)

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -126,5 +127,81 @@ def test_no_message_speaks_python():
         excused |= dict.fromkeys(parts, 1)
         if not parts:
             left.append(f"{place}: {text}")
+    assert left == []
+    assert [part for part, met in excused.items() if not met] == []
+
+
+NO_NOUN = (
+    "across|acts|and|are|a[st]|be|beside|but|by|cannot|comes|contradicts|does|fits|for|from|has|have|"
+    "hel[dp]|holds?|in|is|its|less|lies|make|must|names|needs|not|o[fnr]|returns|targets a|tells|"
+    "than|that|the|this|times|to|us|was|which|whose|with"
+)
+"""Words behind a number that end in s and are no plural, or that stand before other nouns."""
+SEVERAL = re.compile(
+    rf" (?:(?!(?:{NO_NOUN})\b)[a-z-]+ ){{0,2}}"
+    rf"(?!(?:{NO_NOUN})\b)(?:[a-z]+s|people)\b(?!=)"
+)
+"""What follows a number that is taken for several, whatever it is."""
+NEVER_ONE = {
+    "bounds that are more than 1": (
+        "{FEWEST_COUNTS} counts", "{_FEWEST_FOR_A_FOREST} observations", "{_ENOUGH} effects",
+        "{_FEW_TREATED} treated cells", "{_EM_EFFECTS} random effects",
+        "{needed} non-targeting guides", "{FEWEST_GUIDES * size} guides", "{given} frequency bins",
+    ),
+    "numbers that are wrong, or ask for what is not there": (
+        "{distance} bases", "{group_size} guides", "{resamples} resamples were",
+    ),
+    "one is said otherwise": (
+        "{found.n_contexts} contexts", "{found.n_effects} effects", "{len(others)} others",
+        "{found.n_anywhere} significant effects", "{len(names)} perturbations act",
+        "{n_active} perturbations", "{count} perturbations", "{n_strong} signals have",
+        "{len(rows)} surest pairs",
+    ),
+    "of several traits, contexts, programs or genes alone": (
+        "{len(contexts)} contexts", "{len(names)} contexts", "{len(self.traits.names)} traits",
+        "{len(table.names)} traits", "{len(names)} traits", "{len(own)} traits",
+        "{len(ranked)} programs", "{n_genes} genes",
+    ),
+    "no counts": ("{what} values", "{SCREEN} --pairs", "{geno} --pheno"),
+    "shapes and counts of arrays that callers in Python give": (
+        "crt/analytic.py", "crt/ntc_groups.py", "crt/null_statistics.py", "crt/ranks.py",
+        "crt/resampling.py", "crt/results.py", "crt/single_tests.py", "crt/staged.py",
+        "crt/union_nulls.py",
+    ),
+    "aligned, for a row of a table": ("{int(found.by_order.sum())} insertions",),
+}  # fmt: skip
+"""Numbers before plurals that are rightly there."""
+
+
+def plurals():
+    """Return every number that a message, note or page puts before a plural, as it is."""
+    root = Path(plait.__file__).parent
+    for package in ("cli", "crt", "report", "studies"):
+        for path in sorted((root / package).glob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                for number, text in pairwise(getattr(node, "values", ())):
+                    if (
+                        isinstance(node, ast.JoinedStr)
+                        and isinstance(number, ast.FormattedValue)
+                        and isinstance(text, ast.Constant)
+                        and number.conversion < 0
+                        and "counted(" not in ast.unparse(number.value)
+                        and SEVERAL.match(text.value)
+                    ):
+                        is_share = number.format_spec and "%" in ast.unparse(number.format_spec)
+                        if not is_share:
+                            said = f"{{{ast.unparse(number.value)}}}{text.value[:60]}"
+                            yield f"{package}/{path.name}: {said}"
+
+
+def test_one_is_never_several():
+    """A number before a noun is said by `plait.data.words.counted`, or cannot be 1."""
+    excused = {part: 0 for parts in NEVER_ONE.values() for part in parts}
+    left = []
+    for place in plurals():
+        parts = [part for part in excused if part in place]
+        excused |= dict.fromkeys(parts, 1)
+        if not parts:
+            left.append(place)
     assert left == []
     assert [part for part, met in excused.items() if not met] == []

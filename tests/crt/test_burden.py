@@ -52,7 +52,7 @@ def test_leaving_out_controls_needs_to_know_them(missing):
 
 
 def test_names_must_be_as_many_as_columns():
-    with pytest.raises(ShapeError, match="1 guide names and 2 columns"):
+    with pytest.raises(ShapeError, match="1 name and 2 columns"):
         compute_guide_burden(
             np.ones((3, 2)),
             guide_names=["g"],

@@ -85,7 +85,9 @@ def test_treated_cells_carry_any_guide_of_the_target():
     np.testing.assert_array_equal(matrix[:, [0]].toarray()[:, 0], present[:, 4:6].any(axis=1))
     np.testing.assert_array_equal(matrix[:, [1]].toarray()[:, 0], present[:, :2].any(axis=1))
     assert inputs.treated_matrix([]).shape == (60, 0)
-    with pytest.raises(KeyError, match="no guide targets 'D'; there are 4 targets \\('A', 'B'"):
+    with pytest.raises(
+        KeyError, match="no guide targets 'D'; the screen has 4 targets \\('A', 'B'"
+    ):
         inputs.treated("D")
 
 
@@ -177,7 +179,7 @@ def test_guides_without_a_target_stay_and_belong_to_none(caplog):
         inputs = prepare_crt_inputs(screen)
     assert inputs.units == ("B", "C", "NTC") and inputs.G.shape == (60, 8)
     assert list(inputs.gene_to_cols["B"]) == [3]
-    assert "1 guides of the mapping are not in the guide assignment" in caplog.text
+    assert "not in the guide assignment: 1 guide of the mapping" in caplog.text
     assert (
         "3 of 8 guides have no target and are guides of no perturbation: 'A_g0', 'A_g1', 'B_g2'"
     ) in caplog.text
@@ -254,13 +256,13 @@ def changed(entry, value):
             InputError,
             r"guide column names are required: pass a DataFrame or uns\['guide_names'\]",
         ),
-        (replace(guide_names=lambda g: g[:-1]), ShapeError, "7 guide names .* 8 columns"),
+        (replace(guide_names=lambda g: g[:-1]), ShapeError, "7 names of guides and 8 columns"),
         (replace(guide_names=lambda g: [*g[:-1], g[0]]), LabelError, "guide 'A_g0' occurs twice"),
         (replace(guide2gene={"x": "X"}), InputError, "no target has a guide: .*'x'.*'A_g0'"),
         (replace(guide2gene={}), InputError, "no target has a guide"),
         (replace(guide2gene="not json"), InputError, "'guide2gene' is text but not JSON"),
         (replace(guide2gene=[1, 2]), InputTypeError, "is a list; expected a mapping"),
-        (replace(program_names=["a"]), ShapeError, "1 program names and 4 programs"),
+        (replace(program_names=["a"]), ShapeError, "1 name of programs and 4 programs"),
         (replace(program_names=list("aabc")), LabelError, "program 'a' occurs twice"),
         (replace(covar=lambda c: c[:-1]), ShapeError, "59 in the covariates, 60 in the usage, 60"),
         (replace(cnmf_usage=lambda u: u[:-2]), ShapeError, "60 .*, 58 in the usage, 60 in the gui"),
@@ -280,7 +282,7 @@ def changed(entry, value):
         (replace(guide_assignment=changed((2, 3), np.nan)), InputError, "is nan; expected 0"),
         (replace(guide_assignment=changed((2, 3), np.inf)), InputError, "is inf; expected 0"),
         (replace(guide_assignment=lambda g: g.astype(str)), InputTypeError, "holds <U"),
-        (replace(guide_assignment=lambda g: g[:, 0]), ShapeError, "has 1 dimensions"),
+        (replace(guide_assignment=lambda g: g[:, 0]), ShapeError, "has 1 dimension;"),
     ],
 )
 def test_what_is_wrong_is_said(change, error, message):

@@ -94,7 +94,7 @@ def test_parameters(data, options, words):
         (lambda s: s.use_assignment(None), "assigned guides is of type NoneType"),
         (
             lambda s: s.use_assignment({"grna_id": ["T0_g0"], "cell": ["cell 1", "cell 2"]}),
-            "there are 1 assigned guides and 2 cells",
+            "the assignment has 1 guide and 2 cells",
         ),
         (lambda s: s.quality_control(umis_quantiles=3), "umis_quantiles is 3; give two"),
         (lambda s: s.quality_control(nonzero_quantiles="ab"), "nonzero_quantiles is 'ab'"),

@@ -150,10 +150,10 @@ def table(**columns):
             LabelError,
             "have no counts .first: 'nobody'",
         ),
-        ({"guides": np.ones((3, 14))}, ShapeError, "300 cells with counts of genes and 3"),
-        ({"response_names": ["a"]}, ShapeError, "1 names of genes and 12 columns"),
+        ({"guides": np.ones((3, 14))}, ShapeError, "of 300 cells and counts of guides of 3"),
+        ({"response_names": ["a"]}, ShapeError, "1 name of genes and 12 columns"),
         ({"response_names": ["a"] * 12}, LabelError, "occurs twice"),
-        ({"responses": np.full((300, 12), 0.5)}, InputError, "no counts .first: 0.5"),
+        ({"responses": np.full((300, 12), 0.5)}, InputError, "in 3,600 places .first: 0.5"),
         ({"responses": -np.ones((300, 12))}, InputError, "not normalised ones"),
         ({"responses": np.full((300, 12), "a")}, InputTypeError, "matrix of numbers"),
         (
@@ -164,7 +164,7 @@ def table(**columns):
             LabelError,
             "in another order",
         ),
-        ({"cell_names": ["c"]}, ShapeError, "1 names of cells"),
+        ({"cell_names": ["c"]}, ShapeError, "1 name of cells"),
         (
             {"covariates": {"response_n_umis": np.ones(300)}},
             LabelError,
@@ -310,7 +310,7 @@ def test_cells_of_modalities_are_found_by_their_names(caplog):
     assert phase.tolist() == [f"phase {name[-1]}" for name in cells]
     with caplog.at_level("INFO", "plait.crt"):
         few = read(both(genes[:200].copy(), guides))
-    assert "100 cells of the modality of guides have no counts of genes: left out" in caplog.text
+    assert "no counts of genes: 100 cells of the modality of guides" in caplog.text
     assert (few.guides != expected.guides[:200]).nnz == 0
     with pytest.raises(LabelError, match=r"3 of 300 cells with .* not in the modality of guides"):
         read(both(genes, guides[3:].copy()))

@@ -112,7 +112,7 @@ def test_a_set_of_guides_is_tested_like_a_gene(inputs):
     for test in (crt_pvals_for_guide_set, lambda i, c: compute_guide_set_null_pvals(c, i)):
         for wrong, error, message in (
             ([], InputError, "empty"),
-            ([0, -1], InputError, "has the column -1; there are 16 guides"),
+            ([0, -1], InputError, "has the column -1; the screen has 16 guides"),
             ([0, 16], InputError, "has the column 16"),
             (np.arange(8) < 2, TypeError, "holds bool; give positions"),
             (["A_g0"], TypeError, "holds <U"),

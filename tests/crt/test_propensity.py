@@ -280,7 +280,7 @@ def test_unusable_input_is_refused():
             fit_propensities(screen.design, treated, **options)
     with pytest.raises(ShapeError, match=r"\(19, 3\)"):
         fit_propensities(screen.design[1:], treated)
-    with pytest.raises(InputError, match=r"1 columns .*column 1"):
+    with pytest.raises(InputError, match=r"1 column .*column 1"):
         fit_propensities(np.where(np.arange(3) == 1, np.nan, screen.design), treated)
     with pytest.raises(InputError, match="zeros and ones"):
         fit_propensities(screen.design, 2 * treated)

@@ -215,7 +215,7 @@ def test_unusable_input_is_refused():
     with pytest.raises(ShapeError, match="2 dimensions"):
         compute_bins(np.ones((2, 2)), 2)
     options = StrataOptions(burden_key="guides")
-    with pytest.raises(ValueError, match=r"'guides' is missing or infinite in 1 cells"):
+    with pytest.raises(ValueError, match=r"'guides' is missing or infinite in 1 cell;"):
         Stratification(options, burden=[1.0, np.nan])
     with pytest.raises(ValueError, match="'guides' is not numeric"):
         Stratification(options, burden=["few", "many"])

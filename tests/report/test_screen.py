@@ -208,10 +208,10 @@ def test_what_cannot_be_shown():
     with pytest.raises(NotAvailableError) as caught:
         screen_page(made(uniform(5, 3), q=none, status=degenerate, controls=["GENE0"]))
     assert "fdr" not in str(caught.value)
-    assert "of 5 targets 1 are negative controls" in str(caught.value)
+    assert "no false discovery rates: 1 of 5 targets;" in str(caught.value)
     assert "the status of the others is: 4 degenerate." in str(caught.value)
     everyone = [f"GENE{j}" for j in range(5)]
-    with pytest.raises(NotAvailableError, match=r"5 are negative controls.*there are none"):
+    with pytest.raises(NotAvailableError, match=r"rates: 5 of 5 targets.*there are none"):
         screen_page(made(uniform(5, 3), q=none, controls=everyone))
     with pytest.raises(OptionError, match="level is 2"):
         screen_page(with_effects(), level=2.0)

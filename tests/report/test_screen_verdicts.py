@@ -60,7 +60,7 @@ def test_controls_that_cannot_check():
     settings = {**null.settings, "control_guides": 9, "guides_per_unit": 3, "smallest_p": 1 / 85}
     few = verdicts(replace(null, settings=settings), None, 0.1)
     assert (few[0].state, few[0].title) == ("caution", "P-values may be too small")
-    assert "There are 9 guides" in few[0].reason and "45 guides are needed" in few[0].reason
+    assert "Controls have 9 guides" in few[0].reason and "45 guides are needed" in few[0].reason
     assert few[1].title == "P-values cannot be small" and "below 0.012," in few[1].reason
     many = verdicts(replace(null, settings={**settings, "control_guides": 45}), None, 0.1)
     assert many[0].title == "Calibration not checked"

@@ -332,7 +332,7 @@ def _pseudo_genes(inputs: "CRTInputs", labels: tuple[str, ...]) -> dict[str, Any
     n_controls = sum(len(inputs.gene_to_cols.get(label, ())) for label in labels)
     if n_controls < size:
         raise InputError(
-            f"there are {n_controls} guides of the negative controls {', '.join(labels)}, and "
+            f"the negative controls {', '.join(labels)} have {counted(n_controls, 'guide')}, and "
             f"pseudo-genes need {size}, as many as targets have. Name more targets that are "
             "controls with --controls, or leave --null out."
         )

@@ -18,6 +18,7 @@ from plait.cli.outputs import (
     write_table,
 )
 from plait.cli.records import beside, write_record
+from plait.data.words import counted
 
 EXAMPLE = "plait crt diagnose --cells 1500 --programs 5 --targets 60 --resamples 99 --out diagnosed"
 
@@ -28,6 +29,10 @@ _THIRDS = {
     "middle": "the third in the middle",
     "high": "the third with most treated cells",
 }
+_KINDS = (
+    ("real_gene", "target", "targets"),
+    ("ntc_group", "group of control guides", "groups of control guides"),
+)
 _UNITS, _SUMMARY, _FIT = "diagnostics_units.csv", "diagnostics_summary.txt", "fit.png"
 """What is written into the folder, unless an option names a place of its own."""
 
@@ -170,15 +175,16 @@ def diagnose(
         )
         table = pl.DataFrame(found.records, infer_schema_length=None).select(UNIT_FIELDS)
         write_table(out_csv, table, overwrite)
-    for name, what in (("real_gene", "targets"), ("ntc_group", "groups of control guides")):
+    for name, one, several in _KINDS:
         about = found.summary[name]
         if (raw := about["calibration"]["raw"]) is None:
-            say(quiet, f"{about['n_units']:,} {what}: none has treated and untreated cells")
+            units = counted(about["n_units"], one, several)
+            say(quiet, f"{units}: none has treated and untreated cells")
             continue
         say(
             quiet,
-            f"{about['n_units']:,} {what} with a median of {about['n_treated_median']:,.0f} "
-            f"treated cells: {uniformity_words(raw)}",
+            f"{counted(about['n_units'], one, several)} with a median of "
+            f"{counted(round(about['n_treated_median']), 'treated cell')}: {uniformity_words(raw)}",
         )
         for third, words in _THIRDS.items():
             part = about["calibration_by_treated"]["raw"].get(third)

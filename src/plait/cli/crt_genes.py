@@ -273,7 +273,9 @@ def calibrate(
         )  # fmt: skip
         if n_pairs is not None and len(result) < n_pairs:
             say(
-                quiet, f"note: {len(result):,} pairs can be made, fewer than --n-pairs {n_pairs:,}."
+                quiet,
+                f"note: {counted(len(result), 'pair')} can be made, fewer than --n-pairs "
+                f"{n_pairs:,}.",
             )
         _finish(screen, result, out, quiet)
 

@@ -9,6 +9,7 @@ import typer
 from plait.cli.console import announce_compilation, say, session
 from plait.cli.outputs import check_folder, use_no_window
 from plait.cli.records import RECORD, write_record
+from plait.data.words import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,8 +63,10 @@ def demo(
         study = cohort(people, variants, n_causal, seed)
         say(
             quiet,
-            f"plait {__version__} · simulated {people:,} people x {variants:,} variants (realistic "
-            f"linkage), {len(study.traits.names)} traits, {n_causal} causal variants",
+            f"plait {__version__} · simulated {counted(people, 'person', 'people')} x "
+            f"{counted(variants, 'variant')} (realistic linkage), "
+            f"{counted(len(study.traits.names), 'trait')}, "
+            f"{counted(n_causal, 'causal variant')}",
         )
         announce_compilation(quiet)
         out.mkdir(exist_ok=True)
@@ -219,7 +222,7 @@ def findings(
         called = np.asarray(fit.lfsr) < LEVEL
         found, rate = truth.judge(called, np.asarray(fit.posterior_mean))
         lines.append(
-            f"  {name:<20} lfsr < {LEVEL:g}  {found:>4} of {truth.total} true effects   "
+            f"  {name:<20} lfsr < {LEVEL:g}  {found:>4} of {counted(truth.total, 'true effect')}   "
             f"realised false-sign rate {rate:.3f}"
         )
     beta, log10p = scanned.beta[truth.tested], scanned.log10p[truth.tested]

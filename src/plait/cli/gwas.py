@@ -182,7 +182,7 @@ def say_study(quiet: bool, genotypes: Any, phenotypes: Any, others: Any, are_nam
         listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
         traits += f": {listed}"
         traits += " (all columns; --traits chooses among them)" if len(names) > 1 else ""
-    say(quiet, f"{genotypes.n_variants:,} variants x {traits}")
+    say(quiet, f"{counted(genotypes.n_variants, 'variant')} x {traits}")
     counts = {"genotypes": genotypes.n_samples, "traits": len(phenotypes.samples)}
     if others is not None:
         counts["covariates"] = len(others.samples)
@@ -366,7 +366,7 @@ def with_components(
         found.save(store, overwrite=True)
 
     stages = Stages(keep.folder, study_fingerprints(calls), keep.tell, keep.record)
-    stages.run("pcs", f"{pcs} principal components", work, (keep.store,), {"k": pcs})
+    stages.run("pcs", f"{counted(pcs, 'principal component')}", work, (keep.store,), {"k": pcs})
     return genotypes, table, PrincipalComponents.load(store).to_covariates(others)
 
 

@@ -21,6 +21,7 @@ from plait.cli.gwas_options import DOCS, Genotypes, MinCallRate, MinMaf
 from plait.cli.options import INPUT, MODEL, OUTPUT, documented, option
 from plait.cli.outputs import TABLES, check_file, write_table
 from plait.cli.records import beside, write_record
+from plait.data.words import counted
 
 
 class Relationship(StrEnum):
@@ -115,8 +116,9 @@ def kinship(
         own = np.diagonal(matrix)
         say(
             quiet,
-            f"{len(matrix):,} samples from {count:,} of {genotypes.n_variants:,} variants: own "
-            f"relationship {own.mean():.3f} on average, {own.min():.3f} to {own.max():.3f}",
+            f"{counted(len(matrix), 'sample')} from {count:,} of "
+            f"{counted(genotypes.n_variants, 'variant')}: own relationship {own.mean():.3f} on "
+            f"average, {own.min():.3f} to {own.max():.3f}",
         )
         if method not in ROWS:
             say(quiet, close_relatives(found).summary())
@@ -218,7 +220,7 @@ def pca(
     )
     for line in found.summary().splitlines():
         say(quiet, line)
-    say(quiet, f"written: {out} ({table.height:,} samples) · {beside(out)}")
+    say(quiet, f"written: {out} ({counted(table.height, 'sample')}) · {beside(out)}")
     say(
         quiet, f"next: plait gwas scan --geno {geno} --pheno traits.csv --covar {out} --out scanned"
     )

@@ -90,7 +90,10 @@ def load_data(
 
 def _say_size(data: "MashData | StoredData", n_missing: int, quiet: bool) -> None:
     holes = f", {counted(n_missing, 'cell')} missing" if n_missing else ""
-    say(quiet, f"{data.n_effects:,} effects x {data.n_conditions} conditions{holes}")
+    say(
+        quiet,
+        f"{counted(data.n_effects, 'effect')} x {counted(data.n_conditions, 'condition')}{holes}",
+    )
 
 
 def _open_store(
@@ -124,9 +127,9 @@ def in_memory(data: "MashData | StoredData", memory: str | None = None) -> "Mash
     budget = memory_budget(memory)
     if needed > budget:
         raise CapacityError(
-            f"this needs all {data.n_effects:,} effects in memory, about {needed / 2**30:.1f} GiB, "
-            f"and there are {budget / 2**30:.1f} GiB: raise --memory; 'fit' and 'apply' with "
-            "--out NAME.zarr and --outputlevel 2 work block by block."
+            f"this needs all {counted(data.n_effects, 'effect')} in memory, about "
+            f"{needed / 2**30:.1f} GiB, and there are {budget / 2**30:.1f} GiB: raise --memory; "
+            "'fit' and 'apply' with --out NAME.zarr and --outputlevel 2 work block by block."
         )
     return data.read(slice(None))
 
@@ -226,7 +229,10 @@ def strong_data(
             f"no effect has an lfsr below {level:g} in the screen, so there is nothing to learn "
             "from: raise --level, or use --all-effects."
         )
-    say(quiet, f"learning from {len(rows):,} strong effects (lfsr < {level:g} in one condition)")
+    say(
+        quiet,
+        f"learning from {counted(len(rows), 'strong effect')} (lfsr < {level:g} in one condition)",
+    )
     return data.read(rows) if isinstance(data, StoredData) else subset_mash_data(data, rows)
 
 
@@ -244,7 +250,7 @@ def _strong_rows(
     screen = read_result(strong)
     if screen.n_effects != data.n_effects:
         raise InputError(
-            f"{strong} is for {screen.n_effects:,} effects and the data have "
+            f"{strong} is for {counted(screen.n_effects, 'effect')} and the data have "
             f"{data.n_effects:,}; screen these data."
         )
     return get_significant_results(screen, thresh=level)

@@ -12,6 +12,7 @@ from plait.cli.mash_show import show_matrix
 from plait.cli.options import INPUT, MODEL, OUTPUT
 from plait.cli.outputs import check_file, write_covariances, write_matrix
 from plait.cli.records import beside, write_record
+from plait.data.words import counted
 
 if TYPE_CHECKING:
     from plait.mash.data import MashData
@@ -152,7 +153,7 @@ def ed(
         )  # fmt: skip
         write_covariances(out, lift_cov(fit["Ulist"]), overwrite)
         state = "converged" if fit["converged"] else "stopped before it converged"
-        say(quiet, f"extreme deconvolution {state} after {fit['niter']} iterations")
+        say(quiet, f"extreme deconvolution {state} after {counted(fit['niter'], 'iteration')}")
     _tell(quiet, out, chosen, len(fit["Ulist"]), converged=fit["converged"])
 
 

@@ -21,6 +21,7 @@ from plait.cli.outputs import (
 )
 from plait.cli.records import RECORD, beside, write_record
 from plait.cli.results import named_row, read_result
+from plait.data.words import counted
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -121,11 +122,15 @@ def significant(
             write_table(out, frame, overwrite)
             write_record(beside(out), {"effects": loaded.n_effects, "rows": frame.height})
     n_rows = frame["effect"].n_unique()
-    say(quiet, f"{n_rows:,} of {loaded.n_effects:,} effects have lfsr < {lfsr_thresh:g} somewhere")
+    say(
+        quiet,
+        f"{n_rows:,} of {counted(loaded.n_effects, 'effect')} {'has' if n_rows == 1 else 'have'} "
+        f"lfsr < {lfsr_thresh:g} somewhere",
+    )
     for line in _aligned(frame.head(10)):
         say(quiet, f"  {line}")
     if frame.height > 10:
-        say(quiet, f"  and {frame.height - 10:,} more rows")
+        say(quiet, f"  and {counted(frame.height - 10, 'more row')}")
     if out is not None:
         say(quiet, f"written: {out}")
 

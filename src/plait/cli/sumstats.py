@@ -50,6 +50,7 @@ from plait.cli.sumstats_words import (
     say_counts,
     say_palindromic,
 )
+from plait.data.words import counted
 from plait.errors import FileFormatError, OptionError, OutputError
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def convert(
             write_summary_statistics(table, out, extra=_status(filters, table), overwrite=overwrite)
         counts = {"rows": len(table), "left_out": dict(table.counts)}
         write_record(beside(out), counts, build=table.build)
-    say(quiet, f"written: {out} ({len(table):,} rows){_beside(out, to, table)}")
+    say(quiet, f"written: {out} ({counted(len(table), 'row')}){_beside(out, to, table)}")
 
 
 def harmonise(
@@ -211,7 +212,7 @@ def harmonise(
         table = _filtered(reading.table(file, trait), filters, quiet)
         target, on_genome = read_reference(reference), is_fasta(reference)
         size = f"{len(target):,} {'sequences' if on_genome else 'variants'}"
-        say(quiet, f"{file}: {len(table):,} rows; {reference}: {size}")
+        say(quiet, f"{file}: {counted(len(table), 'row')}; {reference}: {size}")
         for line in left_out(table):
             say(quiet, f"  {line}")
         found = gwas.harmonise(
@@ -244,7 +245,7 @@ def harmonise(
             write_summary_statistics(written, out, extra=status, overwrite=overwrite)
         counts = {"rows": dict(found.counts), "left_out": dict(table.counts)}
         write_record(beside(out), counts, build=found.table.build)
-    say(quiet, f"written: {out} ({len(written):,} rows){_beside(out, to, written)}")
+    say(quiet, f"written: {out} ({counted(len(written), 'row')}){_beside(out, to, written)}")
 
 
 def combine(
@@ -344,7 +345,8 @@ def combine(
         listed = combined.variants.write_csv(separator="\t", null_value="NA")
         write_text(listed, places, overwrite)
         counts = {"variants": effects.n_effects, "contexts": effects.n_contexts}
-        write_record(beside(out), counts | {"rows": _rows(effects)})
+        told = _options(effects)
+        write_record(beside(out), counts | {"rows": told["rows"]}, build=told["build"])
     say(quiet, f"written: {out} · {places}")
     if not is_shared:
         say(quiet, "no variant is in two contexts: nothing can be learned of what they share")
@@ -368,7 +370,8 @@ def _hold_against_standard(file: Path, quiet: bool) -> None:
         say(quiet, f"GWAS-SSF, against the standard: {text}")
     if not found.valid:
         raise FileFormatError(
-            f"{file} is not valid GWAS-SSF: {len(found.errors)} errors (first: {found.errors[0]})."
+            f"{file} is not valid GWAS-SSF: {counted(len(found.errors), 'error')} (first: "
+            f"{found.errors[0]})."
         )
     say(quiet, "GWAS-SSF: keeps to the standard")
 
@@ -387,11 +390,10 @@ def _say_chosen(reading: Reading, tables: Sequence[str], quiet: bool) -> None:
             say(quiet, f"attention: {file}: {chosen_rows(len(log10p), limit, True)}")
 
 
-def _rows(effects: "Effects") -> Mapping[str, Mapping[str, int]]:
-    """Return what became of the rows of each context's table."""
+def _options(effects: "Effects") -> Mapping[str, Any]:
+    """Return how effects were combined, and what became of the rows of each context's table."""
     assert effects.provenance is not None
-    found: Mapping[str, Mapping[str, int]] = effects.provenance.options["rows"]
-    return found
+    return effects.provenance.options
 
 
 def _say_contexts(
@@ -406,9 +408,9 @@ def _say_contexts(
 
     from plait.gwas.combination import target_name
 
-    rows = _rows(effects)
+    rows = _options(effects)["rows"]
     for number, (context, table) in enumerate(read.items()):
-        say(quiet, f"{context}: {len(table):,} rows")
+        say(quiet, f"{context}: {counted(len(table), 'row')}")
         for line in left_out(table):
             say(quiet, f"  {line}")
         brought_to = target_name(read, number, join, reference)
@@ -417,9 +419,10 @@ def _say_contexts(
     everywhere = int(measured.all(axis=1).sum())
     say(
         quiet,
-        f"{len(measured):,} variants in {measured.shape[1]} contexts; {everywhere:,} of them in "
-        f"all; {int((~measured).sum()):,} cells are missing",
+        f"{counted(len(measured), 'variant')} in {counted(measured.shape[1], 'context')}; "
+        f"{everywhere:,} of them in all; missing: {counted(int((~measured).sum()), 'cell')}",
     )
+    say(quiet, f"genome build: {_options(effects)['build'] or 'not stated'}")
     return bool((measured.sum(axis=1) > 1).any())
 
 

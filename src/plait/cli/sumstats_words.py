@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plait.cli.console import say
+from plait.data.words import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,8 +56,8 @@ def contents(table: "SummaryStatistics", checks: "TableChecks") -> list[str]:
     lines += left_out(table)
     if table.standardised:
         lines.append(
-            f"effects of {table.standardised:,} rows made of z, frequency and sample size: in "
-            "standard deviations of the trait"
+            f"effects of {counted(table.standardised, 'row')} made of z, frequency and sample "
+            "size: in standard deviations of the trait"
         )
     pairs = frame.select((pl.col("ea") + pl.col("oa")).alias("pair"))["pair"]
     single = int((pairs.str.len_bytes() == 2).sum())
@@ -79,7 +80,7 @@ def contents(table: "SummaryStatistics", checks: "TableChecks") -> list[str]:
         if len(known):
             lines.append(
                 f"{title}: {known.min():g} to {known.max():g}, in {len(known):,} of "
-                f"{len(table):,} rows"
+                f"{counted(len(table), 'row')}"
             )
         else:
             lines.append(f"{title}: not in the table")
@@ -151,7 +152,7 @@ def left_out(table: "SummaryStatistics") -> list[str]:
 
     filtered = {rule.reason: rule.words for rules in PRESETS.values() for rule in rules}
     return [
-        f"left out: {count:,} rows with {(_LOST | filtered).get(name, name)}"
+        f"left out: {counted(count, 'row')} with {(_LOST | filtered).get(name, name)}"
         for name, count in table.counts.items()
     ]
 
@@ -174,14 +175,15 @@ def eqtl_lines(file: Path, found: "EqtlFormat") -> list[str]:
     lines = [
         f"{file}: eQTL results, format {found.name}{known}: a row for each gene and variant",
         "columns: " + ", ".join(f"{role}={name}" for role, name in found.roles.items()),
-        f"{inside.n_effects:,} effects with standard errors, of {inside.n_genes:,} genes and "
-        f"{inside.n_variants:,} variants; largest |z| {inside.largest_z:.1f}; {_lambda(inside)}",
+        f"{counted(inside.n_effects, 'effect')} with standard errors, of "
+        f"{counted(inside.n_genes, 'gene')} and {counted(inside.n_variants, 'variant')}; largest "
+        f"|z| {inside.largest_z:.1f}; {_lambda(inside)}",
     ]
     if inside.n_placed:
         build = f", on {' and '.join(inside.builds)}" if inside.builds else ""
         lines.append(
-            f"{inside.n_placed:,} variant ids tell position and alleles{build}; effects are of the "
-            "last allele"
+            f"position and alleles{build} are told by {counted(inside.n_placed, 'variant id')}; "
+            "effects are of the last allele"
         )
     else:
         lines.append("variant ids do not tell positions, nor which allele the effects are of")
@@ -189,7 +191,7 @@ def eqtl_lines(file: Path, found: "EqtlFormat") -> list[str]:
         lines.append("attention: variants are on different genome builds")
     if inside.n_repeated:
         lines.append(
-            f"attention: {inside.n_repeated:,} rows are of a gene and variant that occur again "
+            f"attention: genes and variants of {counted(inside.n_repeated, 'row')} occur again "
             "with other numbers"
         )
     named = "" if found.confirmed else f", format={found.name!r}"

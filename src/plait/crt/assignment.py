@@ -324,7 +324,9 @@ def assignment_from_table(data: GeneScreenData, table: Any) -> GuideAssignment:
         columns.append(np.array([places[value] for value in values.tolist()], dtype=np.int32))
     guides, cells = columns
     if len(guides) != len(cells):
-        raise ShapeError(f"there are {len(guides):,} assigned guides and {len(cells):,} cells.")
+        raise ShapeError(
+            f"the assignment has {counted(len(guides), 'guide')} and {counted(len(cells), 'cell')}."
+        )
     order = np.argsort(guides, kind="stable")
     ends = np.cumsum(np.bincount(guides, minlength=len(data.targets.guides)))[:-1]
     lists = [np.unique(part) for part in np.split(cells[order], ends)]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from plait.crt.covariates import as_frame_or_array
 from plait.crt.guides import as_names, guide_labels, guide_targets, to_csc_matrix
+from plait.data.words import counted
 from plait.errors import InputError, MissingAttributeError, ShapeError
 from plait.io.anndata import get_from_adata_any
 
@@ -75,7 +76,8 @@ def compute_guide_burden(
             )
         if len(guide_names) != guides.shape[1]:
             raise ShapeError(
-                f"there are {len(guide_names):,} guide names and {guides.shape[1]:,} columns."
+                f"the guides have {counted(len(guide_names), 'name')} and "
+                f"{counted(guides.shape[1], 'column')}."
             )
         kept = [j for j, name in enumerate(guide_names) if guide2gene.get(name) not in labels]
         guides = guides[:, kept]

@@ -82,7 +82,10 @@ def control_groups(n_guides: int, size: int, wanted: int, seed: int) -> list[tup
         There are not as many guides as a group has.
     """
     if not 1 <= whole_number(size, "group_size") <= n_guides:
-        raise OptionError(f"a group has {size} guides, but there are {n_guides} negative controls.")
+        raise OptionError(
+            f"a group has {counted(size, 'guide')}, but the screen has "
+            f"{counted(n_guides, 'negative control')}."
+        )
     possible = math.comb(n_guides, size)
     if possible <= max(_MOST_ENUMERATED, wanted):
         return list(combinations(range(n_guides), size))

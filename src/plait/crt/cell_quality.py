@@ -156,14 +156,14 @@ def cell_quality(
             single = data.n_cells - int((several | assignment.is_uncertain | (per_cell == 0)).sum())
             if single < _FEWEST_SINGLE:
                 raise InputError(
-                    f"only {single:,} of {data.n_cells:,} cells {'has' if single == 1 else 'have'} "
-                    "a single guide, too few to test. If cells are meant to have many guides, give "
-                    "moi='high'."
+                    f"only {single:,} of {counted(data.n_cells, 'cell')} "
+                    f"{'has' if single == 1 else 'have'} a single guide, too few to test. If cells "
+                    "are meant to have many guides, give moi='high'."
                 )
             warnings.warn(
-                f"{useless:,} of {data.n_cells:,} cells have several guides, or none with most of "
-                "their guide counts, and are left out. If cells are meant to have many guides, "
-                "give moi='high'.",
+                f"{useless:,} of {counted(data.n_cells, 'cell')} have several guides, or none "
+                "with most of their guide counts, and are left out. If cells are meant to have "
+                "many guides, give moi='high'.",
                 ModelWarning,
                 stacklevel=2,
             )

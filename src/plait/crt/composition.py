@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.crt.arguments import real_number
+from plait.data.words import counted
 from plait.errors import DataWarning, InputError, InputTypeError, OptionError, ShapeError
 
 Array = NDArray[np.float64]
@@ -172,8 +173,9 @@ def check_usage(
     """
     if usage.shape[0] == 0 or usage.shape[1] < 2:
         raise InputError(
-            f"the usage has {usage.shape[0]} cells and {usage.shape[1]} programs; a log-ratio "
-            "needs cells and at least 2 programs."
+            f"the usage has {counted(usage.shape[0], 'cell')} and "
+            f"{counted(usage.shape[1], 'program')}; a log-ratio needs cells and at least 2 "
+            "programs."
         )
     unusual: list[int] = []
     start = 0
@@ -198,10 +200,10 @@ def check_usage(
     if unusual:
         first = unusual[0]
         warnings.warn(
-            f"the usages of {len(unusual):,} of {len(usage):,} cells sum to less than 0.5 or more "
-            f"than 1.5 (first: {str(cells[first])!r}, {float(usage[first].sum()):.3g}). They are "
-            "taken as they are, but the floor means something else in cells of another scale; "
-            "divide each row by its sum.",
+            f"the usages of {len(unusual):,} of {counted(len(usage), 'cell')} sum to less than "
+            f"0.5 or more than 1.5 (first: {str(cells[first])!r}, "
+            f"{float(usage[first].sum()):.3g}). They are taken as they are, but the floor means "
+            "something else in cells of another scale; divide each row by its sum.",
             DataWarning,
             stacklevel=3,
         )
@@ -212,7 +214,9 @@ def _usages(usage: Any) -> NDArray[np.floating]:
     if values.dtype.kind not in "biuf":
         raise InputTypeError(f"the usage holds {values.dtype}; expected numbers.")
     if values.ndim != 2:
-        raise ShapeError(f"the usage has {values.ndim} dimensions; expected a row for each cell.")
+        raise ShapeError(
+            f"the usage has {counted(values.ndim, 'dimension')}; expected a row for each cell."
+        )
     return values
 
 

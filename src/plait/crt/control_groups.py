@@ -18,6 +18,7 @@ from plait.crt.model import (
 from plait.crt.negative_controls import build_ntc_group_inputs, make_ntc_groups_matched_by_freq
 from plait.crt.results import CRTResult
 from plait.crt.unit_tests import UnitTester
+from plait.data.words import counted
 from plait.errors import InputError
 from plait.execution.executors import workforce
 
@@ -79,8 +80,9 @@ def control_group_effects(
     n_controls = sum(len(inputs.gene_to_cols[gene]) for gene in labels if gene in inputs.units)
     if not sizes or not n_controls:
         raise InputError(
-            f"there are {n_controls} guides of the negative controls {', '.join(labels)} and "
-            f"{len(sizes)} other targets; both are needed to see whether p-values are calibrated."
+            f"the screen has {counted(n_controls, 'guide')} of the negative controls "
+            f"{', '.join(labels)} and {counted(len(sizes), 'other target')}; both are needed to "
+            "see whether p-values are calibrated. Name other targets as negative_controls=."
         )
     if group_size is None:
         group_size = min(round(float(np.median(sizes))), max(1, n_controls // _ENOUGH_GROUPS))

@@ -203,8 +203,8 @@ def as_frame_or_array(covariates: Any, object_policy: str = "numeric") -> "DataF
         values = values[:, None]
     if values.ndim != 2:
         raise ShapeError(
-            f"the covariates have {values.ndim} dimensions; expected a row for each cell and a "
-            "column for each covariate."
+            f"the covariates have {counted(values.ndim, 'dimension')}; expected a row for each "
+            "cell and a column for each covariate."
         )
     if values.dtype.kind in "biuf":
         return np.asarray(values)
@@ -341,9 +341,9 @@ def _full_rank(
     n_cells, width = values.shape
     if n_cells < width + 2:
         raise TooFewSamplesError(
-            f"there are {n_cells:,} cells and {width:,} columns of covariates (with the "
-            "intercept); a regression needs at least 2 cells more than columns. Leave covariates "
-            "out, or see numeric_as_category_threshold."
+            f"the screen has {counted(n_cells, 'cell')} and {counted(width, 'column')} of "
+            "covariates (with the intercept); a regression needs at least 2 cells more than "
+            "columns. Leave covariates out, or see numeric_as_category_threshold."
         )
     kept, basis, triangle = independent_columns(values)
     if not len(kept):
@@ -442,8 +442,8 @@ def _require_few_levels(frame: "DataFrame", categorical: Sequence[Any]) -> None:
     if sum(levels.values()) - len(levels) + 2 > len(frame):
         most = max(levels, key=levels.__getitem__)
         raise TooFewSamplesError(
-            f"the categorical covariates have {sum(levels.values()):,} levels ({most!r} alone "
-            f"{levels[most]:,}) and there are {len(frame):,} cells: there would be as many "
+            f"the categorical covariates have {counted(sum(levels.values()), 'level')} ({most!r} "
+            f"alone {levels[most]:,}) in {counted(len(frame), 'cell')}: there would be as many "
             "columns as cells. Leave out columns that name cells, and store numbers as numbers."
         )
 

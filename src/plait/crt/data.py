@@ -25,6 +25,7 @@ from plait.crt.guides import (
 from plait.crt.statistic import cross_product, residualize
 from plait.crt.threads import limit_threading
 from plait.data.labels import describe_difference, require_distinct
+from plait.data.words import counted
 from plait.errors import (
     DataWarning,
     InputError,
@@ -197,16 +198,18 @@ class CRTInputs:
         if gene not in self.gene_to_cols:
             some = ", ".join(map(repr, self.units[:5]))
             raise LabelError(
-                f"no guide targets {gene!r}; there are {len(self.gene_to_cols):,} targets "
+                f"no guide targets {gene!r}; the screen has "
+                f"{counted(len(self.gene_to_cols), 'target')} "
                 f"({some}{', ...' if len(self.gene_to_cols) > 5 else ''})."
             )
         return self.gene_to_cols[gene]
 
     def __repr__(self) -> str:
         return (
-            f"CRTInputs({self.n_cells:,} cells, {self.n_programs} programs, "
-            f"{len(self.guide_names):,} guides of {len(self.gene_to_cols):,} targets, "
-            f"{self.C.shape[1]} columns of covariates)"
+            f"CRTInputs({counted(self.n_cells, 'cell')}, {counted(self.n_programs, 'program')}, "
+            f"{counted(len(self.guide_names), 'guide')} of "
+            f"{counted(len(self.gene_to_cols), 'target')}, {counted(self.C.shape[1], 'column')} of "
+            "covariates)"
         )
 
 
@@ -383,7 +386,10 @@ def get_program_names(adata: Any, n_programs: int, usage: Any = None) -> tuple[s
         return tuple(f"program_{k}" for k in range(n_programs))
     names = tuple(str(name) for name in given)
     if len(names) != n_programs:
-        raise ShapeError(f"there are {len(names)} program names and {n_programs} programs.")
+        raise ShapeError(
+            f"the screen has {counted(len(names), 'name')} of programs and "
+            f"{counted(n_programs, 'program')}."
+        )
     require_distinct("program", names)
     return names
 
@@ -445,7 +451,9 @@ def _as_matrix(values: NDArray[Any], what: str) -> NDArray[Any]:
     if values.dtype.kind not in "biuf":
         raise InputTypeError(f"{what} holds {values.dtype}; expected numbers.")
     if values.ndim != 2:
-        raise ShapeError(f"{what} has {values.ndim} dimensions; expected a row for each cell.")
+        raise ShapeError(
+            f"{what} has {counted(values.ndim, 'dimension')}; expected a row for each cell."
+        )
     return values
 
 
@@ -475,7 +483,10 @@ def _cell_names(adata: Any, tables: Sequence[Any], n_cells: int) -> NDArray[np.s
     if not labels:
         return np.array([f"cell {i}" for i in range(n_cells)])
     if len(labels[0]) != n_cells:
-        raise ShapeError(f"there are {len(labels[0]):,} names of cells and {n_cells:,} cells.")
+        raise ShapeError(
+            f"the screen has {counted(len(labels[0]), 'name')} of cells and "
+            f"{counted(n_cells, 'cell')}."
+        )
     for other in labels[1:]:
         if not np.array_equal(labels[0], other):
             raise LabelError(

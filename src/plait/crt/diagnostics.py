@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from plait.crt.ranks import rank_columns
 from plait.data.p_values import p_value_text
+from plait.data.words import counted
 from plait.errors import InputError, ShapeError
 from plait.numerics.uniformity import Uniformity, uniformity
 
@@ -114,7 +115,7 @@ def unit_diagnostics(
         )
     p_hat, effects, draws, raw, skew = (np.asarray(v, dtype=np.float64) for v in given)
     if p_hat.shape != (n_cells,):
-        raise ShapeError(f"propensities have shape {p_hat.shape} for {n_cells} cells.")
+        raise ShapeError(f"propensities have shape {p_hat.shape} for {counted(n_cells, 'cell')}.")
     record |= {
         "den": float(denominator),
         "den_is_bad": bool(denominator <= _SMALLEST_DENOMINATOR),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array, issparse
 
+from plait.data.words import counted
 from plait.errors import InputError, InputTypeError
 from plait.io.cell_ranger import CellsInFile
 
@@ -184,8 +185,8 @@ def as_counts(source: Any, what: str, first_cell: int = 0, first_column: int = 0
         dense = np.asarray(source)
         if dense.ndim != 2 or dense.dtype.kind not in "biuf":
             raise InputTypeError(
-                f"{what} are an array of {dense.dtype} with {dense.ndim} dimensions; expected a "
-                "matrix of numbers with a row for each cell."
+                f"{what} are an array of {dense.dtype} with {counted(dense.ndim, 'dimension')}; "
+                "expected a matrix of numbers with a row for each cell."
             )
         matrix = csc_array(dense)
     data = matrix.data
@@ -194,8 +195,8 @@ def as_counts(source: Any, what: str, first_cell: int = 0, first_column: int = 0
         place = int(np.argmax(bad))
         column = int(np.searchsorted(matrix.indptr, place, side="right")) - 1
         raise InputError(
-            f"{what} hold {int(bad.sum()):,} values that are no counts (first: {data[place]} in "
-            f"cell {first_cell + int(matrix.indices[place]) + 1}, column "
+            f"{what} are not counts in {counted(int(bad.sum()), 'place')} (first: {data[place]} "
+            f"in cell {first_cell + int(matrix.indices[place]) + 1}, column "
             f"{first_column + column + 1}); give UMI counts as they were counted, not normalised "
             "ones."
         )

@@ -110,7 +110,9 @@ def users_covariates(
             )
         array, categories = _values_and_categories(column)
         if array.shape != (n_cells,):
-            raise ShapeError(f"the covariate {label!r} has {len(array):,} of {n_cells:,} cells.")
+            raise ShapeError(
+                f"the covariate {label!r} has {len(array):,} of {counted(n_cells, 'cell')}."
+            )
         if (missing := is_missing(array)).any():
             raise MissingCovariateError(
                 f"the covariate {label!r} is missing in {counted(int(missing.sum()), 'cell')} "

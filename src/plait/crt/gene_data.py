@@ -21,6 +21,7 @@ from plait.crt.gene_counts import (
 from plait.crt.gene_covariates import count_covariates, is_missing, users_covariates
 from plait.crt.guides import warn_of_guides_without_target
 from plait.data.labels import describe_difference, require_distinct
+from plait.data.words import counted
 from plait.errors import (
     InputError,
     InputTypeError,
@@ -116,9 +117,11 @@ class GeneScreenData:
 
     def __repr__(self) -> str:
         return (
-            f"GeneScreenData({self.n_cells:,} cells, {len(self.response_names):,} genes, "
-            f"{len(self.targets.guides):,} guides of {len(self.target_names):,} targets, "
-            f"{int(self.targets.is_control.sum())} non-targeting, {self.moi} MOI)"
+            f"GeneScreenData({counted(self.n_cells, 'cell')}, "
+            f"{counted(len(self.response_names), 'gene')}, "
+            f"{counted(len(self.targets.guides), 'guide')} of "
+            f"{counted(len(self.target_names), 'target')}, {int(self.targets.is_control.sum())} "
+            f"non-targeting, {self.moi} MOI)"
         )
 
 
@@ -182,14 +185,14 @@ def gene_screen_data(
     if len(np.shape(responses)) != 2:
         raise ShapeError(
             f"the counts of genes are of type {type(responses).__name__} with "
-            f"{len(np.shape(responses))} dimensions; expected a row for each cell and a column for "
-            "each gene."
+            f"{counted(len(np.shape(responses)), 'dimension')}; expected a row for each cell and a "
+            "column for each gene."
         )
     n_cells = np.shape(responses)[0]
     if n_cells != guide_counts.shape[0]:
         raise ShapeError(
-            f"there are {n_cells:,} cells with counts of genes and "
-            f"{guide_counts.shape[0]:,} with counts of guides."
+            f"counts of genes are of {counted(n_cells, 'cell')} and counts of guides of "
+            f"{guide_counts.shape[0]:,}."
         )
     what = "the counts of genes"
     stays = is_on_disk(responses)
@@ -357,14 +360,14 @@ def _rows_of_guides(cells: Any, of_guides: Any) -> NDArray[np.intp]:
     rows: NDArray[np.intp] = of_guides.get_indexer(cells)
     if absent := int((rows < 0).sum()):
         raise LabelError(
-            f"{absent:,} of {len(rows):,} cells with counts of genes are not in the modality of "
-            f"guides (first: {cells[int(np.argmax(rows < 0))]!r}; that of guides begins with "
-            f"{of_guides[0]!r}). {SHARED_CELLS}"
+            f"{absent:,} of {counted(len(rows), 'cell')} with counts of genes are not in the "
+            f"modality of guides (first: {cells[int(np.argmax(rows < 0))]!r}; that of guides "
+            f"begins with {of_guides[0]!r}). {SHARED_CELLS}"
         )
     if more := len(of_guides) - len(rows):
         _log.info(
-            "%d cells of the modality of guides have no counts of genes: left out.",
-            more,
+            "left out, as they have no counts of genes: %s of the modality of guides",
+            counted(more, "cell"),
             extra={"notice": True},
         )
     return rows
@@ -407,7 +410,10 @@ def _are_truth_values(guides: Any) -> bool:
 def _names(what: str, names: Sequence[str], expected: int) -> NDArray[np.str_]:
     labels = np.array(_texts(names, f"names of {what}s"), dtype=np.str_)
     if len(labels) != expected:
-        raise ShapeError(f"there are {len(labels):,} names of {what}s and {expected:,} columns.")
+        raise ShapeError(
+            f"the counts have {counted(len(labels), 'name')} of {what}s and "
+            f"{counted(expected, 'column')}."
+        )
     require_distinct(what, labels.tolist())
     return labels
 
@@ -424,7 +430,10 @@ def _cells(
     given = [_texts(part, "names of cells") for part in (names, others) if part is not None]
     for labels in given:
         if len(labels) != n_cells:
-            raise ShapeError(f"there are {len(labels):,} names of cells and {n_cells:,} cells.")
+            raise ShapeError(
+                f"the counts have {counted(len(labels), 'name')} of cells and "
+                f"{counted(n_cells, 'cell')}."
+            )
     if len(given) == 2 and given[0] != given[1]:
         raise LabelError(
             "the cells of genes and of guides are not the same in the same order: "
@@ -478,8 +487,8 @@ def _kept_guides(
     ids = table["grna_id"]
     if absent := [name for name in ids.tolist() if name not in places]:
         raise LabelError(
-            f"{len(absent):,} of the {len(ids):,} guides of the table of targets have no counts "
-            f"(first: {absent[0]!r}; the counts begin with {str(names[0])!r})."
+            f"{len(absent):,} of the {counted(len(ids), 'guide')} of the table of targets have no "
+            f"counts (first: {absent[0]!r}; the counts begin with {str(names[0])!r})."
         )
     warn_of_guides_without_target(
         names.tolist(), set(ids.tolist()), "count for the covariates alone"

@@ -65,8 +65,9 @@ class GeneDesign:
         names = list(names)
         if len(matrix) <= matrix.shape[1]:
             raise InputError(
-                f"the design has {matrix.shape[1]:,} columns and there are {len(matrix):,} cells. "
-                "A category with a level for each cell is the usual cause; leave it out."
+                f"the design has {counted(matrix.shape[1], 'column')} and "
+                f"{counted(len(matrix), 'cell')}. A category with a level for each cell is the "
+                "usual cause; leave it out."
             )
         left_out = []
         while True:
@@ -79,10 +80,10 @@ class GeneDesign:
             column = int(np.argmax(aliased))
             if not leave_out_determined:
                 raise InputError(
-                    f"the design has {matrix.shape[1]} columns and they are not independent "
-                    f"({names[column]!r} is determined by those before it). A covariate that is "
-                    "constant, or nested in another (each batch in one replicate), is the usual "
-                    "cause; leave one of them out of the formula."
+                    f"the design has {counted(matrix.shape[1], 'column')} and they are not "
+                    f"independent ({names[column]!r} is determined by those before it). A "
+                    "covariate that is constant, or nested in another (each batch in one "
+                    "replicate), is the usual cause; leave one of them out of the formula."
                 )
             left_out.append(names.pop(column))
             matrix = np.delete(matrix, column, axis=1)

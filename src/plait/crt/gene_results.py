@@ -140,7 +140,7 @@ class GeneTestResult(Result):
 
     def __repr__(self) -> str:
         return (
-            f"GeneTestResult({self.analysis}: {len(self):,} pairs, "
+            f"GeneTestResult({self.analysis}: {counted(len(self), 'pair')}, "
             f"{int(self.pass_qc.sum()):,} tested; {self.settings.get('side')}, "
             f"{self.settings.get('control_group')}, {self.settings.get('mechanism')}, "
             f"{self.settings.get('resampling')})"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from plait.crt.arguments import number_array
 from plait.data.labels import describe_difference, require_distinct
+from plait.data.words import counted
 from plait.errors import LabelError, ShapeError
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class GivenPropensities:
             values = number_array(model.to_numpy(), "the table of given propensities", copy=False)
             if len(values) != len(cells):
                 raise ShapeError(
-                    f"the given propensities have {len(values):,} rows for {len(cells):,} cells."
+                    f"the given propensities have {counted(len(values), 'row')} for "
+                    f"{counted(len(cells), 'cell')}."
                 )
             return cls(_in_order(values, getattr(model, "index", None), cells), names, True)
         if not isinstance(model, np.ndarray):
@@ -76,9 +78,9 @@ class GivenPropensities:
         if model.shape != (len(cells), len(units)):
             raise ShapeError(
                 f"the given propensities have the shape {model.shape}; the screen has "
-                f"{len(cells):,} cells and {len(units):,} targets, and an array has a column for "
-                "each of them in the order of inputs.units, whichever are tested. A DataFrame is "
-                "matched by the names of its columns."
+                f"{counted(len(cells), 'cell')} and {counted(len(units), 'target')}, and an array "
+                "has a column for each of them in the order of inputs.units, whichever are "
+                "tested. A DataFrame is matched by the names of its columns."
             )
         return cls(model, tuple(units), False)
 
@@ -107,8 +109,8 @@ class GivenPropensities:
             "names, 'const' or a function of (C, y01)"
         )
         raise LabelError(
-            f"there are no given propensities for {len(missing):,} of {len(names):,} units "
-            f"({some}): {how}."
+            f"there are no given propensities for {len(missing):,} of "
+            f"{counted(len(names), 'unit')} ({some}): {how}."
         )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_array, issparse
 
 from plait.data.labels import require_distinct
-from plait.data.words import listed
+from plait.data.words import counted, listed
 from plait.errors import InputError, InputTypeError, LabelError, ShapeError
 from plait.io.anndata import get_from_adata_any, get_from_uns
 
@@ -50,8 +50,8 @@ def to_csc_matrix(assignment: Any) -> csc_array:
         dense = np.asarray(assignment)
         if dense.ndim != 2:
             raise ShapeError(
-                f"the guide assignment has {dense.ndim} dimensions; expected a row for each cell "
-                "and a column for each guide."
+                f"the guide assignment has {counted(dense.ndim, 'dimension')}; expected a row for "
+                "each cell and a column for each guide."
             )
         matrix = csc_array(dense) if dense.dtype.kind in "biuf" else dense
     if matrix.dtype.kind not in "biuf":
@@ -114,7 +114,7 @@ def build_gene_to_cols(
         )
     absent = len(set(guide2gene) - set(guide_names))
     if absent:
-        _log.info("%d guides of the mapping are not in the guide assignment", absent)
+        _log.info("not in the guide assignment: %s of the mapping", counted(absent, "guide"))
     return {gene: np.array(columns[gene], dtype=np.intp) for gene in sorted(columns)}
 
 
@@ -186,7 +186,8 @@ def guide_columns(guide_idx: ArrayLike, n_guides: int) -> NDArray[np.intp]:
     if columns[0] < 0 or columns[-1] >= n_guides:
         wrong = columns[0] if columns[0] < 0 else columns[-1]
         raise InputError(
-            f"the set of guides has the column {wrong}; there are {n_guides:,} guides, from 0."
+            f"the set of guides has the column {wrong}; the screen has "
+            f"{counted(n_guides, 'guide')}, from 0."
         )
     return columns.astype(np.intp)
 
@@ -255,13 +256,13 @@ def guide_labels(adata: Any, assignment: Any, key: str) -> tuple[str, ...]:
     shape = np.shape(assignment)
     if len(shape) != 2:
         raise ShapeError(
-            f"the guide assignment has {len(shape)} dimensions; expected a row for each cell and a "
-            "column for each guide."
+            f"the guide assignment has {counted(len(shape), 'dimension')}; expected a row for each "
+            "cell and a column for each guide."
         )
     if len(names) != shape[1]:
         raise ShapeError(
-            f"there are {len(names):,} guide names and the guide assignment has {shape[1]:,} "
-            "columns."
+            f"the guide assignment has {counted(len(names), 'name')} of guides and "
+            f"{counted(shape[1], 'column')}."
         )
     require_distinct("guide", names)
     return names

@@ -9,6 +9,7 @@ import numpy as np
 
 from plait.crt.arguments import require_made_by, whole_number
 from plait.crt.guides import as_names, to_csc_matrix
+from plait.data.words import counted
 from plait.errors import DataWarning, InputError, InputTypeError, ShapeError
 
 NTCGroups = dict[str, list[str]]
@@ -55,7 +56,8 @@ def guide_frequency(G: Any, guide_names: Sequence[str]) -> dict[str, float]:
         raise InputError("there are no cells, of which guides have a share.")
     if carried.shape[1] != len(guide_names):
         raise ShapeError(
-            f"{len(guide_names)} guide names were given for {carried.shape[1]} guides."
+            f"the guides have {counted(len(guide_names), 'name')} and "
+            f"{counted(carried.shape[1], 'column')}."
         )
     counts = np.diff(carried.indptr) / carried.shape[0]
     return dict(zip(guide_names, counts.tolist(), strict=True))
@@ -256,7 +258,9 @@ def _feasible_bins(
     if len(set(guides)) != len(guides):
         raise InputError("control guides are named more than once.")
     if len(guides) < group_size:
-        raise InputError(f"{len(guides)} control guides cannot make a group of {group_size}.")
+        raise InputError(
+            f"{counted(len(guides), 'control guide')} cannot make a group of {group_size}."
+        )
     wrong = {len(signature) for signature in signatures} - {group_size}
     if wrong or not signatures:
         raise InputError(f"signatures must be of group_size={group_size}, and are of {wrong or 0}.")
@@ -270,7 +274,7 @@ def _feasible_bins(
     if left < given:
         warnings.warn(
             f"the control guides fill no real gene's {given} frequency bins; groups were matched "
-            f"in {left} bins.",
+            f"in {counted(left, 'bin')}.",
             DataWarning,
             stacklevel=3,
         )

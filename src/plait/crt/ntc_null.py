@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.crt.arguments import option_names, real_number, whole_number
+from plait.data.words import counted
 from plait.errors import InputError, InputTypeError, OptionError, ShapeError
 
 Array = NDArray[np.float64]
@@ -133,7 +134,10 @@ class MatchingBins:
         """Return the bins of units, (units, axes); values beyond the edges are in the end bins."""
         axes = _axes(n1, d, pbar)
         if len(axes) != len(self.edges):
-            raise ShapeError(f"{len(axes)} features were given for bins of {len(self.edges)} axes.")
+            raise ShapeError(
+                f"units have {counted(len(axes), 'feature')} and bins "
+                f"{counted(len(self.edges), 'axis', 'axes')}."
+            )
         bins = np.zeros((len(axes[0]), len(axes)), dtype=np.intp)
         for a, (values, edges) in enumerate(zip(axes, self.edges, strict=True)):
             if len(edges):
@@ -445,11 +449,13 @@ def split_ntc_units(
     """
     units = np.asarray(ids)
     if units.ndim != 1:
-        raise ShapeError(f"ids have {units.ndim} dimensions; a vector is expected.")
+        raise ShapeError(f"ids have {counted(units.ndim, 'dimension')}; a vector is expected.")
     if not 0.0 < real_number(frac_A, "frac_A") < 1.0:
         raise OptionError(f"frac_A is {frac_A} and must be between 0 and 1.")
     if len(units) < 2:
-        raise InputError(f"{len(units)} units of negative controls cannot be split; 2 are needed.")
+        raise InputError(
+            f"{counted(len(units), 'unit')} of negative controls cannot be split; 2 are needed."
+        )
     order = np.random.default_rng(whole_number(seed, "seed", least=0)).permutation(len(units))
     first = min(max(round(frac_A * len(units)), 1), len(units) - 1)
     return units[order[:first]], units[order[first:]]

@@ -14,6 +14,7 @@ from plait.crt.guides import indicator_matrix
 from plait.crt.ntc_null import UnitEffects, split_ntc_units
 from plait.crt.propensity import PropensityModel, propensity_blocks
 from plait.crt.statistic import ols_statistics, residualize
+from plait.data.words import counted
 from plait.errors import InputError, LabelError, MissingCovariateError, OptionError
 from plait.execution.threads import single_threaded_blas
 
@@ -111,8 +112,8 @@ def _draws(
 ) -> NDArray[np.int64]:
     if len(columns) < size:
         raise InputError(
-            f"{len(columns)} negative-control guides cannot make units of {size}; take fewer "
-            "guides_per_unit, or name more labels of controls."
+            f"{counted(len(columns), 'negative-control guide')} cannot make units of {size}; take "
+            "fewer guides_per_unit, or name more labels of controls."
         )
     possible = math.comb(len(columns), size)
     if possible <= _LISTED * count:
@@ -173,7 +174,9 @@ def batches_of_cells(inputs: CRTInputs, key: str | None) -> NDArray[np.str_]:
             "batch_mode='pooled'."
         )
     if absent := sum(value is None or value != value for value in values.tolist()):
-        raise MissingCovariateError(f"{absent:,} cells have no batch; give all of them one.")
+        raise MissingCovariateError(
+            f"the batch of {counted(absent, 'cell')} is missing; give every cell one."
+        )
     return np.array([str(value) for value in values.tolist()])
 
 

@@ -29,6 +29,7 @@ from plait.crt.guides import union_obs_idx_from_cols
 from plait.crt.pairs import Pairs, listed, nonzero_treated
 from plait.crt.screen_parameters import ScreenParameters
 from plait.crt.stored_pairs import StoreOptions, stored_result
+from plait.data.words import counted
 from plait.errors import ConvergenceWarning
 from plait.execution.executors import Workforce
 from plait.numerics.multiple_testing import false_discovery_rates
@@ -363,8 +364,8 @@ def _scaled(weights: Array) -> Array:
 def _warn_of_failures(failed: NDArray[np.str_], n_pairs: int) -> None:
     if len(failed):
         warnings.warn(
-            f"the regressions of {len(failed):,} of {n_pairs:,} pairs did not converge; their "
-            f"genes: {listed(dict.fromkeys(failed.tolist()))}.",
+            f"the regressions of {len(failed):,} of {counted(n_pairs, 'pair')} did not converge; "
+            f"their genes: {listed(dict.fromkeys(failed.tolist()))}.",
             ConvergenceWarning,
             stacklevel=5,
         )

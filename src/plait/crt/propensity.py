@@ -21,6 +21,7 @@ from scipy.sparse import csc_array
 from plait.crt.arguments import number_array, real_number, whole_number
 from plait.crt.logistic import WIDTH, Design, fit_logistic, write_probabilities
 from plait.crt.resampling import check_probabilities
+from plait.data.words import counted
 from plait.errors import (
     ConvergenceWarning,
     InputError,
@@ -131,7 +132,8 @@ class PropensityDesign:
         wrong = np.flatnonzero(~(np.isfinite(lowest) & np.isfinite(highest))[1:])
         if len(wrong):
             raise InputError(
-                f"the covariates are not finite in {len(wrong)} columns (first: column {wrong[0]})."
+                f"the covariates are not finite in {counted(len(wrong), 'column')} (first: column "
+                f"{wrong[0]})."
             )
         varies = highest > lowest
         varies[0] = True
@@ -218,7 +220,7 @@ def fit_propensities(
     if failed.any():
         warnings.warn(
             f"the propensities of {_listed(names, failed)} did not converge within "
-            f"{max_iterations} iterations; give a larger max_iterations.",
+            f"{counted(max_iterations, 'iteration')}; give a larger max_iterations.",
             ConvergenceWarning,
             stacklevel=2,
         )
@@ -340,8 +342,8 @@ def propensity_blocks(
     check_propensity_model(model)
     if isinstance(model, np.ndarray) and model.shape != (n_cells, n_units):
         raise ShapeError(
-            f"the given propensities have the shape {model.shape}; {n_cells} cells x {n_units} "
-            "units are expected."
+            f"the given propensities have the shape {model.shape}; {counted(n_cells, 'cell')} x "
+            f"{counted(n_units, 'unit')} are expected."
         )
     covariates = C.covariates if isinstance(C, PropensityDesign) else C
     for begin in range(0, n_units, UNITS_PER_BLOCK):
@@ -378,7 +380,8 @@ def check_propensity_model(model: Any) -> None:
     """
     if isinstance(model, np.ndarray) and model.ndim != 2:
         raise ShapeError(
-            f"the given propensities have {model.ndim} dimensions; cells x units are expected."
+            f"the given propensities have {counted(model.ndim, 'dimension')}; cells x units are "
+            "expected."
         )
     if (isinstance(model, str) and model == "const") or isinstance(model, np.ndarray):
         return
@@ -463,7 +466,10 @@ def _checked(values: Any, n_cells: int, name: str) -> Array:
     except InputError as error:
         raise type(error)(f"unit {name!r}: {error}") from error
     if len(checked) != n_cells:
-        raise ShapeError(f"unit {name!r} has {len(checked)} propensities for {n_cells} cells.")
+        raise ShapeError(
+            f"unit {name!r} has {counted(len(checked), 'propensity', 'propensities')} for "
+            f"{counted(n_cells, 'cell')}."
+        )
     return _clipped(checked)
 
 

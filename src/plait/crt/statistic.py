@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array, issparse
 
 from plait.crt.arguments import number_array
+from plait.data.words import counted
 from plait.errors import InputTypeError, ShapeError
 from plait.execution.grains import Grain, map_grains
 
@@ -82,7 +83,7 @@ def ols_statistics(residuals: Array, basis: Array, treated: csc_array) -> OLSSta
     n_cells = len(basis)
     if residuals.shape[0] != n_cells or treated.shape[0] != n_cells:
         raise ShapeError(
-            f"residuals have {residuals.shape[0]:,} cells, the basis {n_cells:,} and the "
+            f"residuals have {counted(residuals.shape[0], 'cell')}, the basis {n_cells:,} and the "
             f"perturbations {treated.shape[0]:,}."
         )
     return ols_of_block(residuals, basis, treated.tocsc(), sums_of_squares(residuals))

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from plait.crt.arguments import number_array, option_names, real_number, whole_number
 from plait.crt.resampling import check_probabilities
+from plait.data.words import counted
 from plait.errors import InputError, InputTypeError, LabelError, OptionError, ShapeError
 
 _BIN_METHODS = ("quantile", "uniform")
@@ -130,7 +131,9 @@ def compute_bins(
     n_bins = whole_number(n_bins, "n_bins", most=_MOST_BINS)
     numbers = number_array(values, "the vector to bin")
     if numbers.ndim != 1:
-        raise ShapeError(f"values to bin have {numbers.ndim} dimensions; a vector is expected.")
+        raise ShapeError(
+            f"values to bin have {counted(numbers.ndim, 'dimension')}; a vector is expected."
+        )
     is_finite = np.isfinite(numbers)
     if not is_finite.all():
         raise InputError(f"{int((~is_finite).sum())} of the values to bin are not finite.")
@@ -267,7 +270,8 @@ class Stratification:
         for name, shared in (("batch", self._batch), ("burden", self.burden_bins)):
             if shared is not None and len(shared) != n_cells:
                 raise ShapeError(
-                    f"there are {n_cells} propensities and {len(shared)} values of the {name}."
+                    f"the cells have {counted(n_cells, 'propensity', 'propensities')} and "
+                    f"{counted(len(shared), 'value')} of the {name}."
                 )
         stratum, sizes = np.empty(n_cells, dtype=np.int64), np.empty(n_cells, dtype=np.int64)
         n_strata, n_bins = fill_strata(
@@ -343,7 +347,9 @@ def first_appearance_codes(values: ArrayLike) -> NDArray[np.int64]:
     """Return values as numbers from 0 in order of first appearance; missing ones are one value."""
     listed = np.asarray(values, dtype=object)
     if listed.ndim != 1:
-        raise ShapeError(f"batch values have {listed.ndim} dimensions; a vector is expected.")
+        raise ShapeError(
+            f"batch values have {counted(listed.ndim, 'dimension')}; a vector is expected."
+        )
     numbers: dict[Any, int] = {}
     # Few are distinct: only they are looked at one by one.
     codes = dict.fromkeys(listed.tolist(), 0)
@@ -369,8 +375,8 @@ def numeric_burden(burden: ArrayLike, key: str | None) -> NDArray[np.float64]:
         raise InputError(f"the burden {key!r} is not numeric ({error}).") from error
     if not np.isfinite(values).all():
         raise InputError(
-            f"the burden {key!r} is missing or infinite in {int((~np.isfinite(values)).sum())} "
-            "cells; fill it in or remove these cells."
+            f"the burden {key!r} is missing or infinite in "
+            f"{counted(int((~np.isfinite(values)).sum()), 'cell')}; fill it in or remove them."
         )
     return values
 

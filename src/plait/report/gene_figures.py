@@ -52,7 +52,7 @@ def cells_section(screen: GeneScreen) -> Section:
     return Section(
         "cells-section",
         "Cells and guides",
-        f"{used:,} of {n_cells:,} cells are used. "
+        f"{used:,} of {counted(n_cells, 'cell')} are used. "
         f"{counted(len(screen.data.targets.guides), 'guide')} of "
         f"{counted(len(screen.data.target_names), 'target')}, "
         f"{int(screen.data.targets.is_control.sum()):,} of them non-targeting.",
@@ -64,6 +64,7 @@ def pairs_figure(screen: GeneScreen, result: GeneTestResult) -> Figure:
     """Show the expression of the surest pairs in treated cells and controls."""
     rows = np.flatnonzero(result.pass_qc)[:_MOST_PAIRS]
     names = pair_names(result, rows)
+    choice = f" One of the {len(rows)} surest pairs can be chosen." if len(rows) > 1 else ""
     views = {}
     for name, row in zip(names, rows.tolist(), strict=True):
         treated, controls = expression_of(screen, result, row)
@@ -75,8 +76,7 @@ def pairs_figure(screen: GeneScreen, result: GeneTestResult) -> Figure:
             "How often cells have which expression: grey, the cells compared with; coloured, "
             "treated cells (blue where their mean is higher, orange where it is lower). Lines are "
             "means; under the mouse they say of how many cells. Counts are as if every cell had "
-            "the median depth, while the tests take all covariates into account. One of the "
-            f"{len(rows)} surest pairs can be chosen."
+            f"the median depth, while the tests take all covariates into account.{choice}"
         ),
         description="Violins: expression of a gene in treated and in control cells.",
         spec=next(iter(views.values())),
@@ -382,7 +382,7 @@ def counts_figure(result: GeneTestResult) -> Figure:
                 "y": numbers(y[rows]),
                 "customdata": [
                     f"{plain(name)}<br>{int(result.n_nonzero_trt[j]):,} treated, "
-                    f"{int(result.n_nonzero_cntrl[j]):,} control cells"
+                    f"{counted(int(result.n_nonzero_cntrl[j]), 'control cell')}"
                     for j, name in zip(rows.tolist(), pair_names(result, rows), strict=True)
                 ],
                 "marker": {"color": colour, "size": 4, "opacity": 0.5},

@@ -168,7 +168,8 @@ def _answer(result: GeneTestResult) -> list[str]:
     return [
         f"{int(found.sum()):,} of {counted(tested, 'pair')} of a target and a gene "
         f"{'is' if found.sum() == 1 else 'are'} significant at a false discovery rate of "
-        f"{result.level:g}: {counted(targets, 'target')} act on {counted(genes, 'gene')}.",
+        f"{result.level:g}: {counted(targets, 'target')} {'acts' if targets == 1 else 'act'} on "
+        f"{counted(genes, 'gene')}.",
         f"The surest is that {surest}.",
     ]
 
@@ -362,7 +363,7 @@ def _table(result: GeneTestResult) -> EffectTable:
     return EffectTable(
         title="The surest pairs",
         intro="One row per pair of a target and a gene. Blue raises, orange lowers.",
-        note=f"The {len(rows):,} surest of {int(result.pass_qc.sum()):,} pairs; "
+        note=f"The {len(rows):,} surest of {counted(int(result.pass_qc.sum()), 'pair')}; "
         f"{count:,} are significant. All are in discovery.tsv.",
         effects=[names[i] for i in rows],
         contexts=["expression"],

@@ -278,7 +278,7 @@ def _lead(found: Findings, contexts: Sequence[str]) -> Figure | None:
             "Significant in one context alone does not mean absent from the others: whether the "
             "sizes agree is shown under sharing."
         ),
-        description=f"Bars: significant effects in each of {found.n_contexts} contexts.",
+        description=f"Bars: significant effects in each of {counted(found.n_contexts, 'context')}.",
         key=draw.key_of(spec),
         spec=spec,
         numbers=Numbers(head, rows),
@@ -361,7 +361,7 @@ def _prior_section(prior: FittedG, contexts: Sequence[str]) -> Section:
     rest = float(weights.sum()) - sum(w for _, w, _ in shown)
     bars = ([] if null is None else [("null", null, draw.GREY)]) + shown
     if rest >= 0.001:
-        bars.append((f"{len(names) - len(shown)} others", rest, draw.SKY))
+        bars.append((f"{counted(len(names) - len(shown), 'other')}", rest, draw.SKY))
     bars = bars or [("all", 1.0, draw.BLUE)]
     table = [[name, f"{weight:.4f}"] for name, weight in ranked]
     figure = Figure(
@@ -442,8 +442,8 @@ def _certainty_section(result: MashResult, found: Findings, contexts: Sequence[s
     effects = labels_of(result.effect_names, points.rows)
     cells = found.n_effects * found.n_contexts - found.n_empty
     few = "" if len(points.rows) == cells else (
-        f" {len(points.rows):,} of {cells:,} points are drawn: where points crowd, a random "
-        "selection of them, so do not read densities."
+        f" Drawn are {len(points.rows):,} of {counted(cells, 'point')}: where points crowd, a "
+        "random selection of them, so do not read densities."
     )  # fmt: skip
     spec = draw.lfsr_against_effect(
         points.mean, points.lfsr, effects, [contexts[r] for r in points.contexts], found.level

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.data.words import counted
 from plait.errors import NotAvailableError, OptionError, ShapeError
 
 if TYPE_CHECKING:
@@ -129,7 +130,9 @@ def collect(result: "MashResult", level: float = 0.05, most: int = MOST_ROWS) ->
             )
     n_effects, width = (int(size) for size in arrays[0].shape)  # type: ignore[union-attr]
     if n_effects == 0 or width == 0:
-        raise ShapeError(f"the result is empty: {n_effects} effects in {width} contexts.")
+        raise ShapeError(
+            f"the result is empty: {counted(n_effects, 'effect')} in {counted(width, 'context')}."
+        )
     tally = _Tally(width, level, min(most, max(1, _MOST_CELLS // width)))
     for start in range(0, n_effects, step := block_rows(width)):
         rows = slice(start, min(start + step, n_effects))

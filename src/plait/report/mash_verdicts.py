@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from plait.data.words import counted
 from plait.mash.results import FittedG, MashResult
 from plait.numerics.mixture_weights import CERTIFIED
 from plait.report.about import as_text, in_words, told
@@ -89,7 +90,7 @@ def _converged(result: MashResult, about: Mapping[str, Any]) -> Verdict:
 def _enough(found: Findings, about: Mapping[str, Any]) -> Verdict:
     n, strong = found.n_effects, found.n_anywhere
     trained = about.get("train_size")
-    how = f"{n:,} effects, {strong:,} of them significant"
+    how = f"{counted(n, 'effect')}, {strong:,} of them significant"
     if isinstance(trained, int) and trained < n:
         how += f"; the weights were fitted on {trained:,}, weighted to stand for all"
     if n < _FEW:
@@ -186,7 +187,9 @@ def _complete(found: Findings) -> Verdict | None:
     return Verdict(
         "caution",
         "Empty cells",
-        f"{found.n_empty:,} of {cells:,} posterior cells hold no number and are left out.",
+        f"{found.n_empty:,} of {counted(cells, 'posterior cell')} "
+        f"{'holds' if found.n_empty == 1 else 'hold'} no number and "
+        f"{'is' if found.n_empty == 1 else 'are'} left out.",
     )
 
 

@@ -178,14 +178,14 @@ def _known_rates(result: CRTResult) -> Array:
         )
     if np.isfinite(result.q).any():
         return result.q
-    others = result.status[~result.is_control]
+    controls, others = int(result.is_control.sum()), result.status[~result.is_control]
     statuses = ", ".join(
         f"{int((others == status).sum()):,} {status}" for status in np.unique(others).tolist()
     )
     raise NotAvailableError(
-        f"nothing was tested that a page could show: of {counted(len(result.units), 'target')} "
-        f"{int(result.is_control.sum()):,} are negative controls, which have no false discovery "
-        f"rates; the status of the others is: {statuses or 'there are none'}."
+        "nothing was tested that a page could show. Negative controls, which have no false "
+        f"discovery rates: {controls:,} of {counted(len(result.units), 'target')}; the status of "
+        f"the others is: {statuses or 'there are none'}."
     )
 
 
@@ -279,7 +279,10 @@ def _map(result: CRTResult, found: NDArray[np.bool_], order: Sequence[int]) -> F
             "same colours are perturbations that may act in the same pathway. Effects are "
             "relative to the other programs: one that goes up lowers the others a little."
         ),
-        description=f"Heat map: effects of {len(rows)} perturbations on {len(programs)} programs.",
+        description=(
+            f"Heat map: effects of {counted(len(rows), 'perturbation')} on "
+            f"{counted(len(programs), 'program')}."
+        ),
         spec=spec,
         numbers=Numbers(["perturbation", *programs], cells),
         is_wide=len(programs) > 14,
@@ -384,11 +387,13 @@ def _table(
     rows = list(order[: min(n_active or 50, _MOST_ROWS)])
     rows.sort(key=lambda j: (not found[j].any(), order.index(j)))
     if not n_active:
-        note = f"No effect is significant; these are the {len(rows):,} surest perturbations."
+        note = f"No effect is significant; listed: {counted(len(rows), 'surest perturbation')}."
     elif len(rows) < n_active:
-        note = f"The {len(rows):,} surest of {n_active:,} perturbations with an effect."
+        note = f"The {len(rows):,} surest of {counted(n_active, 'perturbation')} with an effect."
     else:
-        note = f"All {n_active:,} perturbations with an effect."
+        note = (
+            f"All {n_active:,} perturbations with an effect." if n_active > 1 else "The only one."
+        )
     errors = result.null_sd if result.null_sd is not None else result.se
     return EffectTable(
         title="Perturbations with an effect" if n_active else "The surest perturbations",

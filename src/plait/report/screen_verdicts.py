@@ -179,8 +179,8 @@ def _among_controls(result: CRTResult) -> Verdict:
     return Verdict(
         "caution",
         "P-values may be too small",
-        f"{said} There are {guides:,} guides, and pseudo-genes of {size:,} share so many of them "
-        "that they differ less than targets do. "
+        f"{said} Controls have {counted(guides, 'guide')}, and pseudo-genes of {size:,} share so "
+        "many of them that they differ less than targets do. "
         f"{FEWEST_GUIDES * size:,} guides are needed; with these, do not rely on weak findings, or "
         "leave --null out.",
     )
@@ -257,7 +257,7 @@ def _resolution(result: CRTResult, level: float) -> Verdict | None:
     if result.q is None:
         return None
     if method == "empirical" and resamples:
-        smallest, how = 1.0 / (resamples + 1.0), f"Counted in {resamples:,} resamples"
+        smallest, how = 1.0 / (resamples + 1.0), f"Counted in {counted(resamples, 'resample')}"
         better = "--method analytic has no such limit."
     elif method == "ntc-empirical" and "smallest_p" in result.settings:
         smallest, how = result.settings["smallest_p"], "Counted among pseudo-genes of like targets"

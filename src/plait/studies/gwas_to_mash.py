@@ -25,6 +25,7 @@ from plait.data.effects import Effects
 from plait.data.fingerprints import study_fingerprints
 from plait.data.genotypes import GenotypeSource
 from plait.data.phenotypes import SampleTable
+from plait.data.words import counted
 from plait.errors import ModelWarning, NotAvailableError, OptionError
 from plait.gwas.inputs import open_study
 from plait.gwas.model import check_options
@@ -134,7 +135,7 @@ class _Road:
     def steps(self) -> list[tuple[str, str, Callable[[], None], tuple[str, ...], dict[str, Any]]]:
         """Return the stages: name, what is done, work, outputs, and options it depends on."""
         chosen = asdict(self.settings)
-        size = f"{self.genotypes.n_variants:,} variants x {len(self.traits.names)} traits"
+        size = f"{counted(self.genotypes.n_variants, 'variant')} x {len(self.traits.names)} traits"
         scanning = (
             "model", "loco", "missing_genotypes", "transform", "seed",
             "min_call_rate", "min_minor_count", "min_frequency", "min_info",
