@@ -23,7 +23,13 @@ from plait.gwas.combination import combine_summary_statistics
 from plait.gwas.harmonisation import flip, harmonise
 from plait.gwas.table_checks import check_table
 from plait.gwas.variant_matching import CATEGORIES
-from plait.io import read_summary_statistics, read_variants, write_summary_statistics
+from plait.io import (
+    read_effects,
+    read_summary_statistics,
+    read_variants,
+    write_effects,
+    write_summary_statistics,
+)
 from tests.reference_files import real_data
 
 ALLELES = ["A", "C", "G", "T", "AT", "ATT", "CA"]
@@ -427,6 +433,23 @@ def test_paths(tmp_path):
         combine_summary_statistics({"a": 1})
     with pytest.raises(FileFormatError, match=r"Theirs is the \.bim beside it"):
         harmonise(place, tmp_path / "g.bed")
+
+
+def test_the_build_of_combined_tables(tmp_path):
+    """That of the reference, or of the first table that says it; kept in the store."""
+    rows = [(1, "A", "G", 0.2, 1.0), (3, "C", "T", 0.5, 3.0)]
+    unknown, known = table(rows), table(rows, build="hg38")
+
+    def build(tables, **more):
+        write_effects(
+            combine_summary_statistics(tables, **more).effects, tmp_path / "e.zarr", overwrite=True
+        )
+        return read_effects(tmp_path / "e.zarr").provenance.options["build"]
+
+    assert build({"a": unknown, "b": unknown}) is None
+    assert build({"a": unknown, "b": known}) == "GRCh38"
+    assert build({"a": known, "b": unknown}, join="inner") == "GRCh38"
+    assert build({"a": unknown, "b": unknown}, reference=known) == "GRCh38"
 
 
 def test_names_of_combined_variants():

@@ -40,7 +40,8 @@ class Combined:
     ----------
     effects : Effects
         ``provenance.options["rows"]`` counts what happened to the rows of each context, as
-        `Harmonised.counts` does, and how many were ``added`` to the reference's.
+        `Harmonised.counts` does, and how many were ``added`` to the reference's; ``["build"]`` is
+        the genome build of the positions, None where no table says it.
     variants : polars.DataFrame
         One row for each effect: its ``name``, ``chrom``, ``pos``, ``id``, ``oa`` and ``ea``, the
         allele that the effect is of.
@@ -124,7 +125,7 @@ def combine_summary_statistics(
         fitted = {name: dict(one.counts) for name, one in found.items()}
         opened = {name: one.table for name, one in found.items()}
     variants = None if isinstance(reference, Fasta) else reference
-    target, placed, rows_of = _placed(
+    target, placed, rows_of, build = _placed(
         opened, join, variants, genome, options, scale, on_one_strand=bool(fitted)
     )
     for name, counts in fitted.items():
@@ -141,7 +142,7 @@ def combine_summary_statistics(
         raise HarmonisationError(f"no variant is in all of the contexts {', '.join(placed)}.")
     named = _named(target.filter(kept))
     _log.info("combined %s contexts: %s variants", len(placed), f"{int(kept.sum()):,}")
-    settings = {"join": join, "scale": scale, **options, "rows": rows_of}
+    settings = {"join": join, "scale": scale, **options, "build": build, "rows": rows_of}
     made = Provenance("combine_summary_statistics", settings)
     labels = np.array(named["name"].to_list(), dtype=np.str_)
     return Combined(
@@ -158,8 +159,10 @@ def _placed(
     options: dict[str, Any],
     scale: str,
     on_one_strand: bool,
-) -> tuple["DataFrame", dict[str, tuple[Rows, Array, Array]], dict[str, dict[str, int]]]:
-    """Return all variants, the rows and estimates of each context, and what its rows came to."""
+) -> tuple[
+    "DataFrame", dict[str, tuple[Rows, Array, Array]], dict[str, dict[str, int]], str | None
+]:
+    """Return all variants, rows and estimates of contexts, what rows came to, and the build."""
     first = next(iter(tables))
     target, build = as_reference(tables[first] if reference is None else reference, None)
     placed: dict[str, tuple[Rows, Array, Array]] = {}
@@ -196,7 +199,7 @@ def _placed(
             )
         placed[context] = (rows, *estimates)
         build = build or table.build
-    return target, placed, rows_of
+    return target, placed, rows_of, build
 
 
 def target_name(contexts: Iterable[str], number: int, join: str, reference: object = None) -> str:
