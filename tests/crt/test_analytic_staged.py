@@ -55,13 +55,44 @@ def test_programs_stop_one_by_one_and_drawing_stops_with_the_last():
 
 
 def test_sides_ties_and_nan():
+    """A resample without a statistic is none; one that has it for another program counts."""
     null = np.tile([-1.0, 0.0, 1.0, np.nan], 256)
     for observed, side, share in (
         (1.0, "both", 0.5), (1.0, "right", 0.25), (1.0, "left", 0.75), (-1.0, "left", 0.25),
         (1.0 + 1e-8, "right", 0.25), (1.0 + 1e-4, "right", 0.0),
     ):  # fmt: skip
         found = staged_p_values([observed], blocks_of(null), side=side, max_resamples=1024)
-        assert found.p_value[0] == (1 + share * 1024) / 1025
+        assert found.p_value[0] == (1 + share * 1024) / (1 + 768)
+        assert found.resamples[0] == 768
+        other = staged_p_values(
+            [observed, 9.0],
+            lambda block: np.column_stack([blocks_of(null)(block), np.zeros(512)]),
+            side=side,
+            max_resamples=1024,
+        )
+        assert other.p_value[0] == (1 + share * 1024) / 1025
+
+
+def test_resamples_without_a_statistic_could_as_well_not_have_been_drawn():
+    """Wherever the last exceedance is: in or after the first stage, or nowhere."""
+    random = np.random.default_rng(8)
+    null = random.standard_normal(512 * 16)
+    null[random.random(len(null)) < 0.6] = np.nan
+    null[512 * 5 : 512 * 6] = np.nan
+    for observed in (1.0, 2.0, 2.8, 3.3, 9.0):
+        found = staged_p_values([observed], blocks_of(null), exceedances=5, max_resamples=8000)
+        first = null[:1024][~np.isnan(null[:1024])]
+        tested = null[:8000][~np.isnan(null[:8000])]
+        ends = np.flatnonzero(np.abs(tested) >= observed) + 1
+        if (ends <= len(first)).sum() >= 5:
+            expected, used = (1 + (ends <= len(first)).sum()) / (len(first) + 1), len(first)
+        elif len(ends) >= 5:
+            expected, used = 5 / ends[4], ends[4]
+        else:
+            expected, used = (1 + len(ends)) / (len(tested) + 1), len(tested)
+        assert (found.p_value[0], found.resamples[0]) == (expected, used)
+    nothing = staged_p_values([1.0], lambda block: np.full((512, 1), np.nan), max_resamples=2000)
+    assert (nothing.p_value[0], nothing.resamples[0]) == (1.0, 0)
 
 
 def test_p_values_are_valid():

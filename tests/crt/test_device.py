@@ -51,6 +51,16 @@ def test_the_same_draws_again_and_more_extend_fewer(place):
     assert not np.array_equal(other.values, few.values)
 
 
+def test_resamples_without_treated_cells_are_left_out(place):
+    screen = random_screen(n_cells=300)
+    table = DeviceTable.of(residual_table(screen.residuals, screen.basis), place)
+    null = null_effects_on_device(table, np.full(300, 1 / 300), STREAM, 900)
+    is_empty = null.n_treated == 0
+    assert 250 < is_empty.sum() < 420
+    np.testing.assert_array_equal(np.isnan(null.values).all(axis=1), is_empty)
+    np.testing.assert_array_equal(null.tested, null.values[~is_empty])
+
+
 def test_a_screen(place, monkeypatch):
     inputs = prepare_crt_inputs(reference_screen("synth_b")[0])
     expected = perturbation_effects(inputs, method="skew-normal", resamples=2000)

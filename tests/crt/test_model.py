@@ -405,7 +405,7 @@ def test_the_closed_form_spread_is_that_of_the_draws(inputs):
         probabilities = work.propensities(slice(0, 4), work.treated)
         for j, name in enumerate(names):
             null = work.tester.null_statistics(name, inputs.treated(name), probabilities[:, j])
-            ratio = null.values.std(axis=0) / found["null_sd"][j]
+            ratio = null.tested.std(axis=0) / found["null_sd"][j]
             sampling = 7.0 / np.sqrt(2 * 4000)
             assert np.abs(np.log(ratio)).max() < sampling + 3.0 / found["expected_treated"][j]
 

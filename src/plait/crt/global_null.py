@@ -23,6 +23,7 @@ from plait.crt.negative_controls import (
     make_ntc_groups_ensemble,
 )
 from plait.crt.ntc_groups import NullHistogram
+from plait.crt.null_statistics import with_statistic
 from plait.crt.options import CRTOptions
 from plait.crt.p_values import (
     compute_null_pvals_from_null_stats,
@@ -309,11 +310,13 @@ class _TestOfBlock:
         p_raw = p_skew = np.ones(inputs.n_programs)
         if 0 < len(cells) < inputs.n_cells:
             null = self.tester.null_statistics(name, cells, p_hat).values
-            p_raw = empirical_p_values(beta, null)
-            p_skew = skew_normal_p_values(beta, null).p_values
-            if not is_gene and unit < units.last_with_null:
-                own = np.rint(compute_null_pvals_from_null_stats(null).ravel() * B)
-                counts = np.bincount(own.astype(np.int64) - 1, minlength=B)
+            tested = with_statistic(null)
+            if len(tested):
+                p_raw = empirical_p_values(beta, tested)
+                p_skew = skew_normal_p_values(beta, tested).p_values
+                if not is_gene and unit < units.last_with_null:
+                    own = np.rint(compute_null_pvals_from_null_stats(tested).ravel() * B)
+                    counts = np.bincount(own.astype(np.int64) - 1, minlength=B)
             about |= {"probabilities": p_hat, "beta": beta, "null": null, "p_raw": p_raw,
                       "p_skew": p_skew, "denominator": denominator}  # fmt: skip
         unit_type = "real_gene" if is_gene else "ntc_group"

@@ -274,7 +274,7 @@ def compute_ntc_group_null_pvals_parallel(
     side_code : {-1, 0, 1}
         Left, both or right.
     reduce : {None, "hist"}
-        "hist" counts the p-values, which are multiples of 1/B, instead of keeping all of them.
+        "hist" counts the p-values, rounded to multiples of 1/B, instead of keeping all of them.
     inputs, ntc_groups_ens, B, base_seed, propensity_model, resampling_method, resampling_kwargs
         See `crt_pvals_for_ntc_groups_ensemble`.
     test_stat, test_stat_kwargs
@@ -283,7 +283,7 @@ def compute_ntc_group_null_pvals_parallel(
     Returns
     -------
     (sets x groups x B x K,) array, or NullHistogram
-        In the order of sets, groups, resamples, programs.
+        In the order of sets, groups, resamples, programs; without resamples that treat no cell.
 
     Raises
     ------
@@ -348,11 +348,10 @@ class _NullOfBlock:
         ):
             for place, j in enumerate(range(units.start, units.stop)):
                 cells = treated.indices[treated.indptr[j] : treated.indptr[j + 1]]
-                null = self.tester.null_statistics(names[j], cells, probabilities[:, place]).values
-                # A resample without treated cells has no U.
-                null = null[~np.isnan(null).any(axis=1)]
-                found.append(compute_null_pvals_from_null_stats(null, self.side_code).ravel())
-        return np.concatenate(found)
+                null = self.tester.null_statistics(names[j], cells, probabilities[:, place]).tested
+                if len(null):
+                    found.append(compute_null_pvals_from_null_stats(null, self.side_code).ravel())
+        return np.concatenate(found) if found else np.empty(0)
 
 
 def _of_guide_set(

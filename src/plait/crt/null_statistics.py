@@ -4,6 +4,10 @@ The effect of a treatment x on outcome k, adjusted for covariates, is S_k / D wi
 S_k = sum of the residuals R_k over treated cells and D = n1 - |Q'x|^2, where R = MY, M projects out
 the covariates and Q is an orthonormal basis of their span (Frisch, Waugh and Lovell). So a resample
 needs only the sums of [R | Q] over its treated cells.
+
+A perturbation is tested only where cells are treated, others are not, and the covariates do not
+determine which. So the null law is that of treatments that could be tested: resamples that could
+not be have no statistic (NaN) and count for nothing; see `NullStatistics.tested`.
 """
 
 from dataclasses import dataclass
@@ -18,7 +22,7 @@ from plait.errors import InputError, ShapeError
 
 _SMALLEST_DENOMINATOR = 1e-12
 _SINGLE_ROUNDING = 1e-6
-"""Share of n1 below which D is rounding of the float32 rows; its effect is then 0 by definition."""
+"""Share of n1 below which D is rounding of the float32 rows, so that there is no effect."""
 _BLOCKS_TOGETHER = 2
 """Blocks of resamples that go through the cells side by side; their sums are in a core's cache."""
 _CELLS = 1024
@@ -51,13 +55,23 @@ class NullStatistics:
     Attributes
     ----------
     values : (resamples, outcomes) array
-        The effects, or the rank-biserial correlations.
+        The effects, or the rank-biserial correlations; NaN where a treatment has none.
     n_treated : (resamples,) int64 array
         Treated cells.
     """
 
     values: NDArray[np.float64]
     n_treated: NDArray[np.int64]
+
+    @property
+    def tested(self) -> NDArray[np.float64]:
+        """The rows of `values` that have the statistic, (tested resamples, outcomes).
+
+        With these ``P(p <= a) <= a`` holds given that a perturbation is tested. With all resamples
+        (programDE counts the others with the effect 0) it would not where few cells are expected to
+        be treated: of one cell, a third of them treat none.
+        """
+        return with_statistic(self.values)
 
 
 def residual_table(residuals: NDArray[np.float64], basis: NDArray[np.float64]) -> CellTable:
@@ -127,8 +141,8 @@ def null_effects(table: CellTable, resampler: Resampler, resamples: int) -> Null
     Returns
     -------
     NullStatistics
-        The effect is 0 where a resample treats no cell, or where the covariates explain all but
-        1e-6 of its treatment (then D would be the rounding of the single-precision rows).
+        NaN where a resample treats no cell, or where the covariates explain all but 1e-6 of its
+        treatment (then D would be the rounding of the single-precision rows).
 
     Raises
     ------
@@ -193,6 +207,12 @@ def null_rank_biserial_of_block(
     """
     sums, counts = _sums_of_blocks(table, resampler, range(block, block + 1))
     return _rank_biserial(sums[:, : table.n_outcomes], counts, len(table.rows))
+
+
+def with_statistic(null: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the resamples (rows) that have a statistic; where all have one, what was given."""
+    has_none = np.asarray(np.isnan(null).all(axis=1))
+    return null[~has_none] if has_none.any() else null
 
 
 def rank_biserial_of_index_lists(
@@ -290,7 +310,7 @@ def effects_of_sums(
     Returns
     -------
     (resamples, outcomes) array
-        0 where the covariates explain all but 1e-6 of a treatment.
+        NaN where no cell is treated or the covariates explain all but 1e-6 of a treatment.
     """
     from plait.crt.resampling_kernels import fill_effects
 

@@ -232,7 +232,7 @@ def add_stratified(table, members, starts, treated, batch, states, sums, counts)
 def fill_effects(  # type: ignore[no-untyped-def]
     outcome_sums, basis_sums, counts, smallest, smallest_share, effects
 ):
-    """Write S / D of each resample, D = n1 - |Q'x|^2; 0 where D is below what is rounding.
+    """Write S / D of each resample, D = n1 - |Q'x|^2; NaN where D is below what is rounding.
 
     That is the larger of ``smallest`` and of ``smallest_share`` of n1.
     """
@@ -245,7 +245,7 @@ def fill_effects(  # type: ignore[no-untyped-def]
             for k in range(effects.shape[1]):
                 effects[b, k] = outcome_sums[b, k] / denominator
         else:
-            effects[b, :] = 0.0
+            effects[b, :] = np.nan
 
 
 @njit(nogil=True, cache=True)

@@ -266,7 +266,9 @@ class CRTResult(Result):
     def _of_one_cell(self) -> list[str]:
         """Name the units of one treated cell, where treatments are drawn cell by cell.
 
-        A third of their resamples treat no cell and have no effect: p-values are too small.
+        Fitted propensities expect one treated cell, as there is, but resamples treat one or more,
+        and effects of more cells are smaller. Those of one cell alone would give the right p-value;
+        they are 1 / (e - 1) of all, so that it is at most e - 1 times as large.
         """
         about = self.settings
         if about.get("sampler") != "bernoulli" or about.get("method") == "ntc-empirical":
@@ -276,7 +278,7 @@ class CRTResult(Result):
             return []
         units = counted(int(which.sum()), "perturbation")
         return [
-            f"  p-values too small, by a factor of 2 to 3: {units} of one treated cell "
+            f"  p-values too small, by a factor of up to 1.7: {units} of one treated cell "
             f"({self._named(which)}). Leave such perturbations out, or permute treatments within "
             "strata"
         ]

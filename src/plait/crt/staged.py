@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from plait.crt.null_statistics import with_statistic
 from plait.crt.resampling import blocks_of_resamples
 from plait.errors import OptionError, ShapeError
 
@@ -27,7 +28,7 @@ class StagedPValues:
     p_value : (programs,) array
         At least ``1 / (max_resamples + 1)``.
     resamples : (programs,) int64 array
-        How many were looked at.
+        How many were looked at, without those that have no statistic.
     exceedances : (programs,) int64 array
         How many of them were at least as extreme as the observed statistic.
     """
@@ -53,13 +54,14 @@ def staged_p_values(
         Where it is NaN the p-value is 1.
     null_of_block : callable
         Returns the null statistics (512, programs) of a block of resamples by its number, such as
-        ``lambda block: null_effects_of_block(table, resampler, block)``. NaN never exceeds.
+        ``lambda block: null_effects_of_block(table, resampler, block)``. A row of NaN is of a
+        treatment that could not be tested and counts for nothing; another NaN never exceeds.
     side : {"both", "left", "right"}
         What counts as an exceedance: ``|T_b| >= |T|``, ``T_b <= T`` or ``T_b >= T``.
     exceedances : int
         Enough of them (20): the standard error of a p-value is then p / sqrt(20) or less.
     max_resamples : int
-        Enough of resamples (a million).
+        Enough of resamples (a million), those without a statistic among them.
 
     Returns
     -------
@@ -77,8 +79,9 @@ def staged_p_values(
     never has h has ``(1 + count) / (max_resamples + 1)``. Under exchangeability
     ``P(p <= a) <= a`` for every a: above h / 1025 the event is that of a test with 1024 resamples,
     below it is that the h-th exceedance comes no sooner than resample h / a, as in Besag and
-    Clifford (1991, Biometrika 78). Resamples are shared by all programs and end with the last one
-    undecided.
+    Clifford (1991, Biometrika 78). Where resamples have no statistic, these numbers are of the
+    others: which they are says nothing of their statistics. Resamples are shared by all programs
+    and end with the last one undecided.
     """
     if side not in ("both", "left", "right"):
         raise OptionError(f"side is {side!r}; give 'both', 'left' or 'right'.")
@@ -95,7 +98,7 @@ def staged_p_values(
     used, counts = np.zeros(t.size, dtype=np.int64), np.zeros(t.size, dtype=np.int64)
     first = min(FIRST_STAGE, max_resamples)
     is_open = ~np.isnan(t)
-    done = 0
+    drawn = done = 0
     for block, size in blocks_of_resamples(max_resamples):
         if not is_open.any():
             break
@@ -104,16 +107,16 @@ def staged_p_values(
             raise ShapeError(
                 f"null statistics have shape {null.shape}; {t.size} programs were observed."
             )
-        exceeds = _as_extreme(null[:size], side) >= threshold
-        if done >= first:
+        exceeds = _as_extreme(with_statistic(null[:size]), side) >= threshold
+        if drawn >= first and len(exceeds):
             _stop_at_last_exceedance(exceeds, exceedances, done, is_open, p, used, counts)
         counts[is_open] += exceeds[:, is_open].sum(axis=0)
-        done += size
-        if done == first:
+        drawn, done = drawn + size, done + len(exceeds)
+        if drawn == first:
             enough = is_open & (counts >= exceedances)
-            p[enough], used[enough] = (1.0 + counts[enough]) / (first + 1.0), first
+            p[enough], used[enough] = (1.0 + counts[enough]) / (done + 1.0), done
             is_open &= ~enough
-    p[is_open], used[is_open] = (1.0 + counts[is_open]) / (max_resamples + 1.0), max_resamples
+    p[is_open], used[is_open] = (1.0 + counts[is_open]) / (done + 1.0), done
     return StagedPValues(p, used, counts)
 
 

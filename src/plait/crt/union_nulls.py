@@ -47,8 +47,8 @@ def compute_gene_null_pvals(
     Returns
     -------
     (B, K) array
-        `plait.crt.compute_null_pvals_from_null_stats` of each program; of the U statistic without
-        the rows of resamples that treat no cell.
+        `plait.crt.compute_null_pvals_from_null_stats` of each program, without the rows of
+        resamples that treat no cell; see `crt_null_stats_for_test`.
 
     Raises
     ------
@@ -101,6 +101,7 @@ def compute_guide_set_null_pvals(
     Returns
     -------
     (B, K) array
+        As of `compute_gene_null_pvals`.
 
     Raises
     ------
@@ -140,6 +141,9 @@ def crt_null_stats_for_test(
     Returns
     -------
     (B,) array
+        Without resamples that treat no cell (or every cell, or what the covariates determine): the
+        gene would not be tested then. With few treated cells these are many; with 28 or more fewer
+        than one in a million million.
 
     Raises
     ------
@@ -164,7 +168,7 @@ def crt_null_stats_for_test(
 def null_statistics_of(
     inputs: CRTInputs, name: str, columns: ArrayLike, options: CRTOptions
 ) -> Array:
-    """Return the statistic of a set of guides in all resamples that have one.
+    """Return the statistic of a set of guides in the resamples that could be tested.
 
     Parameters
     ----------
@@ -178,12 +182,12 @@ def null_statistics_of(
     Returns
     -------
     (B, K) array
-        Of the U statistic, without resamples that treat no cell.
+        Without resamples that treat no cell.
 
     Raises
     ------
     InputError
-        No cell or every cell is treated, or B is less than 1.
+        No cell or every cell is treated, in the data or in all resamples, or B is less than 1.
     """
     treated = indicator_matrix(inputs.G, [columns])
     if not 0 < treated.nnz < inputs.n_cells:
@@ -196,5 +200,10 @@ def null_statistics_of(
     tester = UnitTester(inputs, options)
     model = tester.propensity_model_of([name])
     ((_, probabilities),) = propensity_blocks(model, inputs.C, treated, [name])
-    null = tester.null_statistics(name, treated.indices, probabilities[:, 0]).values
-    return null[~np.isnan(null).any(axis=1)]
+    null = tester.null_statistics(name, treated.indices, probabilities[:, 0]).tested
+    if not len(null):
+        raise InputError(
+            f"none of {options.resamples:,} resamples of {name!r} treats a cell; draw more of them "
+            "(B), or leave it out."
+        )
+    return null

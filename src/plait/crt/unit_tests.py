@@ -320,14 +320,15 @@ class UnitTester:
         tests = SkewNormalTests(self.options.calibrated_side or self.options.side)
         added = []
         for j in ok:
-            null = self._null(units[j], strata[j]).values
+            null = self._null(units[j], strata[j]).tested
+            found["n_resamples"][j] = len(null)
+            if not len(null):
+                continue  # compared with nothing, p is 1
             found["p_raw"][j] = empirical_p_values(observed[j], null, side=self.options.side)
             if is_calibrated:
-                has_none = np.isnan(null[:, 0])  # a resample without treated cells has no U
-                if not has_none.all():
-                    tests.add(found["beta"][j], null[~has_none] if has_none.any() else null)
-                    added.append(j)
-        found["p_method"][ok], found["n_resamples"][ok] = "empirical", self.options.resamples
+                tests.add(found["beta"][j], null)
+                added.append(j)
+        found["p_method"][ok] = "empirical"
         if is_calibrated:
             found["p_skew"][ok] = found["p_raw"][ok]
         if added:
