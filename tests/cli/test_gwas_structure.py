@@ -262,6 +262,26 @@ def test_components_are_computed_once(here, line, failing, kept, store, monkeypa
     assert whole == again
 
 
+def test_components_that_a_study_has_no_more_are_removed(here, monkeypatch):
+    inputs = "--geno demo/genotypes.bed --pheno demo/traits.csv --traits trait1,trait2 --quiet"
+    command = ["gwas-to-mash", *inputs.split(), "--out", "study"]
+    assert main([*command, "--pcs", "2"]) == 0
+    components, record = here / "study/stages/components.zarr", here / "study/stages/stages.json"
+    with monkeypatch.context() as patch:  # a run that fails removes nothing
+        patch.setattr("plait.studies.gwas_to_mash", lambda *_, **__: 1 / 0)
+        assert main(command) != 0
+    assert components.is_dir() and "pcs" in json.loads(record.read_text())
+    assert main(command) == 0
+    assert not components.exists() and "pcs" not in json.loads(record.read_text())
+    assert main([*command[:-1], "plain"]) == 0
+    names = [
+        {path.name for path in Path(where, "stages").iterdir()} for where in ("study", "plain")
+    ]
+    assert names[0] == names[1]
+    assert main([*command, "--pcs", "2"]) == 0
+    assert components.is_dir() and "pcs" in json.loads(record.read_text())
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [

@@ -328,6 +328,12 @@ class KeptComponents(NamedTuple):
     record: str
     tell: Callable[[str, str, float | None], None] = lambda *_: None
 
+    def drop(self) -> None:
+        """Remove them after a run without components, of which they are not."""
+        from plait.studies.stages import Stages
+
+        Stages(self.folder, {}, self.tell, self.record).drop("pcs", (self.store,))
+
 
 def with_components(
     study: tuple[Any, Any, Any],

@@ -175,6 +175,8 @@ def gwas_to_mash(
                 tell=teller(quiet),
                 **workers,
             )
+        if not pcs:
+            keep.drop()
         scanned = AssociationResult.open(out)
         found = [*scanned.summary().splitlines(), *result.summary().splitlines()]
         found += sharing_lines(result)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -76,9 +77,24 @@ class Stages:
                 interruption.add_note("finished stages are kept; the same command goes on.")
             raise
         self._done[name] = self._chain
+        self._write()
+        self.tell(name, what, time.perf_counter() - started)
+
+    def drop(self, name: str, outputs: tuple[str, ...]) -> None:
+        """Remove what a stage wrote that the study has no more, so that it is not taken for its."""
+        if self._done.pop(name, None) is None:
+            return
+        for output in outputs:
+            place = self.folder / output
+            if place.is_dir():
+                shutil.rmtree(place)
+            else:
+                place.unlink(missing_ok=True)
+        self._write()
+
+    def _write(self) -> None:
         with replace_file(self._place, overwrite=True) as temporary:
             temporary.write_text(json.dumps(self._done, indent=2) + "\n", encoding="utf-8")
-        self.tell(name, what, time.perf_counter() - started)
 
     def _read(self) -> dict[str, str]:
         try:
