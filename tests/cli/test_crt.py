@@ -99,13 +99,39 @@ def test_covariates_are_columns_of_obs(ran, capsys):
     assert "3 columns of covariates" in capsys.readouterr().out
     assert CRTResult.load("x/result.zarr").settings["strata"]["batch_key"] == "lane"
     assert run(*words, "--covariates", "lane,depth", "--out", "y") == 2
-    assert "no column 'depth' in obs for --covariates; there are lane, umis" in (
+    assert "no column 'depth' in obs for --covariates; there are 'lane', 'umis'. Name one" in (
         capsys.readouterr().err
     )
+    assert run(*words, "--covariates", "lane,log(n_umis)", "--out", "y") == 2
+    assert (
+        "no column 'n_umis' in obs for --covariates, which names log(n_umis); near it: 'umis'; "
+        "there are 'lane', 'umis'. Name one of these, by itself or as log(NAME), or leave it out."
+    ) in capsys.readouterr().err
     assert run(*words, "--covariates", "log(lane)", "--out", "y") == 2
-    assert "log(lane) cannot be taken" in capsys.readouterr().err
+    assert "column 'lane' of obs holds others, such as" in capsys.readouterr().err
     assert run(*words, "--covar", "nothing", "--out", "y") == 2
     assert "as in --covariates 'lane,log(umis)'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (np.nan, "column 'umis' of obs is missing in 2 cells (first: "),
+        (-1.0, "column 'umis' of obs is negative in 2 cells (first: "),
+    ],
+)
+def test_a_covariate_without_a_logarithm_says_where(ran, capsys, value, said):
+    adata = anndata.read_h5ad("screen.h5ad")
+    adata.obs["umis"] = np.where(np.isin(np.arange(1500), [7, 11]), value, 5.0)
+    adata.obs["share"] = np.linspace(0, 1, 1500)
+    adata.write_h5ad("holes.h5ad")
+    words = ["run", "--h5ad", "holes.h5ad", "--usage", "usage", "--out", "y"]
+    assert run(*words, "--covariates", "lane,log(umis)") == 2
+    error = capsys.readouterr().err
+    assert "holes.h5ad: log(umis) of --covariates needs numbers of 0 or more" in error
+    assert f"{said}{str(adata.obs_names[7])!r})" in error and "fill it in" in error
+    assert run(*words, "--covar", "nothing") == 2
+    assert "as in --covariates 'lane,umis,share'" in capsys.readouterr().err
 
 
 def test_numbers_that_become_groups_are_said_and_can_stay_numbers(ran, capsys):
@@ -160,7 +186,7 @@ def test_what_is_wrong_is_said_in_one_line(ran, capsys):
                 "--sampler",
                 "stratified",
             ],
-            "no covariate or column of obs 'b', which --batch names",
+            "no covariate or column of obs 'b', which --batch names; there are",
         ),
         (
             ["--h5ad", "screen.h5ad", "--usage", "none.txt", "--out", "x"],

@@ -66,6 +66,7 @@ def test_what_is_no_screen(call, data):
         ({"max_resamples": 0}, "max_resamples is 0"),
         ({"max_resamples": 10**30}, "give at most 1,000,000,000"),
         ({"formula": 3}, "the formula is 3; give a text"),
+        ({"formula": "~ log(n_umis)"}, r"formula has 'n_umis'.*near it: 'grna_n_umis'; there are"),
         ({"weights": []}, r"weights is \[\], which is no covariate"),
         ({"side": []}, r"side is \[\]"),
         ({"strategy": []}, r"strategy is \[\]"),

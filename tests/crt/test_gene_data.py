@@ -358,8 +358,10 @@ def test_anndata_and_mudata(tmp_path):
         (tmp_path / name).unlink()
         with pytest.raises(FileFormatError, match="there is no file"):
             read_gene_screen(tmp_path / name, "high")
-    with pytest.raises(LabelError, match="obs has no column 'lane'"):
+    with pytest.raises(LabelError, match="obs has no column 'lane' for a covariate; there"):
         gene_screen_from_anndata(adata, "high", covariates=["lane"])
+    with pytest.raises(LabelError, match=r"near it: 'batch'.*logarithms are taken in the formula"):
+        gene_screen_from_anndata(adata, "high", covariates=["log(batch)"])
     with pytest.raises(LabelError, match="no layer 'raw'"):
         gene_screen_from_anndata(adata, "high", layer="raw")
     del adata.uns["grna_ids"]

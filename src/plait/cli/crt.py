@@ -14,7 +14,7 @@ from plait.cli.options import MODEL, OUTPUT, RUN, command_group, documented, opt
 from plait.cli.outputs import check_file, check_folder
 from plait.cli.records import RECORD, write_record
 from plait.cli.screen_inputs import BATCH, control_labels, read_inputs
-from plait.data.words import counted, listed
+from plait.data.words import counted, known_names
 from plait.errors import InputError, LabelError, OptionError
 
 if TYPE_CHECKING:
@@ -318,8 +318,8 @@ def _require_targets(inputs: "CRTInputs", labels: Sequence[str], flag: str) -> N
     """Refuse targets that no guide has: a typing error would go unnoticed."""
     if unknown := [label for label in labels if label not in inputs.gene_to_cols]:
         raise LabelError(
-            f"no guide targets {unknown[0]!r}, which {flag} names; there are "
-            f"{listed(list(map(repr, inputs.units)), 5)}."
+            f"no guide targets {unknown[0]!r}, which {flag} names; "
+            f"{known_names(unknown[0], inputs.units, 5)}."
         )
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from plait.cli.options import INPUT, MODEL, option
+from plait.data.words import counted, known_names
 from plait.errors import FileFormatError, InputError, LabelError, OptionError
 
 if TYPE_CHECKING:
@@ -201,9 +202,9 @@ def _require_batch(batch: str, covariates: Any, obs: Any) -> None:
     columns = [str(name) for name in getattr(covariates, "columns", ())]
     if batch not in columns and batch not in obs:
         raise LabelError(
-            f"there is no covariate or column of obs {batch!r}, which --batch names; there are "
-            f"the covariates {', '.join(columns) or '(without names)'} and, in obs, "
-            f"{_listed(obs)}."
+            f"there is no covariate or column of obs {batch!r}, which --batch names; "
+            f"{known_names(batch, dict.fromkeys([*columns, *map(str, obs.columns)]))}. Name one of "
+            "these, or leave --batch out where there are no batches."
         )
 
 
@@ -258,21 +259,40 @@ def _columns(obs: "DataFrame", covariates: str, place: Path) -> "DataFrame":
         name = logged[1].strip() if logged else text
         if name not in obs.columns:
             raise LabelError(
-                f"{place} has no column {name!r} in obs for --covariates; there are {_listed(obs)}."
+                f"{place} has no column {name!r} in obs for --covariates"
+                f"{'' if text == name else f', which names {text}'}; "
+                f"{known_names(name, obs.columns)}. Name one of these, by itself or as log(NAME), "
+                "or leave it out."
             )
         if logged is None:
             found[name] = obs[name]
             continue
         values = np.asarray(obs[name])
-        if values.dtype.kind not in "iuf" or not (values >= 0).all():
+        if wrong := _no_logarithm(values, obs.index):
             raise InputError(
-                f"{place}: column {name!r} of obs is not of numbers of 0 or more; log({name}) "
-                "cannot be taken."
+                f"{place}: {text} of --covariates needs numbers of 0 or more, and column {name!r} "
+                f"of obs {wrong}."
             )
         found[text] = np.log1p(values) if (values == 0).any() else np.log(values)
     if not found:
         raise OptionError("--covariates names no column.")
     return pd.DataFrame(found, index=obs.index)
+
+
+def _no_logarithm(values: Any, cells: Any) -> str:
+    """Say why a column has no logarithm, and what to do; nothing where it has."""
+    import numpy as np
+
+    if values.dtype.kind not in "iuf":
+        return f"holds others, such as {values[0]!r}. Name it without log()"
+    for what, bad in (("missing", np.isnan(values)), ("negative", values < 0)):
+        if bad.any():
+            count, first = counted(int(bad.sum()), "cell"), str(cells[int(np.argmax(bad))])
+            return (
+                f"is {what} in {count} (first: {first!r}). Leave these cells or the covariate "
+                "out, or fill it in"
+            )
+    return ""
 
 
 def _advice(obs: "DataFrame") -> str:
@@ -287,8 +307,12 @@ def _listed(obs: "DataFrame") -> str:
     return ", ".join(names[:20]) + (" ..." if len(names) > 20 else "") if names else "none"
 
 
+def _are_amounts(values: Any) -> bool:
+    """Tell whether a column holds counts, which differ in size: shares and scores do not."""
+    is_number = values.dtype.kind in "iuf"
+    return bool(is_number and (values >= 0).all() and (values % 1 == 0).all())
+
+
 def _suggested(obs: "DataFrame") -> str:
-    names = [
-        f"log({name})" if obs[name].dtype.kind in "iuf" else str(name) for name in obs.columns[:3]
-    ]
+    names = [f"log({name})" if _are_amounts(obs[name]) else str(name) for name in obs.columns[:3]]
     return f"'{','.join(names)}'" if names else "NAME,NAME"

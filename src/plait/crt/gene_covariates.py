@@ -116,11 +116,17 @@ def users_covariates(
         if (missing := is_missing(array)).any():
             raise MissingCovariateError(
                 f"the covariate {label!r} is missing in {counted(int(missing.sum()), 'cell')} "
-                f"(first: cell {int(np.argmax(missing)) + 1})."
+                f"(first: cell {int(np.argmax(missing)) + 1}); fill it in, or leave these cells or "
+                "the covariate out."
             )
         if array.dtype.kind in "iuf":
             if not np.isfinite(array).all():
-                raise InputError(f"the covariate {label!r} is infinite in some cells.")
+                bad = ~np.isfinite(array)
+                raise InputError(
+                    f"the covariate {label!r} is infinite in {counted(int(bad.sum()), 'cell')} "
+                    f"(first: cell {int(np.argmax(bad)) + 1}), as a logarithm of 0 is; leave these "
+                    "cells or the covariate out."
+                )
             values[label] = array.astype(np.float64)
             continue
         values[label] = array.astype(np.str_)

@@ -21,7 +21,7 @@ from plait.crt.gene_counts import (
 from plait.crt.gene_covariates import count_covariates, is_missing, users_covariates
 from plait.crt.guides import warn_of_guides_without_target
 from plait.data.labels import describe_difference, require_distinct
-from plait.data.words import counted
+from plait.data.words import counted, known_names
 from plait.errors import (
     InputError,
     InputTypeError,
@@ -396,8 +396,10 @@ def _expression(adata: Any, layer: str | None) -> Any:
 def _observed(obs: Any, covariates: Sequence[str]) -> Any:
     absent = [name for name in covariates if name not in obs.columns]
     if absent:
+        more = "; logarithms are taken in the formula" if "log" in absent[0] else ""
         raise LabelError(
-            f"obs has no column {absent[0]!r}; it has {', '.join(map(repr, obs.columns[:10]))}."
+            f"obs has no column {absent[0]!r} for a covariate; "
+            f"{known_names(absent[0], obs.columns)}. Name one of these, or leave it out{more}."
         )
     return obs[list(covariates)] if covariates else None
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from plait.crt.gene_covariates import COUNT_COVARIATES, RESERVED
 from plait.crt.gene_data import GeneScreenData
-from plait.data.words import counted
+from plait.data.words import counted, known_names
 from plait.errors import InputError, InputTypeError, LabelError, OptionError
 
 Array = NDArray[np.float64]
@@ -192,8 +192,9 @@ def design_columns(
         name = inner or plain
         if name not in data.covariates:
             raise LabelError(
-                f"the formula has {name!r}, which is no covariate; there are "
-                f"{', '.join(data.covariates)}."
+                f"the formula has {name!r}, which is no covariate; "
+                f"{known_names(name, data.covariates)}. Name one of these, leave it out, or make a "
+                "column of obs a covariate: --covariates (covariates=)."
             )
         values = data.covariates[name]
         if name in data.levels:
