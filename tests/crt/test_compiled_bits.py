@@ -35,7 +35,7 @@ screen = crt.GeneScreen(crt.gene_screen_data(
 """
 EFFECTS = """
 digest.update(crt.perturbation_effects(inputs).log10p.tobytes())
-screen.set_parameters(discovery_pairs=crt.trans_pairs(screen.data), mechanism="permutations")
+screen.set_parameters(discovery_pairs=crt.trans_pairs(screen.data), mechanism="crt")
 found = screen.run_discovery()
 for values in (found.log10_p, found.z_orig, found.theta):
     digest.update(np.ascontiguousarray(values).tobytes())

@@ -34,9 +34,11 @@ CASES = [
     pytest.param(
         (3000, 0.004, 3.0, 2.0, "crt", 1e-3, "both", 0.0, (0.2, 0.35, 2.2)), marks=pytest.mark.slow
     ),
-    (3000, 0.004, 3.0, 2.0, "crt", 1e-3, "both", 0.7, (0.2, 0.35, 2.2)),
+    (3000, 0.004, 3.0, 2.0, "crt", 1e-3, "both", 0.7, (0.2, 2.2)),
     (3000, 0.004, 3.0, 2.0, "permutations", 1e-4, "both", 0.0, (0.0, 0.2)),
-    (3000, 0.0025, 3.0, 2.0, "crt", 1e-3, "left", 0.0, (0.0, 0.1, 0.2)),
+    pytest.param(
+        (3000, 0.0025, 3.0, 2.0, "crt", 1e-3, "left", 0.0, (0.0, 0.1, 0.2)), marks=pytest.mark.slow
+    ),
     # Large counts of few treated cells are in the resamples, too, of genes that vary much.
     (5000, 0.02, 0.3, 0.3, "crt", 1e-6, "both", 0.0, (4.0, 6.0)),
     (2000, 0.025, 5.0, 0.3, "permutations", 1e-6, "both", 0.0, (2.0, 3.0)),
@@ -150,7 +152,7 @@ def test_what_the_variance_of_a_treatment_lacks_of_that_of_permutations():
     is_treated = random.random(400) < 1 / (1 + np.exp(-x))
     treated = csc_array(is_treated.astype(np.int8)[:, None])
     fit = fit_gene(design, random.poisson(2.0, 400))
-    rows, factor = np.flatnonzero(is_treated), np.empty((2, 2))
+    rows, factor = np.flatnonzero(is_treated).astype(np.int32), np.empty((2, 2))
     chances = np.full(400, len(rows) / 400)
     taken_up, influence, g = np.empty((3, 400))
     kernels.fill_projection(design, fit.mean, factor)

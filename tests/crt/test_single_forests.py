@@ -28,8 +28,8 @@ def study(seed, n=500, effect=0.0, width=3):
 @pytest.fixture
 def small(monkeypatch):
     """Forests of fewer trees: many are grown here."""
-    monkeypatch.setattr(single_fits, "_TREES", 80)
-    monkeypatch.setattr(single_fits, "_TREES_TO_CHOOSE", 40)
+    monkeypatch.setattr(single_fits, "_TREES", 50)
+    monkeypatch.setattr(single_fits, "_TREES_TO_CHOOSE", 25)
 
 
 def test_forests_hold_where_linear_models_fail(small):

@@ -91,8 +91,24 @@ def visit(browser, report):
         one.context.close()
 
 
-def test_loads_without_complaint_and_without_network(visit, report):
-    here = visit()
+@pytest.fixture(scope="module")
+def untouched(browser, report):
+    """A visit in which nothing is chosen: a page takes seconds to draw."""
+    here = Visit(browser, report[0])
+    yield here
+    here.context.close()
+
+
+@pytest.fixture(scope="module")
+def used(browser, report):
+    """A visit in which one effect is chosen after the other."""
+    here = Visit(browser, report[0])
+    yield here
+    here.context.close()
+
+
+def test_loads_without_complaint_and_without_network(untouched, report):
+    here = untouched
     assert here.complaints == []
     asked = [url for url in here.requests if not url.startswith(("data:", "blob:"))]
     assert asked == [here.address]
@@ -103,8 +119,8 @@ def test_loads_without_complaint_and_without_network(visit, report):
     assert here.fits()
 
 
-def test_labels_are_shown_as_they_are(visit):
-    here = visit()
+def test_labels_are_shown_as_they_are(untouched):
+    here = untouched
     assert here.rows()[0] == NASTY
     ticks = here.page.locator("#found .ytick").all_text_contents()
     assert "<b>x</b>" in ticks
@@ -148,8 +164,8 @@ def test_search_and_filter(visit, report):
     assert here.rows() == expected[:50]
 
 
-def test_pages(visit, report):
-    here = visit()
+def test_pages(untouched, report):
+    here = untouched
     table = report[1].table
     here.page.click("#after")
     assert here.rows() == list(table.effects[50:100])
@@ -158,8 +174,8 @@ def test_pages(visit, report):
     assert here.page.is_disabled("#before")
 
 
-def test_a_row_shows_its_forest(visit, report):
-    here = visit()
+def test_a_row_shows_its_forest(used, report):
+    here = used
     table = report[1].table
     here.page.locator("#rows .pick").nth(4).click()
     here.page.wait_for_selector(f"#forest[data-effect='{table.effects[4]}']")
@@ -176,8 +192,8 @@ def test_a_row_shows_its_forest(visit, report):
     assert here.complaints == []
 
 
-def test_keyboard(visit, report):
-    here = visit()
+def test_keyboard(used, report):
+    here = used
     table = report[1].table
     here.page.locator("#rows .pick").first.focus()
     here.page.keyboard.press("ArrowDown")
@@ -188,8 +204,8 @@ def test_keyboard(visit, report):
     here.page.wait_for_selector(f"#forest[data-effect='{table.effects[3]}']")
 
 
-def test_download(visit, report, tmp_path):
-    here = visit()
+def test_download(untouched, report, tmp_path):
+    here = untouched
     table = report[1].table
     with here.page.expect_download() as waiting:
         here.page.click("#download")
@@ -285,7 +301,14 @@ def test_paper(visit):
 
 
 @pytest.mark.parametrize(
-    ("n", "width", "strength"), [(1, 1, 1), (1, 2, 0), (40, 2, 1), (300, 60, 1), (200, 9, 0)]
+    ("n", "width", "strength"),
+    [
+        (1, 1, 1),
+        (1, 2, 0),
+        pytest.param(40, 2, 1, marks=pytest.mark.slow),
+        (300, 60, 1),
+        (200, 9, 0),
+    ],
 )
 def test_every_shape_is_drawn(browser, tmp_path, n, width, strength):
     made = write_mash_report(
@@ -341,9 +364,18 @@ def test_the_scan(browser, tmp_path):
         here.context.close()
 
 
-@pytest.mark.parametrize("size", [390, 1280])
 @pytest.mark.parametrize(
-    ("places", "named"), [((0,), 1), ((3999,), 1), ((0, 700, 3999), 3), ((0, 420, 3999), 2)]
+    ("places", "named", "size"),
+    [
+        ((0,), 1, 390),
+        ((3999,), 1, 390),
+        ((0, 700, 3999), 1, 390),
+        pytest.param((0, 420, 3999), 1, 390, marks=pytest.mark.slow),
+        pytest.param((0,), 1, 1280, marks=pytest.mark.slow),
+        pytest.param((3999,), 1, 1280, marks=pytest.mark.slow),
+        ((0, 700, 3999), 3, 1280),
+        ((0, 420, 3999), 2, 1280),
+    ],
 )
 def test_names_of_peaks_are_within_the_axes(browser, tmp_path, size, places, named):
     """At the ends of the genome names begin, or end, with the axis; none is over another."""
@@ -363,7 +395,7 @@ def test_names_of_peaks_are_within_the_axes(browser, tmp_path, size, places, nam
         for name, part in (("notes", ".annotation"), ("axes", ".nsewdrag"), ("ticks", ".ytick"))
     }
     (left, right, _, _), *_ = boxes["axes"]
-    assert len(boxes["notes"]) == (1 if size == 390 else named)
+    assert len(boxes["notes"]) == named
     assert all(left - 1 <= a and b <= right + 1 for a, b, _, _ in boxes["notes"])
     assert all(tick[1] <= note[0] + 1 for tick in boxes["ticks"] for note in boxes["notes"])
     for one, other in combinations(boxes["notes"], 2):
