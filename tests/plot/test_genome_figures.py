@@ -6,6 +6,7 @@ from itertools import combinations
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from plait import gwas, plot
 from plait.errors import LabelError, OptionError, ShapeError
@@ -126,6 +127,52 @@ def test_names_of_peaks_are_not_over_numbers(letters, count):
         assert ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1
         assert not any(box.overlaps(number) for number in numbers)
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
+@pytest.mark.parametrize("n_traits", [1, 2, 4, 10])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_names_of_peaks_are_beside_all_columns(n_traits, seed):
+    """Over no point, and not between the points of another peak, also at the ends of the genome."""
+    random = np.random.default_rng(seed)
+    chrom = np.repeat([str(k + 1) for k in range(22)], 200)
+    logs = np.log10(random.random(len(chrom)))
+    # Peaks side by side, on the first and on the last variant, and anywhere.
+    peaks = np.array([0, 700, 740, 790, 840, 900, len(chrom) - 1, *random.integers(1100, 4300, 9)])
+    tops = np.array([33, 40, 39, 38, 37, 36, 35, *random.uniform(8, 32, 9)])
+    for peak, top in zip(peaks, tops, strict=True):
+        for step, share in enumerate((1.0, 0.85, 0.6, 0.4)):
+            logs[max(peak - step, 0)] = min(-top * share, logs[max(peak - step, 0)])
+    trait_of = random.integers(0, n_traits, len(chrom))
+    ax = plot.manhattan(
+        chrom,
+        np.tile(np.arange(200), 22),
+        logs,
+        labels=[f"rs{k + 10**7}" for k in range(len(chrom))],
+        traits=[f"t{k}" for k in range(n_traits)] if n_traits > 1 else None,
+        trait_of=trait_of if n_traits > 1 else None,
+        title="several",
+        caption=True,
+    )
+    ax.figure.canvas.draw()
+    boxes = [Text.get_window_extent(text) for text in ax.texts]  # without the lines to points
+    assert len(boxes) == 5
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    places = np.concatenate([points.get_offsets() for points in ax.collections])
+    points = ax.transData.transform(places[~np.isnan(places).any(axis=1)])
+    summits = points[points[:, 1] > ax.transData.transform((0, 8))[1]]
+    for box in boxes:
+        assert ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1 and box.y1 <= ax.bbox.y1
+        assert not box.count_contains(points)
+        across = (box.x0 < summits[:, 0]) & (summits[:, 0] < box.x1)
+        assert not (across & (summits[:, 1] > box.y0)).any()
+
+
+def test_names_of_peaks_in_a_part_of_a_figure():
+    import matplotlib.pyplot as plt
+
+    ax = plt.figure().subfigures(1, 2)[1].subplots()
+    plot.manhattan(["1"] * 9, range(9), np.full(9, -20.0), labels=list("abcdefghi"), ax=ax)
+    assert len(ax.texts) == 5
 
 
 def test_manhattan_of_one_of_many():

@@ -1,7 +1,7 @@
 """Names of points, where there is room for them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -18,14 +18,24 @@ Box: TypeAlias = tuple[float, float, float, float]
 
 SIZE = 7
 """Of letters, in points."""
-_WIDTH, _HEIGHT = 0.62, 1.25
-"""Of a letter, as shares of its size."""
+_HEIGHT = 1.25
+"""Of a line, as a share of the size of letters."""
+_BESIDE = 2.0
+"""What a name is wider than its letters are, in points: that is told by how they are drawn."""
 _DIRECTIONS = (90, 0, 180, 270, 45, 135, 315, 225)
 _DISTANCES = (4.0, 12.0, 22.0, 34.0)
 """From the point, in points; what is further than the first has a line to it."""
 
 
-def name_points(ax: "Axes", x: Array, y: Array, names: Sequence[str], rows: Sequence[int]) -> None:
+def name_points(
+    ax: "Axes",
+    x: Array,
+    y: Array,
+    names: Sequence[str] | Mapping[int, str],
+    rows: Sequence[int],
+    most: int | None = None,
+    walls: tuple[Array, Array] | None = None,
+) -> None:
     """Write the names of some points beside them, over no point and no other name.
 
     Parameters
@@ -34,34 +44,46 @@ def name_points(ax: "Axes", x: Array, y: Array, names: Sequence[str], rows: Sequ
         With everything else that it will show.
     x, y : (n,) arrays
         All points, named or not.
-    names : sequence of str
+    names : sequence of str, or mapping of int to str
         Of the first points, at least of those in ``rows``.
     rows : sequence of int
         The points that have names, the most important first; where there is room neither beside a
         point nor a little further off, its name is left out.
+    most : int, optional
+        How many names are written at most. Default all that have room.
+    walls : (k,) arrays, optional
+        x and y of more places that no name covers, and no line to one crosses.
 
     Notes
     -----
     Each of eight directions and four distances is tried, the nearest first. A name that is not
     next to its point is joined to it by a line.
     """
-    figure: Any = ax.figure
+    figure: Any = ax.figure.figure  # the whole, of which axes may be in a part
     figure.draw_without_rendering()  # a layout may move the axes
     scale = 72.0 / figure.dpi
     known = np.isfinite(x) & np.isfinite(y)
     points = np.full((len(x), 2), np.inf)
     points[known] = ax.transData.transform(np.column_stack([x, y])[known]) * scale
+    solid = np.empty((0, 2))
+    if walls is not None:
+        solid = ax.transData.transform(np.column_stack(walls)) * scale
+        points = np.concatenate([points, solid])
     frame = ax.get_window_extent()
     inside = frame.x0 * scale, frame.y0 * scale, frame.x1 * scale, frame.y1 * scale
     taken: list[Box] = []
+    written = 0
     for row in rows:
-        width, height = _WIDTH * SIZE * len(names[row]), _HEIGHT * SIZE
+        if written == most:
+            break
+        size = _width(figure, names[row]) * scale + _BESIDE, _HEIGHT * SIZE
         for distance in _DISTANCES:
-            box, shift = _room(points, row, (width, height), distance, inside, taken)
+            box, shift = _room(points, row, size, distance, inside, taken, solid)
             if box is not None:
                 break
         if box is None:
             continue
+        written += 1
         taken += [box, *_along(points[row], shift)]
         line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}
         ax.annotate(
@@ -78,6 +100,14 @@ def name_points(ax: "Axes", x: Array, y: Array, names: Sequence[str], rows: Sequ
         )
 
 
+def _width(figure: Any, name: str) -> float:
+    """Return the width of a name as it will be drawn, in pixels."""
+    from matplotlib.text import Text
+
+    text = Text(0.0, 0.0, name, fontsize=SIZE, figure=figure)
+    return float(text.get_window_extent().width)
+
+
 def _room(
     points: Array,
     row: int,
@@ -85,6 +115,7 @@ def _room(
     distance: float,
     inside: Box,
     taken: Sequence[Box],
+    walls: Array,
 ) -> tuple[Box | None, tuple[float, float]]:
     """Return the box of a name at a distance from its point that hits nothing, and its shift."""
     half_width, half_height = size[0] / 2, size[1] / 2
@@ -106,15 +137,19 @@ def _room(
         parts = [box, *_along(points[row], shift)]
         if any(_overlap(part, other) for part in parts for other in taken):
             continue
-        covered = (
-            (points[:, 0] > box[0] - 2)
-            & (points[:, 0] < box[2] + 2)
-            & (points[:, 1] > box[1] - 2)
-            & (points[:, 1] < box[3] + 2)
-        )
-        if not covered.any():
+        if not _covers(box, points) and not any(_covers(part, walls) for part in parts[1:]):
             return box, shift
     return None, (0.0, 0.0)
+
+
+def _covers(box: Box, points: Array) -> bool:
+    """Tell whether any point is in a box, or as good as in it."""
+    across, up = points.T
+    return bool(
+        np.any(
+            (across > box[0] - 2) & (across < box[2] + 2) & (up > box[1] - 2) & (up < box[3] + 2)
+        )
+    )
 
 
 def _along(point: Array, shift: tuple[float, float]) -> list[Box]:

@@ -1,6 +1,6 @@
 """Manhattan plot: how sure each association is, along the genome."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plait.errors import OptionError, ShapeError
+from plait.plot.labels import name_points
 from plait.plot.style import (
-    BESIDE_POINTS,
     COLOURS,
     GREY,
-    INK,
     VERMILION,
     axes_for,
     check_labels,
@@ -46,8 +45,8 @@ _WIDER = 6
 _PIECE = 1 << 16
 _PEAKS_APART = 0.03
 """The smallest distance of two peaks that are named, as a share of the genome."""
-_CHARACTER, _LINE = 0.008, 0.06
-"""Width and height of a letter, as shares of the picture."""
+_COLUMNS, _STEPS = 500, 50
+"""Stretches of the genome whose highest point ends a column; points of one that names keep off."""
 _ACROSS, _BOLD, _MARKER = 120, 1.4, 6
 """Letters of a legend across a picture; how many a letter of the title and a marker take."""
 
@@ -142,8 +141,6 @@ def manhattan(
             if groups is not None:
                 high = shown.where(shown.heights > line)
                 _draw_by_trait(ax, high, _taken(groups, high.rows), traits, title or "")
-            if labels is not None:
-                _name_peaks(ax, tall, labels, line, name_peaks, top, genome.end)
         ax.set_ylim(0, top)
         ax.margins(x=0.01)
         ax.set_xticks([place for _, place in ticks], [name for name, _ in ticks])
@@ -155,6 +152,8 @@ def manhattan(
         is_placed = not all(name == UNPLACED for name, _ in ticks)
         text = (CAPTION if is_placed else _UNPLACED_CAPTION) + colours
         write_words(ax, title, text if caption else None)
+        if labels is not None and line is not None:
+            _name_peaks(ax, tall, shown, labels, line, name_peaks, genome.end)
     return ax
 
 
@@ -186,36 +185,25 @@ def _taken(values: Any, rows: NDArray[np.intp]) -> NDArray[np.intp]:
 def _name_peaks(
     ax: "Axes",
     tall: "Points",
+    shown: "Points",
     labels: Sequence[str] | NDArray[np.str_],
     line: float,
     count: int,
-    top: float,
     end: float,
 ) -> None:
-    """Write names at the highest points that have room for one."""
+    """Write names at the highest points that have room for one, over no point that is shown.
+
+    Nor are they, or lines to them, between the points of a column, whose name they would seem.
+    """
     peaks = highest_peaks(tall.across, tall.heights, line, 3 * count, _PEAKS_APART * end)
     texts = {peak: str(labels[int(tall.rows[peak])]) for peak in peaks}
-    for peak, middle in list(_apart(tall, texts, top, end).items())[:count]:
-        ax.annotate(
-            texts[peak], (middle, tall.heights[peak]), (0, 4), ha="center",
-            textcoords="offset points", fontsize=7, color=INK, bbox=BESIDE_POINTS, zorder=5,
-        )  # fmt: skip
-
-
-def _apart(tall: "Points", texts: Mapping[int, str], top: float, end: float) -> dict[int, float]:
-    """Return the middles of names, those within the axes that do not touch one before."""
-    heights, letter = tall.heights, _CHARACTER * end
-    kept: dict[int, float] = {}
-    for point, text in texts.items():
-        half = letter * (len(text) + 1) / 2
-        middle = max(min(float(tall.across[point]), end - half), half)
-        if all(
-            abs(middle - place) > half + letter * (len(texts[other]) + 1) / 2
-            or abs(heights[point] / top - heights[other] / top) > _LINE
-            for other, place in kept.items()
-        ):
-            kept[point] = middle
-    return kept
+    over = tall.where(np.isfinite(tall.heights) & (tall.heights > line))
+    columns = over.where(_summits(over.across, over.heights, _COLUMNS)) if len(over.rows) else over
+    up = line + (columns.heights[:, None] - line) * np.linspace(0.0, 1.0, _STEPS)
+    walls = np.repeat(columns.across, _STEPS), up.ravel()
+    across = np.concatenate([tall.across, shown.across])
+    heights = np.concatenate([tall.heights, shown.heights])
+    name_points(ax, across, heights, texts, peaks, count, walls)
 
 
 def _draw_by_trait(
