@@ -84,7 +84,7 @@ def test_violins_of_the_surest_pairs(screens):
     ax = crt.plot_pairs(screen, screen.discovery, most=3, caption=True)
     names = pair_names(screen.discovery, np.arange(3))
     drawn = [text.get_text() for text in ax.get_xticklabels()]
-    assert drawn[0] == "T0"  # and not "T0 on T0"
+    assert drawn[0] == "T0\non itself"
     assert drawn[1:] == [name.replace(" on ", "\non ") for name in names[1:]]
 
 

@@ -9,6 +9,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
+from plait.plot import style
 from plait.plot.style import COLOURS
 from plait.report import mash_page, write_mash_report
 from plait.report.screen import write_screen_report
@@ -186,8 +187,15 @@ def test_a_row_shows_its_forest(used, report):
     np.testing.assert_allclose(
         [places[r] for r in range(WIDTH)], table.estimate[4], rtol=1e-4, atol=1e-12
     )
-    sure = (table.rate[4] < 0.05).sum()
-    assert len(shown[0][0]) == sure
+    is_sure, is_up = table.rate[4] < 0.05, table.estimate[4] >= 0
+    assert [ys for ys, _ in shown] == [
+        np.flatnonzero(chosen).tolist() for chosen in (is_sure & is_up, is_sure & ~is_up, ~is_sure)
+    ]
+    colours = here.page.evaluate(
+        "document.getElementById('forest').data.map(t => t.marker.color.toUpperCase())"
+    )
+    assert colours == [style.BLUE.upper(), style.VERMILION.upper(), style.GREY.upper()]
+    sure = is_sure.sum()
     assert f"significant in {sure} of {WIDTH}" in here.page.get_attribute("#forest", "aria-label")
     assert here.complaints == []
 

@@ -134,7 +134,7 @@ def test_the_screen_itself_is_shown(screen):
         "Checks", "Single pairs", "Cells and guides",
     ]  # fmt: skip
     figures = figures_of(page)
-    assert next(iter(figures["violin"].views)) == "T0 on T0"
+    assert next(iter(figures["violin"].views)) == "T0 on itself"
     control, mean, treated, own_mean = figures["violin"].spec["data"]
     assert max(control["x"]) == 0 == min(treated["x"]) and max(treated["x"]) == 1
     assert own_mean["y"][0] < mean["y"][0] and treated["fillcolor"] == VERMILION
@@ -149,11 +149,30 @@ def test_the_screen_itself_is_shown(screen):
     assert [len(part["x"]) for part in drawn] == [48, 0]
     below, positive = figures["power"].spec["data"]
     assert len(positive["x"]) == 1 and max(positive["text"]) > max(below["text"])
-    assert page.sections[2].intro.startswith(f"{screen.cells.is_used.sum():,} of 400 cells")
+    intro, targets = page.sections[2].intro, screen.data.targets
+    assert intro.startswith(f"{screen.cells.is_used.sum():,} of 400 cells")
+    assert intro.endswith(
+        f"{len(targets.guides)} guides ({targets.is_control.sum()} non-targeting) of "
+        f"{len(screen.data.target_names)} targets."
+    )
     assert page.settings["How it was tested"]["treated cells are compared with"] == (
         "all other cells"
     )
     assert "T0 on T0" in render(page)
+
+
+@pytest.mark.parametrize(
+    ("small", "note"),
+    [
+        (0, "Listed: the surest, 50 pairs; significant: 0, of 300 that were tested. All are"),
+        (1, "Listed: the surest, 50 pairs; significant: 1, of 300 that were tested. All are"),
+        (60, "Listed: 60 pairs that are significant, of 300 that were tested. All are"),
+    ],
+)
+def test_which_pairs_are_listed(small, note):
+    p = np.linspace(0.5, 1, 300)
+    p[:small] = 1e-12
+    assert gene_screen_page(made(p)).table.note.startswith(note)
 
 
 def test_without_the_screen_only_tests_are_shown(screen):

@@ -283,6 +283,14 @@ def test_names_of_points_are_over_no_other_name_or_point():
     assert [note["xanchor"] for note in notes] == ["right", "left", "center"]
 
 
+def test_long_names_of_pairs_keep_both_ends():
+    x, y = np.array([0.0, 1.0, 2.0]), np.array([9.0, 1.0, 9.0])
+    names = ["candidate_enh_15 on ENSG00000211641", "STAT1 on ENSG00000211641.12", "T on G"]
+    texts = [note["text"] for note in named(x, y, [0, 1, 2], names)]
+    assert texts == ["candid…h_15 on ENSG00…1641", "STAT1 on ENSG000002…641.12", "T on G"]
+    assert max(map(len, texts)) == 26
+
+
 def test_a_summary_is_in_words():
     result = with_effects()
     told = result.settings | {"side": "both", "sampler": "bernoulli"}

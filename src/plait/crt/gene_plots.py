@@ -168,7 +168,7 @@ def plot_power(
     return plot.power_check(
         power.log10_p[tested],
         np.empty(0) if calibration is None else calibration.log10_p[calibration.pass_qc],
-        [_short_name(name, " on ") for name in pair_names(power, np.flatnonzero(tested))],
+        [_short_name(name) for name in pair_names(power, np.flatnonzero(tested))],
         **options,
     )
 
@@ -200,7 +200,7 @@ def plot_pairs(
     return plot.pair_violin(
         [own for own, _ in expression],
         [others for _, others in expression],
-        [_short_name(name) for name in pair_names(result, rows)],
+        ["\non ".join(name.rsplit(" on ", 1)) for name in pair_names(result, rows, "itself")],
         result.log10_p[rows],
         ylabel=EXPRESSION,
         **options,
@@ -337,10 +337,10 @@ def pair_names(result: GeneTestResult, rows: NDArray[np.intp], own: str | None =
     ]
 
 
-def _short_name(name: str, between: str = "\non ") -> str:
+def _short_name(name: str) -> str:
     """Return the name of a pair for a picture: once where target and gene are the same."""
     target, _, gene = name.rpartition(" on ")
-    return target if target == gene else f"{target}{between}{gene}"
+    return target if target == gene else name
 
 
 def _typical(per_guide: NDArray[np.integer]) -> list[int]:

@@ -53,9 +53,9 @@ def cells_section(screen: GeneScreen) -> Section:
         "cells-section",
         "Cells and guides",
         f"{used:,} of {counted(n_cells, 'cell')} are used. "
-        f"{counted(len(screen.data.targets.guides), 'guide')} of "
-        f"{counted(len(screen.data.target_names), 'target')}, "
-        f"{int(screen.data.targets.is_control.sum()):,} of them non-targeting.",
+        f"{counted(len(screen.data.targets.guides), 'guide')} "
+        f"({int(screen.data.targets.is_control.sum()):,} non-targeting) of "
+        f"{counted(len(screen.data.target_names), 'target')}.",
         [_guides(screen), _multiplicity(screen), _covariates(screen), _removed(removed, n_cells)],
     )  # fmt: skip
 
@@ -63,7 +63,7 @@ def cells_section(screen: GeneScreen) -> Section:
 def pairs_figure(screen: GeneScreen, result: GeneTestResult) -> Figure:
     """Show the expression of the surest pairs in treated cells and controls."""
     rows = np.flatnonzero(result.pass_qc)[:_MOST_PAIRS]
-    names = pair_names(result, rows)
+    names = pair_names(result, rows, "itself")
     choice = f" One of the {len(rows)} surest pairs can be chosen." if len(rows) > 1 else ""
     views = {}
     for name, row in zip(names, rows.tolist(), strict=True):

@@ -363,8 +363,7 @@ def _table(result: GeneTestResult) -> EffectTable:
     return EffectTable(
         title="The surest pairs",
         intro="One row per pair of a target and a gene. Blue raises, orange lowers.",
-        note=f"The {len(rows):,} surest of {counted(int(result.pass_qc.sum()), 'pair')}; "
-        f"{count:,} are significant. All are in discovery.tsv.",
+        note=_note(len(rows), count, int(result.pass_qc.sum())),
         effects=[names[i] for i in rows],
         contexts=["expression"],
         estimate=result.log_2_fold_change[rows][:, None],
@@ -377,6 +376,15 @@ def _table(result: GeneTestResult) -> EffectTable:
         rate_name="p" if result.q_value is None else "q",
         file_name="pairs.csv",
     )
+
+
+def _note(rows: int, found: int, tested: int) -> str:
+    """Say which pairs are in the table; those with an effect come first."""
+    if rows == found:
+        said = f"Listed: {counted(found, 'pair')} that {'is' if found == 1 else 'are'} significant"
+    else:
+        said = f"Listed: the surest, {counted(rows, 'pair')}; significant: {found:,}"
+    return f"{said}, of {tested:,} that were tested. All are in discovery.tsv."
 
 
 def _names(result: GeneTestResult) -> list[str]:

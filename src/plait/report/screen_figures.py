@@ -205,7 +205,7 @@ def named(
     taken: list[tuple[float, float, float]] = []
     found = []
     for j in rows:
-        text, place = short(names[j], _LONGEST), float(places[j])
+        text, place = _short_pair(names[j]), float(places[j])
         anchor = "left" if place < _EDGE else "right" if place > 1.0 - _EDGE else "center"
         wide = _CHARACTER * (min(len(names[j]), _LONGEST) + 1)
         start = place - {"left": 0.0, "center": 0.5, "right": 1.0}[anchor] * wide
@@ -225,6 +225,17 @@ def named(
             }
         )  # fmt: skip
     return found
+
+
+def _short_pair(name: str) -> str:
+    """Return a name with its middle left out where it is long; of "A on B", that of A and of B."""
+    one, on, other = name.rpartition(" on ")
+    if not on or len(name) <= _LONGEST:
+        return short(name, _LONGEST)
+    room = _LONGEST - len(on)
+    least = min(len(one), len(other), room // 2)
+    of_one = least if len(one) < len(other) else room - least
+    return f"{short(one, of_one)}{on}{short(other, room - of_one)}"
 
 
 def found_by_program(

@@ -304,7 +304,8 @@
     if (panel.hidden) return;
     byId("one-name").textContent = table.effects[chosen];
     const sets = [
-      { name: "significant", color: "var(--blue)", test: (r) => significant(chosen, r), symbol: "circle" },
+      { name: "raised", color: "var(--blue)", test: (r) => significant(chosen, r) && at(table.estimate, chosen, r) >= 0, symbol: "circle" },
+      { name: "lowered", color: "var(--vermilion)", test: (r) => significant(chosen, r) && at(table.estimate, chosen, r) < 0, symbol: "circle" },
       { name: "not significant", color: "var(--grey)", test: (r) => !significant(chosen, r), symbol: "circle-open" },
     ];
     const traces = sets.map((set) => {
