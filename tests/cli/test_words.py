@@ -163,11 +163,6 @@ NEVER_ONE = {
         "{len(ranked)} programs", "{n_genes} genes",
     ),
     "no counts": ("{what} values", "{SCREEN} --pairs", "{geno} --pheno"),
-    "shapes and counts of arrays that callers in Python give": (
-        "crt/analytic.py", "crt/ntc_groups.py", "crt/null_statistics.py", "crt/ranks.py",
-        "crt/resampling.py", "crt/results.py", "crt/single_tests.py", "crt/staged.py",
-        "crt/union_nulls.py",
-    ),
     "aligned, for a row of a table": ("{int(found.by_order.sum())} insertions",),
 }  # fmt: skip
 """Numbers before plurals that are rightly there."""

@@ -414,11 +414,11 @@ def test_errors(screen):
         analytic_p_values(screen.table, beta, p, NAMES, side="two")
     with pytest.raises(ShapeError, match="units x 4 programs"):
         analytic_p_values(screen.table, beta[:, :3], p, NAMES)
-    with pytest.raises(ShapeError, match="3000 cells x 6 units"):
+    with pytest.raises(ShapeError, match="3,000 cells x 6 units"):
         analytic_p_values(screen.table, beta, p[1:], NAMES)
-    with pytest.raises(ShapeError, match="6 units with effects, 2 names"):
+    with pytest.raises(ShapeError, match="effects are of 6 units, names of 2"):
         analytic_p_values(screen.table, beta, p, NAMES[:2])
-    with pytest.raises(InputError, match=r"effects of 1 units are not finite \(first: unit 2\)"):
+    with pytest.raises(InputError, match=r"effects of 1 unit are not finite \(first: unit 2\)"):
         analytic_p_values(
             screen.table, np.where(np.arange(6)[:, None] == 2, np.nan, beta), p, NAMES
         )

@@ -205,7 +205,7 @@ def test_p_values_of_resamples_are_among_those_that_could_be_tested():
         np.testing.assert_allclose(p * m, np.rint(p * m), atol=1e-9)
         assert (p.max(axis=0) == 1).all() and (p.min(axis=0) < 0.05).all()
     chances = np.full((60, 4), 1e-6)
-    with pytest.raises(InputError, match="none of 1 resamples of 'A' treats a cell"):
+    with pytest.raises(InputError, match="no cell is treated in 1 resample of 'A'"):
         compute_gene_null_pvals("A", inputs, B=1, propensity_model=chances)
     nothing = perturbation_effects(
         inputs, units=["A"], method="skew-normal", resamples=3, propensity_model=chances

@@ -226,11 +226,11 @@ def test_unusable_input_is_refused():
     with pytest.raises(OptionError, match="float16"):
         rank_columns(outcome, dtype=np.float16)
     for bad in (np.nan, np.inf, -np.inf):
-        with pytest.raises(InputError, match=r"1 columns .*column 1"):
+        with pytest.raises(InputError, match=r"1 column .*column 1"):
             rank_columns(np.array([[1.0, 2.0], [1.0, bad], [0.0, 3.0]]))
-    with pytest.raises(ShapeError, match="1 dimensions"):
+    with pytest.raises(ShapeError, match="1 dimension;"):
         rank_columns(np.ones(3))
-    with pytest.raises(ShapeError, match="1 dimensions"):
+    with pytest.raises(ShapeError, match="1 dimension;"):
         rank_table(np.ones(3))
     with pytest.raises(OptionError, match="eps_quantile"):
         usage_to_rank(outcome, 2.0)

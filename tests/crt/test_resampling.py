@@ -241,7 +241,7 @@ def test_any_strata_keep_their_counts(labels, seed, resamples):
 
 
 def test_unusable_input_is_refused():
-    with pytest.raises(InputError, match=r"1 propensities .*cell 1, nan"):
+    with pytest.raises(InputError, match=r"in 1 cell .*cell 1, nan"):
         BernoulliResampler(np.array([0.1, np.nan]), STREAM)
     with pytest.raises(InputError, match="not numbers between 0 and 1"):
         BernoulliResampler(np.array([0.1, 1.1]), STREAM)

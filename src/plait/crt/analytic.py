@@ -39,6 +39,7 @@ from plait.crt.resampling import (
 from plait.crt.seeds import UnitStream
 from plait.crt.staged import staged_p_values
 from plait.crt.strata import Strata
+from plait.data.words import counted
 from plait.errors import InputError, OptionError, ShapeError
 from plait.execution.threads import resolve_threads
 
@@ -372,8 +373,9 @@ def _table(values: Array, basis: Array, cells: CellTable, per_effect: float) -> 
         )
     if cells.rows.shape[0] != len(values) or cells.n_outcomes != values.shape[1]:
         raise ShapeError(
-            f"the table of cells is of {cells.rows.shape[0]} cells and {cells.n_outcomes} "
-            f"outcomes, and the outcomes have the shape {values.shape}."
+            f"the table of cells is of {counted(cells.rows.shape[0], 'cell')} and "
+            f"{counted(cells.n_outcomes, 'outcome')}, and the outcomes have the shape "
+            f"{values.shape}."
         )
     scales = np.sqrt(np.einsum("ik,ik->k", values, values) / len(values))
     scales[scales == 0.0] = 1.0
@@ -393,22 +395,23 @@ def _check(
 ) -> None:  # fmt: skip
     if beta.ndim != 2 or beta.shape[1] != n_programs:
         raise ShapeError(
-            f"effects have the shape {beta.shape}; units x {n_programs} programs are expected."
+            f"effects have the shape {beta.shape}; units x {counted(n_programs, 'program')} are "
+            "expected."
         )
     if not np.isfinite(beta).all():
         j = int(np.flatnonzero(~np.isfinite(beta).all(axis=1))[0])
         raise InputError(
-            f"effects of {int((~np.isfinite(beta)).any(axis=1).sum())} units are not finite "
-            f"(first: unit {j}); effects that cannot be estimated are 0."
+            f"effects of {counted(int((~np.isfinite(beta)).any(axis=1).sum()), 'unit')} are not "
+            f"finite (first: unit {j}); effects that cannot be estimated are 0."
         )
     if np.shape(probabilities) != (n_cells, len(beta)):
         raise ShapeError(
-            f"propensities have the shape {np.shape(probabilities)}; {n_cells} cells x "
-            f"{len(beta)} units are expected."
+            f"propensities have the shape {np.shape(probabilities)}; {counted(n_cells, 'cell')} x "
+            f"{counted(len(beta), 'unit')} are expected."
         )
     if len(names) != len(beta) or (strata is not None and len(strata) != len(beta)):
         raise ShapeError(
-            f"there are {len(beta)} units with effects, {len(names)} names"
+            f"effects are of {counted(len(beta), 'unit')}, names of {len(names)}"
             + (f" and strata of {len(strata)}." if strata is not None else ".")
         )
 

@@ -24,6 +24,7 @@ from plait.crt.p_values import compute_null_pvals_from_null_stats
 from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
 from plait.crt.seeds import guide_set_name
 from plait.crt.unit_tests import UnitTester
+from plait.data.words import counted
 from plait.errors import InputError, InputTypeError, LabelError, OptionError
 from plait.execution.blocks import Block, plan_blocks
 from plait.execution.executors import run_blocks, workforce
@@ -376,8 +377,8 @@ def _of_ensemble(
     sizes = [len(guides) for groups in ensemble for guides in groups.values()]
     if set(sizes) != {expected_size}:
         raise InputError(
-            f"groups have {min(sizes)} to {max(sizes)} guides (median {np.median(sizes):g}); all "
-            f"must have expected_group_size={expected_size}."
+            f"groups have {min(sizes)} to {counted(max(sizes), 'guide')} (median "
+            f"{np.median(sizes):g}); all must have expected_group_size={expected_size}."
         )
     _log.info(
         "%d groups of %d control guides; %d to %d treated cells, %g in the middle",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from plait.crt.resampling import Resampler, check_resamples
 from plait.crt.seeds import RESAMPLES_PER_BLOCK
+from plait.data.words import counted
 from plait.errors import InputError, ShapeError
 
 _SMALLEST_DENOMINATOR = 1e-12
@@ -116,7 +117,9 @@ def rank_table(ranks: NDArray[np.floating]) -> CellTable:
         Of 4 x cells x outcomes bytes. Sums of it are exact, so that ties are ties.
     """
     if ranks.ndim != 2:
-        raise ShapeError(f"ranks have {ranks.ndim} dimensions; cells x outcomes are expected.")
+        raise ShapeError(
+            f"ranks have {counted(ranks.ndim, 'dimension')}; cells x outcomes are expected."
+        )
     rows = np.zeros((len(ranks), _padded(ranks.shape[1])), dtype=np.int32)
     for begin in range(0, len(ranks), _CELLS):
         part = ranks[begin : begin + _CELLS]
@@ -265,7 +268,7 @@ def _sums_of_blocks(
     """Return the sums of all columns of the table in each resample of some blocks."""
     if resampler.n_cells != len(table.rows):
         raise ShapeError(
-            f"treatments are drawn for {resampler.n_cells} cells, but the table has "
+            f"treatments are drawn for {counted(resampler.n_cells, 'cell')}, but the table has "
             f"{len(table.rows)}."
         )
     sums = np.zeros((len(blocks), RESAMPLES_PER_BLOCK, table.rows.shape[1]))
@@ -283,8 +286,8 @@ def _sums_of_lists(
     cells = np.asarray(cells)
     if len(cells) and not 0 <= cells.min() <= cells.max() < len(rows):
         raise InputError(
-            f"the lists name cells {cells.min()} to {cells.max()}, but there are {len(rows)} "
-            "cells, numbered from 0."
+            f"the lists name cells {cells.min()} to {cells.max()}, but there "
+            f"{'is' if len(rows) == 1 else 'are'} {counted(len(rows), 'cell')}, numbered from 0."
         )
     counts = np.diff(starts).astype(np.int64)
     sums = np.empty((len(counts), rows.shape[1]))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from plait.crt.composition import floor_usage
+from plait.data.words import counted
 from plait.errors import InputError, OptionError, ShapeError
 from plait.execution.threads import resolve_threads
 
@@ -57,14 +58,15 @@ def rank_columns(
     outcome = np.asarray(outcome)
     if outcome.ndim != 2:
         raise ShapeError(
-            f"the outcome to rank has {outcome.ndim} dimensions; cells x outcomes are expected."
+            f"the outcome to rank has {counted(outcome.ndim, 'dimension')}; cells x outcomes are "
+            "expected."
         )
     # An average rank of two neighbours has a half, one more bit.
     largest = _LARGEST_SINGLE // 2 if method == "average" else _LARGEST_SINGLE
     if dtype == np.float32 and len(outcome) > largest:
         raise OptionError(
-            f"float32 cannot hold the ranks of {len(outcome)} cells, only of up to {largest}; "
-            "take rank_dtype='float64'."
+            f"float32 cannot hold the ranks of {counted(len(outcome), 'cell')}, only of up to "
+            f"{largest}; take rank_dtype='float64'."
         )
     ranks = np.empty(outcome.shape, dtype=dtype)
     is_finite = np.empty(outcome.shape[1], dtype=bool)
@@ -82,8 +84,8 @@ def rank_columns(
     if not is_finite.all():
         columns = np.flatnonzero(~is_finite)
         raise InputError(
-            f"the outcome to rank is not finite in {len(columns)} columns (first: column "
-            f"{columns[0]})."
+            f"the outcome to rank is not finite in {counted(len(columns), 'column')} (first: "
+            f"column {columns[0]})."
         )
     return ranks
 

@@ -151,8 +151,8 @@ class StratifiedResampler:
         treated = np.asarray(treated, dtype=np.int64)
         if stratum.ndim != 1 or treated.ndim != 1:
             raise ShapeError(
-                f"strata have {stratum.ndim} and their treated counts {treated.ndim} dimensions; "
-                "both must be vectors."
+                f"strata have {stratum.ndim} and their treated counts "
+                f"{counted(treated.ndim, 'dimension')}; both must be vectors."
             )
         self._starts = np.empty(len(treated) + 1, dtype=np.int64)
         self._members = np.empty(len(stratum), dtype=np.int32)
@@ -293,14 +293,14 @@ def check_probabilities(probabilities: NDArray[np.float64]) -> NDArray[np.float6
     probabilities = np.asarray(probabilities, dtype=np.float64, order="C")
     if probabilities.ndim != 1:
         raise ShapeError(
-            f"the propensities have {probabilities.ndim} dimensions; one probability for each cell "
-            "is expected."
+            f"the propensities have {counted(probabilities.ndim, 'dimension')}; one probability "
+            "for each cell is expected."
         )
     if not are_probabilities(probabilities):
         wrong = ~((probabilities >= 0) & (probabilities <= 1))
         first = int(np.flatnonzero(wrong)[0])
         raise InputError(
-            f"{int(wrong.sum())} propensities are not numbers between 0 and 1 (first: cell "
-            f"{first}, {probabilities[first]})."
+            "propensities are not numbers between 0 and 1 in "
+            f"{counted(int(wrong.sum()), 'cell')} (first: cell {first}, {probabilities[first]})."
         )
     return probabilities

@@ -180,8 +180,9 @@ class CRTResult(Result):
     def __repr__(self) -> str:
         about = self.settings
         return (
-            f"CRTResult({len(self.units):,} perturbations x {len(self.programs)} programs; "
-            f"{about.get('statistic')}, {about.get('sampler')}, {about.get('method')} p-values)"
+            f"CRTResult({counted(len(self.units), 'perturbation')} x "
+            f"{counted(len(self.programs), 'program')}; {about.get('statistic')}, "
+            f"{about.get('sampler')}, {about.get('method')} p-values)"
         )
 
     def to_frame(self, kind: str = "long") -> "DataFrame":
@@ -296,7 +297,7 @@ class CRTResult(Result):
         n_tests = int((self.status == "ok").sum()) * len(self.programs)
         lines = [
             f"  drawn: {int(is_drawn.sum()):,} of {n_tests:,} p-values ({why}), in up to "
-            f"{int(self.n_resamples[is_drawn].max()):,} resamples"
+            f"{counted(int(self.n_resamples[is_drawn].max()), 'resample')}"
         ]
         is_beyond = is_drawn & (self.p_flag == "beyond_support")
         if is_beyond.any():

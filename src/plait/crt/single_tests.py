@@ -373,13 +373,14 @@ def _checked(
     for name, array in (arrays | {"Z": covariates}).items():
         if array.ndim != (2 if name == "Z" else 1) or len(array) != n:
             raise ShapeError(
-                f"{name} has the shape {array.shape}; {n} observations are needed, as many as of x."
+                f"{name} has the shape {array.shape}; {counted(n, 'observation')} are needed, as "
+                "many as of x."
             )
         if not np.isfinite(array).all():
             count = int((~np.isfinite(array)).sum())
             raise InputError(f"{name} has {counted(count, 'value')} not finite.")
     if n < 2:
-        raise TooFewSamplesError(f"there are {n} observations; at least 2 are needed.")
+        raise TooFewSamplesError(f"x has {counted(n, 'observation')}; at least 2 are needed.")
     return arrays, covariates
 
 
@@ -427,8 +428,9 @@ def _require_law(data: _Pair, family: str) -> None:
         impossible |= (data.x_mean == 1.0) & (data.x != 1.0)
     if impossible.any():
         raise InputError(
-            f"{int(impossible.sum())} values of x are impossible by their means (first: number "
-            f"{int(np.argmax(impossible)) + 1}, from 1); give means that allow what is there."
+            f"values of x impossible by their means: {int(impossible.sum()):,} (first: "
+            f"number {int(np.argmax(impossible)) + 1}, from 1); give means that allow what is "
+            "there."
         )
     if family == "negative.binomial" and math.isinf(data.dispersion):
         raise OptionError(

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from plait.crt.null_statistics import with_statistic
 from plait.crt.resampling import blocks_of_resamples
+from plait.data.words import counted
 from plait.errors import OptionError, ShapeError
 
 Array = NDArray[np.float64]
@@ -92,7 +93,9 @@ def staged_p_values(
         )
     t = _as_extreme(np.asarray(observed, dtype=np.float64), side)
     if t.ndim != 1:
-        raise ShapeError(f"observed statistics have {t.ndim} dimensions; give one per program.")
+        raise ShapeError(
+            f"observed statistics have {counted(t.ndim, 'dimension')}; give one per program."
+        )
     threshold = t - TIE * np.abs(t)
     p = np.ones(t.size)
     used, counts = np.zeros(t.size, dtype=np.int64), np.zeros(t.size, dtype=np.int64)
@@ -105,7 +108,8 @@ def staged_p_values(
         null = null_of_block(block)
         if null.ndim != 2 or null.shape[1] != t.size:
             raise ShapeError(
-                f"null statistics have shape {null.shape}; {t.size} programs were observed."
+                f"null statistics have shape {null.shape}; {counted(t.size, 'program')} were "
+                "observed."
             )
         exceeds = _as_extreme(with_statistic(null[:size]), side) >= threshold
         if drawn >= first and len(exceeds):

@@ -14,6 +14,7 @@ from plait.crt.p_values import compute_null_pvals_from_null_stats
 from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
 from plait.crt.seeds import guide_set_name
 from plait.crt.unit_tests import UnitTester
+from plait.data.words import counted
 from plait.errors import InputError, OptionError
 
 Array = NDArray[np.float64]
@@ -159,7 +160,8 @@ def crt_null_stats_for_test(
     require_inputs(inputs)
     if not 0 <= whole_number(program_index, "program_index") < inputs.n_programs:
         raise OptionError(
-            f"program_index is {program_index}; there are {inputs.n_programs} programs, from 0."
+            f"program_index is {program_index}; there are {counted(inputs.n_programs, 'program')}, "
+            "from 0."
         )
     options = CRTOptions(method="empirical", resamples=B, seed=base_seed)
     return null_statistics_of(inputs, gene, inputs.columns(gene), options)[:, program_index]
@@ -192,8 +194,8 @@ def null_statistics_of(
     treated = indicator_matrix(inputs.G, [columns])
     if not 0 < treated.nnz < inputs.n_cells:
         raise InputError(
-            f"{name!r} has {treated.nnz:,} treated of {inputs.n_cells:,} cells; treated and "
-            "untreated cells are needed."
+            f"{name!r} has {treated.nnz:,} treated of {counted(inputs.n_cells, 'cell')}; treated "
+            "and untreated cells are needed."
         )
     if options.resamples < 1:
         raise OptionError(f"B is {options.resamples}; give at least 1 resample.")
@@ -203,7 +205,7 @@ def null_statistics_of(
     null = tester.null_statistics(name, treated.indices, probabilities[:, 0]).tested
     if not len(null):
         raise InputError(
-            f"none of {options.resamples:,} resamples of {name!r} treats a cell; draw more of them "
-            "(B), or leave it out."
+            f"no cell is treated in {counted(options.resamples, 'resample')} of {name!r}; draw "
+            "more of them (B), or leave it out."
         )
     return null
