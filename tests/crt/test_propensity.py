@@ -288,7 +288,7 @@ def test_unusable_input_is_refused():
         collected("probit", screen, treated)
     with pytest.raises(ShapeError, match=r"\(20, 3\).*20 cells x 2 units"):
         collected(np.full((20, 3), 0.5), screen, treated)
-    with pytest.raises(InputError, match="unit 'unit0': propensities are not .* in 20 cells"):
+    with pytest.raises(InputError, match=r"unit 'unit0': propensities are not .* in 20 cells"):
         collected(lambda C, y: np.full(len(y), np.nan), screen, treated)
     with pytest.raises(ShapeError, match="unit 'unit0' has 3 propensities for 20"):
         collected(lambda C, y: np.full(3, 0.5), screen, treated)
