@@ -74,20 +74,25 @@ def written_out(Z, y, fold, blocks, chromosomes):
                     coefficients = fitted(block, penalty, [k, unseen])
                     nested[unseen, mine, 5 * b + r] = Z[mine][:, block] @ coefficients
     found, errors = second_level(W, nested, y, fold)
-    best = np.argmin(errors)
+    best = np.argmin(errors[:5])
+    if errors[best] >= y @ y:
+        best = 5 + np.argmin(errors[5:])
     predictions = [apply(W, fold, found[best])]
     for chromosome in np.unique(chromosomes):
         use = np.repeat(chromosomes != chromosome, 5)
         found, _ = second_level(W[:, use], nested[:, :, use], y, fold)
         predictions.append(apply(W[:, use], fold, found[best]))
-    return predictions, 1 - errors[best] / (y @ y), SHARES[best]
+    return predictions, max(1 - errors[best] / (y @ y), 0), SHARES[best % 5], best >= 5
 
 
 def second_level(W, nested, y, fold):
-    """Coefficients (shares, K, P), and squared errors out of fold."""
+    """Coefficients (10, K, P), and squared errors out of fold.
+
+    The first five are of blocks with weights of their own, for each share, others of their sums.
+    """
     width = W.shape[1]
     s = np.sqrt(np.mean(W**2, axis=0))
-    found, errors = np.zeros((len(SHARES), 5, width)), np.zeros(len(SHARES))
+    found, errors = np.zeros((10, 5, width)), np.zeros(10)
     for k in range(5):
         rest = fold != k
         A = W[rest] / s
@@ -100,7 +105,9 @@ def second_level(W, nested, y, fold):
         for i, h in enumerate(SHARES):
             prior = h / (1 - h) * (np.eye(width) / width + sums @ sums.T / 5)
             found[i, k] = np.linalg.solve(A.T @ A + np.linalg.inv(prior), cross) / s
-            errors[i] += np.sum((y[~rest] - W[~rest] @ found[i, k]) ** 2)
+            gram = sums.T @ A.T @ A @ sums + np.eye(5) * 5 * (1 - h) / h
+            found[5 + i, k] = sums @ np.linalg.solve(gram, sums.T @ cross) / s
+        errors += np.sum((y[~rest, None] - W[~rest] @ found[:, k].T) ** 2, axis=0)
     return found, errors
 
 
@@ -123,7 +130,9 @@ def small(monkeypatch):
 
 
 def test_against_fits_written_out(small):
+    """Of the traits, the fourth is noise, for which blocks have the same weights."""
     source, traits, covariates = small
+    traits = np.column_stack([traits, np.random.default_rng(4).normal(size=120)])
     designs = designs_of(traits, covariates)
     model = WholeGenomeModel(source, designs, ALL, precision="double", seed=3)
     assert (model.n_predictors, model.n_blocks) == (59, 6)
@@ -132,6 +141,7 @@ def test_against_fits_written_out(small):
     blocks = [np.searchsorted(used, block) for block in cuts]
     names = np.repeat([1, 2, 3], 2)
     passes = [make() for _, make in model.passes()]
+    kinds = []
     for d, design in enumerate(designs):
         genotypes = source.calls[used][:, design.rows].T.astype(float)
         genotypes[genotypes < 0] = np.nan
@@ -145,7 +155,8 @@ def test_against_fits_written_out(small):
         for t, trait in enumerate(design.columns):
             y = traits[design.rows, trait] - hat @ traits[design.rows, trait]
             length = np.linalg.norm(y) / unit
-            predictions, explained, share = written_out(Z, y / length, fold, blocks, names)
+            predictions, explained, share, alike = written_out(Z, y / length, fold, blocks, names)
+            kinds.append(alike)
             assert model.explained[trait] == pytest.approx(explained, abs=1e-9)
             assert model.shares[trait] == share
             for c, work in enumerate(passes):
@@ -157,6 +168,9 @@ def test_against_fits_written_out(small):
             everything -= hat @ everything
             everything /= np.linalg.norm(everything)
             np.testing.assert_allclose(model.residuals[d][:, t], everything, atol=1e-8)
+    assert kinds == [False, False, True, False]
+    assert model.explained[3] == 0
+    assert model.explained[:3].min() > 0.1
 
 
 def test_effects_are_in_units_of_the_trait(small):
@@ -319,14 +333,17 @@ def test_dosages_are_taken_as_they_are(small):
 
 
 def test_noise_is_left_as_it_is(monkeypatch):
-    """Nothing of noise is predicted out of fold, and its p-values are uniform."""
+    """Nothing of noise is predicted out of fold, p-values are uniform, errors as they were."""
     monkeypatch.setattr(genome_prediction, "BLOCK", 50)
     random = np.random.default_rng(7)
     source = InMemory(draw_calls(random, 5000, 600), chromosomes=np.repeat(list("12345"), 1000))
-    model = WholeGenomeModel(source, designs_of(random.normal(size=(600, 12))), ALL)
+    traits = random.normal(size=(600, 12))
+    model = WholeGenomeModel(source, designs_of(traits), ALL)
     assert model.explained.mean() < 0.005
     assert model.explained.max() < 0.02
-    _, _, log10p = scanned(model, source)
+    _, se, log10p = scanned(model, source)
+    ratio = np.median(se / scan(source, table(traits), variant_filter=ALL).se, axis=0)
+    assert (np.abs(ratio - 1) < 0.01).all()
     for column in log10p.T:
         assert stats.kstest(10**column, "uniform").pvalue > 1e-5
 

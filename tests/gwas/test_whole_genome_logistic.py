@@ -81,19 +81,19 @@ def test_threads_and_stores_do_not_change_a_bit(study, tmp_path):
         np.testing.assert_array_equal(getattr(stored, name), getattr(one, name))
 
 
-def test_what_cannot_be_predicted_is_scanned_as_it_is(study):
+def test_what_cannot_be_predicted_is_scanned_nearly_as_it_is(study):
+    """The prediction of noise takes few degrees of freedom from the tests."""
     source = study[0]
     random = np.random.default_rng(1)
     noise = table(random.integers(0, 2, (400, 8)).astype(float))
     result = scan(source, noise, model=MODEL)
-    none = result.explained == 0
-    assert none.any()
-    assert not none.all()
     plain = scan(source, noise, model="logistic")
-    # The same products in matrices of other widths, in single precision.
-    apart = np.abs(result.t - plain.t) / np.maximum(1, np.abs(plain.t))
-    assert (apart[:, none] < 1e-4).all()
-    assert (apart[:, ~none].max(axis=0) > 1e-2).all()
+    none = result.explained == 0
+    assert none.sum() >= 3
+    ratio = np.median(result.se[:, none] / plain.se[:, none], axis=0)
+    assert ((ratio > 1) & (ratio < 1.02)).all()
+    for ours, theirs in zip(result.t.T[none], plain.t.T[none], strict=True):
+        assert np.corrcoef(ours, theirs)[0, 1] > 0.98
 
 
 def test_power_is_gained_and_null_variants_are_calibrated(monkeypatch):
@@ -143,14 +143,14 @@ def test_bad_input(study):
         WholeGenomeLogistic(fitted, nulls, ["t0"])
 
 
-def few_cases(random, n=1000, m=1500):
-    """Sixty cases in two populations of other risk, FST 0.05; no variant has an effect."""
+def few_cases(random, n=1000, m=1500, shift=0.7):
+    """Six cases in 100 samples of two populations of other risk, FST 0.05; no effects."""
     population = np.arange(n) % 2
     ancestral = random.uniform(0.1, 0.9, m)
     frequencies = random.beta(19 * ancestral, 19 * (1 - ancestral), (2, m))
     calls = random.binomial(2, frequencies[population].T).astype(np.int8)
-    liability = random.normal(size=n) + 0.7 * population
-    cases = (liability > np.sort(liability)[-61])[:, None].astype(float)
+    liability = random.normal(size=n) + shift * population
+    cases = (liability > np.sort(liability)[-1 - 6 * n // 100])[:, None].astype(float)
     return InMemory(calls, chromosomes=np.repeat(list("12345"), m // 5)), cases
 
 
@@ -199,3 +199,21 @@ def test_few_cases_in_two_populations(monkeypatch):
             kept.append(np.nanmean(scan(source, table(cases), model=name).t ** 2))
     assert np.mean(squares["logistic"]) > 1.6
     assert abs(np.mean(squares[MODEL]) - 1) < 4 * np.sqrt(2 / 6000)
+
+
+def test_populations_that_the_mean_predicts_better(monkeypatch):
+    """Risks of 0.045 and 0.075: the sum of all blocks follows them, its errors outweigh that."""
+    monkeypatch.setattr(genome_prediction, "BLOCK", 100)
+    squares = {"logistic": [], "whole-genome": [], MODEL: []}
+    unpredicted = []
+    for seed in range(12):
+        source, cases = few_cases(np.random.default_rng(seed), n=1500, shift=0.25)
+        found = {name: scan(source, table(cases), model=name) for name in squares}
+        for name, result in found.items():
+            squares[name].append(np.nanmean(result.t**2))
+        unpredicted.append(found[MODEL].explained[0] == 0)
+    assert sum(unpredicted) >= 4
+    assert np.mean(squares["logistic"]) > 1.25
+    for name in ("whole-genome", MODEL):
+        assert abs(np.mean(squares[name]) - 1) < 0.05
+        assert abs(np.mean(np.array(squares[name])[unpredicted]) - 1) < 0.08

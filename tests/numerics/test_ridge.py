@@ -126,6 +126,26 @@ def test_predictions_are_found_where_there_is_something():
     assert others.std() < 0.25 * own.std()
 
 
+def test_blocks_that_are_weighted_alike():
+    """A ridge regression on the sums of the predictions of each kind, scaled to one length."""
+    random = np.random.default_rng(6)
+    Z, fold = random.normal(size=(200, 40)), np.arange(200) % 5
+    y = Z @ random.normal(size=40) + 5 * random.normal(size=200)
+    W, products = stacked(Z, y, fold, 8)
+    rest, shares = fold != 2, np.array([0.1, 0.6])
+    kept = np.arange(24) >= 3
+    s = np.sqrt(np.mean(W**2, axis=0))
+    cross = products.nested[2] / np.sqrt(products.nested_squares[2] / rest.sum())
+    sums = (W * kept).reshape(200, 8, 3).sum(axis=1)
+    length = np.sqrt(np.mean(sums[rest] ** 2, axis=0))
+    target = (cross * s * kept).reshape(8, 3).sum(axis=0) / length
+    found = products.coefficients(2, shares, kept, alike=True)
+    for b, h in zip(found, shares, strict=True):
+        scaled = sums[rest] / length
+        weights = np.linalg.solve(scaled.T @ scaled + 3 * (1 - h) / h * np.eye(3), target) / length
+        np.testing.assert_allclose(b, np.tile(weights, 8) * kept, rtol=1e-9)
+
+
 def test_predictions_that_are_all_zero_change_nothing():
     random = np.random.default_rng(5)
     Z, y, fold = random.normal(size=(100, 30)), random.normal(size=100), np.arange(100) % 5

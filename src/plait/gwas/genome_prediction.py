@@ -56,9 +56,9 @@ class OutOfFold:
     predictions : (1 + chromosomes, N, T) array
         From all chromosomes, then from all but one, in units of the traits of the design.
     explained : (T,) array
-        Share of the variance that is predicted from all chromosomes.
+        Share of the variance that is predicted from all chromosomes; 0 where the mean is better.
     shares : (T,) array
-        The one of `SHARES` behind the penalty of the second level; 0 without a prediction.
+        The one of `SHARES` behind the penalty of the second level.
     """
 
     predictions: NDArray[Any]
@@ -397,6 +397,14 @@ def _second_level(
     """Fit the second level of a trait in folds; its penalty is the best out of fold.
 
     Without a chromosome it is fitted again, with the same penalty.
+
+    Notes
+    -----
+    Where the mean predicts better, all blocks get the same weights, and the best of these fits is
+    taken whether or not it beats the mean. Populations that differ a little in a trait are followed
+    by a fit, but its errors outweigh that; without it tests find them on every chromosome. The sum
+    of all blocks follows them with five coefficients that are nearly one, and where there is
+    nothing to predict takes no more degrees of freedom of N from the tests.
     """
     height = products.shape[2]
     held += 8 * (FOLDS + 1) * height**2
@@ -407,31 +415,37 @@ def _second_level(
     stacked = StackedProducts(grams, held_out, nested, nested_squares, part.counts, kinds)
     squares = [float(part.traits[fold, t] @ part.traits[fold, t]) for fold in part.folds]
 
-    def one(fold: Block) -> tuple[Array, Array]:
-        b = stacked.coefficients(fold.start, SHARES)
-        return b, stacked.squared_errors(fold.start, b, squares[fold.start])
+    def out_of_fold(alike: bool) -> tuple[Array, Array]:
+        def one(fold: Block) -> tuple[Array, Array]:
+            b = stacked.coefficients(fold.start, SHARES, alike=alike)
+            return b, stacked.squared_errors(fold.start, b, squares[fold.start])
 
-    folds = [Block(k, k + 1) for k in range(FOLDS)]
-    fits = [fit for _, fit in run_blocks(one, folds, force, "second level")]
-    explained = 1 - np.sum([errors for _, errors in fits], axis=0) / sum(squares)
+        folds = [Block(k, k + 1) for k in range(FOLDS)]
+        fits = [fit for _, fit in run_blocks(one, folds, force, "second level")]
+        errors = np.sum([errors for _, errors in fits], axis=0)
+        return np.array([b for b, _ in fits]), 1 - errors / sum(squares)
+
+    alike = False
+    found, explained = out_of_fold(alike)
+    if explained.max() <= 0:
+        alike = True
+        found, explained = out_of_fold(alike)
     best = int(np.argmax(explained))
     count = int(chromosomes.max()) + 1
     coefficients = np.zeros((1 + count, FOLDS, height))
-    if explained[best] <= 0:
-        return _Stacked(coefficients, 0.0, 0.0)
-    coefficients[0] = [b[best] for b, _ in fits]
+    coefficients[0] = found[:, best]
     place = np.repeat(chromosomes, len(SHARES))
 
     def again(number: Block) -> Array:
         k, chromosome = divmod(number.start, count)
-        b: Array = stacked.coefficients(k, SHARES[[best]], place != chromosome)[0]
+        b: Array = stacked.coefficients(k, SHARES[[best]], place != chromosome, alike)[0]
         return b
 
     work = [Block(number, number + 1) for number in range(FOLDS * count)]
     for number, b in run_blocks(again, work, force, "second level without a chromosome"):
         k, chromosome = divmod(number.start, count)
         coefficients[1 + chromosome, k] = b
-    return _Stacked(coefficients, float(SHARES[best]), float(explained[best]))
+    return _Stacked(coefficients, float(SHARES[best]), max(float(explained[best]), 0.0))
 
 
 def _fold_grams(part: FoldedDesign, predictions: Any, force: Workforce) -> Array:

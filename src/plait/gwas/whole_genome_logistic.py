@@ -15,11 +15,15 @@ Where outcomes have a smaller slope on their prediction than 1, c is therefore t
 probabilities have the slope 1, as the linear scan subtracts the whole prediction. It is an offset
 then, as in REGENIE, not a covariate (which would be fitted again with each variant), and residuals
 are scaled to the variance of their probabilities, since they carry the noise of the prediction.
-With 60 cases among 1,000 samples of two populations (FST 0.05, risks of 0.03 and 0.09) the rate of
-p < 0.05 at null variants was 0.051 so, and 0.062 with fitted coefficients. It cannot help where
-nothing is predicted: with 1,500 samples, risks of 0.03 and 0.06, it was 0.072 (0.075), as
-five of eight traits had no prediction (0.04 to 0.05 for the others). Principal components as
-covariates take out populations whatever is predicted: 0.048 there, with either coefficient.
+Populations are taken off so even where they differ too little in a trait for it to be predicted
+(see `plait.gwas.whole_genome`). Of p-values of variants without effects, in two populations (FST
+0.05), this share was below 0.05, with a standard error of 0.001 (logistic: 0.005 to 0.007), as
+`benchmarks/gwas_few_cases.py` finds, which has more:
+
+    samples, risks        logistic  with a component  whole-genome-logistic  with a component
+    1,500, 0.03 and 0.06     0.094             0.048                  0.048             0.048
+    1,000, 0.03 and 0.09     0.143             0.050                  0.052             0.050
+    1,500, 0.30 and 0.36     0.089             0.050                  0.048             0.051
 """
 
 from collections.abc import Callable, Iterator, Sequence

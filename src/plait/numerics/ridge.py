@@ -130,7 +130,13 @@ class StackedProducts:
     counts: NDArray[np.int64]
     kinds: NDArray[np.intp]
 
-    def coefficients(self, k: int, shares: Array, kept: NDArray[np.bool_] | None = None) -> Array:
+    def coefficients(
+        self,
+        k: int,
+        shares: Array,
+        kept: NDArray[np.bool_] | None = None,
+        alike: bool = False,
+    ) -> Array:
         """Return the coefficients (shares, P) of the predictions, fitted without fold k.
 
         The trait is ``W (E c + d) + error``, with the sums of each kind ``W E``: ``c`` is what
@@ -144,6 +150,9 @@ class StackedProducts:
         shares : array
         kept : (P,) bool array, optional
             The predictions that may be used; coefficients of others are 0. Default all.
+        alike : bool
+            Predictions of a kind do not differ (``d`` is 0): only their sums are weighted. Default
+            False.
 
         Notes
         -----
@@ -165,9 +174,11 @@ class StackedProducts:
         design = np.block([[gram, summed], [summed.T, sums.T @ summed]])
         target = np.concatenate([cross, sums.T @ cross])
         penalty = np.repeat([float(len(use)), float(n_kinds)], [len(use), n_kinds])
-        found = np.array(
-            [ridge_coefficients(design, target, penalty * (1 - h) / h) for h in shares.tolist()]
-        )
+        fitted = slice(len(use) if alike else 0, None)
+        design, target, penalty = design[fitted, fitted], target[fitted], penalty[fitted]
+        found = np.zeros((len(shares), len(use) + n_kinds))
+        for i, h in enumerate(shares.tolist()):
+            found[i, fitted] = ridge_coefficients(design, target, penalty * (1 - h) / h)
         apart, common = found[:, : len(use)], found[:, len(use) :]
         coefficients = np.zeros((len(shares), len(self.kinds)))
         coefficients[:, use] = (apart + common @ sums.T) * scale
