@@ -404,7 +404,7 @@ def _second_level(
     taken whether or not it beats the mean. Populations that differ a little in a trait are followed
     by a fit, but its errors outweigh that; without it tests find them on every chromosome. The sum
     of all blocks follows them with five coefficients that are nearly one, and where there is
-    nothing to predict takes no more degrees of freedom of N from the tests.
+    nothing to predict takes few of the N degrees of freedom from the tests.
     """
     height = products.shape[2]
     held += 8 * (FOLDS + 1) * height**2
