@@ -16,7 +16,11 @@ from plait.errors import FileFormatError
 from plait.gwas import AssociationResult, InteractionResult, VariantFilter, scan_interaction
 from plait.io import open_genotypes, read_covariates, read_phenotypes
 from plait.io.plink import write_bed
+from tests.cli.pictures import empty_pictures
 from tests.gwas.conftest import draw_calls
+
+__all__ = ["empty_pictures"]  # a fixture
+pytestmark = pytest.mark.usefixtures("empty_pictures")
 
 N, M = 80, 20_000
 

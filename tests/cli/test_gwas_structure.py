@@ -15,6 +15,10 @@ from plait.cli.main import app, main
 from plait.io import SelectedGenotypes, open_genotypes, read_covariates, read_relationships
 from plait.io.plink import write_bed
 from plait.simulate import cohort
+from tests.cli.pictures import empty_pictures
+
+__all__ = ["empty_pictures"]  # a fixture
+pytestmark = pytest.mark.usefixtures("empty_pictures")
 
 
 @pytest.fixture(scope="module")

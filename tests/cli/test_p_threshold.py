@@ -13,6 +13,7 @@ from plait.data.variants import VariantTable
 from plait.gwas import AssociationResult, EnvironmentsResult, InteractionResult
 from plait.io import read_effects
 from plait.io.plink import write_bed
+from tests.cli.pictures import leave_pictures_empty
 
 N, M = 150, 600
 TABLES = {"parquet": ".parquet", "tsv": ".tsv.gz"}
@@ -67,7 +68,15 @@ def assert_alike(*names):
         assert Path("all", name).read_bytes() == Path("few", name).read_bytes(), name
 
 
-@pytest.mark.parametrize("form", list(TABLES))
+@pytest.fixture
+def form(request, monkeypatch):
+    """The format of a table; pictures, which it does not change, are drawn beside one of them."""
+    if request.param != "parquet":
+        leave_pictures_empty(monkeypatch)
+    return request.param
+
+
+@pytest.mark.parametrize("form", list(TABLES), indirect=True)
 def test_the_table_of_a_scan_is_small_and_all_else_the_same(here, capsys, form):
     assert main(f"{SCAN} --format {form} --out all".split()) == 0
     assert "table:" not in capsys.readouterr().out
@@ -101,7 +110,7 @@ def test_the_table_of_a_scan_is_small_and_all_else_the_same(here, capsys, form):
     assert 0 < len(logs) < len(kept) and (logs <= -2).all()
 
 
-@pytest.mark.parametrize("form", list(TABLES))
+@pytest.mark.parametrize("form", list(TABLES), indirect=True)
 @pytest.mark.parametrize(
     ("more", "kind"), [("heat --at 18,22", InteractionResult), ("cage", EnvironmentsResult)]
 )

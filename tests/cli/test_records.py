@@ -21,12 +21,17 @@ from plait.io.plink import write_bed
 from plait.provenance import Provenance, glance
 from plait.simulate import cohort, make_count_screen
 from plait.simulate.screen import make_sceptre_style_synth
+from tests.cli.pictures import empty_pictures
 
 FIELDS = {
     "command", "method", "options", "seed", "inputs", "seconds", "threads", "version", "libraries",
     "python", "created", "cpu_seconds", "peak_memory_bytes", "counts",
 }  # fmt: skip
-pytestmark = pytest.mark.filterwarnings("ignore:only .* effects for the principal components")
+__all__ = ["empty_pictures"]  # a fixture
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:only .* effects for the principal components"),
+    pytest.mark.usefixtures("empty_pictures"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,11 @@ import pytest
 from plait.cli.main import main
 from plait.io.plink import write_bed
 from plait.simulate import cohort
+from tests.cli.pictures import empty_pictures
 from tests.cli.test_words import PYTHON
+
+__all__ = ["empty_pictures"]  # a fixture
+pytestmark = pytest.mark.usefixtures("empty_pictures")
 
 N = 150
 

@@ -263,7 +263,8 @@ class Applier:
     def _back(self, grain: Grain) -> Array:
         """Return what takes prior coordinates to the scale on which the kernels report."""
         back = self.data.Shat_alpha[grain.rows]
-        return np.ones(back.shape) if self.rescale_after else np.ascontiguousarray(back)
+        # A copy: of values that are read-only the kernels would be compiled once more.
+        return np.ones(back.shape) if self.rescale_after else np.array(back, order="C")
 
     def _map(self) -> Array:
         return np.zeros((1, 1)) if self.A is None else np.ascontiguousarray(self.A)
