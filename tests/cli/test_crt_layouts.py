@@ -237,7 +237,7 @@ def test_all_that_is_missing_is_named_with_what_there_is(here, capsys):
         "no 'guide2gene' or 'grna_target_table' or 'guide2gene_json' for targets of guides "
         "(--targets KEY); there are obsm: 'usage'; layers: nothing; uns: 'guide_names'. Say with "
         "KEY where it is. Covariates can be columns of obs instead, as in --covariates "
-        "'batch,log(log_depth)'; there are batch, log_depth.\n"
+        "'batch,log_depth'; there are batch, log_depth.\n"
     )
     without("programs.h5ad", "counts_alone.h5ad", obsm=["usage"])
     assert run("run", "--h5ad", "counts_alone.h5ad", "--out", "x") == 2

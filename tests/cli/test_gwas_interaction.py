@@ -19,6 +19,10 @@ from plait.gwas import (
 from plait.io import open_genotypes, read_covariates, read_phenotypes
 from plait.io.plink import write_bed
 from plait.simulate import cohort
+from tests.cli.pictures import empty_pictures
+
+__all__ = ["empty_pictures"]  # a fixture
+pytestmark = pytest.mark.usefixtures("empty_pictures")
 
 
 @pytest.fixture

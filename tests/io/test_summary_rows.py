@@ -67,7 +67,7 @@ def test_the_command_says_it(tmp_path, monkeypatch, capsys):
     (tmp_path / "a.glm.logistic.hybrid").write_text(PLINK2)
     assert main(["sumstats", "check", "a.glm.logistic.hybrid"]) == 0
     said = capsys.readouterr()
-    assert "left out: 1 rows with an estimate that the tool marks as failed" in said.out
+    assert "left out: 1 row with an estimate that the tool marks as failed" in said.out
     assert "marked as failed by the tool: 1 rows (1:20:" in said.err
 
 
