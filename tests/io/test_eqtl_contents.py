@@ -68,7 +68,7 @@ def test_check(tmp_path, monkeypatch, capsys):
     assert "liver.txt.gz: eQTL results, format gtex: a row for each gene and variant" in said
     assert "gene=gene_id, variant=variant_id, beta=slope, se=slope_se, p=pval_nominal" in said
     assert "3 effects with standard errors, of 2 genes and 2 variants; largest |z| 5.0" in said
-    assert "2 variant ids tell position and alleles, on GRCh38" in said
+    assert "position and alleles (on GRCh38) are told by 2 variant ids" in said
     assert "plait.io.read_contexts({'tissue': 'liver.txt.gz', ...})" in said
     assert "aliases" not in said and "attention" not in said
     assert main(["sumstats", "check", "liver.txt.gz", "--build", "hg38"]) == 2

@@ -180,7 +180,7 @@ def eqtl_lines(file: Path, found: "EqtlFormat") -> list[str]:
         f"|z| {inside.largest_z:.1f}; {_lambda(inside)}",
     ]
     if inside.n_placed:
-        build = f", on {' and '.join(inside.builds)}" if inside.builds else ""
+        build = f" (on {' and '.join(inside.builds)})" if inside.builds else ""
         lines.append(
             f"position and alleles{build} are told by {counted(inside.n_placed, 'variant id')}; "
             "effects are of the last allele"
