@@ -59,6 +59,8 @@ def name_points(
     Each of eight directions and four distances is tried, the nearest first. A name that is not
     next to its point is joined to it by a line.
     """
+    if not len(rows):
+        return
     figure: Any = ax.figure.figure  # the whole, of which axes may be in a part
     figure.draw_without_rendering()  # a layout may move the axes
     scale = 72.0 / figure.dpi
