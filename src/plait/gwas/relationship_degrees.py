@@ -39,7 +39,6 @@ _FALSE_PAIRS = 0.01
 _MANY = 10
 """Relatives of a sample that has some, on average, that families hardly have."""
 _MOST_ROUNDS = 10
-_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,19 +154,19 @@ def close_relatives(relationships: Relationships) -> Relatives:
     together = _coefficients(relationships, [halves[0] | halves[1]])
     chance = np.inf
     for _ in range(_MOST_ROUNDS):
-        lower = _chance(n, coefficients, chance)
+        lower = _chance(relationships.parts, coefficients, chance)
         if lower >= chance:
             break
         chance = lower
     pairs: list[NDArray[np.intp]] = []
     found: list[Array] = []
-    for start in range(0, n, _ROWS):
-        first, second = coefficients(start)
-        (both,) = together(start)
-        taken = _below(first, start) & (both >= DEGREES[-1][1])
+    for part in relationships.parts:
+        first, second = coefficients(part)
+        (both,) = together(part)
+        taken = _below(part) & (both >= DEGREES[-1][1])
         taken &= np.minimum(first, second) > chance
         rows, columns = np.nonzero(taken)
-        pairs.append(np.column_stack([columns, rows + start]))
+        pairs.append(np.column_stack([columns, rows + part.start]))
         found.append(both[taken])
     every, values = np.concatenate(pairs), np.concatenate(found)
     order = np.argsort(-values, kind="stable")
@@ -189,44 +188,44 @@ def _halves(norms: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
 
 def _coefficients(
     relationships: Relationships, parts: Sequence[NDArray[np.bool_]]
-) -> Callable[[int], list[Array]]:
-    """Return what makes the coefficients of up to `_ROWS` samples to those up to the last of them.
+) -> Callable[[slice], list[Array]]:
+    """Return what makes the coefficients of consecutive samples to all up to the last of them.
 
     For each part, which flags chromosomes; a sample's own relationship is that of all parts.
     """
-    n = len(relationships.samples)
     everything = np.logical_or.reduce(parts)
-    own = np.empty(n)
-    for start in range(0, n, _ROWS):
-        part = relationships.rows(everything, slice(start, min(start + _ROWS, n)))
-        own[start : start + _ROWS] = np.diagonal(part, offset=start)
+    own = np.empty(len(relationships.samples))
+    for rows in relationships.parts:
+        own[rows] = np.diagonal(relationships.rows(everything, rows), offset=rows.start)
     with np.errstate(divide="ignore"):
         scales = np.where(own > 0, 1 / np.sqrt(own), 0.0)
 
-    def of_rows(start: int) -> list[Array]:
-        rows = slice(start, min(start + _ROWS, n))
+    def of_rows(rows: slice) -> list[Array]:
         scale = scales[rows, None] * scales[: rows.stop]
         return [relationships.rows(part, rows) * scale for part in parts]
 
     return of_rows
 
 
-def _below(values: Array, start: int) -> NDArray[np.bool_]:
-    """Return which of the values of rows from ``start`` on are below the diagonal."""
-    height, width = values.shape
-    below: NDArray[np.bool_] = np.arange(width) < np.arange(start, start + height)[:, None]
+def _below(part: slice) -> NDArray[np.bool_]:
+    """Return which pairs of consecutive samples and all up to the last are below the diagonal."""
+    below: NDArray[np.bool_] = np.arange(part.stop) < np.arange(part.start, part.stop)[:, None]
     return below
 
 
-def _chance(n: int, coefficients: Callable[[int], list[Array]], relatives_above: float) -> float:
+def _chance(
+    parts: Sequence[slice],
+    coefficients: Callable[[slice], list[Array]],
+    relatives_above: float,
+) -> float:
     """Return what chance may reach, from pairs that are not above a coefficient in both halves."""
-    n_pairs = n * (n - 1) // 2
+    n_pairs = parts[-1].stop * (parts[-1].stop - 1) // 2
     share = (_FALSE_PAIRS / n_pairs) ** 0.5
     most, used = int(share * n_pairs) + 1, 0
     largest = np.empty(0)
-    for start in range(0, n, _ROWS):
-        first, second = coefficients(start)
-        kept = _below(first, start) & (np.minimum(first, second) <= relatives_above)
+    for part in parts:
+        first, second = coefficients(part)
+        kept = _below(part) & (np.minimum(first, second) <= relatives_above)
         apart = np.abs(first - second)[kept]
         used += len(apart)
         largest = np.concatenate([largest, apart])

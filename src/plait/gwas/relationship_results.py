@@ -71,7 +71,7 @@ class Relationships:
         """
         kept, n = self._kept(without), len(self.samples) if samples is None else len(samples)
         out = np.empty((n, n), dtype=dtype)
-        for part in self._parts():
+        for part in self.parts:
             rows = self.rows(kept, part)
             if samples is None:
                 out[part, : part.stop] = rows
@@ -87,7 +87,7 @@ class Relationships:
     def times(self, columns: Array) -> Array:
         """Return the product of the matrix of all chromosomes and columns (N, n)."""
         kept, product = self._kept(None), np.zeros(columns.shape)
-        for part in self._parts():
+        for part in self.parts:
             rows = self.rows(kept, part)
             product[part] += rows @ columns[: part.stop]
             product[: part.start] += rows[:, : part.start].T @ columns[part]
@@ -118,7 +118,9 @@ class Relationships:
             rows += 0.5  # see `plait.gwas.relationship_codings`
         return rows
 
-    def _parts(self) -> list[slice]:
+    @property
+    def parts(self) -> list[slice]:
+        """Consecutive samples whose `rows` are made together."""
         n = len(self.samples)
         return [slice(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS)]
 
@@ -167,7 +169,7 @@ class Relationships:
         if self.jointly_missing is None:
             return np.broadcast_to(self.n_variants[kept].sum(), (n, n))
         counts = np.empty((n, n), dtype=np.int64)
-        for part in self._parts():
+        for part in self.parts:
             rows = self._pair_counts_of(self.jointly_missing, kept, part)
             counts[part, : part.stop] = rows
             counts[: part.start, part] = rows[:, : part.start].T
