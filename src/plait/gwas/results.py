@@ -153,7 +153,8 @@ class AssociationResult(VariantResult):
                 f"  standard errors are calibrated: off by {error:.2%} (root mean square), at most "
                 f"{worst:.2%}, of the {compared:,} variants compared"
             )
-        hits, surest = self.leads()
+        hits, surest, smallest = self.leads()
+        placed = self.placed(surest)
         for number, trait in enumerate(self.traits):
             if (best := surest[number]) is None:
                 lines.append(f"  {trait}: no variant tested")
@@ -169,8 +170,8 @@ class AssociationResult(VariantResult):
             if self.n_cases is not None:
                 cases = int(self.n_cases[number])
                 line += f", {cases:,} cases and {self._most_samples[number] - cases:,} controls"
-            line += f", surest {self.placed(best)}"
-            line += f", p = {p_value_text(float(self.log10p[best][number]))}"
+            line += f", surest {placed[best]}"
+            line += f", p = {p_value_text(float(smallest[number]))}"
             lines.append(line)
         return "\n".join(lines)
 

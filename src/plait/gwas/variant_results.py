@@ -152,11 +152,15 @@ class VariantResult(Result):
                 names[place] = self._renamed[int(rows[place])]
         return names
 
-    def placed(self, variant: int) -> str:
-        """Return the name of a variant, and its place where the name does not tell it."""
-        name = str(self.names_of(slice(variant, variant + 1))[0])
-        place = f"{self.chrom[variant]}:{self.pos[variant]}"
-        return name if name.startswith(place) else f"{name} ({place})"
+    def placed(self, variants: Iterable[int | None]) -> dict[int, str]:
+        """Return the names of variants, with their places where the names do not tell them."""
+        rows = np.unique([variant for variant in variants if variant is not None]).astype(np.intp)
+        columns = self.names_of(rows), self.chrom[rows], self.pos[rows]
+        named = {}
+        for row, name, chrom, pos in zip(rows.tolist(), *columns, strict=True):
+            place = f"{chrom}:{pos}"
+            named[row] = str(name) if name.startswith(place) else f"{name} ({place})"
+        return named
 
     def to_frame(self, kind: str = "long", p_threshold: float | None = None) -> "DataFrame":
         """Return a table; see `plait.io.result.Result.to_frame`.
@@ -452,8 +456,8 @@ class VariantResult(Result):
             lines.append(f"  tests left out: {self.left_out}")
         return lines
 
-    def leads(self) -> tuple[NDArray[np.int64], list[int | None]]:
-        """Return for each trait the number of hits, and the variant of the smallest p-value."""
+    def leads(self) -> tuple[NDArray[np.int64], list[int | None], Array]:
+        """Return for each trait its hits, the variant of the smallest p-value, and its log10."""
         hits = np.zeros(len(self.traits), dtype=np.int64)
         surest: list[int | None] = [None] * len(self.traits)
         smallest = np.full(len(self.traits), np.inf)
@@ -463,7 +467,7 @@ class VariantResult(Result):
             for k in np.flatnonzero(logs.min(axis=0) < smallest):
                 best = int(logs[:, k].argmin())
                 smallest[k], surest[k] = logs[best, k], rows.start + best
-        return hits, surest
+        return hits, surest, smallest
 
     def _keys(self, rows: slice | NDArray[np.intp]) -> "Series":
         import polars as pl

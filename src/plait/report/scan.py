@@ -96,7 +96,7 @@ class ScanFindings:
 def collect_scan(scan: AssociationResult) -> ScanFindings:
     """Go over a scan, part by part where it stays in its store."""
     options = {} if scan.provenance is None else scan.provenance.options
-    hits, leads = scan.leads()
+    hits, leads, _ = scan.leads()
     inflation, tests = scan.lambda_gc, _tests(scan)
     names = [str(name) for name in options.get("covariates", ())]
     return ScanFindings(
@@ -186,7 +186,7 @@ def inflation_verdict(found: ScanFindings) -> Verdict:
 
 def scan_warning(scan: AssociationResult) -> str:
     """Return what is to be said of the p-values of a scan; empty where nothing is."""
-    if not np.isfinite(scan.lambda_gc).any():
+    if not (scan.lambda_gc > _INFLATED).any():  # then there is no more to be read
         return ""
     verdict = inflation_verdict(collect_scan(scan))
     return "" if verdict.state == "good" else f"{verdict.title.lower()}. {verdict.reason}"
