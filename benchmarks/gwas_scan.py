@@ -139,7 +139,8 @@ def main():
             row = {"program": program, "traits": traits, "threads": threads, "variants": variants}
             row |= run | {"peak_mb": max(run["peak_mb"] for run in size)}
             rows.append(row | {"slope": 1e5 * float(slope)})
-        rows[-1]["start"] = float(cpu[0] - slope * counts[0])
+        if len(counts) > 1:
+            rows[-1]["start"] = float(cpu[0] - slope * counts[0])
     known = {(r["traits"], r["threads"]): r["slope"] for r in rows if r["program"] == "plink2"}
     for row in rows:
         if row["program"] != "plink2" and (row["traits"], row["threads"]) in known:
