@@ -22,7 +22,12 @@ from plait.crt.data import CRTInputs, require_inputs
 from plait.crt.guides import as_names
 from plait.crt.logistic import TILE, WIDTH
 from plait.crt.options import CRTOptions, RankOptions, refuse_idle
-from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
+from plait.crt.propensity import (
+    PropensityModel,
+    fit_propensity_logistic,
+    propensity_blocks,
+    units_per_block,
+)
 from plait.crt.results import CRTResult
 from plait.crt.statistic import residual_correlation
 from plait.crt.strata import (
@@ -322,7 +327,8 @@ class BlockOfTests:
     names : tuple of str
     treated : (cells, units) csc_array
     at_once : int
-        Units whose propensities are held together, at most `WIDTH`; never changes the numbers.
+        Units whose propensities are held together, at most `units_per_block`; never changes the
+        numbers.
     """
 
     tester: UnitTester
@@ -355,7 +361,7 @@ class BlockOfTests:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def propensities(self, units: slice, treated: csc_array) -> NDArray[np.float64]:
-        """Return the (cells, units) propensities of at most `WIDTH` units."""
+        """Return the (cells, units) propensities of at most `at_once` units."""
         names = self.names[units]
         model = self.tester.propensity_model_of(names)
         ((_, found),) = propensity_blocks(model, self.tester.covariates, treated, names)
@@ -368,7 +374,7 @@ class BlockOfTests:
         last round are half as large: workers that come to it at different times end together.
         """
         count = len(self.names)
-        rounds = -(-count // (units_of_block(count) * workers))
+        rounds = -(-count // (max(units_of_block(count), self.at_once) * workers))
         tiles = -(-count // (TILE * workers))
         ends = [min(TILE * workers * (tiles * i // rounds), count) for i in range(rounds + 1)]
         halves = 2 if workers > 1 and ends[-1] - ends[-2] >= 2 * TILE * workers else 1
@@ -383,12 +389,13 @@ class BlockOfTests:
     def fitting(self, force: Workforce) -> tuple["BlockOfTests", Workforce]:
         """Return as many workers of this process as have room for a block, at least one.
 
-        Where one has no room for `WIDTH` units, it takes fewer of them at once.
+        Each takes `units_per_block` units at once, and fewer where it has no room for them.
         """
         if force.executor is not None:
             return self, force
-        of_unit = 8 * self.tester.inputs.n_cells * _COPIES
-        at_once = min(max(force.memory // of_unit, 1), WIDTH)
+        n_cells = self.tester.inputs.n_cells
+        of_unit = 8 * n_cells * _COPIES
+        at_once = min(max(force.memory // of_unit, 1), units_per_block(n_cells))
         size = (at_once, of_unit, force.memory)
         workers = workers_that_fit(*size, force.workers, len(self.names))
         return replace(self, at_once=at_once), replace(force, workers=workers)

@@ -38,8 +38,10 @@ PropensityModel = Callable[..., Any] | str | Array
 
 SMALLEST_PROPENSITY = 1e-6
 """Propensities are kept this far from 0 and 1."""
-UNITS_PER_BLOCK = WIDTH
-"""Units whose propensities are held together."""
+UNITS_PER_BLOCK = 2 * WIDTH
+"""Units whose propensities are held together, at most."""
+_HELD = 1 << 21
+"""Propensities that are held together, where those of `WIDTH` units are no more."""
 _IRRELEVANT = ("solver", "tol", "random_state", "warm_start", "verbose")
 """scikit-learn's options of how the optimum is found, which change nothing here."""
 
@@ -327,7 +329,7 @@ def propensity_blocks(
     Yields
     ------
     units : slice
-        Of at most `UNITS_PER_BLOCK` units.
+        Of at most `units_per_block` units.
     probabilities : (cells, units of the block) array
         In [1e-6, 1 - 1e-6].
 
@@ -346,9 +348,10 @@ def propensity_blocks(
             f"{counted(n_units, 'unit')} are expected."
         )
     covariates = C.covariates if isinstance(C, PropensityDesign) else C
-    for begin in range(0, n_units, UNITS_PER_BLOCK):
-        units = slice(begin, min(begin + UNITS_PER_BLOCK, n_units))
-        part = treated if n_units <= UNITS_PER_BLOCK else treated[:, units]
+    size = units_per_block(n_cells)
+    for begin in range(0, n_units, size):
+        units = slice(begin, min(begin + size, n_units))
+        part = treated if n_units <= size else treated[:, units]
         if isinstance(model, str):
             shares = np.diff(part.indptr) / n_cells
             found = _clipped(np.broadcast_to(shares, part.shape))
@@ -364,6 +367,14 @@ def propensity_blocks(
                 )
                 found[:, j] = _checked(values, n_cells, name)
         yield units, found
+
+
+def units_per_block(n_cells: int) -> int:
+    """Return of how many units propensities are held together.
+
+    `WIDTH` are fitted together; where cells are few, Python takes its time between such fits.
+    """
+    return min(max(_HELD // n_cells, WIDTH), UNITS_PER_BLOCK)
 
 
 def check_propensity_model(model: Any) -> None:

@@ -14,6 +14,8 @@ from plait.errors import OptionError
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _SMALLEST = 2**20
+_UNLIMITED = 2**62
+"""A group of version 1 without a limit has the largest number of whole pages."""
 
 
 class _Files(NamedTuple):
@@ -93,8 +95,11 @@ def group_headrooms(root: Path = Path("/")) -> list[int]:
 
 
 def _headroom(group: Path, version: _Files) -> int | None:
-    limit, used = _read_number(group / version.limit), _read_number(group / version.used)
-    if limit is None or used is None:
+    limit = _read_number(group / version.limit)
+    if limit is None or limit >= _UNLIMITED:
+        return None
+    used = _read_number(group / version.used)
+    if used is None:
         return None
     return max(limit - max(used - _read_statistic(group / "memory.stat", version.pages), 0), 0)
 
