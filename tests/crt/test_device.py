@@ -14,6 +14,9 @@ from tests.crt.cases import random_screen
 from tests.crt.screens import reference_screen
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from tests.pretended_device import PLACE, pretended  # noqa: E402
+
 STREAM = UnitStream(7, "unit")
 
 
@@ -73,6 +76,16 @@ def test_a_screen(place, monkeypatch):
     z = (found.p_raw - p) / np.sqrt(np.maximum(p * (1 - p), 1e-3) * 2 / 2000)
     assert np.abs(z).max() < 6
     assert found.settings["device"] == str(place)
+
+
+def test_arrays_of_a_device_meet_no_others(monkeypatch):
+    screen = random_screen(n_cells=300)
+    table = DeviceTable.of(residual_table(screen.residuals, screen.basis), PLACE)
+    with pretended(monkeypatch) as seen:
+        found = null_effects_on_device(table, screen.probabilities, STREAM, 900)
+    assert len(found.values) == 900
+    assert seen.operations > 10
+    assert not seen.mixed
 
 
 def test_what_a_device_does_not_draw():

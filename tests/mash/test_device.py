@@ -11,6 +11,9 @@ from plait.execution import devices
 from plait.mash import likelihoods
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from tests.pretended_device import PLACE, pretended  # noqa: E402
+
 has_gpu = torch.cuda.is_available()
 
 
@@ -52,6 +55,17 @@ def test_the_device_agrees_with_the_kernels(alpha, place, monkeypatch):
     mapped = mash.mash(data, g=expected, fixg=True, A=np.eye(4)[:2], device="auto")
     np.testing.assert_allclose(mapped.lfsr, expected.lfsr[:, :2], rtol=1e-6, atol=1e-12)
     assert not np.array_equal(applied.lfsr, expected.lfsr)  # it was the device that computed them
+
+
+def test_arrays_of_a_device_meet_no_others(monkeypatch):
+    data, Ulist = study()
+    few = mash.subset_mash_data(data, slice(0, 50))
+    fitted = mash.mash(data, Ulist, outputlevel=1)
+    monkeypatch.setattr(likelihoods, "torch_device", lambda device: PLACE)
+    with pretended(monkeypatch) as seen:
+        mash.mash(few, g=fitted, fixg=True, device="cuda", A=np.eye(4)[:2], output_lfdr=True)
+    assert seen.operations > 100
+    assert not seen.mixed
 
 
 def test_what_a_device_cannot_do(monkeypatch):
