@@ -6,6 +6,7 @@ import pytest
 from scipy import optimize, sparse
 from statsmodels.discrete.discrete_model import Logit
 
+from plait.crt.logistic import WIDTH
 from plait.crt.propensity import (
     UNITS_PER_BLOCK,
     PropensityDesign,
@@ -13,6 +14,7 @@ from plait.crt.propensity import (
     fit_propensities,
     fit_propensity_logistic,
     propensity_blocks,
+    units_per_block,
 )
 from plait.errors import (
     ConvergenceWarning,
@@ -242,6 +244,11 @@ def collected(model, screen, treated):
         assert found.shape[1] <= UNITS_PER_BLOCK
         result[:, units] = found
     return result
+
+
+def test_many_cells_have_few_units_together():
+    held = [units_per_block(n_cells) for n_cells in (1, 50_000, 100_000, 10**6)]
+    assert held == [UNITS_PER_BLOCK, UNITS_PER_BLOCK, 20, WIDTH]
 
 
 def test_every_kind_of_model_gives_blocks():

@@ -128,6 +128,10 @@ def test_groups_of_the_first_version(tmp_path):
     )
     assert [room // 2**20 for room in group_headrooms(tmp_path)] == [60]
     assert group_headrooms(tmp_path / "nothing") == []
+    limit = tmp_path / "sys/fs/cgroup/memory/memory.limit_in_bytes"
+    assert limit.exists()
+    limit.write_text("9223372036854771712\n")  # what a group without a limit says
+    assert group_headrooms(tmp_path) == []
 
 
 def test_blas_stays_limited_until_the_last_thread_leaves():

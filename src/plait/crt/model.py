@@ -389,13 +389,15 @@ class BlockOfTests:
     def fitting(self, force: Workforce) -> tuple["BlockOfTests", Workforce]:
         """Return as many workers of this process as have room for a block, at least one.
 
-        Each takes `units_per_block` units at once, and fewer where it has no room for them.
+        Each takes `units_per_block` units at once, and fewer where there is no room for them.
         """
         if force.executor is not None:
             return self, force
         n_cells = self.tester.inputs.n_cells
         of_unit = 8 * n_cells * _COPIES
-        at_once = min(max(force.memory // of_unit, 1), units_per_block(n_cells))
+        room = max(force.memory // of_unit, 1)
+        each = min(room // force.workers, units_per_block(n_cells))
+        at_once = min(room, max(each, WIDTH))
         size = (at_once, of_unit, force.memory)
         workers = workers_that_fit(*size, force.workers, len(self.names))
         return replace(self, at_once=at_once), replace(force, workers=workers)
