@@ -364,6 +364,30 @@ def test_combining_contexts():
         combine_summary_statistics({"a": first, "b": apart}, join="inner")
 
 
+@pytest.mark.parametrize("strands", ["other", "both"])
+def test_new_variants_of_a_table_on_the_other_strand(strands, caplog):
+    """A/T that only later tables have: their strand is that of the tables before, or unknown."""
+    null = 0.1 * stats.norm.ppf((np.arange(200) + 0.5) / 200)
+    usual = [(1 + k, "A", "G", None, effect) for k, effect in enumerate(null.tolist())]
+    n_turned = 200 if strands == "other" else 100
+    turned = [(row[0], "T", "C", *row[3:]) for row in usual[:n_turned]] + usual[n_turned:]
+    second = table([*turned, (300, "A", "T", None, 2.0), (301, "A", "C", None, 4.0)])
+    third = table([*usual, (300, "A", "T", None, 5.0), (301, "T", "G", None, 6.0)])
+    found = combine_summary_statistics(
+        {"a": table(usual), "b": second, "c": third}, palindromic="infer"
+    )
+    rows = found.effects.provenance.options["rows"]
+    effects = dict(zip(found.effects.effects.tolist(), found.effects.bhat.tolist(), strict=True))
+    if strands == "other":
+        assert effects["1:300:A:T"] == [0, 2, -5] and effects["1:301:G:T"] == [0, 4, 6]
+        assert rows["b"]["added"] == 2 and rows["b"]["palindromic_dropped"] == 0
+    else:
+        assert "1 A/T and C/G rows of the table of 'b', which the tables before" in caplog.text
+        assert effects["1:300:T:A"] == [0, 0, 5] and effects["1:301:C:A"] == [0, 4, 6]
+        assert rows["b"]["added"] == 1 and rows["b"]["palindromic_dropped"] == 1
+    assert sum(rows["b"].values()) - rows["b"]["added"] == 202
+
+
 @pytest.mark.parametrize("scale", ["beta", "z"])
 def test_what_looks_wrong_with_a_table_is_warned_of(scale):
     """Here z without its sign: in the words of the checks, once, and of the wrong table alone."""

@@ -4,7 +4,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +14,21 @@ from plait.data.effects import Effects
 from plait.data.summary_statistics import SummaryStatistics
 from plait.data.variants import UNKNOWN_IDS, VariantTable, variant_names
 from plait.errors import DataWarning, HarmonisationError, OptionError, ShapeError
-from plait.gwas.harmonisation import Called, as_reference, harmonise
+from plait.gwas.harmonisation import Called, as_reference, harmonise, usual_strand
 from plait.gwas.inputs import opened_summary
 from plait.gwas.table_checks import check_table
-from plait.gwas.variant_matching import NO_MATCH, NOT_IN_REFERENCE, distinct
+from plait.gwas.variant_matching import (
+    CATEGORIES,
+    FORWARD,
+    NO_MATCH,
+    NOT_IN_REFERENCE,
+    PALINDROMIC_DROPPED,
+    STRAND,
+    STRAND_FLIPPED,
+    complement,
+    distinct,
+    palindromic_of,
+)
 from plait.io.fasta import Fasta
 from plait.io.summary_sources import read_reference
 from plait.provenance import Provenance
@@ -73,8 +84,10 @@ def combine_summary_statistics(
         variants are added; unless most of its positions are theirs, with other alleles.
     reference : optional
         See `harmonise`; only its variants are kept. Default: the first context; with
-        ``join="outer"`` variants that it lacks are added in the order of the contexts. With a
-        genome all tables are brought to it first, and then joined like that.
+        ``join="outer"`` variants that it lacks are added in the order of the contexts, with letters
+        of its strand where more than 99 % of a table's other rows tell which that is (else "infer"
+        leaves A/T and C/G out). With a genome all tables are brought to it first, and then joined
+        like that.
     genome, palindromic, palindromic_maf
         See `harmonise`.
     scale : {"beta", "z"}
@@ -173,6 +186,7 @@ def _placed(
         same_file = table.file is not None and table.file == tables[first].file
         own = reference is None and (on_one_strand or context == first or same_file)
         grows = join == "outer" and reference is None
+        settings = options | ({"palindromic": "keep_forward"} if own else {})
         fits = harmonise(
             table,
             target,
@@ -181,7 +195,7 @@ def _placed(
             called=Called(
                 f"the table of {context!r}", target_name(tables, number, join, reference), grows
             ),
-            **(options | ({"palindromic": "keep_forward"} if own else {})),
+            **settings,
         )
         if fits.checks.alleles_look_exchanged:
             text = f"the table of {context!r}: {fits.checks.on_frequencies}."
@@ -189,7 +203,12 @@ def _placed(
         rows, estimates = fits.reference_rows, fits.table.estimates(scale)
         rows_of[context] = dict(fits.counts)
         if grows:
-            target, added, taken = _extended(target, table, fits.categories)
+            categories = fits.categories.copy()
+            turned = _on_strand_of_target(table, categories, settings["palindromic"], context)
+            target, added, taken = _extended(target, turned, categories)
+            rows_of[context] = {
+                name: int((categories == code).sum()) for code, name in enumerate(CATEGORIES)
+            }
             more = table.select(taken).estimates(scale)
             rows = np.concatenate([rows, added])
             rows_of[context]["added"] = len(added)
@@ -209,6 +228,43 @@ def target_name(contexts: Iterable[str], number: int, join: str, reference: obje
     if join == "outer" and number > 1:
         return "the tables before it"
     return f"the table of {next(iter(contexts))!r}"
+
+
+def _on_strand_of_target(
+    table: SummaryStatistics, categories: NDArray[np.int8], rule: str, context: str
+) -> SummaryStatistics:
+    """Return a table with the letters of its new variants on the strand of those before them.
+
+    Else a later table, whose strand its other rows tell, would meet new A/T and C/G variants on the
+    other strand, and have the wrong sign. With the rule "infer" those of a table without a strand
+    are left out, by their categories, in place.
+    """
+    import polars as pl
+
+    if rule == "keep_forward":
+        return table
+    new = np.isin(categories, (NOT_IN_REFERENCE, NO_MATCH))
+    palindromic = palindromic_of(table.frame)
+    strand = usual_strand(table, categories, palindromic | (categories > STRAND_FLIPPED))
+    if strand == STRAND:
+        single = pl.all_horizontal(pl.col("ea", "oa").str.len_bytes() == 1)
+        turned = pl.when(pl.Series(new) & single)
+        letters = [
+            turned.then(complement(pl.col(name))).otherwise(name).alias(name)
+            for name in ("ea", "oa")
+        ]
+        return replace(table, frame=table.frame.with_columns(letters))
+    unknown = new & palindromic
+    if strand != FORWARD and rule == "infer" and unknown.any():
+        categories[unknown] = PALINDROMIC_DROPPED
+        _log.warning(
+            "%s A/T and C/G rows of the table of %r, which the tables before it lack, are left "
+            "out: its other rows do not tell its strand. Where it is the forward strand, say so: "
+            "palindromic='keep_forward'",
+            f"{int(unknown.sum()):,}",
+            context,
+        )
+    return table
 
 
 def _extended(

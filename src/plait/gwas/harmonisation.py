@@ -339,16 +339,10 @@ def _resolve_palindromic(
 
     Returns the catalogue's code of each row if it fits as it is, and counts of palindromic rows.
     """
-    import polars as pl
-
     palindromic = palindromic_of(table.frame) & (rows >= 0)
     found = np.flatnonzero(rows >= 0)  # AAA and AAT become A and T
     palindromic[found] |= palindromic_of(target[rows[found]])
-    # Insertions and deletions are never complemented: they say nothing of the strand.
-    single = table.frame.select(
-        pl.all_horizontal(pl.col("ea", "oa").str.len_bytes() == 1).fill_null(False)
-    ).to_series()
-    others = categories[~palindromic & (rows >= 0) & single.to_numpy()]
+    strand = usual_strand(table, categories, palindromic | (rows < 0))
     letters = np.flatnonzero(palindromic)
     ours = table.column("eaf")[letters]
     ours = np.where(categories[letters] == FLIPPED, 1 - ours, ours)
@@ -363,10 +357,9 @@ def _resolve_palindromic(
     decided = np.where(opposite, swapped, categories[letters]).astype(np.int8)
     left = ~told
     if rule == "infer":
-        forward = others <= FLIPPED
-        if len(others) and (~forward).mean() > USUAL:
+        if strand == STRAND:
             decided[left] = swapped[left]
-        elif not (len(others) and forward.mean() > USUAL):
+        elif strand is None:
             decided[left] = PALINDROMIC_DROPPED
     elif rule == "drop":
         decided[left] = PALINDROMIC_DROPPED
@@ -379,6 +372,40 @@ def _resolve_palindromic(
         "by_assumption": int(left.sum()) - dropped,
         "dropped": dropped,
     }
+
+
+def usual_strand(
+    table: SummaryStatistics, categories: NDArray[np.int8], ambiguous: NDArray[np.bool_]
+) -> int | None:
+    """Return on which strand of a reference more than 99 % of the rows of a table are.
+
+    Parameters
+    ----------
+    table : SummaryStatistics
+        M rows.
+    categories : (M,) array
+        How they fit; see `plait.gwas.variant_matching.match`.
+    ambiguous : (M,) array of bool
+        Rows that do not count: palindromic ones, and those that do not fit.
+
+    Returns
+    -------
+    int or None
+        ``FORWARD``, ``STRAND`` (the other one), or None where there is no such strand.
+    """
+    import polars as pl
+
+    # Insertions and deletions are never complemented: they say nothing of the strand.
+    single = table.frame.select(
+        pl.all_horizontal(pl.col("ea", "oa").str.len_bytes() == 1).fill_null(False)
+    ).to_series()
+    others = categories[~ambiguous & single.to_numpy()]
+    if not len(others):
+        return None
+    forward = others <= FLIPPED
+    if forward.mean() > USUAL:
+        return FORWARD
+    return STRAND if (~forward).mean() > USUAL else None
 
 
 def _say_why_dropped(
