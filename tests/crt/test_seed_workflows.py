@@ -42,6 +42,38 @@ store_results_in_adata(
     treated_df=out["treated_df"],
 )
 """
+STRATIFIED = """
+out = run_all_genes_union_crt(
+    inputs=inputs,
+    B=1023,
+    n_jobs=16,
+    resampling_method="stratified_perm",
+    resampling_kwargs=dict(
+        n_bins=20,
+        stratify_by_batch=True,
+        batch_key="batch",
+        min_stratum_size=2,
+    ),
+    calibrate_skew_normal=False,
+    return_raw_pvals=True,
+)
+"""
+BURDEN = """
+from plait.crt import add_burden_covariate
+
+add_burden_covariate(
+    adata=adata,
+    guide_assignment_key="guide_assignment",
+    covar_key="covar",
+    guide_names_key="guide_names",
+    guide2gene_key="guide2gene",
+    burden_key="log1p_non_ntc_guides_per_cell",
+    ntc_labels=["non-targeting", "safe-targeting", "NTC"],
+    include_ntc=False,
+    count_nonzero=True,
+    use_log1p=True,
+)
+"""
 U_TEST = """
 out = run_all_genes_union_crt(
     inputs=inputs,
@@ -317,6 +349,23 @@ def test_main_workflow(adata, monkeypatch):
     kept[0].lift()  # the tests that follow keep their threads
     assert found["out"]["pvals_df"].shape == (13, 6)
     assert "crt_union_gene_program_pvals" in adata.uns
+
+
+def test_stratified_permutation(inputs):
+    from plait.crt import run_all_genes_union_crt
+
+    out = run(STRATIFIED, inputs=inputs, run_all_genes_union_crt=run_all_genes_union_crt)["out"]
+    pd.testing.assert_frame_equal(out["pvals_raw_df"], out["pvals_df"])
+    assert "pvals_skew_df" not in out
+
+
+def test_burden(adata):
+    run(BURDEN, adata=adata)
+    guides = np.asarray(adata.obsm["guide_assignment"].todense()) != 0
+    names, target = adata.uns["guide_names"], adata.uns["guide2gene"]
+    own = [target[name] not in ("non-targeting", "safe-targeting", "NTC") for name in names]
+    burden = adata.obsm["covar"]["log1p_non_ntc_guides_per_cell"]
+    np.testing.assert_allclose(burden, np.log1p(guides[:, own].sum(axis=1)), rtol=1e-12)
 
 
 def test_u_test(inputs):

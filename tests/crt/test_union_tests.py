@@ -137,8 +137,9 @@ def test_sides_of_calibrated_and_raw_p_values(inputs):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"return_raw_pvals": True}, "calibrate_skew_normal"),
-        ({"return_skew_normal": True}, "calibrate_skew_normal"),
+        ({"return_raw_pvals": True, "pvalue_method": "analytic"}, "return_raw_pvals does nothing"),
+        ({"return_raw_pvals": True, "null_method": "ntc_empirical"}, "return_raw_pvals does"),
+        ({"return_skew_normal": True}, "return_skew_normal does nothing"),
         ({"return_format": "list"}, "return_format"),
         ({"resampling_method": "bootstrap"}, "sampler is 'bootstrap'"),
         ({"null_method": "theory"}, "null_method"),

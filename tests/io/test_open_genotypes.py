@@ -261,6 +261,12 @@ def test_conversion_keeps_calls_and_labels(folder, tmp_path, format, suffix):
     convert_genotypes(source, tmp_path / f"b.{suffix}", overwrite=True)
 
 
+def test_conversion_opens_a_path(folder, tmp_path):
+    convert_genotypes(folder / "a.bed", tmp_path / "b.vcz")
+    with open_genotypes(folder / "a.bed") as source, open_genotypes(tmp_path / "b.vcz") as again:
+        np.testing.assert_array_equal(again.read(dtype=np.int8), source.read(dtype=np.int8))
+
+
 def test_dosages_become_vcf_zarr_only(folder, tmp_path):
     source = opened(folder, "bgen")
     with pytest.raises(OptionError, match=r"\.vcz"):

@@ -123,7 +123,8 @@ def run_all_genes_union_crt(
     skew_normal_side_code : {-1, 0, 1}, optional
         Side of those alone: left, both or right. Default that of ``side``.
     return_skew_normal, return_raw_pvals : bool
-        Whether they are returned beside ``pvals_df``; needs ``calibrate_skew_normal``.
+        Whether skew-normal p-values and those that are counted are returned beside ``pvals_df``;
+        without ``calibrate_skew_normal`` the latter are those of ``pvals_df``.
     return_format : {"dict", "tuple"}
     test_stat : {"ols", "utest"}
         And the peer's other names of them.
@@ -188,11 +189,6 @@ def run_all_genes_union_crt(
     as_dict = return_format == "dict"
     if null_method not in ("crt", "ntc_empirical"):
         raise OptionError(f"null_method is {null_method!r}; give 'crt' or 'ntc_empirical'.")
-    if (return_raw_pvals or return_skew_normal) and not calibrate_skew_normal:
-        raise OptionError(
-            "return_raw_pvals and return_skew_normal need calibrate_skew_normal=True; without it "
-            "pvals_df holds the raw p-values."
-        )
     options = CRTOptions.from_programde(
         _method(pvalue_method, calibrate_skew_normal), B, base_seed, propensity_model,
         resampling_method, resampling_kwargs, test_stat, test_stat_kwargs, side=side,
@@ -201,13 +197,14 @@ def run_all_genes_union_crt(
         ),
     )  # fmt: skip
     Rates(fdr, fdr_scope, ())  # says what is wrong before anything is computed
-    is_calibrated = options.method == "skew-normal"
-    refuse_idle(
-        "skew_normal_side_code",
-        skew_normal_side_code or None,
-        is_calibrated,
-        "skew-normal p-values",
-    )
+    is_calibrated, skewed = options.method == "skew-normal", "skew-normal p-values"
+    is_counted = options.is_resampled and null_method == "crt"
+    for option, asked, is_used, belongs_to in (
+        ("skew_normal_side_code", skew_normal_side_code, is_calibrated, skewed),
+        ("return_skew_normal", return_skew_normal, is_calibrated, skewed),
+        ("return_raw_pvals", return_raw_pvals, is_counted, "p-values that are counted"),
+    ):
+        refuse_idle(option, asked or None, is_used, belongs_to)
     if null_method == "ntc_empirical":
         _refuse_resampling(B, propensity_model, resampling_method, resampling_kwargs)
         if options.statistic != "ols" or calibrate_skew_normal or pvalue_method or side != "both":

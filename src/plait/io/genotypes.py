@@ -308,13 +308,17 @@ def variants_in_region(variants: VariantTable, region: str, place: Any) -> NDArr
 
 
 def convert_genotypes(
-    source: GenotypeSource, path: str | os.PathLike[str], *, overwrite: bool = False
+    source: GenotypeSource | str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Write genotypes as PLINK bed (hard calls) or VCF-Zarr (hard calls or dosages).
 
     Parameters
     ----------
-    source : GenotypeSource
+    source : GenotypeSource, str or path
+        A path is opened as by `open_genotypes`.
     path : path
         Ends in .bed, .vcz or .zarr.
     overwrite : bool
@@ -324,10 +328,14 @@ def convert_genotypes(
     ------
     OptionError
         Dosages are to be written as bed: open the source with ``dosage="hardcall"``.
+    FileFormatError
+        The source is a path to no genotypes.
     OutputError
         The suffix is another one, or the output exists or cannot be written.
     """
     place = Path(path)
+    if not isinstance(source, GenotypeSource):
+        source = open_genotypes(source)
     if place.suffix == ".bed":
         if source.kind != "hardcall":
             raise OptionError(
