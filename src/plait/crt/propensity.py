@@ -372,7 +372,7 @@ def propensity_blocks(
 def units_per_block(n_cells: int) -> int:
     """Return of how many units propensities are held together.
 
-    `WIDTH` are fitted together; where cells are few, Python takes its time between such fits.
+    `WIDTH` are fitted together; where cells are few, two such fits share what is done between.
     """
     return min(max(_HELD // n_cells, WIDTH), UNITS_PER_BLOCK)
 

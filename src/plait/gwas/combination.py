@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from plait.data.effects import Effects
 from plait.data.summary_statistics import SummaryStatistics
 from plait.data.variants import UNKNOWN_IDS, VariantTable, variant_names
+from plait.data.words import counted
 from plait.errors import DataWarning, HarmonisationError, OptionError, ShapeError
 from plait.gwas.harmonisation import Called, as_reference, harmonise, usual_strand
 from plait.gwas.inputs import opened_summary
 from plait.gwas.table_checks import check_table
 from plait.gwas.variant_matching import (
-    CATEGORIES,
     FORWARD,
     NO_MATCH,
     NOT_IN_REFERENCE,
@@ -26,6 +26,7 @@ from plait.gwas.variant_matching import (
     STRAND,
     STRAND_FLIPPED,
     complement,
+    counts_of,
     distinct,
     palindromic_of,
 )
@@ -206,12 +207,9 @@ def _placed(
             categories = fits.categories.copy()
             turned = _on_strand_of_target(table, categories, settings["palindromic"], context)
             target, added, taken = _extended(target, turned, categories)
-            rows_of[context] = {
-                name: int((categories == code).sum()) for code, name in enumerate(CATEGORIES)
-            }
+            rows_of[context] = counts_of(categories) | {"added": len(added)}
             more = table.select(taken).estimates(scale)
             rows = np.concatenate([rows, added])
-            rows_of[context]["added"] = len(added)
             estimates = (
                 np.concatenate([estimates[0], more[0]]),
                 np.concatenate([estimates[1], more[1]]),
@@ -258,11 +256,11 @@ def _on_strand_of_target(
     if strand != FORWARD and rule == "infer" and unknown.any():
         categories[unknown] = PALINDROMIC_DROPPED
         _log.warning(
-            "%s A/T and C/G rows of the table of %r, which the tables before it lack, are left "
-            "out: its other rows do not tell its strand. Where it is the forward strand, say so: "
+            "A/T and C/G variants of the table of %r that the tables before it lack are left out "
+            "(%s): its other rows do not tell its strand. Where it is the forward strand, say so: "
             "palindromic='keep_forward'",
-            f"{int(unknown.sum()):,}",
             context,
+            counted(int(unknown.sum()), "row"),
         )
     return table
 

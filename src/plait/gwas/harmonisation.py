@@ -27,7 +27,6 @@ from plait.gwas.table_checks import (
     require_same_build,
 )
 from plait.gwas.variant_matching import (
-    CATEGORIES,
     DUPLICATE,
     FLIPPED,
     FORWARD,
@@ -39,6 +38,7 @@ from plait.gwas.variant_matching import (
     STRAND,
     STRAND_FLIPPED,
     USUAL,
+    counts_of,
     distinct,
     match,
     match_genome,
@@ -200,7 +200,7 @@ def harmonise(
     base, by = _resolve_palindromic(table, target, categories, rows, palindromic, palindromic_maf)
     _say_why_dropped(by["dropped"], table, target, called)
     _drop_duplicates(table, categories, rows)
-    counts = {name: int((categories == number).sum()) for number, name in enumerate(CATEGORIES)}
+    counts = counts_of(categories)
     kept = np.flatnonzero(categories <= STRAND_FLIPPED)
     if not len(kept) and len(table):
         why = _explain(counts, called, len(table), reference, target)

@@ -35,6 +35,12 @@ _ALLELES = ("chrom", "pos", "ea", "oa")
 _KEY = ("chrom", "pos", "first", "second")
 
 
+def counts_of(categories: NDArray[np.int8]) -> dict[str, int]:
+    """Return how many rows are of each of `CATEGORIES`, by name."""
+    counts = np.bincount(categories, minlength=len(CATEGORIES)).tolist()
+    return dict(zip(CATEGORIES, counts, strict=True))
+
+
 def complement(allele: "Expr") -> "Expr":
     """Return the letter of an allele on the other strand; null of any but a single letter."""
     import polars as pl
