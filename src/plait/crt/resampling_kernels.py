@@ -249,6 +249,24 @@ def fill_effects(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
+def fill_scores(sums, each, smallest_share, z):  # type: ignore[no-untyped-def]
+    """Write ``a / sqrt(w - |d|^2)`` of each resample and gene; 0 where next to nothing of w is left.
+
+    ``sums`` (resamples, columns) have a, w and d of a gene, ``each`` columns, then the next gene's;
+    ``z`` (resamples, genes).
+    """
+    for b in range(z.shape[0]):
+        for gene in range(z.shape[1]):
+            begin = gene * each
+            weight = sums[b, begin + 1]
+            variance = weight
+            for k in range(begin + 2, begin + each):
+                variance -= sums[b, k] * sums[b, k]
+            varies = variance > smallest_share * weight
+            z[b, gene] = sums[b, begin] / np.sqrt(variance) if varies else 0.0
+
+
+@njit(nogil=True, cache=True)
 def count_extreme(null, observed, side, counts):  # type: ignore[no-untyped-def]
     """Count the resamples of ``null`` (resamples, programs) that are as extreme as observed.
 

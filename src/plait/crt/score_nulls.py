@@ -74,7 +74,7 @@ class _Sums:
             self._rows[:, begin + 2 : begin + each] = part[3:].T
         if weights is not None:
             self._rows[:, n_columns - 1] = weights
-        self._shape = (RESAMPLES_PER_BLOCK, len(parts), each)
+        self._n_genes, self._each = len(parts), each
         self._last = n_columns - 1
         self._resampler = resampler
 
@@ -83,16 +83,14 @@ class _Sums:
 
         z is 0 where nothing varies.
         """
+        from plait.crt.resampling_kernels import fill_scores
+
         sums = np.zeros((RESAMPLES_PER_BLOCK, self._rows.shape[1]))
         counts = np.zeros(RESAMPLES_PER_BLOCK, dtype=np.int64)
         block = range(number, number + 1)
         self._resampler.add_rows(self._rows, block, sums[None], counts[None])
-        _, n_genes, each = self._shape
-        parts = sums[:, : n_genes * each].reshape(self._shape)
-        variance = parts[:, :, 1] - np.einsum("bgp,bgp->bg", parts[:, :, 2:], parts[:, :, 2:])
-        z = np.zeros(variance.shape)
-        varies = variance > _NO_VARIATION * parts[:, :, 1]
-        np.divide(parts[:, :, 0], np.sqrt(np.maximum(variance, 0.0)), out=z, where=varies)
+        z = np.empty((RESAMPLES_PER_BLOCK, self._n_genes))
+        fill_scores(sums, self._each, _NO_VARIATION, z)
         return z, sums[:, self._last], counts
 
 
