@@ -250,7 +250,7 @@ def fill_effects(  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def fill_scores(sums, each, smallest_share, z):  # type: ignore[no-untyped-def]
-    """Write ``a / sqrt(w - |d|^2)`` of each resample and gene; 0 where next to nothing of w is left.
+    """Write ``a / sqrt(w - |d|^2)`` of each resample and gene; 0 where next to no variance is left.
 
     ``sums`` (resamples, columns) have a, w and d of a gene, ``each`` columns, then the next gene's;
     ``z`` (resamples, genes).
