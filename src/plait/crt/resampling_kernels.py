@@ -267,6 +267,19 @@ def fill_scores(sums, each, smallest_share, z):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
+def set_near(null, observed, tie):  # type: ignore[no-untyped-def]
+    """Set what differs from +-observed by at most ``tie`` of it to that, in (resamples, programs).
+
+    NaN stays.
+    """
+    for b in range(null.shape[0]):
+        for k in range(null.shape[1]):
+            size = abs(observed[k])
+            if abs(abs(null[b, k]) - size) <= tie * size:
+                null[b, k] = np.copysign(size, null[b, k])
+
+
+@njit(nogil=True, cache=True)
 def count_extreme(null, observed, side, counts):  # type: ignore[no-untyped-def]
     """Count the resamples of ``null`` (resamples, programs) that are as extreme as observed.
 

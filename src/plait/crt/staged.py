@@ -124,6 +124,24 @@ def staged_p_values(
     return StagedPValues(p, used, counts)
 
 
+def set_ties(null: Array, observed: Array) -> None:
+    """Set null statistics that differ from the observed by rounding equal to them, in place.
+
+    A resample that is the data, or as large with the other sign, then counts as such, and both
+    tails hold it.
+
+    Parameters
+    ----------
+    null : (resamples, programs) array
+        From rows of single precision.
+    observed : (programs,) array
+        In double precision.
+    """
+    from plait.crt.resampling_kernels import set_near
+
+    set_near(null, observed, TIE)
+
+
 def _stop_at_last_exceedance(
     exceeds: NDArray[np.bool_],
     wanted: int,

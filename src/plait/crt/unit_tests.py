@@ -36,7 +36,7 @@ from plait.crt.propensity import PropensityDesign, PropensityModel, fit_propensi
 from plait.crt.ranks import rank_columns, usage_to_rank
 from plait.crt.resampling import BernoulliResampler, Resampler, StratifiedResampler
 from plait.crt.seeds import UnitStream
-from plait.crt.staged import TIE, staged_p_values
+from plait.crt.staged import set_ties, staged_p_values
 from plait.crt.statistic import ols_of_block, sums_of_squares
 from plait.crt.strata import Strata, Stratification, stratification_values
 from plait.errors import DataWarning
@@ -316,7 +316,7 @@ class UnitTester:
             found["status"][:] = "degenerate"
             found["beta"][:] = 0.0
         ok = np.flatnonzero(found["status"] == "ok").tolist()
-        observed = self._with_ties(found["beta"])
+        beta, is_exact = found["beta"], self.options.statistic == "utest"  # sums of ranks
         tests = SkewNormalTests(self.options.calibrated_side or self.options.side)
         added = []
         for j in ok:
@@ -324,9 +324,11 @@ class UnitTester:
             found["n_resamples"][j] = len(null)
             if not len(null):
                 continue  # compared with nothing, p is 1
-            found["p_raw"][j] = empirical_p_values(observed[j], null, side=self.options.side)
+            if not is_exact:
+                set_ties(null, beta[j])
+            found["p_raw"][j] = empirical_p_values(beta[j], null, side=self.options.side)
             if is_calibrated:
-                tests.add(found["beta"][j], null)
+                tests.add(beta[j], null)
                 added.append(j)
         found["p_method"][ok] = "empirical"
         if is_calibrated:
@@ -334,18 +336,6 @@ class UnitTester:
         if added:
             self._calibrated(tests.p_values(), added, found)
         found["p"] = found["p_skew"] if is_calibrated else found["p_raw"]
-
-    def _with_ties(self, observed: Array) -> Array:
-        """Return what resamples are compared with, so that those that are the data count as such.
-
-        Sums of ranks are exact; effects of resamples come from rows of single precision.
-        """
-        if self.options.statistic == "utest":
-            return observed
-        less = TIE * np.abs(observed)
-        return {"both": observed * (1.0 - TIE), "left": observed + less, "right": observed - less}[
-            self.options.side
-        ]
 
     def _calibrated(
         self, fitted: SkewNormalPValues, units: Sequence[int], found: dict[str, NDArray[Any]]
