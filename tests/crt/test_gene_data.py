@@ -75,8 +75,41 @@ def test_guides_of_one_vector_are_taken_together():
         data.guides[:, [0]].toarray()[:, 0], options["guides"].toarray()[:, :2].sum(axis=1)
     )
     table.loc[[0, 2], "vector_id"] = "v1"
-    with pytest.raises(InputError, match="different targets"):
+    with pytest.raises(
+        InputError, match=r"of vector 'v1' have different targets \('T0' and 'T1'\)"
+    ):
         gene_screen_data(**(options | {"targets": table}))
+
+
+def test_a_vector_reaches_over_its_guides():
+    options, _ = random_screen()
+    table = options["targets"].assign(vector_id=lambda t: t.grna_id, chr="chr1", start=50, end=90)
+    table.loc[[0, 1], "vector_id"] = "v0"
+    table.loc[0, ["start", "end"]] = [700, 720]
+    data = gene_screen_data(**(options | {"targets": table}))
+    assert data.targets.start[:2].tolist() == [50.0, 50.0]
+    assert data.targets.end[:2].tolist() == [720.0, 90.0]
+    table["end"] = table["end"].astype("Int64")
+    table.loc[1, "end"] = pd.NA
+    data = gene_screen_data(**(options | {"targets": table}))
+    assert np.isnan(data.targets.end).tolist() == [True] + [False] * (len(table) - 2)
+    table.loc[1, "chr"] = "chr2"
+    with pytest.raises(InputError, match=r"vector 'v0' .*chromosomes \('chr1' and 'chr2'\)"):
+        gene_screen_data(**(options | {"targets": table}))
+
+
+def test_rows_of_covariates_are_those_of_the_cells():
+    options, _ = random_screen()
+    cells = [f"c{i}" for i in range(options["responses"].shape[0])]
+    covariates = options["covariates"].set_axis(cells)
+    same = gene_screen_data(**(options | {"covariates": covariates, "cell_names": cells}))
+    np.testing.assert_array_equal(same.covariates["batch"], covariates["batch"].astype(str))
+    numbered = options | {"cell_names": cells}  # rows that have no names
+    np.testing.assert_array_equal(
+        gene_screen_data(**numbered).covariates["batch"], same.covariates["batch"]
+    )
+    with pytest.raises(LabelError, match=r"genes and of covariates .* another order .*'c299'"):
+        gene_screen_data(**(numbered | {"covariates": covariates[::-1]}))
 
 
 def test_a_vector_counts_as_one_guide():
@@ -134,6 +167,26 @@ def table(**columns):
             InputError,
             "'grna_target' is missing in row 1",
         ),
+        (
+            {"targets": table().assign(grna_target=pd.array([pd.NA] + ["T0"] * 13, "string"))},
+            InputError,
+            "'grna_target' is missing in row 1",
+        ),
+        (
+            {"targets": table().assign(vector_id=["v", *[np.nan] * 13])},
+            InputError,
+            "'vector_id' is missing in row 2",
+        ),
+        (
+            {"targets": table().assign(vector_id=[f"v&{i}" for i in range(14)])},
+            LabelError,
+            "a vector is called 'v&0'; names of vectors may not",
+        ),
+        (
+            {"targets": table().assign(chr="chr1", start=["5"] * 13 + ["1,000"], end=9)},
+            InputError,
+            "'start' is '1,000' in row 14 .* a position in bases",
+        ),
         ({"targets": pd.concat([table(), table().iloc[:1]])}, LabelError, "occurs twice"),
         (
             {"targets": {"grna_id": ["T0&T1"], "grna_target": ["T0"]}},
@@ -151,6 +204,11 @@ def table(**columns):
             "have no counts .first: 'nobody'",
         ),
         ({"guides": np.ones((3, 14))}, ShapeError, "of 300 cells and counts of guides of 3"),
+        (
+            {"responses": np.ones((0, 12)), "guides": np.ones((0, 14))},
+            InputError,
+            "of 0 cells and 12 genes, so that there is nothing to test",
+        ),
         ({"response_names": ["a"]}, ShapeError, "1 name of genes and 12 columns"),
         ({"response_names": ["a"] * 12}, LabelError, "occurs twice"),
         ({"responses": np.full((300, 12), 0.5)}, InputError, "in 3,600 places .first: 0.5"),
@@ -182,6 +240,16 @@ def table(**columns):
             {"covariates": {"x": pd.Categorical([None] + [1] * 299)}},
             MissingCovariateError,
             "'x' is missing in 1 cell",
+        ),
+        (
+            {"covariates": {"x": pd.array([True] * 299 + [pd.NA], dtype="boolean")}},
+            MissingCovariateError,
+            "'x' is missing in 1 cell .first: cell 300",
+        ),
+        (
+            {"covariates": pd.DataFrame(np.ones((300, 2)), columns=["x", "x"])},
+            LabelError,
+            "the covariate 'x' occurs twice",
         ),
         (
             {"covariates": pd.DataFrame({"x": pd.Categorical(["a"] * 300, ["a", "b"])})},

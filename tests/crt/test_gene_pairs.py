@@ -137,7 +137,15 @@ def test_pairs_by_position(caplog):
     data.targets.start[0] = np.nan
     with caplog.at_level("INFO", "plait.crt"):
         assert "T0" not in cis_pairs(data, positions, distance=1000).targets
-    assert "positions of their guides are missing: 1 of 4 targets ('T0')" in caplog.text
+    said = "positions of their guides are missing or on several chromosomes: "
+    assert said + "1 of 4 targets ('T0')" in caplog.text
+    absent = "the table has no position of them: 9 of 12 genes ('T0', 'gene4', 'gene5'"
+    assert absent in caplog.text
+    data.targets.chromosome[data.targets.guides == "T2_g5"] = "chr2"
+    caplog.clear()
+    with caplog.at_level("INFO", "plait.crt"):
+        assert "T2" not in cis_pairs(data, positions, distance=1000).targets
+    assert said + "2 of 4 targets ('T0', 'T2')" in caplog.text
     with pytest.raises(InputError, match="no columns 'chr'"):
         cis_pairs(random_data(), positions)
     with pytest.raises(LabelError, match="no column 'position'"):

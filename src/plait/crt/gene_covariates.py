@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
 from plait.crt.gene_counts import GeneCounts, blocks_of_genes, genes_of
+from plait.data.labels import require_distinct
 from plait.data.words import counted
 from plait.errors import InputError, InputTypeError, LabelError, MissingCovariateError, ShapeError
 
@@ -19,12 +20,19 @@ _INTERCEPT = "1"
 
 
 def is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which values of a column are missing: NaN, or None."""
+    """Tell which values of a column are missing: NaN, None, or NA of pandas."""
     if values.dtype.kind == "f":
         return np.asarray(np.isnan(values))
     if values.dtype.kind == "O":
-        return np.array([value is None or value != value for value in values], dtype=bool)
+        return np.array([_is_no_value(value) for value in values], dtype=bool)
     return np.zeros(len(values), dtype=bool)
+
+
+def _is_no_value(value: Any) -> bool:
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA has no truth
+        return True
 
 
 def count_covariates(
@@ -99,7 +107,9 @@ def users_covariates(
         )
     values: dict[str, NDArray[Any]] = {}
     levels: dict[str, tuple[str, ...]] = {}
-    for name in list(source) if isinstance(source, Mapping) else list(source.columns):
+    names = list(source) if isinstance(source, Mapping) else list(source.columns)
+    require_distinct("covariate", [str(name) for name in names])
+    for name in names:
         column, label = source[name], str(name)
         if label in RESERVED:
             raise LabelError(f"a covariate is called {label!r}, which is made of the counts.")

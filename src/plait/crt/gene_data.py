@@ -149,14 +149,16 @@ def gene_screen_data(
     targets : table
         A DataFrame of pandas or Polars, or a mapping of columns: ``grna_id``, ``grna_target``
         ("non-targeting" for negative controls), and, where there are, ``chr``, ``start``, ``end``
-        and ``vector_id``. Guides of one vector are taken for one guide, their counts added.
+        and ``vector_id``. Guides of one vector are taken for one guide: their counts are added,
+        and its position reaches over theirs.
     moi : {"low", "high"}
         Whether cells are meant to have one guide or many.
     response_names, guide_names : sequences of str
         Of the columns.
     covariates : table, optional
         Further covariates of cells: numbers, or text and categories (of whatever kind, so that
-        batches of a categorical column are batches even where they are numbers).
+        batches of a categorical column are batches even where they are numbers). The index of a
+        DataFrame, where it is text, must agree with ``cell_names``.
     cell_names, guide_cell_names : sequences of str, optional
         Barcodes of the rows of ``responses`` and of ``guides``, which must agree.
 
@@ -172,10 +174,12 @@ def gene_screen_data(
         Numbers of cells, or of names and columns, differ.
     LabelError
         A name occurs twice, barcodes are in another order, the table names a guide that has no
-        counts, a guide's name holds "&" or is "non-targeting", or a covariate has a reserved name.
+        counts, the name of a guide or vector holds "&" or is "non-targeting", or a covariate has a
+        reserved name.
     InputError
-        A count is negative or not whole, something is missing in the table, a covariate is
-        infinite or has a level without cells.
+        A count is negative or not whole, something is missing in the table or a position no number,
+        guides of a vector differ in target or chromosome, a covariate is infinite or has a level
+        without cells.
     OptionError
         ``moi`` is neither "low" nor "high".
     """
@@ -194,12 +198,20 @@ def gene_screen_data(
             f"counts of genes are of {counted(n_cells, 'cell')} and counts of guides of "
             f"{guide_counts.shape[0]:,}."
         )
+    if 0 in np.shape(responses):
+        raise InputError(
+            f"the counts of genes are of {counted(n_cells, 'cell')} and "
+            f"{counted(np.shape(responses)[1], 'gene')}, so that there is nothing to test; give a "
+            "screen with cells and genes."
+        )
     what = "the counts of genes"
     stays = is_on_disk(responses)
     counts = stored_counts(responses, what) if stays else as_counts(responses, what)
     genes = _names("gene", response_names, counts.shape[1])
     names = _names("guide", guide_names, guide_counts.shape[1])
     cells = _cells(counts.shape[0], cell_names, guide_cell_names)
+    if cell_names is not None:
+        _require_order_of_cells(covariates, cells)
     table = _table(targets)
     kept, about, others = _kept_guides(guide_counts, names, table)
     made = count_covariates(counts, [kept, others], genes)
@@ -446,6 +458,19 @@ def _cells(
     return np.array(given[0], dtype=np.str_)
 
 
+def _require_order_of_cells(covariates: Any, cells: NDArray[np.str_]) -> None:
+    """Refuse covariates whose index names other cells than the counts, or in another order."""
+    index = getattr(covariates, "index", None)
+    if getattr(index, "dtype", None) is None or np.asarray(index).dtype.kind not in "OUT":
+        return  # of polars, a mapping, or with rows that are numbered only
+    names = [str(name) for name in np.asarray(index)]
+    if len(names) == len(cells) and names != cells.tolist():
+        raise LabelError(
+            "the cells of genes and of covariates are not the same in the same order: "
+            f"{describe_difference(cells.tolist(), names)}."
+        )
+
+
 def _columns_of(table: Any) -> dict[str, NDArray[Any]]:
     """Return the columns of a DataFrame of any library, or of a mapping."""
     if not isinstance(table, Mapping) and not hasattr(table, "columns"):
@@ -464,6 +489,9 @@ def _table(source: Any) -> dict[str, NDArray[Any]]:
             raise LabelError(
                 f"the table of targets has no column {name!r}; it has {', '.join(columns)}."
             )
+    for name in ("grna_id", "grna_target", "vector_id"):
+        if name not in columns:
+            continue
         missing = is_missing(columns[name]) | (np.char.strip(columns[name].astype(np.str_)) == "")
         if missing.any():
             raise InputError(
@@ -472,12 +500,13 @@ def _table(source: Any) -> dict[str, NDArray[Any]]:
         columns[name] = columns[name].astype(np.str_)
     ids = columns["grna_id"].tolist()
     require_distinct("guide", ids)
-    for name in ids:
-        if "&" in name or name == NON_TARGETING:
-            raise LabelError(
-                f"a guide is called {name!r}; names of guides may not contain '&', which joins "
-                f"those of a group, nor be {NON_TARGETING!r}, which is a target."
-            )
+    for what, column in (("guide", "grna_id"), ("vector", "vector_id")):
+        for name in columns[column].tolist() if column in columns else ():
+            if "&" in name or name == NON_TARGETING:
+                raise LabelError(
+                    f"a {what} is called {name!r}; names of {what}s may not contain '&', which "
+                    f"joins those of a group, nor be {NON_TARGETING!r}, which is a target."
+                )
     return columns
 
 
@@ -499,16 +528,16 @@ def _kept_guides(
     targets = table["grna_target"]
     groups, firsts = np.arange(len(ids)), np.arange(len(ids))
     if "vector_id" in table:
-        vectors = table["vector_id"].astype(np.str_)
+        vectors = table["vector_id"]
         order = {name: None for name in vectors.tolist()}
         ranks = {name: rank for rank, name in enumerate(order)}
         groups = np.array([ranks[name] for name in vectors.tolist()])
-        firsts = np.array([int(np.argmax(groups == group)) for group in range(len(order))])
+        firsts = np.unique(groups, return_index=True)[1]
         if (differs := targets != targets[firsts][groups]).any():
             guide = int(np.argmax(differs))
             raise InputError(
-                f"the guides of vector {vectors[guide]!r} have different targets "
-                f"({targets[firsts][groups][guide]!r} and {targets[guide]!r})."
+                f"the guides of vector {str(vectors[guide])!r} have different targets "
+                f"({str(targets[firsts][groups][guide])!r} and {str(targets[guide])!r})."
             )
         ids = vectors[firsts]
     chosen = counts[:, columns]
@@ -519,23 +548,44 @@ def _kept_guides(
         chosen = csc_array(chosen @ adding)
         chosen.sort_indices()
     others = counts[:, np.setdiff1d(np.arange(counts.shape[1]), columns)]
-    return chosen, _positions(ids, targets, firsts, table), others
+    return chosen, _positions(ids, targets[firsts], groups, table), others
 
 
 def _positions(
     ids: NDArray[np.str_],
     targets: NDArray[np.str_],
-    firsts: NDArray[np.intp],
+    groups: NDArray[np.intp],
     table: dict[str, NDArray[Any]],
 ) -> GuideTargets:
+    """Return the targets with their positions; a vector's reach over those of its guides."""
     if not all(name in table for name in _POSITIONS):
-        return GuideTargets(ids, targets[firsts])
-    chromosome = table["chr"]
-    known = np.where(is_missing(chromosome), "", chromosome.astype(np.str_))
-    return GuideTargets(
-        ids,
-        targets[firsts],
-        known[firsts].astype(np.str_),
-        table["start"].astype(np.float64)[firsts],
-        table["end"].astype(np.float64)[firsts],
-    )
+        return GuideTargets(ids, targets)
+    known = np.where(is_missing(table["chr"]), "", table["chr"].astype(np.str_)).astype(np.str_)
+    firsts = np.unique(groups, return_index=True)[1]
+    if (differs := known != known[firsts][groups]).any():
+        guide = int(np.argmax(differs))
+        raise InputError(
+            f"the guides of vector {str(ids[groups[guide]])!r} are on different chromosomes "
+            f"({str(known[firsts][groups][guide])!r} and {str(known[guide])!r})."
+        )
+    start, end = np.full(len(ids), np.inf), np.full(len(ids), -np.inf)
+    with np.errstate(invalid="ignore"):  # NaN of a guide is its vector's
+        np.minimum.at(start, groups, _numbers(table, "start"))
+        np.maximum.at(end, groups, _numbers(table, "end"))
+    return GuideTargets(ids, targets, known[firsts], start, end)
+
+
+def _numbers(table: dict[str, NDArray[Any]], name: str) -> Array:
+    """Return a column of positions, NaN where there is none."""
+    values = table[name]
+    missing = is_missing(values)
+    found = np.full(len(values), np.nan)
+    for row in np.flatnonzero(~missing):
+        try:
+            found[row] = float(values[row])
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{name!r} is {str(values[row])!r} in row {row + 1} of the table of targets; "
+                "expected a position in bases."
+            ) from None
+    return found

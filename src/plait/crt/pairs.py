@@ -172,12 +172,13 @@ def cis_pairs(
         Its table of targets has ``chr``, ``start`` and ``end``.
     gene_positions : table
         ``response_id``, ``chr`` and ``position`` (of the start of transcription), a row for a gene.
-        Genes that it does not have are in no pair.
+        Genes that it does not have are in no pair, which a logged note says.
     positive_controls : Pairs, optional
         Their targets are left out.
     distance : int
-        Bases between the gene and the middle of the target (of all its guides, whose positions must
-        be known), at most.
+        Bases between the gene and the middle of the target, at most. The middle is that of all its
+        guides; targets with guides of unknown position, or on several chromosomes, are in no pair,
+        which a logged note says.
 
     Raises
     ------
@@ -201,7 +202,8 @@ def cis_pairs(
             continue
         columns = about.columns_of(target)
         start, end = about.start[columns], about.end[columns]
-        if not (np.isfinite(start).all() and np.isfinite(end).all()):
+        on = set(about.chromosome[columns].tolist())
+        if not (np.isfinite(start).all() and np.isfinite(end).all()) or len(on) > 1 or "" in on:
             nowhere.append(target)
             continue
         middle = np.floor((start.min() + end.max()) / 2.0)
@@ -212,7 +214,8 @@ def cis_pairs(
         responses += near.tolist()
     if nowhere:
         _log.info(
-            "in no pair, as positions of their guides are missing: %d of %d targets (%s)",
+            "in no pair, as positions of their guides are missing or on several chromosomes: %d of "
+            "%d targets (%s)",
             len(nowhere),
             len(data.target_names),
             listed(nowhere),
@@ -238,11 +241,17 @@ def _positions(
     rows = np.array(
         [places[name] for name in data.response_names.tolist() if name in places], dtype=np.intp
     )
-    return (
-        genes[rows],
-        np.asarray(table["chr"]).astype(np.str_)[rows],
-        np.asarray(table["position"], dtype=np.float64)[rows],
-    )
+    positions = np.asarray(table["position"], dtype=np.float64)[rows]
+    placed = set(genes[rows][np.isfinite(positions)].tolist())
+    if nowhere := [name for name in data.response_names.tolist() if name not in placed]:
+        _log.info(
+            "in no pair, as the table has no position of them: %d of %s (%s)",
+            len(nowhere),
+            counted(len(data.response_names), "gene"),
+            listed(nowhere),
+            extra={"notice": True},
+        )
+    return genes[rows], np.asarray(table["chr"]).astype(np.str_)[rows], positions
 
 
 def nonzero_treated(
