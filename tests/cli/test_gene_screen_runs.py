@@ -183,7 +183,7 @@ def test_how_guides_are_assigned_and_cells_chosen(here, capsys):
     adata = anndata.read_h5ad(here / "screen.h5ad")
     expected = GeneScreen.from_anndata(adata, "low", covariates=["batch"]).set_parameters()
     names = adata.obs_names[[3, 8]].tolist()
-    (here / "away.txt").write_text("cell\n" + "\n".join(names) + "\n")
+    (here / "away.txt").write_text('"cell"\n' + "".join(f'"{name}"\n' for name in names))
     expected.assign_guides(smallest_share=0.95, smallest_count=12)
     expected.quality_control(umis_quantiles=(0.05, 1.0), nonzero_quantiles=(0.0, 0.9), remove=names)
     options = ["--smallest-share", ".95", "--smallest-count", "12", "--remove", "away.txt"]
@@ -192,12 +192,18 @@ def test_how_guides_are_assigned_and_cells_chosen(here, capsys):
     table = pl.read_csv("cells.tsv", separator="\t")
     assert table["is_used"].to_list() == expected.cells.is_used.tolist()
     assert not table.filter(pl.col("cell").is_in(names))["is_used"].any()
-    assert run("qc", *GIVEN, "--keep-with-non-targeting", "--out", "kept.tsv") == 0
+    several = ["--assign", "thresholding", "--keep-with-non-targeting"]
+    assert run("qc", *GIVEN, *several, "--out", "kept.tsv") == 0
     capsys.readouterr()
     for words, message in (
         (["--mixture", "legacy"], "--mixture does nothing without --assign mixture"),
         (["--umis-quantiles", "0.1"], "give two numbers, as 0.01,0.99"),
         (["--remove", "nowhere.txt"], "nowhere.txt cannot be read"),
+        (
+            ["--keep-with-non-targeting"],
+            "--keep-with-non-targeting does nothing where guides are assigned by --assign maximum, "
+            "which gives a cell one guide; give --assign thresholding or --assign mixture",
+        ),
         (
             ["--assign", "thresholding", "--smallest-count", "3"],
             "--smallest-count does nothing without --assign maximum",

@@ -105,7 +105,7 @@ def test_parameters(data, options, words):
         (lambda s: s.quality_control(max_mito=NAN), "max_mito is nan; give a share of counts"),
         (lambda s: s.quality_control(max_mito="all"), "max_mito is 'all'"),
         (lambda s: s.quality_control(remove=3), "3 was given for names"),
-        (lambda s: s.quality_control(remove="nobody"), "there is no cell 'nobody'"),
+        (lambda s: s.quality_control(remove="nobody"), "1 of 1 cell to leave out are not"),
         (lambda s: s.quality_control(min_treated=NAN), "min_treated is nan"),
         (lambda s: s.quality_control(min_controls=1.5), "min_controls is 1.5"),
         (lambda s: s.run_calibration_check(n_pairs=NAN), "n_pairs is nan"),

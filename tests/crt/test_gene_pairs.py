@@ -90,8 +90,12 @@ def test_refusals_of_quality_control():
         cell_quality(data, assigned, umis_quantiles=(0.9, 0.1))
     with pytest.raises(OptionError, match="max_mito is 2"):
         cell_quality(data, assigned, max_mito=2)
-    with pytest.raises(LabelError, match="no cell 'nobody'"):
-        cell_quality(data, assigned, remove=["nobody"])
+    said = "1 of 2 cells to leave out are not in the data .first: 'nobody'; .* with 'cell 1'"
+    with pytest.raises(LabelError, match=said):
+        cell_quality(data, assigned, remove=["nobody", "cell 3"])
+    alone = random_data(moi="low")
+    with pytest.raises(OptionError, match=r"does nothing where guides are .* method='maximum'"):
+        cell_quality(alone, assign_guides(alone), keep_with_non_targeting=True)
     with pytest.raises(InputError, match="leaves no cell of 300"):
         cell_quality(data, assigned, remove=data.cell_names.tolist())
 

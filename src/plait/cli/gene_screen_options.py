@@ -340,7 +340,8 @@ KeepWithNonTargeting = Annotated[
     option(
         "--keep-with-non-targeting",
         panel=CELLS,
-        help="With --moi low: keep cells with one guide of a target and non-targeting ones.",
+        help="With --moi low: keep cells with one guide of a target and non-targeting ones "
+        "(--assign maximum finds one guide in each).",
     ),
 ]
 Fdr = Annotated[

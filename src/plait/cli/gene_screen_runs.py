@@ -261,10 +261,10 @@ def cell_options(
 
 
 def _names_of_cells(path: Path) -> list[str]:
-    """Return the names in the first column of a file, but for the header "cell"."""
+    """Return the names in the first column of a file, quoted or not, but for the header "cell"."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise FileFormatError(f"{path} cannot be read as text: {error}.") from None
-    names = [line.replace(",", "\t").split("\t")[0].strip() for line in lines]
+    names = [line.replace(",", "\t").split("\t")[0].strip().strip('"') for line in lines]
     return [name for i, name in enumerate(names) if name and (i or name != "cell")]

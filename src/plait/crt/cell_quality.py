@@ -101,7 +101,8 @@ def cell_quality(
         Names of cells to leave out.
     keep_with_non_targeting : bool
         Where cells are meant to have one guide, keep those with one that targets something and
-        others that are non-targeting. They are no controls.
+        others that are non-targeting. They are no controls. Guides assigned by "maximum" are one in
+        a cell, so that there are none to keep.
 
     Returns
     -------
@@ -112,7 +113,8 @@ def cell_quality(
     Raises
     ------
     OptionError
-        A quantile or a share is out of range.
+        A quantile or a share is out of range, or cells with non-targeting guides are to be kept
+        where guides are assigned by "maximum".
     LabelError
         A cell to leave out is none of the data's.
     InputError
@@ -136,8 +138,17 @@ def cell_quality(
         reasons["response_p_mito"] = data.covariates["response_p_mito"] > max_mito
     unwanted = set(as_names(remove))
     if unknown := sorted(unwanted - set(data.cell_names.tolist())):
-        raise LabelError(f"there is no cell {unknown[0]!r}, which was to be left out.")
+        raise LabelError(
+            f"{len(unknown):,} of {counted(len(unwanted), 'cell')} to leave out are not in the "
+            f"data (first: {unknown[0]!r}; the data begin with {str(data.cell_names[0])!r}); name "
+            "cells as the data do."
+        )
     reasons["asked for"] = np.isin(data.cell_names, sorted(unwanted))
+    if keep_with_non_targeting and assignment.settings.get("method") == "maximum":
+        raise OptionError(
+            "keep_with_non_targeting does nothing where guides are assigned by method='maximum', "
+            "which gives a cell one guide; give method='thresholding' or method='mixture'."
+        )
     if data.moi == "low":
         per_cell = assignment.guides_per_cell
         several = per_cell > 1
