@@ -224,6 +224,43 @@ def test_resamples_that_are_the_data_count_where_no_skew_normal_fits():
     assert n_uncalibrated > 20
 
 
+@pytest.mark.parametrize("method", ["empirical", "skew-normal", "adaptive", "analytic"])
+@pytest.mark.parametrize("sampler", ["bernoulli", "stratified"])
+def test_resamples_that_are_the_data_count_where_few_cells_are_not_treated(method, sampler):
+    """D is then 1 of 59, and single precision rounds it relative to 59."""
+    n_cells = 60
+    screen = small_screen(seed=4)
+    others = np.array([3, 17, 40])
+    screen.obsm["guide_assignment"] = 1 - np.eye(n_cells, dtype=np.int8)[:, others]
+    screen.uns = {"guide_names": list("ABC"), "guide2gene": dict(zip("ABC", "ABC", strict=True))}
+    inputs = prepare_crt_inputs(screen)
+    if sampler == "bernoulli":  # every resample is the data
+        chances = 1.0 - np.eye(n_cells)[:, others]
+        expected = np.ones((3, 4))
+        how = {}
+    else:  # the untreated cell is any of a stratum of ten, equally often
+        chances = np.repeat(np.arange(6), 10)[:, None] * np.ones(3) / 10 + 0.1
+        how = {"strata": {"n_bins": 6, "stratify_by_batch": False}}
+        ones = np.ones((n_cells, n_cells)) - np.eye(n_cells)
+        d = np.einsum("ij,ij->j", ones, ones - inputs.basis @ (inputs.basis.T @ ones))
+        effects = np.abs(ones.T @ inputs.residuals / d[:, None])
+        expected = np.array(
+            [(effects[c // 10 * 10 :][:10] >= effects[c] - 1e-9).mean(axis=0) for c in others]
+        )
+    drawn = "resamples" if method in ("empirical", "skew-normal") else "max_resamples"
+    found = perturbation_effects(
+        inputs,
+        method=method,
+        sampler=sampler,
+        propensity_model=chances,
+        **how,
+        **{drawn: 4000},
+        **({} if drawn == "resamples" else {"exceedances": 4000}),
+    )
+    p = found.p if found.p_raw is None else found.p_raw
+    assert (np.abs(p - expected) <= 5 * np.sqrt(expected * (1 - expected) / 4000) + 1e-3).all()
+
+
 def test_nothing_is_left_out_where_many_are_treated():
     screen = random_screen(n_cells=400)
     resampler = BernoulliResampler(screen.probabilities, UnitStream(5, "unit"))

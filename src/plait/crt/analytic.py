@@ -37,7 +37,7 @@ from plait.crt.resampling import (
     check_probabilities,
 )
 from plait.crt.seeds import UnitStream
-from plait.crt.staged import staged_p_values
+from plait.crt.staged import TIE, staged_p_values, tie_of_effects
 from plait.crt.strata import Strata
 from plait.data.words import counted
 from plait.errors import InputError, OptionError, ShapeError
@@ -250,7 +250,9 @@ def analytic_p_values(
             if strata is None
             else StratifiedResampler(strata[j].stratum, strata[j].treated, stream)
         )
-        _draw(table.cells, resampler, j, beta, side, exceedances, max_resamples, found)
+        treated = p[j].sum() if strata is None else strata[j].treated.sum()
+        tie = tie_of_effects(float(treated), found.denominator[j]) if table.cells.n_basis else TIE
+        _draw(table.cells, resampler, j, beta, side, exceedances, max_resamples, tie, found)
 
     _in_threads(test, groups, threads)
     _in_threads(draw, np.flatnonzero(found.is_drawn.any(axis=1)), threads)
@@ -347,7 +349,7 @@ def _test(
 
 def _draw(
     cells: CellTable, resampler: Resampler, j: int, beta: Array, side: str, exceedances: int,
-    max_resamples: int, found: _Found,
+    max_resamples: int, tie: float, found: _Found,
 ) -> None:  # fmt: skip
     """Fill in the p-values of a unit that are to be drawn."""
     programs = np.flatnonzero(found.is_drawn[j])
@@ -358,6 +360,7 @@ def _draw(
         side=side,
         exceedances=exceedances,
         max_resamples=max_resamples,
+        tie=tie,
     )
     found.log10_p[j, programs] = np.log10(drawn.p_value)
     found.resamples[j, programs] = drawn.resamples

@@ -32,7 +32,7 @@ from plait.crt.p_values import (
 )
 from plait.crt.propensity import PropensityModel, fit_propensity_logistic, propensity_blocks
 from plait.crt.qq_plots import qq_plot_ntc_pvals
-from plait.crt.staged import set_ties
+from plait.crt.staged import set_ties, tie_of_effects
 from plait.crt.statistic import ols_statistics
 from plait.crt.unit_tests import UnitTester
 from plait.execution.blocks import Block, plan_blocks
@@ -313,7 +313,7 @@ class _TestOfBlock:
             null = self.tester.null_statistics(name, cells, p_hat).values
             tested = with_statistic(null)
             if len(tested):
-                set_ties(tested, beta)
+                set_ties(tested, beta, tie_of_effects(len(cells), denominator))
                 p_raw = empirical_p_values(beta, tested)
                 p_skew = skew_normal_p_values(beta, tested).p_values
                 if not is_gene and unit < units.last_with_null:

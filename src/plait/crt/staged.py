@@ -18,6 +18,7 @@ FIRST_STAGE = 1024
 TIE = 1e-6
 """Statistics that differ by less, relatively, are equal: null statistics come from rows of single
 precision, and where few cells are treated a resample can be the data."""
+_SINGLE_PRECISION = 2.0**-23
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +47,7 @@ def staged_p_values(
     side: str = "both",
     exceedances: int = 20,
     max_resamples: int = 10**6,
+    tie: float = TIE,
 ) -> StagedPValues:
     """Resample until each program has enough exceedances, or enough is enough.
 
@@ -63,6 +65,8 @@ def staged_p_values(
         Enough of them (20): the standard error of a p-value is then p / sqrt(20) or less.
     max_resamples : int
         Enough of resamples (a million), those without a statistic among them.
+    tie : float
+        Statistics that differ by less, relatively, are equal (1e-6); see `tie_of_effects`.
 
     Returns
     -------
@@ -96,7 +100,7 @@ def staged_p_values(
         raise ShapeError(
             f"observed statistics have {counted(t.ndim, 'dimension')}; give one per program."
         )
-    threshold = t - TIE * np.abs(t)
+    threshold = t - tie * np.abs(t)
     p = np.ones(t.size)
     used, counts = np.zeros(t.size, dtype=np.int64), np.zeros(t.size, dtype=np.int64)
     first = min(FIRST_STAGE, max_resamples)
@@ -124,7 +128,16 @@ def staged_p_values(
     return StagedPValues(p, used, counts)
 
 
-def set_ties(null: Array, observed: Array) -> None:
+def tie_of_effects(n_treated: float, denominator: float) -> float:
+    """Return what single precision makes of the effects of a unit, relatively, at least `TIE`.
+
+    Rounding of ``D = n_1 - |Q'x|^2`` is relative to n_1: where covariates leave little of a
+    treatment, or nearly every cell is treated, it is more than that of the outcomes.
+    """
+    return max(TIE, _SINGLE_PRECISION * n_treated / denominator) if denominator > 0.0 else TIE
+
+
+def set_ties(null: Array, observed: Array, tie: float = TIE) -> None:
     """Set null statistics that differ from the observed by rounding equal to them, in place.
 
     A resample that is the data, or as large with the other sign, then counts as such, and both
@@ -136,10 +149,12 @@ def set_ties(null: Array, observed: Array) -> None:
         From rows of single precision.
     observed : (programs,) array
         In double precision.
+    tie : float
+        See `staged_p_values`.
     """
     from plait.crt.resampling_kernels import set_near
 
-    set_near(null, observed, TIE)
+    set_near(null, observed, tie)
 
 
 def _stop_at_last_exceedance(

@@ -36,7 +36,7 @@ from plait.crt.propensity import PropensityDesign, PropensityModel, fit_propensi
 from plait.crt.ranks import rank_columns, usage_to_rank
 from plait.crt.resampling import BernoulliResampler, Resampler, StratifiedResampler
 from plait.crt.seeds import UnitStream
-from plait.crt.staged import set_ties, staged_p_values
+from plait.crt.staged import TIE, set_ties, staged_p_values, tie_of_effects
 from plait.crt.statistic import ols_of_block, sums_of_squares
 from plait.crt.strata import Strata, Stratification, stratification_values
 from plait.errors import DataWarning
@@ -285,6 +285,7 @@ class UnitTester:
                 side=self.options.side,
                 exceedances=self.options.exceedances,
                 max_resamples=self.options.max_resamples,
+                tie=TIE if is_rank else _tie(found, j),
             )
             found["p"][j], found["p_method"][j] = staged.p_value, "monte carlo"
             found["n_resamples"][j] = staged.resamples
@@ -325,7 +326,7 @@ class UnitTester:
             if not len(null):
                 continue  # compared with nothing, p is 1
             if not is_exact:
-                set_ties(null, beta[j])
+                set_ties(null, beta[j], _tie(found, j))
             found["p_raw"][j] = empirical_p_values(beta[j], null, side=self.options.side)
             if is_calibrated:
                 tests.add(beta[j], null)
@@ -362,6 +363,10 @@ class UnitTester:
         if strata is None:
             return BernoulliResampler(unit.probabilities, stream)
         return StratifiedResampler(strata.stratum, strata.treated, stream)
+
+
+def _tie(found: dict[str, NDArray[Any]], unit: int) -> float:
+    return tie_of_effects(found["n_treated"][unit], found["denominator"][unit])
 
 
 def _stratification(inputs: CRTInputs, options: CRTOptions) -> Stratification:
