@@ -23,7 +23,7 @@ from plait.crt.ntc_empirical import (
 from plait.crt.ntc_null import UnitEffects
 from plait.crt.ntc_units import CellSubset, draw_ntc_units
 from plait.crt.statistic import ols_statistics
-from plait.errors import InputError, OptionError
+from plait.errors import InputError, MissingCovariateError, OptionError
 from plait.execution.threads import single_threaded_blas
 from plait.numerics.multiple_testing import false_discovery_rates
 from plait.simulate.screen import make_sceptre_style_synth
@@ -408,6 +408,17 @@ def test_bins_can_leave_out_targets_that_are_controls():
     assert found.crossfit["negative_controls"] == ["NTC"]
     with pytest.raises(TypeError, match="with_controls is 'no'"):
         ntc_empirical_tests(inputs, options={"matching": {"with_controls": "no"}})
+
+
+@pytest.mark.parametrize("dtype", ["string", "category", "object"])
+@pytest.mark.filterwarnings("ignore:covariates with missing categories")
+def test_missing_batches_are_refused_whatever_stands_for_them(dtype):
+    screen = small_screen()
+    batch = pd.Series(["a", "b", None] * 20, dtype=dtype)
+    screen.obsm["covar"] = pd.DataFrame({"depth": screen.obsm["covar"][:, 0], "batch": batch})
+    inputs = prepare_crt_inputs(screen)
+    with pytest.raises(MissingCovariateError, match="the batch of 20 cells is missing"):
+        ntc_empirical_tests(inputs, options={"guides_per_unit": 1, "n_ntc_units": 2})
 
 
 def test_errors_say_what_to_do():

@@ -160,6 +160,8 @@ def batches_of_cells(inputs: CRTInputs, key: str | None) -> NDArray[np.str_]:
     MissingCovariateError
         Cells have none.
     """
+    import pandas as pd
+
     if key is None or key == inputs.batch_key:
         values = inputs.batch_raw
         missing = "the screen has no batches"
@@ -173,7 +175,7 @@ def batches_of_cells(inputs: CRTInputs, key: str | None) -> NDArray[np.str_]:
             "DataFrame with such a column (batch_key of prepare_crt_inputs), or "
             "batch_mode='pooled'."
         )
-    if absent := sum(value is None or value != value for value in values.tolist()):
+    if absent := int(pd.isna(values).sum()):
         raise MissingCovariateError(
             f"the batch of {counted(absent, 'cell')} is missing; give every cell one."
         )
