@@ -10,8 +10,8 @@ from plait.crt.gene_design import GeneDesign
 from plait.crt.gene_tail_kernels import SADDLEPOINT, fill_log_odds, gene_tails, log_tail
 from plait.crt.gene_tests import _of_side
 from plait.crt.negative_binomial import fit_gene
-from plait.crt.resampling import BernoulliResampler, StratifiedResampler
-from plait.crt.score_nulls import NullScores, log_binomial, tilted_p_value
+from plait.crt.resampling import BernoulliResampler, StratifiedResampler, index_lists
+from plait.crt.score_nulls import NullScores, Stages, log_binomial, tilted_p_value
 from plait.crt.seeds import UnitStream
 
 
@@ -143,6 +143,23 @@ def test_of_both_sides_the_smaller_tail_is_doubled_wherever_the_null_has_its_mid
     assert is_right.tolist() == [False, False, False, True, True]
     expected = 2 * np.array([0.002, 0.02, 0.3, 0.1, 0.001])
     assert (np.abs(np.log(found / expected)) < 5 * math.sqrt(1 / 20 + 1 / 100)).all()
+
+
+def test_stages_count_resamples_that_are_the_data():
+    """Of 56 treatments one is the data, and sums of its cells are rounded by their order."""
+    _, parts, _, _ = case(seed=6, n=8, mean=3.0)
+    resampler = StratifiedResampler(np.zeros(8, dtype=np.int64), [3], UnitStream(1, "f"))
+    _, cells = index_lists(resampler, 499)
+    treated = cells.reshape(499, 3)
+    null = NullScores([parts], resampler)
+    z, _ = null.draws(0, 499)
+    for observed in ([0, 1, 2], [1, 4, 6], [2, 3, 7]):
+        (at,) = np.flatnonzero((treated == observed).all(axis=1))[:1]
+        others = [np.unique(z[(treated == row).all(axis=1)]).mean() for row in treated]
+        exact = np.array(others) >= others[at] - 1e-9
+        for sign in (-1, 1):  # as rounded down, and up
+            found = null.staged(z[at] * (1 + sign * 1e-14), "right", Stages(499, 0, 0))
+            assert found.p_value == (1 + exact.sum()) / 500
 
 
 def test_permutations_keep_the_number_of_treated_cells():

@@ -345,6 +345,8 @@ class CRTResult(Result):
     def _significant(self, level: float) -> list[str]:
         assert self.q is not None
         found = np.nan_to_num(self.q, nan=1.0) < level
+        if not found.any():
+            return [f"  no effect is significant at a false discovery rate of {level:g}"]
         lines = [
             f"  significant at a false discovery rate of {level:g}: "
             f"{counted(int(found.sum()), 'effect')} of "

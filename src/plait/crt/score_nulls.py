@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from plait.crt.p_values import calibrated_p_value, empirical_p_values
 from plait.crt.resampling import BernoulliResampler, Resampler
 from plait.crt.seeds import RESAMPLES_PER_BLOCK, UnitStream
-from plait.crt.staged import TIE, staged_p_values
+from plait.crt.staged import TIE, set_ties, staged_p_values
 
 Array = NDArray[np.float64]
 
@@ -149,18 +149,24 @@ class NullScores:
         Counted in the first resamples; if it is 0.02 or less, by a skew-normal fitted to the next;
         if that does not fit, counted in the next. Both tails are doubled for both sides.
         """
-        null, block = self.draws(0, stages.first)
+
+        def drawn(first_block: int, resamples: int) -> tuple[Array, int]:
+            null, following = self.draws(first_block, resamples)
+            set_ties(null[:, None], np.array([z]), _TIE)  # sums are of other orders of cells
+            return null, following
+
+        null, block = drawn(0, stages.first)
         p = _count(z, null, side)
         if p > _FEWEST_TO_GO_ON:
             return StagedPValue(p, 1, (np.nan,) * 3, null)
         parameters = (np.nan, np.nan, np.nan)
         if stages.second:
-            null, block = self.draws(block, stages.second)
+            null, block = drawn(block, stages.second)
             p, parameters, status = calibrated_p_value(z, null, side=side)
             if status == "ok":
                 return StagedPValue(p, 2, parameters, null)
         if stages.third:
-            null, _ = self.draws(block, stages.third)
+            null, _ = drawn(block, stages.third)
             p = _count(z, null, side)
         return StagedPValue(p, 3, parameters, null)
 

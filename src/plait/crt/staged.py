@@ -146,9 +146,7 @@ def set_ties(null: Array, observed: Array, tie: float = TIE) -> None:
     Parameters
     ----------
     null : (resamples, programs) array
-        From rows of single precision.
     observed : (programs,) array
-        In double precision.
     tie : float
         See `staged_p_values`.
     """
