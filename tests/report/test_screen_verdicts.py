@@ -145,6 +145,13 @@ def test_green_is_when_nearly_all_have_enough_treated_cells(few, state, title):
         assert verdict.reason.startswith(f"{few} of 100 perturbations ({few}.0%) have fewer than")
 
 
+def test_few_treated_cells_are_a_reason_for_strata():
+    drawn, kept = {"sampler": "bernoulli"}, {"sampler": "stratified"}
+    assert "--sampler stratified keeps it" in with_cells([8] * 10, settings=drawn).reason
+    for treated, settings in (([8] * 10, kept), ([8] * 10, {}), ([8] + [20] * 30, drawn)):
+        assert "--sampler" not in with_cells(treated, settings=settings).reason
+
+
 def test_those_with_fewest_treated_cells_are_named():
     reason = with_cells([300, 12, 900, 3, 19, 8, 17, 11, 40, 20]).reason
     assert reason == (

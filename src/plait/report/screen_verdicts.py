@@ -59,6 +59,10 @@ _OF_STRATA = (
 )
 _BINS = "20 bins of the propensity are too few where treatment goes strongly with covariates"
 _GUIDE = "docs/crt.md says when"
+_TOO_LARGE = (
+    "With so few, p-values are too large where the number of treated cells is drawn, too: "
+    "--sampler stratified keeps it (docs/crt.md has the sizes)."
+)
 
 
 def verdicts(result: CRTResult, controls: CRTResult | None, level: float) -> list[Verdict]:
@@ -319,11 +323,13 @@ def _cells(result: CRTResult) -> Verdict:
         f"large effects of {'it' if few == 1 else 'these'} can be seen, and that none was found "
         f"says little: {listed(names, _WORST_NAMED)}. {middle}"
     )
+    if few <= (1.0 - _NEARLY_ALL) * count:
+        return Verdict("good", "Enough treated cells", said)
+    if result.settings.get("sampler") == "bernoulli":
+        said += f" {_TOO_LARGE}"
     if few > count / 2:
         return Verdict("bad", "Few treated cells", said)
-    if few > (1.0 - _NEARLY_ALL) * count:
-        return Verdict("caution", "Some have few treated cells", said)
-    return Verdict("good", "Enough treated cells", said)
+    return Verdict("caution", "Some have few treated cells", said)
 
 
 def _fits(result: CRTResult) -> Verdict | None:
