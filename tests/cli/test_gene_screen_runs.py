@@ -267,3 +267,13 @@ def test_one_non_targeting_guide_is_enough_to_discover(here, capsys):
     assert found["pass_qc"].any() and found["significant"].any()
     assert run("calibrate", *words, "--out", "checked") == 2
     assert "there is 1 non-targeting guide; the calibration check" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("empty_pictures")
+def test_a_check_without_groups_to_test_says_so(here, capsys):
+    assert run("calibrate", *GIVEN, "--min-treated", "100000", "--out", "x") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "calibration: 0 pairs" in said and "nothing says whether p-values are right" in said
+    assert not (here / "x/pairs.png").exists()
+    assert run("report", "x", "--out", "page.html") == 2
+    assert "neither result.zarr nor discovery.zarr is in it" in capsys.readouterr().err

@@ -215,6 +215,9 @@ def test_groups_of_negative_controls():
     assert many == control_groups(40, 3, 150, 1) != control_groups(40, 3, 150, 2)
     with pytest.raises(OptionError, match="a group has 5 guides"):
         control_groups(4, 5, 100, 1)
+    assert len(control_groups(4, 3, 100, 1, kept=1)) == 4
+    with pytest.raises(OptionError, match=r"4 negative controls, of which 1 must be left"):
+        control_groups(4, 4, 100, 1, kept=1)
     assert groups_wanted(1000, 0.5, 100) == 100
     assert groups_wanted(10_000, 0.5, 100) == 1000
     controls = np.array(["e", "f", "g", "h"])

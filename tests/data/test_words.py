@@ -1,6 +1,6 @@
 """Numbers and lists in words."""
 
-from plait.data.words import counted, known_names, listed
+from plait.data.words import counted, known_names, listed, shortened
 
 
 def test_one_has_no_plural():
@@ -9,6 +9,11 @@ def test_one_has_no_plural():
     assert counted(2000, "trait") == "2,000 traits"
     assert counted(1, "discovery", "discoveries") == "1 discovery"
     assert counted(3, "discovery", "discoveries") == "3 discoveries"
+
+
+def test_long_names_keep_both_ends():
+    assert shortened("IFNGR1g2", 8) == "IFNGR1g2"
+    assert shortened("non-targeting_guide_12", 12) == "non-tar…e_12"
 
 
 def test_of_many_names_the_first_are_listed():

@@ -248,16 +248,18 @@ def test_pairs_with_enough_counts_and_too_few(random):
 def test_positive_controls_beside_negative_ones(random):
     positive = np.array([-200.0, -30.0, -2.0])
     negative = np.log10(random.random(400))
-    ax = plot.power_check(positive, negative, ["STAT1", "JAK2", "x" * 40], caption=True)
+    ax = plot.power_check(positive, negative, ["STAT1", "JAK2", "x" * 20 + "y" * 20], caption=True)
     none, found = (np.asarray(part.get_offsets()) for part in ax.collections)
     np.testing.assert_allclose(found[:, 1], -positive)
     np.testing.assert_allclose(none[:, 1], -negative)
     assert np.abs(none[:, 0]).max() < 0.33 and np.abs(found[:, 0] - 1).max() < 0.33
     assert [line.get_ydata()[0] for line in ax.lines] == [np.median(-negative), 30.0, 10]
     assert "line at 10" in " ".join(ax.figure.texts[-1].get_text().split())
-    assert [text.get_text() for text in ax.texts] == ["STAT1", "JAK2", "x" * 19 + "…"]
+    assert [text.get_text() for text in ax.texts] == ["STAT1", "JAK2", "x" * 12 + "…" + "y" * 7]
     no_text_is_cut(ax)
-    assert len(plot.power_check(positive, []).lines) == 2
+    alone = plot.power_check(positive, [], caption=True)
+    assert len(alone.lines) == 2
+    assert "negative" not in alone.figure.texts[-1].get_text()
     with pytest.raises(InputError, match="positive controls"):
         plot.power_check([np.nan], negative)
 

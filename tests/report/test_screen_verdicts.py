@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from plait.crt import control_group_effects, perturbation_effects, prepare_crt_inputs
-from plait.report.screen_verdicts import calibration, like_controls, share_verdict, verdicts
+from plait.report.screen_verdicts import (
+    NON_TARGETING_GROUPS,
+    calibration,
+    like_controls,
+    share_verdict,
+    verdicts,
+)
 from tests.reference_files import real_data
 from tests.report.test_screen import made, uniform
 
@@ -143,6 +149,14 @@ def test_green_is_when_nearly_all_have_enough_treated_cells(few, state, title):
     assert (verdict.state, verdict.title) == (state, title)
     if few:
         assert verdict.reason.startswith(f"{few} of 100 perturbations ({few}.0%) have fewer than")
+
+
+def test_one_group_is_called_one():
+    p = np.log10(np.full(20, 0.5))
+    one = share_verdict(p, np.zeros(20), 20, NON_TARGETING_GROUPS)
+    assert "of 20 p-values of 1 group of non-targeting guides are below" in one.reason
+    two = share_verdict(p, np.arange(20) % 2, 20, NON_TARGETING_GROUPS)
+    assert "of 20 p-values of 2 groups of non-targeting guides are below" in two.reason
 
 
 def test_few_treated_cells_are_a_reason_for_strata():

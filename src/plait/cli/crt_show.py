@@ -152,8 +152,8 @@ def open_screen(place: Path) -> "tuple[CRTResult, CRTResult | None]":
     store = place if place.suffix == ".zarr" else place / STORE
     if not store.is_dir():
         raise FileFormatError(
-            f"{place} is not the folder of a tested screen: {STORE} is not in it. Give what "
-            "'plait crt run --out' or 'plait crt discover --out' wrote."
+            f"{place} is not the folder of a tested screen: neither {STORE} nor discovery.zarr is "
+            "in it. Give what 'plait crt run --out' or 'plait crt discover --out' wrote."
         )
     controls = store.parent / CONTROLS
     is_pair = store.name == STORE and controls.is_dir()

@@ -67,8 +67,9 @@ def _pictures(screen: "GeneScreen", result: "GeneTestResult") -> dict[str, Calla
     pictures: dict[str, Callable[[], Any]] = {
         "guides.png": lambda: crt.plot_guides(screen),
         "cells.png": lambda: crt.plot_cells(screen),
-        "pairs.png": lambda: crt.plot_pair_quality(result, fewest=fewest, caption=True),
     }
+    if len(result):
+        pictures["pairs.png"] = lambda: crt.plot_pair_quality(result, fewest=fewest, caption=True)
     if not result.pass_qc.any():
         return pictures
     checked, power = screen.calibration, screen.power

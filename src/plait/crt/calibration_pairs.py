@@ -57,7 +57,9 @@ def control_group_size(targets: GuideTargets, most: int) -> int:
     return max(1, min(round(float(np.median(counts))), most))
 
 
-def control_groups(n_guides: int, size: int, wanted: int, seed: int) -> list[tuple[int, ...]]:
+def control_groups(
+    n_guides: int, size: int, wanted: int, seed: int, kept: int = 0
+) -> list[tuple[int, ...]]:
     """Return distinct groups of negative controls.
 
     Parameters
@@ -69,6 +71,8 @@ def control_groups(n_guides: int, size: int, wanted: int, seed: int) -> list[tup
     wanted : int
         Groups to make where there are more than 100.
     seed : int
+    kept : int
+        Guides that must be left, to be compared with.
 
     Returns
     -------
@@ -81,10 +85,11 @@ def control_groups(n_guides: int, size: int, wanted: int, seed: int) -> list[tup
     OptionError
         There are not as many guides as a group has.
     """
-    if not 1 <= whole_number(size, "group_size") <= n_guides:
+    if not 1 <= whole_number(size, "group_size") <= n_guides - kept:
         raise OptionError(
             f"a group has {counted(size, 'guide')}, but the screen has "
-            f"{counted(n_guides, 'negative control')}."
+            f"{counted(n_guides, 'negative control')}"
+            + (f", of which {kept} must be left to compare with." if kept else ".")
         )
     possible = math.comb(n_guides, size)
     if possible <= max(_MOST_ENUMERATED, wanted):

@@ -178,6 +178,11 @@ class GeneTestResult(Result):
             self._how(),
             *(f"  note: {note}" for note in self.notes),
         ]
+        if self.analysis == "calibration" and not len(self):
+            lines.append(
+                "  no group of non-targeting guides has enough treated and control cells with "
+                "counts of a gene: nothing says whether p-values are right"
+            )
         if not tested.all():
             lines.append(
                 f"  not tested: {int((~tested).sum()):,}, with too few treated or control cells "

@@ -573,17 +573,17 @@ class GeneScreen:
         if whole == 0 and (n_pairs is None or group_size is None):
             raise OptionError("there are no discovery pairs: give n_pairs and group_size.")
         n_pairs = passing if n_pairs is None else whole_number(n_pairs, "n_pairs", least=1)
-        most = len(controls) - (parameters.control_group == "nt_cells")
+        kept = int(parameters.control_group == "nt_cells")
         if group_size is None:
-            is_one = parameters.strategy != "union"
-            group_size = 1 if is_one else control_group_size(self.data.targets, most)
+            most = len(controls) - kept if parameters.strategy == "union" else 1
+            group_size = control_group_size(self.data.targets, most)
         genes = self.data.response_names
         share = passing / whole if whole else 1.0
         wanted = groups_wanted(n_pairs, share, len(genes))
         names = self.data.targets.guides[controls]
         groups = {
             "&".join(names[list(group)].tolist()): group
-            for group in control_groups(len(controls), group_size, wanted, parameters.seed)
+            for group in control_groups(len(controls), group_size, wanted, parameters.seed, kept)
         }
         pairs = Pairs(
             np.repeat(np.array(list(groups), dtype=np.str_), len(genes)),
@@ -593,5 +593,5 @@ class GeneScreen:
         passes = screen.calibration_problem().quality(units).passing
         chosen = choose_pairs(passes, n_pairs, parameters.seed)
         chosen_pairs = Pairs(pairs.targets[chosen], pairs.responses[chosen])
-        kept = set(chosen_pairs.targets.tolist())
-        return chosen_pairs, {name: group for name, group in groups.items() if name in kept}
+        used = set(chosen_pairs.targets.tolist())
+        return chosen_pairs, {name: group for name, group in groups.items() if name in used}

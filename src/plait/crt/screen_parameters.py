@@ -18,7 +18,7 @@ from plait.crt.pairs import Pairs
 from plait.crt.score_nulls import Stages
 from plait.data.words import counted
 from plait.errors import InputError, LabelError, OptionError
-from plait.numerics.multiple_testing import false_discovery_rates
+from plait.numerics.multiple_testing import METHODS
 
 _log = logging.getLogger("plait.crt")
 
@@ -131,8 +131,9 @@ class ScreenParameters:
         if not 0.0 < real_number(self.level, "level") < 1.0:
             raise OptionError(f"level is {self.level}; give a number between 0 and 1.")
         self.test_options(1)  # says what is wrong with the other options
-        if self.fdr not in ("bonferroni", "none"):
-            false_discovery_rates([1.0], self.fdr)
+        rates = (*METHODS, "bonferroni", "none")
+        if self.fdr not in rates:
+            raise OptionError(f"fdr is {self.fdr!r}; give one of {', '.join(rates)}.")
 
     @staticmethod
     def _check_weights(data: GeneScreenData, name: str) -> None:

@@ -20,6 +20,14 @@ def counted(count: int, noun: str, nouns: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else nouns or f'{noun}s'}"
 
 
+def shortened(name: str, longest: int) -> str:
+    """Return a name with its middle left out where it is longer than so many letters."""
+    if len(name) <= longest:
+        return name
+    head = (longest - 1) * 2 // 3
+    return f"{name[:head]}…{name[len(name) - (longest - 1 - head) :]}"
+
+
 def listed(names: Sequence[str], most: int = _MOST_LISTED) -> str:
     """Return names separated by commas; of many the first, and how many more there are."""
     text = ", ".join(names[:most])

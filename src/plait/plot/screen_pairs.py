@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from plait.data.words import shortened
 from plait.errors import InputError, ShapeError
 from plait.plot.labels import name_points
 from plait.plot.manhattan import thinned
@@ -37,6 +38,7 @@ _POWER = (
     "Positive controls, pairs that should have an effect, beside negative controls, which have "
     "none. The more the two lie apart, the more an effect of this size is found. Lines are medians."
 )
+_POWER_ALONE = "Positive controls, pairs that should have an effect. The line is their median."
 _FOLDS = (
     "log₂ fold changes of groups of non-targeting guides, which have no effect: their mean should "
     "be 0. Dotted, 0; line, the mean."
@@ -200,10 +202,14 @@ def power_check(
         ax.set_xticks([kind[0] for kind in kinds], [kind[1] for kind in kinds])
         ax.set_xlim(-0.6 if len(none) else 0.4, 2.0 if names else 1.6)
         ax.set_ylabel("−log₁₀ p")
-        write_words(ax, title, _POWER + _BENT * is_bent if caption else None)
+        write_words(
+            ax,
+            title,
+            (_POWER if len(none) else _POWER_ALONE) + _BENT * is_bent if caption else None,
+        )
         if names is not None:
             surest = np.argsort(-found, kind="stable")[:_NAMED].tolist()
-            short = [s if len(s) <= _LONGEST else f"{s[: _LONGEST - 1]}…" for s in names]
+            short = [shortened(name, _LONGEST) for name in names]
             # No name over a line, either.
             line, bend = np.linspace(1 - _SPREAD, 1 + _SPREAD, 30), np.linspace(*ax.get_xlim(), 60)
             across = np.r_[1 + beside(found), line, bend, beside(none)]

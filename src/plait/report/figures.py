@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.data.p_values import p_value_text
+from plait.data.words import shortened
 from plait.plot.manhattan import thinned
 from plait.plot.patterns import top_pattern
 from plait.plot.qq import chance_band
@@ -45,10 +46,7 @@ def plain(label: str) -> str:
 
 def short(label: str, longest: int = AXIS_LABEL) -> str:
     """Return a label with its middle left out where it is long, escaped."""
-    if len(label) > longest:
-        head = (longest - 1) * 2 // 3
-        label = f"{label[:head]}…{label[len(label) - (longest - 1 - head) :]}"
-    return plain(label)
+    return plain(shortened(label, longest))
 
 
 def numbers(values: Any, digits: int = 4) -> list[Any]:

@@ -31,6 +31,7 @@ from plait.report.screen import CITATIONS
 from plait.report.screen_verdicts import (
     CHANCE,
     LEVEL,
+    NON_TARGETING_GROUPS,
     PERTURBED_THEMSELVES,
     like_controls,
     share_verdict,
@@ -223,7 +224,7 @@ def calibrated(
         log10p,
         groups,
         effective,
-        "groups of non-targeting guides",
+        NON_TARGETING_GROUPS,
         _remedy(calibration, discovery),
         f"There {'is' if wrong == 1 else 'are'} {wrong:,} {noun} among them.",
     )

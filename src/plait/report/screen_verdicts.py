@@ -36,7 +36,12 @@ _NEARLY_ALL = 0.95
 """Share of perturbations with enough treated cells from which on there are enough of them."""
 _GROUPS, _TARGETS = "groups of negative-control guides", "negative-control targets"
 _CELL = "treated cell"
-_ONE = {_GROUPS: "group of negative-control guides", _TARGETS: "negative-control target"}
+NON_TARGETING_GROUPS = "groups of non-targeting guides"
+_ONE = {
+    _GROUPS: "group of negative-control guides",
+    _TARGETS: "negative-control target",
+    NON_TARGETING_GROUPS: "group of non-targeting guides",
+}
 _HOW_GROUPS = (
     " plait crt run makes groups of negative-control guides, which share none, where the screen "
     "has enough such guides and other targets."
@@ -227,7 +232,8 @@ def share_verdict(
     low, high = share_interval(share, effective)
     names, codes = np.unique(groups, return_inverse=True)
     said = (
-        f"{share:.1%} of {count:,} p-values of {len(names):,} {what} are below {LEVEL:g}, where "
+        f"{share:.1%} of {counted(count, 'p-value')} of {len(names):,} "
+        f"{what if len(names) != 1 else _ONE[what]} are below {LEVEL:g}, where "
         f"{LEVEL:.0%} are expected (95% interval {low:.1%} to {high:.1%})."
         f"{' ' if more else ''}{more}"
     )
