@@ -7,6 +7,7 @@ from scipy.sparse import csc_array
 
 from plait.crt.gene_design import GeneDesign
 from plait.crt.negative_binomial import fit_gene, score_statistics
+from plait.crt.negative_binomial_kernels import _log_totals
 from plait.errors import InputError, ShapeError
 from tests.crt.gene_cases import coefficients_of_columns
 
@@ -134,3 +135,11 @@ def test_fold_changes_are_those_among_cells_of_which_treated_ones_are_a_part(n_t
     share, change = n_treated / n, y[is_treated].mean() / y[~is_treated].mean()
     expected = change / (1 - share + share * change)
     np.testing.assert_allclose(found.fold_change, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("theta", [1e-150, 1e-3, 0.5, 40.0, 1e9])
+@pytest.mark.parametrize("scale", [0.0, 1e-8, 1.0, 1e5, 1e150])
+def test_logarithms_of_products_are_sums_of_logarithms(theta, scale):
+    mu = scale * np.random.default_rng(1).exponential(size=1500)
+    found, expected = _log_totals(mu, mu.max(), theta), np.log1p(mu / theta).sum()
+    assert found == pytest.approx(expected, rel=1e-13, abs=1500 * np.finfo(float).eps)

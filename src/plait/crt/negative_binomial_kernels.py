@@ -24,6 +24,8 @@ SAME_THETA = 2.0**-13
 """The fourth root of the rounding of 1."""
 SMALLEST_THETA, LARGEST_THETA = 0.01, 1000.0
 LARGEST_PREDICTOR = 600.0
+_LOG_PRODUCT = 700.0
+"""Logarithm of a number somewhat below the largest double."""
 
 
 @njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
@@ -191,12 +193,23 @@ def _theta_terms(y, mu, theta):  # type: ignore[no-untyped-def]
     return score, information
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _log_totals(mu, theta):  # type: ignore[no-untyped-def]
-    """``sum ln(1 + mu / theta)``."""
-    total = 0.0
+@njit(nogil=True, cache=True, fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
+def _product_of_totals(mu, inverse):  # type: ignore[no-untyped-def]
+    product = 1.0
     for i in range(mu.shape[0]):
-        total += math.log1p(mu[i] / theta)
+        product *= 1.0 + mu[i] * inverse
+    return product
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _log_totals(mu, largest, theta):  # type: ignore[no-untyped-def]
+    """``sum ln(1 + mu / theta)``, by logarithms of products; ``largest`` is that of mu."""
+    most = math.log1p(largest / theta)
+    # As many cells as keep their product below the largest double.
+    many = int(min(max(_LOG_PRODUCT / most, 1.0), _TILE)) if most > 0.0 else _TILE
+    total = 0.0
+    for start in range(0, mu.shape[0], many):
+        total += math.log(_product_of_totals(mu[start : start + many], 1.0 / theta))
     return total
 
 
@@ -207,14 +220,14 @@ def _theta_by_likelihood(y, mu, start):  # type: ignore[no-untyped-def]
     Sums of ``digamma(theta + y) - digamma(theta)`` and its derivative run over the numbers below
     each count, of which there are as many as counts above them.
     """
-    above = _counts_above(y)
+    above, largest = _counts_above(y), mu.max()
     n = y.shape[0]
     theta, step = start, np.inf
     steps = 0
     while steps < MOST_THETA_STEPS and abs(step) > SAME_THETA:
         theta = abs(theta)
         score, information = _theta_terms(y, mu, theta)
-        score += n - _log_totals(mu, theta)
+        score += n - _log_totals(mu, largest, theta)
         information -= n / theta
         for k in range(above.shape[0]):
             score += above[k] / (theta + k)
