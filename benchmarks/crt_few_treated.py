@@ -5,13 +5,11 @@ its treatment, so errors are those between targets.
 """
 
 import argparse
-import types
 import warnings
 
 import numpy as np
-import pandas as pd
 from common import write_results
-from scipy.sparse import csc_array
+from crt_scaling import drawn_guides, prepared
 
 COLUMNS = {
     "cells": "cells",
@@ -28,30 +26,13 @@ PROGRAMS = 6
 
 def screen(cells, columns, treated, targets, seed=1):
     """Return the inputs of a screen without effects."""
-    from plait.crt import prepare_crt_inputs
-
     random = np.random.default_rng(seed)
     covariates = random.standard_normal((cells, columns))
     covariates[:, 0] = random.integers(0, 2, cells)
-    tilt = np.exp(0.3 * covariates[:, 0] + 0.3 * covariates[:, 1])
-    share = tilt * treated / tilt.sum()
-    guides = np.column_stack([random.random(cells) < share for _ in range(targets)])
+    guides = drawn_guides(random, covariates, treated, targets)
     loadings = 0.2 * random.standard_normal((columns, PROGRAMS))
-    usage = np.exp(covariates @ loadings + 0.5 * random.standard_normal((cells, PROGRAMS)))
-    names = [f"g{j}" for j in range(targets)]
-    frame = pd.DataFrame(covariates, columns=["batch", *(f"c{j}" for j in range(1, columns))])
-    held = types.SimpleNamespace(
-        obsm={
-            "cnmf_usage": usage / usage.sum(axis=1, keepdims=True),
-            "covar": frame,
-            "guide_assignment": csc_array(guides.astype(np.int8)),
-        },
-        uns={"guide_names": names, "guide2gene": {name: f"T{name}" for name in names}},
-        obs=frame,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is odd about simulated covariates
-        return prepare_crt_inputs(held)
+    noise = 0.5 * random.standard_normal((cells, PROGRAMS))
+    return prepared(covariates, guides, np.exp(covariates @ loadings + noise))
 
 
 def main():

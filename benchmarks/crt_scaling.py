@@ -51,19 +51,19 @@ SECONDS = 3.0
 """What a case takes of a round at least: short calls are repeated."""
 
 
-def screen(cells, programs, treated, units, seed=1):
-    """Return the inputs of a screen whose treatments depend on a batch and a covariate."""
-    from plait.crt import prepare_crt_inputs
-
-    random = np.random.default_rng(seed)
-    covariates = random.standard_normal((cells, COVARIATES))
-    covariates[:, 0] = random.integers(0, 2, cells)
+def drawn_guides(random, covariates, treated, units):
+    """Return guides (cells, units) that depend on the first two covariates."""
     tilt = np.exp(0.3 * covariates[:, 0] + 0.3 * covariates[:, 1])
     share = tilt * treated / tilt.sum()
-    guides = np.column_stack([random.random(cells) < share for _ in range(units)])
-    usage = np.exp(0.5 * random.standard_normal((cells, programs)))
-    names = [f"g{j}" for j in range(units)]
-    columns = ["batch", *(f"c{j}" for j in range(1, COVARIATES))]
+    return np.column_stack([random.random(len(covariates)) < share for _ in range(units)])
+
+
+def prepared(covariates, guides, usage):
+    """Return the inputs of a screen, a target for each guide; the first covariate is a batch."""
+    from plait.crt import prepare_crt_inputs
+
+    names = [f"g{j}" for j in range(guides.shape[1])]
+    columns = ["batch", *(f"c{j}" for j in range(1, covariates.shape[1]))]
     frame = pd.DataFrame(covariates, columns=columns)
     held = types.SimpleNamespace(
         obsm={
@@ -77,6 +77,15 @@ def screen(cells, programs, treated, units, seed=1):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is odd about simulated covariates
         return prepare_crt_inputs(held)
+
+
+def screen(cells, programs, treated, units, seed=1):
+    """Return the inputs of a screen whose treatments depend on a batch and a covariate."""
+    random = np.random.default_rng(seed)
+    covariates = random.standard_normal((cells, COVARIATES))
+    covariates[:, 0] = random.integers(0, 2, cells)
+    guides = drawn_guides(random, covariates, treated, units)
+    return prepared(covariates, guides, np.exp(0.5 * random.standard_normal((cells, programs))))
 
 
 def begin(sizes, cases):

@@ -533,13 +533,8 @@ def _kept_guides(
         ranks = {name: rank for rank, name in enumerate(order)}
         groups = np.array([ranks[name] for name in vectors.tolist()])
         firsts = np.unique(groups, return_index=True)[1]
-        if (differs := targets != targets[firsts][groups]).any():
-            guide = int(np.argmax(differs))
-            raise InputError(
-                f"the guides of vector {str(vectors[guide])!r} have different targets "
-                f"({str(targets[firsts][groups][guide])!r} and {str(targets[guide])!r})."
-            )
         ids = vectors[firsts]
+        _require_alike(ids, groups, targets, firsts, "have different targets")
     chosen = counts[:, columns]
     if len(firsts) < len(columns):
         adding = csc_array(
@@ -548,26 +543,38 @@ def _kept_guides(
         chosen = csc_array(chosen @ adding)
         chosen.sort_indices()
     others = counts[:, np.setdiff1d(np.arange(counts.shape[1]), columns)]
-    return chosen, _positions(ids, targets[firsts], groups, table), others
+    return chosen, _positions(ids, targets[firsts], groups, firsts, table), others
+
+
+def _require_alike(
+    vectors: NDArray[np.str_],
+    groups: NDArray[np.intp],
+    values: NDArray[np.str_],
+    firsts: NDArray[np.intp],
+    problem: str,
+) -> None:
+    """Refuse guides of a vector that have not the value of its first guide."""
+    expected = values[firsts][groups]
+    if (differs := values != expected).any():
+        guide = int(np.argmax(differs))
+        raise InputError(
+            f"the guides of vector {str(vectors[groups[guide]])!r} {problem} "
+            f"({str(expected[guide])!r} and {str(values[guide])!r})."
+        )
 
 
 def _positions(
     ids: NDArray[np.str_],
     targets: NDArray[np.str_],
     groups: NDArray[np.intp],
+    firsts: NDArray[np.intp],
     table: dict[str, NDArray[Any]],
 ) -> GuideTargets:
     """Return the targets with their positions; a vector's reach over those of its guides."""
     if not all(name in table for name in _POSITIONS):
         return GuideTargets(ids, targets)
     known = np.where(is_missing(table["chr"]), "", table["chr"].astype(np.str_)).astype(np.str_)
-    firsts = np.unique(groups, return_index=True)[1]
-    if (differs := known != known[firsts][groups]).any():
-        guide = int(np.argmax(differs))
-        raise InputError(
-            f"the guides of vector {str(ids[groups[guide]])!r} are on different chromosomes "
-            f"({str(known[firsts][groups][guide])!r} and {str(known[guide])!r})."
-        )
+    _require_alike(ids, groups, known, firsts, "are on different chromosomes")
     start, end = np.full(len(ids), np.inf), np.full(len(ids), -np.inf)
     with np.errstate(invalid="ignore"):  # NaN of a guide is its vector's
         np.minimum.at(start, groups, _numbers(table, "start"))
